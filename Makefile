@@ -1,0 +1,58 @@
+# A thin index: each target names the script or the cargo command that does the work.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help demo run test lint schemas bench broker broker-stop clean
+
+# nextest where it is installed, since it runs the tests of all binaries side by side.
+TEST := $(if $(shell command -v cargo-nextest),nextest run,test)
+# The broker that answers, or a new one; its progress goes to stderr.
+BROKER_URL = url=$$(deploy/local/broker.sh up | tail -n 1); export GROUPMQ_AMQP__URL=$$url
+
+# Built together with the tests, so that it shares their dependencies: `cargo run` would compile all
+# of them once more, with fewer features.
+GROUPMQ = cargo build --locked --quiet --workspace --tests --bins && $${CARGO_TARGET_DIR:-target}/debug/groupmq
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+# Not a release build: `make test` goes on with what this one built.
+demo: ## show groupmq at work, end to end, on a local broker
+	@deploy/local/setup.sh build
+	@cargo build --locked --workspace --bins --example demo
+	@$(BROKER_URL); $${CARGO_TARGET_DIR:-target}/debug/examples/demo
+
+run: ## run the worker on a local broker (sandbox engine; Ctrl-C stops it)
+	@deploy/local/setup.sh build
+	@cargo build --locked --quiet --release
+	@$(BROKER_URL); exec $${CARGO_TARGET_DIR:-target}/release/groupmq run
+
+test: ## everything that CI checks: lints, tests, documentation, generated files
+	@deploy/local/setup.sh test
+	@$(MAKE) --no-print-directory lint
+	deploy/local/postgres.sh with deploy/local/broker.sh with cargo $(TEST) --locked --workspace
+	cargo test --locked --workspace --doc
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	$(GROUPMQ) schemas --check
+
+lint: ## formatting and clippy
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+schemas: ## write schemas/ anew from the Rust types
+	$(GROUPMQ) schemas
+
+bench: ## measure throughput on a local broker
+	@deploy/local/setup.sh build
+	@$(BROKER_URL); cargo bench --locked --bench throughput
+
+broker: ## start a local RabbitMQ if none answers, and print its URL
+	@deploy/local/broker.sh up
+
+broker-stop: ## stop the RabbitMQ that `make broker` started
+	@deploy/local/broker.sh down
+
+clean: broker-stop ## remove everything that was built or downloaded
+	cargo clean
+	rm -rf tests/tools/node_modules

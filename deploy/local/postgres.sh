@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# A private PostgreSQL server for the tests, without passwords, on 127.0.0.1.
+#
+#   postgres.sh with CMD...      run CMD beside a server, whose URL is in GROUPMQ_TEST_POSTGRES
+#   postgres.sh serve DIR PORT   run a server with its data in DIR until standard input ends, then
+#                                remove DIR; after a line that says `keep`, leave DIR as it is
+#   postgres.sh ready PORT       whether the server answers
+#   postgres.sh psql ...         psql of the same installation
+#
+# PostgreSQL refuses to run as root, so root's servers run as `nobody`.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+die() {
+    echo "postgres: $*" >&2
+    exit 1
+}
+
+# The newest of Debian's versions, which are not on the path; else whatever is.
+newest=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+[[ ! -d $newest ]] || PATH=$newest:$PATH
+command -v initdb >/dev/null ||
+    die "PostgreSQL is not installed: run deploy/local/setup.sh test, or set GROUPMQ_TEST_POSTGRES"
+
+ready() { pg_isready --quiet -h 127.0.0.1 -p "$1"; }
+
+serve() {
+    local dir=$1 port=$2 server how=
+    cd "$dir"
+    if [[ ! -d data ]]; then
+        initdb --auth=trust --username=groupmq --encoding=UTF8 --no-sync -D data >log 2>&1
+    fi
+    # The data are thrown away, so nothing needs to survive a power cut.
+    postgres -D data -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
+        -c fsync=off -c max_connections=200 -c shared_buffers=32MB >>log 2>&1 </dev/null &
+    server=$!
+    # However our owner ends, standard input ends with it.
+    read -r how || true
+    kill -INT "$server" 2>/dev/null || true # disconnects everybody, and stops
+    wait "$server" || true
+    [[ $how == keep ]] || rm -rf "$dir"
+}
+
+# Runs `serve` without root's rights.
+serve_as_somebody() {
+    if ((EUID)); then
+        serve "$@"
+    else
+        chown nobody "$1"
+        exec setpriv --reuid=nobody --regid="$(id -g nobody)" --clear-groups \
+            bash "$here/postgres.sh" serve "$@"
+    fi
+}
+
+with() {
+    local dir port status=0
+    dir=$(mktemp -d)
+    until port=$((20000 + RANDOM % 10000)) && ! ready "$port"; do :; done
+    coproc SERVER { "$here/postgres.sh" serve "$dir" "$port"; }
+    # bash forgets both when the server ends.
+    local input=${SERVER[1]} server=$SERVER_PID
+    for _ in {1..600}; do # 60 s
+        ! ready "$port" || break
+        kill -0 "$server" 2>/dev/null || die "the server did not start: $(cat "$dir/log")"
+        sleep 0.1
+    done
+    GROUPMQ_TEST_POSTGRES=postgres://groupmq@127.0.0.1:$port/postgres "$@" || status=$?
+    exec {input}>&-
+    wait "$server" || true
+    exit "$status"
+}
+
+case ${1:-} in
+with) with "${@:2}" ;;
+serve) serve_as_somebody "${@:2}" ;;
+ready) ready "$2" ;;
+psql) exec psql "${@:2}" ;;
+*) die "usage: postgres.sh with CMD... | serve DIR PORT | ready PORT | psql ..." ;;
+esac
