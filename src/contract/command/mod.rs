@@ -1,0 +1,216 @@
+//! The sixteen commands: one file each for the payload, one table for everything said of all.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::ser::{Serialize, Serializer};
+use serde_json::Value;
+
+use super::{Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant};
+
+mod add_participants;
+mod create_group;
+mod delete_group;
+mod demote_admin;
+mod get_group;
+mod get_info_admin_only;
+mod get_invite_code;
+mod get_participants;
+mod leave_group;
+mod list_groups;
+mod promote_admin;
+mod remove_participants;
+mod revoke_invite_code;
+mod set_group_description;
+mod set_group_subject;
+mod set_info_admin_only;
+
+pub use add_participants::AddParticipants;
+pub use create_group::CreateGroup;
+pub use delete_group::DeleteGroup;
+pub use demote_admin::DemoteAdmin;
+pub use get_group::GetGroup;
+pub use get_info_admin_only::GetInfoAdminOnly;
+pub use get_invite_code::GetInviteCode;
+pub use get_participants::GetParticipants;
+pub use leave_group::LeaveGroup;
+pub use list_groups::{Exclude, ListGroups, SortBy, SortOrder};
+pub use promote_admin::PromoteAdmin;
+pub use remove_participants::RemoveParticipants;
+pub use revoke_invite_code::RevokeInviteCode;
+pub use set_group_description::SetGroupDescription;
+pub use set_group_subject::SetGroupSubject;
+pub use set_info_admin_only::SetInfoAdminOnly;
+
+/// What doing a command a second time would do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The command changes nothing; it needs no ledger.
+    ReadOnly,
+    /// The second time changes nothing that the first did not.
+    Harmless,
+    /// The second time has a second effect, such as a second group.
+    Harmful,
+}
+
+/// Builds everything that is said of every command from one row each.
+macro_rules! commands {
+    ($($name:ident => $result:ty, $repeat:ident, $lane:expr, $endpoint:literal;)*) => {
+        /// A command that has been read and checked.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Command {
+            $(#[doc = concat!("`", stringify!($name), "`: `", $endpoint, "` in WAHA.")] $name($name),)*
+        }
+
+        /// The type of a command.
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, JsonSchema,
+        )]
+        pub enum CommandType {
+            $(#[doc = concat!("`", $endpoint, "` in WAHA.")] $name,)*
+        }
+
+        impl CommandType {
+            /// All types, in the order of the documentation.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The type as it stands on the wire.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name)),* }
+            }
+
+            /// WAHA's request that the command stands for.
+            #[must_use]
+            pub const fn endpoint(self) -> &'static str {
+                match self { $(Self::$name => $endpoint),* }
+            }
+
+            /// What doing it a second time would do.
+            #[must_use]
+            pub const fn repeat(self) -> Repeat {
+                match self { $(Self::$name => Repeat::$repeat),* }
+            }
+
+            /// The JSON Schema of the payload.
+            pub fn payload_schema(self, generator: &mut SchemaGenerator) -> Schema {
+                match self { $(Self::$name => <$name>::json_schema(generator)),* }
+            }
+
+            /// The JSON Schema of the result.
+            pub fn result_schema(self, generator: &mut SchemaGenerator) -> Schema {
+                match self { $(Self::$name => generator.subschema_for::<$result>()),* }
+            }
+
+            /// Reads a payload that has passed the payload schema.
+            ///
+            /// # Errors
+            /// When the payload breaks a rule that the schema cannot state.
+            pub fn read(self, payload: Value) -> Result<Command, serde_json::Error> {
+                match self {
+                    $(Self::$name => serde_json::from_value(payload).map(Command::$name)),*
+                }
+            }
+        }
+
+        impl Command {
+            /// The command's type.
+            #[must_use]
+            pub const fn command_type(&self) -> CommandType {
+                match self { $(Self::$name(_) => CommandType::$name),* }
+            }
+
+            /// The group whose order the command must keep; none for commands that have no group yet.
+            #[must_use]
+            pub fn lane(&self) -> Option<&GroupId> {
+                match self {
+                    $(Self::$name(payload) => {
+                        let lane: fn(&$name) -> Option<&GroupId> = $lane;
+                        lane(payload)
+                    }),*
+                }
+            }
+        }
+
+        impl Serialize for Command {
+            /// Writes the payload in its canonical form.
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                match self { $(Self::$name(payload) => payload.serialize(serializer)),* }
+            }
+        }
+    };
+}
+
+commands! {
+    CreateGroup => Group, Harmful, |_| None, "POST /api/{session}/groups";
+    ListGroups => Vec<Group>, ReadOnly, |_| None, "GET /api/{session}/groups";
+    GetGroup => Group, ReadOnly, |p| Some(&p.group_id), "GET /api/{session}/groups/{groupId}";
+    DeleteGroup => bool, Harmless, |p| Some(&p.group_id), "DELETE /api/{session}/groups/{groupId}";
+    LeaveGroup => bool, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/leave";
+    SetGroupSubject => bool, Harmless, |p| Some(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/subject";
+    SetGroupDescription => bool, Harmless, |p| Some(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/description";
+    GetInfoAdminOnly => InfoAdminOnly, ReadOnly, |p| Some(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/settings/security/info-admin-only";
+    SetInfoAdminOnly => bool, Harmless, |p| Some(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/settings/security/info-admin-only";
+    GetParticipants => Vec<Participant>, ReadOnly, |p| Some(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/participants";
+    AddParticipants => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/add";
+    RemoveParticipants => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/remove";
+    PromoteAdmin => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/admin/promote";
+    DemoteAdmin => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/admin/demote";
+    GetInviteCode => InviteCode, ReadOnly, |p| Some(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/invite-code";
+    RevokeInviteCode => InviteCode, Harmless, |p| Some(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+}
+
+impl std::str::FromStr for CommandType {
+    type Err = ();
+
+    fn from_str(name: &str) -> Result<Self, ()> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|known| known.as_str() == name)
+            .ok_or(())
+    }
+}
+
+/// What a command came to: the `result` of its reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CommandResult {
+    /// `CreateGroup`, `GetGroup`.
+    Group(Box<Group>),
+    /// `ListGroups`.
+    Groups(Vec<Group>),
+    /// Done, or (where the contract says so) `false` for lack of permission.
+    Done(bool),
+    /// `GetInfoAdminOnly`.
+    InfoAdminOnly(InfoAdminOnly),
+    /// `GetParticipants`.
+    Participants(Vec<Participant>),
+    /// What became of each person named.
+    Outcomes(Vec<Outcome>),
+    /// `GetInviteCode`, `RevokeInviteCode`.
+    InviteCode(InviteCode),
+}
+
+impl Serialize for CommandResult {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Group(group) => group.serialize(serializer),
+            Self::Groups(groups) => groups.serialize(serializer),
+            Self::Done(done) => done.serialize(serializer),
+            Self::InfoAdminOnly(setting) => setting.serialize(serializer),
+            Self::Participants(people) => people.serialize(serializer),
+            Self::Outcomes(outcomes) => outcomes.serialize(serializer),
+            Self::InviteCode(code) => code.serialize(serializer),
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! `PromoteAdmin`: people in a group become admins.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{GroupId, ParticipantInput};
+
+/// Payload of `PromoteAdmin`: people in a group become admins.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PromoteAdmin {
+    /// The group.
+    pub group_id: GroupId,
+    /// Whom to promote.
+    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    pub participants: Vec<ParticipantInput>,
+}

@@ -1,0 +1,17 @@
+//! `RemoveParticipants`: people are removed from a group.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{GroupId, ParticipantInput};
+
+/// Payload of `RemoveParticipants`: people are removed from a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveParticipants {
+    /// The group.
+    pub group_id: GroupId,
+    /// Whom to remove.
+    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    pub participants: Vec<ParticipantInput>,
+}

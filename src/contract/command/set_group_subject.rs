@@ -1,0 +1,16 @@
+//! `SetGroupSubject`: the group gets another subject.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{GroupId, Subject};
+
+/// Payload of `SetGroupSubject`: the group gets another subject.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SetGroupSubject {
+    /// The group.
+    pub group_id: GroupId,
+    /// The new subject.
+    pub subject: Subject,
+}

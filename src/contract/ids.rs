@@ -1,0 +1,299 @@
+//! Identifiers and points in time, each a type of its own so that one cannot stand for another.
+//!
+//! Reading one checks its form; the JSON Schema of each states the same form as a pattern.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// A text that is not an identifier of the wanted kind.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be {0}")]
+pub struct InvalidId(&'static str);
+
+/// Declares a checked text: its form in words, its pattern, an example, and how it is read.
+macro_rules! checked_text {
+    ($(#[$doc:meta])* $name:ident, $form:literal, $pattern:literal, $example:literal, $read:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier as it stands on the wire.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                let read: fn(&str) -> Option<String> = $read;
+                read(text).map(Self).ok_or(InvalidId($form))
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(de::Error::custom)
+            }
+        }
+
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "description": concat!("Must be ", $form, "."),
+                    "pattern": $pattern,
+                    "examples": [$example],
+                })
+            }
+        }
+    };
+}
+
+checked_text! {
+    /// What a producer calls its command; one id has one effect within a session.
+    CommandId,
+    "1 to 128 visible ASCII characters without spaces",
+    "^[!-~]{1,128}$",
+    "0192f0c4-7a2b-7c3d-9e10-5b7f1f0a9c11",
+    |text| {
+        let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+        fits.then(|| text.to_owned())
+    }
+}
+
+checked_text! {
+    /// One WhatsApp account, by the name its operator gave it.
+    SessionName,
+    "1 to 64 letters, digits, '_' or '-'",
+    "^[A-Za-z0-9_-]{1,64}$",
+    "default",
+    |text| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        fits.then(|| text.to_owned())
+    }
+}
+
+checked_text! {
+    /// A group: `<digits>@g.us`, or the older `<creator>-<seconds>@g.us`.
+    GroupId,
+    "a group id such as 123123123123@g.us",
+    "^[0-9]{5,20}(-[0-9]{1,20})?@g\\.us$",
+    "123123123123@g.us",
+    |text| {
+        let local = text.strip_suffix("@g.us")?;
+        let fits = match local.split_once('-') {
+            Some((creator, created)) => digits(creator, 5) && digits(created, 1),
+            None => digits(local, 5),
+        };
+        fits.then(|| text.to_owned())
+    }
+}
+
+checked_text! {
+    /// A person: `<digits>@c.us`, or `<digits>@lid` where only the private id is known.
+    ///
+    /// WhatsApp's wire form `@s.whatsapp.net` is accepted and read as `@c.us`.
+    ParticipantId,
+    "a participant id such as 123123123123@c.us: digits only, then @c.us, @s.whatsapp.net or @lid",
+    "^[0-9]{5,20}@(c\\.us|s\\.whatsapp\\.net|lid)$",
+    "123123123123@c.us",
+    |text| {
+        let (local, domain) = text.split_once('@')?;
+        let domain = match domain {
+            "c.us" | "s.whatsapp.net" => "c.us",
+            "lid" => "lid",
+            _ => return None,
+        };
+        digits(local, 5).then(|| format!("{local}@{domain}"))
+    }
+}
+
+fn digits(text: &str, at_least: usize) -> bool {
+    (at_least..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit())
+}
+
+/// What answered the command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum EngineName {
+    /// The embedded model of WhatsApp's rules.
+    Sandbox,
+    /// A WAHA server over HTTP.
+    Waha,
+    /// The `whatsapp-rust` crate.
+    Native,
+}
+
+impl EngineName {
+    /// The name as it stands on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sandbox => "SANDBOX",
+            Self::Waha => "WAHA",
+            Self::Native => "NATIVE",
+        }
+    }
+}
+
+/// A point in time, written as RFC 3339 in UTC with milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub jiff::Timestamp);
+
+const TIMESTAMP_FORM: &str = "an RFC 3339 time with a zone, such as 2026-11-23T10:00:00Z";
+const TIMESTAMP_PATTERN: &str = concat!(
+    "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt][0-9]{2}:[0-9]{2}:[0-9]{2}(\\.[0-9]{1,9})?",
+    "([Zz]|[+-][0-9]{2}:[0-9]{2})$",
+);
+
+impl FromStr for Timestamp {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        // jiff reads more forms than RFC 3339 has: without seconds, with a zone's name.
+        let read = if rfc3339(text.as_bytes()) {
+            text.parse().ok()
+        } else {
+            None
+        };
+        read.map(Self).ok_or(InvalidId(TIMESTAMP_FORM))
+    }
+}
+
+/// Whether a text has the form of [`TIMESTAMP_PATTERN`].
+fn rfc3339(text: &[u8]) -> bool {
+    let like = |text: &[u8], form: &[u8]| {
+        text.len() == form.len()
+            && text.iter().zip(form).all(|(c, form)| match form {
+                b'0' => c.is_ascii_digit(),
+                _ => c.eq_ignore_ascii_case(form),
+            })
+    };
+    let Some((moment, rest)) = text.split_at_checked(19) else {
+        return false;
+    };
+    let zone = match rest.split_first() {
+        Some((b'.', rest)) => {
+            let digits = rest.iter().take_while(|c| c.is_ascii_digit()).count();
+            match rest.split_at_checked(digits) {
+                Some((_, zone)) if (1..=9).contains(&digits) => zone,
+                _ => return false,
+            }
+        }
+        _ => rest,
+    };
+    like(moment, b"0000-00-00T00:00:00")
+        && (like(zone, b"Z") || like(zone, b"+00:00") || like(zone, b"-00:00"))
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.3}", self.0)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": "date-time",
+            "description": format!("Must be {TIMESTAMP_FORM}."),
+            "pattern": TIMESTAMP_PATTERN,
+            "examples": ["2026-11-23T10:00:00.000Z"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wire_form_of_a_phone_becomes_the_public_form() {
+        let read: ParticipantId = "491700000001@s.whatsapp.net".parse().unwrap();
+        assert_eq!(read.as_str(), "491700000001@c.us");
+        assert_eq!(
+            "77@lid".parse::<ParticipantId>(),
+            Err(InvalidId(
+                "a participant id such as 123123123123@c.us: digits only, then @c.us, @s.whatsapp.net or @lid",
+            ))
+        );
+        assert!("+491700000001@c.us".parse::<ParticipantId>().is_err());
+        assert!("491700000001".parse::<ParticipantId>().is_err());
+    }
+
+    #[test]
+    fn both_generations_of_group_ids_are_read() {
+        assert!("120363000000000001@g.us".parse::<GroupId>().is_ok());
+        assert!("491700000001-1635000000@g.us".parse::<GroupId>().is_ok());
+        assert!("1-2-3@g.us".parse::<GroupId>().is_err());
+        assert!("@g.us".parse::<GroupId>().is_err());
+        assert!("120363000000000001@c.us".parse::<GroupId>().is_err());
+    }
+
+    #[test]
+    fn times_are_written_with_milliseconds_in_utc() {
+        let read: Timestamp = serde_json::from_str("\"2026-11-23T12:00:00+02:00\"").unwrap();
+        assert_eq!(read.to_string(), "2026-11-23T10:00:00.000Z");
+        for good in [
+            "2026-11-23t10:00:00z",
+            "2026-11-23T10:00:00.123456789-00:00",
+        ] {
+            assert!(good.parse::<Timestamp>().is_ok(), "{good}");
+        }
+        for bad in [
+            "2026-11-23T10:00:00",
+            "2026-11-23 10:00:00Z",
+            "2026-11-23T10:00Z",
+            "2026-11-23T10:00:00.Z",
+            "2026-11-23T10:00:00+01:00[Europe/Paris]",
+            "2026-02-30T10:00:00Z",
+            "",
+        ] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! The wire contract, version 1: what producers send and what consumers receive.
+//!
+//! The types here are the single source of `schemas/`; they carry no behaviour beyond reading and
+//! writing themselves, and they know no other module. Everybody else may name them.
+
+mod command;
+mod envelope;
+mod error;
+mod event;
+mod group;
+mod ids;
+mod reply;
+pub mod schema;
+mod text;
+
+pub use command::{
+    AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup, DemoteAdmin,
+    Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LeaveGroup, ListGroups,
+    PromoteAdmin, RemoveParticipants, Repeat, RevokeInviteCode, SetGroupDescription,
+    SetGroupSubject, SetInfoAdminOnly, SortBy, SortOrder,
+};
+pub use envelope::Envelope;
+pub use error::{ErrorBody, ErrorCode, ErrorDetail};
+pub use event::{
+    ChangedGroup, Event, EventName, EventPayload, GroupChange, GroupMembership, GroupNotification,
+    GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
+};
+pub use group::{
+    Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,
+    ParticipantInput, PrivateInvite, Role,
+};
+pub use ids::{CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp};
+pub use reply::{Reply, ReplyStatus};
+pub use text::{Description, InvalidText, Subject};
+
+/// Version of the wire contract; a change of meaning raises it.
+pub const VERSION: u32 = 1;

@@ -1,0 +1,171 @@
+//! What a group is called and described as. The limits are WhatsApp's own.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+/// A text that WhatsApp would refuse.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("must be {0}")]
+pub struct InvalidText(&'static str);
+
+/// A group's subject (its name): 1 to 100 characters, not blank, no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Subject(String);
+
+/// A group's description: up to 2048 characters, line breaks allowed; empty removes it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Default)]
+pub struct Description(String);
+
+/// No control characters, and one character at least that is neither space nor line separator.
+///
+/// The spaces are listed, since `\s` means other characters in ECMA-262 than in Rust.
+const SUBJECT_PATTERN: &str = concat!(
+    "^[^\\u0000-\\u001f\\u007f-\\u009f]*",
+    "[^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000\\ufeff]",
+    "[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+);
+const DESCRIPTION_PATTERN: &str =
+    "^[^\\u0000-\\u0008\\u000b\\u000c\\u000e-\\u001f\\u007f-\\u009f]*$";
+const SUBJECT_FORM: &str = "1 to 100 characters, not only spaces, without control characters";
+const DESCRIPTION_FORM: &str =
+    "at most 2048 characters, without control characters other than tab and line breaks";
+
+impl Subject {
+    /// The longest subject, in characters (WhatsApp's `group_max_subject`).
+    pub const MAX_CHARS: usize = 100;
+
+    /// The subject as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Description {
+    /// The longest description, in characters (WhatsApp's property 14778).
+    pub const MAX_CHARS: usize = 2048;
+
+    /// The description as text; empty where there is none.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Subject {
+    type Err = InvalidText;
+
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        let fits = text.chars().count() <= Self::MAX_CHARS
+            && text.chars().any(|c| !c.is_whitespace() && c != '\u{feff}')
+            && !text.contains(char::is_control);
+        fits.then(|| Self(text.to_owned()))
+            .ok_or(InvalidText(SUBJECT_FORM))
+    }
+}
+
+impl FromStr for Description {
+    type Err = InvalidText;
+
+    fn from_str(text: &str) -> Result<Self, InvalidText> {
+        let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+        let fits = text.chars().count() <= Self::MAX_CHARS && !text.contains(control);
+        fits.then(|| Self(text.to_owned()))
+            .ok_or(InvalidText(DESCRIPTION_FORM))
+    }
+}
+
+impl<'de> Deserialize<'de> for Subject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Description {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(deserializer)?
+            .parse()
+            .map_err(de::Error::custom)
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Description {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl JsonSchema for Subject {
+    fn schema_name() -> Cow<'static, str> {
+        "Subject".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": format!("Must be {SUBJECT_FORM}."),
+            "maxLength": Self::MAX_CHARS,
+            "pattern": SUBJECT_PATTERN,
+            "examples": ["Group name"],
+        })
+    }
+}
+
+impl JsonSchema for Description {
+    fn schema_name() -> Cow<'static, str> {
+        "Description".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": format!("Must be {DESCRIPTION_FORM}."),
+            "maxLength": Self::MAX_CHARS,
+            "pattern": DESCRIPTION_PATTERN,
+            "examples": ["Group description"],
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_count_characters_not_bytes() {
+        assert!("é".repeat(100).parse::<Subject>().is_ok());
+        assert!("é".repeat(101).parse::<Subject>().is_err());
+        assert!("é".repeat(2048).parse::<Description>().is_ok());
+        assert!("é".repeat(2049).parse::<Description>().is_err());
+    }
+
+    #[test]
+    fn blank_subjects_and_control_characters_are_refused() {
+        for bad in [
+            "",
+            "  ",
+            "a\0b",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{85}",
+            "\u{feff}\u{3000}",
+        ] {
+            assert!(bad.parse::<Subject>().is_err(), "{bad:?}");
+        }
+        assert!("two\nlines\tand a tab".parse::<Description>().is_ok());
+        assert!("".parse::<Description>().is_ok());
+        assert!("a\0b".parse::<Description>().is_err());
+    }
+}

@@ -1,0 +1,154 @@
+//! Replies and events: the examples are valid, and are written back byte for byte.
+
+use groupmq::contract::{
+    CommandType, ErrorCode, Event, EventName, EventPayload, Group, InfoAdminOnly, InviteCode,
+    Outcome, Participant, Reply, ReplyStatus,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::example;
+
+/// Reads a value as a type of the contract and writes it back; field order counts.
+fn assert_round_trip<T: DeserializeOwned + Serialize>(name: &str, value: &Value) -> T {
+    let text = value.to_string();
+    let read = serde_json::from_str::<T>(&text);
+    assert!(read.is_ok(), "{name}: {:?}", read.err());
+    let read = read.unwrap();
+    assert_eq!(serde_json::to_string(&read).unwrap(), text, "{name}");
+    read
+}
+
+fn assert_valid(name: &str, schema: &str, value: &Value) {
+    let validator = jsonschema::validator_for(&example::json(schema)).unwrap();
+    let verdict = validator.validate(value);
+    assert!(verdict.is_ok(), "{name} against {schema}: {verdict:?}");
+}
+
+#[test]
+fn every_command_has_a_reply() {
+    let examples = example::all("replies/ok");
+    let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    let mut wanted: Vec<_> = CommandType::ALL
+        .iter()
+        .map(|command| command.as_str())
+        .collect();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    for (name, example) in &examples {
+        let reply: Reply = assert_round_trip(name, example);
+        assert_eq!(reply.command_type.as_ref(), Some(name));
+        assert_eq!(reply.status, ReplyStatus::Ok);
+        assert_valid(name, "schemas/reply.json", example);
+        let result = &example["result"];
+        assert_valid(name, &format!("schemas/results/{name}.json"), result);
+        assert_result_round_trips(name, result);
+    }
+}
+
+fn assert_result_round_trips(name: &str, result: &Value) {
+    use CommandType as Type;
+    match name.parse().unwrap() {
+        Type::CreateGroup | Type::GetGroup => drop(assert_round_trip::<Group>(name, result)),
+        Type::ListGroups => drop(assert_round_trip::<Vec<Group>>(name, result)),
+        Type::GetInfoAdminOnly => {
+            assert_round_trip::<InfoAdminOnly>(name, result);
+        }
+        Type::GetParticipants => drop(assert_round_trip::<Vec<Participant>>(name, result)),
+        Type::GetInviteCode | Type::RevokeInviteCode => {
+            drop(assert_round_trip::<InviteCode>(name, result));
+        }
+        Type::AddParticipants
+        | Type::RemoveParticipants
+        | Type::PromoteAdmin
+        | Type::DemoteAdmin => drop(assert_round_trip::<Vec<Outcome>>(name, result)),
+        Type::DeleteGroup
+        | Type::LeaveGroup
+        | Type::SetGroupSubject
+        | Type::SetGroupDescription
+        | Type::SetInfoAdminOnly => {
+            assert_round_trip::<bool>(name, result);
+        }
+    }
+}
+
+#[test]
+fn every_error_code_has_a_reply() {
+    let examples = example::all("replies/error");
+    let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    let mut wanted: Vec<_> = ErrorCode::ALL.iter().map(|code| code.as_str()).collect();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    for (name, example) in &examples {
+        let reply: Reply = assert_round_trip(name, example);
+        assert_valid(name, "schemas/reply.json", example);
+        assert_eq!(reply.status, ReplyStatus::Error);
+        let error = reply.error.unwrap();
+        assert_eq!(error.code.as_str(), name);
+        assert_eq!(error.retryable, error.code.retryable(), "{name}");
+    }
+}
+
+#[test]
+fn a_reply_is_either_ok_with_a_result_or_an_error() {
+    let schema = jsonschema::validator_for(&example::json("schemas/reply.json")).unwrap();
+    for (name, mut example) in example::all("replies/error") {
+        example["status"] = "ok".into();
+        assert!(!schema.is_valid(&example), "{name}");
+    }
+}
+
+#[test]
+fn every_event_has_an_example() {
+    let examples = example::all("events");
+    for name in EventName::ALL {
+        let name = name.as_str();
+        assert!(
+            examples.iter().any(|(known, _)| known == name),
+            "events/{name}.json is missing"
+        );
+    }
+    for (name, example) in &examples {
+        let event: Event = assert_round_trip(name, example);
+        assert!(name.starts_with(event.event.as_str()), "{name}");
+        assert_valid(name, "schemas/event.json", example);
+        assert_valid(
+            name,
+            &format!("schemas/events/{}.json", event.event.as_str()),
+            example,
+        );
+        let fits = match event.event {
+            EventName::GroupJoin | EventName::GroupLeft => {
+                matches!(event.payload, EventPayload::Notification(_))
+            }
+            EventName::GroupParticipants => matches!(event.payload, EventPayload::Membership(_)),
+            EventName::OwnJoin => matches!(event.payload, EventPayload::OwnJoin(_)),
+            EventName::GroupUpdate | EventName::OwnLeave => {
+                matches!(event.payload, EventPayload::Change(_))
+            }
+        };
+        assert!(
+            fits,
+            "{name} is read as another payload: {:?}",
+            event.payload
+        );
+    }
+}
+
+#[test]
+fn an_event_has_the_payload_of_its_name() {
+    for (name, example) in example::all("events") {
+        for other in EventName::ALL {
+            let schema = example::json(format!("schemas/events/{}.json", other.as_str()));
+            let valid = jsonschema::validator_for(&schema)
+                .unwrap()
+                .is_valid(&example);
+            assert_eq!(
+                valid,
+                example["event"] == other.as_str(),
+                "{name} as {other:?}"
+            );
+        }
+    }
+}
