@@ -1,0 +1,117 @@
+//! `[amqp]`: the broker and how to talk to it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::read::{Section, duration, flag, number, path};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+
+/// The broker and how to talk to it.
+#[derive(Debug, Clone)]
+pub struct Amqp {
+    /// `amqp://` or `amqps://`; holds the password.
+    pub url: SecretString,
+    /// Where the url is read again before every connection, so that a rotated password is taken up.
+    pub url_file: Option<PathBuf>,
+    /// Commands held unanswered at most.
+    pub prefetch: u16,
+    /// Silence after which the broker is asked whether it is still there.
+    pub heartbeat: Duration,
+    /// How long a connection, and any answer of the broker, may take.
+    pub connect_timeout: Duration,
+    /// How long a confirm may take.
+    pub confirm_timeout: Duration,
+    /// Messages written but not confirmed yet, at most.
+    pub confirm_window: usize,
+    /// Largest AMQP frame, in bytes.
+    pub frame_max: u32,
+    /// The first wait between attempts to connect.
+    pub reconnect_min: Duration,
+    /// The longest wait between attempts to connect.
+    pub reconnect_max: Duration,
+    /// How long refusals are retried once a connection has worked.
+    pub refusal_grace: Duration,
+    /// TLS.
+    pub tls: Tls,
+}
+
+/// `[amqp.tls]`: how `amqps://` connections are made.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// The authority that signed the broker's certificate (PEM).
+    pub ca_file: Option<PathBuf>,
+    /// The client's certificate and its key (PEM).
+    pub identity: Option<(PathBuf, PathBuf)>,
+    /// Log in by the certificate (SASL EXTERNAL).
+    pub external: bool,
+}
+
+impl Amqp {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let url_file = section.peek_path("url_file");
+        let url = section.secret("url", "url_file").unwrap_or_default();
+        let scheme_is_right = url::Url::parse(url.expose_secret())
+            .is_ok_and(|url| matches!(url.scheme(), "amqp" | "amqps") && url.has_host());
+        if !scheme_is_right {
+            section.problem(
+                "url",
+                "must be amqp://user:password@host:port/vhost, or amqps://…",
+            );
+        }
+        let amqp = Self {
+            url,
+            url_file,
+            prefetch: section.required("prefetch", number(1..=10_000)),
+            heartbeat: section.required("heartbeat", duration(SECOND..=HOUR)),
+            connect_timeout: section.required("connect_timeout", duration(SECOND..=HOUR)),
+            confirm_timeout: section.required("confirm_timeout", duration(SECOND..=HOUR)),
+            confirm_window: section.required("confirm_window", number(1..=65_536)),
+            frame_max: section.required("frame_max", number(8_192..=1_048_576)),
+            reconnect_min: section
+                .required("reconnect_min", duration(Duration::from_millis(10)..=HOUR)),
+            reconnect_max: section
+                .required("reconnect_max", duration(Duration::from_millis(10)..=HOUR)),
+            refusal_grace: section.required("refusal_grace", duration(Duration::ZERO..=HOUR)),
+            tls: Tls::read(section.section("tls")),
+        };
+        if amqp.reconnect_max < amqp.reconnect_min {
+            section.problem("reconnect_max", "must not be shorter than reconnect_min");
+        }
+        section.finish();
+        amqp
+    }
+}
+
+impl Tls {
+    fn read(mut section: Section<'_>) -> Self {
+        let certificate = section.optional("certificate_file", path);
+        let key = section.optional("key_file", path);
+        let identity = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                section.problem("key_file", "is needed with certificate_file");
+                None
+            }
+            (None, Some(_)) => {
+                section.problem("certificate_file", "is needed with key_file");
+                None
+            }
+        };
+        let external = section.required("external", flag);
+        if external && identity.is_none() {
+            section.problem("external", "needs certificate_file and key_file");
+        }
+        let tls = Self {
+            ca_file: section.optional("ca_file", path),
+            identity,
+            external,
+        };
+        section.finish();
+        tls
+    }
+}

@@ -1,0 +1,178 @@
+//! `[engine]`: which engine executes commands, and its settings.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::contract::{ParticipantId, SessionName};
+
+use super::read::{Section, duration, flag, parsed, share, text};
+
+/// Which engine executes commands.
+#[derive(Debug, Clone)]
+pub enum Engine {
+    /// The embedded model of WhatsApp's rules.
+    Sandbox(Sandbox),
+}
+
+/// `[engine.sandbox]`.
+#[derive(Debug, Clone, Default)]
+pub struct Sandbox {
+    /// The accounts of this world: session name → phone.
+    pub sessions: BTreeMap<SessionName, ParticipantId>,
+    /// People who are no admins may add others in new groups (WhatsApp's own default).
+    pub members_can_add: bool,
+    /// How effects and records go together.
+    pub ledger: SandboxLedger,
+    /// Faults to act out, by session.
+    pub faults: BTreeMap<SessionName, Fault>,
+}
+
+/// What goes wrong on purpose for one session of the sandbox.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Fault {
+    /// Every command takes at least so long.
+    pub delay: Duration,
+    /// The share of commands that fail as unavailable, 0 to 1.
+    pub error_rate: f64,
+    /// The session is offline.
+    pub outage: bool,
+    /// The process dies at this point of every command that changes something.
+    pub crash: Option<CrashPoint>,
+}
+
+/// How the sandbox's effects and the ledger's records go together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SandboxLedger {
+    /// In one transaction: effects are exactly once.
+    #[default]
+    Together,
+    /// One after the other, as with an engine beyond the store.
+    Apart,
+}
+
+impl FromStr for SandboxLedger {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "together" => Ok(Self::Together),
+            "apart" => Ok(Self::Apart),
+            _ => Err("must be together or apart"),
+        }
+    }
+}
+
+/// Where the process dies on purpose.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CrashPoint {
+    /// The ledger has `started`, and nothing has been done.
+    #[default]
+    BeforeEffect,
+    /// It is done, and the ledger does not know yet.
+    AfterEffect,
+}
+
+impl FromStr for CrashPoint {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "before-effect" => Ok(Self::BeforeEffect),
+            "after-effect" => Ok(Self::AfterEffect),
+            _ => Err("must be before-effect or after-effect"),
+        }
+    }
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        Self::Sandbox(Sandbox::default())
+    }
+}
+
+impl Engine {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        section.required("kind", |value| match text(value)?.as_str() {
+            "sandbox" => Ok(()),
+            _ => Err("must be sandbox".to_owned()),
+        });
+        let sandbox = Sandbox::read(section.section("sandbox"));
+        section.finish();
+        Self::Sandbox(sandbox)
+    }
+}
+
+impl Sandbox {
+    fn read(mut section: Section<'_>) -> Self {
+        let members_can_add = section.required("members_can_add", flag);
+        let sessions = section.section("sessions").each(
+            |mut session| {
+                let phone = session.optional("phone", phone);
+                session.finish();
+                phone
+            },
+            Some("phone"),
+        );
+        let ledger = section.required("ledger", parsed);
+        let faults = section.section("faults").each(Fault::read, None);
+        let sessions = sessions
+            .into_iter()
+            .filter_map(|(name, phone)| phone.map(|phone| (name, phone)))
+            .collect();
+        let sandbox = Self {
+            sessions,
+            members_can_add,
+            ledger,
+            faults,
+        };
+        if let Some(twice) = sandbox.shared_phone() {
+            section.problem(
+                "sessions",
+                format!("{twice} has the phone of another session"),
+            );
+        }
+        for name in sandbox
+            .faults
+            .keys()
+            .filter(|name| !sandbox.sessions.contains_key(name))
+        {
+            section.problem(
+                "faults",
+                format!("{name} is no session of engine.sandbox.sessions"),
+            );
+        }
+        section.finish();
+        sandbox
+    }
+
+    fn shared_phone(&self) -> Option<&SessionName> {
+        let mut seen = BTreeSet::new();
+        self.sessions
+            .iter()
+            .find(|(_, phone)| !seen.insert(*phone))
+            .map(|(name, _)| name)
+    }
+}
+
+impl Fault {
+    fn read(mut section: Section<'_>) -> Self {
+        let delays = Duration::ZERO..=Duration::from_hours(1);
+        let fault = Self {
+            delay: section
+                .optional("delay", duration(delays))
+                .unwrap_or_default(),
+            error_rate: section.optional("error_rate", share).unwrap_or_default(),
+            outage: section.optional("outage", flag).unwrap_or_default(),
+            crash: section.optional("crash", parsed),
+        };
+        section.finish();
+        fault
+    }
+}
+
+fn phone(value: &figment::value::Value) -> Result<ParticipantId, String> {
+    format!("{}@c.us", text(value)?)
+        .parse()
+        .map_err(|_| "must be a phone number of 5 to 20 digits, without +, in quotes".to_owned())
+}

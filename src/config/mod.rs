@@ -1,0 +1,68 @@
+//! Configuration: merged from its sources, checked whole, then handed out as plain values.
+//!
+//! `config.default.toml` holds every default and is the documentation. No other module reads the
+//! environment. One file per section says what is in it and how it is read.
+
+mod amqp;
+mod engine;
+mod load;
+mod process;
+mod read;
+mod store;
+mod topology;
+
+use std::path::PathBuf;
+
+pub use amqp::{Amqp, Tls};
+pub use engine::{CrashPoint, Engine, Fault, Sandbox, SandboxLedger};
+pub use load::{DEFAULTS, Sources};
+pub use process::{Executor, Log, LogFormat, Ops, Retry, Role, Shutdown};
+pub use store::{Ledger, Store};
+pub use topology::{Topology, TopologyMode};
+
+/// Everything that can be configured, checked.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What this process does.
+    pub roles: Vec<Role>,
+    /// `[amqp]`
+    pub amqp: Amqp,
+    /// `[topology]`
+    pub topology: Topology,
+    /// `[store]`
+    pub store: Store,
+    /// `[ledger]`
+    pub ledger: Ledger,
+    /// `[engine]`
+    pub engine: Engine,
+    /// `[executor]`
+    pub executor: Executor,
+    /// `[retry]`
+    pub retry: Retry,
+    /// `[ops]`
+    pub ops: Ops,
+    /// `[shutdown]`
+    pub shutdown: Shutdown,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file that was named is not there.
+    #[error("cannot read the configuration file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A source is not TOML.
+    #[error("the configuration is not TOML: {0}")]
+    Malformed(String),
+    /// Settings are wrong; all of them, by key.
+    #[error("the configuration is wrong:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
+    Invalid(Vec<String>),
+}

@@ -1,0 +1,60 @@
+//! `[store]`: where the ledger and the sandbox's groups are kept.
+
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::read::{Section, duration, number};
+
+/// Where state is kept.
+#[derive(Debug, Clone)]
+pub struct Store {
+    /// `sqlite:<path>` or `postgres://…`; may hold a password.
+    pub url: SecretString,
+    /// Connections beside the one writer's, for reading.
+    pub connections: u32,
+    /// How long a statement may wait for a lock or a connection.
+    pub timeout: Duration,
+}
+
+/// `[ledger]`: how long a command id is remembered.
+#[derive(Debug, Clone, Copy)]
+pub struct Ledger {
+    /// How long a finished command is remembered.
+    pub retention: Duration,
+}
+
+impl Store {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let url = section.secret("url", "url_file").unwrap_or_default();
+        let known = ["sqlite:", "postgres://", "postgresql://"];
+        if !known
+            .iter()
+            .any(|scheme| url.expose_secret().starts_with(scheme))
+        {
+            section.problem(
+                "url",
+                "must be sqlite:<path> or postgres://user:password@host/database",
+            );
+        }
+        let timeouts = Duration::from_millis(100)..=Duration::from_mins(10);
+        let store = Self {
+            url,
+            connections: section.required("connections", number(1..=256)),
+            timeout: section.required("timeout", duration(timeouts)),
+        };
+        section.finish();
+        store
+    }
+}
+
+impl Ledger {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let retentions = Duration::from_secs(1)..=Duration::from_hours(366 * 24);
+        let ledger = Self {
+            retention: section.required("retention", duration(retentions)),
+        };
+        section.finish();
+        ledger
+    }
+}

@@ -1,0 +1,90 @@
+//! `[topology]`: the exchanges and queues on the broker.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use figment::value::Value;
+
+use super::read::{Section, list, number, parsed, text};
+
+/// The exchanges and queues on the broker.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    /// What every name begins with.
+    pub prefix: String,
+    /// Whether they are created here.
+    pub mode: TopologyMode,
+    /// How many command queues there are.
+    pub shards: u16,
+    /// For how long a deferred command can rest, shortest first; each is a queue.
+    pub delay_tiers: Vec<Duration>,
+}
+
+/// Who creates exchanges and queues.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TopologyMode {
+    /// This process creates what is missing.
+    #[default]
+    Declare,
+    /// Somebody else does; this process sees that they are there.
+    Passive,
+    /// Somebody else does; this process does not look.
+    Off,
+}
+
+impl FromStr for TopologyMode {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "declare" => Ok(Self::Declare),
+            "passive" => Ok(Self::Passive),
+            "off" => Ok(Self::Off),
+            _ => Err("must be declare, passive or off"),
+        }
+    }
+}
+
+impl Topology {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let prefix = section.required("prefix", |value| {
+            let prefix = text(value)?;
+            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+            let fits = (1..=64).contains(&prefix.len()) && prefix.bytes().all(plain);
+            // The broker keeps names that begin with amq. for itself.
+            if fits && !prefix.starts_with("amq.") {
+                Ok(prefix)
+            } else {
+                Err(
+                    "must be 1 to 64 letters, digits, '.', '_' or '-', not beginning with amq."
+                        .into(),
+                )
+            }
+        });
+        let topology = Self {
+            prefix,
+            mode: section.required("mode", parsed),
+            // More shards need the exchange of the sharding plugin, which this version cannot bind yet.
+            shards: section.required("shards", number(1..=1)),
+            delay_tiers: section.required("delay_tiers", delay_tiers),
+        };
+        section.finish();
+        topology
+    }
+}
+
+fn delay_tiers(value: &Value) -> Result<Vec<Duration>, String> {
+    let read: Vec<jiff::SignedDuration> = list(value)?;
+    let tiers: Vec<_> = read
+        .into_iter()
+        .filter_map(|tier| Duration::try_from(tier).ok())
+        .collect();
+    let rising = tiers.windows(2).all(|pair| pair.first() < pair.last());
+    let sensible = Duration::from_millis(10)..=Duration::from_hours(24);
+    if tiers.is_empty() || !rising || !tiers.iter().all(|tier| sensible.contains(tier)) {
+        return Err(
+            "must be rising durations from 10ms to 24h, such as [\"1s\", \"5s\"]".to_owned(),
+        );
+    }
+    Ok(tiers)
+}
