@@ -1,0 +1,316 @@
+//! The two databases behind one small surface: statements with `$1` placeholders, values in, rows
+//! out. It knows no table.
+//!
+//! A small enum rather than `sqlx::Any`, since both databases need options of their own (journal
+//! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteRow, SqliteSynchronous,
+};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
+
+use super::{Error, sql};
+use crate::config;
+
+/// Distinct statements kept prepared on a connection; the writer has fewer than that.
+const PREPARED: usize = 160;
+
+/// Where the database is and how to connect to it.
+#[derive(Debug, Clone)]
+pub(super) enum Target {
+    Sqlite(SqliteConnectOptions),
+    Postgres(PgConnectOptions),
+}
+
+/// Connections for reading, and for small writes that nobody waits for.
+#[derive(Debug, Clone)]
+pub(super) enum Pool {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// One connection; the writer's own.
+#[derive(Debug)]
+pub(super) enum Link {
+    Sqlite(Box<SqliteConnection>),
+    Postgres(Box<PgConnection>),
+}
+
+/// A bound value. Text, whole numbers and bytes are all that the tables hold.
+#[derive(Debug, Clone)]
+pub(super) enum Value {
+    Text(String),
+    Int(i64),
+    Bytes(Vec<u8>),
+    MaybeText(Option<String>),
+    MaybeInt(Option<i64>),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+/// A row of an answer; columns are asked for by position.
+pub(super) enum Row {
+    Sqlite(SqliteRow),
+    Postgres(PgRow),
+}
+
+impl Row {
+    /// Reads a column.
+    pub(super) fn get<T>(&self, column: usize) -> Result<T, Error>
+    where
+        T: for<'r> sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+        T: for<'r> sqlx::Decode<'r, sqlx::Postgres> + sqlx::Type<sqlx::Postgres>,
+    {
+        match self {
+            Self::Sqlite(row) => row.try_get(column),
+            Self::Postgres(row) => row.try_get(column),
+        }
+        .map_err(|source| Error::of("reading a row", source))
+    }
+}
+
+impl Target {
+    /// Reads `[store]`.
+    pub(super) fn of(config: &config::Store) -> Result<Self, Error> {
+        let url = config.url.expose_secret();
+        let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
+        match scheme {
+            "sqlite" => Self::sqlite(rest, config.timeout),
+            "postgres" | "postgresql" => Self::postgres(url, config.timeout),
+            _ => Err(Error::Url("must begin with sqlite: or postgres://")),
+        }
+    }
+
+    fn sqlite(path: &str, timeout: Duration) -> Result<Self, Error> {
+        let path = path.strip_prefix("//").unwrap_or(path);
+        if path.is_empty() || path.starts_with(":memory:") || path.contains('?') {
+            return Err(Error::Url(
+                "must name a file, as in sqlite:groupmq.db: the connections share it, and it has \
+                 to outlive the worker",
+            ));
+        }
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .journal_mode(SqliteJournalMode::Wal)
+            // With WAL, NORMAL would lose the last commits at a power cut: commands whose reply
+            // is out already.
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(timeout)
+            // 8 MB of pages, and a checkpoint every 16 MB of log instead of every 4: under load the
+            // same pages are written over and over, and each checkpoint costs two fsyncs.
+            .pragma("cache_size", "-8192")
+            .pragma("wal_autocheckpoint", "4096")
+            .statement_cache_capacity(PREPARED)
+            // Its thread hands over a batch's rows in one go.
+            .row_buffer_size(256)
+            .disable_statement_logging();
+        Ok(Self::Sqlite(options))
+    }
+
+    fn postgres(url: &str, timeout: Duration) -> Result<Self, Error> {
+        let limit = format!("{}ms", timeout.as_millis().max(1));
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| {
+                Error::Url("is no PostgreSQL URL: postgres://user:password@host/database")
+            })?
+            .application_name("groupmq")
+            .options([
+                ("lock_timeout", limit.as_str()),
+                ("statement_timeout", limit.as_str()),
+            ])
+            .statement_cache_capacity(PREPARED)
+            .disable_statement_logging();
+        Ok(Self::Postgres(options))
+    }
+
+    /// Creates a missing SQLite file, readable by its owner alone: it holds phone numbers.
+    ///
+    /// SQLite gives its `-wal` and `-shm` files the same permissions. A file that exists keeps its.
+    pub(super) fn create_file(&self) -> Result<(), Error> {
+        let Self::Sqlite(options) = self else {
+            return Ok(());
+        };
+        let mut open = std::fs::OpenOptions::new();
+        open.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut open, 0o600);
+        match open.open(options.get_filename()) {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(Error::of(
+                "creating the database file",
+                sqlx::Error::Io(error),
+            )),
+        }
+    }
+
+    /// Opens a connection of one's own.
+    pub(super) async fn link(&self) -> Result<Link, sqlx::Error> {
+        match self {
+            Self::Sqlite(options) => Ok(Link::Sqlite(Box::new(options.connect().await?))),
+            Self::Postgres(options) => Ok(Link::Postgres(Box::new(options.connect().await?))),
+        }
+    }
+
+    /// Opens the pool; connections are made when they are needed.
+    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Pool {
+        let size = size.max(1);
+        match self {
+            Self::Sqlite(options) => Pool::Sqlite(
+                SqlitePoolOptions::new()
+                    .max_connections(size)
+                    .acquire_timeout(timeout)
+                    .connect_lazy_with(options.clone()),
+            ),
+            Self::Postgres(options) => Pool::Postgres(
+                PgPoolOptions::new()
+                    .max_connections(size)
+                    .acquire_timeout(timeout)
+                    .connect_lazy_with(options.clone()),
+            ),
+        }
+    }
+}
+
+/// Binds values to a statement of either database.
+macro_rules! bound {
+    ($sql:expr, $values:expr) => {{
+        let mut query = sqlx::query(AssertSqlSafe($sql));
+        for value in $values {
+            query = match value {
+                Value::Text(text) => query.bind(text),
+                Value::Int(number) => query.bind(number),
+                Value::Bytes(bytes) => query.bind(bytes),
+                Value::MaybeText(text) => query.bind(text),
+                Value::MaybeInt(number) => query.bind(number),
+            };
+        }
+        query
+    }};
+}
+
+/// Runs a statement on both kinds of connection or pool.
+macro_rules! on_both {
+    ($kind:ident, $self:expr, $link:ident => $run:expr) => {
+        match $self {
+            $kind::Sqlite($link) => $run,
+            $kind::Postgres($link) => $run,
+        }
+    };
+}
+
+impl Link {
+    /// What a `SELECT` adds to lock its rows; SQLite locks the database as a whole.
+    pub(super) const fn for_update(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE",
+        }
+    }
+
+    /// As [`Link::for_update`], passing over rows that somebody else has locked.
+    pub(super) const fn for_update_skip_locked(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// Rows of placeholders.
+    pub(super) fn placeholders(&self, rows: usize, columns: usize) -> String {
+        let mark = match self {
+            Self::Sqlite(_) => sql::Mark::Question,
+            Self::Postgres(_) => sql::Mark::Number,
+        };
+        sql::placeholders(mark, rows, columns)
+    }
+
+    /// Begins a transaction, with the right to write from the start.
+    pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite(link) => sqlx::raw_sql("BEGIN IMMEDIATE")
+                .execute(&mut **link)
+                .await
+                .map(drop),
+            Self::Postgres(link) => sqlx::raw_sql("BEGIN").execute(&mut **link).await.map(drop),
+        }
+    }
+
+    /// Makes the transaction last.
+    pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
+        on_both!(Self, self, link => sqlx::raw_sql("COMMIT").execute(&mut **link).await.map(drop))
+    }
+
+    /// Forgets the transaction.
+    pub(super) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
+        on_both!(Self, self, link => sqlx::raw_sql("ROLLBACK").execute(&mut **link).await.map(drop))
+    }
+
+    /// Runs a statement; tells how many rows it touched.
+    pub(super) async fn execute(
+        &mut self,
+        sql: String,
+        values: Vec<Value>,
+    ) -> Result<u64, sqlx::Error> {
+        on_both!(Self, self, link => {
+            bound!(sql, values).execute(&mut **link).await.map(|done| done.rows_affected())
+        })
+    }
+
+    /// Runs a query.
+    pub(super) async fn fetch(
+        &mut self,
+        sql: String,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, sqlx::Error> {
+        match self {
+            Self::Sqlite(link) => {
+                let rows = bound!(sql, values).fetch_all(&mut **link).await?;
+                Ok(rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Self::Postgres(link) => {
+                let rows = bound!(sql, values).fetch_all(&mut **link).await?;
+                Ok(rows.into_iter().map(Row::Postgres).collect())
+            }
+        }
+    }
+}
+
+impl Pool {
+    /// Runs a query on any connection.
+    pub(super) async fn fetch(
+        &self,
+        doing: &'static str,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let rows = match self {
+            Self::Sqlite(pool) => bound!(sql, values)
+                .fetch_all(pool)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Self::Postgres(pool) => bound!(sql, values)
+                .fetch_all(pool)
+                .await
+                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        };
+        rows.map_err(|source| Error::of(doing, source))
+    }
+
+    /// Closes all connections.
+    pub(super) async fn close(&self) {
+        on_both!(Self, self, pool => pool.close().await);
+    }
+}

@@ -1,0 +1,200 @@
+//! The ledger: what became of every command that changes something, so that a command that comes
+//! again has no second effect and gets the same answer.
+//!
+//! An engine with effects outside the store records `started` before and `done` after
+//! ([`Ledger::claim`], [`Ledger::complete`]); the sandbox writes `done` together with its groups
+//! ([`super::sandbox_groups`]). What to do about a command found `started` is the executor's
+//! business.
+
+mod rows;
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::Error;
+use super::commit::{Needs, Queue};
+use super::db::Pool;
+use crate::clock::Clock;
+use crate::contract::{CommandId, ErrorBody, Event, SessionName, Timestamp};
+
+pub(super) use rows::{Row, Rows, purge};
+
+/// What a command came to: all that its reply and its events are made of.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Record {
+    /// The reply's `result`, or its `error`.
+    pub outcome: Result<Box<RawValue>, ErrorBody>,
+    /// What happened in the group, in order.
+    pub events: Vec<Event>,
+    /// When it was done.
+    pub at: Timestamp,
+}
+
+/// What a command is known by: one id has one effect within a session.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// The session.
+    pub session: SessionName,
+    /// The command's id.
+    pub command_id: CommandId,
+}
+
+/// SHA-256 of a command's type and payload.
+pub type Fingerprint = [u8; 32];
+
+/// What the ledger says of a command that is about to be executed.
+#[derive(Debug, Clone)]
+pub enum Claim {
+    /// Nothing was known; it is `started` now, in the name of whoever asked.
+    New,
+    /// It is done already, with this record.
+    Done(Record),
+    /// The id stands for a command with another type or payload.
+    Reused,
+    /// It was started and not finished.
+    ///
+    /// The owner may be whoever asks: an earlier claim whose answer was lost with the store.
+    Started {
+        /// Who started it.
+        owner: String,
+        /// When.
+        since: Timestamp,
+    },
+}
+
+/// The way to the ledger; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    queue: Queue,
+    pool: Pool,
+    clock: Arc<dyn Clock>,
+}
+
+impl Ledger {
+    pub(super) fn new(queue: Queue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        Self { queue, pool, clock }
+    }
+
+    /// Records that `owner` starts a command, unless the ledger knows it already.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn claim(
+        &self,
+        key: Key,
+        fingerprint: Fingerprint,
+        owner: &str,
+    ) -> Result<Claim, Error> {
+        let owner = owner.to_owned();
+        let now = self.clock.now().as_millisecond();
+        self.submit(key, move |rows, key| {
+            let Some(row) = rows.get(key) else {
+                rows.put(key, Row::started(fingerprint, owner.clone(), now));
+                return Ok(Claim::New);
+            };
+            if row.fingerprint != fingerprint {
+                return Ok(Claim::Reused);
+            }
+            Ok(match row.record()? {
+                Some(record) => Claim::Done(record),
+                None => Claim::Started {
+                    owner: row.owner.clone(),
+                    since: row.since(),
+                },
+            })
+        })
+        .await
+    }
+
+    /// Records what a claimed command came to.
+    ///
+    /// The first record stands: where another worker's came before, that one is handed back and
+    /// is the one to reply with.
+    ///
+    /// # Errors
+    /// [`Error::NotClaimed`] when the claim was released or purged; else when the store cannot be
+    /// used, and asking again is safe.
+    pub async fn complete(&self, key: Key, record: Record) -> Result<Option<Record>, Error> {
+        self.submit(key, move |rows, key| {
+            let row = rows.get(key).ok_or(Error::NotClaimed)?;
+            if let Some(earlier) = row.record()? {
+                return Ok(Some(earlier));
+            }
+            let done = row.clone().done(&record)?;
+            rows.put(key, done);
+            Ok(None)
+        })
+        .await
+    }
+
+    /// Forgets that `owner` started a command, which then counts as never seen.
+    ///
+    /// For failures before the engine began. What is done stays done, and another's claim stays.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn release(&self, key: Key, owner: &str) -> Result<(), Error> {
+        let owner = owner.to_owned();
+        self.submit(key, move |rows, key| {
+            if rows.get(key).is_some_and(|row| row.is_started_by(&owner)) {
+                rows.remove(key);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Passes a started command from one owner to another; tells whether it was still theirs.
+    ///
+    /// Of several workers that try, one succeeds.
+    ///
+    /// # Errors
+    /// When the store cannot be used. Asking again is safe, but a lost answer may have been yes.
+    pub async fn take_over(&self, key: Key, from: &str, to: &str) -> Result<bool, Error> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        self.submit(key, move |rows, key| {
+            let Some(row) = rows.get(key).filter(|row| row.is_started_by(&from)) else {
+                return Ok(false);
+            };
+            let row = row.clone().owned_by(to.clone());
+            rows.put(key, row);
+            Ok(true)
+        })
+        .await
+    }
+
+    /// Forgets up to `at_most` commands that were last touched before `before`; tells how many.
+    ///
+    /// Meant to be called in a loop, with slices small enough (a thousand, say) for the writer to
+    /// fit between two batches.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn purge(&self, before: Timestamp, at_most: u32) -> Result<u64, Error> {
+        self.queue.purge(before.0.as_millisecond(), at_most).await
+    }
+
+    /// About how many commands the ledger holds; for a gauge, so it may be a little behind.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn size(&self) -> Result<u64, Error> {
+        rows::size(&self.pool).await
+    }
+
+    async fn submit<F, T>(&self, key: Key, step: F) -> Result<T, Error>
+    where
+        F: Fn(&mut Rows, &Key) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let needs = Needs {
+            key: Some(key.clone()),
+            groups: Vec::new(),
+        };
+        self.queue
+            .submit(needs, move |rows| step(&mut rows.ledger, &key))
+            .await
+    }
+}

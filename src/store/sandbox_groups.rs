@@ -1,0 +1,231 @@
+//! The sandbox's world: its groups, who is in which, and what changed each.
+//!
+//! This file knows how groups are kept, not what may be done to them; WhatsApp's rules are in the
+//! sandbox engine. A command's change and its ledger record are one transaction.
+
+mod rows;
+mod state;
+
+use super::Error;
+use super::commit::{Needs, Queue};
+use super::db::{Pool, Value};
+use super::ledger::{Fingerprint, Key, Record, Row};
+use crate::contract::{
+    CommandType, GroupId, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
+};
+
+pub(super) use rows::Rows;
+pub use state::{Former, GroupState, Member};
+
+/// The query of `ListGroups`, by order.
+macro_rules! list_sorted {
+    ($order:literal) => {
+        concat!(
+            "SELECT g.id, g.state FROM sandbox_members m JOIN sandbox_groups g ON g.id = m.group_id ",
+            "WHERE m.account = $1 ORDER BY ",
+            $order,
+            " LIMIT $2 OFFSET $3"
+        )
+    };
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub enum Transacted {
+    /// Done now; the record was written with the change.
+    Fresh(Record),
+    /// Done before, with this record; nothing was done now.
+    Replayed(Record),
+    /// The id stands for a command with another type or payload; nothing was done.
+    Reused,
+}
+
+/// A command that changed a group, as the history keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HistoryEntry {
+    /// The group.
+    pub group_id: String,
+    /// Counts the group's changes, from 1.
+    pub n: i64,
+    /// The session whose command it was.
+    pub session: String,
+    /// The command.
+    pub command_id: String,
+    /// Its type.
+    pub command_type: String,
+}
+
+/// The groups that a command works on, inside its transaction.
+#[derive(Debug)]
+pub struct World<'a> {
+    rows: &'a mut Rows,
+    key: &'a Key,
+}
+
+impl World<'_> {
+    /// A group, to look at and to change; only those that the transaction named are there.
+    ///
+    /// A change lasts only if [`World::changed`] is told of it.
+    ///
+    /// # Errors
+    /// When the stored group does not read.
+    pub fn group(&mut self, id: &GroupId) -> Result<Option<&mut GroupState>, Error> {
+        self.rows.get(id)
+    }
+
+    /// Adds a group; [`World::changed`] is still to be told.
+    pub fn insert(&mut self, id: &GroupId, state: GroupState) {
+        self.rows.insert(id, state);
+    }
+
+    /// Says that this transaction's command changed a group, and adds it to the history.
+    pub fn changed(&mut self, id: &GroupId, command: CommandType, at: Timestamp) {
+        self.rows.changed(id, self.key, command, at);
+    }
+}
+
+/// The way to the sandbox's groups; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct SandboxGroups {
+    queue: Queue,
+    pool: Pool,
+}
+
+impl SandboxGroups {
+    pub(super) const fn new(queue: Queue, pool: Pool) -> Self {
+        Self { queue, pool }
+    }
+
+    /// Carries out a command unless the ledger knows it: change and record are one transaction.
+    ///
+    /// `step` sees the groups named and answers with the record. It may run several times, so it
+    /// must depend on nothing but the world it is shown; where it fails, it must have changed
+    /// nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or `step` failed; asking again under the same key is safe.
+    ///
+    /// # Cancellation
+    /// Dropping the future does not stop the command.
+    pub async fn transact<F>(
+        &self,
+        key: Key,
+        fingerprint: Fingerprint,
+        groups: Vec<GroupId>,
+        step: F,
+    ) -> Result<Transacted, Error>
+    where
+        F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
+    {
+        let needs = Needs {
+            key: Some(key.clone()),
+            groups,
+        };
+        let step = move |rows: &mut super::commit::Rows| {
+            let known = rows.ledger.get(&key);
+            if known.is_some_and(|row| row.fingerprint != fingerprint) {
+                return Ok(Transacted::Reused);
+            }
+            if let Some(record) = known.map_or(Ok(None), Row::record)? {
+                return Ok(Transacted::Replayed(record));
+            }
+            let record = step(&mut World {
+                rows: &mut rows.groups,
+                key: &key,
+            })?;
+            let at = record.at.0.as_millisecond();
+            let row = Row::started(fingerprint, String::new(), at).done(&record)?;
+            rows.ledger.put(&key, row);
+            Ok(Transacted::Fresh(record))
+        };
+        self.queue.submit(needs, step).await
+    }
+
+    /// Carries out a command without asking or telling the ledger, as an engine beyond the store
+    /// would: whoever calls keeps the record.
+    ///
+    /// # Errors
+    /// As [`SandboxGroups::transact`]; but asking again does it again.
+    pub async fn change<F>(&self, key: Key, groups: Vec<GroupId>, step: F) -> Result<Record, Error>
+    where
+        F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
+    {
+        let needs = Needs { key: None, groups };
+        let step = move |rows: &mut super::commit::Rows| {
+            step(&mut World {
+                rows: &mut rows.groups,
+                key: &key,
+            })
+        };
+        self.queue.submit(needs, step).await
+    }
+
+    /// Reads a group.
+    ///
+    /// # Errors
+    /// When the store cannot be used or the group does not read.
+    pub async fn get(&self, id: &GroupId) -> Result<Option<GroupState>, Error> {
+        let sql = "SELECT state FROM sandbox_groups WHERE id = $1";
+        let values = vec![Value::from(id.as_str())];
+        let found = self.pool.fetch("reading a group", sql, values).await?;
+        found
+            .first()
+            .map(|row| state::read(&row.get::<String>(0)?))
+            .transpose()
+    }
+
+    /// Reads the groups that an account is in, sorted and cut as asked.
+    ///
+    /// # Errors
+    /// When the store cannot be used or a group does not read.
+    pub async fn of_account(
+        &self,
+        account: &ParticipantId,
+        asked: &ListGroups,
+    ) -> Result<Vec<(GroupId, GroupState)>, Error> {
+        let sql = match (asked.sort_by, asked.sort_order) {
+            (SortBy::Id, SortOrder::Asc) => list_sorted!("g.id"),
+            (SortBy::Id, SortOrder::Desc) => list_sorted!("g.id DESC"),
+            (SortBy::Subject, SortOrder::Asc) => list_sorted!("g.subject, g.id"),
+            (SortBy::Subject, SortOrder::Desc) => list_sorted!("g.subject DESC, g.id DESC"),
+        };
+        let values = vec![
+            Value::from(account.as_str()),
+            Value::Int(asked.limit.map_or(i64::MAX, i64::from)),
+            Value::Int(i64::from(asked.offset)),
+        ];
+        let found = self.pool.fetch("listing groups", sql, values).await?;
+        let read = |row: &super::db::Row| {
+            let id = row.get::<String>(0)?.parse();
+            let id =
+                id.map_err(|e| Error::corrupt("sandbox_groups", serde::de::Error::custom(e)))?;
+            Ok((id, state::read(&row.get::<String>(1)?)?))
+        };
+        found.iter().map(read).collect()
+    }
+
+    /// Reads what changed a group, in order; none of the engine's business, but proof for tests
+    /// and people that a command had one effect.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn history(&self, id: &GroupId) -> Result<Vec<HistoryEntry>, Error> {
+        let sql = "SELECT group_id, n, session, command_id, type FROM sandbox_history \
+                   WHERE group_id = $1 ORDER BY n";
+        let values = vec![Value::from(id.as_str())];
+        let found = self
+            .pool
+            .fetch("reading a group's history", sql, values)
+            .await?;
+        let read = |row: &super::db::Row| {
+            Ok(HistoryEntry {
+                group_id: row.get(0)?,
+                n: row.get(1)?,
+                session: row.get(2)?,
+                command_id: row.get(3)?,
+                command_type: row.get(4)?,
+            })
+        };
+        found.iter().map(read).collect()
+    }
+}

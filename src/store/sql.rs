@@ -1,0 +1,114 @@
+//! Statements over many rows at once.
+//!
+//! Row counts are rounded so that few distinct texts exist and all stay prepared: a list of keys
+//! is filled up with its last key, rows to write are cut into powers of two.
+
+use std::fmt::Write as _;
+
+use super::db::Value;
+
+/// Rows in one statement at most; times nine columns, that stays below both databases' limits of
+/// placeholders (SQLite 32,766, PostgreSQL 65,535).
+const MOST_ROWS: usize = 256;
+
+/// How a statement marks the place of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// `?`, SQLite's own. It takes `$1` too, but as a name, which it looks up once per value in a
+    /// list of all: with a thousand values, that costs more than writing them.
+    Question,
+    /// `$1`, PostgreSQL's.
+    Number,
+}
+
+/// Rows of placeholders, `($1,$2),($3,$4)`.
+pub(super) fn placeholders(mark: Mark, rows: usize, columns: usize) -> String {
+    let mut text = String::with_capacity(rows * columns * 6);
+    let mut next = 1;
+    for row in 0..rows {
+        text.push_str(if row == 0 { "(" } else { ",(" });
+        for column in 0..columns {
+            if column > 0 {
+                text.push(',');
+            }
+            match mark {
+                Mark::Question => text.push('?'),
+                // Writing to a string cannot fail.
+                Mark::Number => write!(text, "${next}").unwrap_or_default(),
+            }
+            next += 1;
+        }
+        text.push(')');
+    }
+    text
+}
+
+/// Cuts keys into lists to ask for: each filled up to a power of two by repeating its last key.
+pub(super) fn key_lists<const N: usize>(keys: &[[Value; N]]) -> Vec<(usize, Vec<Value>)> {
+    let mut lists = Vec::new();
+    for chunk in keys.chunks(MOST_ROWS) {
+        let rows = chunk.len().next_power_of_two();
+        let fill = chunk.last().into_iter().cycle().take(rows - chunk.len());
+        let values = chunk.iter().chain(fill).flatten().cloned().collect();
+        lists.push((rows, values));
+    }
+    lists
+}
+
+/// Cuts rows to write into lists, each a power of two long.
+pub(super) fn row_lists<const N: usize>(rows: Vec<[Value; N]>) -> Vec<(usize, Vec<Value>)> {
+    let mut lists = Vec::new();
+    let mut left = rows.len();
+    let mut rows = rows.into_iter();
+    while left > 0 {
+        let take = if left >= MOST_ROWS {
+            MOST_ROWS
+        } else {
+            1 << left.ilog2()
+        };
+        lists.push((take, rows.by_ref().take(take).flatten().collect()));
+        left -= take;
+    }
+    lists
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(count: i64) -> Vec<[Value; 1]> {
+        (0..count).map(|n| [Value::Int(n)]).collect()
+    }
+
+    #[test]
+    fn placeholders_count_through_all_rows() {
+        assert_eq!(placeholders(Mark::Number, 2, 3), "($1,$2,$3),($4,$5,$6)");
+        assert_eq!(placeholders(Mark::Question, 2, 2), "(?,?),(?,?)");
+    }
+
+    #[test]
+    fn a_list_of_keys_is_filled_up_to_a_power_of_two() {
+        let lists = key_lists(&keys(300));
+        let shape: Vec<_> = lists
+            .iter()
+            .map(|(rows, values)| (*rows, values.len()))
+            .collect();
+        assert_eq!(shape, [(256, 256), (64, 64)]);
+        assert!(matches!(lists[1].1.last(), Some(Value::Int(299))));
+    }
+
+    #[test]
+    fn rows_are_written_once_each_in_few_statements() {
+        for count in [0, 1, 2, 3, 255, 256, 257, 1000] {
+            let lists = row_lists(keys(count));
+            let written: Vec<_> = lists.iter().flat_map(|(_, values)| values).collect();
+            assert_eq!(written.len(), usize::try_from(count).unwrap());
+            assert!(
+                lists
+                    .iter()
+                    .all(|(rows, values)| rows.is_power_of_two() && *rows == values.len())
+            );
+            assert!(lists.len() <= 11);
+        }
+    }
+}

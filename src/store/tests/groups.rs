@@ -1,0 +1,254 @@
+//! The sandbox's groups: one effect for each command, however many workers send it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::future::join_all;
+
+use super::{Database, both, key, record, text};
+use crate::contract::{CommandType, GroupId, ListGroups, Role, SortBy, SortOrder, Timestamp};
+use crate::store::sandbox_groups::{GroupState, Member, SandboxGroups, Transacted, World};
+use crate::store::{Error, Store};
+
+const PRINT: [u8; 32] = [7; 32];
+const ME: &str = "491700000001@c.us";
+const OTHER: &str = "491700000002@c.us";
+
+fn group_id(n: usize) -> GroupId {
+    format!("120363{n:012}@g.us").parse().unwrap()
+}
+
+fn state(subject: &str, members: &[&str]) -> GroupState {
+    let member = |(number, who): (u64, &&str)| {
+        (
+            who.parse().unwrap(),
+            Member {
+                role: Role::Admin,
+                number,
+            },
+        )
+    };
+    GroupState {
+        subject: subject.parse().unwrap(),
+        description: crate::contract::Description::default(),
+        owner: "491700000001@c.us".parse().unwrap(),
+        created_at: Timestamp(jiff::Timestamp::UNIX_EPOCH),
+        settings: crate::contract::GroupSettings {
+            info_admin_only: false,
+            messages_admin_only: false,
+            members_can_add_new_member: true,
+            new_members_approval_required: false,
+        },
+        invite_code: "code".to_owned(),
+        members: (1..).zip(members).map(member).collect(),
+        former: [].into(),
+        joined: 9,
+        sequences: [].into(),
+        changes: 0,
+    }
+}
+
+/// Creates the group, or counts one up in it.
+async fn bump(groups: &SandboxGroups, command: &str, group: usize) -> Result<Transacted, Error> {
+    let id = group_id(group);
+    let step = move |world: &mut World<'_>| {
+        let at = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+        let joined = if let Some(state) = world.group(&id)? {
+            state.joined += 1;
+            state.joined
+        } else {
+            world.insert(&id, state("new", &[ME]));
+            9
+        };
+        world.changed(&id, CommandType::SetGroupSubject, at);
+        Ok(record(&joined.to_string()))
+    };
+    groups
+        .transact(key(command), PRINT, vec![group_id(group)], step)
+        .await
+}
+
+async fn stores(database: &Database, count: usize) -> Vec<Store> {
+    let mut stores = Vec::new();
+    for _ in 0..count {
+        stores.push(database.open().await);
+    }
+    stores
+}
+
+#[tokio::test]
+async fn a_command_changes_its_group_once_and_replays_its_record() {
+    for database in both() {
+        let groups = database.open().await.sandbox_groups();
+        bump(&groups, "create", 1).await.unwrap();
+        let Transacted::Fresh(fresh) = bump(&groups, "a", 1).await.unwrap() else {
+            panic!()
+        };
+        let Transacted::Replayed(again) = bump(&groups, "a", 1).await.unwrap() else {
+            panic!()
+        };
+        assert_eq!(
+            (text(&fresh), text(&again)),
+            ("\"10\"".to_owned(), "\"10\"".to_owned())
+        );
+        assert_eq!(groups.get(&group_id(1)).await.unwrap().unwrap().joined, 10);
+        let history = groups.history(&group_id(1)).await.unwrap();
+        let commands: Vec<_> = history
+            .iter()
+            .map(|entry| entry.command_id.as_str())
+            .collect();
+        assert_eq!(commands, ["create", "a"]);
+        let reused = groups
+            .transact(key("a"), [0; 32], vec![], |_| Ok(record("never")))
+            .await
+            .unwrap();
+        assert!(matches!(reused, Transacted::Reused));
+    }
+}
+
+#[tokio::test]
+async fn two_workers_with_the_same_commands_have_one_effect_each() {
+    for database in both() {
+        let stores = stores(&database, 2).await;
+        // Every command twice on each worker, over few groups, all at once.
+        let calls = (0..400).map(|n: usize| {
+            let groups = stores[n % 2].sandbox_groups();
+            async move {
+                let command = n / 4;
+                bump(&groups, &format!("c{command}"), command % 5)
+                    .await
+                    .unwrap()
+            }
+        });
+        let ends = join_all(calls).await;
+        let fresh = ends
+            .iter()
+            .filter(|end| matches!(end, Transacted::Fresh(_)))
+            .count();
+        assert_eq!(fresh, 100, "{}", database.url);
+        let groups = stores[0].sandbox_groups();
+        for group in 0..5 {
+            let state = groups.get(&group_id(group)).await.unwrap().unwrap();
+            assert_eq!(
+                (state.joined, state.changes),
+                (9 + 19, 20),
+                "{}",
+                database.url
+            );
+            let history = groups.history(&group_id(group)).await.unwrap();
+            let numbers: Vec<_> = history.iter().map(|entry| entry.n).collect();
+            assert_eq!(numbers, (1..=20).collect::<Vec<_>>());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_panics_fails_alone() {
+    for database in both() {
+        let groups = database.open().await.sandbox_groups();
+        let good = |n: usize| {
+            let groups = groups.clone();
+            async move { bump(&groups, &format!("c{n}"), 1).await }
+        };
+        let runs = Arc::new(AtomicUsize::new(0));
+        let counted = runs.clone();
+        let bad = groups.transact(key("bad"), PRINT, vec![group_id(1)], move |world| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if let Some(state) = world.group(&group_id(1))? {
+                state.joined = 1_000_000;
+            }
+            panic!("on purpose")
+        });
+        let (before, bad, after) = tokio::join!(
+            join_all((0..20).map(good)),
+            bad,
+            join_all((20..40).map(good))
+        );
+        assert_eq!(
+            bad.unwrap_err().to_string(),
+            "a step of the store panicked: on purpose"
+        );
+        assert_eq!(runs.load(Ordering::Relaxed), 1);
+        assert!(before.iter().chain(&after).all(Result::is_ok));
+        let state = groups.get(&group_id(1)).await.unwrap().unwrap();
+        assert_eq!(state.joined, 9 + 39);
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_written_fails_alone() {
+    for database in both() {
+        let groups = database.open().await.sandbox_groups();
+        let good = |n: usize| {
+            let groups = groups.clone();
+            async move { bump(&groups, &format!("c{n}"), 1).await }
+        };
+        let bad = groups.transact(key("bad"), PRINT, vec![group_id(2)], |world| {
+            let at = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+            world.insert(&group_id(2), state("bad", &[ME]));
+            world.changed(&group_id(2), CommandType::CreateGroup, at);
+            // The same number again, which the history's key forbids every time.
+            world.insert(&group_id(2), state("bad", &[ME]));
+            world.changed(&group_id(2), CommandType::CreateGroup, at);
+            Ok(record("never"))
+        });
+        let (before, bad, after) = tokio::join!(
+            join_all((0..20).map(good)),
+            bad,
+            join_all((20..40).map(good))
+        );
+        assert!(matches!(bad.unwrap_err(), Error::Contended { .. }));
+        assert!(before.iter().chain(&after).all(Result::is_ok));
+        assert!(groups.get(&group_id(2)).await.unwrap().is_none());
+    }
+}
+
+#[tokio::test]
+async fn lists_are_sorted_and_cut_by_the_database() {
+    for database in both() {
+        let groups = database.open().await.sandbox_groups();
+        // Bytes decide: capitals before small letters, on both databases.
+        let all = [
+            (1, "b", true),
+            (2, "B", true),
+            (3, "a", false),
+            (4, "é", true),
+            (5, "b", true),
+        ];
+        for (n, subject, mine) in all {
+            let members: &[&str] = if mine { &[ME, OTHER] } else { &[OTHER] };
+            let step = move |world: &mut World<'_>| {
+                world.insert(&group_id(n), state(subject, members));
+                let at = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+                world.changed(&group_id(n), CommandType::CreateGroup, at);
+                Ok(record("made"))
+            };
+            groups
+                .transact(key(&format!("k{n}")), PRINT, vec![group_id(n)], step)
+                .await
+                .unwrap();
+        }
+        let list = async |who: &str, asked: ListGroups| -> Vec<GroupId> {
+            let found = groups
+                .of_account(&who.parse().unwrap(), &asked)
+                .await
+                .unwrap();
+            found.into_iter().map(|(id, _)| id).collect()
+        };
+        let ids = |numbers: &[usize]| numbers.iter().map(|n| group_id(*n)).collect::<Vec<_>>();
+        assert_eq!(list(ME, ListGroups::default()).await, ids(&[1, 2, 4, 5]));
+        assert_eq!(list(OTHER, ListGroups::default()).await.len(), 5);
+        let by_subject = ListGroups {
+            sort_by: SortBy::Subject,
+            ..ListGroups::default()
+        };
+        assert_eq!(list(ME, by_subject.clone()).await, ids(&[2, 1, 5, 4]));
+        let cut = ListGroups {
+            limit: Some(2),
+            offset: 1,
+            sort_order: SortOrder::Desc,
+            ..by_subject
+        };
+        assert_eq!(list(ME, cut).await, ids(&[5, 1]));
+    }
+}
