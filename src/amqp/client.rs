@@ -1,0 +1,302 @@
+//! A producer and a listener, for the command line: one connection, no second try.
+
+use std::time::Duration;
+
+use futures_util::stream::StreamExt;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{Channel, Connection};
+
+use super::message::{Incoming, Outgoing};
+use super::properties::{incoming, outgoing, short};
+use super::{Error, Target, Topology};
+
+/// A connection of its own for a few requests.
+#[derive(Debug)]
+pub struct Client {
+    connection: Connection,
+    channel: Channel,
+}
+
+/// Why a call has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// The broker could not be reached, or refused.
+    #[error(transparent)]
+    Broker(#[from] Error),
+    /// No queue took the command.
+    #[error(
+        "no queue takes commands for {0}: is the topology there? \
+         Start a worker, or run `groupmq topology apply`"
+    )]
+    Unroutable(String),
+    /// The command is queued, but no answer came in time.
+    #[error("no reply within {0:?}; the command is queued and will be executed all the same")]
+    NoReply(Duration),
+}
+
+/// Calls, with one queue for all their replies.
+#[derive(Debug)]
+pub struct Caller<'a> {
+    client: &'a Client,
+    reply_to: String,
+    replies: Tailed,
+}
+
+/// Messages that arrive on a queue of one's own.
+#[derive(Debug)]
+pub struct Tailed {
+    consumer: lapin::Consumer,
+}
+
+impl From<lapin::Error> for CallError {
+    fn from(error: lapin::Error) -> Self {
+        Self::Broker(error.into())
+    }
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the broker cannot be reached or refuses.
+    pub async fn connect(target: &Target) -> Result<Self, Error> {
+        let connection = target.connect("client").await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        Ok(Self {
+            connection,
+            channel,
+        })
+    }
+
+    /// Publishes a command and waits for its reply on a queue of its own.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(&self, command: Outgoing, timeout: Duration) -> Result<Incoming, CallError> {
+        self.caller().await?.call(command, timeout).await
+    }
+
+    /// Opens a queue for the replies to any number of calls, one after the other.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn caller(&self) -> Result<Caller<'_>, Error> {
+        let reply_to = self.own_queue().await?;
+        let replies = self.consume(&reply_to).await?;
+        Ok(Caller {
+            client: self,
+            reply_to,
+            replies,
+        })
+    }
+
+    /// Publishes a command that must reach a queue.
+    ///
+    /// # Errors
+    /// When the broker is lost, refuses, or no queue takes it.
+    pub async fn publish(&self, command: &Outgoing) -> Result<(), CallError> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let confirm = self
+            .channel
+            .basic_publish(
+                short(&command.exchange),
+                short(&command.routing_key),
+                options,
+                &command.body,
+                outgoing(command),
+            )
+            .await?
+            .await?;
+        let accepted = confirm.is_ack() && confirm.take_message().is_none();
+        accepted
+            .then_some(())
+            .ok_or_else(|| CallError::Unroutable(command.routing_key.clone()))
+    }
+
+    /// Listens to what is published to an exchange with keys of a pattern, from now on.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn tail(&self, exchange: &str, pattern: &str) -> Result<Tailed, Error> {
+        let queue = self.own_queue().await?;
+        let options = QueueBindOptions::default();
+        self.channel
+            .queue_bind(
+                short(&queue),
+                short(exchange),
+                short(pattern),
+                options,
+                FieldTable::default(),
+            )
+            .await?;
+        self.consume(&queue).await
+    }
+
+    /// Creates what is missing on the broker, or looks for it, as the topology's mode says.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn ensure(&self, topology: &Topology) -> Result<(), Error> {
+        topology.ensure(&self.connection).await
+    }
+
+    /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
+    /// and tests, which use a prefix of their own.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn delete(&self, topology: &Topology) -> Result<(), Error> {
+        topology.delete(&self.connection).await
+    }
+
+    /// How many messages wait in a queue, and how many consumers it has.
+    ///
+    /// # Errors
+    /// When there is no such queue; the client cannot be used after that.
+    pub async fn queue(&self, name: &str) -> Result<(u32, u32), Error> {
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let queue = self
+            .channel
+            .queue_declare(short(name), options, FieldTable::default())
+            .await?;
+        Ok((queue.message_count(), queue.consumer_count()))
+    }
+
+    /// Whether this user may publish to an exchange: tried within a transaction that is taken back.
+    ///
+    /// # Errors
+    /// When it may not; the client itself stays usable.
+    pub async fn may_publish(&self, exchange: &str) -> Result<(), Error> {
+        let channel = self.connection.create_channel().await?;
+        channel.tx_select().await?;
+        let options = BasicPublishOptions::default();
+        let properties = lapin::BasicProperties::default();
+        channel
+            .basic_publish(short(exchange), short("~.doctor"), options, &[], properties)
+            .await?
+            .await?;
+        channel.tx_rollback().await?;
+        channel.close(200, ShortString::default()).await?;
+        Ok(())
+    }
+
+    /// Whether this user may consume a queue: tried in a way that cannot succeed, since a consumer
+    /// might be sent what belongs to a worker. The broker looks at permissions before arguments.
+    ///
+    /// # Errors
+    /// When it may not; the client itself stays usable.
+    pub async fn may_consume(&self, queue: &str) -> Result<(), Error> {
+        let channel = self.connection.create_channel().await?;
+        let mut arguments = FieldTable::default();
+        arguments.insert(short("x-priority"), AMQPValue::LongString("none".into()));
+        let options = BasicConsumeOptions::default();
+        let consumed = channel
+            .basic_consume(short(queue), ShortString::default(), options, arguments)
+            .await
+            .map_err(Error::from);
+        match consumed {
+            Err(Error::Refused(refusal)) if refusal.code == 406 => Ok(()),
+            Err(error) => Err(error),
+            // A broker that knows no priorities; the consumer goes with its channel.
+            Ok(_) => Ok(channel.close(200, ShortString::default()).await?),
+        }
+    }
+
+    /// Closes the connection.
+    pub async fn close(self) {
+        // The process ends soon; a broker that is slow to say goodbye need not delay that.
+        let close = self.connection.close(200, ShortString::default());
+        drop(tokio::time::timeout(Duration::from_secs(1), close).await);
+    }
+
+    /// A channel apart, which others cannot close by their mistakes.
+    pub(super) async fn channel_of_its_own(&self) -> Result<Channel, Error> {
+        Ok(self.connection.create_channel().await?)
+    }
+
+    async fn own_queue(&self) -> Result<String, Error> {
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..Default::default()
+        };
+        let none = FieldTable::default();
+        let queue = self
+            .channel
+            .queue_declare(ShortString::default(), options, none)
+            .await?;
+        Ok(queue.name().to_string())
+    }
+
+    async fn consume(&self, queue: &str) -> Result<Tailed, Error> {
+        let options = BasicConsumeOptions {
+            no_ack: true,
+            ..Default::default()
+        };
+        let none = FieldTable::default();
+        let tag = ShortString::default();
+        let consumer = self
+            .channel
+            .basic_consume(short(queue), tag, options, none)
+            .await?;
+        Ok(Tailed { consumer })
+    }
+}
+
+impl Caller<'_> {
+    /// Publishes a command and waits for its reply, which is known by its correlation id.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn call(
+        &mut self,
+        mut command: Outgoing,
+        timeout: Duration,
+    ) -> Result<Incoming, CallError> {
+        let id = command.message_id.clone();
+        command.reply_to = Some(self.reply_to.clone());
+        command.correlation_id = Some(id.clone());
+        // A broker that is short of memory takes nothing for a while.
+        tokio::time::timeout(timeout, self.client.publish(&command))
+            .await
+            .map_err(|_| Error::TimedOut(timeout, "taking the command"))??;
+        let answer = async {
+            loop {
+                let reply = self.replies.next().await?;
+                // Another one is late: its call was given up.
+                if reply.correlation_id.as_ref() == Some(&id) {
+                    return Ok(reply);
+                }
+            }
+        };
+        tokio::time::timeout(timeout, answer)
+            .await
+            .unwrap_or(Err(CallError::NoReply(timeout)))
+    }
+}
+
+impl Tailed {
+    /// The next message.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub async fn next(&mut self) -> Result<Incoming, Error> {
+        match self.consumer.next().await {
+            Some(delivery) => Ok(incoming(delivery?)),
+            None => Err(Error::ConsumerEnded("a queue of our own".to_owned())),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Between our messages and AMQP's properties.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::message::{Incoming, Outgoing};
+
+/// AMQP's delivery mode 2: kept on disk.
+const PERSISTENT: u8 = 2;
+
+/// A short string (at most 255 bytes), cut at a character's boundary where a text is longer.
+///
+/// lapin's own conversion panics instead. What we put there ourselves is always shorter; what we
+/// pass on came from such a field.
+pub(super) fn short(text: &str) -> ShortString {
+    let end = text.floor_char_boundary(255);
+    ShortString::try_new(text.get(..end).unwrap_or_default()).unwrap_or_default()
+}
+
+pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
+    let mut headers = FieldTable::default();
+    for (name, value) in &message.headers {
+        headers.insert(short(name), AMQPValue::LongString(value.as_str().into()));
+    }
+    let mut properties = BasicProperties::default()
+        .with_content_type(short("application/json"))
+        .with_delivery_mode(PERSISTENT)
+        .with_message_id(short(&message.message_id))
+        .with_app_id(short("groupmq"))
+        .with_timestamp(seconds_since_1970());
+    if !message.headers.is_empty() {
+        properties = properties.with_headers(headers);
+    }
+    // Where there is nothing to say, nothing is said: an empty text is a value too.
+    if !message.message_type.is_empty() {
+        properties = properties.with_type(short(&message.message_type));
+    }
+    if let Some(id) = &message.correlation_id {
+        properties = properties.with_correlation_id(short(id));
+    }
+    if let Some(queue) = &message.reply_to {
+        properties = properties.with_reply_to(short(queue));
+    }
+    properties
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "AMQP's timestamp is about the wire, not about us"
+)]
+fn seconds_since_1970() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+pub(super) fn incoming(delivery: Delivery) -> Incoming {
+    let properties = &delivery.properties;
+    let text = |field: &Option<ShortString>| field.as_ref().map(ToString::to_string);
+    let headers = properties
+        .headers()
+        .iter()
+        .flat_map(FieldTable::inner)
+        .filter_map(|(name, value)| Some((name.to_string(), header_text(value)?)))
+        .collect();
+    Incoming {
+        exchange: delivery.exchange.to_string(),
+        routing_key: delivery.routing_key.to_string(),
+        message_id: text(properties.message_id()),
+        message_type: text(properties.kind()),
+        correlation_id: text(properties.correlation_id()),
+        reply_to: text(properties.reply_to()),
+        headers,
+        redelivered: delivery.redelivered,
+        body: delivery.data,
+    }
+}
+
+fn header_text(value: &AMQPValue) -> Option<String> {
+    match value {
+        AMQPValue::LongString(text) => Some(String::from_utf8_lossy(text.as_bytes()).into_owned()),
+        AMQPValue::ShortString(text) => Some(text.to_string()),
+        AMQPValue::LongInt(number) => Some(number.to_string()),
+        AMQPValue::LongLongInt(number) => Some(number.to_string()),
+        AMQPValue::LongUInt(number) => Some(number.to_string()),
+        AMQPValue::ShortInt(number) => Some(number.to_string()),
+        AMQPValue::Boolean(flag) => Some(flag.to_string()),
+        AMQPValue::Timestamp(seconds) => Some(seconds.to_string()),
+        _ => None,
+    }
+}

@@ -1,0 +1,103 @@
+//! Keeps a link to the broker alive: connect, serve, and connect again, forever, with jitter.
+//!
+//! Refusals (403, 404, 406, wrong certificates …) end it with the reason, at once when no connection
+//! ever worked, else after a time of grace, since a broker that starts up may refuse what it has not
+//! loaded yet.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lapin::Connection;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config;
+use crate::lifecycle::Lifecycle;
+
+use super::{Error, Target};
+
+/// Something to be done over a connection, again and again.
+pub(super) trait Link: Send {
+    /// What the link is for, in logs and in the broker's list of connections.
+    fn purpose(&self) -> &'static str;
+
+    /// Works until the connection breaks (an error) or the work is over. Once everything is in place
+    /// and at work, its errors are those of [`Error::while_serving`].
+    fn serve(&mut self, connection: &Connection) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// A session that served so long worked; the waits begin anew after it.
+const WORKED: Duration = Duration::from_secs(5);
+
+/// Serves the link until its work is over.
+///
+/// # Errors
+/// When the broker refuses for good, or the settings cannot be used.
+pub(super) async fn keep(
+    target: &Target,
+    lifecycle: &Lifecycle,
+    link: &mut impl Link,
+) -> Result<(), Error> {
+    let settings = target.settings();
+    let mut worked_at = None;
+    let mut attempt = 0;
+    loop {
+        let begun = Instant::now();
+        // A stop needs no broker: what was not acknowledged is the broker's to deliver again.
+        let connection = tokio::select! {
+            connected = target.connect(link.purpose()) => connected,
+            () = lifecycle.stopping() => return Ok(()),
+        };
+        let served = match connection {
+            Ok(connection) => serve(connection, link).await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = served else {
+            return Ok(());
+        };
+        if begun.elapsed() >= WORKED {
+            worked_at = Some(Instant::now());
+            attempt = 0;
+        }
+        let in_grace = worked_at.is_some_and(|at: Instant| at.elapsed() < settings.refusal_grace);
+        if error.is_lasting() && !in_grace {
+            return Err(error);
+        }
+        let wait = backoff(settings, attempt);
+        attempt = attempt.saturating_add(1);
+        warn!(
+            link = link.purpose(),
+            error = &error as &dyn std::error::Error,
+            attempt,
+            wait_ms = wait.as_millis(),
+            "the link to the broker is down; connecting again"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = lifecycle.stopping() => return Ok(()),
+        }
+    }
+}
+
+async fn serve(connection: Connection, link: &mut impl Link) -> Result<(), Error> {
+    info!(link = link.purpose(), "connected to the broker");
+    let served = link.serve(&connection).await;
+    // Closing is a courtesy; a dead connection must not delay the next one.
+    let close = connection.close(200, lapin::types::ShortString::default());
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), close).await {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "closing the connection failed"
+        );
+    }
+    served
+}
+
+/// The wait before the next attempt: doubling, capped, and anywhere in its upper half.
+fn backoff(settings: &config::Amqp, attempt: u32) -> Duration {
+    let longest = settings
+        .reconnect_min
+        .saturating_mul(2_u32.saturating_pow(attempt.min(20)))
+        .min(settings.reconnect_max);
+    longest.mul_f64(rand::random_range(0.5..=1.0))
+}
