@@ -1,0 +1,95 @@
+//! Who becomes an admin and who ceases to be one.
+//!
+//! Chosen, where WhatsApp's answer is not known: promoting an admin and demoting somebody who is
+//! none changes nothing and has code 200; demoting the creator, or the last admin, has 403.
+
+use crate::contract::{CommandResult, Outcome, OutcomeKind, ParticipantId, ParticipantInput, Role};
+use crate::engines::sandbox::model::{self, Actor, Applied, Change, Refusal};
+use crate::store::sandbox_groups::GroupState;
+
+/// Makes people admins.
+pub(super) fn promote(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> Result<Applied, Refusal> {
+    let role = model::role_of(group, actor.account)?;
+    model::require_admin(role, "promote people")?;
+    let mut promoted = Vec::new();
+    let outcome = |person: &ParticipantInput| {
+        let (kind, code) = match group.members.get_mut(&person.id) {
+            None => (OutcomeKind::NotMember, 404),
+            Some(member) if model::is_admin(member.role) => (OutcomeKind::AlreadyAdmin, 200),
+            Some(member) => {
+                member.role = Role::Admin;
+                promoted.push(person.id.clone());
+                (OutcomeKind::Ok, 200)
+            }
+        };
+        self::outcome(&person.id, kind, code)
+    };
+    let outcomes = named.iter().map(outcome).collect();
+    Ok(applied(outcomes, promoted, |who| Change::Promoted { who }))
+}
+
+/// Makes admins ordinary participants.
+pub(super) fn demote(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> Result<Applied, Refusal> {
+    let role = model::role_of(group, actor.account)?;
+    model::require_admin(role, "demote people")?;
+    let mut admins = group
+        .members
+        .values()
+        .filter(|m| model::is_admin(m.role))
+        .count();
+    let mut demoted = Vec::new();
+    let outcome = |person: &ParticipantInput| {
+        let (kind, code) = match group.members.get_mut(&person.id) {
+            None => (OutcomeKind::NotMember, 404),
+            Some(member) => match member.role {
+                Role::Participant => (OutcomeKind::NotAdmin, 200),
+                Role::Superadmin => (OutcomeKind::NotAllowed, 403),
+                Role::Admin if admins == 1 => (OutcomeKind::NotAllowed, 403),
+                Role::Admin => {
+                    member.role = Role::Participant;
+                    admins -= 1;
+                    demoted.push(person.id.clone());
+                    (OutcomeKind::Ok, 200)
+                }
+            },
+        };
+        self::outcome(&person.id, kind, code)
+    };
+    let outcomes = named.iter().map(outcome).collect();
+    Ok(applied(outcomes, demoted, |who| Change::Demoted { who }))
+}
+
+/// What became of one person.
+pub(super) fn outcome(who: &ParticipantId, kind: OutcomeKind, code: u16) -> Outcome {
+    Outcome {
+        id: who.clone(),
+        outcome: kind,
+        code,
+        invite: None,
+    }
+}
+
+/// The result of a command that names people, with one change for all it concerned.
+pub(super) fn applied(
+    outcomes: Vec<Outcome>,
+    who: Vec<ParticipantId>,
+    change: fn(Vec<ParticipantId>) -> Change,
+) -> Applied {
+    let changes = if who.is_empty() {
+        Vec::new()
+    } else {
+        vec![change(who)]
+    };
+    Applied {
+        result: CommandResult::Outcomes(outcomes),
+        changes,
+    }
+}

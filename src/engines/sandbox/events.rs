@@ -1,0 +1,316 @@
+//! From what happened to what each session sees of it.
+//!
+//! A session sees what happens in a group while its account is in it, and its own coming and
+//! going. Each counts its events of a group by itself, without gaps.
+
+use std::collections::BTreeMap;
+
+use crate::contract::{
+    ChangedGroup, CommandId, EngineName, Event, EventName, EventPayload, GroupChange, GroupId,
+    GroupMembership, GroupNotification, GroupRef, MembershipChange, NotificationType,
+    OwnMembership, ParticipantId, ParticipantRole, SessionName, Timestamp,
+};
+use crate::engines::sandbox::model::{self, Actor, Change};
+use crate::engines::sandbox::{ids, view};
+use crate::store::sandbox_groups::GroupState;
+
+/// The accounts of this world.
+pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
+
+/// Turns the changes of one command into events, and counts them in the group's sequences.
+///
+/// `before` is who of the accounts was in the group when the command began ([`present`]).
+pub(super) fn events(
+    id: &GroupId,
+    group: &mut GroupState,
+    before: Vec<SessionName>,
+    accounts: &Accounts,
+    actor: &Actor<'_>,
+    changes: &[Change],
+) -> Vec<Event> {
+    let mut telling = Telling {
+        id,
+        group,
+        inside: before,
+        accounts,
+        actor,
+        events: Vec::new(),
+    };
+    for change in changes {
+        telling.tell(change);
+    }
+    telling.events
+}
+
+/// The sessions whose account is in a group.
+pub(super) fn present(group: &GroupState, accounts: &Accounts) -> Vec<SessionName> {
+    let inside =
+        |(_, account): &(&SessionName, &ParticipantId)| group.members.contains_key(*account);
+    accounts
+        .iter()
+        .filter(inside)
+        .map(|(session, _)| session.clone())
+        .collect()
+}
+
+struct Telling<'a> {
+    id: &'a GroupId,
+    /// As it is after the command.
+    group: &'a mut GroupState,
+    /// The sessions inside, as of the change being told.
+    inside: Vec<SessionName>,
+    accounts: &'a Accounts,
+    actor: &'a Actor<'a>,
+    events: Vec<Event>,
+}
+
+impl Telling<'_> {
+    fn tell(&mut self, change: &Change) {
+        match change {
+            Change::Created { who } => self.came(who, NotificationType::Create),
+            Change::Added { who } => self.came(who, NotificationType::Add),
+            Change::Removed { who } => self.went(who, NotificationType::Remove),
+            Change::Left => {
+                let who = [self.actor.account.clone()];
+                self.went(&who, NotificationType::Leave);
+            }
+            Change::Promoted { who } => {
+                self.ranks(who, MembershipChange::Promote, Some(self.actor.account));
+            }
+            Change::Demoted { who } => {
+                self.ranks(who, MembershipChange::Demote, Some(self.actor.account));
+            }
+            // Nobody promoted them: WhatsApp did.
+            Change::Succeeded { who } => {
+                self.ranks(std::slice::from_ref(who), MembershipChange::Promote, None);
+            }
+            Change::Subject(subject) => {
+                let subject = Some(subject.clone());
+                self.update(&ChangedGroup {
+                    subject,
+                    ..self.nothing()
+                });
+            }
+            Change::Description(description) => {
+                let description = Some(description.clone());
+                self.update(&ChangedGroup {
+                    description,
+                    ..self.nothing()
+                });
+            }
+            Change::InfoAdminOnly(on) => {
+                self.update(&ChangedGroup {
+                    info_admin_only: Some(*on),
+                    ..self.nothing()
+                });
+            }
+            Change::InviteCode(code) => {
+                let invite = Some(ids::link(code));
+                self.update(&ChangedGroup {
+                    invite,
+                    ..self.nothing()
+                });
+            }
+            Change::Forgotten => {}
+        }
+    }
+
+    /// People came: who was inside hears of them, who came hears of the group first.
+    fn came(&mut self, who: &[ParticipantId], kind: NotificationType) {
+        let new = self.sessions_of(who);
+        for session in self.inside.clone() {
+            self.notify(&session, EventName::GroupJoin, kind, who);
+            self.membership(
+                &session,
+                MembershipChange::Join,
+                who,
+                Some(self.actor.account),
+            );
+        }
+        for session in &new {
+            let whole = Box::new(view::group(self.id, self.group));
+            self.emit(session, EventName::OwnJoin, |seen| {
+                EventPayload::OwnJoin(OwnMembership {
+                    timestamp: seen.seconds,
+                    group: whole,
+                    author: seen.author,
+                    sequence: seen.sequence,
+                    command_id: seen.command_id,
+                })
+            });
+            self.notify(session, EventName::GroupJoin, kind, who);
+        }
+        self.inside.extend(new);
+    }
+
+    /// People went: who is still inside hears of them, who went hears that they are out.
+    fn went(&mut self, who: &[ParticipantId], kind: NotificationType) {
+        let gone = self.sessions_of(who);
+        self.inside.retain(|session| !gone.contains(session));
+        for session in self.inside.clone() {
+            self.notify(&session, EventName::GroupLeft, kind, who);
+            self.membership(
+                &session,
+                MembershipChange::Leave,
+                who,
+                Some(self.actor.account),
+            );
+        }
+        for session in &gone {
+            let group = self.nothing();
+            self.emit(session, EventName::OwnLeave, |seen| seen.change(group));
+            self.notify(session, EventName::GroupLeft, kind, who);
+        }
+    }
+
+    fn ranks(&mut self, who: &[ParticipantId], kind: MembershipChange, by: Option<&ParticipantId>) {
+        for session in self.inside.clone() {
+            self.membership(&session, kind, who, by);
+        }
+    }
+
+    /// The invite is told to admins alone.
+    fn update(&mut self, group: &ChangedGroup) {
+        for session in self.inside.clone() {
+            if group.invite.is_none() || self.is_admin(&session) {
+                self.emit(&session, EventName::GroupUpdate, |seen| {
+                    seen.change(group.clone())
+                });
+            }
+        }
+    }
+
+    fn notify(
+        &mut self,
+        session: &SessionName,
+        event: EventName,
+        kind: NotificationType,
+        who: &[ParticipantId],
+    ) {
+        let chat_id = self.id.clone();
+        self.emit(session, event, |seen| {
+            EventPayload::Notification(GroupNotification {
+                id: seen.notification,
+                timestamp: seen.seconds,
+                chat_id,
+                author: seen.author,
+                kind,
+                body: String::new(),
+                recipient_ids: who.to_vec(),
+                sequence: seen.sequence,
+                command_id: seen.command_id,
+            })
+        });
+    }
+
+    fn membership(
+        &mut self,
+        session: &SessionName,
+        kind: MembershipChange,
+        who: &[ParticipantId],
+        by: Option<&ParticipantId>,
+    ) {
+        let role = |id: &ParticipantId| match kind {
+            MembershipChange::Leave => None,
+            _ => self.group.members.get(id).map(|member| member.role),
+        };
+        let participants = who
+            .iter()
+            .map(|id| ParticipantRole {
+                id: id.clone(),
+                role: role(id),
+            })
+            .collect();
+        let group = GroupRef {
+            id: self.id.clone(),
+        };
+        let author = by.cloned();
+        self.emit(session, EventName::GroupParticipants, |seen| {
+            EventPayload::Membership(GroupMembership {
+                kind,
+                timestamp: seen.seconds,
+                group,
+                participants,
+                author,
+                sequence: seen.sequence,
+                command_id: seen.command_id,
+            })
+        });
+    }
+
+    fn emit(
+        &mut self,
+        session: &SessionName,
+        event: EventName,
+        payload: impl FnOnce(Seen) -> EventPayload,
+    ) {
+        let sequence = self.group.sequences.entry(session.clone()).or_default();
+        *sequence += 1;
+        let index = self.events.len();
+        let Timestamp(now) = self.actor.now;
+        let seen = Seen {
+            notification: ids::notification(self.actor.key, index),
+            seconds: now.as_second(),
+            author: Some(self.actor.account.clone()),
+            sequence: *sequence,
+            command_id: Some(self.actor.key.command_id.clone()),
+        };
+        self.events.push(Event {
+            id: ids::event(self.actor.key, index),
+            timestamp: now.as_millisecond(),
+            event,
+            session: session.clone(),
+            engine: EngineName::Sandbox,
+            payload: payload(seen),
+        });
+    }
+
+    fn sessions_of(&self, who: &[ParticipantId]) -> Vec<SessionName> {
+        let named = |(_, account): &(&SessionName, &ParticipantId)| who.contains(account);
+        self.accounts
+            .iter()
+            .filter(named)
+            .map(|(session, _)| session.clone())
+            .collect()
+    }
+
+    fn is_admin(&self, session: &SessionName) -> bool {
+        let member = self
+            .accounts
+            .get(session)
+            .and_then(|who| self.group.members.get(who));
+        member.is_some_and(|member| model::is_admin(member.role))
+    }
+
+    /// A change of nothing yet.
+    fn nothing(&self) -> ChangedGroup {
+        ChangedGroup {
+            id: self.id.clone(),
+            subject: None,
+            description: None,
+            info_admin_only: None,
+            invite: None,
+        }
+    }
+}
+
+/// What every payload says.
+struct Seen {
+    notification: String,
+    seconds: i64,
+    author: Option<ParticipantId>,
+    sequence: u64,
+    command_id: Option<CommandId>,
+}
+
+impl Seen {
+    fn change(self, group: ChangedGroup) -> EventPayload {
+        EventPayload::Change(GroupChange {
+            timestamp: self.seconds,
+            group,
+            author: self.author,
+            sequence: self.sequence,
+            command_id: self.command_id,
+        })
+    }
+}

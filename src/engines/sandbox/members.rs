@@ -1,0 +1,263 @@
+//! Who comes and who goes: creating, adding, removing, leaving, deleting.
+//!
+//! Chosen, where WhatsApp's answer is not known: who left may be added again after a day, who was
+//! removed at once; when the last admin leaves, whoever has been in the group longest becomes one;
+//! nobody can remove the creator (403), so `forEveryone` is theirs alone while they are in.
+
+use crate::contract::{
+    CommandResult, CreateGroup, Description, ErrorCode, GroupId, GroupSettings, Outcome,
+    OutcomeKind, ParticipantId, ParticipantInput, Role, Timestamp,
+};
+use crate::engines::sandbox::admins::{applied, outcome};
+use crate::engines::sandbox::model::{self, Actor, Applied, Change, MOST_MEMBERS, Refusal};
+use crate::engines::sandbox::{ids, people, view};
+use crate::store::sandbox_groups::{Former, GroupState, Member};
+
+/// For how long nobody can add a person who left (code 408).
+pub(super) const RECENTLY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
+
+/// Creates a group with the actor as its superadmin.
+pub(super) fn create(
+    id: &GroupId,
+    actor: &Actor<'_>,
+    payload: &CreateGroup,
+    members_can_add: bool,
+) -> (GroupState, Applied) {
+    let mut group = GroupState {
+        subject: payload.name.clone(),
+        description: Description::default(),
+        owner: actor.account.clone(),
+        created_at: actor.now,
+        settings: GroupSettings {
+            info_admin_only: false,
+            messages_admin_only: false,
+            members_can_add_new_member: members_can_add,
+            new_members_approval_required: false,
+        },
+        invite_code: ids::invite_code(actor.key),
+        members: [].into(),
+        former: [].into(),
+        joined: 0,
+        sequences: [].into(),
+        changes: 0,
+    };
+    join(&mut group, actor.account, Role::Superadmin);
+    let (outcomes, added) = add_each(&mut group, actor, &payload.participants);
+    let mut who = vec![actor.account.clone()];
+    who.extend(added);
+    let mut result = view::group(id, &group);
+    result.outcomes = Some(outcomes);
+    let result = CommandResult::Group(Box::new(result));
+    (
+        group,
+        Applied {
+            result,
+            changes: vec![Change::Created { who }],
+        },
+    )
+}
+
+/// Adds people; members may too, where the group lets them.
+pub(super) fn add(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> Result<Applied, Refusal> {
+    let role = model::role_of(group, actor.account)?;
+    if !group.settings.members_can_add_new_member {
+        model::require_admin(role, "add people to this group")?;
+    }
+    let (outcomes, added) = add_each(group, actor, named);
+    Ok(applied(outcomes, added, |who| Change::Added { who }))
+}
+
+fn add_each(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> (Vec<Outcome>, Vec<ParticipantId>) {
+    let mut added = Vec::new();
+    let mut outcomes = Vec::with_capacity(named.len());
+    for ParticipantInput { id } in named {
+        let (kind, code) = may_join(group, id, actor.now);
+        let mut outcome = outcome(id, kind, code);
+        if kind == OutcomeKind::Ok {
+            join(group, id, Role::Participant);
+            added.push(id.clone());
+        } else if kind == OutcomeKind::PrivacyBlocked {
+            outcome.invite = Some(ids::private_invite(actor.key, id.as_str(), actor.now));
+        }
+        outcomes.push(outcome);
+    }
+    (outcomes, added)
+}
+
+/// What becomes of an attempt to add somebody, checked in this order.
+fn may_join(group: &GroupState, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
+    if group.members.contains_key(who) {
+        return (OutcomeKind::AlreadyMember, 409);
+    }
+    if let Some(special) = people::refuses(who) {
+        return special;
+    }
+    let left = group.former.get(who).filter(|former| former.left);
+    if left.is_some_and(|former| now.0.duration_since(former.since.0) < RECENTLY) {
+        return (OutcomeKind::RecentlyLeft, 408);
+    }
+    if group.members.len() >= MOST_MEMBERS {
+        return (OutcomeKind::GroupFull, 419);
+    }
+    (OutcomeKind::Ok, 200)
+}
+
+fn join(group: &mut GroupState, who: &ParticipantId, role: Role) {
+    group.joined += 1;
+    group.former.remove(who);
+    group.members.insert(
+        who.clone(),
+        Member {
+            role,
+            number: group.joined,
+        },
+    );
+}
+
+/// Removes people. Removing oneself is leaving, last of all, and needs no right.
+pub(super) fn remove(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> Result<Applied, Refusal> {
+    let role = model::role_of(group, actor.account)?;
+    if named.iter().any(|person| person.id != *actor.account) {
+        model::require_admin(role, "remove people from this group")?;
+    }
+    let mut removed = Vec::new();
+    let mut leaves = false;
+    let mut outcomes = Vec::with_capacity(named.len());
+    for ParticipantInput { id } in named {
+        let (kind, code) = match group.members.get(id).map(|member| member.role) {
+            None => (OutcomeKind::NotMember, 404),
+            Some(_) if id == actor.account && leaves => (OutcomeKind::NotMember, 404),
+            Some(_) if id == actor.account => {
+                leaves = true;
+                (OutcomeKind::Ok, 200)
+            }
+            Some(Role::Superadmin) => (OutcomeKind::NotAllowed, 403),
+            Some(Role::Participant | Role::Admin) => {
+                go(group, id, actor.now, Going::Removed);
+                removed.push(id.clone());
+                (OutcomeKind::Ok, 200)
+            }
+        };
+        outcomes.push(outcome(id, kind, code));
+    }
+    let mut applied = applied(outcomes, removed, |who| Change::Removed { who });
+    if leaves {
+        step_out(group, actor, Going::Left, &mut applied.changes);
+    }
+    Ok(applied)
+}
+
+/// The actor leaves.
+pub(super) fn leave(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+    model::role_of(group, actor.account)?;
+    let mut changes = Vec::new();
+    step_out(group, actor, Going::Left, &mut changes);
+    Ok(Applied {
+        result: CommandResult::Done(true),
+        changes,
+    })
+}
+
+/// The group vanishes from the actor's lists: they leave if they are still in it, having removed
+/// everybody else first where that was asked.
+pub(super) fn delete(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    for_everyone: bool,
+) -> Result<Applied, Refusal> {
+    let mut changes = Vec::new();
+    if for_everyone {
+        let role = model::role_of(group, actor.account)?;
+        model::require_admin(role, "delete the group for everyone")?;
+        changes.extend(remove_all_others(group, actor)?);
+    }
+    if group.members.contains_key(actor.account) {
+        step_out(group, actor, Going::Deleted, &mut changes);
+    } else {
+        let former = group
+            .former
+            .get_mut(actor.account)
+            .filter(|former| !former.deleted);
+        former.ok_or_else(Refusal::no_such_group)?.deleted = true;
+        changes.push(Change::Forgotten);
+    }
+    Ok(Applied {
+        result: CommandResult::Done(true),
+        changes,
+    })
+}
+
+fn remove_all_others(group: &mut GroupState, actor: &Actor<'_>) -> Result<Option<Change>, Refusal> {
+    let others = group
+        .members
+        .iter()
+        .filter(|(who, _)| *who != actor.account);
+    if others
+        .clone()
+        .any(|(_, member)| member.role == Role::Superadmin)
+    {
+        return Err(Refusal::new(
+            ErrorCode::NotAllowed,
+            "nobody can remove the group's creator, so only the creator can delete it for everyone; \
+             leave out forEveryone to delete it for this account",
+        ));
+    }
+    let who: Vec<ParticipantId> = others.map(|(who, _)| who.clone()).collect();
+    for id in &who {
+        go(group, id, actor.now, Going::Removed);
+    }
+    Ok((!who.is_empty()).then_some(Change::Removed { who }))
+}
+
+/// How somebody goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Going {
+    Removed,
+    Left,
+    /// Left, and deleted the group from their list.
+    Deleted,
+}
+
+fn go(group: &mut GroupState, who: &ParticipantId, now: Timestamp, how: Going) {
+    group.members.remove(who);
+    let former = Former {
+        since: now,
+        left: how != Going::Removed,
+        deleted: how == Going::Deleted,
+    };
+    group.former.insert(who.clone(), former);
+}
+
+/// The actor goes; where that leaves the group without an admin, the one who has been in it
+/// longest becomes one.
+fn step_out(group: &mut GroupState, actor: &Actor<'_>, how: Going, changes: &mut Vec<Change>) {
+    go(group, actor.account, actor.now, how);
+    changes.push(Change::Left);
+    if group
+        .members
+        .values()
+        .any(|member| model::is_admin(member.role))
+    {
+        return;
+    }
+    let longest = group
+        .members
+        .iter_mut()
+        .min_by_key(|(_, member)| member.number);
+    if let Some((who, member)) = longest {
+        member.role = Role::Admin;
+        changes.push(Change::Succeeded { who: who.clone() });
+    }
+}

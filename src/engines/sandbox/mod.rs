@@ -1,0 +1,336 @@
+//! The sandbox engine: an embedded model of WhatsApp's groups, with rules, roles and refusals.
+//!
+//! All sessions share one world, so what one does the others see. `model` holds the rules and
+//! knows no store; `events` says who sees what; `people` lists the numbers that misbehave on
+//! purpose. Change, reply and events are one transaction of the store: effects are exactly once.
+
+mod admins;
+mod events;
+mod faults;
+mod ids;
+mod members;
+mod model;
+mod people;
+mod search;
+#[cfg(test)]
+mod tests;
+mod view;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::{Call, Effect, Engine, EngineError, Executed, Found};
+use crate::clock::Clock;
+use crate::config::{self, CrashPoint, SandboxLedger};
+use crate::contract::{
+    Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupId,
+    ListGroups, ParticipantId, Repeat, Timestamp,
+};
+use crate::store::ledger::{Key, Record};
+use crate::store::sandbox_groups::{GroupState, SandboxGroups, Transacted, World};
+use crate::store::{self, Store};
+
+use events::Accounts;
+use faults::Faults;
+use model::{Actor, Refusal};
+
+/// The sandbox.
+#[derive(Debug)]
+pub struct Sandbox {
+    groups: SandboxGroups,
+    store: Store,
+    clock: Arc<dyn Clock>,
+    accounts: Arc<Accounts>,
+    members_can_add: bool,
+    ledger: SandboxLedger,
+    faults: Faults,
+}
+
+impl Sandbox {
+    /// Builds the sandbox over a store.
+    #[must_use]
+    pub fn new(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>) -> Self {
+        Self::seeded(store, config, clock, rand::random())
+    }
+
+    /// As [`Sandbox::new`], with faults that strike the same commands each time.
+    #[must_use]
+    pub fn seeded(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>, seed: u64) -> Self {
+        let config::Sandbox {
+            sessions,
+            members_can_add,
+            ledger,
+            faults,
+        } = config;
+        Self {
+            groups: store.sandbox_groups(),
+            store,
+            clock,
+            accounts: Arc::new(sessions),
+            members_can_add,
+            ledger,
+            faults: Faults::new(faults, seed),
+        }
+    }
+
+    fn account(&self, call: &Call) -> Result<&ParticipantId, EngineError> {
+        self.accounts
+            .get(&call.session)
+            .ok_or_else(|| EngineError::Refused {
+                code: ErrorCode::SessionNotFound,
+                message: format!(
+                    "the sandbox has no session {}; give it a phone in [engine.sandbox.sessions]",
+                    call.session
+                ),
+            })
+    }
+
+    /// Answers a command that changes nothing.
+    async fn look(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
+        let result = match (&call.command, call.command.lane()) {
+            (Command::ListGroups(asked), _) => self.list(account, asked).await?,
+            (command, Some(id)) => {
+                let group = self.groups.get(id).await.map_err(store_failed)?;
+                let group = group.ok_or_else(Refusal::no_such_group);
+                group
+                    .and_then(|group| model::look(&group, account, command))
+                    .map_err(refused)?
+            }
+            (_, None) => return Err(refused(Refusal::no_such_group())),
+        };
+        Ok(Executed::Done(Effect::new(&result, Vec::new())?))
+    }
+
+    async fn list(
+        &self,
+        account: &ParticipantId,
+        asked: &ListGroups,
+    ) -> Result<CommandResult, EngineError> {
+        let groups = self
+            .groups
+            .of_account(account, asked)
+            .await
+            .map_err(store_failed)?;
+        let shown: fn(&GroupId, &GroupState) -> Group =
+            if asked.exclude.contains(&Exclude::Participants) {
+                view::without_participants
+            } else {
+                view::group
+            };
+        Ok(CommandResult::Groups(
+            groups.iter().map(|(id, group)| shown(id, group)).collect(),
+        ))
+    }
+
+    /// Carries out a command that changes something, in one transaction with its record.
+    async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
+        let key = Key {
+            session: call.session.clone(),
+            command_id: call.id.clone(),
+        };
+        let named = call.command.lane().map(|id| vec![id.clone()]);
+        let change = Doing {
+            // Taken here, so that a rerun of the transaction has the same.
+            now: Timestamp(self.clock.now()),
+            account: account.clone(),
+            accounts: self.accounts.clone(),
+            members_can_add: self.members_can_add,
+            command: call.command.clone(),
+            key: key.clone(),
+            groups: named.unwrap_or_else(|| ids::group_candidates(&key)),
+        };
+        let groups = change.groups.clone();
+        let step = move |world: &mut World<'_>| change.run(world);
+        if self.ledger == SandboxLedger::Apart {
+            self.faults.crash(&call.session, CrashPoint::BeforeEffect);
+            let record = self.groups.change(key, groups, step).await;
+            self.faults.crash(&call.session, CrashPoint::AfterEffect);
+            // A commit whose answer was lost may have happened, and nothing here would know.
+            let unknown = |error: store::Error| EngineError::NoAnswer {
+                message: error.to_string(),
+            };
+            return apart(record.map_err(unknown)?);
+        }
+        let done = self
+            .groups
+            .transact(key, call.fingerprint, groups, step)
+            .await;
+        Ok(match done.map_err(store_failed)? {
+            Transacted::Fresh(record) => Executed::Recorded {
+                record,
+                replayed: false,
+            },
+            Transacted::Replayed(record) => Executed::Recorded {
+                record,
+                replayed: true,
+            },
+            Transacted::Reused => Executed::Reused,
+        })
+    }
+}
+
+#[async_trait]
+impl Engine for Sandbox {
+    fn name(&self) -> EngineName {
+        EngineName::Sandbox
+    }
+
+    fn keeps_ledger(&self) -> bool {
+        self.ledger == SandboxLedger::Together
+    }
+
+    async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+        let account = self.account(call)?;
+        self.faults.act_out(&call.session).await?;
+        match call.command.command_type().repeat() {
+            Repeat::ReadOnly => self.look(account, call).await,
+            Repeat::Harmless | Repeat::Harmful => self.change(account, call).await,
+        }
+    }
+
+    async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError> {
+        let Command::CreateGroup(wanted) = &call.command else {
+            return Ok(Found::Unclear);
+        };
+        let account = self.account(call)?;
+        let groups = self
+            .groups
+            .of_account(account, &ListGroups::default())
+            .await;
+        search::created(&groups.map_err(store_failed)?, account, wanted, since)
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        self.store.ping().await.map_err(store_failed)
+    }
+}
+
+/// What the caller is to record, where the record is not part of the transaction.
+fn apart(record: Record) -> Result<Executed, EngineError> {
+    match record.outcome {
+        Ok(result) => Ok(Executed::Done(Effect {
+            result,
+            events: record.events,
+        })),
+        Err(refusal) => Err(EngineError::Refused {
+            code: refusal.code,
+            message: refusal.message,
+        }),
+    }
+}
+
+/// A command being carried out; what the transaction runs, and runs again after a conflict.
+struct Doing {
+    now: Timestamp,
+    account: ParticipantId,
+    accounts: Arc<Accounts>,
+    members_can_add: bool,
+    command: Command,
+    key: Key,
+    /// The group, or those that a `CreateGroup` may make.
+    groups: Vec<GroupId>,
+}
+
+impl Doing {
+    fn run(&self, world: &mut World<'_>) -> Result<Record, store::Error> {
+        let actor = Actor {
+            account: &self.account,
+            now: self.now,
+            key: &self.key,
+        };
+        let done = match &self.command {
+            Command::CreateGroup(payload) => self.create(world, &actor, payload)?,
+            command => self.apply(world, &actor, command)?,
+        };
+        let (outcome, events) = match done {
+            Ok((result, events)) => (Ok(result), events),
+            Err(refusal) => (Err(refusal.body()), Vec::new()),
+        };
+        Ok(Record {
+            outcome,
+            events,
+            at: self.now,
+        })
+    }
+
+    fn create(
+        &self,
+        world: &mut World<'_>,
+        actor: &Actor<'_>,
+        payload: &CreateGroup,
+    ) -> Result<Result<Told, Refusal>, store::Error> {
+        for id in &self.groups {
+            if world.group(id)?.is_some() {
+                continue;
+            }
+            let (mut group, applied) = members::create(id, actor, payload, self.members_can_add);
+            let events = events::events(
+                id,
+                &mut group,
+                Vec::new(),
+                &self.accounts,
+                actor,
+                &applied.changes,
+            );
+            world.insert(id, group);
+            world.changed(id, self.command.command_type(), self.now);
+            return Ok(told(&applied.result, events));
+        }
+        Ok(Err(Refusal::new(
+            ErrorCode::EngineRejected,
+            "every group id that this command id stands for is taken; send it with another id",
+        )))
+    }
+
+    fn apply(
+        &self,
+        world: &mut World<'_>,
+        actor: &Actor<'_>,
+        command: &Command,
+    ) -> Result<Result<Told, Refusal>, store::Error> {
+        let Some(id) = self.groups.first() else {
+            return Ok(Err(Refusal::no_such_group()));
+        };
+        let Some(group) = world.group(id)? else {
+            return Ok(Err(Refusal::no_such_group()));
+        };
+        let before = events::present(group, &self.accounts);
+        let applied = match model::apply(group, actor, command) {
+            Ok(applied) => applied,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let events = events::events(id, group, before, &self.accounts, actor, &applied.changes);
+        if !applied.changes.is_empty() {
+            world.changed(id, command.command_type(), self.now);
+        }
+        Ok(told(&applied.result, events))
+    }
+}
+
+/// A result as JSON, and the events beside it.
+type Told = (Box<RawValue>, Vec<Event>);
+
+fn told(result: &CommandResult, events: Vec<Event>) -> Result<Told, Refusal> {
+    let raw = to_raw_value(result).map_err(|error| Refusal {
+        code: ErrorCode::Internal,
+        message: format!("the result could not be written as JSON: {error}"),
+    })?;
+    Ok((raw, events))
+}
+
+fn refused(refusal: Refusal) -> EngineError {
+    EngineError::Refused {
+        code: refusal.code,
+        message: refusal.message,
+    }
+}
+
+/// Nothing was recorded, so nothing was done; where a commit's answer was lost, the ledger knows.
+fn store_failed(error: store::Error) -> EngineError {
+    EngineError::Own {
+        message: error.to_string(),
+        source: Box::new(error),
+    }
+}

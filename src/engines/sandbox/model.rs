@@ -1,0 +1,263 @@
+//! WhatsApp's rules for one group, as a pure function: a group, who acts and a command in; the
+//! result, the changed group and what happened out. No clock, no store, no session.
+//!
+//! Every rule is checked before the first change, so a refusal leaves the group as it was. Where
+//! WhatsApp's own behaviour is not known, the choice is marked "chosen".
+
+use crate::contract::{
+    Command, CommandResult, Description, ErrorBody, ErrorCode, InfoAdminOnly, ParticipantId, Role,
+    SetInfoAdminOnly, Subject, Timestamp,
+};
+use crate::engines::sandbox::{admins, ids, members, view};
+use crate::store::ledger::Key;
+use crate::store::sandbox_groups::GroupState;
+
+/// The most people in a group: WhatsApp's public limit.
+pub(super) const MOST_MEMBERS: usize = 1024;
+
+/// Who acts, when, and by which command.
+#[derive(Debug, Clone)]
+pub(super) struct Actor<'a> {
+    /// The account that acts.
+    pub(super) account: &'a ParticipantId,
+    /// When.
+    pub(super) now: Timestamp,
+    /// The command; ids and codes are derived from it.
+    pub(super) key: &'a Key,
+}
+
+/// Something that happened in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    /// The group was created with these people in it.
+    Created { who: Vec<ParticipantId> },
+    /// The actor added people.
+    Added { who: Vec<ParticipantId> },
+    /// The actor removed people.
+    Removed { who: Vec<ParticipantId> },
+    /// The actor left.
+    Left,
+    /// The actor made people admins.
+    Promoted { who: Vec<ParticipantId> },
+    /// Somebody became an admin because the last one had left.
+    Succeeded { who: ParticipantId },
+    /// People are no admins any more, by the actor.
+    Demoted { who: Vec<ParticipantId> },
+    /// Another subject.
+    Subject(Subject),
+    /// Another description.
+    Description(Description),
+    /// Who may change subject and description.
+    InfoAdminOnly(bool),
+    /// Another invite code.
+    InviteCode(String),
+    /// The actor, who had left before, deleted the group from their list. Nobody sees it.
+    Forgotten,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Applied {
+    pub(super) result: CommandResult,
+    /// What happened, in order; empty where nothing changed.
+    pub(super) changes: Vec<Change>,
+}
+
+/// Why a command was refused; the group is as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) code: ErrorCode,
+    pub(super) message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(code: ErrorCode, message: &str) -> Self {
+        Self {
+            code,
+            message: message.to_owned(),
+        }
+    }
+
+    /// There is no such group, or the account was never in it: it cannot tell which.
+    pub(super) fn no_such_group() -> Self {
+        Self::new(
+            ErrorCode::GroupNotFound,
+            "the session's account knows no such group; ListGroups tells which it is in",
+        )
+    }
+
+    /// As the error of a reply.
+    pub(super) fn body(self) -> ErrorBody {
+        ErrorBody::new(self.code, self.message)
+    }
+}
+
+impl Applied {
+    pub(super) fn unchanged(result: CommandResult) -> Self {
+        Self {
+            result,
+            changes: Vec::new(),
+        }
+    }
+}
+
+/// Carries out a command in a group that exists.
+pub(super) fn apply(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    command: &Command,
+) -> Result<Applied, Refusal> {
+    match command {
+        Command::CreateGroup(_) | Command::ListGroups(_) => Err(Refusal::new(
+            ErrorCode::Internal,
+            "a command about no single group reached one; report this",
+        )),
+        Command::GetGroup(_)
+        | Command::GetInfoAdminOnly(_)
+        | Command::GetParticipants(_)
+        | Command::GetInviteCode(_) => look(group, actor.account, command).map(Applied::unchanged),
+        Command::DeleteGroup(payload) => members::delete(group, actor, payload.for_everyone),
+        Command::LeaveGroup(_) => members::leave(group, actor),
+        Command::SetGroupSubject(payload) => set_subject(group, actor, &payload.subject),
+        Command::SetGroupDescription(payload) => {
+            set_description(group, actor, &payload.description)
+        }
+        Command::SetInfoAdminOnly(payload) => set_info_admin_only(group, actor, payload),
+        Command::AddParticipants(payload) => members::add(group, actor, &payload.participants),
+        Command::RemoveParticipants(payload) => {
+            members::remove(group, actor, &payload.participants)
+        }
+        Command::PromoteAdmin(payload) => admins::promote(group, actor, &payload.participants),
+        Command::DemoteAdmin(payload) => admins::demote(group, actor, &payload.participants),
+        Command::RevokeInviteCode(_) => revoke_invite_code(group, actor),
+    }
+}
+
+/// Answers a command that changes nothing.
+pub(super) fn look(
+    group: &GroupState,
+    account: &ParticipantId,
+    command: &Command,
+) -> Result<CommandResult, Refusal> {
+    let role = role_of(group, account)?;
+    match command {
+        Command::GetGroup(payload) => Ok(CommandResult::Group(Box::new(view::group(
+            &payload.group_id,
+            group,
+        )))),
+        Command::GetInfoAdminOnly(_) => Ok(CommandResult::InfoAdminOnly(InfoAdminOnly {
+            admins_only: group.settings.info_admin_only,
+        })),
+        Command::GetParticipants(_) => Ok(CommandResult::Participants(view::participants(group))),
+        Command::GetInviteCode(_) => {
+            require_admin(role, "read the invite code")?;
+            Ok(CommandResult::InviteCode(ids::invite(&group.invite_code)))
+        }
+        _ => Err(Refusal::new(
+            ErrorCode::Internal,
+            "a command that changes something was taken for one that does not; report this",
+        )),
+    }
+}
+
+/// The role of an account in a group, if it is in it.
+pub(super) fn role_of(group: &GroupState, account: &ParticipantId) -> Result<Role, Refusal> {
+    if let Some(member) = group.members.get(account) {
+        return Ok(member.role);
+    }
+    match group.former.get(account) {
+        Some(former) if !former.deleted => Err(Refusal::new(
+            ErrorCode::NotAMember,
+            "the session's account is not in this group any more; an admin can add it again",
+        )),
+        _ => Err(Refusal::no_such_group()),
+    }
+}
+
+/// Refuses who is no admin.
+pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
+    if is_admin(role) {
+        return Ok(());
+    }
+    Err(Refusal {
+        code: ErrorCode::NotAllowed,
+        message: format!(
+            "only an admin may {what}; have the session's account promoted, or use an admin's session"
+        ),
+    })
+}
+
+pub(super) const fn is_admin(role: Role) -> bool {
+    matches!(role, Role::Admin | Role::Superadmin)
+}
+
+/// Whether this role may change subject and description.
+fn may_edit(group: &GroupState, role: Role) -> bool {
+    is_admin(role) || !group.settings.info_admin_only
+}
+
+fn set_subject(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    subject: &Subject,
+) -> Result<Applied, Refusal> {
+    let role = role_of(group, actor.account)?;
+    if !may_edit(group, role) {
+        return Ok(Applied::unchanged(CommandResult::Done(false)));
+    }
+    if group.subject == *subject {
+        return Ok(Applied::unchanged(CommandResult::Done(true)));
+    }
+    group.subject = subject.clone();
+    Ok(done(Change::Subject(subject.clone())))
+}
+
+fn set_description(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    description: &Description,
+) -> Result<Applied, Refusal> {
+    let role = role_of(group, actor.account)?;
+    if !may_edit(group, role) {
+        return Ok(Applied::unchanged(CommandResult::Done(false)));
+    }
+    if group.description == *description {
+        return Ok(Applied::unchanged(CommandResult::Done(true)));
+    }
+    group.description = description.clone();
+    Ok(done(Change::Description(description.clone())))
+}
+
+fn set_info_admin_only(
+    group: &mut GroupState,
+    actor: &Actor<'_>,
+    payload: &SetInfoAdminOnly,
+) -> Result<Applied, Refusal> {
+    let role = role_of(group, actor.account)?;
+    if !is_admin(role) {
+        return Ok(Applied::unchanged(CommandResult::Done(false)));
+    }
+    if group.settings.info_admin_only == payload.admins_only {
+        return Ok(Applied::unchanged(CommandResult::Done(true)));
+    }
+    group.settings.info_admin_only = payload.admins_only;
+    Ok(done(Change::InfoAdminOnly(payload.admins_only)))
+}
+
+fn revoke_invite_code(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+    let role = role_of(group, actor.account)?;
+    require_admin(role, "revoke the invite code")?;
+    let code = ids::invite_code(actor.key);
+    group.invite_code.clone_from(&code);
+    Ok(Applied {
+        result: CommandResult::InviteCode(ids::invite(&code)),
+        changes: vec![Change::InviteCode(code)],
+    })
+}
+
+fn done(change: Change) -> Applied {
+    Applied {
+        result: CommandResult::Done(true),
+        changes: vec![change],
+    }
+}

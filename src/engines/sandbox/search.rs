@@ -1,0 +1,65 @@
+//! Looking for the group that a `CreateGroup` of unknown end may have made: what an engine can do
+//! that does not know our command ids.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use crate::contract::{
+    CommandResult, CreateGroup, GroupId, Outcome, OutcomeKind, ParticipantId, Timestamp,
+};
+use crate::engines::{Effect, EngineError, Found};
+use crate::store::sandbox_groups::GroupState;
+
+use super::view;
+
+/// The engine's clock may be behind ours by so much.
+const SKEW: Duration = Duration::from_secs(5);
+
+/// Finds the one group of this account that looks as the command wanted it and is not older than
+/// the command.
+pub(super) fn created(
+    groups: &[(GroupId, GroupState)],
+    account: &ParticipantId,
+    wanted: &CreateGroup,
+    since: Timestamp,
+) -> Result<Found, EngineError> {
+    let since = since.0.checked_sub(SKEW).unwrap_or(since.0);
+    let people: BTreeSet<_> = wanted.participants.iter().map(|it| &it.id).collect();
+    let looks_like_it = |(_, group): &&(GroupId, GroupState)| {
+        group.owner == *account
+            && group.subject == wanted.name
+            && group.created_at.0 >= since
+            && group
+                .members
+                .keys()
+                .all(|member| member == account || people.contains(member))
+    };
+    let mut found = groups.iter().filter(looks_like_it);
+    Ok(match (found.next(), found.next()) {
+        (None, _) => Found::Nothing,
+        (Some((id, group)), None) => {
+            let outcomes = people.iter().map(|person| outcome(group, person)).collect();
+            let mut result = view::group(id, group);
+            result.outcomes = Some(outcomes);
+            // The events were told when it happened, to whoever was there to hear them.
+            let result = CommandResult::Group(Box::new(result));
+            Found::Effect(Effect::new(&result, Vec::new())?)
+        }
+        (Some(_), Some(_)) => Found::Unclear,
+    })
+}
+
+/// Who is in the group was added; why the others are not is not known any more.
+fn outcome(group: &GroupState, person: &ParticipantId) -> Outcome {
+    let (outcome, code) = if group.members.contains_key(person) {
+        (OutcomeKind::Ok, 200)
+    } else {
+        (OutcomeKind::Unknown, 400)
+    };
+    Outcome {
+        id: person.clone(),
+        outcome,
+        code,
+        invite: None,
+    }
+}

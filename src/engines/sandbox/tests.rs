@@ -1,0 +1,289 @@
+//! The sandbox's rules, through the engine's own door, over a real store.
+
+mod adding;
+mod admins;
+mod events;
+mod leaving;
+mod properties;
+mod reading;
+mod settings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::Sandbox;
+use crate::clock::Clock;
+use crate::config;
+use crate::contract::{CommandType, ErrorCode, Event};
+use crate::engines::{Call, Engine, EngineError, Executed};
+use crate::store::Store;
+use crate::store::sandbox_groups::SandboxGroups;
+
+/// The accounts: alice, bob and carol are sessions, the others only people.
+const ALICE: &str = "491700000001@c.us";
+const BOB: &str = "491700000002@c.us";
+const CAROL: &str = "491700000003@c.us";
+const DAVE: &str = "491700000004@c.us";
+const ERIN: &str = "491700000005@c.us";
+
+/// A day, in milliseconds.
+const DAY: i64 = 86_400_000;
+
+#[derive(Debug)]
+struct ManualClock(AtomicI64);
+
+impl Clock for ManualClock {
+    fn now(&self) -> jiff::Timestamp {
+        jiff::Timestamp::from_millisecond(self.0.load(Ordering::Relaxed)).unwrap()
+    }
+}
+
+/// A sandbox of its own.
+struct World {
+    engine: Sandbox,
+    groups: SandboxGroups,
+    clock: Arc<ManualClock>,
+    commands: AtomicU32,
+    _dir: TempDir,
+}
+
+/// What a command came to.
+#[derive(Debug, Clone, PartialEq)]
+struct Answer {
+    outcome: Result<Value, ErrorCode>,
+    events: Vec<Event>,
+    replayed: bool,
+}
+
+impl World {
+    async fn new() -> Self {
+        Self::with(config::Sandbox::default()).await
+    }
+
+    /// The config, with the usual sessions.
+    #[expect(clippy::disallowed_methods, reason = "tests have no lifecycle")]
+    async fn with(config: config::Sandbox) -> Self {
+        let dir = TempDir::new().unwrap();
+        let store = config::Store {
+            url: format!("sqlite:{}", dir.path().join("test.db").display()).into(),
+            connections: 2,
+            timeout: Duration::from_secs(10),
+        };
+        let clock = Arc::new(ManualClock(AtomicI64::new(1_732_355_881_123)));
+        let (store, writer) = Store::open(&store, clock.clone()).await.unwrap();
+        tokio::spawn(writer);
+        let sessions = [("alice", ALICE), ("bob", BOB), ("carol", CAROL)];
+        let session = |(name, phone): (&str, &str)| (name.parse().unwrap(), phone.parse().unwrap());
+        let config = config::Sandbox {
+            sessions: sessions.into_iter().map(session).collect(),
+            ..config
+        };
+        Self {
+            groups: store.sandbox_groups(),
+            engine: Sandbox::seeded(store, config, clock.clone(), 7),
+            clock,
+            commands: AtomicU32::new(0),
+            _dir: dir,
+        }
+    }
+
+    fn later(&self, milliseconds: i64) {
+        self.clock.0.fetch_add(milliseconds, Ordering::Relaxed);
+    }
+
+    async fn execute(
+        &self,
+        id: &str,
+        session: &str,
+        name: &str,
+        payload: Value,
+    ) -> Result<Executed, EngineError> {
+        let kind: CommandType = name.parse().unwrap();
+        let call = Call {
+            id: id.parse().unwrap(),
+            session: session.parse().unwrap(),
+            command: kind.read(payload).unwrap(),
+            fingerprint: [7; 32],
+        };
+        self.engine.execute(&call).await
+    }
+
+    /// Carries out a command under this id.
+    async fn send_as(&self, id: &str, session: &str, name: &str, payload: Value) -> Answer {
+        match self.execute(id, session, name, payload).await {
+            Ok(Executed::Done(effect)) => Answer {
+                outcome: Ok(serde_json::from_str(effect.result.get()).unwrap()),
+                events: effect.events,
+                replayed: false,
+            },
+            Ok(Executed::Recorded { record, replayed }) => {
+                let outcome = record
+                    .outcome
+                    .map(|raw| serde_json::from_str(raw.get()).unwrap());
+                Answer {
+                    outcome: outcome.map_err(|error| error.code),
+                    events: record.events,
+                    replayed,
+                }
+            }
+            Ok(Executed::Reused) => panic!("reused"),
+            Err(EngineError::Refused { code, .. }) => Answer {
+                outcome: Err(code),
+                events: Vec::new(),
+                replayed: false,
+            },
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    /// Carries out a command under a new id.
+    async fn send(&self, session: &str, name: &str, payload: Value) -> Answer {
+        let id = self.commands.fetch_add(1, Ordering::Relaxed);
+        self.send_as(&format!("c{id}"), session, name, payload)
+            .await
+    }
+
+    async fn ok(&self, session: &str, name: &str, payload: Value) -> Value {
+        self.send(session, name, payload).await.outcome.unwrap()
+    }
+
+    async fn refused(&self, session: &str, name: &str, payload: Value) -> ErrorCode {
+        let answer = self.send(session, name, payload).await;
+        assert!(answer.events.is_empty());
+        answer.outcome.unwrap_err()
+    }
+
+    /// A group of alice's with these people, whose id is told.
+    async fn group(&self, people: &[&str]) -> String {
+        let payload = json!({"name": "Group", "participants": people});
+        let made = self.ok("alice", "CreateGroup", payload).await;
+        made["id"].as_str().unwrap().to_owned()
+    }
+
+    /// As [`World::group`], with some of them admins.
+    async fn group_with_admins(&self, people: &[&str], admins: &[&str]) -> String {
+        let id = self.group(people).await;
+        self.ok("alice", "PromoteAdmin", on(&id, admins)).await;
+        id
+    }
+
+    /// Who is in a group and as what, in order of joining, as a session sees it.
+    async fn roles(&self, session: &str, group: &str) -> Vec<(String, String)> {
+        let people = self.ok(session, "GetParticipants", of(group)).await;
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        let role = |person: &Value| (text(&person["id"]), text(&person["role"]));
+        people.as_array().unwrap().iter().map(role).collect()
+    }
+}
+
+/// The payload of a command for a group.
+fn of(group: &str) -> Value {
+    json!({"groupId": group})
+}
+
+/// The payload of a command for people in a group.
+fn on(group: &str, people: &[&str]) -> Value {
+    json!({"groupId": group, "participants": people})
+}
+
+/// Outcome and code of each person.
+fn outcomes(result: &Value) -> Vec<(String, u64)> {
+    let one = |outcome: &Value| {
+        (
+            outcome["outcome"].as_str().unwrap().to_owned(),
+            outcome["code"].as_u64().unwrap(),
+        )
+    };
+    result.as_array().unwrap().iter().map(one).collect()
+}
+
+fn expect(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected
+        .iter()
+        .map(|(kind, code)| ((*kind).to_owned(), *code))
+        .collect()
+}
+
+fn roles(expected: &[(&str, &str)]) -> Vec<(String, String)> {
+    expected
+        .iter()
+        .map(|(who, role)| ((*who).to_owned(), (*role).to_owned()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_session_without_a_phone_is_told_which_key_to_set() {
+    let world = World::new().await;
+    let error = world
+        .execute("x", "nobody", "ListGroups", json!({}))
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::SessionNotFound);
+    assert!(
+        error.to_string().contains("[engine.sandbox.sessions]"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn an_offline_session_records_nothing() {
+    let fault = config::Fault {
+        outage: true,
+        ..config::Fault::default()
+    };
+    let faults = [("bob".parse().unwrap(), fault)].into();
+    let world = World::with(config::Sandbox {
+        faults,
+        ..config::Sandbox::default()
+    })
+    .await;
+    let create = json!({"name": "Group", "participants": []});
+    let error = world
+        .execute("x", "bob", "CreateGroup", create.clone())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, EngineError::NotReady { .. }));
+    let made = world.send_as("x", "alice", "CreateGroup", create).await;
+    assert!(made.outcome.is_ok() && !made.replayed);
+}
+
+#[tokio::test]
+async fn a_command_that_comes_again_has_no_second_effect_and_the_same_answer() {
+    let world = World::new().await;
+    let create = json!({"name": "Group", "participants": [BOB]});
+    let first = world
+        .send_as("x", "alice", "CreateGroup", create.clone())
+        .await;
+    world.later(1000);
+    let again = world
+        .send_as("x", "alice", "CreateGroup", create.clone())
+        .await;
+    assert!(!first.replayed && again.replayed);
+    assert_eq!(
+        (first.outcome.clone(), &first.events),
+        (again.outcome, &again.events)
+    );
+    // Another session's command of the same id is another command.
+    let other = world.send_as("x", "bob", "CreateGroup", create).await;
+    assert!(!other.replayed);
+    assert_ne!(other.outcome.unwrap()["id"], first.outcome.unwrap()["id"]);
+}
+
+#[tokio::test]
+async fn a_refusal_is_recorded_too() {
+    let world = World::new().await;
+    let unknown = of("120363000000000001@g.us");
+    let first = world
+        .send_as("x", "alice", "LeaveGroup", unknown.clone())
+        .await;
+    let again = world.send_as("x", "alice", "LeaveGroup", unknown).await;
+    assert_eq!(first.outcome, Err(ErrorCode::GroupNotFound));
+    assert_eq!(
+        (again.outcome, again.replayed),
+        (Err(ErrorCode::GroupNotFound), true)
+    );
+}

@@ -1,0 +1,128 @@
+//! Subject, description, who may change them, and the invite code.
+
+use serde_json::json;
+
+use super::{ALICE, BOB, World, of};
+use crate::contract::ErrorCode;
+
+#[tokio::test]
+async fn everybody_changes_subject_and_description_until_they_are_for_admins_only() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    let subject = |text: &str| json!({"groupId": id, "subject": text});
+    let description = |text: &str| json!({"groupId": id, "description": text});
+    assert_eq!(
+        world.ok("bob", "SetGroupSubject", subject("one")).await,
+        json!(true)
+    );
+    assert_eq!(
+        world
+            .ok("bob", "SetGroupDescription", description("one"))
+            .await,
+        json!(true)
+    );
+    assert_eq!(
+        world.ok("alice", "SetInfoAdminOnly", of(&id)).await,
+        json!(true)
+    );
+    assert_eq!(
+        world.ok("bob", "GetInfoAdminOnly", of(&id)).await,
+        json!({"adminsOnly": true})
+    );
+    assert_eq!(
+        world.ok("bob", "SetGroupSubject", subject("two")).await,
+        json!(false)
+    );
+    assert_eq!(
+        world
+            .ok("bob", "SetGroupDescription", description("two"))
+            .await,
+        json!(false)
+    );
+    assert_eq!(
+        world.ok("alice", "SetGroupSubject", subject("three")).await,
+        json!(true)
+    );
+    let group = world.ok("bob", "GetGroup", of(&id)).await;
+    assert_eq!(
+        (&group["subject"], &group["description"]),
+        (&json!("three"), &json!("one"))
+    );
+    assert_eq!(group["settings"]["infoAdminOnly"], json!(true));
+}
+
+#[tokio::test]
+async fn only_admins_say_who_may_change_the_info() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    let payload = json!({"groupId": id, "adminsOnly": false});
+    assert_eq!(
+        world.ok("bob", "SetInfoAdminOnly", payload).await,
+        json!(false)
+    );
+    assert_eq!(
+        world.ok("bob", "SetInfoAdminOnly", of(&id)).await,
+        json!(false)
+    );
+    assert_eq!(
+        world.ok("bob", "GetInfoAdminOnly", of(&id)).await,
+        json!({"adminsOnly": false})
+    );
+}
+
+#[tokio::test]
+async fn setting_what_is_set_already_is_done_without_an_event() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    for (name, payload) in [
+        (
+            "SetGroupSubject",
+            json!({"groupId": id, "subject": "Group"}),
+        ),
+        (
+            "SetGroupDescription",
+            json!({"groupId": id, "description": ""}),
+        ),
+        (
+            "SetInfoAdminOnly",
+            json!({"groupId": id, "adminsOnly": false}),
+        ),
+    ] {
+        let answer = world.send("alice", name, payload).await;
+        assert_eq!(answer.outcome, Ok(json!(true)), "{name}");
+        assert!(answer.events.is_empty(), "{name}");
+    }
+    assert_eq!(
+        world
+            .groups
+            .history(&id.parse().unwrap())
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn the_invite_code_is_the_admins_and_a_new_one_each_time() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    for name in ["GetInviteCode", "RevokeInviteCode"] {
+        assert_eq!(
+            world.refused("bob", name, of(&id)).await,
+            ErrorCode::NotAllowed
+        );
+    }
+    let first = world.ok("alice", "GetInviteCode", of(&id)).await;
+    let code = first["inviteCode"].as_str().unwrap();
+    assert_eq!(code.len(), 22);
+    assert_eq!(
+        first["inviteUrl"],
+        format!("https://chat.whatsapp.com/{code}")
+    );
+    let second = world.ok("alice", "RevokeInviteCode", of(&id)).await;
+    let third = world.ok("alice", "RevokeInviteCode", of(&id)).await;
+    assert!(first != second && second != third);
+    assert_eq!(world.ok("alice", "GetInviteCode", of(&id)).await, third);
+    assert_eq!(world.roles("alice", &id).await[0].0, ALICE);
+}

@@ -1,0 +1,40 @@
+//! A group as the contract shows it.
+
+use crate::contract::{Group, GroupId, Participant};
+use crate::store::sandbox_groups::GroupState;
+
+/// The whole group.
+pub(super) fn group(id: &GroupId, state: &GroupState) -> Group {
+    Group {
+        participants: Some(participants(state)),
+        ..without_participants(id, state)
+    }
+}
+
+/// The group without its people, whose number is told all the same.
+pub(super) fn without_participants(id: &GroupId, state: &GroupState) -> Group {
+    Group {
+        id: id.clone(),
+        subject: state.subject.clone(),
+        description: state.description.clone(),
+        owner: Some(state.owner.clone()),
+        created_at: state.created_at,
+        size: u32::try_from(state.members.len()).unwrap_or(u32::MAX),
+        settings: state.settings,
+        participants: None,
+        outcomes: None,
+    }
+}
+
+/// The people in a group, in the order they joined.
+pub(super) fn participants(state: &GroupState) -> Vec<Participant> {
+    let mut members: Vec<_> = state.members.iter().collect();
+    members.sort_unstable_by_key(|(_, member)| member.number);
+    members
+        .into_iter()
+        .map(|(id, member)| Participant {
+            id: id.clone(),
+            role: member.role,
+        })
+        .collect()
+}
