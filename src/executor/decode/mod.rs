@@ -1,0 +1,293 @@
+//! Reads one message into a command that is safe to execute, or says everything that is wrong.
+//!
+//! A payload is checked against the generated JSON Schema itself and then read by serde, so what
+//! the schema allows and what the worker takes cannot drift apart; `duplicates` holds the one
+//! rule that a schema cannot state. It knows no broker, no clock (whether a command has expired is
+//! asked before each attempt) and no ledger. Called for each message by the executor.
+
+use std::io;
+
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::contract::{
+    Command, CommandId, CommandType, ErrorBody, ErrorCode, ErrorDetail, SessionName, Timestamp,
+    schema,
+};
+
+mod body;
+mod duplicates;
+mod envelope;
+mod reason;
+#[cfg(test)]
+mod tests;
+
+/// The most wrong fields that a refusal lists.
+pub const MAX_DETAILS: usize = 32;
+
+/// A message as it came: its body, and the AMQP properties that may stand in for fields of it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Incoming<'a> {
+    /// The body: JSON, or anything else.
+    pub body: &'a [u8],
+    /// The property `message_id`; empty counts as absent.
+    pub message_id: Option<&'a str>,
+    /// The property `type`; empty counts as absent.
+    pub message_type: Option<&'a str>,
+    /// The routing key where it is a session (the message came by the commands exchange); none
+    /// where it was published straight to the queue.
+    pub session: Option<&'a str>,
+}
+
+/// A command that has been read and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accepted {
+    /// The command's id, unique within the session.
+    pub id: CommandId,
+    /// The account that is to do it.
+    pub session: SessionName,
+    /// What to do.
+    pub command: Command,
+    /// SHA-256 of type and canonical payload: the same however the command was written down.
+    pub fingerprint: [u8; 32],
+    /// Do not begin after this time.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A message that is no command, and as much of it as could be read, to address the reply.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejected {
+    /// What is wrong, and what would be right.
+    pub error: ErrorBody,
+    /// The id, where there is a well-formed one; the property's where the body names another.
+    pub command_id: Option<CommandId>,
+    /// The type as the producer wrote it, where it is short and printable; perhaps unknown.
+    pub command_type: Option<String>,
+    /// The session, where there is a well-formed one; the routing key's where the body names
+    /// another.
+    pub session: Option<SessionName>,
+}
+
+/// A payload schema that cannot be used; a bug in the contract's types.
+#[derive(Debug, thiserror::Error)]
+#[error("the payload schema of {} cannot be compiled", command.as_str())]
+pub struct InvalidSchema {
+    command: CommandType,
+    #[source]
+    source: Box<jsonschema::ValidationError<'static>>,
+}
+
+/// Reads commands. Making one compiles the schemas, so make it once; reading needs no lock.
+#[derive(Debug)]
+pub struct Decoder {
+    /// By the command type's number, which is its place in [`CommandType::ALL`].
+    payloads: Vec<PayloadSchema>,
+}
+
+#[derive(Debug)]
+struct PayloadSchema {
+    command: CommandType,
+    schema: Value,
+    validator: jsonschema::Validator,
+}
+
+impl Decoder {
+    /// Compiles the payload schemas of all commands (some milliseconds).
+    ///
+    /// # Errors
+    /// When a schema does not compile; a test sees to it that they all do.
+    pub fn new() -> Result<Self, InvalidSchema> {
+        let compile = |&command: &CommandType| {
+            let schema = schema::payload(command);
+            let validator = jsonschema::options()
+                // The engine without backtracking: its time is linear in the text.
+                .with_pattern_options(jsonschema::PatternOptions::regex())
+                .build(&schema)
+                .map_err(|error| InvalidSchema {
+                    command,
+                    source: Box::new(error),
+                })?;
+            Ok(PayloadSchema {
+                command,
+                schema,
+                validator,
+            })
+        };
+        let payloads = CommandType::ALL
+            .iter()
+            .map(compile)
+            .collect::<Result<_, _>>()?;
+        Ok(Self { payloads })
+    }
+
+    /// Reads one message.
+    ///
+    /// Time and memory are bounded by a multiple of the body's length; no body makes it panic.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the message, ready to be sent back.
+    pub fn decode(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Rejected>> {
+        let (mut body, fault) = body::read(incoming.body);
+        let mut problems = Problems::default();
+        if let Some(fault) = fault {
+            problems.add(ErrorCode::InvalidJson, fault.path, fault.reason);
+            return Err(Box::new(
+                problems.reject(envelope::salvage(incoming, &body)),
+            ));
+        }
+        let envelope = envelope::judge(incoming, &body, &mut problems);
+        let command = envelope
+            .command_type
+            .and_then(|command| self.payload(command, body.payload.take(), &mut problems));
+        match (envelope.id, envelope.session, command) {
+            (Some(id), Some(session), Some(command)) if problems.details.is_empty() => {
+                Ok(Accepted {
+                    id,
+                    session,
+                    fingerprint: fingerprint(&command),
+                    command,
+                    expires_at: envelope.expires_at,
+                })
+            }
+            _ => Err(Box::new(
+                problems.reject(envelope::salvage(incoming, &body)),
+            )),
+        }
+    }
+
+    /// Reads the payload of a command of a known type; adds what is wrong with it.
+    fn payload(
+        &self,
+        command: CommandType,
+        payload: Option<Value>,
+        problems: &mut Problems,
+    ) -> Option<Command> {
+        let known = self
+            .payloads
+            .iter()
+            .find(|known| known.command == command)?;
+        let payload = payload.unwrap_or_else(|| Value::Object(Map::new()));
+        let before = problems.count;
+        let valid = known.validator.is_valid(&payload);
+        if !valid {
+            for error in known.validator.iter_errors(&payload) {
+                reason::explain(&error, &known.schema, command, problems);
+                if problems.full() {
+                    break;
+                }
+            }
+        }
+        duplicates::find(&payload, problems);
+        if !valid && problems.count == before {
+            // `uniqueItems` alone: two entries that are equal, and that name nobody.
+            problems.add(
+                ErrorCode::InvalidPayload,
+                "/payload",
+                "names something twice",
+            );
+        }
+        if problems.count != before {
+            return None;
+        }
+        let read = command.read(payload).ok();
+        if read.is_none() {
+            // Schema and type agree, which a property test asserts; never guess if they do not.
+            problems.add(ErrorCode::InvalidPayload, "/payload", "cannot be read");
+        }
+        read
+    }
+}
+
+/// SHA-256 over the type and the canonical payload.
+fn fingerprint(command: &Command) -> [u8; 32] {
+    struct Hashing(Sha256);
+
+    impl io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.update(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut hashing = Hashing(Sha256::new());
+    hashing.0.update(command.command_type().as_str());
+    hashing.0.update(b"\n");
+    // Neither the types of the contract nor this writer can fail; if one did, the fingerprint
+    // would still differ by type.
+    let written = serde_json::to_writer(&mut hashing, command);
+    debug_assert!(written.is_ok(), "a command is always JSON");
+    hashing.0.finalize().into()
+}
+
+/// What has been found wrong so far.
+#[derive(Debug, Default)]
+struct Problems {
+    details: Vec<ErrorDetail>,
+    /// The gravest code so far, and the detail that it comes from.
+    worst: Option<(ErrorCode, usize)>,
+    /// How many problems there were, listed or not.
+    count: usize,
+}
+
+impl Problems {
+    /// Adds a problem; of several at one place the first is kept.
+    fn add(&mut self, code: ErrorCode, path: impl Into<String>, reason: impl Into<String>) {
+        let (path, reason) = (path.into(), reason.into());
+        if self.details.iter().any(|detail| detail.path == path) {
+            return;
+        }
+        self.count += 1;
+        if self.worst.is_none_or(|(worst, _)| rank(code) < rank(worst)) {
+            self.worst = Some((code, self.details.len()));
+        }
+        if self.details.len() < MAX_DETAILS {
+            self.details.push(ErrorDetail { path, reason });
+        }
+    }
+
+    /// Whether more problems would not be listed.
+    const fn full(&self) -> bool {
+        self.count > MAX_DETAILS
+    }
+
+    fn reject(self, found: envelope::Salvaged) -> Rejected {
+        let (code, first) = self.worst.unwrap_or((ErrorCode::Internal, 0));
+        let said = match self.details.get(first) {
+            Some(detail) if detail.path.is_empty() => format!("The body {}.", detail.reason),
+            Some(detail) => format!("{} {}.", detail.path, detail.reason),
+            None => code.cause().to_owned(),
+        };
+        let more = match self.count {
+            0 | 1 => String::new(),
+            count if count > MAX_DETAILS => format!(" More than {MAX_DETAILS} fields are wrong."),
+            count => format!(" {count} fields are wrong in all."),
+        };
+        Rejected {
+            error: ErrorBody {
+                code,
+                message: said + &more,
+                retryable: code.retryable(),
+                details: self.details,
+            },
+            command_id: found.id,
+            command_type: found.command_type,
+            session: found.session,
+        }
+    }
+}
+
+/// Which of several problems names the refusal: smaller comes first.
+const fn rank(code: ErrorCode) -> u8 {
+    match code {
+        ErrorCode::InvalidJson => 0,
+        ErrorCode::EnvelopeMismatch => 1,
+        ErrorCode::SessionMismatch => 2,
+        ErrorCode::UnknownCommand => 3,
+        ErrorCode::MissingId => 4,
+        _ => 5,
+    }
+}

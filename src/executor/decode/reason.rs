@@ -1,0 +1,192 @@
+//! What is wrong with a field, in sentences of ours.
+//!
+//! A reason says what would be right. It never quotes a value of the caller's: values are phone
+//! numbers and texts, and a refusal is read in more places than the command was meant for.
+
+use jsonschema::ValidationError;
+use jsonschema::error::ValidationErrorKind as Kind;
+use serde_json::Value;
+
+use super::Problems;
+use crate::contract::{CommandType, ErrorCode};
+
+/// The longest name that is quoted.
+const MAX_QUOTED: usize = 40;
+
+/// Adds what a validation error means for the caller.
+pub(super) fn explain(
+    error: &ValidationError<'_>,
+    schema: &Value,
+    command: CommandType,
+    problems: &mut Problems,
+) {
+    let path = format!("/payload{}", error.instance_path().as_str());
+    let keyword = error.schema_path().as_str();
+    let parent = keyword.rsplit_once('/').map_or("", |(parent, _)| parent);
+    let parent = schema.pointer(parent).unwrap_or(schema);
+    let invalid = ErrorCode::InvalidPayload;
+    match error.kind() {
+        Kind::Required { property } => {
+            let property = property.as_str().unwrap_or_default();
+            problems.add(invalid, format!("{path}/{property}"), "is required");
+        }
+        Kind::AdditionalProperties { unexpected } => {
+            let of = if path == "/payload" {
+                command.as_str()
+            } else {
+                "this object"
+            };
+            for field in unexpected {
+                unknown_field(&path, field, of, parent, problems);
+            }
+        }
+        // `duplicates` says which entries are equal.
+        Kind::UniqueItems => {}
+        kind => problems.add(invalid, path, sentence(kind, error.instance(), parent)),
+    }
+}
+
+fn unknown_field(path: &str, field: &str, of: &str, schema: &Value, problems: &mut Problems) {
+    let takes = schema.get("properties").and_then(Value::as_object);
+    let takes = takes.map_or_else(String::new, |fields| {
+        fields
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    });
+    let (path, reason) = match quotable(field) {
+        Some(field) => (
+            format!("{path}/{field}"),
+            format!("is not a field of {of}; it takes {takes}"),
+        ),
+        None => (
+            path.to_owned(),
+            format!("has a field that is not one of {of}; it takes {takes}"),
+        ),
+    };
+    problems.add(ErrorCode::InvalidPayload, path, reason);
+}
+
+/// What would be right, by the keyword that failed and the schema that it stands in.
+fn sentence(kind: &Kind, value: &Value, schema: &Value) -> String {
+    let form = schema.get("description").and_then(Value::as_str);
+    let form = form
+        .and_then(|text| text.strip_prefix("Must be "))
+        .map(|form| format!("must be {}", form.trim_end_matches('.')));
+    match kind {
+        Kind::MaxItems { limit } => {
+            let got = value.as_array().map_or(0, Vec::len);
+            format!("must have at most {}, got {got}", entries(*limit))
+        }
+        Kind::MinItems { limit } => format!("must have at least {}", entries(*limit)),
+        Kind::Minimum { limit } => format!("must be at least {limit}"),
+        Kind::Maximum { limit } => format!("must be at most {limit}"),
+        Kind::MaxLength { limit } => {
+            let got = value.as_str().map_or(0, |text| text.chars().count());
+            let form = form.unwrap_or_else(|| format!("must be at most {limit} characters"));
+            format!("{form}; got {got} characters")
+        }
+        Kind::OneOfNotValid { .. } | Kind::Enum { .. } => {
+            format!("must be one of {}", choices(schema).join(", "))
+        }
+        Kind::Type { .. } => form.unwrap_or_else(|| format!("must be {}", types(schema))),
+        _ => form.unwrap_or_else(|| format!("breaks the schema's rule {}", kind.keyword())),
+    }
+}
+
+fn entries(count: u64) -> String {
+    let plural = if count == 1 { "entry" } else { "entries" };
+    format!("{count} {plural}")
+}
+
+fn choices(schema: &Value) -> Vec<&str> {
+    let plain = schema.get("enum").and_then(Value::as_array);
+    let documented = schema.get("oneOf").and_then(Value::as_array);
+    let plain = plain.into_iter().flatten().filter_map(Value::as_str);
+    let documented = documented.into_iter().flatten();
+    // A variant with a description stands alone; those without one share an `enum`.
+    plain
+        .chain(documented.filter_map(|one| one.get("const").and_then(Value::as_str)))
+        .collect()
+}
+
+fn types(schema: &Value) -> String {
+    let worded = |name: &str| match name {
+        "object" => "an object".to_owned(),
+        "array" => "an array".to_owned(),
+        "integer" => "a whole number".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        other => format!("a {other}"),
+    };
+    match schema.get("type") {
+        Some(Value::String(name)) => worded(name),
+        Some(Value::Array(names)) => {
+            // Where null is allowed it means absent, which is no advice.
+            let names = names.iter().filter_map(Value::as_str);
+            let names = names.filter(|name| *name != "null").map(worded);
+            names.collect::<Vec<_>>().join(" or ")
+        }
+        _ => "of another type".to_owned(),
+    }
+}
+
+/// A name of the caller's that may be quoted: short, plain, and no phone number.
+pub(super) fn quotable(name: &str) -> Option<&str> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+    let digits = name.bytes().filter(u8::is_ascii_digit).count();
+    let fits = (1..=MAX_QUOTED).contains(&name.len()) && name.bytes().all(plain) && digits < 5;
+    fits.then_some(name)
+}
+
+/// Says that a type is none, which one may have been meant, and which there are.
+pub(super) fn no_such_command(text: &str) -> String {
+    let known: Vec<_> = CommandType::ALL
+        .iter()
+        .map(|known| known.as_str())
+        .collect();
+    let meant = quotable(text).and_then(|text| {
+        let text = squeezed(text);
+        let distance = |known: &&&str| edits(&squeezed(known), &text);
+        let nearest = known.iter().min_by_key(distance)?;
+        // Not so far that it would be another word.
+        (distance(&nearest) <= nearest.len() / 4).then_some(*nearest)
+    });
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+    let separator = if meant.is_empty() {
+        "; there"
+    } else {
+        " There"
+    };
+    format!(
+        "is not a command{meant}{separator} are {}",
+        known.join(", ")
+    )
+}
+
+/// A name without the case and the separators in which conventions differ.
+fn squeezed(name: &str) -> String {
+    name.chars()
+        .filter(char::is_ascii_alphanumeric)
+        .map(|c| c.to_ascii_lowercase())
+        .collect()
+}
+
+/// How many characters have to be put in, taken out or replaced to make one text the other.
+fn edits(left: &str, right: &str) -> usize {
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, left) in left.bytes().enumerate() {
+        let mut diagonal = above;
+        let mut before = above + 1;
+        if let Some(first) = row.first_mut() {
+            *first = before;
+        }
+        for (cell, right) in row.iter_mut().skip(1).zip(right.bytes()) {
+            let replaced = diagonal + usize::from(left != right);
+            diagonal = *cell;
+            *cell = replaced.min(diagonal + 1).min(before + 1);
+            before = *cell;
+        }
+    }
+    row.last().copied().unwrap_or_default()
+}

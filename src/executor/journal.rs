@@ -1,0 +1,193 @@
+//! One effect per command on engines whose effects lie outside the store.
+//!
+//! `started` is recorded before the engine is called and `done` after it. A command that is found
+//! `started` is another worker's, or one whose end nobody saw: then it is repeated where that is
+//! harmless, else the engine is asked what it knows, and where that cannot tell, so we say.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+use crate::clock::Clock;
+use crate::contract::{Repeat, Timestamp};
+use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
+use crate::store::ledger::{Claim, Key, Ledger, Record};
+use crate::store::workers::Workers;
+
+use super::{Failure, guarded};
+
+/// While another worker is at the same command: how long until it is worth looking again.
+const BUSY: Duration = Duration::from_millis(500);
+
+/// Carries out commands through the ledger.
+#[derive(Debug)]
+pub(super) struct Journal {
+    engine: Arc<dyn Engine>,
+    ledger: Ledger,
+    workers: Workers,
+    clock: Arc<dyn Clock>,
+    timeout: Duration,
+    turns: Turns,
+}
+
+impl Journal {
+    pub(super) fn new(
+        engine: Arc<dyn Engine>,
+        ledger: Ledger,
+        workers: Workers,
+        clock: Arc<dyn Clock>,
+        timeout: Duration,
+    ) -> Self {
+        let turns = Turns::default();
+        Self {
+            engine,
+            ledger,
+            workers,
+            clock,
+            timeout,
+            turns,
+        }
+    }
+
+    /// Carries out a command, or finds that it was carried out before.
+    pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
+        let key = Key {
+            session: call.session.clone(),
+            command_id: call.id.clone(),
+        };
+        let _turn = self.turns.wait(&key).await;
+        let me = self.workers.me();
+        match self.ledger.claim(key.clone(), call.fingerprint, me).await? {
+            Claim::New => self.perform(key, call).await,
+            Claim::Done(record) => Ok(Executed::Recorded {
+                record,
+                replayed: true,
+            }),
+            Claim::Reused => Ok(Executed::Reused),
+            Claim::Started { owner, since } => {
+                // Ours, and nobody here is at it: an attempt whose end was not seen.
+                if owner != me {
+                    if self.workers.is_alive(&owner).await? {
+                        return Err(Failure::Busy(BUSY));
+                    }
+                    if !self.ledger.take_over(key.clone(), &owner, me).await? {
+                        return Err(Failure::Busy(BUSY));
+                    }
+                }
+                self.resolve(key, call, since).await
+            }
+        }
+    }
+
+    /// Decides about a command of which only the beginning is known.
+    async fn resolve(&self, key: Key, call: &Call, since: Timestamp) -> Result<Executed, Failure> {
+        match call.command.command_type().repeat() {
+            Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
+            Repeat::Harmful => match self.engine.find(call, since).await? {
+                Found::Effect(effect) => self.done(key, effect).await,
+                Found::Nothing => self.perform(key, call).await,
+                Found::Unclear => Err(Failure::InDoubt),
+            },
+        }
+    }
+
+    async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
+        match guarded(self.engine.as_ref(), call, self.timeout).await {
+            Ok(Executed::Done(effect)) => self.done(key, effect).await,
+            Ok(recorded) => Ok(recorded),
+            Err(error) => {
+                match error.disposition() {
+                    // Nothing was done, and the next attempt begins from nothing.
+                    Disposition::Retry { .. } => {
+                        self.ledger.release(key, self.workers.me()).await?;
+                    }
+                    Disposition::Reject => return self.refused(key, error).await,
+                    // `started` stays: it is what the next attempt has to know.
+                    Disposition::Unknown => {}
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn done(&self, key: Key, effect: Effect) -> Result<Executed, Failure> {
+        self.record(
+            key,
+            Record {
+                outcome: Ok(effect.result),
+                events: effect.events,
+                at: self.now(),
+            },
+        )
+        .await
+    }
+
+    /// A refusal is an answer too, and comes again when the command does.
+    async fn refused(&self, key: Key, error: EngineError) -> Result<Executed, Failure> {
+        let outcome = Err(super::error_body(&error));
+        self.record(
+            key,
+            Record {
+                outcome,
+                events: Vec::new(),
+                at: self.now(),
+            },
+        )
+        .await
+    }
+
+    async fn record(&self, key: Key, record: Record) -> Result<Executed, Failure> {
+        // The first record stands, should another worker have come to one meanwhile.
+        let earlier = self.ledger.complete(key, record.clone()).await?;
+        let replayed = earlier.is_some();
+        Ok(Executed::Recorded {
+            record: earlier.unwrap_or(record),
+            replayed,
+        })
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
+    }
+}
+
+/// The commands that this process is at: one delivery of each is looked after at a time.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>);
+
+/// The turn of one delivery, until dropped.
+struct Turn<'a> {
+    turns: &'a Turns,
+    key: Key,
+    guard: Option<OwnedMutexGuard<()>>,
+}
+
+impl Turns {
+    async fn wait(&self, key: &Key) -> Turn<'_> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(turns.entry(key.clone()).or_default())
+        };
+        Turn {
+            turns: self,
+            key: key.clone(),
+            guard: Some(turn.lock_owned().await),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.guard.take();
+        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever waits holds a second one.
+        if turns
+            .get(&self.key)
+            .is_some_and(|turn| Arc::strong_count(turn) == 1)
+        {
+            turns.remove(&self.key);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Lanes: what belongs to one group is done one after the other, in the order it came.
+//!
+//! A lane exists only while something is in it. Whoever finds it empty runs it to its end; whoever
+//! comes later leaves his item and goes.
+
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::contract::GroupId;
+
+/// Items waiting, by group.
+#[derive(Debug)]
+pub struct Lanes<T> {
+    // A std mutex: it is held for a map operation and never across an await.
+    waiting: Mutex<HashMap<GroupId, VecDeque<T>>>,
+}
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Self {
+            waiting: Mutex::default(),
+        }
+    }
+}
+
+impl<T> Lanes<T> {
+    /// Enters a lane. Gives the item back when the lane was empty: the caller runs it now, and then
+    /// what [`Lanes::next`] gives, until there is nothing left.
+    pub fn enter(&self, group: &GroupId, item: T) -> Option<T> {
+        match self.lock().entry(group.clone()) {
+            Entry::Occupied(mut lane) => {
+                lane.get_mut().push_back(item);
+                None
+            }
+            Entry::Vacant(lane) => {
+                lane.insert(VecDeque::new());
+                Some(item)
+            }
+        }
+    }
+
+    /// What is next in a lane; none closes it.
+    pub fn next(&self, group: &GroupId) -> Option<T> {
+        let mut lanes = self.lock();
+        let next = lanes.get_mut(group)?.pop_front();
+        if next.is_none() {
+            lanes.remove(group);
+        }
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<GroupId, VecDeque<T>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lane_is_run_by_who_finds_it_empty_and_in_order() {
+        let lanes = Lanes::default();
+        let group: GroupId = "120363000000000001@g.us".parse().unwrap();
+        let other: GroupId = "120363000000000002@g.us".parse().unwrap();
+        assert_eq!(lanes.enter(&group, 1), Some(1));
+        assert_eq!(lanes.enter(&group, 2), None);
+        assert_eq!(lanes.enter(&other, 9), Some(9));
+        assert_eq!(lanes.enter(&group, 3), None);
+        assert_eq!(lanes.next(&group), Some(2));
+        assert_eq!(lanes.next(&group), Some(3));
+        assert_eq!(lanes.next(&group), None);
+        assert_eq!(lanes.enter(&group, 4), Some(4));
+    }
+}

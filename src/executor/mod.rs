@@ -1,0 +1,309 @@
+//! The executor: from a message's bytes to its verdict. It never sees a broker.
+//!
+//! [`Executor::admit`] reads a message; [`Executor::run`] carries out a command on the engine, with
+//! short retries, and says what came of it: an answer, or that it has to rest. Whoever calls turns
+//! that into publications and an acknowledgement. Order within a group is kept by [`lanes`].
+
+pub mod decode;
+mod journal;
+pub mod lanes;
+mod outcome;
+mod retry;
+#[cfg(test)]
+mod tests;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::sync::Semaphore;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
+use crate::engines::{Call, Disposition, Engine, EngineError, Executed};
+use crate::observability::events;
+use crate::store::{self, Store};
+
+use journal::Journal;
+use retry::ShortRetries;
+
+pub use decode::{Accepted, Decoder, Incoming, Rejected};
+pub use outcome::{Outcome, Subject};
+
+/// What is to be done about a command now.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is answered, well or badly, and done with.
+    Answered(Box<Outcome>),
+    /// It cannot be done now and has to rest.
+    Deferred(Deferral),
+}
+
+/// How a command rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deferral {
+    /// At least so long, where somebody said so.
+    pub after: Option<Duration>,
+    /// The engine failed: this counts against the limit of attempts.
+    pub counts: bool,
+    /// Why.
+    pub cause: ErrorBody,
+}
+
+/// What a command has been through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// How often the engine failed and the command rested.
+    pub attempts: u32,
+    /// When it first came.
+    pub first_seen: Timestamp,
+    /// Why it rested last.
+    pub cause: Option<ErrorCode>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    #[error("another worker is executing this command")]
+    Busy(Duration),
+    #[error("it is not known whether the command took effect; look, then decide")]
+    InDoubt,
+}
+
+/// Carries out commands on one engine, a bounded number at a time.
+#[derive(Debug)]
+pub struct Executor {
+    engine: Arc<dyn Engine>,
+    journal: Journal,
+    decoder: Decoder,
+    clock: Arc<dyn Clock>,
+    permits: Semaphore,
+    timeout: Duration,
+    retry: config::Retry,
+}
+
+impl Executor {
+    /// An executor as configured, over a store.
+    #[must_use]
+    pub fn new(
+        engine: Arc<dyn Engine>,
+        store: &Store,
+        decoder: Decoder,
+        clock: Arc<dyn Clock>,
+        settings: config::Executor,
+        retry: config::Retry,
+    ) -> Self {
+        let journal = Journal::new(
+            Arc::clone(&engine),
+            store.ledger(),
+            store.workers(),
+            Arc::clone(&clock),
+            settings.timeout,
+        );
+        let permits = Semaphore::new(settings.concurrency);
+        let timeout = settings.timeout;
+        Self {
+            engine,
+            journal,
+            decoder,
+            clock,
+            permits,
+            timeout,
+            retry,
+        }
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// With the outcome of a message that is no valid command.
+    pub fn admit(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Outcome>> {
+        self.decoder.decode(incoming).map_err(|rejected| {
+            let subject = Subject::rejected(&rejected, incoming.body);
+            Box::new(subject.refused(rejected.error, self.engine.name(), self.now()))
+        })
+    }
+
+    /// Carries out a command, with short retries.
+    ///
+    /// # Cancellation
+    /// Dropping the future leaves it open whether the command took effect; the ledger tells when it
+    /// comes again.
+    pub async fn run(&self, accepted: &Accepted, past: &Past) -> Verdict {
+        // Closed never: the semaphore lives as long as the executor.
+        let _permit = self.permits.acquire().await;
+        let mut retries = ShortRetries::new(&self.retry);
+        let mut cause = past.cause;
+        loop {
+            if let Some(error) = self.too_late(accepted, cause) {
+                return self.refuse(accepted, error);
+            }
+            let deferral = match self.attempt(accepted).await {
+                Ok(executed) => return self.answered(accepted, executed),
+                Err(failure) => match Self::judge(&failure) {
+                    Ok(deferral) => deferral,
+                    Err(error) => return self.refuse(accepted, error),
+                },
+            };
+            cause = Some(deferral.cause.code);
+            match retries.next(deferral.after) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => return self.rest(accepted, past, deferral),
+            }
+        }
+    }
+
+    /// What to answer a command that may not be begun any more.
+    fn too_late(&self, accepted: &Accepted, cause: Option<ErrorCode>) -> Option<ErrorBody> {
+        let limit = accepted.expires_at?;
+        if limit > self.now() {
+            return None;
+        }
+        Some(match cause {
+            // What it waited for is more telling than that it waited too long.
+            Some(code @ (ErrorCode::SessionNotReady | ErrorCode::RateLimited)) => ErrorBody::new(
+                code,
+                "expiresAt passed while the command waited for its session; send it again with a \
+                 new id if it is still wanted",
+            ),
+            _ => ErrorBody::new(
+                ErrorCode::Expired,
+                "expiresAt passed before the command could be executed; send it again with a new \
+                 id if it is still wanted",
+            ),
+        })
+    }
+
+    async fn attempt(&self, accepted: &Accepted) -> Result<Executed, Failure> {
+        let call = Call {
+            id: accepted.id.clone(),
+            session: accepted.session.clone(),
+            command: accepted.command.clone(),
+            fingerprint: accepted.fingerprint,
+        };
+        let reads = call.command.command_type().repeat() == Repeat::ReadOnly;
+        if reads || self.engine.keeps_ledger() {
+            Ok(guarded(self.engine.as_ref(), &call, self.timeout).await?)
+        } else {
+            self.journal.carry_out(&call).await
+        }
+    }
+
+    /// Whether a failure passes (a deferral) or is final (an error).
+    fn judge(failure: &Failure) -> Result<Deferral, ErrorBody> {
+        let deferral = |after, counts, cause| {
+            Ok(Deferral {
+                after,
+                counts,
+                cause,
+            })
+        };
+        match failure {
+            Failure::Engine(error) => match error.disposition() {
+                Disposition::Reject => Err(error_body(error)),
+                Disposition::Retry { after } => {
+                    deferral(after, error.counts_as_attempt(), error_body(error))
+                }
+                // The ledger has it as started (or, with the sandbox, knows whether it is done):
+                // the next attempt finds out what happened before it does anything.
+                Disposition::Unknown => deferral(None, true, error_body(error)),
+            },
+            Failure::Busy(after) => {
+                let cause = ErrorBody::new(ErrorCode::EngineUnavailable, failure.to_string());
+                deferral(Some(*after), false, cause)
+            }
+            // The store is our own; a command must not die of its outage.
+            Failure::Store(error) => {
+                let cause = ErrorBody::new(ErrorCode::Internal, error.to_string());
+                deferral(None, false, cause)
+            }
+            Failure::InDoubt => Err(ErrorBody::new(ErrorCode::InDoubt, failure.to_string())),
+        }
+    }
+
+    /// Lets a command rest, unless it has been through enough.
+    fn rest(&self, accepted: &Accepted, past: &Past, deferral: Deferral) -> Verdict {
+        let age = self.now().0.duration_since(past.first_seen.0);
+        let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
+        let used_up = deferral.counts && past.attempts >= self.retry.attempts;
+        if too_old || used_up {
+            self.refuse(accepted, deferral.cause)
+        } else {
+            Verdict::Deferred(deferral)
+        }
+    }
+
+    fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
+        let subject = Subject::accepted(accepted);
+        let engine = self.engine.name();
+        let outcome = match executed {
+            Executed::Done(effect) => {
+                subject.done(Ok(effect.result), effect.events, false, engine, self.now())
+            }
+            Executed::Recorded { record, replayed } => {
+                subject.done(record.outcome, record.events, replayed, engine, record.at)
+            }
+            Executed::Reused => {
+                let error = ErrorBody::new(
+                    ErrorCode::IdReused,
+                    "this id was used before for a command with another type or payload; take a \
+                     new id for a new command",
+                );
+                subject.refused(error, engine, self.now())
+            }
+        };
+        Verdict::Answered(Box::new(outcome))
+    }
+
+    fn refuse(&self, accepted: &Accepted, error: ErrorBody) -> Verdict {
+        let subject = Subject::accepted(accepted);
+        Verdict::Answered(Box::new(subject.refused(
+            error,
+            self.engine.name(),
+            self.now(),
+        )))
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
+    }
+}
+
+/// Calls the engine: at most so long, and a panic in it becomes an error with its text.
+async fn guarded(
+    engine: &dyn Engine,
+    call: &Call,
+    timeout: Duration,
+) -> Result<Executed, EngineError> {
+    let calling = AssertUnwindSafe(engine.execute(call)).catch_unwind();
+    match tokio::time::timeout(timeout, calling).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(panic)) => {
+            let text = panic_text(panic.as_ref());
+            events::engine_panicked(call.command.command_type().as_str(), &text);
+            Err(EngineError::NoAnswer {
+                message: format!("the engine panicked: {text}"),
+            })
+        }
+        Err(_) => Err(EngineError::NoAnswer {
+            message: format!("the engine did not answer within {timeout:?} (executor.timeout)"),
+        }),
+    }
+}
+
+fn error_body(error: &EngineError) -> ErrorBody {
+    ErrorBody::new(error.code(), error.to_string())
+}
+
+/// The text a panic was raised with.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no text)".to_owned())
+}

@@ -1,0 +1,208 @@
+//! The executor against an engine that does what each test tells it, over a real SQLite store.
+
+mod scripted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use crate::contract::{ErrorCode, Reply};
+use crate::engines::Found;
+use crate::store::ledger::Claim;
+
+use super::{Deferral, Past, Verdict};
+use scripted::{Answer, Bench, create, rename};
+
+fn reply(verdict: Verdict) -> Reply {
+    match verdict {
+        Verdict::Answered(outcome) => outcome.reply,
+        Verdict::Deferred(deferral) => panic!("deferred: {deferral:?}"),
+    }
+}
+
+fn deferral(verdict: Verdict) -> Deferral {
+    match verdict {
+        Verdict::Answered(outcome) => panic!("answered: {:?}", outcome.reply),
+        Verdict::Deferred(deferral) => deferral,
+    }
+}
+
+fn code(reply: &Reply) -> Option<ErrorCode> {
+    reply.error.as_ref().map(|error| error.code)
+}
+
+#[tokio::test]
+async fn a_passing_failure_is_repeated_within_the_lane() {
+    let bench = Bench::new([Answer::Unavailable, Answer::Unavailable, Answer::Done]).await;
+    let reply = reply(bench.run(&rename("1")).await);
+    assert_eq!(code(&reply), None);
+    assert_eq!(bench.calls(), 3);
+}
+
+#[tokio::test]
+async fn a_failure_that_lasts_means_rest_and_counts() {
+    let bench = Bench::new([Answer::Unavailable; 50]).await;
+    let deferral = deferral(bench.run(&rename("1")).await);
+    assert!(deferral.counts);
+    assert_eq!(deferral.cause.code, ErrorCode::EngineUnavailable);
+    assert!(bench.calls() > 1);
+}
+
+#[tokio::test]
+async fn attempts_that_are_used_up_end_with_the_engines_error() {
+    let bench = Bench::new([Answer::Unavailable; 50]).await;
+    let past = Past {
+        attempts: 3,
+        ..bench.fresh()
+    };
+    let reply = reply(bench.run_after(&rename("1"), past).await);
+    assert_eq!(code(&reply), Some(ErrorCode::EngineUnavailable));
+}
+
+#[tokio::test]
+async fn waiting_for_a_session_burns_no_attempts() {
+    let bench = Bench::new([Answer::NotReady; 50]).await;
+    let past = Past {
+        attempts: 3,
+        ..bench.fresh()
+    };
+    let deferral = deferral(bench.run_after(&rename("1"), past).await);
+    assert!(!deferral.counts);
+    assert_eq!(deferral.cause.code, ErrorCode::SessionNotReady);
+}
+
+#[tokio::test]
+async fn a_failure_of_our_own_burns_no_attempts() {
+    let bench = Bench::new([Answer::Own; 50]).await;
+    let past = Past {
+        attempts: 3,
+        ..bench.fresh()
+    };
+    let deferral = deferral(bench.run_after(&rename("1"), past).await);
+    assert!(!deferral.counts);
+    assert_eq!(deferral.cause.code, ErrorCode::Internal);
+}
+
+#[tokio::test]
+async fn a_command_that_expired_says_what_it_waited_for() {
+    let bench = Bench::new([]).await;
+    let mut late = rename("1");
+    late.expires_at = Some(bench.ago(Duration::from_secs(1)));
+    assert_eq!(
+        code(&reply(bench.run(&late).await)),
+        Some(ErrorCode::Expired)
+    );
+    let past = Past {
+        cause: Some(ErrorCode::SessionNotReady),
+        ..bench.fresh()
+    };
+    let reply = reply(bench.run_after(&late, past).await);
+    assert_eq!(code(&reply), Some(ErrorCode::SessionNotReady));
+    assert_eq!(bench.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_panic_in_the_engine_is_told_with_its_text_and_the_command_goes_on() {
+    let bench = Bench::new([Answer::Panic; 50]).await;
+    let deferral = deferral(bench.run(&rename("1")).await);
+    assert_eq!(deferral.cause.message, "the engine panicked: as scripted");
+    assert_eq!(deferral.cause.code, ErrorCode::InDoubt);
+    // Where repeating is harmless, the next attempt simply repeats it.
+    bench.script([Answer::Done]);
+    assert_eq!(code(&reply(bench.run(&rename("1")).await)), None);
+}
+
+#[tokio::test]
+async fn a_refusal_is_final_and_comes_again_when_the_command_does() {
+    let bench = Bench::new([Answer::Refused]).await;
+    let first = reply(bench.run(&rename("1")).await);
+    let second = reply(bench.run(&rename("1")).await);
+    assert_eq!(code(&first), Some(ErrorCode::NotAllowed));
+    assert_eq!((first.replayed, second.replayed), (false, true));
+    assert_eq!(first.id, second.id);
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn an_id_with_another_payload_is_refused() {
+    let bench = Bench::new([Answer::Done]).await;
+    reply(bench.run(&rename("1")).await);
+    let mut other = rename("1");
+    other.fingerprint = [9; 32];
+    assert_eq!(
+        code(&reply(bench.run(&other).await)),
+        Some(ErrorCode::IdReused)
+    );
+    assert_eq!(bench.calls(), 1);
+}
+
+#[tokio::test]
+async fn fifty_deliveries_of_one_command_have_one_effect_and_fifty_answers() {
+    let bench = Arc::new(Bench::new([Answer::Slow]).await);
+    let command = create("1");
+    let answers = join_all((0..50).map(|_| bench.run(&command))).await;
+    let replies: Vec<_> = answers.into_iter().map(reply).collect();
+    let replayed = replies.iter().filter(|reply| reply.replayed).count();
+    let same = replies
+        .iter()
+        .filter(|reply| reply.id == replies[0].id)
+        .count();
+    // As written: the record keeps milliseconds, as the wire does.
+    let at = |reply: &Reply| reply.timestamp.to_string();
+    let at = replies
+        .iter()
+        .filter(|reply| at(reply) == at(&replies[0]))
+        .count();
+    assert_eq!(replies.iter().find_map(|it| it.error.clone()), None);
+    assert_eq!(
+        (bench.calls(), replies.len(), replayed, same, at),
+        (1, 50, 49, 50, 50)
+    );
+}
+
+/// What is promised for a command that a dead worker left as started, by command and by what the
+/// engine knows of it.
+#[tokio::test]
+async fn a_command_left_behind_by_a_dead_worker_ends_as_promised() {
+    let table = [
+        // (repeating is harmful, what the engine finds, the promise, calls of the engine)
+        (false, Found::Unclear, None, 1),
+        (true, Found::Nothing, None, 1),
+        (true, scripted::found(), None, 0),
+        (true, Found::Unclear, Some(ErrorCode::InDoubt), 0),
+    ];
+    for (number, (harmful, found, promise, calls)) in table.into_iter().enumerate() {
+        let bench = Bench::new([Answer::Done]).await;
+        bench.finds(found);
+        let command = if harmful { create("1") } else { rename("1") };
+        let claimed = bench.claimed_by("somebody who died", &command).await;
+        assert!(matches!(claimed, Claim::New));
+        let reply = reply(bench.run(&command).await);
+        assert_eq!(
+            (code(&reply), bench.calls()),
+            (promise, calls),
+            "row {number}"
+        );
+        assert!(!reply.replayed, "row {number}");
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_a_live_worker_is_at_waits_for_it() {
+    let bench = Bench::new([Answer::Done]).await;
+    bench.claimed_by("somebody alive", &rename("1")).await;
+    bench.beat_of("somebody alive").await;
+    let deferral = deferral(bench.run(&rename("1")).await);
+    assert!(!deferral.counts);
+    assert_eq!(bench.calls(), 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_came_is_looked_for_and_not_repeated_blindly() {
+    let bench = Bench::new([Answer::Silence]).await;
+    bench.finds(scripted::found());
+    let reply = reply(bench.run(&create("1")).await);
+    assert_eq!(code(&reply), None);
+    assert_eq!(bench.calls(), 1);
+}

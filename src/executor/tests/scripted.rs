@@ -1,0 +1,227 @@
+//! An engine with outside effects that answers as told, and the executor around it.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
+use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
+use crate::executor::{Accepted, Decoder, Executor, Past, Verdict};
+use crate::store::Store;
+use crate::store::ledger::{Claim, Key};
+
+/// What the engine does when it is called.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Answer {
+    Done,
+    Slow,
+    Unavailable,
+    NotReady,
+    Own,
+    Refused,
+    Silence,
+    Panic,
+}
+
+#[derive(Debug, Default)]
+struct Scripted {
+    answers: Mutex<VecDeque<Answer>>,
+    found: Mutex<Option<Found>>,
+    calls: AtomicUsize,
+}
+
+#[async_trait]
+impl Engine for Scripted {
+    fn name(&self) -> EngineName {
+        EngineName::Waha
+    }
+
+    async fn execute(&self, _: &Call) -> Result<Executed, EngineError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        let answer = self.answers.lock().unwrap().pop_front().unwrap();
+        let message = "as scripted".to_owned();
+        match answer {
+            Answer::Panic => panic!("as scripted"),
+            Answer::Slow => tokio::time::sleep(Duration::from_millis(50)).await,
+            Answer::Done => {}
+            Answer::Unavailable => {
+                return Err(EngineError::Unavailable {
+                    message,
+                    source: None,
+                });
+            }
+            Answer::NotReady => {
+                return Err(EngineError::NotReady {
+                    message,
+                    after: None,
+                });
+            }
+            Answer::Own => {
+                let source = message.clone().into();
+                return Err(EngineError::Own { message, source });
+            }
+            Answer::Silence => return Err(EngineError::NoAnswer { message }),
+            Answer::Refused => {
+                return Err(EngineError::Refused {
+                    code: ErrorCode::NotAllowed,
+                    message,
+                });
+            }
+        }
+        Ok(Executed::Done(effect()))
+    }
+
+    async fn find(&self, _: &Call, _: Timestamp) -> Result<Found, EngineError> {
+        Ok(self.found.lock().unwrap().take().unwrap_or(Found::Unclear))
+    }
+
+    async fn check(&self) -> Result<(), EngineError> {
+        Ok(())
+    }
+}
+
+fn effect() -> Effect {
+    Effect::new(&CommandResult::Done(true), Vec::new()).unwrap()
+}
+
+pub(super) fn found() -> Found {
+    Found::Effect(effect())
+}
+
+/// The executor, its engine and its store.
+#[derive(Debug)]
+pub(super) struct Bench {
+    engine: Arc<Scripted>,
+    executor: Executor,
+    store: Store,
+    url: String,
+    _folder: TempDir,
+}
+
+impl Bench {
+    pub(super) async fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite:{}", folder.path().join("store.db").display());
+        let store = open(&url).await;
+        let engine = Arc::new(Scripted::default());
+        let retry = config::Retry {
+            first: Duration::from_millis(5),
+            within: Duration::from_secs(4),
+            attempts: 3,
+            max_age: Duration::from_hours(1),
+        };
+        let settings = config::Executor {
+            concurrency: 64,
+            timeout: Duration::from_secs(10),
+        };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let decoder = Decoder::new().unwrap();
+        let executor = Executor::new(engine.clone(), &store, decoder, clock, settings, retry);
+        let bench = Self {
+            engine,
+            executor,
+            store,
+            url,
+            _folder: folder,
+        };
+        bench.script(answers);
+        bench
+    }
+
+    pub(super) fn script(&self, answers: impl IntoIterator<Item = Answer>) {
+        *self.engine.answers.lock().unwrap() = answers.into_iter().collect();
+    }
+
+    pub(super) fn finds(&self, found: Found) {
+        *self.engine.found.lock().unwrap() = Some(found);
+    }
+
+    pub(super) fn calls(&self) -> usize {
+        self.engine.calls.load(Ordering::SeqCst)
+    }
+
+    pub(super) async fn run(&self, command: &Accepted) -> Verdict {
+        self.run_after(command, self.fresh()).await
+    }
+
+    pub(super) async fn run_after(&self, command: &Accepted, past: Past) -> Verdict {
+        self.executor.run(command, &past).await
+    }
+
+    /// Of a command that comes for the first time.
+    pub(super) fn fresh(&self) -> Past {
+        Past {
+            attempts: 0,
+            first_seen: self.ago(Duration::ZERO),
+            cause: None,
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "reads better where it is used")]
+    pub(super) fn ago(&self, past: Duration) -> Timestamp {
+        Timestamp(SystemClock.now().checked_sub(past).unwrap())
+    }
+
+    /// Records a command as started by somebody else.
+    pub(super) async fn claimed_by(&self, owner: &str, command: &Accepted) -> Claim {
+        let key = Key {
+            session: command.session.clone(),
+            command_id: command.id.clone(),
+        };
+        self.store
+            .ledger()
+            .claim(key, command.fingerprint, owner)
+            .await
+            .unwrap()
+    }
+
+    /// Lets somebody else be alive.
+    pub(super) async fn beat_of(&self, owner: &str) {
+        let other = open(&self.url).await;
+        other.workers_named(owner).beat().await.unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
+async fn open(url: &str) -> Store {
+    let settings = config::Store {
+        url: url.to_owned().into(),
+        connections: 2,
+        timeout: Duration::from_secs(5),
+    };
+    let (store, writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
+    tokio::spawn(writer);
+    store
+}
+
+fn accepted(id: &str, command_type: CommandType, payload: serde_json::Value) -> Accepted {
+    Accepted {
+        id: id.parse().unwrap(),
+        session: "default".parse().unwrap(),
+        command: command_type.read(payload).unwrap(),
+        fingerprint: [7; 32],
+        expires_at: None,
+    }
+}
+
+/// A command that may be repeated.
+pub(super) fn rename(id: &str) -> Accepted {
+    let payload = json!({"groupId": "120363000000000001@g.us", "subject": "Other"});
+    accepted(id, CommandType::SetGroupSubject, payload)
+}
+
+/// A command that may not.
+pub(super) fn create(id: &str) -> Accepted {
+    accepted(
+        id,
+        CommandType::CreateGroup,
+        json!({"name": "New", "participants": []}),
+    )
+}

@@ -1,0 +1,235 @@
+//! From an outcome to the messages that tell of it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::amqp::{Incoming, Names, Outgoing, header};
+use crate::contract::{CommandType, Envelope, ErrorBody, ErrorCode, Event, Reply, Timestamp};
+use crate::executor::{Accepted, Deferral, Outcome};
+
+/// What a command has been through, as it travels in its headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Travels {
+    /// How often the engine failed and the command rested.
+    pub(super) attempts: u32,
+    /// How often it rested.
+    pub(super) rests: u32,
+    /// Its place in its lane, if it has rested in one.
+    pub(super) ticket: Option<u64>,
+    /// When it first came.
+    pub(super) first_seen: Option<Timestamp>,
+    /// Why it rested last.
+    pub(super) cause: Option<ErrorCode>,
+}
+
+impl Travels {
+    /// Reads them from a message that has rested; those of any other are not ours.
+    pub(super) fn of(message: &Incoming, names: &Names) -> Self {
+        if message.exchange != names.back() {
+            return Self::default();
+        }
+        let text = |name: &str| message.headers.get(name).map(String::as_str);
+        let number = |name: &str| text(name).and_then(|text| text.parse().ok());
+        Self {
+            attempts: number(header::ATTEMPTS).unwrap_or_default(),
+            rests: number(header::RESTS).unwrap_or_default(),
+            ticket: text(header::TICKET).and_then(|text| text.parse().ok()),
+            first_seen: text(header::FIRST_SEEN)
+                .and_then(|text| text.parse().ok())
+                .map(Timestamp),
+            cause: text(header::CODE).and_then(|code| {
+                ErrorCode::ALL
+                    .iter()
+                    .find(|it| it.as_str() == code)
+                    .copied()
+            }),
+        }
+    }
+
+    /// The same after one more rest; without a deferral it merely waits for its turn.
+    pub(super) fn further(
+        &self,
+        deferral: Option<&Deferral>,
+        ticket: Option<u64>,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            attempts: self.attempts + u32::from(deferral.is_some_and(|it| it.counts)),
+            rests: self.rests + u32::from(deferral.is_some()),
+            ticket,
+            first_seen: self.first_seen.or(Some(now)),
+            cause: deferral.map_or(self.cause, |it| Some(it.cause.code)),
+        }
+    }
+}
+
+/// A fault's reason is cut here: headers must fit into one AMQP frame.
+const REASON_BYTES: usize = 2_000;
+
+/// Stands for a session or type that could not be read; no session can be called so.
+const UNREAD: &str = "~";
+
+/// The reply, to whoever asked for it and to everybody; then the events, in order.
+pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Outgoing> {
+    let reply = &outcome.reply;
+    let body = json(reply);
+    let mut messages = Vec::with_capacity(2 + outcome.events.len());
+    // Through the default exchange and no other: a missing exchange would close our channel.
+    if let Some(queue) = &command.reply_to {
+        messages.push(Outgoing {
+            routing_key: queue.clone(),
+            mandatory: true,
+            ..reply_message(reply, command, body.clone())
+        });
+    }
+    messages.push(Outgoing {
+        exchange: names.replies(),
+        routing_key: reply_key(reply),
+        ..reply_message(reply, command, body)
+    });
+    messages.extend(
+        outcome
+            .events
+            .iter()
+            .map(|event| event_message(event, names)),
+    );
+    messages
+}
+
+/// The message as it came, with the reason why it was not handled.
+pub(super) fn dead(
+    error: &ErrorBody,
+    command: &Incoming,
+    reply: &Reply,
+    names: &Names,
+) -> Outgoing {
+    let reason = error
+        .details
+        .iter()
+        .map(|detail| format!("; {}: {}", detail.path, detail.reason))
+        .fold(error.message.clone(), |all, detail| all + &detail);
+    let end = reason.floor_char_boundary(REASON_BYTES);
+    let mut headers = own_headers(command);
+    headers.insert(header::CODE.to_owned(), error.code.as_str().to_owned());
+    headers.insert(
+        header::REASON.to_owned(),
+        reason.get(..end).unwrap_or_default().to_owned(),
+    );
+    // A message that was replayed and failed again keeps the time of its first failure.
+    headers
+        .entry(header::FIRST_SEEN.to_owned())
+        .or_insert_with(|| reply.timestamp.to_string());
+    Outgoing {
+        exchange: names.dead(),
+        routing_key: Names::DEAD_COMMANDS.to_owned(),
+        message_id: command
+            .message_id
+            .clone()
+            .unwrap_or_else(|| reply.id.to_string()),
+        message_type: command.message_type.clone().unwrap_or_default(),
+        correlation_id: command.correlation_id.clone(),
+        reply_to: command.reply_to.clone(),
+        headers,
+        body: command.body.clone(),
+        mandatory: true,
+    }
+}
+
+/// A command on its way into a delay queue, from which it comes back to its shard.
+pub(super) fn resting(
+    accepted: &Accepted,
+    command: &Incoming,
+    travels: &Travels,
+    names: &Names,
+    tier: Duration,
+) -> Outgoing {
+    let mut headers = own_headers(command);
+    let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
+    set(header::ATTEMPTS, travels.attempts.to_string());
+    set(header::RESTS, travels.rests.to_string());
+    if let Some(ticket) = travels.ticket {
+        set(header::TICKET, ticket.to_string());
+    }
+    if let Some(first_seen) = travels.first_seen {
+        set(header::FIRST_SEEN, first_seen.to_string());
+    }
+    if let Some(cause) = travels.cause {
+        set(header::CODE, cause.as_str().to_owned());
+    }
+    let command_type = accepted.command.command_type();
+    // The routing key no longer says which session it is, so the body has to.
+    let body = Envelope {
+        id: Some(accepted.id.clone()),
+        command_type: Some(command_type),
+        session: Some(accepted.session.clone()),
+        payload: serde_json::to_value(&accepted.command).ok(),
+        expires_at: accepted.expires_at,
+    };
+    Outgoing {
+        exchange: names.delay(tier),
+        routing_key: Names::back_to_shard(0),
+        message_id: accepted.id.as_str().to_owned(),
+        message_type: command_type.as_str().to_owned(),
+        correlation_id: command.correlation_id.clone(),
+        reply_to: command.reply_to.clone(),
+        headers,
+        body: json(&body),
+        mandatory: false,
+    }
+}
+
+/// The command's own headers, without the broker's, and where it was published to at first.
+fn own_headers(command: &Incoming) -> BTreeMap<String, String> {
+    let mut headers = command.headers.clone();
+    headers.retain(|name, _| !name.starts_with("x-"));
+    headers
+        .entry(header::EXCHANGE.to_owned())
+        .or_insert_with(|| command.exchange.clone());
+    headers
+        .entry(header::ROUTING_KEY.to_owned())
+        .or_insert_with(|| command.routing_key.clone());
+    headers
+}
+
+fn reply_message(reply: &Reply, command: &Incoming, body: Vec<u8>) -> Outgoing {
+    Outgoing {
+        message_id: reply.id.to_string(),
+        message_type: reply.command_type.clone().unwrap_or_default(),
+        correlation_id: command.correlation_id.clone(),
+        body,
+        ..Outgoing::default()
+    }
+}
+
+fn reply_key(reply: &Reply) -> String {
+    let session = reply
+        .session
+        .as_ref()
+        .map_or(UNREAD, |session| session.as_str());
+    // A type that names no command may hold anything; in the key it would cost the limit of 255.
+    let known = reply
+        .command_type
+        .as_deref()
+        .filter(|name| name.parse::<CommandType>().is_ok());
+    format!(
+        "{session}.{}.{}",
+        known.unwrap_or(UNREAD),
+        reply.status.as_str()
+    )
+}
+
+fn event_message(event: &Event, names: &Names) -> Outgoing {
+    Outgoing {
+        exchange: names.events(),
+        routing_key: format!("{}.{}", event.session, event.event.as_str()),
+        message_id: event.id.to_string(),
+        message_type: event.event.as_str().to_owned(),
+        body: json(event),
+        ..Outgoing::default()
+    }
+}
+
+/// Our own types always can be written: their keys are texts and their numbers are finite.
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).unwrap_or_default()
+}

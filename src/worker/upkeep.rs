@@ -1,0 +1,45 @@
+//! What has to be done now and then: saying that this worker is alive, and forgetting old commands.
+
+use std::time::Duration;
+
+use crate::clock::Clock;
+use crate::contract::Timestamp;
+use crate::observability::events;
+use crate::store::workers::BEAT;
+use crate::store::{Error, Store};
+
+/// How often old commands are looked for.
+const PURGE_EVERY: Duration = Duration::from_mins(1);
+
+/// So many are forgotten at a time, so that the writer gets to its work in between.
+const SLICE: u32 = 1_000;
+
+/// Says that this worker is alive, until the process ends: commands are still being finished while
+/// it stops.
+pub async fn beat(store: Store) {
+    let workers = store.workers();
+    loop {
+        tokio::time::sleep(BEAT).await;
+        if let Err(error) = workers.beat().await {
+            events::store_unavailable(&error);
+        }
+    }
+}
+
+/// Forgets commands that were finished longer ago than `retention`, until the process ends.
+pub async fn purge(store: Store, retention: Duration, clock: std::sync::Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(PURGE_EVERY).await;
+        let Ok(before) = clock.now().checked_sub(retention) else {
+            continue;
+        };
+        if let Err(error) = purge_once(&store, Timestamp(before)).await {
+            events::store_unavailable(&error);
+        }
+    }
+}
+
+async fn purge_once(store: &Store, before: Timestamp) -> Result<(), Error> {
+    while store.ledger().purge(before, SLICE).await? == u64::from(SLICE) {}
+    Ok(())
+}

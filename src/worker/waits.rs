@@ -1,0 +1,270 @@
+//! The order of a group whose commands rest.
+//!
+//! When the head of a lane rests in a delay queue, what comes after it may not overtake: it rests
+//! behind it, in the same queue, with the next ticket. A command is executed when its ticket is the
+//! lowest that is out. Tickets travel in a header; how a lane stands is in the store, written after
+//! the resting message is confirmed and before the delivery is acknowledged. So a crash in between
+//! brings the delivery back to where it was, and at worst the command comes twice, in order.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::contract::Timestamp;
+use crate::observability::events;
+use crate::store;
+use crate::store::lanes::{LaneKey, Lanes, Resting};
+
+/// A resting command that is overdue by so long is not coming: somebody emptied the delay queue.
+/// The lane goes on without it.
+const LOST_AFTER: Duration = Duration::from_mins(15);
+
+/// Whether a command may be executed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It may.
+    Now,
+    /// It has to rest behind what rests already, with this ticket.
+    Behind { ticket: u64, tier: Duration },
+}
+
+/// Lanes in which commands rest.
+#[derive(Debug)]
+pub(super) struct Waits {
+    lanes: Lanes,
+    // A std mutex: held for a map operation and never across an await.
+    resting: Mutex<HashMap<LaneKey, Resting>>,
+}
+
+impl Waits {
+    pub(super) fn new(lanes: Lanes) -> Self {
+        Self {
+            lanes,
+            resting: Mutex::default(),
+        }
+    }
+
+    /// Takes over from whoever had the queue before: another worker, or ourselves before the
+    /// connection broke.
+    pub(super) async fn reload(&self) -> Result<(), store::Error> {
+        let loaded = self.lanes.load().await?;
+        *self.lock() = loaded.into_iter().collect();
+        Ok(())
+    }
+
+    /// Whether the command with this ticket, or a new one without, may be executed now.
+    pub(super) fn turn(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> Turn {
+        let mut resting = self.lock();
+        let Entry::Occupied(mut entry) = resting.entry(key.clone()) else {
+            return Turn::Now;
+        };
+        let lane = entry.get_mut();
+        let overdue = now.0.duration_since(lane.due.0);
+        if Duration::try_from(overdue).is_ok_and(|overdue| overdue > LOST_AFTER) {
+            events::resting_command_lost();
+            entry.remove();
+            return Turn::Now;
+        }
+        match ticket {
+            // The next one, or a second copy of one that is done.
+            Some(ticket) if ticket <= lane.head => Turn::Now,
+            Some(ticket) if ticket <= lane.tail => Turn::Behind {
+                ticket,
+                tier: lane.tier,
+            },
+            // New, or left over from an earlier time.
+            _ => Turn::Behind {
+                ticket: lane.tail + 1,
+                tier: lane.tier,
+            },
+        }
+    }
+
+    /// The ticket with which the command that is executed now rests.
+    pub(super) fn ticket(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> u64 {
+        // Beginning with the time, so that no two rests of a lane have a ticket in common.
+        let fresh = u64::try_from(now.0.as_microsecond()).unwrap_or_default();
+        match self.lock().get(key) {
+            Some(lane) => ticket
+                .filter(|ticket| *ticket <= lane.tail)
+                .unwrap_or(lane.head),
+            None => fresh,
+        }
+    }
+
+    /// Records that the command with this ticket rests; its message is confirmed already.
+    pub(super) async fn rests(
+        &self,
+        key: &LaneKey,
+        ticket: u64,
+        tier: Duration,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let due = Timestamp(now.0.checked_add(tier).unwrap_or(now.0));
+        let lane = {
+            let mut resting = self.lock();
+            let lane = resting.entry(key.clone()).or_insert(Resting {
+                head: ticket,
+                tail: ticket,
+                tier,
+                due,
+            });
+            lane.tail = lane.tail.max(ticket);
+            // What follows rests in the head's queue, behind it.
+            if ticket == lane.head {
+                lane.tier = tier;
+                lane.due = due;
+            }
+            *lane
+        };
+        self.lanes.put(key.clone(), Some(lane)).await
+    }
+
+    /// Records that a command of the lane is done with.
+    pub(super) async fn done(
+        &self,
+        key: &LaneKey,
+        ticket: Option<u64>,
+        shortest: Duration,
+        now: Timestamp,
+    ) -> Result<(), store::Error> {
+        let left = {
+            let mut resting = self.lock();
+            let Entry::Occupied(mut entry) = resting.entry(key.clone()) else {
+                return Ok(());
+            };
+            let lane = entry.get_mut();
+            if ticket != Some(lane.head) {
+                return Ok(());
+            }
+            lane.head += 1;
+            if lane.head > lane.tail {
+                entry.remove();
+                None
+            } else {
+                // The next one rested as long as this one did and is due about now. What comes
+                // meanwhile needs to wait no longer than for that.
+                lane.tier = shortest;
+                lane.due = Timestamp(now.0.checked_add(lane.tier).unwrap_or(now.0));
+                Some(*lane)
+            }
+        };
+        self.lanes.put(key.clone(), left).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<LaneKey, Resting>> {
+        self.resting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config;
+    use crate::store::Store;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
+    async fn store(folder: &tempfile::TempDir) -> Store {
+        let settings = config::Store {
+            url: format!("sqlite:{}", folder.path().join("store.db").display()).into(),
+            connections: 1,
+            timeout: 5 * SECOND,
+        };
+        let (store, writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
+        tokio::spawn(writer);
+        store
+    }
+
+    fn key(session: &str) -> LaneKey {
+        LaneKey {
+            session: session.parse().unwrap(),
+            group: "120363000000000001@g.us".parse().unwrap(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp(jiff::Timestamp::from_second(1_800_000_000 + second).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let waits = Waits::new(store(&folder).await.lanes());
+        let lane = key("default");
+        assert_eq!(waits.turn(&lane, None, at(0)), Turn::Now);
+        let first = waits.ticket(&lane, None, at(0));
+        waits.rests(&lane, first, SECOND, at(0)).await.unwrap();
+
+        let Turn::Behind {
+            ticket: second,
+            tier,
+        } = waits.turn(&lane, None, at(0))
+        else {
+            panic!("the second one overtook");
+        };
+        assert_eq!((second, tier), (first + 1, SECOND));
+        waits.rests(&lane, second, tier, at(0)).await.unwrap();
+        // Another session's commands about the same group do not wait.
+        assert_eq!(waits.turn(&key("second"), None, at(0)), Turn::Now);
+
+        // The second one is back first: it rests once more.
+        assert!(matches!(
+            waits.turn(&lane, Some(second), at(1)),
+            Turn::Behind { .. }
+        ));
+        assert_eq!(waits.turn(&lane, Some(first), at(1)), Turn::Now);
+        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
+        // What is new still waits for the second one.
+        assert!(matches!(
+            waits.turn(&lane, None, at(1)),
+            Turn::Behind { .. }
+        ));
+        assert_eq!(waits.turn(&lane, Some(second), at(2)), Turn::Now);
+        waits
+            .done(&lane, Some(second), SECOND, at(2))
+            .await
+            .unwrap();
+        assert_eq!(waits.turn(&lane, None, at(2)), Turn::Now);
+    }
+
+    #[tokio::test]
+    async fn another_worker_takes_the_order_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (one, other) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
+        let lane = key("default");
+        let ticket = one.ticket(&lane, None, at(0));
+        one.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
+        other.reload().await.unwrap();
+        assert!(matches!(
+            other.turn(&lane, None, at(0)),
+            Turn::Behind { .. }
+        ));
+        other
+            .done(&lane, Some(ticket), SECOND, at(1))
+            .await
+            .unwrap();
+        one.reload().await.unwrap();
+        assert_eq!(one.turn(&lane, None, at(1)), Turn::Now);
+    }
+
+    #[tokio::test]
+    async fn a_resting_command_that_never_comes_back_does_not_hold_its_lane_for_good() {
+        let folder = tempfile::tempdir().unwrap();
+        let waits = Waits::new(store(&folder).await.lanes());
+        let lane = key("default");
+        let ticket = waits.ticket(&lane, None, at(0));
+        waits.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
+        assert!(matches!(
+            waits.turn(&lane, None, at(600)),
+            Turn::Behind { .. }
+        ));
+        assert_eq!(waits.turn(&lane, None, at(3_600)), Turn::Now);
+    }
+}
