@@ -1,0 +1,87 @@
+//! A dead letter as a person wants to see it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::amqp::{Incoming, header};
+
+/// What is known of a dead letter.
+#[derive(Debug)]
+pub(super) struct Letter {
+    pub(super) id: String,
+    pub(super) command_type: String,
+    pub(super) session: String,
+    pub(super) code: String,
+    reason: String,
+    first_seen: String,
+}
+
+impl Letter {
+    pub(super) fn read(message: &Incoming) -> Self {
+        let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
+        let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
+        let field = |name: &str| body.get(name).and_then(Value::as_str).map(str::to_owned);
+        let property = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
+        let session = field("session").unwrap_or_else(|| header(header::ROUTING_KEY));
+        Self {
+            id: field("id")
+                .or_else(|| property(&message.message_id))
+                .unwrap_or_default(),
+            command_type: field("type")
+                .or_else(|| property(&message.message_type))
+                .unwrap_or_default(),
+            session,
+            // Without our header it was the broker that gave it up: x-delivery-limit.
+            code: message
+                .headers
+                .get(header::CODE)
+                .cloned()
+                .unwrap_or_else(|| "DELIVERY_LIMIT".to_owned()),
+            reason: header(header::REASON),
+            first_seen: header(header::FIRST_SEEN),
+        }
+    }
+
+    pub(super) fn age(&self, now: jiff::Timestamp) -> Option<Duration> {
+        let seen: jiff::Timestamp = self.first_seen.parse().ok()?;
+        Duration::try_from(now.duration_since(seen)).ok()
+    }
+
+    pub(super) fn heading() -> String {
+        format!(
+            "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  REASON",
+            "FIRST SEEN", "CODE", "SESSION", "TYPE", "ID"
+        )
+    }
+
+    /// One line; control characters in what a stranger sent must not reach the terminal.
+    pub(super) fn row(&self) -> String {
+        let plain = |text: &str, most: usize| -> String {
+            text.chars()
+                .filter(|c| !c.is_control())
+                .take(most)
+                .collect()
+        };
+        format!(
+            "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  {}",
+            plain(&self.first_seen, 24),
+            plain(&self.code, 18),
+            plain(&self.session, 24),
+            plain(&self.command_type, 24),
+            plain(&self.id, 48),
+            plain(&self.reason, 120),
+        )
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "type": self.command_type,
+            "session": self.session,
+            "code": self.code,
+            "reason": self.reason,
+            "firstSeen": self.first_seen,
+        })
+    }
+}

@@ -1,0 +1,251 @@
+//! `groupmq dead`: what could not be handled, and what to do with it.
+
+mod letter;
+mod replay;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::amqp::{Client, Held, Names, Target};
+use crate::config::Config;
+
+use super::exit::{Exit, Failure};
+use super::output;
+
+use letter::Letter;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Dead {
+    /// List dead letters, oldest first.
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one dead letter whole.
+    Show {
+        /// The command's id.
+        id: String,
+    },
+    /// Send dead letters back to where they came from.
+    ///
+    /// Each is confirmed by the broker in its old place before it is removed here. An interrupt
+    /// (Ctrl-C) ends it after the current one.
+    Replay {
+        #[command(flatten)]
+        filter: Filter,
+        /// So many per second, at most.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        rate: u32,
+        /// Only say what would be sent.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove dead letters for good.
+    Purge {
+        #[command(flatten)]
+        filter: Filter,
+        /// Only say what would be removed.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+/// Which dead letters; all conditions have to hold.
+#[derive(Debug, Args)]
+pub(super) struct Filter {
+    /// With this error code, such as EXPIRED.
+    #[arg(long)]
+    reason: Option<String>,
+    /// Of this session.
+    #[arg(long)]
+    session: Option<String>,
+    /// Of this command type.
+    #[arg(long = "type", value_name = "TYPE")]
+    command_type: Option<String>,
+    /// With this command id.
+    #[arg(long)]
+    id: Option<String>,
+    /// First seen longer ago than this, such as 1h.
+    #[arg(long, value_parser = super::send::duration)]
+    older_than: Option<Duration>,
+    /// First seen more recently than this.
+    #[arg(long, value_parser = super::send::duration)]
+    newer_than: Option<Duration>,
+}
+
+impl Filter {
+    fn of_id(id: String) -> Self {
+        Self {
+            reason: None,
+            session: None,
+            command_type: None,
+            id: Some(id),
+            older_than: None,
+            newer_than: None,
+        }
+    }
+
+    fn takes(&self, letter: &Letter, now: jiff::Timestamp) -> bool {
+        let same = |wanted: &Option<String>, found: &str| {
+            wanted.as_ref().is_none_or(|wanted| wanted == found)
+        };
+        let age = letter.age(now);
+        same(&self.reason, &letter.code)
+            && same(&self.session, &letter.session)
+            && same(&self.command_type, &letter.command_type)
+            && same(&self.id, &letter.id)
+            && self
+                .older_than
+                .is_none_or(|limit| age.is_some_and(|age| age > limit))
+            && self
+                .newer_than
+                .is_none_or(|limit| age.is_some_and(|age| age < limit))
+    }
+}
+
+impl Dead {
+    pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
+        let names = Names::new(&config.topology.prefix);
+        let client = Client::connect(&Target::new(config.amqp)).await?;
+        let done = match self {
+            Self::List {
+                filter,
+                limit,
+                json,
+            } => list(&client, &names, &filter, limit, json).await,
+            Self::Show { id } => show(&client, &names, id).await,
+            Self::Replay {
+                filter,
+                rate,
+                dry_run,
+            } => replay::run(&client, &names, &filter, rate, dry_run).await,
+            Self::Purge {
+                filter,
+                dry_run,
+                yes,
+            } => purge(&client, &names, &filter, dry_run, yes).await,
+        };
+        client.close().await;
+        done
+    }
+}
+
+async fn list(
+    client: &Client,
+    names: &Names,
+    filter: &Filter,
+    limit: usize,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let mut shown = 0;
+    if !json {
+        output::line(&Letter::heading())?;
+    }
+    for_each(client, names, filter, async |_, letter, _| {
+        if shown < limit {
+            output::line(&if json {
+                letter.json().to_string()
+            } else {
+                letter.row()
+            })?;
+        }
+        shown += 1;
+        Ok(())
+    })
+    .await?;
+    if !json {
+        let more = shown.saturating_sub(limit);
+        let rest = if more > 0 {
+            format!(" ({more} more; --limit shows them)")
+        } else {
+            String::new()
+        };
+        output::line(&format!("{shown} dead letters{rest}"))?;
+    }
+    Ok(Exit::Ok)
+}
+
+async fn show(client: &Client, names: &Names, id: String) -> Result<Exit, Failure> {
+    let filter = Filter::of_id(id);
+    let mut found = false;
+    for_each(client, names, &filter, async |_, letter, held| {
+        found = true;
+        let message = &held.message;
+        let body = String::from_utf8_lossy(&message.body);
+        let whole = json!({
+            "letter": letter.json(),
+            "headers": message.headers,
+            "replyTo": message.reply_to,
+            "correlationId": message.correlation_id,
+            "body": serde_json::from_str(&body).unwrap_or_else(|_| json!(body)),
+        });
+        output::line(&serde_json::to_string_pretty(&whole).unwrap_or_default())
+    })
+    .await?;
+    if found {
+        return Ok(Exit::Ok);
+    }
+    let id = filter.id.unwrap_or_default();
+    Err(Failure::Usage(format!(
+        "no dead letter has the id {id}; `groupmq dead list` shows them"
+    )))
+}
+
+async fn purge(
+    client: &Client,
+    names: &Names,
+    filter: &Filter,
+    dry_run: bool,
+    yes: bool,
+) -> Result<Exit, Failure> {
+    if !dry_run && !yes && !output::confirm("Remove these dead letters for good?")? {
+        return Err(Failure::Usage(
+            "nothing was removed; --yes removes without asking".to_owned(),
+        ));
+    }
+    let mut removed = 0;
+    for_each(client, names, filter, async |walk, _, held| {
+        removed += 1;
+        if !dry_run {
+            walk.remove(held).await?;
+        }
+        Ok(())
+    })
+    .await?;
+    let done = if dry_run {
+        "would be removed"
+    } else {
+        "removed"
+    };
+    output::line(&format!("{removed} dead letters {done}"))?;
+    Ok(Exit::Ok)
+}
+
+/// Walks through the dead letters that the filter takes; the others go back untouched.
+async fn for_each(
+    client: &Client,
+    names: &Names,
+    filter: &Filter,
+    mut each: impl AsyncFnMut(&crate::amqp::Walk, &Letter, &Held) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let now = jiff::Timestamp::now();
+    let mut walk = client.walk(&names.dead_commands()).await?;
+    while let Some(held) = walk.next().await? {
+        let letter = Letter::read(&held.message);
+        if filter.takes(&letter, now) {
+            each(&walk, &letter, &held).await?;
+        }
+    }
+    Ok(walk.end().await?)
+}

@@ -1,0 +1,170 @@
+//! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::amqp::{self, Client, Names, Target, Topology};
+use crate::app;
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::store::Store;
+
+use super::exit::{Exit, Failure};
+use super::output;
+
+/// How to print what was found.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Check {
+    name: &'static str,
+    ok: bool,
+    /// What was found, or what is wrong and what to do.
+    finding: String,
+}
+
+impl Check {
+    fn of(name: &'static str, finding: Result<String, String>) -> Self {
+        let ok = finding.is_ok();
+        Self {
+            name,
+            ok,
+            finding: finding.unwrap_or_else(|problem| problem),
+        }
+    }
+}
+
+impl Doctor {
+    pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
+        let mut checks = broker(&config).await;
+        checks.extend(store_and_engine(&config).await);
+        let healthy = checks.iter().all(|check| check.ok);
+        if self.json {
+            let report = serde_json::json!({ "healthy": healthy, "checks": checks });
+            output::line(&report.to_string())?;
+        } else {
+            for check in &checks {
+                let mark = if check.ok { "ok  " } else { "FAIL" };
+                output::line(&format!("{mark}  {:<11}  {}", check.name, check.finding))?;
+            }
+        }
+        let unreachable = checks
+            .iter()
+            .any(|check| check.name == "broker" && !check.ok);
+        Ok(match (healthy, unreachable) {
+            (true, _) => Exit::Ok,
+            (false, true) => Exit::Broker,
+            (false, false) => Exit::Failed,
+        })
+    }
+}
+
+fn words(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    output::words(&error)
+}
+
+async fn broker(config: &Config) -> Vec<Check> {
+    let target = Target::new(config.amqp.clone());
+    let names = Names::new(&config.topology.prefix);
+    let client = match Client::connect(&target).await {
+        Ok(client) => client,
+        Err(error) => {
+            let problem = format!("{} (amqp.url). Is RabbitMQ running?", words(error));
+            return vec![Check::of("broker", Err(problem))];
+        }
+    };
+    let mut checks = vec![Check::of(
+        "broker",
+        Ok("connected and logged in".to_owned()),
+    )];
+    let plugins = "none needed: one shard uses no exchange of a plugin".to_owned();
+    checks.push(Check::of("plugins", Ok(plugins)));
+    let found = client
+        .ensure(&Topology::new(&config.topology).passive())
+        .await;
+    let topology_is_there = found.is_ok();
+    checks.push(Check::of(
+        "topology",
+        found
+            .map(|()| "all exchanges and queues are there".to_owned())
+            .map_err(words),
+    ));
+    if topology_is_there {
+        checks.push(Check::of(
+            "permissions",
+            permissions(&client, config).await.map_err(words),
+        ));
+        checks.extend(queues(&client, &names).await);
+    }
+    client.close().await;
+    checks
+}
+
+async fn permissions(client: &Client, config: &Config) -> Result<String, amqp::Error> {
+    let names = Names::new(&config.topology.prefix);
+    client.may_consume(&names.shard(0)).await?;
+    // The default exchange (amq.default in permissions) takes replies to their queues.
+    let mut exchanges = vec![String::new(), names.replies(), names.events(), names.dead()];
+    let delays = config.topology.delay_tiers.iter();
+    exchanges.extend(delays.map(|tier| names.delay(*tier)));
+    for exchange in exchanges {
+        client.may_publish(&exchange).await?;
+    }
+    Ok("may consume commands; may publish replies, events, delays and dead letters".to_owned())
+}
+
+async fn queues(client: &Client, names: &Names) -> Vec<Check> {
+    let commands = client.queue(&names.shard(0)).await;
+    let dead = client.queue(&names.dead_commands()).await;
+    vec![
+        Check::of(
+            "commands",
+            commands
+                .map(|(waiting, consumers)| {
+                    format!("{waiting} waiting, workers consuming: {consumers}")
+                })
+                .map_err(words),
+        ),
+        Check::of(
+            "dead",
+            dead.map(|(waiting, _)| format!("{waiting} dead letters"))
+                .map_err(words),
+        ),
+    ]
+}
+
+async fn store_and_engine(config: &Config) -> Vec<Check> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let opened = Store::open(&config.store, Arc::clone(&clock)).await;
+    let (store, _writer) = match opened {
+        Ok(opened) => opened,
+        Err(error) => {
+            return vec![Check::of(
+                "store",
+                Err(format!("{} (store.url)", words(error))),
+            )];
+        }
+    };
+    let answers = tokio::time::timeout(Duration::from_secs(10), store.ping()).await;
+    let finding = match answers {
+        Ok(Ok(())) => Ok("open, and its tables are up to date".to_owned()),
+        Ok(Err(error)) => Err(words(error)),
+        Err(_) => Err("does not answer within 10 s".to_owned()),
+    };
+    let engine = app::engine(&config.engine, &store, clock);
+    let works = engine
+        .check()
+        .await
+        .map(|()| engine.name().as_str().to_owned())
+        .map_err(words);
+    vec![Check::of("store", finding), Check::of("engine", works)]
+}

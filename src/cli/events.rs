@@ -1,0 +1,91 @@
+//! `groupmq events tail`: what happens in groups, as it happens.
+
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use crate::amqp::{Client, Names, Target};
+use crate::config::Config;
+use crate::contract::{Event, EventName};
+
+use super::exit::{Exit, Failure};
+use super::output;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Events {
+    /// Print events from now on, until interrupted.
+    Tail {
+        /// Only of this session.
+        #[arg(long, default_value = "*")]
+        session: String,
+        /// Only this event, such as group.join; `group.v2.#` takes a family.
+        #[arg(long, default_value = "#")]
+        event: String,
+        /// Stop after so many events.
+        #[arg(long)]
+        count: Option<usize>,
+        /// Stop after so long.
+        #[arg(long, value_parser = super::send::duration)]
+        timeout: Option<Duration>,
+        /// Print each event as it came, one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+impl Events {
+    pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
+        let Self::Tail {
+            session,
+            event,
+            count,
+            timeout,
+            json,
+        } = self;
+        let names = Names::new(&config.topology.prefix);
+        let client = Client::connect(&Target::new(config.amqp)).await?;
+        let pattern = format!("{session}.{}", current_name(&event));
+        let mut events = client.tail(&names.events(), &pattern).await?;
+        let print = async {
+            for _ in 0..count.unwrap_or(usize::MAX) {
+                let message = events.next().await?;
+                let body = String::from_utf8_lossy(&message.body);
+                output::line(&if json {
+                    body.into_owned()
+                } else {
+                    readable(&body)
+                })?;
+            }
+            Ok(Exit::Ok)
+        };
+        match timeout {
+            None => print.await,
+            Some(limit) => tokio::time::timeout(limit, print)
+                .await
+                .unwrap_or(Ok(Exit::Ok)),
+        }
+    }
+}
+
+/// WAHA's `group.leave` is our `group.left`.
+fn current_name(event: &str) -> &str {
+    if event == "group.leave" {
+        EventName::GroupLeft.as_str()
+    } else {
+        event
+    }
+}
+
+/// One line: when, whose, what, and the payload.
+fn readable(body: &str) -> String {
+    let Ok(event) = serde_json::from_str::<Event>(body) else {
+        return body.to_owned();
+    };
+    let at = jiff::Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
+    let payload = serde_json::to_string(&event.payload).unwrap_or_default();
+    format!(
+        "{at:.3}  {}  {:<21}  {payload}",
+        event.session,
+        event.event.as_str()
+    )
+}

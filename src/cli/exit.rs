@@ -1,0 +1,74 @@
+//! Exit codes, and the failures that lead to them.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use crate::amqp;
+use crate::config;
+
+/// Shown at the end of `--help`.
+pub(super) const HELP: &str = "\
+Exit codes:
+  0  done
+  1  failed; the message says how
+  2  wrong usage or configuration
+  3  the reply is an error
+  4  no reply in time
+  5  the broker cannot be reached, or refuses
+  6  stopped before everything was finished; the broker will deliver it again";
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    Ok = 0,
+    Failed = 1,
+    Usage = 2,
+    ErrorReply = 3,
+    NoReply = 4,
+    Broker = 5,
+    Abandoned = 6,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command could not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Config(config::Error),
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Broker(#[from] amqp::Error),
+    #[error("{0}")]
+    Unroutable(String),
+    #[error("no reply within {0:?}; the command is queued and will be executed once a worker runs")]
+    NoReply(Duration),
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+impl Failure {
+    pub(super) const fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Broker(_) => Exit::Broker,
+            Self::NoReply(_) => Exit::NoReply,
+            Self::Unroutable(_) | Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<amqp::CallError> for Failure {
+    fn from(error: amqp::CallError) -> Self {
+        match error {
+            amqp::CallError::Broker(error) => Self::Broker(error),
+            amqp::CallError::NoReply(timeout) => Self::NoReply(timeout),
+            error @ amqp::CallError::Unroutable(_) => Self::Unroutable(error.to_string()),
+        }
+    }
+}

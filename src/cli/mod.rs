@@ -1,0 +1,120 @@
+//! What a person types. One file per command; exit codes are part of the interface.
+
+mod completions;
+mod config;
+mod dead;
+mod doctor;
+mod events;
+mod exit;
+mod healthcheck;
+mod output;
+mod run;
+mod schemas;
+mod send;
+mod topology;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, Sources};
+
+use exit::{Exit, Failure};
+
+/// Manage WhatsApp groups from a RabbitMQ queue: commands in, replies and events out.
+#[derive(Debug, Parser)]
+#[command(name = "groupmq", version, after_help = exit::HELP)]
+struct Cli {
+    /// A TOML file; see `groupmq config print --default` for every setting.
+    #[arg(long, global = true, value_name = "FILE", env = "GROUPMQ_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the worker.
+    Run,
+    /// Send a command and print its reply.
+    Send(send::Send),
+    /// Watch what happens in groups.
+    #[command(subcommand)]
+    Events(events::Events),
+    /// List, show, replay or purge what could not be handled.
+    #[command(subcommand)]
+    Dead(dead::Dead),
+    /// Show or create exchanges and queues.
+    #[command(subcommand)]
+    Topology(topology::Topology),
+    /// Check or print the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Write the JSON Schemas and the AsyncAPI document.
+    Schemas(schemas::Schemas),
+    /// Check everything that the worker needs, and say what to do about each failure.
+    Doctor(doctor::Doctor),
+    /// Ask a running worker whether it is ready; for images without a shell.
+    Healthcheck,
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+}
+
+/// Parses the command line, carries it out, and says how it went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // clap prints help to stdout and errors to stderr; both are all there is to say.
+            error.print().ok();
+            return if error.use_stderr() {
+                Exit::Usage
+            } else {
+                Exit::Ok
+            }
+            .into();
+        }
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            output::complain(&failure);
+            failure.exit().into()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    let sources = Sources::from_process(cli.config);
+    match cli.command {
+        Command::Schemas(command) => command.run(),
+        Command::Completions(command) => command.run(),
+        Command::Config(command) => command.run(&sources),
+        Command::Run => run::run(load(&sources)?),
+        Command::Send(command) => block_on(command.run(load(&sources)?)),
+        Command::Events(command) => block_on(command.run(load(&sources)?)),
+        Command::Dead(command) => block_on(command.run(load(&sources)?)),
+        Command::Topology(command) => block_on(command.run(load(&sources)?)),
+        Command::Doctor(command) => block_on(command.run(load(&sources)?)),
+        Command::Healthcheck => block_on(healthcheck::run(load(&sources)?)),
+    }
+}
+
+fn load(sources: &Sources) -> Result<Config, Failure> {
+    sources.load().map_err(Failure::Config)
+}
+
+/// A small runtime for a command that does one thing.
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(error.into()))?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,47 @@
+//! Printing: results to stdout, everything else to stderr.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+
+use super::exit::Failure;
+
+/// Prints a line; a reader that has gone away is no failure of ours.
+pub(super) fn line(text: &str) -> Result<(), Failure> {
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Other(error.into())),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a failure with everything underneath it.
+pub(super) fn complain(failure: &Failure) {
+    // Nobody left to tell.
+    writeln!(io::stderr().lock(), "groupmq: {}", words(failure)).ok();
+}
+
+/// An error and its causes as one sentence; causes that it quotes itself are not repeated.
+pub(super) fn words(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        cause = error.source();
+    }
+    text
+}
+
+/// Asks a person; anything but yes, and nobody there, is no.
+pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    write!(io::stderr().lock(), "{question} [y/N] ").ok();
+    let mut answer = String::new();
+    io::stdin()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::Other(error.into()))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

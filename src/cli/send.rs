@@ -1,0 +1,141 @@
+//! `groupmq send`: one command, its reply.
+
+use std::io::Read;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use crate::amqp::{Client, Names, Outgoing, Target};
+use crate::config::Config;
+use crate::contract::{Reply, ReplyStatus};
+
+use super::exit::{Exit, Failure};
+use super::output;
+
+/// One command.
+#[derive(Debug, Args)]
+pub(super) struct Send {
+    /// The type: `CreateGroup`, `PromoteAdmin`, …
+    #[arg(value_name = "TYPE")]
+    command_type: String,
+    /// The WhatsApp account that is to do it.
+    #[arg(long, default_value = "default")]
+    session: String,
+    /// The payload: JSON, or @FILE, or - for stdin.
+    #[arg(long, default_value = "{}")]
+    payload: String,
+    /// The command's id. Sent again with the same id, a command has no second effect.
+    #[arg(long)]
+    id: Option<String>,
+    /// How long to wait for the reply.
+    #[arg(long, default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+    /// The worker must not begin later than so long from now.
+    #[arg(long, value_parser = duration)]
+    expires_in: Option<Duration>,
+    /// Print the bare reply.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads a duration with its unit.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    text.parse::<jiff::SignedDuration>()
+        .ok()
+        .and_then(|duration| Duration::try_from(duration).ok())
+        .ok_or_else(|| "a duration has a unit, such as 30s".to_owned())
+}
+
+impl Send {
+    pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
+        let names = Names::new(&config.topology.prefix);
+        let message = self.message(&names)?;
+        let client = Client::connect(&Target::new(config.amqp)).await?;
+        let reply = client.call(message, self.timeout).await?;
+        client.close().await;
+        if self.json {
+            output::line(&String::from_utf8_lossy(&reply.body))?;
+        }
+        let reply: Reply =
+            serde_json::from_slice(&reply.body).context("the reply cannot be read")?;
+        if !self.json {
+            output::line(&readable(&reply))?;
+        }
+        Ok(match reply.status {
+            ReplyStatus::Ok => Exit::Ok,
+            ReplyStatus::Error => Exit::ErrorReply,
+        })
+    }
+
+    fn message(&self, names: &Names) -> Result<Outgoing, Failure> {
+        let id = self
+            .id
+            .clone()
+            .unwrap_or_else(|| Uuid::now_v7().to_string());
+        let mut body = Map::from_iter([
+            ("id".to_owned(), json!(id)),
+            ("type".to_owned(), json!(self.command_type)),
+            ("session".to_owned(), json!(self.session)),
+            ("payload".to_owned(), self.payload()?),
+        ]);
+        if let Some(limit) = self.expires_in {
+            let at = jiff::Timestamp::now()
+                .checked_add(limit)
+                .map_err(|_| Failure::Usage("--expires-in: is too far away".to_owned()))?;
+            body.insert("expiresAt".to_owned(), json!(format!("{at:.3}")));
+        }
+        Ok(Outgoing {
+            exchange: names.commands(),
+            routing_key: self.session.clone(),
+            message_id: id,
+            message_type: self.command_type.clone(),
+            body: Value::Object(body).to_string().into_bytes(),
+            ..Outgoing::default()
+        })
+    }
+
+    fn payload(&self) -> Result<Value, Failure> {
+        let text = match (self.payload.as_str(), self.payload.strip_prefix('@')) {
+            ("-", _) => {
+                let mut text = String::new();
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .map_err(|error| Failure::Usage(format!("--payload -: {error}")))?;
+                text
+            }
+            (_, Some(file)) => std::fs::read_to_string(file)
+                .map_err(|error| Failure::Usage(format!("--payload @{file}: {error}")))?,
+            (inline, None) => inline.to_owned(),
+        };
+        serde_json::from_str(&text)
+            .map_err(|error| Failure::Usage(format!("--payload: is not JSON: {error}")))
+    }
+}
+
+/// The reply for a person.
+fn readable(reply: &Reply) -> String {
+    let mut lines = vec![format!(
+        "{} {} ({}{})",
+        reply.command_type.as_deref().unwrap_or("command"),
+        reply.status.as_str(),
+        reply.engine.as_str(),
+        if reply.replayed { ", replayed" } else { "" },
+    )];
+    if let Some(result) = &reply.result {
+        let value: Value = serde_json::from_str(result.get()).unwrap_or_default();
+        lines.push(serde_json::to_string_pretty(&value).unwrap_or_default());
+    }
+    if let Some(error) = &reply.error {
+        lines.push(format!("{}: {}", error.code.as_str(), error.message));
+        lines.extend(
+            error
+                .details
+                .iter()
+                .map(|it| format!("  {}: {}", it.path, it.reason)),
+        );
+    }
+    lines.join("\n")
+}
