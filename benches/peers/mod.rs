@@ -1,0 +1,3 @@
+//! What groupmq is measured against.
+
+pub(crate) mod bare;

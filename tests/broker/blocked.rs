@@ -1,0 +1,80 @@
+//! A broker that is short of memory takes no messages: the worker waits for it, quietly.
+
+mod own_node {
+    use std::time::{Duration, Instant};
+
+    use groupmq_test_support::rabbitmq::{Options, RabbitMq};
+
+    use crate::scene::{PATIENCE, Scene, effects, subjects};
+
+    const COMMANDS: usize = 3_000;
+    const GROUPS: usize = 20;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_memory_alarm_stops_the_flow_and_costs_nothing() {
+        let broker = RabbitMq::start(Options::default()).await.unwrap();
+        let scene = Scene::at(&broker.url(), |options| {
+            // Shorter than the alarm: a blocked connection is neither dead nor late.
+            let options = options.set("amqp.heartbeat", "1s");
+            options.set("amqp.confirm_timeout", "2s")
+        })
+        .await;
+        let groups = scene.groups(GROUPS).await;
+        let watermark = async |share: &str| {
+            let command = ["set_vm_memory_high_watermark", share];
+            broker.ctl(&command).await.unwrap();
+        };
+        let alarm = async {
+            scene
+                .producer
+                .answered(GROUPS + 300, PATIENCE)
+                .await
+                .unwrap();
+            watermark("0.000001").await;
+            let begun = Instant::now();
+            while !scene.worker.log().contains("the broker blocks publishing") {
+                assert!(begun.elapsed() < PATIENCE, "nothing is said of the alarm");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let (before, used) = (
+                scene.producer.seen().answered(),
+                scene.worker.processor_time(),
+            );
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            let used = scene
+                .worker
+                .processor_time()
+                .unwrap()
+                .saturating_sub(used.unwrap());
+            let more = scene.producer.seen().answered() - before;
+            println!("8 s of alarm: {used:?} of processor time, {more} answers");
+            assert!(used < Duration::from_secs(1), "{used:?}");
+            assert!(more < 50, "{more} answers during the alarm");
+            let (status, _) = scene.worker.get("/livez").await.unwrap();
+            assert_eq!(status, 200);
+            watermark("0.4").await;
+            Instant::now()
+        };
+        let commands = subjects(&groups, "s", COMMANDS);
+        let (sent, lifted) = tokio::join!(scene.producer.send_all(commands), alarm);
+        sent.unwrap();
+        let all = GROUPS + COMMANDS;
+        scene
+            .producer
+            .answered(all, Duration::from_mins(2))
+            .await
+            .unwrap();
+        println!("all answered {:?} after the alarm", lifted.elapsed());
+        let came = |seen: &_| (effects(seen, "s-") == COMMANDS).then_some(());
+        scene.producer.until(PATIENCE, came).await.unwrap();
+        let log = scene.worker.log();
+        assert!(log.contains("the broker takes messages again"));
+        assert_eq!(
+            log.matches("link to the broker is down").count(),
+            0,
+            "{log}"
+        );
+        assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
+    }
+}

@@ -1,0 +1,126 @@
+//! Links that break under load while the broker lives: nothing is lost, and late acknowledgements
+//! do no harm.
+
+use std::time::{Duration, Instant};
+
+use groupmq_test_support::producer::Seen;
+use groupmq_test_support::proxy::Proxy;
+use groupmq_test_support::rabbitmq::RabbitMq;
+
+use super::scene::{Scene, effects, subjects};
+
+const COMMANDS: usize = 1_500;
+const GROUPS: usize = 30;
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// How connections are named: see [`Proxy::cut_those`].
+const PUBLISH: &str = "groupmq publish";
+const CONSUME: &str = "groupmq consume";
+
+async fn under_load(trouble: impl AsyncFnOnce(&Proxy)) {
+    let broker = RabbitMq::shared().await.unwrap();
+    let proxy = Proxy::start(broker.address()).await.unwrap();
+    let url = broker.url_through(proxy.address());
+    let scene = Scene::split(&url, &broker.url(), |options| {
+        // The broker's answer to half-open links, too.
+        options.set("amqp.heartbeat", "1s")
+    })
+    .await;
+    let groups = scene.groups(GROUPS).await;
+    let commands = subjects(&groups, "s", COMMANDS);
+    let begun = Instant::now();
+    let disturb = async {
+        scene
+            .producer
+            .answered(GROUPS + 100, PATIENCE)
+            .await
+            .unwrap();
+        trouble(&proxy).await;
+    };
+    let (sent, ()) = tokio::join!(scene.producer.send_all(commands), disturb);
+    sent.unwrap();
+
+    let all = GROUPS + COMMANDS;
+    let came = |seen: &Seen| {
+        let all_came = seen.answered() == all
+            && seen.answered_directly() == all
+            && effects(seen, "s-") == COMMANDS;
+        all_came.then_some(())
+    };
+    scene.producer.until(PATIENCE, came).await.unwrap();
+    println!("{:?}: {:?}", begun.elapsed(), scene.producer.seen());
+    let log = scene.worker.log();
+    let down = log.matches("the link to the broker is down").count();
+    println!("links went down {down} times");
+    assert!(down > 0);
+    assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
+    assert!(!log.contains("panicked"));
+}
+
+async fn cut_again_and_again(proxy: &Proxy, words: &str) {
+    for _ in 0..6 {
+        proxy.cut_those(words);
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_publish_link_that_is_cut_again_and_again_costs_no_reply() {
+    under_load(async |proxy| cut_again_and_again(proxy, PUBLISH).await).await;
+}
+
+#[tokio::test]
+async fn a_consume_link_that_is_cut_again_and_again_costs_no_command() {
+    under_load(async |proxy| cut_again_and_again(proxy, CONSUME).await).await;
+}
+
+#[tokio::test]
+async fn both_links_cut_again_and_again_cost_nothing() {
+    under_load(async |proxy| cut_again_and_again(proxy, "").await).await;
+}
+
+#[tokio::test]
+async fn a_half_open_publish_link_is_noticed_by_its_heartbeat() {
+    under_load(async |proxy| proxy.freeze_those(PUBLISH)).await;
+}
+
+#[tokio::test]
+async fn a_half_open_consume_link_is_noticed_by_its_heartbeat() {
+    under_load(async |proxy| proxy.freeze_those(CONSUME)).await;
+}
+
+#[tokio::test]
+async fn a_network_that_is_dead_for_a_while_costs_nothing() {
+    under_load(async |proxy| {
+        proxy.pause();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        proxy.resume();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_broker_that_accepts_and_says_nothing_leaves_no_threads_behind() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let proxy = Proxy::start(broker.address()).await.unwrap();
+    let url = broker.url_through(proxy.address());
+    let mut scene = Scene::split(&url, &broker.url(), |options| {
+        let options = options.set("amqp.heartbeat", "1s");
+        options.set("amqp.connect_timeout", "1s")
+    })
+    .await;
+    let before = scene.worker.status("Threads").unwrap();
+    proxy.pause();
+    proxy.cut();
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let meanwhile = scene.worker.status("Threads").unwrap();
+    let attempts = scene.worker.log().matches("connecting again").count();
+    println!("{before} threads before, {meanwhile} after {attempts} attempts");
+    assert!(attempts >= 6, "{attempts} attempts");
+    assert!(
+        meanwhile <= before + 2,
+        "{before} threads, then {meanwhile}"
+    );
+    proxy.resume();
+    scene.worker.until_ready(PATIENCE).await.unwrap();
+}

@@ -1,0 +1,33 @@
+//! The real binary against a real RabbitMQ: bad input, outages, cut links, TLS, refusals, rests,
+//! stops, and what a person types.
+//!
+//! Tests that merely use a broker share one, each with a prefix of its own; those that stop, kill or
+//! configure one are in modules named `own_node`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test helper may stop the test with the error"
+)]
+#![expect(
+    clippy::print_stdout,
+    reason = "measurements, to be read by a person; what is asserted is generous"
+)]
+
+mod bad_input;
+mod blocked;
+mod cli;
+mod consumer;
+mod crashes;
+mod doctor;
+mod encrypted;
+mod health;
+mod kills;
+mod links;
+mod poison;
+mod refusals;
+mod restarts;
+mod resting;
+mod returns;
+mod scene;
+mod stopping;

@@ -1,0 +1,109 @@
+//! What the broker refuses for good stops the worker, with the reason in words.
+
+use std::time::Duration;
+
+use groupmq_test_support::producer::{Command, Producer};
+use groupmq_test_support::rabbitmq::RabbitMq;
+use groupmq_test_support::worker::Worker;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::{Connection, ConnectionProperties};
+use serde_json::json;
+
+use super::scene::options;
+
+async fn refused(url: &str, prefix: &str, setting: (&str, &str), words: &[&str]) {
+    let settings = options(url, prefix).set(setting.0, setting.1);
+    let mut worker = Worker::spawn(&settings).unwrap();
+    let code = worker.until_ended(Duration::from_secs(30)).await.unwrap();
+    let log = worker.log();
+    assert_eq!(code, 5, "{log}");
+    for word in words {
+        assert!(log.contains(word), "{word:?} is not in:\n{log}");
+    }
+    assert!(!log.contains("hunter2"), "a password is in the log:\n{log}");
+}
+
+#[tokio::test]
+async fn a_wrong_password_stops_the_worker() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let url = broker.url_as("guest", "hunter2", "/");
+    let prefix = groupmq_test_support::prefix();
+    refused(
+        &url,
+        &prefix,
+        ("topology.shards", "1"),
+        &["403", "amqp.url"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_virtual_host_that_is_not_there_stops_the_worker() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let url = broker.url_as("guest", "guest", "nowhere");
+    let prefix = groupmq_test_support::prefix();
+    refused(
+        &url,
+        &prefix,
+        ("topology.shards", "1"),
+        &["530", "virtual host"],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn a_topology_that_is_not_there_stops_a_worker_that_may_not_declare_it() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let words = ["404", "groupmq topology apply"];
+    refused(&broker.url(), &prefix, ("topology.mode", "passive"), &words).await;
+}
+
+#[tokio::test]
+async fn a_queue_with_other_arguments_stops_the_worker() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let connection = Connection::connect(&broker.url(), ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = format!("{prefix}.commands.0");
+    let durable = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare(queue.as_str().into(), durable, FieldTable::default())
+        .await
+        .unwrap();
+    let words = ["406", "other arguments", "groupmq topology show"];
+    refused(&broker.url(), &prefix, ("topology.shards", "1"), &words).await;
+}
+
+#[tokio::test]
+async fn a_user_without_permissions_stops_the_worker() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let user = groupmq_test_support::prefix();
+    let url = broker.url_as(&user, "hunter2", "/");
+    let plain = ("topology.shards", "1");
+    broker.ctl(&["add_user", &user, "hunter2"]).await.unwrap();
+    // None on the virtual host, then none on anything in it.
+    refused(&url, &user, plain, &["530", "virtual host"]).await;
+    let nothing = ["set_permissions", &user, "^$", "^$", "^$"];
+    broker.ctl(&nothing).await.unwrap();
+    refused(&url, &user, plain, &["403", "permissions"]).await;
+
+    // All but the default exchange, which takes replies to their queues: noticed with the first one.
+    let ours = format!("^{user}");
+    let all_but_one = ["set_permissions", &user, ".*", &ours, ".*"];
+    broker.ctl(&all_but_one).await.unwrap();
+    let mut worker = Worker::start(&options(&url, &user)).await.unwrap();
+    let producer = Producer::connect(&broker.url(), &user).await.unwrap();
+    let command = Command::new("one", "ListGroups", "default", &json!({}));
+    producer.send(command).await.unwrap();
+    let code = worker.until_ended(Duration::from_secs(30)).await.unwrap();
+    assert_eq!(code, 5, "{}", worker.log());
+    assert!(worker.log().contains("'amq.default'"), "{}", worker.log());
+    broker.ctl(&["delete_user", &user]).await.unwrap();
+}

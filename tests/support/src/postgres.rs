@@ -1,0 +1,250 @@
+//! A private PostgreSQL server, run by `deploy/local/postgres.sh` on a free port, with its data in a
+//! temporary folder.
+//!
+//! [`Postgres::shared`] is for tests that merely use a database: each takes one of its own
+//! ([`Postgres::database`]). [`Postgres::start`] is for tests that stop and start the server.
+//!
+//! However this process ends, the server stops and its folder is removed: its script waits for the
+//! end of a pipe that this process holds.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// Names the URL of a server to share, `postgres://user:password@host/postgres`, whose user may
+/// create databases: `make test` starts one with `deploy/local/postgres.sh with`.
+const SHARED_SERVER: &str = "GROUPMQ_TEST_POSTGRES";
+
+/// How long the server may take to answer.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A server, or the name of one.
+#[derive(Debug)]
+pub struct Postgres {
+    /// Everything before the database's name.
+    base: String,
+    /// Held for its drop; `None` if the server is another process's.
+    server: Option<Server>,
+}
+
+/// An empty database. Dropping it drops it in the server too, where that is to live on.
+#[derive(Debug)]
+pub struct Database {
+    /// Where it is.
+    pub url: String,
+    name: String,
+    /// The server that somebody else keeps.
+    outlives: Option<String>,
+}
+
+#[derive(Debug)]
+struct Server {
+    home: PathBuf,
+    port: u16,
+    script: Option<Child>,
+}
+
+impl Postgres {
+    /// Creates a server and waits until it answers: about two seconds.
+    ///
+    /// # Errors
+    ///
+    /// When PostgreSQL is not installed or does not start; the message has the end of its log.
+    pub fn start() -> Result<Self> {
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+            .local_addr()?
+            .port();
+        let home = std::env::temp_dir().join(format!("groupmq-postgres-{}", unique()));
+        fs::create_dir(&home)?;
+        let mut server = Server {
+            home,
+            port,
+            script: None,
+        };
+        server.start()?;
+        Ok(Self {
+            base: format!("postgres://groupmq@127.0.0.1:{port}"),
+            server: Some(server),
+        })
+    }
+
+    /// The server that tests share: the one of `make test` where there is one, otherwise one per
+    /// test process. It cannot be stopped through this.
+    ///
+    /// # Errors
+    ///
+    /// As [`Postgres::start`].
+    pub fn shared() -> Result<&'static Self> {
+        static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
+        let start = || match std::env::var_os(SHARED_SERVER) {
+            Some(url) => Self::at(&url),
+            None => Self::start(),
+        };
+        match SHARED.get_or_init(|| start().map_err(|error| format!("{error:#}"))) {
+            Ok(server) => Ok(server),
+            Err(error) => bail!("{error}"),
+        }
+    }
+
+    fn at(url: &OsStr) -> Result<Self> {
+        let wanted = "must be like postgres://user:password@host/postgres";
+        let url = url.to_str().unwrap_or_default();
+        let base = url.rsplit_once('/').map(|(base, _)| base);
+        let base = base.filter(|base| base.contains("://"));
+        Ok(Self {
+            base: base
+                .with_context(|| format!("{SHARED_SERVER} {wanted}"))?
+                .to_owned(),
+            server: None,
+        })
+    }
+
+    /// Creates an empty database.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not let us.
+    pub fn database(&self) -> Result<Database> {
+        let name = format!("groupmq_{}", unique());
+        run_sql(&self.base, &format!("CREATE DATABASE {name}"))?;
+        Ok(Database {
+            url: format!("{}/{name}", self.base),
+            name,
+            outlives: self.server.is_none().then(|| self.base.clone()),
+        })
+    }
+
+    /// Closes all connections to a database, as an administrator would.
+    ///
+    /// # Errors
+    ///
+    /// When the server does not let us.
+    pub fn cut_connections(&self, database: &Database) -> Result<()> {
+        let name = &database.name;
+        let sql = format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'"
+        );
+        run_sql(&self.base, &sql)
+    }
+
+    /// Stops a server of one's own, cutting all its connections; its data stay.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ours or not running.
+    pub fn stop(&mut self) -> Result<()> {
+        let server = self.server.as_mut();
+        server.context("the server is not ours to stop")?.stop()
+    }
+
+    /// Starts a stopped server again, on the same port.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ours or does not start.
+    pub fn start_again(&mut self) -> Result<()> {
+        let server = self.server.as_mut();
+        server.context("the server is not ours to start")?.start()
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        if let Some(base) = &self.outlives {
+            // A leftover database does no harm, so a failure is not worth failing a test.
+            run_sql(base, &format!("DROP DATABASE {} WITH (FORCE)", self.name)).ok();
+        }
+    }
+}
+
+impl Server {
+    fn start(&mut self) -> Result<()> {
+        let port = self.port.to_string();
+        let mut script = script()
+            .arg("serve")
+            .arg(&self.home)
+            .arg(&port)
+            .stdin(Stdio::piped())
+            // Inherited, they would keep the test's own pipes open while the server stops.
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let begun = Instant::now();
+        while !script_says_ready(&port)? {
+            if script.try_wait()?.is_some() || begun.elapsed() > PATIENCE {
+                let log = fs::read_to_string(self.home.join("log"));
+                bail!("PostgreSQL does not answer; its log: {log:?}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self.script = Some(script);
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let mut script = self.script.take().context("the server is not running")?;
+        let mut input = script.stdin.take().context("the script has no input")?;
+        input.write_all(b"keep\n")?;
+        script.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if let Some(mut script) = self.script.take() {
+            // The end of its input is the sign to stop.
+            drop(script.stdin.take());
+            script.wait().ok();
+        }
+        // Already gone, unless the server was stopped before.
+        fs::remove_dir_all(&self.home).ok();
+    }
+}
+
+fn script() -> Command {
+    Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../deploy/local/postgres.sh"
+    ))
+}
+
+fn script_says_ready(port: &str) -> Result<bool> {
+    Ok(script().args(["ready", port]).status()?.success())
+}
+
+fn run_sql(base: &str, sql: &str) -> Result<()> {
+    let psql = script()
+        .args([
+            "psql",
+            "--no-psqlrc",
+            "--quiet",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-c",
+            sql,
+            "-d",
+        ])
+        .arg(format!("{base}/postgres"))
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&psql.stderr);
+    ensure!(psql.status.success(), "psql: {said}");
+    Ok(())
+}
+
+/// Part of a name that no other test and no other process has.
+fn unique() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let started = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+    format!("{}_{}_{number}", std::process::id(), started.as_millis())
+}

@@ -1,0 +1,298 @@
+//! The real binary as a child process: start it, wait for it, signal it, look at it.
+//!
+//! Its configuration comes from the environment alone; its log goes to a file, whose end is printed
+//! when the test fails.
+
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::{self, Signal};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// A machine that compiles at the same time is slow.
+const PATIENCE: Duration = Duration::from_mins(1);
+const POLL: Duration = Duration::from_millis(20);
+
+/// How to start a worker, or to run any command of the binary.
+#[derive(Debug, Clone)]
+pub struct Options {
+    binary: PathBuf,
+    settings: Vec<(String, String)>,
+}
+
+impl Options {
+    /// The binary (`env!("CARGO_BIN_EXE_groupmq")`), the broker, and the topology's prefix.
+    #[must_use]
+    pub fn new(binary: impl Into<PathBuf>, url: &str, prefix: &str) -> Self {
+        let options = Self {
+            binary: binary.into(),
+            settings: Vec::new(),
+        };
+        options
+            .set("amqp.url", url)
+            .set("topology.prefix", prefix)
+            // Tests wait for reconnections.
+            .set("amqp.reconnect_max", "1s")
+    }
+
+    /// Sets a setting by its key, such as `amqp.prefetch`.
+    #[must_use]
+    pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// The binary with these settings and nothing else of groupmq's in its environment.
+    #[must_use]
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.binary);
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("GROUPMQ_") {
+                command.env_remove(name);
+            }
+        }
+        command.env_remove("RUST_LOG").args(arguments);
+        for (key, value) in &self.settings {
+            let name = format!("GROUPMQ_{}", key.replace('.', "__")).to_uppercase();
+            command.env(name, value);
+        }
+        command
+    }
+}
+
+/// A running worker, or one that has ended. Dropping it kills it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    exit: Option<ExitStatus>,
+    health: SocketAddr,
+    log: PathBuf,
+    /// Held for its drop: the store of a worker that was not given one, and the log.
+    _folder: TempDir,
+}
+
+impl Worker {
+    /// Starts a worker and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it ends or is not ready in time.
+    pub async fn start(options: &Options) -> Result<Self> {
+        let mut worker = Self::spawn(options)?;
+        worker.until_ready(PATIENCE).await?;
+        Ok(worker)
+    }
+
+    /// Starts a worker without waiting for anything.
+    ///
+    /// A store of its own, on a free port, unless `options` says otherwise.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn(options: &Options) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let health = free_port()?;
+        let log = folder.path().join("log");
+        let mut options = options.clone().set("ops.listen", health.to_string());
+        if !options.settings.iter().any(|(key, _)| key == "store.url") {
+            options = options.set("store.url", store_in(folder.path()));
+        }
+        let child = options
+            .command(&["run"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()
+            .context("starting the worker")?;
+        Ok(Self {
+            child,
+            exit: None,
+            health,
+            log,
+            _folder: folder,
+        })
+    }
+
+    /// Waits until `/readyz` says yes; returns how long that took.
+    ///
+    /// # Errors
+    /// When the worker ends first, or the time is over.
+    pub async fn until_ready(&mut self, within: Duration) -> Result<Duration> {
+        let begun = Instant::now();
+        loop {
+            if let Ok((200, _)) = self.get("/readyz").await {
+                return Ok(begun.elapsed());
+            }
+            if let Some(status) = self.ended()? {
+                bail!("the worker ended: {status}\n{}", self.log_tail());
+            }
+            ensure!(
+                begun.elapsed() < within,
+                "the worker is not ready within {within:?}\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Asks the worker's health: status and body of `/livez`, `/readyz` or `/startupz`.
+    ///
+    /// # Errors
+    /// When nobody answers within five seconds.
+    pub async fn get(&self, path: &str) -> Result<(u16, String)> {
+        let ask = async {
+            let mut stream = TcpStream::connect(self.health).await?;
+            let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            let status = answer.split(' ').nth(1).context("a status line")?.parse()?;
+            let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+            Ok((status, body.to_owned()))
+        };
+        tokio::time::timeout(Duration::from_secs(5), ask).await?
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the worker has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        ensure!(self.exit.is_none(), "the worker has ended");
+        Ok(signal::kill(
+            Pid::from_raw(self.pid().cast_signed()),
+            signal,
+        )?)
+    }
+
+    /// Asks the worker to finish (SIGTERM), and waits until it has; returns its exit code.
+    ///
+    /// # Errors
+    /// When it does not end in time, or was killed.
+    pub async fn stop(&mut self) -> Result<i32> {
+        self.signal(Signal::SIGTERM)?;
+        self.until_ended(PATIENCE).await
+    }
+
+    /// Kills the worker (SIGKILL), as the kernel does when memory runs out.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn kill(&mut self) -> Result<()> {
+        if self.exit.is_none() {
+            self.child.kill()?;
+            self.exit = Some(self.child.wait()?);
+        }
+        Ok(())
+    }
+
+    /// Waits until the worker has ended of its own accord; returns its exit code.
+    ///
+    /// # Errors
+    /// When it does not end in time, or was killed.
+    pub async fn until_ended(&mut self, within: Duration) -> Result<i32> {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.ended()? {
+                return status
+                    .code()
+                    .with_context(|| format!("the worker: {status}\n{}", self.log_tail()));
+            }
+            ensure!(
+                begun.elapsed() < within,
+                "the worker has not ended within {within:?}\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// How the worker ended, if it has.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        if self.exit.is_none() {
+            self.exit = self.child.try_wait()?;
+        }
+        Ok(self.exit)
+    }
+
+    /// The worker's process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where it serves its health.
+    #[must_use]
+    pub const fn health(&self) -> SocketAddr {
+        self.health
+    }
+
+    /// Everything that the worker has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// The end of the log, for messages.
+    #[must_use]
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(40)..].join("\n")
+    }
+
+    /// A number from `/proc/<pid>/status`: `VmRSS` and `VmHWM` are in KiB, `Threads` is a count.
+    ///
+    /// # Errors
+    /// When the worker has ended, or the system is not Linux.
+    pub fn status(&self, field: &str) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field));
+        let value = line.context("no such field")?.trim_start_matches(':');
+        Ok(value.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Processor time that the worker has used so far, in user and kernel mode together.
+    ///
+    /// # Errors
+    /// When the worker has ended, or the system is not Linux.
+    pub fn processor_time(&self) -> Result<Duration> {
+        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
+        // Fields 14 and 15, counted from behind the name, which may hold anything; in 1/100 s.
+        let (_, fields) = text.rsplit_once(") ").context("a name")?;
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        let ticks = ticks.sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+}
+
+impl Drop for Worker {
+    #[expect(clippy::print_stderr, reason = "what a failed test is explained by")]
+    fn drop(&mut self) {
+        self.kill().ok();
+        if thread::panicking() {
+            eprintln!("--- the end of the worker's log\n{}", self.log_tail());
+        }
+    }
+}
+
+/// The url of a store in a folder.
+#[must_use]
+pub fn store_in(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("store.db").display())
+}
+
+fn free_port() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+}
