@@ -11,7 +11,7 @@ use crate::engines::Engine;
 use crate::engines::sandbox::Sandbox;
 use crate::executor::{Decoder, Executor};
 use crate::lifecycle::{Ending, Lifecycle};
-use crate::observability::events;
+use crate::observability::{events, metrics};
 use crate::ops;
 use crate::store::Store;
 use crate::worker::{Worker, upkeep};
@@ -23,6 +23,8 @@ use crate::worker::{Worker, upkeep};
 /// broker refuses for good.
 pub async fn run(config: Config) -> anyhow::Result<Ending> {
     let lifecycle = Lifecycle::default();
+    let metrics = metrics::install().context("cannot count anything")?;
+    lifecycle.spawn_background(metrics.clone().upkeep());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (store, writer) = Store::open(&config.store, Arc::clone(&clock))
         .await
@@ -50,7 +52,7 @@ pub async fn run(config: Config) -> anyhow::Result<Ending> {
         publisher.connected(),
         lifecycle.clone(),
     );
-    lifecycle.spawn_background(ops::serve(listener, health));
+    lifecycle.spawn_background(ops::serve(listener, health, metrics));
 
     let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
     store
@@ -62,14 +64,7 @@ pub async fn run(config: Config) -> anyhow::Result<Ending> {
     let forgetting = upkeep::purge(store.clone(), config.ledger.retention, Arc::clone(&clock));
     lifecycle.spawn_background(forgetting);
 
-    let executor = Executor::new(
-        engine,
-        &store,
-        decoder,
-        Arc::clone(&clock),
-        config.executor,
-        config.retry,
-    );
+    let executor = Executor::new(engine, &store, decoder, Arc::clone(&clock), &config);
     let worker = Worker::new(
         executor,
         publisher,

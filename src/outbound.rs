@@ -10,6 +10,10 @@ use reqwest::{Client, Response};
 /// # Errors
 /// When the TLS set-up of the machine is unusable.
 pub fn client(deadline: Duration) -> Result<Client, reqwest::Error> {
+    // Where somebody was first, it was with the same one: there is no other in the program.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
     Client::builder()
         .timeout(deadline)
         .redirect(Policy::none())

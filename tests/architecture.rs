@@ -81,6 +81,8 @@ const FENCES: &[(&str, &[&str])] = &[
     ("reqwest::", &["outbound"]),
     ("clap::", &["cli"]),
     ("backoff::", &["executor"]),
+    ("governor::", &["executor", "webhooks"]),
+    ("metrics_exporter_prometheus::", &["observability"]),
     ("std::env::", &["config"]),
     ("super::super::", &[]),
 ];

@@ -11,6 +11,7 @@ use std::process::Command;
 
 use groupmq::contract::{CommandType, EngineName, ErrorBody, ErrorCode, EventName, schema};
 use groupmq::executor::{Rejected, Subject};
+use groupmq::observability::metrics::{ALL, Kind};
 
 const README: &str = include_str!("../README.md");
 
@@ -142,6 +143,30 @@ fn the_headers_of_dead_letters_are_those_that_the_worker_sets() {
     let told = table("| header | what it says |");
     let told: BTreeSet<_> = told.into_iter().map(|row| row[0].clone()).collect();
     assert_eq!(told, set);
+}
+
+#[test]
+fn every_metric_is_there_with_what_it_tells() {
+    let kind = |kind| match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Seconds => "histogram",
+    };
+    let labels = |labels: &[&str]| {
+        let labels: Vec<_> = labels.iter().map(|label| code(label)).collect();
+        labels.join(", ")
+    };
+    assert_table(
+        "| metric | type | labels | what it tells |",
+        ALL.iter().map(|metric| {
+            vec![
+                code(metric.name),
+                kind(metric.kind).to_owned(),
+                labels(metric.labels),
+                metric.help.to_owned(),
+            ]
+        }),
+    );
 }
 
 #[test]

@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
-use futures_util::stream::StreamExt;
+use futures_util::stream::{Stream, StreamExt};
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
     QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection};
+use lapin::{Channel, Connection, ErrorKind, Event};
 
 use super::message::{Incoming, Outgoing};
 use super::properties::{incoming, outgoing, short};
 use super::{Error, Target, Topology};
+
+/// How long the reason for a closed channel may take to become known: it has already arrived.
+const REASON_WITHIN: Duration = Duration::from_secs(5);
 
 /// A connection of its own for a few requests.
 #[derive(Debug)]
@@ -180,6 +183,7 @@ impl Client {
     /// # Errors
     /// When it may not; the client itself stays usable.
     pub async fn may_publish(&self, exchange: &str) -> Result<(), Error> {
+        let events = self.connection.events_listener();
         let channel = self.connection.create_channel().await?;
         channel.tx_select().await?;
         let options = BasicPublishOptions::default();
@@ -188,7 +192,9 @@ impl Client {
             .basic_publish(short(exchange), short("~.doctor"), options, &[], properties)
             .await?
             .await?;
-        channel.tx_rollback().await?;
+        if let Err(error) = channel.tx_rollback().await {
+            return Err(why_closed(error, events).await.into());
+        }
         channel.close(200, ShortString::default()).await?;
         Ok(())
     }
@@ -254,6 +260,31 @@ impl Client {
             .await?;
         Ok(Tailed { consumer })
     }
+}
+
+/// Why the broker closed a channel. A request that comes just after it did learns only that the
+/// channel is closed; the reason is told to whoever listens to the connection.
+async fn why_closed(
+    error: lapin::Error,
+    mut events: impl Stream<Item = Event> + Unpin,
+) -> lapin::Error {
+    if !matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
+        return error;
+    }
+    let reason = async {
+        while let Some(event) = events.next().await {
+            // 406 is how `may_consume` ends, on a channel of its own.
+            if let Event::Error(reason) = event
+                && !matches!(reason.kind(), ErrorKind::ProtocolError(it) if it.get_id() == 406)
+            {
+                return reason;
+            }
+        }
+        error.clone()
+    };
+    tokio::time::timeout(REASON_WITHIN, reason)
+        .await
+        .unwrap_or_else(|_| error.clone())
 }
 
 impl Caller<'_> {

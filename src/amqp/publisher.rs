@@ -21,9 +21,10 @@ use lapin::{Channel, Connection, Event};
 use lapin::{Confirmation, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, error, warn};
 
 use crate::lifecycle::Lifecycle;
+use crate::observability::events;
 
 use super::message::Outgoing;
 use super::properties::{outgoing, short};
@@ -173,7 +174,7 @@ impl Link for Writer {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         // The one reader of events: lapin does not hand an event to a second one.
-        let mut events = connection.events_listener();
+        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
         let pipelined = confirming_channel(connection).await?;
         let careful = confirming_channel(connection).await?;
@@ -184,14 +185,14 @@ impl Link for Writer {
             flowing: is_flowing.clone(),
         };
         let watch_events = async {
-            while let Some(event) = events.next().await {
-                match event {
+            while let Some(notice) = notices.next().await {
+                match notice {
                     Event::ConnectionBlocked(reason) => {
-                        warn!(reason, "the broker blocks publishing; waiting for it");
+                        events::broker_blocks(&reason);
                         flow.send_replace(None);
                     }
                     Event::ConnectionUnblocked => {
-                        info!("the broker takes messages again");
+                        events::broker_unblocks();
                         flow.send_replace(Some(Instant::now()));
                     }
                     Event::Error(error) => return Err(Error::from(error)),
@@ -213,6 +214,10 @@ impl Link for Writer {
             broken = watch_events => broken,
         };
         self.connected.send_replace(false);
+        if is_flowing.borrow().is_none() {
+            // The next connection is told anew whether it is blocked.
+            events::broker_unblocks();
+        }
         if ended.is_ok() {
             // Left to its drop, a channel would close while its connection does, and lapin logs that
             // as an error. A courtesy, so not for long.

@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::config;
 use crate::lifecycle::Lifecycle;
+use crate::observability::events;
 
 use super::{Error, Target};
 
@@ -63,6 +64,7 @@ pub(super) async fn keep(
         if error.is_lasting() && !in_grace {
             return Err(error);
         }
+        events::broker_lost(link.purpose());
         let wait = backoff(settings, attempt);
         attempt = attempt.saturating_add(1);
         warn!(
@@ -81,6 +83,7 @@ pub(super) async fn keep(
 
 async fn serve(connection: Connection, link: &mut impl Link) -> Result<(), Error> {
     info!(link = link.purpose(), "connected to the broker");
+    events::broker_connected(link.purpose());
     let served = link.serve(&connection).await;
     // Closing is a courtesy; a dead connection must not delay the next one.
     let close = connection.close(200, lapin::types::ShortString::default());

@@ -37,6 +37,10 @@ pub struct Fault {
     pub error_rate: f64,
     /// The session is offline.
     pub outage: bool,
+    /// WhatsApp has restricted the session's account.
+    pub restricted: bool,
+    /// WhatsApp asks for so much patience, whatever is asked of it.
+    pub rate_limit: Option<Duration>,
     /// The process dies at this point of every command that changes something.
     pub crash: Option<CrashPoint>,
 }
@@ -157,13 +161,15 @@ impl Sandbox {
 
 impl Fault {
     fn read(mut section: Section<'_>) -> Self {
-        let delays = Duration::ZERO..=Duration::from_hours(1);
+        let times = Duration::ZERO..=Duration::from_hours(1);
         let fault = Self {
             delay: section
-                .optional("delay", duration(delays))
+                .optional("delay", duration(times.clone()))
                 .unwrap_or_default(),
             error_rate: section.optional("error_rate", share).unwrap_or_default(),
             outage: section.optional("outage", flag).unwrap_or_default(),
+            restricted: section.optional("restricted", flag).unwrap_or_default(),
+            rate_limit: section.optional("rate_limit", duration(times)),
             crash: section.optional("crash", parsed),
         };
         section.finish();

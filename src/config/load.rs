@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 
 use super::read::{Problems, Section, list};
 use super::{
-    Amqp, Config, Engine, Error, Executor, Ledger, Log, Ops, Retry, Role, Shutdown, Store, Topology,
+    Amqp, Config, Engine, Error, Executor, Ledger, Log, Ops, Retry, Role, Safety, Shutdown, Store,
+    Topology,
 };
 
 /// The defaults, as they stand in `config.default.toml`.
@@ -132,6 +133,7 @@ fn read(entries: Dict, problems: &mut Problems) -> Config {
         engine: Engine::read(root.section("engine")),
         executor: Executor::read(root.section("executor")),
         retry: Retry::read(root.section("retry")),
+        safety: Safety::read(root.section("safety")),
         ops: Ops::read(root.section("ops")),
         shutdown: Shutdown::read(root.section("shutdown")),
         log: Log::read(root.section("log")),

@@ -8,6 +8,7 @@ mod engine;
 mod load;
 mod process;
 mod read;
+mod safety;
 mod store;
 mod topology;
 
@@ -17,6 +18,7 @@ pub use amqp::{Amqp, Tls};
 pub use engine::{CrashPoint, Engine, Fault, Sandbox, SandboxLedger};
 pub use load::{DEFAULTS, Sources};
 pub use process::{Executor, Log, LogFormat, Ops, Retry, Role, Shutdown};
+pub use safety::{Bucket, Limits, Safety};
 pub use store::{Ledger, Store};
 pub use topology::{Topology, TopologyMode};
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub executor: Executor,
     /// `[retry]`
     pub retry: Retry,
+    /// `[safety]`
+    pub safety: Safety,
     /// `[ops]`
     pub ops: Ops,
     /// `[shutdown]`

@@ -125,12 +125,21 @@ pub enum EngineError {
         /// Why, and what to do, for people.
         message: String,
     },
-    /// The session is not connected, or its account is restricted; the command was not begun.
+    /// The session is not connected; the command was not begun.
     #[error("{message}")]
     NotReady {
         /// Why, and what to do, for people.
         message: String,
         /// When to look again, where the engine says so.
+        after: Option<Duration>,
+    },
+    /// WhatsApp has restricted or banned the session's account; the command was not begun, and others
+    /// of the session had better not be.
+    #[error("{message}")]
+    Restricted {
+        /// Why, and what to do, for people.
+        message: String,
+        /// For how long, where WhatsApp says so.
         after: Option<Duration>,
     },
     /// WhatsApp asks for patience; the command was not begun.
@@ -188,9 +197,9 @@ impl EngineError {
     pub const fn disposition(&self) -> Disposition {
         match self {
             Self::Refused { .. } => Disposition::Reject,
-            Self::NotReady { after, .. } | Self::RateLimited { after, .. } => {
-                Disposition::Retry { after: *after }
-            }
+            Self::NotReady { after, .. }
+            | Self::Restricted { after, .. }
+            | Self::RateLimited { after, .. } => Disposition::Retry { after: *after },
             Self::Unavailable { .. } | Self::Own { .. } => Disposition::Retry { after: None },
             Self::NoAnswer { .. } => Disposition::Unknown,
         }
@@ -201,7 +210,10 @@ impl EngineError {
     #[must_use]
     pub const fn counts_as_attempt(&self) -> bool {
         match self {
-            Self::NotReady { .. } | Self::RateLimited { .. } | Self::Own { .. } => false,
+            Self::NotReady { .. }
+            | Self::Restricted { .. }
+            | Self::RateLimited { .. }
+            | Self::Own { .. } => false,
             Self::Refused { .. } | Self::Unavailable { .. } | Self::NoAnswer { .. } => true,
         }
     }
@@ -211,7 +223,7 @@ impl EngineError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Refused { code, .. } => *code,
-            Self::NotReady { .. } => ErrorCode::SessionNotReady,
+            Self::NotReady { .. } | Self::Restricted { .. } => ErrorCode::SessionNotReady,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::Unavailable { .. } => ErrorCode::EngineUnavailable,
             Self::Own { .. } => ErrorCode::Internal,

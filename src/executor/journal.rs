@@ -12,11 +12,12 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
 use crate::contract::{Repeat, Timestamp};
-use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
+use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
 use crate::store::ledger::{Claim, Key, Ledger, Record};
 use crate::store::workers::Workers;
 
-use super::{Failure, guarded};
+use super::Failure;
+use super::guard::Guarded;
 
 /// While another worker is at the same command: how long until it is worth looking again.
 const BUSY: Duration = Duration::from_millis(500);
@@ -24,21 +25,19 @@ const BUSY: Duration = Duration::from_millis(500);
 /// Carries out commands through the ledger.
 #[derive(Debug)]
 pub(super) struct Journal {
-    engine: Arc<dyn Engine>,
+    engine: Arc<Guarded>,
     ledger: Ledger,
     workers: Workers,
     clock: Arc<dyn Clock>,
-    timeout: Duration,
     turns: Turns,
 }
 
 impl Journal {
     pub(super) fn new(
-        engine: Arc<dyn Engine>,
+        engine: Arc<Guarded>,
         ledger: Ledger,
         workers: Workers,
         clock: Arc<dyn Clock>,
-        timeout: Duration,
     ) -> Self {
         let turns = Turns::default();
         Self {
@@ -46,7 +45,6 @@ impl Journal {
             ledger,
             workers,
             clock,
-            timeout,
             turns,
         }
     }
@@ -85,7 +83,7 @@ impl Journal {
     async fn resolve(&self, key: Key, call: &Call, since: Timestamp) -> Result<Executed, Failure> {
         match call.command.command_type().repeat() {
             Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
-            Repeat::Harmful => match self.engine.find(call, since).await? {
+            Repeat::Harmful => match self.engine.engine().find(call, since).await? {
                 Found::Effect(effect) => self.done(key, effect).await,
                 Found::Nothing => self.perform(key, call).await,
                 Found::Unclear => Err(Failure::InDoubt),
@@ -94,7 +92,7 @@ impl Journal {
     }
 
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
-        match guarded(self.engine.as_ref(), call, self.timeout).await {
+        match self.engine.execute(call).await {
             Ok(Executed::Done(effect)) => self.done(key, effect).await,
             Ok(recorded) => Ok(recorded),
             Err(error) => {

@@ -4,7 +4,9 @@
 //! short retries, and says what came of it: an answer, or that it has to rest. Whoever calls turns
 //! that into publications and an acknowledgement. Order within a group is kept by [`lanes`].
 
+mod accounts;
 pub mod decode;
+mod guard;
 mod journal;
 pub mod lanes;
 mod outcome;
@@ -12,20 +14,19 @@ mod retry;
 #[cfg(test)]
 mod tests;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
 use crate::clock::Clock;
-use crate::config;
+use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Engine, EngineError, Executed};
-use crate::observability::events;
 use crate::store::{self, Store};
 
+use accounts::Accounts;
+use guard::Guarded;
 use journal::Journal;
 use retry::ShortRetries;
 
@@ -79,12 +80,11 @@ enum Failure {
 /// Carries out commands on one engine, a bounded number at a time.
 #[derive(Debug)]
 pub struct Executor {
-    engine: Arc<dyn Engine>,
+    engine: Arc<Guarded>,
     journal: Journal,
     decoder: Decoder,
     clock: Arc<dyn Clock>,
     permits: Semaphore,
-    timeout: Duration,
     retry: config::Retry,
 }
 
@@ -96,26 +96,24 @@ impl Executor {
         store: &Store,
         decoder: Decoder,
         clock: Arc<dyn Clock>,
-        settings: config::Executor,
-        retry: config::Retry,
+        config: &Config,
     ) -> Self {
+        let limited = config.safety.limits(&config.engine);
+        let accounts = Accounts::new(&config.safety, limited);
+        let engine = Arc::new(Guarded::new(engine, accounts, config.executor.timeout));
         let journal = Journal::new(
             Arc::clone(&engine),
             store.ledger(),
             store.workers(),
             Arc::clone(&clock),
-            settings.timeout,
         );
-        let permits = Semaphore::new(settings.concurrency);
-        let timeout = settings.timeout;
         Self {
             engine,
             journal,
             decoder,
             clock,
-            permits,
-            timeout,
-            retry,
+            permits: Semaphore::new(config.executor.concurrency),
+            retry: config.retry,
         }
     }
 
@@ -126,7 +124,7 @@ impl Executor {
     pub fn admit(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Outcome>> {
         self.decoder.decode(incoming).map_err(|rejected| {
             let subject = Subject::rejected(&rejected, incoming.body);
-            Box::new(subject.refused(rejected.error, self.engine.name(), self.now()))
+            Box::new(subject.refused(rejected.error, self.engine.engine().name(), self.now()))
         })
     }
 
@@ -188,8 +186,8 @@ impl Executor {
             fingerprint: accepted.fingerprint,
         };
         let reads = call.command.command_type().repeat() == Repeat::ReadOnly;
-        if reads || self.engine.keeps_ledger() {
-            Ok(guarded(self.engine.as_ref(), &call, self.timeout).await?)
+        if reads || self.engine.engine().keeps_ledger() {
+            Ok(self.engine.execute(&call).await?)
         } else {
             self.journal.carry_out(&call).await
         }
@@ -241,7 +239,7 @@ impl Executor {
 
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
         let subject = Subject::accepted(accepted);
-        let engine = self.engine.name();
+        let engine = self.engine.engine().name();
         let outcome = match executed {
             Executed::Done(effect) => {
                 subject.done(Ok(effect.result), effect.events, false, engine, self.now())
@@ -265,7 +263,7 @@ impl Executor {
         let subject = Subject::accepted(accepted);
         Verdict::Answered(Box::new(subject.refused(
             error,
-            self.engine.name(),
+            self.engine.engine().name(),
             self.now(),
         )))
     }
@@ -275,35 +273,6 @@ impl Executor {
     }
 }
 
-/// Calls the engine: at most so long, and a panic in it becomes an error with its text.
-async fn guarded(
-    engine: &dyn Engine,
-    call: &Call,
-    timeout: Duration,
-) -> Result<Executed, EngineError> {
-    let calling = AssertUnwindSafe(engine.execute(call)).catch_unwind();
-    match tokio::time::timeout(timeout, calling).await {
-        Ok(Ok(answer)) => answer,
-        Ok(Err(panic)) => {
-            let text = panic_text(panic.as_ref());
-            events::engine_panicked(call.command.command_type().as_str(), &text);
-            Err(EngineError::NoAnswer {
-                message: format!("the engine panicked: {text}"),
-            })
-        }
-        Err(_) => Err(EngineError::NoAnswer {
-            message: format!("the engine did not answer within {timeout:?} (executor.timeout)"),
-        }),
-    }
-}
-
 fn error_body(error: &EngineError) -> ErrorBody {
     ErrorBody::new(error.code(), error.to_string())
-}
-
-/// The text a panic was raised with.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no text)".to_owned())
 }

@@ -1,36 +1,65 @@
-//! One function for each thing worth telling an operator.
+//! One function for each thing worth telling an operator: a log line, a metric, or both.
 
 use std::error::Error;
 use std::time::Duration;
 
+use ::metrics::{counter, gauge, histogram};
 use tracing::{debug, error, info, warn};
 
+use super::metrics as name;
+
+/// An answer that the broker has confirmed.
+#[derive(Debug, Clone, Copy)]
+pub struct Answer<'a> {
+    /// The command's id.
+    pub command_id: &'a str,
+    /// Its type.
+    pub command_type: &'static str,
+    /// The session it was for.
+    pub session: &'a str,
+    /// `ok`, or the error's code.
+    pub outcome: &'static str,
+    /// Whether it came from the ledger.
+    pub replayed: bool,
+    /// How long it took from the command's turn on.
+    pub took: Duration,
+}
+
 /// A command was answered: one line for each, with ids and outcome and nothing of its content.
-pub fn command_answered(
-    command_id: &str,
-    command_type: &str,
-    session: &str,
-    outcome: &str,
-    replayed: bool,
-    duration_ms: u128,
-) {
+pub fn command_answered(answer: Answer<'_>) {
+    let Answer {
+        command_id,
+        command_type,
+        session,
+        outcome,
+        replayed,
+        took,
+    } = answer;
+    let duration_ms = took.as_millis();
     debug!(
         command_id,
         command_type, session, outcome, replayed, duration_ms, "command answered"
     );
+    counter!(name::COMMANDS, "type" => command_type, "outcome" => outcome).increment(1);
+    histogram!(name::COMMAND_SECONDS, "type" => command_type).record(took);
+    if replayed {
+        counter!(name::REPLAYS).increment(1);
+    }
 }
 
 /// A message went to the dead-letter queue.
-pub fn dead_lettered(command_id: &str, code: &str) {
+pub fn dead_lettered(command_id: &str, code: &'static str) {
     warn!(
         command_id,
         code, "a message could not be handled and is kept as a dead letter"
     );
+    counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
 }
 
 /// An engine panicked while executing a command.
 pub fn engine_panicked(command_type: &str, text: &str) {
     error!(command_type, text, "the engine panicked");
+    counter!(name::PANICS).increment(1);
 }
 
 /// A role is at work.
@@ -39,12 +68,13 @@ pub fn role_started(role: &str) {
 }
 
 /// A command cannot be done now and rests.
-pub fn command_deferred(command_id: &str, command_type: &str, code: &str, tier: Duration) {
+pub fn command_deferred(command_id: &str, command_type: &str, code: &'static str, tier: Duration) {
     let tier_ms = tier.as_millis();
     info!(
         command_id,
         command_type, code, tier_ms, "a command cannot be done now and rests"
     );
+    counter!(name::DEFERRED, "reason" => code).increment(1);
 }
 
 /// A command that rested did not come back.
@@ -53,9 +83,67 @@ pub fn resting_command_lost() {
         "a resting command did not come back; was a delay queue emptied? its group goes on without \
          it"
     );
+    counter!(name::LOST).increment(1);
+}
+
+/// An operation has to wait, so that its account stays within its limits.
+pub fn account_limited(kind: &'static str) {
+    counter!(name::LIMITED, "kind" => kind).increment(1);
+}
+
+/// WhatsApp asks an account for patience.
+pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Duration) {
+    let pause_ms = pause.as_millis();
+    warn!(
+        session,
+        kind, pause_ms, "WhatsApp asks the account for patience; such operations wait"
+    );
+    counter!(name::PATIENCE, "kind" => kind).increment(1);
+}
+
+/// An account was reported restricted or banned; `again` when it was so before.
+pub fn account_restricted(session: &str, pause: Duration, again: bool) {
+    let pause_ms = pause.as_millis();
+    error!(
+        session,
+        pause_ms, "the session's account is restricted or banned; its commands wait"
+    );
+    counter!(name::RESTRICTIONS).increment(1);
+    if !again {
+        gauge!(name::RESTRICTED).increment(1.0);
+    }
+}
+
+/// An account that was restricted works again.
+pub fn account_unrestricted(session: &str) {
+    info!(session, "the session's account works again");
+    gauge!(name::RESTRICTED).decrement(1.0);
 }
 
 /// The store does not answer; work waits for it.
 pub fn store_unavailable(error: &(dyn Error + 'static)) {
     warn!(error, "the store cannot be used; waiting for it");
+    counter!(name::STORE_FAILURES).increment(1);
+}
+
+/// The broker takes no messages for a while.
+pub fn broker_blocks(reason: &str) {
+    warn!(reason, "the broker blocks publishing; waiting for it");
+    gauge!(name::BLOCKED).set(1.0);
+}
+
+/// The broker takes messages again, or the connection that it blocked is gone.
+pub fn broker_unblocks() {
+    info!("the broker takes messages again");
+    gauge!(name::BLOCKED).set(0.0);
+}
+
+/// A connection to the broker was made.
+pub fn broker_connected(purpose: &'static str) {
+    counter!(name::CONNECTIONS, "purpose" => purpose).increment(1);
+}
+
+/// A connection to the broker could not be made, or broke.
+pub fn broker_lost(purpose: &'static str) {
+    counter!(name::DISCONNECTIONS, "purpose" => purpose).increment(1);
 }

@@ -1,6 +1,7 @@
-//! Logs: where they go, what they may hold. Never bodies, phone numbers or secrets.
+//! Logs and metrics: where they go, what they may hold. Never bodies, phone numbers or secrets.
 
 pub mod events;
+pub mod metrics;
 
 use std::io::IsTerminal;
 

@@ -1,9 +1,9 @@
-//! Health over HTTP: `/livez`, `/readyz`, `/startupz`.
+//! Health and metrics over HTTP: `/livez`, `/readyz`, `/startupz`, `/metrics`.
 //!
 //! Liveness never asks the broker: an outage there must not restart the fleet here.
 
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tracing::error;
 
 use crate::lifecycle::Lifecycle;
+use crate::observability::metrics::Exposition;
 use crate::store::Store;
 
 /// What readiness depends on.
@@ -70,13 +71,19 @@ impl Health {
     }
 }
 
-/// Serves health until the process ends.
-pub async fn serve(listener: TcpListener, health: Health) {
+/// The media type of what Prometheus reads.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Serves health and metrics until the process ends.
+pub async fn serve(listener: TcpListener, health: Health, metrics: Exposition) {
+    let exposition =
+        move || async move { ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render()) };
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startupz", get(startup))
         .route("/readyz", get(readiness))
-        .with_state(health);
+        .with_state(health)
+        .route("/metrics", get(exposition));
     if let Err(error) = axum::serve(listener, routes).await {
         error!(
             error = &error as &dyn std::error::Error,

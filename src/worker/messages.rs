@@ -206,16 +206,15 @@ fn reply_key(reply: &Reply) -> String {
         .session
         .as_ref()
         .map_or(UNREAD, |session| session.as_str());
-    // A type that names no command may hold anything; in the key it would cost the limit of 255.
-    let known = reply
-        .command_type
-        .as_deref()
-        .filter(|name| name.parse::<CommandType>().is_ok());
-    format!(
-        "{session}.{}.{}",
-        known.unwrap_or(UNREAD),
-        reply.status.as_str()
-    )
+    let known = known_type(reply).unwrap_or(UNREAD);
+    format!("{session}.{known}.{}", reply.status.as_str())
+}
+
+/// The command's type, if it names one. Any other may hold anything: in a routing key it would cost
+/// the limit of 255.
+pub(super) fn known_type(reply: &Reply) -> Option<&'static str> {
+    let name = reply.command_type.as_deref()?;
+    name.parse::<CommandType>().ok().map(CommandType::as_str)
 }
 
 fn event_message(event: &Event, names: &Names) -> Outgoing {

@@ -262,20 +262,16 @@ impl Worker {
         self.publisher
             .publish(messages::of(outcome, &delivery.message, &self.names))
             .await?;
-        events::command_answered(
+        let session = reply.session.as_ref();
+        let error = reply.error.as_ref();
+        events::command_answered(events::Answer {
             command_id,
-            reply.command_type.as_deref().unwrap_or_default(),
-            reply
-                .session
-                .as_ref()
-                .map_or("", |session| session.as_str()),
-            reply
-                .error
-                .as_ref()
-                .map_or("ok", |error| error.code.as_str()),
-            reply.replayed,
-            begun.elapsed().as_millis(),
-        );
+            command_type: messages::known_type(reply).unwrap_or("unknown"),
+            session: session.map_or("", |session| session.as_str()),
+            outcome: error.map_or("ok", |error| error.code.as_str()),
+            replayed: reply.replayed,
+            took: begun.elapsed(),
+        });
         Ok(())
     }
 

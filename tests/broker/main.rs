@@ -14,6 +14,7 @@
     reason = "measurements, to be read by a person; what is asserted is generous"
 )]
 
+mod accounts;
 mod bad_input;
 mod blocked;
 mod cli;
@@ -24,6 +25,7 @@ mod encrypted;
 mod health;
 mod kills;
 mod links;
+mod metrics;
 mod poison;
 mod refusals;
 mod restarts;

@@ -1,4 +1,4 @@
-//! What goes wrong on purpose, by session: delays, errors, outages. All before a command is begun,
+//! What goes wrong on purpose, by session: delays, errors, outages, limits. All before a command is begun,
 //! so that nothing is ever half done.
 
 use std::collections::BTreeMap;
@@ -41,6 +41,24 @@ impl Faults {
                     "session {session} is offline: [engine.sandbox.faults.{session}] outage is set"
                 ),
                 after: None,
+            });
+        }
+        if fault.restricted {
+            return Err(EngineError::Restricted {
+                message: format!(
+                    "the account of session {session} is restricted: \
+                     [engine.sandbox.faults.{session}] restricted is set"
+                ),
+                after: None,
+            });
+        }
+        if fault.rate_limit.is_some() {
+            return Err(EngineError::RateLimited {
+                message: format!(
+                    "WhatsApp asks session {session} for patience: \
+                     [engine.sandbox.faults.{session}] rate_limit is set"
+                ),
+                after: fault.rate_limit,
             });
         }
         let drawn: f64 = self

@@ -107,23 +107,29 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) async fn new(answers: impl IntoIterator<Item = Answer>) -> Self {
+        Self::with(|_| (), answers).await
+    }
+
+    /// With settings.
+    pub(super) async fn with(
+        settings: impl FnOnce(&mut config::Config),
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("store.db").display());
         let store = open(&url).await;
         let engine = Arc::new(Scripted::default());
-        let retry = config::Retry {
+        let mut config = config::Sources::default().load().unwrap();
+        config.retry = config::Retry {
             first: Duration::from_millis(5),
             within: Duration::from_secs(4),
             attempts: 3,
             max_age: Duration::from_hours(1),
         };
-        let settings = config::Executor {
-            concurrency: 64,
-            timeout: Duration::from_secs(10),
-        };
+        settings(&mut config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let decoder = Decoder::new().unwrap();
-        let executor = Executor::new(engine.clone(), &store, decoder, clock, settings, retry);
+        let executor = Executor::new(engine.clone(), &store, decoder, clock, &config);
         let bench = Self {
             engine,
             executor,

@@ -1,0 +1,104 @@
+//! `[safety]`: how much an account may do before it had better wait.
+
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::Engine;
+use super::read::{Section, duration, number, parsed};
+
+/// How much an account may do, by kind of operation.
+#[derive(Debug, Clone, Copy)]
+pub struct Safety {
+    /// Whether there are limits.
+    pub limits: Limits,
+    /// Groups created.
+    pub create_group: Bucket,
+    /// People added to groups.
+    pub add_participants: Bucket,
+    /// Everything else that changes a group.
+    pub change: Bucket,
+    /// What only reads.
+    pub read: Bucket,
+    /// The first pause where WhatsApp asks for one and does not say how long.
+    pub pause_min: Duration,
+    /// The longest of those pauses.
+    pub pause_max: Duration,
+}
+
+/// Whether an account's operations are limited.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Limits {
+    /// Where the engine acts on real accounts.
+    #[default]
+    Auto,
+    /// Always.
+    On,
+    /// Never.
+    Off,
+}
+
+/// A token bucket: it holds so much at most, and gains one at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket {
+    /// So many at once, after a quiet time.
+    pub burst: NonZeroU32,
+    /// The time in which one more is gained.
+    pub refill: Duration,
+}
+
+impl FromStr for Limits {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "auto" => Ok(Self::Auto),
+            "on" => Ok(Self::On),
+            "off" => Ok(Self::Off),
+            _ => Err("must be auto, on or off"),
+        }
+    }
+}
+
+impl Safety {
+    /// Whether operations on this engine are limited.
+    #[must_use]
+    pub const fn limits(&self, engine: &Engine) -> bool {
+        match (self.limits, engine) {
+            (Limits::On, _) => true,
+            // Nobody bans an account of the sandbox.
+            (Limits::Off, _) | (Limits::Auto, Engine::Sandbox(_)) => false,
+        }
+    }
+
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let pauses = Duration::from_millis(1)..=Duration::from_hours(24);
+        let safety = Self {
+            limits: section.required("limits", parsed),
+            create_group: Bucket::read(section.section("create_group")),
+            add_participants: Bucket::read(section.section("add_participants")),
+            change: Bucket::read(section.section("change")),
+            read: Bucket::read(section.section("read")),
+            pause_min: section.required("pause_min", duration(pauses.clone())),
+            pause_max: section.required("pause_max", duration(pauses)),
+        };
+        if safety.pause_min > safety.pause_max {
+            section.problem("pause_max", "must not be shorter than pause_min");
+        }
+        section.finish();
+        safety
+    }
+}
+
+impl Bucket {
+    fn read(mut section: Section<'_>) -> Self {
+        let refills = Duration::from_millis(1)..=Duration::from_hours(24);
+        let burst = section.required("burst", number(1..=1_000_000));
+        let bucket = Self {
+            burst: NonZeroU32::new(burst).unwrap_or(NonZeroU32::MIN),
+            refill: section.required("refill", duration(refills)),
+        };
+        section.finish();
+        bucket
+    }
+}

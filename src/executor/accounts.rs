@@ -1,0 +1,281 @@
+//! What keeps an account safe: how much it may do, and when it had better do nothing.
+//!
+//! Three things make an operation wait. Its account has used up its bucket for that kind of
+//! operation; WhatsApp has asked for patience with that kind; or the account was reported restricted,
+//! and then all its operations wait. After a pause one operation goes ahead, and the others follow
+//! when it succeeds.
+//!
+//! All of this is the process's own memory: with a session's commands in one queue that one worker
+//! consumes at a time, that is where they all come by.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+use tokio::time::Instant;
+
+use crate::config;
+use crate::contract::{Command, SessionName};
+use crate::engines::EngineError;
+use crate::observability::events;
+
+/// So many sessions with a bucket that is not full, and those that are full again are forgotten.
+const MANY: usize = 1_024;
+
+/// What an account's operations are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Kind {
+    CreateGroup,
+    AddParticipants,
+    Change,
+    Read,
+}
+
+/// What has to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Scope {
+    Account,
+    Kind(Kind),
+}
+
+/// A pause, and how many came before it without a success between.
+#[derive(Debug, Clone, Copy)]
+struct Pause {
+    until: Instant,
+    earlier: u32,
+}
+
+/// The accounts that this process acts for.
+#[derive(Debug)]
+pub(super) struct Accounts {
+    /// None where accounts are not limited.
+    buckets: Option<[Bucket; 4]>,
+    shortest: Duration,
+    longest: Duration,
+    // A std mutex: held for a map operation and never across an await.
+    pauses: Mutex<HashMap<(SessionName, Scope), Pause>>,
+}
+
+type Bucket = RateLimiter<SessionName, HashMapStateStore<SessionName>, RuntimeClock>;
+
+/// The runtime's clock, which tests can move.
+#[derive(Debug, Clone, Copy)]
+struct RuntimeClock;
+
+impl governor::clock::Clock for RuntimeClock {
+    type Instant = std::time::Instant;
+
+    fn now(&self) -> Self::Instant {
+        Instant::now().into_std()
+    }
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [
+        Self::CreateGroup,
+        Self::AddParticipants,
+        Self::Change,
+        Self::Read,
+    ];
+
+    /// The bucket that a command takes from, and how much.
+    fn of(command: &Command) -> (Self, NonZeroU32) {
+        match command {
+            Command::CreateGroup(_) => (Self::CreateGroup, NonZeroU32::MIN),
+            Command::AddParticipants(add) => {
+                let people = u32::try_from(add.participants.len()).unwrap_or(u32::MAX);
+                let people = NonZeroU32::new(people).unwrap_or(NonZeroU32::MIN);
+                (Self::AddParticipants, people)
+            }
+            Command::ListGroups(_)
+            | Command::GetGroup(_)
+            | Command::GetInfoAdminOnly(_)
+            | Command::GetParticipants(_)
+            | Command::GetInviteCode(_) => (Self::Read, NonZeroU32::MIN),
+            Command::DeleteGroup(_)
+            | Command::LeaveGroup(_)
+            | Command::SetGroupSubject(_)
+            | Command::SetGroupDescription(_)
+            | Command::SetInfoAdminOnly(_)
+            | Command::RemoveParticipants(_)
+            | Command::PromoteAdmin(_)
+            | Command::DemoteAdmin(_)
+            | Command::RevokeInviteCode(_) => (Self::Change, NonZeroU32::MIN),
+        }
+    }
+
+    /// As it stands in the configuration, and in metrics.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::CreateGroup => "create_group",
+            Self::AddParticipants => "add_participants",
+            Self::Change => "change",
+            Self::Read => "read",
+        }
+    }
+
+    const fn bucket(self, settings: &config::Safety) -> config::Bucket {
+        match self {
+            Self::CreateGroup => settings.create_group,
+            Self::AddParticipants => settings.add_participants,
+            Self::Change => settings.change,
+            Self::Read => settings.read,
+        }
+    }
+}
+
+impl Accounts {
+    pub(super) fn new(settings: &config::Safety, limited: bool) -> Self {
+        let bucket = |kind: Kind| {
+            let bucket = kind.bucket(settings);
+            let quota = Quota::with_period(bucket.refill)
+                .unwrap_or(Quota::per_second(bucket.burst))
+                .allow_burst(bucket.burst);
+            RateLimiter::hashmap_with_clock(quota, RuntimeClock)
+        };
+        Self {
+            buckets: limited.then(|| Kind::ALL.map(bucket)),
+            shortest: settings.pause_min,
+            longest: settings.pause_max,
+            pauses: Mutex::default(),
+        }
+    }
+
+    /// Whether a command may go to the engine now.
+    ///
+    /// # Errors
+    /// With how long it has to wait.
+    pub(super) fn admit(
+        &self,
+        session: &SessionName,
+        command: &Command,
+    ) -> Result<(), EngineError> {
+        let (kind, amount) = Kind::of(command);
+        if let Some(wait) = self.paused(session, Scope::Account) {
+            return Err(EngineError::NotReady {
+                message: format!(
+                    "the account of session {session} is restricted or banned by WhatsApp; look at \
+                     the phone, then send the command again"
+                ),
+                after: Some(wait),
+            });
+        }
+        if let Some(wait) = self.paused(session, Scope::Kind(kind)) {
+            return Err(EngineError::RateLimited {
+                message: format!("WhatsApp asked session {session} for patience with this"),
+                after: Some(wait),
+            });
+        }
+        let Some(wait) = self.take(session, kind, amount) else {
+            return Ok(());
+        };
+        events::account_limited(kind.as_str());
+        Err(EngineError::RateLimited {
+            message: format!(
+                "session {session} has done as much of this as is safe for its account (safety.{})",
+                kind.as_str()
+            ),
+            after: Some(wait),
+        })
+    }
+
+    /// Takes note of what the engine said.
+    pub(super) fn learn<T>(
+        &self,
+        session: &SessionName,
+        command: &Command,
+        answer: &Result<T, EngineError>,
+    ) {
+        let (kind, _) = Kind::of(command);
+        match answer {
+            Ok(_) | Err(EngineError::Refused { .. }) => {
+                self.resume(session, Scope::Kind(kind));
+                if self.resume(session, Scope::Account) {
+                    events::account_unrestricted(session.as_str());
+                }
+            }
+            Err(EngineError::RateLimited { after, .. }) => {
+                let (pause, _) = self.pause(session, Scope::Kind(kind), *after);
+                events::account_asked_for_patience(session.as_str(), kind.as_str(), pause);
+            }
+            Err(EngineError::Restricted { after, .. }) => {
+                let (pause, earlier) = self.pause(session, Scope::Account, *after);
+                events::account_restricted(session.as_str(), pause, earlier > 0);
+            }
+            // These tell nothing about the account.
+            Err(
+                EngineError::NotReady { .. }
+                | EngineError::Unavailable { .. }
+                | EngineError::Own { .. }
+                | EngineError::NoAnswer { .. },
+            ) => {}
+        }
+    }
+
+    /// How much of a pause is left. Whoever finds it over goes ahead alone: until it is known what
+    /// came of that, the others wait on.
+    fn paused(&self, session: &SessionName, scope: Scope) -> Option<Duration> {
+        let mut pauses = self.lock();
+        if pauses.is_empty() {
+            return None;
+        }
+        let pause = pauses.get_mut(&(session.clone(), scope))?;
+        let left = pause.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            pause.until = Instant::now() + self.shortest;
+            return None;
+        }
+        Some(left)
+    }
+
+    /// Begins a pause, or the next one.
+    fn pause(
+        &self,
+        session: &SessionName,
+        scope: Scope,
+        asked: Option<Duration>,
+    ) -> (Duration, u32) {
+        let mut pauses = self.lock();
+        let key = (session.clone(), scope);
+        let earlier = pauses.get(&key).map_or(0, |pause| pause.earlier + 1);
+        let grown = self
+            .shortest
+            .saturating_mul(2_u32.saturating_pow(earlier))
+            .min(self.longest);
+        let length = asked.unwrap_or(grown);
+        let until = Instant::now() + length;
+        pauses.insert(key, Pause { until, earlier });
+        (length, earlier)
+    }
+
+    /// Ends a pause; whether there was one.
+    fn resume(&self, session: &SessionName, scope: Scope) -> bool {
+        let mut pauses = self.lock();
+        !pauses.is_empty() && pauses.remove(&(session.clone(), scope)).is_some()
+    }
+
+    /// Takes from the bucket, or says when there will be enough in it.
+    fn take(&self, session: &SessionName, kind: Kind, amount: NonZeroU32) -> Option<Duration> {
+        let bucket = self.buckets.as_ref()?.get(kind as usize)?;
+        if bucket.len() > MANY {
+            bucket.retain_recent();
+        }
+        // More than the bucket ever holds takes all of it.
+        let taken = bucket
+            .check_key_n(session, amount)
+            .or_else(|all| bucket.check_key_n(session, NonZeroU32::new(all.0).unwrap_or(amount)));
+        let denied = taken.ok()?.err()?;
+        let now = governor::clock::Clock::now(&RuntimeClock);
+        Some(denied.wait_time_from(now).max(Duration::from_millis(1)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<(SessionName, Scope), Pause>> {
+        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! The one way to the engine: within its account's limits, for so long at most, and a panic becomes
+//! an error with its text.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+
+use crate::engines::{Call, Engine, EngineError, Executed};
+use crate::observability::events;
+
+use super::accounts::Accounts;
+
+/// An engine that cannot take the process with it, nor be asked for too much.
+#[derive(Debug)]
+pub(super) struct Guarded {
+    engine: Arc<dyn Engine>,
+    accounts: Accounts,
+    timeout: Duration,
+}
+
+impl Guarded {
+    pub(super) const fn new(
+        engine: Arc<dyn Engine>,
+        accounts: Accounts,
+        timeout: Duration,
+    ) -> Self {
+        Self {
+            engine,
+            accounts,
+            timeout,
+        }
+    }
+
+    /// The engine itself, for what needs no guard.
+    pub(super) fn engine(&self) -> &dyn Engine {
+        self.engine.as_ref()
+    }
+
+    /// Lets the engine execute a command.
+    pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+        self.accounts.admit(&call.session, &call.command)?;
+        let answer = self.answer(call).await;
+        self.accounts.learn(&call.session, &call.command, &answer);
+        answer
+    }
+
+    async fn answer(&self, call: &Call) -> Result<Executed, EngineError> {
+        let timeout = self.timeout;
+        let calling = AssertUnwindSafe(self.engine.execute(call)).catch_unwind();
+        match tokio::time::timeout(timeout, calling).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(panic)) => {
+                let text = panic_text(panic.as_ref());
+                events::engine_panicked(call.command.command_type().as_str(), &text);
+                Err(EngineError::NoAnswer {
+                    message: format!("the engine panicked: {text}"),
+                })
+            }
+            Err(_) => Err(EngineError::NoAnswer {
+                message: format!("the engine did not answer within {timeout:?} (executor.timeout)"),
+            }),
+        }
+    }
+}
+
+/// The text a panic was raised with.
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "(no text)".to_owned())
+}
