@@ -3,7 +3,8 @@
 #
 #   postgres.sh with CMD...      run CMD beside a server, whose URL is in GROUPMQ_TEST_POSTGRES
 #   postgres.sh serve DIR PORT   run a server with its data in DIR until standard input ends, then
-#                                remove DIR; after a line that says `keep`, leave DIR as it is
+#                                remove DIR; after a line that says `keep`, leave DIR as it is; after
+#                                one that says `kill`, do so too, and kill the server (SIGKILL)
 #   postgres.sh ready PORT       whether the server answers
 #   postgres.sh psql ...         psql of the same installation
 #
@@ -37,9 +38,23 @@ serve() {
     server=$!
     # However our owner ends, standard input ends with it.
     read -r how || true
-    kill -INT "$server" 2>/dev/null || true # disconnects everybody, and stops
+    if [[ $how == kill ]]; then
+        kill_outright "$server"
+    else
+        kill -INT "$server" 2>/dev/null || true # disconnects everybody, and stops
+    fi
     wait "$server" || true
-    [[ $how == keep ]] || rm -rf "$dir"
+    [[ -n $how ]] || rm -rf "$dir"
+}
+
+# Kills a server with all its processes, and returns once none of them runs: a new one does not start
+# on data that an old one may still write to.
+kill_outright() {
+    local all
+    all=$(ps -o pid= --ppid "$1" -p "$1" | xargs)
+    # shellcheck disable=SC2086 # several words
+    kill -KILL $all 2>/dev/null || true
+    while ps -o stat= -p "${all// /,}" | grep -qv '^Z'; do sleep 0.02; done
 }
 
 # Runs `serve` without root's rights.

@@ -10,6 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::contract::{
     Command, CommandId, CommandResult, EngineName, ErrorCode, Event, SessionName, Timestamp,
 };
+use crate::store;
 use crate::store::ledger::Record;
 
 pub mod sandbox;
@@ -215,6 +216,15 @@ impl EngineError {
             | Self::RateLimited { .. }
             | Self::Own { .. } => false,
             Self::Refused { .. } | Self::Unavailable { .. } | Self::NoAnswer { .. } => true,
+        }
+    }
+
+    /// Whether our own store cannot be used: a matter of waiting, whatever the command.
+    #[must_use]
+    pub fn is_store_outage(&self) -> bool {
+        match self {
+            Self::Own { source, .. } => source.downcast_ref().is_some_and(store::Error::is_outage),
+            _ => false,
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 use crate::clock::Clock;
 use crate::contract::{Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
+use crate::store::Store;
 use crate::store::ledger::{Claim, Key, Ledger, Record};
 use crate::store::workers::Workers;
 
@@ -26,6 +27,7 @@ const BUSY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Journal {
     engine: Arc<Guarded>,
+    store: Store,
     ledger: Ledger,
     workers: Workers,
     clock: Arc<dyn Clock>,
@@ -33,19 +35,15 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    pub(super) fn new(
-        engine: Arc<Guarded>,
-        ledger: Ledger,
-        workers: Workers,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
-        let turns = Turns::default();
+    pub(super) fn new(engine: Arc<Guarded>, store: Store, clock: Arc<dyn Clock>) -> Self {
+        let (ledger, workers) = (store.ledger(), store.workers());
         Self {
             engine,
+            store,
             ledger,
             workers,
             clock,
-            turns,
+            turns: Turns::default(),
         }
     }
 
@@ -99,7 +97,8 @@ impl Journal {
                 match error.disposition() {
                     // Nothing was done, and the next attempt begins from nothing.
                     Disposition::Retry { .. } => {
-                        self.ledger.release(key, self.workers.me()).await?;
+                        let release = || self.ledger.release(key.clone(), self.workers.me());
+                        self.store.through_outages(release).await?;
                     }
                     Disposition::Reject => return self.refused(key, error).await,
                     // `started` stays: it is what the next attempt has to know.
@@ -137,8 +136,10 @@ impl Journal {
     }
 
     async fn record(&self, key: Key, record: Record) -> Result<Executed, Failure> {
-        // The first record stands, should another worker have come to one meanwhile.
-        let earlier = self.ledger.complete(key, record.clone()).await?;
+        // What the engine did is known here and nowhere else, so it waits for the store here. The
+        // first record stands, should another worker have come to one meanwhile.
+        let complete = || self.ledger.complete(key.clone(), record.clone());
+        let earlier = self.store.through_outages(complete).await?;
         let replayed = earlier.is_some();
         Ok(Executed::Recorded {
             record: earlier.unwrap_or(record),

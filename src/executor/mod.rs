@@ -42,6 +42,12 @@ pub enum Verdict {
     Deferred(Deferral),
 }
 
+/// The store cannot be used, so nothing is decided about a command: it is to be run again, from
+/// where it is, once that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the store cannot be used")]
+pub struct Stalled;
+
 /// How a command rests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferral {
@@ -77,6 +83,16 @@ enum Failure {
     InDoubt,
 }
 
+impl Failure {
+    fn is_store_outage(&self) -> bool {
+        match self {
+            Self::Engine(error) => error.is_store_outage(),
+            Self::Store(error) => error.is_outage(),
+            Self::Busy(_) | Self::InDoubt => false,
+        }
+    }
+}
+
 /// Carries out commands on one engine, a bounded number at a time.
 #[derive(Debug)]
 pub struct Executor {
@@ -101,12 +117,7 @@ impl Executor {
         let limited = config.safety.limits(&config.engine);
         let accounts = Accounts::new(&config.safety, limited);
         let engine = Arc::new(Guarded::new(engine, accounts, config.executor.timeout));
-        let journal = Journal::new(
-            Arc::clone(&engine),
-            store.ledger(),
-            store.workers(),
-            Arc::clone(&clock),
-        );
+        let journal = Journal::new(Arc::clone(&engine), store.clone(), Arc::clone(&clock));
         Self {
             engine,
             journal,
@@ -130,29 +141,33 @@ impl Executor {
 
     /// Carries out a command, with short retries.
     ///
+    /// # Errors
+    /// When the store cannot be used.
+    ///
     /// # Cancellation
     /// Dropping the future leaves it open whether the command took effect; the ledger tells when it
     /// comes again.
-    pub async fn run(&self, accepted: &Accepted, past: &Past) -> Verdict {
+    pub async fn run(&self, accepted: &Accepted, past: &Past) -> Result<Verdict, Stalled> {
         // Closed never: the semaphore lives as long as the executor.
         let _permit = self.permits.acquire().await;
         let mut retries = ShortRetries::new(&self.retry);
         let mut cause = past.cause;
         loop {
             if let Some(error) = self.too_late(accepted, cause) {
-                return self.refuse(accepted, error);
+                return Ok(self.refuse(accepted, error));
             }
             let deferral = match self.attempt(accepted).await {
-                Ok(executed) => return self.answered(accepted, executed),
+                Ok(executed) => return Ok(self.answered(accepted, executed)),
+                Err(failure) if failure.is_store_outage() => return Err(Stalled),
                 Err(failure) => match Self::judge(&failure) {
                     Ok(deferral) => deferral,
-                    Err(error) => return self.refuse(accepted, error),
+                    Err(error) => return Ok(self.refuse(accepted, error)),
                 },
             };
             cause = Some(deferral.cause.code);
             match retries.next(deferral.after) {
                 Some(wait) => tokio::time::sleep(wait).await,
-                None => return self.rest(accepted, past, deferral),
+                None => return Ok(self.rest(accepted, past, deferral)),
             }
         }
     }

@@ -206,3 +206,21 @@ async fn an_answer_that_never_came_is_looked_for_and_not_repeated_blindly() {
     assert_eq!(code(&reply), None);
     assert_eq!(bench.calls(), 1);
 }
+
+#[tokio::test]
+async fn while_the_store_is_down_nothing_is_begun_or_decided() {
+    let bench = Bench::new([Answer::Done]).await;
+    assert!(bench.run_in_outage(&rename("1")).await.is_err());
+    assert_eq!(bench.calls(), 0);
+    assert_eq!(code(&reply(bench.run(&rename("1")).await)), None);
+}
+
+#[tokio::test]
+async fn what_the_engine_did_is_recorded_once_the_store_is_back() {
+    let bench = Bench::new([Answer::DoneUnrecorded]).await;
+    let first = reply(bench.run(&create("1")).await);
+    assert_eq!((code(&first), first.replayed), (None, false));
+    // Not done again, and not in doubt either.
+    assert_eq!(bench.calls(), 1);
+    assert!(reply(bench.run(&create("1")).await).replayed);
+}

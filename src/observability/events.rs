@@ -120,9 +120,33 @@ pub fn account_unrestricted(session: &str) {
     gauge!(name::RESTRICTED).decrement(1.0);
 }
 
-/// The store does not answer; work waits for it.
-pub fn store_unavailable(error: &(dyn Error + 'static)) {
-    warn!(error, "the store cannot be used; waiting for it");
+/// Something failed because the store cannot be used; one of many while that lasts.
+pub fn store_failed(error: &(dyn Error + 'static)) {
+    debug!(error, "the store cannot be used");
+    counter!(name::STORE_FAILURES).increment(1);
+}
+
+/// The store cannot be used: told when that begins, and now and then while it lasts.
+pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failures: u64) {
+    let since_ms = since.as_millis();
+    warn!(
+        error,
+        since_ms, failures, "the store cannot be used; commands wait until it can"
+    );
+}
+
+/// The store can be used again, after an outage that was told of.
+pub fn store_available_again(after: Duration, failures: u64) {
+    let after_ms = after.as_millis();
+    info!(
+        after_ms,
+        failures, "the store can be used again; commands go on"
+    );
+}
+
+/// The store answered that it will not do something; asking goes on.
+pub fn store_refused(error: &(dyn Error + 'static)) {
+    error!(error, "the store refuses what has to be kept; asking again");
     counter!(name::STORE_FAILURES).increment(1);
 }
 

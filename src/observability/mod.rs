@@ -10,8 +10,9 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
 
-/// Never logged, whatever the filter says: lapin writes returned messages out, body included.
-const NEVER: &str = "lapin::returned_messages=off";
+/// Never logged, whatever the filter says: lapin writes returned messages out, body included; the
+/// pool tells of each connection that an outage of the store has cost.
+const NEVER: &str = "lapin::returned_messages=off,sqlx_core::pool=warn";
 
 /// Starts logging to stderr, so that stdout stays free for what a command prints.
 ///

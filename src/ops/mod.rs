@@ -62,7 +62,7 @@ impl Health {
             problems.push("not connected to the broker for publishing".to_owned());
         }
         if let Err(error) = self.store.ping().await {
-            problems.push(format!("the store does not answer: {error}"));
+            problems.push(error.in_full());
         }
         Readiness {
             ready: problems.is_empty(),

@@ -10,11 +10,13 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::db::{Link, Target};
+use super::outage::{Access, Outages};
 use super::{Error, lanes, ledger, sandbox_groups};
 use crate::contract::GroupId;
 
@@ -167,7 +169,7 @@ impl Queue {
 }
 
 /// Makes a writer and the way to it.
-pub(super) fn writer(target: Target, timeout: Duration) -> (Queue, Writer) {
+pub(super) fn writer(target: Target, timeout: Duration, outages: Arc<Outages>) -> (Queue, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let limit = timeout.saturating_mul(PATIENCE);
     (
@@ -177,6 +179,7 @@ pub(super) fn writer(target: Target, timeout: Duration) -> (Queue, Writer) {
             queue,
             limit,
             link: None,
+            outages,
         },
     )
 }
@@ -189,6 +192,7 @@ pub(super) struct Writer {
     limit: Duration,
     /// The connection, while it is good.
     link: Option<Link>,
+    outages: Arc<Outages>,
 }
 
 /// Why a batch was not committed.
@@ -242,9 +246,15 @@ impl Writer {
         }
     }
 
+    async fn commit_together(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+        let done = self.try_together(jobs).await;
+        self.outages.note(Access::Write, &done);
+        done
+    }
+
     /// Commits jobs in one transaction, again and again while it meets other workers'. A job that
     /// panics is answered and taken out.
-    async fn commit_together(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+    async fn try_together(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
         let mut reruns = 0;
         while !jobs.is_empty() {
             let limit = self.limit;
@@ -316,7 +326,9 @@ impl Writer {
                     self.link = Some(link);
                     Ok(deleted)
                 };
-                (work.await, answer)
+                let purged = work.await;
+                self.outages.note(Access::Write, &purged);
+                (purged, answer)
             }
             #[cfg(test)]
             Chore::Raw { sql, answer } => {

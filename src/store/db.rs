@@ -5,6 +5,7 @@
 //! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
 
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
@@ -15,6 +16,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
+use super::outage::{Access, Outages};
 use super::{Error, sql};
 use crate::config;
 
@@ -30,7 +32,13 @@ pub(super) enum Target {
 
 /// Connections for reading, and for small writes that nobody waits for.
 #[derive(Debug, Clone)]
-pub(super) enum Pool {
+pub(super) struct Pool {
+    links: Links,
+    outages: Arc<Outages>,
+}
+
+#[derive(Debug, Clone)]
+enum Links {
     Sqlite(SqlitePool),
     Postgres(PgPool),
 }
@@ -165,22 +173,27 @@ impl Target {
     }
 
     /// Opens the pool; connections are made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Pool {
+    pub(super) fn pool(&self, size: u32, timeout: Duration, outages: Arc<Outages>) -> Pool {
         let size = size.max(1);
-        match self {
-            Self::Sqlite(options) => Pool::Sqlite(
+        let links = match self {
+            Self::Sqlite(options) => Links::Sqlite(
                 SqlitePoolOptions::new()
                     .max_connections(size)
                     .acquire_timeout(timeout)
+                    // Its warning; a wait that is too long is an error of ours.
+                    .acquire_slow_threshold(timeout)
                     .connect_lazy_with(options.clone()),
             ),
-            Self::Postgres(options) => Pool::Postgres(
+            Self::Postgres(options) => Links::Postgres(
                 PgPoolOptions::new()
                     .max_connections(size)
                     .acquire_timeout(timeout)
+                    // Its warning; a wait that is too long is an error of ours.
+                    .acquire_slow_threshold(timeout)
                     .connect_lazy_with(options.clone()),
             ),
-        }
+        };
+        Pool { links, outages }
     }
 }
 
@@ -296,21 +309,43 @@ impl Pool {
         sql: &'static str,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let rows = match self {
-            Self::Sqlite(pool) => bound!(sql, values)
+        let rows = match &self.links {
+            Links::Sqlite(pool) => bound!(sql, values)
                 .fetch_all(pool)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Self::Postgres(pool) => bound!(sql, values)
+            Links::Postgres(pool) => bound!(sql, values)
                 .fetch_all(pool)
                 .await
                 .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         };
-        rows.map_err(|source| Error::of(doing, source))
+        let rows = rows.map_err(|source| Error::of(doing, source));
+        self.outages.note(Access::Read, &rows);
+        rows
+    }
+
+    /// Runs a statement on any connection.
+    pub(super) async fn execute(
+        &self,
+        doing: &'static str,
+        sql: &'static str,
+        values: Vec<Value>,
+    ) -> Result<(), Error> {
+        let done = on_both!(Links, &self.links, pool => {
+            bound!(sql, values).execute(pool).await.map(drop)
+        });
+        let done = done.map_err(|source| Error::of(doing, source));
+        self.outages.note(Access::Write, &done);
+        done
+    }
+
+    /// Whether this is PostgreSQL.
+    pub(super) const fn is_postgres(&self) -> bool {
+        matches!(self.links, Links::Postgres(_))
     }
 
     /// Closes all connections.
     pub(super) async fn close(&self) {
-        on_both!(Self, self, pool => pool.close().await);
+        on_both!(Links, &self.links, pool => pool.close().await);
     }
 }

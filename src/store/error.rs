@@ -80,6 +80,24 @@ impl Error {
         )
     }
 
+    /// Whether the store cannot be used at all, so that the same fails for everybody.
+    #[must_use]
+    pub const fn is_outage(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+
+    /// The error with its causes.
+    #[must_use]
+    pub fn in_full(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        text
+    }
+
     /// Puts a database error into its class.
     pub(super) fn of(doing: &'static str, source: sqlx::Error) -> Self {
         let class = classify(&source);

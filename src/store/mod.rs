@@ -11,6 +11,7 @@ mod error;
 pub mod lanes;
 pub mod ledger;
 mod migrate;
+mod outage;
 pub mod sandbox_groups;
 mod sql;
 #[cfg(test)]
@@ -22,13 +23,17 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::config;
 
+use outage::Outages;
+
 pub use error::Error;
+pub use outage::Probe;
 
 /// A handle on the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
 pub struct Store {
     queue: commit::Queue,
     pool: db::Pool,
+    outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
     me: Arc<str>,
 }
@@ -55,8 +60,9 @@ impl Store {
             migrate::run(&mut link).await
         };
         connect.await?;
-        let pool = target.pool(config.connections, config.timeout);
-        let (queue, writer) = commit::writer(target, config.timeout);
+        let outages = Arc::new(Outages::default());
+        let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
+        let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
         let writing = {
             let pool = pool.clone();
             async move {
@@ -69,6 +75,7 @@ impl Store {
             Self {
                 queue,
                 pool,
+                outages,
                 clock,
                 me,
             },
@@ -76,15 +83,48 @@ impl Store {
         ))
     }
 
-    /// Tells whether the database answers.
+    /// Tells whether the database answers and, as far as is known, takes changes.
     ///
     /// # Errors
     /// When it does not, with what it said.
     pub async fn ping(&self) -> Result<(), Error> {
+        // Not tried here: every worker writes now and then (`Workers::beat`).
+        if let Some(error) = self.outages.of_writing() {
+            return Err(error);
+        }
         self.pool
             .fetch("asking whether it is there", "SELECT 1", Vec::new())
             .await
             .map(drop)
+    }
+
+    /// After an outage ([`Error::is_outage`]): waits until the store is back, or until it is the
+    /// caller's turn to find out by trying. A try every half second is all that the store sees,
+    /// however many wait.
+    ///
+    /// # Cancellation
+    /// Dropping the future gives the turn up.
+    pub async fn over(&self) -> Probe<'_> {
+        self.outages.over().await
+    }
+
+    /// Asks as long as there is an outage. What is asked must be safe to ask again.
+    ///
+    /// # Errors
+    /// Any other than an outage.
+    pub async fn through_outages<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let mut probe = None;
+        loop {
+            let answer = ask().await;
+            drop(probe.take());
+            match answer {
+                Err(error) if error.is_outage() => probe = Some(self.over().await),
+                answer => return answer,
+            }
+        }
     }
 
     /// The record of every command that changes something.
@@ -103,6 +143,13 @@ impl Store {
     #[cfg(test)]
     pub(crate) fn workers_named(&self, name: &str) -> workers::Workers {
         workers::Workers::new(self.pool.clone(), self.clock.clone(), name.into())
+    }
+
+    /// Has the next transaction fail as on a database that is read-only, and none after that.
+    #[cfg(test)]
+    pub(crate) async fn fail_once(&self) {
+        let pragma = self.queue.raw("PRAGMA query_only = 1").await;
+        pragma.map(drop).unwrap_or_default();
     }
 
     /// Lanes in which commands rest.

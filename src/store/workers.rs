@@ -53,7 +53,7 @@ impl Workers {
     pub async fn beat(&self) -> Result<(), Error> {
         let now = self.clock.now().as_millisecond();
         self.pool
-            .fetch(
+            .execute(
                 "saying that this worker is alive",
                 "INSERT INTO workers (id, beat_at) VALUES ($1, $2) \
                  ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
@@ -62,13 +62,12 @@ impl Workers {
             .await?;
         let forgotten = now.saturating_sub(millis(FORGOTTEN));
         self.pool
-            .fetch(
+            .execute(
                 "forgetting dead workers",
                 "DELETE FROM workers WHERE beat_at < $1",
                 vec![Value::Int(forgotten)],
             )
             .await
-            .map(drop)
     }
 
     /// Says that this worker has ended: what it left behind can be taken over at once.
@@ -77,13 +76,12 @@ impl Workers {
     /// When the store cannot be used; the others then find out by its silence.
     pub async fn leave(&self) -> Result<(), Error> {
         self.pool
-            .fetch(
+            .execute(
                 "saying that this worker has ended",
                 "DELETE FROM workers WHERE id = $1",
                 vec![Value::from(self.me())],
             )
             .await
-            .map(drop)
     }
 
     /// Whether a worker is alive.

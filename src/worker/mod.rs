@@ -21,13 +21,10 @@ use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Ver
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::lanes::LaneKey;
-use crate::store::{self, Store};
+use crate::store::{self, Probe, Store};
 
 use messages::Travels;
 use waits::{Turn, Waits};
-
-/// How long to wait for a store that does not answer before asking again.
-const STORE_REST: Duration = Duration::from_millis(500);
 
 /// What the role works with.
 #[derive(Debug)]
@@ -39,6 +36,7 @@ pub struct Worker {
     tiers: Vec<Duration>,
     lanes: Lanes<Job>,
     waits: Waits,
+    store: Store,
     clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
     /// The channel that deliveries come over now.
@@ -83,6 +81,7 @@ impl Worker {
             tiers,
             lanes: Lanes::default(),
             waits: Waits::new(store.lanes()),
+            store: store.clone(),
             clock,
             lifecycle,
             channel: AtomicU64::new(0),
@@ -108,13 +107,9 @@ impl Worker {
     /// have had the queue meanwhile.
     async fn take_over(&self, channel: u64) {
         self.channel.store(channel, Ordering::Relaxed);
-        while let Err(error) = self.waits.reload().await {
-            events::store_unavailable(&error);
-            tokio::select! {
-                () = tokio::time::sleep(STORE_REST) => {}
-                () = self.lifecycle.stopping() => return,
-            }
-        }
+        let reloaded = self.until_stored(|| self.waits.reload()).await;
+        // Stopping: nothing is begun any more.
+        reloaded.unwrap_or_default();
     }
 
     fn take(self: Arc<Self>, delivery: Delivery) {
@@ -174,8 +169,7 @@ impl Worker {
         {
             return self.rest(job, Some((key, ticket)), tier, None).await;
         }
-        let past = self.past(&job);
-        match self.executor.run(&job.accepted, &past).await {
+        match self.run_through_outages(&job).await? {
             Verdict::Answered(outcome) => {
                 self.publish(&job.delivery, &outcome, begun).await?;
                 // After the confirms, so that the next one's events cannot overtake.
@@ -190,6 +184,23 @@ impl Worker {
                 let now = self.now();
                 let ticket = lane.map(|key| (key, self.waits.ticket(key, job.travels.ticket, now)));
                 self.rest(job, ticket, tier, Some(&deferral)).await
+            }
+        }
+    }
+
+    /// Runs a command, again and again while the store is down: it keeps its place in its lane and
+    /// the broker keeps it unacknowledged, so the worker takes no more than it could hold anyway.
+    async fn run_through_outages(&self, job: &Job) -> Result<Verdict, Unsettled> {
+        let mut probe = None;
+        loop {
+            let verdict = self.executor.run(&job.accepted, &self.past(job)).await;
+            drop(probe.take());
+            if let Ok(verdict) = verdict {
+                return Ok(verdict);
+            }
+            probe = Some(self.outage_over().await?);
+            if self.is_stale(job) {
+                return Err(Unsettled);
             }
         }
     }
@@ -280,14 +291,23 @@ impl Worker {
     where
         F: Future<Output = Result<(), store::Error>>,
     {
+        let mut probe = None;
         while let Err(error) = ask().await {
-            events::store_unavailable(&error);
-            tokio::select! {
-                () = tokio::time::sleep(STORE_REST) => {}
-                () = self.lifecycle.stopping() => return Err(Unsettled),
+            drop(probe.take());
+            if !error.is_outage() {
+                events::store_refused(&error);
             }
+            probe = Some(self.outage_over().await?);
         }
         Ok(())
+    }
+
+    /// Waits until the store is back or it is our turn to try, unless the process stops.
+    async fn outage_over(&self) -> Result<Probe<'_>, Unsettled> {
+        tokio::select! {
+            probe = self.store.over() => Ok(probe),
+            () = self.lifecycle.stopping() => Err(Unsettled),
+        }
     }
 
     /// The shortest tier that is long enough; longer with each rest that changed nothing.

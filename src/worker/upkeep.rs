@@ -20,9 +20,7 @@ pub async fn beat(store: Store) {
     let workers = store.workers();
     loop {
         tokio::time::sleep(BEAT).await;
-        if let Err(error) = workers.beat().await {
-            events::store_unavailable(&error);
-        }
+        tell(workers.beat().await);
     }
 }
 
@@ -33,9 +31,16 @@ pub async fn purge(store: Store, retention: Duration, clock: std::sync::Arc<dyn 
         let Ok(before) = clock.now().checked_sub(retention) else {
             continue;
         };
-        if let Err(error) = purge_once(&store, Timestamp(before)).await {
-            events::store_unavailable(&error);
-        }
+        tell(purge_once(&store, Timestamp(before)).await);
+    }
+}
+
+/// The store itself tells of its outages.
+fn tell(outcome: Result<(), Error>) {
+    if let Err(error) = outcome
+        && !error.is_outage()
+    {
+        events::store_refused(&error);
     }
 }
 

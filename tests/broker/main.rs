@@ -26,6 +26,7 @@ mod health;
 mod kills;
 mod links;
 mod metrics;
+mod outages;
 mod poison;
 mod refusals;
 mod restarts;

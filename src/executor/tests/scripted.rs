@@ -13,7 +13,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
 use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
-use crate::executor::{Accepted, Decoder, Executor, Past, Verdict};
+use crate::executor::{Accepted, Decoder, Executor, Past, Stalled, Verdict};
 use crate::store::Store;
 use crate::store::ledger::{Claim, Key};
 
@@ -21,6 +21,8 @@ use crate::store::ledger::{Claim, Key};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Answer {
     Done,
+    /// And the store cannot be used when that is to be recorded.
+    DoneUnrecorded,
     Slow,
     Unavailable,
     NotReady,
@@ -30,8 +32,9 @@ pub(super) enum Answer {
     Panic,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Scripted {
+    store: Store,
     answers: Mutex<VecDeque<Answer>>,
     found: Mutex<Option<Found>>,
     calls: AtomicUsize,
@@ -51,6 +54,7 @@ impl Engine for Scripted {
             Answer::Panic => panic!("as scripted"),
             Answer::Slow => tokio::time::sleep(Duration::from_millis(50)).await,
             Answer::Done => {}
+            Answer::DoneUnrecorded => self.store.fail_once().await,
             Answer::Unavailable => {
                 return Err(EngineError::Unavailable {
                     message,
@@ -118,7 +122,12 @@ impl Bench {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite:{}", folder.path().join("store.db").display());
         let store = open(&url).await;
-        let engine = Arc::new(Scripted::default());
+        let engine = Arc::new(Scripted {
+            store: store.clone(),
+            answers: Mutex::default(),
+            found: Mutex::default(),
+            calls: AtomicUsize::default(),
+        });
         let mut config = config::Sources::default().load().unwrap();
         config.retry = config::Retry {
             first: Duration::from_millis(5),
@@ -158,7 +167,13 @@ impl Bench {
     }
 
     pub(super) async fn run_after(&self, command: &Accepted, past: Past) -> Verdict {
-        self.executor.run(command, &past).await
+        self.executor.run(command, &past).await.unwrap()
+    }
+
+    /// Runs a command while the store cannot be used.
+    pub(super) async fn run_in_outage(&self, command: &Accepted) -> Result<Verdict, Stalled> {
+        self.store.fail_once().await;
+        self.executor.run(command, &self.fresh()).await
     }
 
     /// Of a command that comes for the first time.

@@ -254,15 +254,12 @@ pub(in crate::store) async fn purge(
 pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
     // SQLite numbers rows as they come, and the purge deletes the oldest. PostgreSQL's statistics
     // are what its last vacuum found; -1 before the first one.
-    let sql = match pool {
-        Pool::Sqlite(_) => {
-            "SELECT COALESCE((SELECT MAX(rowid) FROM ledger) \
-             - (SELECT MIN(rowid) FROM ledger) + 1, 0)"
-        }
-        Pool::Postgres(_) => {
-            "SELECT CASE WHEN reltuples < 10000 THEN (SELECT COUNT(*) FROM ledger) \
-             ELSE reltuples::bigint END FROM pg_class WHERE oid = 'ledger'::regclass"
-        }
+    let sql = if pool.is_postgres() {
+        "SELECT CASE WHEN reltuples < 10000 THEN (SELECT COUNT(*) FROM ledger) \
+         ELSE reltuples::bigint END FROM pg_class WHERE oid = 'ledger'::regclass"
+    } else {
+        "SELECT COALESCE((SELECT MAX(rowid) FROM ledger) \
+         - (SELECT MIN(rowid) FROM ledger) + 1, 0)"
     };
     let rows = pool.fetch("measuring the ledger", sql, Vec::new()).await?;
     let size: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;

@@ -4,6 +4,7 @@
 //! - [`rabbitmq::RabbitMq`]: a private RabbitMQ node, to share or to stop, kill and start again;
 //! - [`postgres::Postgres`]: a private PostgreSQL server with a database for each test;
 //! - [`proxy::Proxy`]: a TCP proxy that cuts, holds and refuses links on demand;
+//! - [`disk::SmallDisk`]: a disk for a worker's store, to fill up and to clear;
 //! - [`tls::Certificates`]: a throw-away certificate authority with a server and a client;
 //! - [`worker::Worker`]: the real binary as a child process, to stop, kill and look at;
 //! - [`producer::Producer`]: sends commands and collects replies and events, whatever the broker
@@ -13,6 +14,7 @@
 //! It deliberately knows nothing of groupmq's code: what it knows of the contract stands in the
 //! README too.
 
+pub mod disk;
 pub mod postgres;
 pub mod producer;
 pub mod proxy;

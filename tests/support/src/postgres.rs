@@ -142,7 +142,34 @@ impl Postgres {
     /// When it is not ours or not running.
     pub fn stop(&mut self) -> Result<()> {
         let server = self.server.as_mut();
-        server.context("the server is not ours to stop")?.stop()
+        server
+            .context("the server is not ours to stop")?
+            .end("keep")
+    }
+
+    /// Kills a server of one's own with all its processes (SIGKILL), as the kernel does when memory
+    /// runs out; its data stay as they are.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ours or not running.
+    pub fn kill(&mut self) -> Result<()> {
+        let server = self.server.as_mut();
+        server
+            .context("the server is not ours to kill")?
+            .end("kill")
+    }
+
+    /// Changes a setting of a server of one's own, for connections that are open too.
+    ///
+    /// # Errors
+    ///
+    /// When it is not ours or does not answer.
+    pub fn set(&self, setting: &str, value: &str) -> Result<()> {
+        ensure!(self.server.is_some(), "the server is not ours to change");
+        // Each outside a transaction, as the server demands.
+        run_sql(&self.base, &format!("ALTER SYSTEM SET {setting} = {value}"))?;
+        run_sql(&self.base, "SELECT pg_reload_conf()")
     }
 
     /// Starts a stopped server again, on the same port.
@@ -189,10 +216,11 @@ impl Server {
         Ok(())
     }
 
-    fn stop(&mut self) -> Result<()> {
+    /// Ends the server as the script's word says; its data stay.
+    fn end(&mut self, how: &str) -> Result<()> {
         let mut script = self.script.take().context("the server is not running")?;
         let mut input = script.stdin.take().context("the script has no input")?;
-        input.write_all(b"keep\n")?;
+        writeln!(input, "{how}")?;
         script.wait()?;
         Ok(())
     }

@@ -3,6 +3,7 @@
 //! Its configuration comes from the environment alone; its log goes to a file, whose end is printed
 //! when the test fails.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -24,16 +25,17 @@ const POLL: Duration = Duration::from_millis(20);
 /// How to start a worker, or to run any command of the binary.
 #[derive(Debug, Clone)]
 pub struct Options {
-    binary: PathBuf,
+    /// The binary, last, and what goes in front of it.
+    program: Vec<OsString>,
     settings: Vec<(String, String)>,
 }
 
 impl Options {
     /// The binary (`env!("CARGO_BIN_EXE_groupmq")`), the broker, and the topology's prefix.
     #[must_use]
-    pub fn new(binary: impl Into<PathBuf>, url: &str, prefix: &str) -> Self {
+    pub fn new(binary: impl Into<OsString>, url: &str, prefix: &str) -> Self {
         let options = Self {
-            binary: binary.into(),
+            program: vec![binary.into()],
             settings: Vec::new(),
         };
         options
@@ -51,10 +53,21 @@ impl Options {
         self
     }
 
+    /// Has another program run the binary: its words go in front. It has to replace itself by the
+    /// binary, so that the process stays the same.
+    #[must_use]
+    pub fn behind(mut self, front: impl IntoIterator<Item = String>) -> Self {
+        let front = front.into_iter().map(OsString::from);
+        self.program.splice(0..0, front);
+        self
+    }
+
     /// The binary with these settings and nothing else of groupmq's in its environment.
     #[must_use]
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.binary);
+        let mut program = self.program.iter();
+        let mut command = Command::new(program.next().map_or(OsStr::new(""), OsString::as_os_str));
+        command.args(program);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("GROUPMQ_") {
                 command.env_remove(name);
