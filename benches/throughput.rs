@@ -1,8 +1,9 @@
-//! `make bench`: commands per second beside a bare lapin loop, and memory. Ratios in one run.
+//! `make bench`: commands per second beside a bare lapin loop, with either store and with a small
+//! and a large ledger, and memory. Ratios in one run.
 //!
 //! The bare loop does what any worker must do for a command on quorum queues (consume, publish a
 //! reply and an event, wait for both confirms, acknowledge) and nothing else: no JSON, no rules, no
-//! store. groupmq runs as the program that ships, with its SQLite store at full sync.
+//! store. groupmq runs as the program that ships; both stores write to the disk before they answer.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on may stop")]
 #![expect(clippy::expect_used, reason = "as above")]
@@ -11,11 +12,13 @@
 #![expect(clippy::disallowed_methods, reason = "it reads its own settings")]
 
 mod peers;
+mod stores;
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
+use groupmq_test_support::postgres::Postgres;
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
@@ -24,6 +27,9 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::json;
+use uuid::Uuid;
+
+use stores::Store;
 
 /// Commands in each measured run.
 const COMMANDS: usize = 20_000;
@@ -50,59 +56,41 @@ async fn main() {
         .unwrap();
 
     let folder = tempfile::tempdir().unwrap();
+    let server = Postgres::start().unwrap();
+    let mut stores = stores::empty(folder.path(), &server);
     let prefix = format!("groupmq-bench-{}", std::process::id());
-    let mut worker = Worker::start(&url, &prefix, folder.path());
-    Worker::wait_until_ready();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    println!(
-        "idle memory                    {:>8.1} MB",
-        worker.memory_mb()
-    );
+    let groups = broker.prepare(&url, &prefix, &stores).await;
 
-    let groups = broker.create_groups(&prefix).await;
-    let (mut bare, mut ours, mut busiest) = (0.0_f64, 0.0_f64, 0.0_f64);
-    for round in 0..ROUNDS {
-        bare = bare.max(broker.bare_loop(&url, &prefix, &groups, round).await);
-        worker.stop();
-        broker
-            .fill(
-                &prefix,
-                &format!("{prefix}.commands"),
-                &groups,
-                COMMANDS,
-                round,
-            )
-            .await;
-        let replies = broker.replies(&prefix).await;
-        worker = Worker::start(&url, &prefix, folder.path());
-        ours = ours.max(drain(replies, COMMANDS).await);
-        busiest = busiest.max(worker.peak_memory_mb());
+    let (mut bare, mut busiest) = (0.0_f64, 0.0_f64);
+    for _ in 0..ROUNDS {
+        bare = bare.max(broker.bare_loop(&url, &prefix, &groups).await);
+        for store in &mut stores {
+            if !store.is_large() {
+                stores::fill(store).await;
+            }
+            let (rate, peak) = broker.run(&url, &prefix, &groups, store, COMMANDS).await;
+            store.best = store.best.max(rate);
+            busiest = busiest.max(peak);
+        }
     }
     println!("bare lapin loop                {bare:>8.0} commands/s");
-    println!(
-        "groupmq, sandbox, SQLite       {ours:>8.0} commands/s   {:.2} of it",
-        ours / bare
-    );
+    for store in &stores {
+        let small = |other: &&Store| other.name == store.name && !other.is_large();
+        let small = stores.iter().find(small).unwrap().best;
+        println!(
+            "groupmq, {:<10} {:>9} ids {:>8.0} commands/s   {:.2} of it, {:.2} of the small ledger",
+            store.name,
+            store.rows,
+            store.best,
+            store.best / bare,
+            store.best / small,
+        );
+    }
     println!("memory at {IN_FLIGHT} in flight, peak  {busiest:>8.1} MB");
-
-    worker.stop();
-    broker
-        .fill(
-            &prefix,
-            &format!("{prefix}.commands"),
-            &groups,
-            100_000,
-            ROUNDS,
-        )
+    let (rate, peak) = broker
+        .run(&url, &prefix, &groups, &stores[0], 100_000)
         .await;
-    let replies = broker.replies(&prefix).await;
-    worker = Worker::start(&url, &prefix, folder.path());
-    let rate = drain(replies, 100_000).await;
-    println!(
-        "with 100,000 waiting           {rate:>8.0} commands/s   peak {:.1} MB",
-        worker.peak_memory_mb()
-    );
-    worker.stop();
+    println!("with 100,000 waiting           {rate:>8.0} commands/s   peak {peak:.1} MB");
     broker.clean_up(&prefix).await;
 }
 
@@ -158,6 +146,46 @@ impl Broker {
         self.consume(&queue).await
     }
 
+    /// Gives every store the same groups, and its ledger the size that it is measured with.
+    async fn prepare(&self, url: &str, prefix: &str, stores: &[Store]) -> Vec<String> {
+        let mut groups = Vec::new();
+        for store in stores {
+            let mut worker = Worker::start(url, prefix, &store.url);
+            Worker::wait_until_ready();
+            if groups.is_empty() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                println!(
+                    "idle memory                    {:>8.1} MB",
+                    worker.memory_mb()
+                );
+            }
+            groups = self.create_groups(prefix).await;
+            worker.stop();
+            self.run(url, prefix, &groups, store, GROUPS).await;
+            stores::fill(store).await;
+        }
+        groups
+    }
+
+    /// Lets groupmq execute commands that wait for it; their rate, and its memory.
+    async fn run(
+        &self,
+        url: &str,
+        prefix: &str,
+        groups: &[String],
+        store: &Store,
+        count: usize,
+    ) -> (f64, f64) {
+        let commands = format!("{prefix}.commands");
+        self.fill(prefix, &commands, groups, count).await;
+        let replies = self.replies(prefix).await;
+        let mut worker = Worker::start(url, prefix, &store.url);
+        let rate = drain(replies, count).await;
+        let peak = worker.peak_memory_mb();
+        worker.stop();
+        (rate, peak)
+    }
+
     async fn create_groups(&self, prefix: &str) -> Vec<String> {
         let mut replies = self.replies(prefix).await;
         for number in 0..GROUPS {
@@ -182,22 +210,15 @@ impl Broker {
     }
 
     /// Queues commands that each change a subject, so that they wait when the clock starts.
-    async fn fill(
-        &self,
-        prefix: &str,
-        exchange: &str,
-        groups: &[String],
-        count: usize,
-        round: usize,
-    ) {
+    async fn fill(&self, prefix: &str, exchange: &str, groups: &[String], count: usize) {
         let mut confirms = Vec::with_capacity(count);
         for number in 0..count {
             let body = json!({
-                "id": format!("set-{round}-{number}"), "type": "SetGroupSubject",
+                "id": Uuid::now_v7(), "type": "SetGroupSubject",
                 "session": "default",
                 "payload": {
                     "groupId": groups[number % groups.len()],
-                    "subject": format!("Subject {round} {number}"),
+                    "subject": format!("Subject {number} {}", Uuid::new_v4()),
                 },
             });
             confirms.push(self.publish(prefix, exchange, body.to_string()).await);
@@ -220,7 +241,7 @@ impl Broker {
             .unwrap()
     }
 
-    async fn bare_loop(&self, url: &str, prefix: &str, groups: &[String], round: usize) -> f64 {
+    async fn bare_loop(&self, url: &str, prefix: &str, groups: &[String]) -> f64 {
         let exchange = format!("{prefix}.bare");
         let queue = format!("{prefix}.bare-commands");
         let durable = ExchangeDeclareOptions {
@@ -245,7 +266,7 @@ impl Broker {
             )
             .await
             .unwrap();
-        self.fill(prefix, &exchange, groups, COMMANDS, round).await;
+        self.fill(prefix, &exchange, groups, COMMANDS).await;
         let replies = self.replies(prefix).await;
         let events = format!("{prefix}.events");
         let loop_ = peers::bare::run(url.to_owned(), queue, events, IN_FLIGHT, COMMANDS);
@@ -283,8 +304,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn start(url: &str, prefix: &str, folder: &std::path::Path) -> Self {
-        let store = format!("sqlite:{}", folder.join("bench.db").display());
+    fn start(url: &str, prefix: &str, store: &str) -> Self {
         let child = Command::new(env!("CARGO_BIN_EXE_groupmq"))
             .arg("run")
             .env("GROUPMQ_AMQP__URL", url)

@@ -31,10 +31,11 @@ serve() {
     cd "$dir"
     if [[ ! -d data ]]; then
         initdb --auth=trust --username=groupmq --encoding=UTF8 --no-sync -D data >log 2>&1
+        # The data are thrown away, so nothing needs to survive a power cut.
+        echo 'fsync = off' >>data/postgresql.conf
     fi
-    # The data are thrown away, so nothing needs to survive a power cut.
     postgres -D data -p "$port" -c listen_addresses=127.0.0.1 -c unix_socket_directories= \
-        -c fsync=off -c max_connections=200 -c shared_buffers=32MB >>log 2>&1 </dev/null &
+        -c max_connections=200 -c shared_buffers=32MB >>log 2>&1 </dev/null &
     server=$!
     # However our owner ends, standard input ends with it.
     read -r how || true
