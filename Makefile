@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test lint schemas bench broker broker-stop clean
+.PHONY: help demo run test torture lint schemas bench broker broker-stop clean
 
 # nextest where it is installed, since it runs the tests of all binaries side by side.
 TEST := $(if $(shell command -v cargo-nextest),nextest run,test)
@@ -35,6 +35,15 @@ test: ## everything that CI checks: lints, tests, documentation, generated files
 	cargo test --locked --workspace --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 	$(GROUPMQ) schemas --check
+
+# The same tests as in `make test`, much longer. GROUPMQ_TORTURE_SEED repeats what a failure names.
+torture: export NEXTEST_PROFILE = torture
+torture: export GROUPMQ_TORTURE_KILLS ?= 100
+torture: export GROUPMQ_TORTURE_SEEDS ?= 50
+torture: ## kill workers a hundred times over, and try many seeds (half an hour)
+	@deploy/local/setup.sh test
+	deploy/local/postgres.sh with deploy/local/broker.sh with \
+		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order::
 
 lint: ## formatting and clippy
 	cargo fmt --all --check

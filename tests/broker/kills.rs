@@ -1,89 +1,129 @@
 //! Workers that are killed while commands flow: each command is done once, in order.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use groupmq_test_support::producer::{Command, Seen};
-use groupmq_test_support::worker::{Worker, store_in};
-use serde_json::json;
+use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::worker::{Options, Worker, store_in};
+use rand::Rng as _;
 
-use super::scene::Scene;
+use super::load::Load;
+use super::scene::{PATIENCE, Scene};
+use super::torture::{self, Chance};
 
-const COMMANDS: usize = 5_000;
+/// How many groups the commands are about.
+const GROUPS: usize = 25;
 
-fn renames(groups: &[String], range: std::ops::Range<usize>) -> Vec<Command> {
-    let rename = |n: usize| {
-        let group = &groups[n % groups.len()];
-        let payload = json!({"groupId": group, "subject": format!("Subject {n}")});
-        Command::new(
-            &format!("rename-{n}"),
-            "SetGroupSubject",
-            "default",
-            &payload,
-        )
-    };
-    range.map(rename).collect()
+/// Workers on one queue and one store: one executes, the others stand by.
+struct Crew {
+    options: Options,
+    workers: Vec<Worker>,
+    /// How often one of them was killed, and how often before it was ready.
+    killed: usize,
+    unready: usize,
 }
 
-/// What every command, answered once or more, has to have left behind.
-async fn assert_once_each(scene: &Scene, groups: usize) {
-    // Two for each creation, one for each change of a subject; the last may still be on its way.
-    let wanted = 2 * groups + COMMANDS;
-    let arrived = |seen: &Seen| (seen.events().len() >= wanted).then_some(());
-    let within = Duration::from_mins(1);
-    scene.producer.until(within, arrived).await.unwrap();
-    let mut sequences = std::collections::BTreeMap::<String, Vec<u64>>::new();
-    for event in scene.producer.seen().events() {
-        let payload = &event["payload"];
-        let group = payload["chatId"]
-            .as_str()
-            .or(payload["group"]["id"].as_str())
-            .unwrap();
-        let sequence = payload["sequence"].as_u64().unwrap();
-        sequences
-            .entry(group.to_owned())
-            .or_default()
-            .push(sequence);
+impl Crew {
+    /// Kills one of them, or all at once, and starts them again; now and then kills what is just
+    /// starting, too.
+    async fn lose(&mut self, chance: &mut Chance) {
+        let all = chance.rng.random_bool(0.25);
+        let one = chance.rng.random_range(0..self.workers.len());
+        let lost = if all {
+            0..self.workers.len()
+        } else {
+            one..one + 1
+        };
+        for number in lost.clone() {
+            self.workers[number].kill().unwrap();
+            self.killed += 1;
+        }
+        for number in lost {
+            if chance.rng.random_bool(0.2) {
+                let mut starting = Worker::spawn(&self.options).unwrap();
+                pause(chance, 200).await;
+                starting.kill().unwrap();
+                self.unready += 1;
+            }
+            self.workers[number] = Worker::start(&self.options).await.unwrap();
+        }
     }
-    assert_eq!(sequences.len(), groups);
-    let mut events = 0;
-    for (group, seen) in sequences {
-        // In order and without a gap, repetitions (same id) dropped.
-        let in_order: Vec<u64> = (1..=u64::try_from(seen.len()).unwrap()).collect();
-        assert_eq!(seen, in_order, "{group}");
-        events += seen.len();
+}
+
+async fn pause(chance: &mut Chance, most: u64) {
+    let pause = chance.rng.random_range(0..most);
+    tokio::time::sleep(Duration::from_millis(pause)).await;
+}
+
+/// Kills workers at random moments under load, then sees what they have left behind.
+async fn killed_again_and_again(what: &str, store: &str, workers: usize) {
+    let kills = torture::kills(6);
+    let mut chance = Chance::new();
+    println!("{what}: seed {}", chance.seed);
+    let scene = Scene::shared_with(|options| options.set("store.url", store)).await;
+    let mut load = Load::on(scene.groups(GROUPS).await);
+    let Scene {
+        producer,
+        worker,
+        options,
+        ..
+    } = scene;
+    let mut crew = Crew {
+        options,
+        workers: vec![worker],
+        killed: 0,
+        unready: 0,
+    };
+    while crew.workers.len() < workers {
+        crew.workers
+            .push(Worker::start(&crew.options).await.unwrap());
     }
-    assert_eq!(events, wanted);
+    let enough = Cell::new(false);
+    let losing = async {
+        while crew.killed < kills {
+            // At any point of the work, and of what is done about a command.
+            let further = chance.rng.random_range(0..300);
+            let until = producer.seen().answered() + further;
+            producer.answered(until, PATIENCE).await.unwrap();
+            pause(&mut chance, 40).await;
+            crew.lose(&mut chance).await;
+        }
+        enough.set(true);
+    };
+    tokio::join!(load.feed(&producer, &enough), losing);
+    let counted = load.assert_once_each(&producer, store).await;
+    println!(
+        "{what}: {} kills and {} more before it was ready; {counted}",
+        crew.killed, crew.unready,
+    );
+}
+
+async fn on_sqlite(what: &str, workers: usize) {
+    let folder = tempfile::tempdir().unwrap();
+    killed_again_and_again(what, &store_in(folder.path()), workers).await;
+}
+
+async fn on_postgres(what: &str, workers: usize) {
+    let database = Postgres::shared().unwrap().database().unwrap();
+    killed_again_and_again(what, &database.url, workers).await;
 }
 
 #[tokio::test]
-async fn a_worker_that_is_killed_again_and_again_does_each_command_once() {
-    const KILLS: usize = 8;
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(folder.path());
-    let mut scene = Scene::shared_with(|options| options.set("store.url", store)).await;
-    let groups = scene.groups(50).await;
-    let commands = renames(&groups, 0..COMMANDS);
-    let kills = async {
-        for kill in 0..KILLS {
-            // Not at the same point each time, and never before it has begun.
-            let pause = 150 + 97 * (u64::try_from(kill).unwrap() % 5);
-            tokio::time::sleep(Duration::from_millis(pause)).await;
-            scene.worker.kill().unwrap();
-            scene.worker = Worker::start(&scene.options).await.unwrap();
-        }
-    };
-    let (sent, ()) = tokio::join!(scene.producer.send_all(commands), kills);
-    sent.unwrap();
-    scene
-        .producer
-        .answered(50 + COMMANDS, Duration::from_mins(2))
-        .await
-        .unwrap();
-    println!(
-        "{KILLS} kills: {COMMANDS} commands answered ({} replies, {} events)",
-        scene.producer.seen().reply_copies(),
-        scene.producer.seen().event_copies(),
-    );
-    assert_once_each(&scene, groups.len()).await;
-    assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
+async fn one_worker_on_sqlite_does_each_command_once_however_often_it_is_killed() {
+    on_sqlite("SQLite, one worker", 1).await;
+}
+
+#[tokio::test]
+async fn two_workers_on_sqlite_do_each_command_once_however_often_they_are_killed() {
+    on_sqlite("SQLite, two workers", 2).await;
+}
+
+#[tokio::test]
+async fn one_worker_on_postgres_does_each_command_once_however_often_it_is_killed() {
+    on_postgres("PostgreSQL, one worker", 1).await;
+}
+
+#[tokio::test]
+async fn two_workers_on_postgres_do_each_command_once_however_often_they_are_killed() {
+    on_postgres("PostgreSQL, two workers", 2).await;
 }

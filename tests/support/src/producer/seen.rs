@@ -86,6 +86,12 @@ impl Seen {
         self.lock().events.clone()
     }
 
+    /// How many different events came.
+    #[must_use]
+    pub fn event_count(&self) -> usize {
+        self.lock().events.len()
+    }
+
     /// How many events came, with repetitions.
     #[must_use]
     pub fn event_copies(&self) -> usize {

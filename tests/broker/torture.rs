@@ -1,0 +1,61 @@
+//! How hard the tests of random failures try: little in `make test`, a lot in `make torture`.
+
+use std::str::FromStr;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+
+/// Sets how often a worker is killed in each such test.
+const KILLS: &str = "GROUPMQ_TORTURE_KILLS";
+
+/// Sets the (first) seed, to see a failure again.
+const SEED: &str = "GROUPMQ_TORTURE_SEED";
+
+/// How often to kill, unless the environment says otherwise.
+pub(crate) fn kills(usually: usize) -> usize {
+    from_environment(KILLS).unwrap_or(usually)
+}
+
+/// Chance with a seed that a failed test names.
+#[derive(Debug)]
+pub(crate) struct Chance {
+    /// What it grew from.
+    pub(crate) seed: u64,
+    /// What is drawn from.
+    pub(crate) rng: StdRng,
+}
+
+impl Chance {
+    /// The seed that the environment names, or any.
+    pub(crate) fn new() -> Self {
+        Self::of(from_environment(SEED).unwrap_or_else(|| rand::random_range(0..1_000_000)))
+    }
+
+    /// This seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+        }
+    }
+}
+
+impl Default for Chance {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Chance {
+    #[expect(clippy::print_stderr, reason = "what a failed test is repeated with")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- again with {SEED}={}", self.seed);
+        }
+    }
+}
+
+fn from_environment<T: FromStr>(name: &str) -> Option<T> {
+    let value = std::env::var_os(name)?;
+    value.to_str()?.parse().ok()
+}
