@@ -129,26 +129,30 @@ impl Waits {
         shortest: Duration,
         now: Timestamp,
     ) -> Result<(), store::Error> {
-        let left = {
-            let mut resting = self.lock();
-            let Entry::Occupied(mut entry) = resting.entry(key.clone()) else {
-                return Ok(());
-            };
-            let lane = entry.get_mut();
-            if ticket != Some(lane.head) {
-                return Ok(());
+        let Some(ticket) = ticket else {
+            return Ok(());
+        };
+        let left = match self.lock().entry(key.clone()) {
+            Entry::Occupied(mut entry) => {
+                let lane = entry.get_mut();
+                if ticket != lane.head {
+                    return Ok(());
+                }
+                lane.head += 1;
+                if lane.head > lane.tail {
+                    entry.remove();
+                    None
+                } else {
+                    // The next one rested as long as this one did and is due about now. What comes
+                    // meanwhile needs to wait no longer than for that.
+                    lane.tier = shortest;
+                    lane.due = Timestamp(now.0.checked_add(lane.tier).unwrap_or(now.0));
+                    Some(*lane)
+                }
             }
-            lane.head += 1;
-            if lane.head > lane.tail {
-                entry.remove();
-                None
-            } else {
-                // The next one rested as long as this one did and is due about now. What comes
-                // meanwhile needs to wait no longer than for that.
-                lane.tier = shortest;
-                lane.due = Timestamp(now.0.checked_add(lane.tier).unwrap_or(now.0));
-                Some(*lane)
-            }
+            // It did rest, yet nobody rests here: a worker that was killed recorded it when we had
+            // read the lanes already. Whoever reads that later would wait for this command in vain.
+            Entry::Vacant(_) => None,
         };
         self.lanes.put(key.clone(), left).await
     }
@@ -252,6 +256,26 @@ mod tests {
             .unwrap();
         one.reload().await.unwrap();
         assert_eq!(one.turn(&lane, None, at(1)), Turn::Now);
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_worker_recorded_too_late_holds_nobody_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let waits = || Waits::new(store.lanes());
+        let (killed, successor, next) = (waits(), waits(), waits());
+        let lane = key("default");
+        successor.reload().await.unwrap();
+        // The database was still at the killed one's last transaction.
+        let ticket = killed.ticket(&lane, None, at(0));
+        killed.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
+        // The command comes twice: as it was, and from its rest.
+        for ticket in [None, Some(ticket)] {
+            assert_eq!(successor.turn(&lane, ticket, at(1)), Turn::Now);
+            successor.done(&lane, ticket, SECOND, at(1)).await.unwrap();
+        }
+        next.reload().await.unwrap();
+        assert_eq!(next.turn(&lane, None, at(2)), Turn::Now);
     }
 
     #[tokio::test]
