@@ -1,85 +1,333 @@
 //! A worker that dies between the effect and its record, on an engine whose effects lie apart from
 //! the ledger: what is promised for the command that it leaves behind.
 
-use futures_util::future::join_all;
-use groupmq_test_support::producer::Command;
-use groupmq_test_support::worker::{Worker, store_in};
+use std::time::Duration;
+
+use groupmq::contract::{CommandType, Repeat};
+use groupmq_test_support::producer::{Command, Seen};
+use groupmq_test_support::worker::{Options, Worker, store_in};
 use serde_json::{Value, json};
 
-use super::scene::{Scene, create};
+use super::scene::{PATIENCE, Scene};
+use super::world;
 
-/// Where the worker dies, the command it dies of, and what the next worker answers.
-struct Case {
-    crash: &'static str,
-    command_type: &'static str,
-    groups: usize,
+/// What comes of a command that a worker died over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Promise {
+    /// What the next worker answers: a result in short, or an error code.
+    answer: &'static str,
+    /// How often the engine did something.
+    effects: usize,
+    /// Whether events are published.
+    told: bool,
 }
 
-const TABLE: &[Case] = &[
-    Case {
-        crash: "before-effect",
-        command_type: "CreateGroup",
-        groups: 1,
+/// A command, and what is promised when the worker dies before and after its effect.
+struct Row {
+    command_type: CommandType,
+    /// Its payload beside the group.
+    payload: &'static str,
+    before: Promise,
+    after: Promise,
+    /// How the group looks in the end, both times.
+    looks: &'static str,
+}
+
+const fn promise(answer: &'static str, effects: usize, told: bool) -> Promise {
+    Promise {
+        answer,
+        effects,
+        told,
+    }
+}
+
+/// The same command in the engine's eyes a second time: it finds everything done.
+const fn repeated(answer: &'static str) -> Promise {
+    promise(answer, 1, false)
+}
+
+const MEMBER: &str = r#"{"participants": ["491700000001@c.us"]}"#;
+const ADMIN: &str = r#"{"participants": ["491700000002@c.us"]}"#;
+const STRANGER: &str = r#"{"participants": ["491700000003@c.us"]}"#;
+
+const TABLE: &[Row] = &[
+    // Never repeated: the engine is asked, and finds the group that was made, or none.
+    Row {
+        command_type: CommandType::CreateGroup,
+        payload: r#"{"name": "as it was", "participants": ["491700000001@c.us", "491700000002@c.us"]}"#,
+        before: promise("group", 1, true),
+        after: repeated("group"),
+        looks: "as it was//false: 1 participant, 2 participant",
     },
-    // Not repeated: the engine is asked, and finds the group.
-    Case {
-        crash: "after-effect",
-        command_type: "CreateGroup",
-        groups: 1,
+    // The others are repeated, since that is harmless. What went before shows in the answer.
+    Row {
+        command_type: CommandType::DeleteGroup,
+        payload: "{}",
+        before: promise("true", 1, true),
+        after: repeated("GROUP_NOT_FOUND"),
+        looks: "GROUP_NOT_FOUND",
     },
-    // Repeated, since that is harmless.
-    Case {
-        crash: "before-effect",
-        command_type: "LeaveGroup",
-        groups: 0,
+    Row {
+        command_type: CommandType::LeaveGroup,
+        payload: "{}",
+        before: promise("true", 1, true),
+        after: repeated("NOT_A_MEMBER"),
+        looks: "NOT_A_MEMBER",
+    },
+    Row {
+        command_type: CommandType::SetGroupSubject,
+        payload: r#"{"subject": "another"}"#,
+        before: promise("true", 1, true),
+        after: repeated("true"),
+        looks: "another//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetGroupDescription,
+        payload: r#"{"description": "a word"}"#,
+        before: promise("true", 1, true),
+        after: repeated("true"),
+        looks: "as it was/a word/false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetInfoAdminOnly,
+        payload: "{}",
+        before: promise("true", 1, true),
+        after: repeated("true"),
+        looks: "as it was//true: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::AddParticipants,
+        payload: STRANGER,
+        before: promise("ok", 1, true),
+        after: repeated("alreadyMember"),
+        looks: "as it was//false: 1 participant, 2 admin, 3 participant",
+    },
+    Row {
+        command_type: CommandType::RemoveParticipants,
+        payload: MEMBER,
+        before: promise("ok", 1, true),
+        after: repeated("notMember"),
+        looks: "as it was//false: 2 admin",
+    },
+    Row {
+        command_type: CommandType::PromoteAdmin,
+        payload: MEMBER,
+        before: promise("ok", 1, true),
+        after: repeated("alreadyAdmin"),
+        looks: "as it was//false: 1 admin, 2 admin",
+    },
+    Row {
+        command_type: CommandType::DemoteAdmin,
+        payload: ADMIN,
+        before: promise("ok", 1, true),
+        after: repeated("notAdmin"),
+        looks: "as it was//false: 1 participant, 2 participant",
+    },
+    // The one whose repetition does something: another link, and the first one is of no use to anybody.
+    Row {
+        command_type: CommandType::RevokeInviteCode,
+        payload: "{}",
+        before: promise("code", 1, true),
+        after: promise("code", 2, true),
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    // Changes nothing, so it is simply carried out again.
+    Row {
+        command_type: CommandType::GetGroup,
+        payload: "{}",
+        before: promise("group", 0, false),
+        after: promise("group", 0, false),
+        looks: "as it was//false: 1 participant, 2 admin",
     },
 ];
 
-async fn died_and_came_back(case: &Case) {
+impl Row {
+    /// Each row has a session, which goes wrong for one worker only.
+    fn session(&self) -> String {
+        self.command_type.as_str().to_lowercase()
+    }
+
+    fn id(&self) -> String {
+        format!("left-behind-{}", self.command_type.as_str())
+    }
+
+    fn command(&self, group: &str) -> Command {
+        let mut payload: Value = serde_json::from_str(self.payload).unwrap();
+        if self.command_type != CommandType::CreateGroup {
+            payload["groupId"] = json!(group);
+        }
+        let command_type = self.command_type.as_str();
+        Command::new(&self.id(), command_type, &self.session(), &payload)
+    }
+
+    /// A group of the session.
+    async fn group(&self, scene: &Scene) -> String {
+        let session = self.session();
+        let create: Value = serde_json::from_str(TABLE[0].payload).unwrap();
+        let create = Command::new(
+            &format!("{session}-group"),
+            "CreateGroup",
+            &session,
+            &create,
+        );
+        let made = scene.producer.call(create).await.unwrap();
+        let group = made["result"]["id"].as_str().unwrap();
+        let mut admin: Value = serde_json::from_str(ADMIN).unwrap();
+        admin["groupId"] = json!(group);
+        let promote = format!("{session}-admin");
+        let promote = Command::new(&promote, "PromoteAdmin", &session, &admin);
+        scene.producer.call(promote).await.unwrap();
+        group.to_owned()
+    }
+
+    /// Has a worker die over the command.
+    async fn leave_behind(&self, scene: &Scene, crash: &str, group: &str) {
+        let fault = |name| format!("engine.sandbox.faults.{}.{name}", self.session());
+        let reads = self.command_type.repeat() == Repeat::ReadOnly;
+        let options = scene.options.clone();
+        let mut doomed = Worker::start(&if reads {
+            options.set(&fault("delay"), "1h")
+        } else {
+            options.set(&fault("crash"), crash)
+        })
+        .await
+        .unwrap();
+        scene.producer.send(self.command(group)).await.unwrap();
+        if reads {
+            // There is no record of it to die around; any moment is as good.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            doomed.kill().unwrap();
+        }
+        while doomed.ended().unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// A result in short, or an error code.
+fn short(reply: &Value) -> String {
+    let result = &reply["result"];
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    text(&reply["error"]["code"])
+        .or_else(|| text(&result[0]["outcome"]))
+        .or_else(|| result.get("inviteCode").map(|_| "code".to_owned()))
+        .or_else(|| result.get("id").map(|_| "group".to_owned()))
+        .unwrap_or_else(|| result.to_string())
+}
+
+/// How a session sees its group: subject, description, setting, and who is in it beside itself.
+async fn looks(scene: &Scene, session: &str, group: &str) -> String {
+    let look = Command::new(
+        &format!("{session}-look"),
+        "GetGroup",
+        session,
+        &json!({ "groupId": group }),
+    );
+    let reply = scene.producer.call(look).await.unwrap();
+    let result = &reply["result"];
+    if result.is_null() {
+        return short(&reply);
+    }
+    let people = result["participants"].as_array().unwrap();
+    let others: Vec<_> = people
+        .iter()
+        .filter_map(|person| {
+            let number = person["id"].as_str()?.strip_prefix("49170000000")?;
+            let number = number.strip_suffix("@c.us")?;
+            Some(format!("{number} {}", person["role"].as_str()?))
+        })
+        .collect();
+    format!(
+        "{}/{}/{}: {}",
+        result["subject"].as_str().unwrap(),
+        result["description"].as_str().unwrap(),
+        result["settings"]["infoAdminOnly"],
+        others.join(", ")
+    )
+}
+
+fn was_told(seen: &Seen, id: &str) -> bool {
+    let events = seen.events();
+    events
+        .iter()
+        .any(|event| event["payload"]["commandId"] == id)
+}
+
+/// Every row's session, with a number of its own.
+fn with_sessions(options: Options) -> Options {
+    let number = |n| format!("155510000{n:02}");
+    TABLE.iter().enumerate().fold(options, |options, (n, row)| {
+        let key = format!("engine.sandbox.sessions.{}", row.session());
+        options.set(&key, number(n))
+    })
+}
+
+async fn assert_promised(scene: &Scene, store: &str, row: &Row, promised: Promise, group: &str) {
+    let reply = scene.producer.reply(&row.id()).await.unwrap();
+    let made = reply["result"]["id"].as_str();
+    let group = made.unwrap_or(group);
+    if promised.told {
+        let told = |seen: &Seen| was_told(seen, &row.id()).then_some(());
+        scene.producer.until(PATIENCE, told).await.unwrap();
+    }
+    let answer = short(&reply);
+    let history = world::history(store, group).await;
+    let effects = history.iter().filter(|id| **id == row.id()).count();
+    let told = was_told(scene.producer.seen(), &row.id());
+    let looks = looks(scene, &row.session(), group).await;
+    let name = row.command_type.as_str();
+    println!("  {name}: {answer}, {effects} effects, told: {told}; {looks}");
+    let found = (answer.as_str(), effects, told, looks.as_str());
+    let wanted = (promised.answer, promised.effects, promised.told, row.looks);
+    assert_eq!(found, wanted, "{name}: {reply}");
+}
+
+/// One worker after the other dies over a command; then one is well and sees to them all. They wait
+/// together until the dead count as dead.
+async fn all_end_as_promised(crash: &str, promised: fn(&Row) -> Promise) {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path());
     let mut scene = Scene::shared_with(|options| {
-        options
-            .set("store.url", store)
+        with_sessions(options)
+            .set("store.url", &store)
             .set("engine.sandbox.ledger", "apart")
     })
     .await;
-    let payload = match case.command_type {
-        "CreateGroup" => create("new"),
-        _ => json!({ "groupId": scene.groups(1).await.remove(0) }),
-    };
-    scene.worker.stop().await.unwrap();
-
-    let crash = scene
-        .options
-        .clone()
-        .set("engine.sandbox.faults.default.crash", case.crash);
-    let mut doomed = Worker::start(&crash).await.unwrap();
-    let command = Command::new("left-behind", case.command_type, "default", &payload);
-    scene.producer.send(command).await.unwrap();
-    while doomed.ended().unwrap().is_none() {
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    let mut groups = Vec::new();
+    for row in TABLE {
+        // `CreateGroup` finds its group by its looks, so there must be no other.
+        groups.push(match row.command_type {
+            CommandType::CreateGroup => String::new(),
+            _ => row.group(&scene).await,
+        });
     }
-
+    scene.worker.stop().await.unwrap();
+    for (row, group) in TABLE.iter().zip(&groups) {
+        row.leave_behind(&scene, crash, group).await;
+    }
     scene.worker = Worker::start(&scene.options).await.unwrap();
-    let reply = scene.producer.reply("left-behind").await.unwrap();
-    assert_eq!(
-        reply["status"], "ok",
-        "{} {}: {reply}",
-        case.command_type, case.crash
-    );
-    let list: Value = scene.call("list", "ListGroups", &json!({})).await;
-    let groups = list["result"].as_array().unwrap().len();
-    assert_eq!(
-        groups, case.groups,
-        "{} {}: {list}",
-        case.command_type, case.crash
-    );
+    println!("died {crash}, of {} commands:", TABLE.len());
+    for (row, group) in TABLE.iter().zip(&groups) {
+        assert_promised(&scene, &store, row, promised(row), group).await;
+    }
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
-    println!("{} {}: as promised", case.command_type, case.crash);
 }
 
 #[tokio::test]
-async fn a_command_whose_worker_died_over_it_ends_as_promised() {
-    join_all(TABLE.iter().map(died_and_came_back)).await;
+async fn a_command_whose_worker_died_before_the_effect_ends_as_promised() {
+    all_end_as_promised("before-effect", |row| row.before).await;
+}
+
+#[tokio::test]
+async fn a_command_whose_worker_died_after_the_effect_ends_as_promised() {
+    all_end_as_promised("after-effect", |row| row.after).await;
+}
+
+#[test]
+fn every_command_that_changes_something_has_its_promise() {
+    for &command_type in CommandType::ALL {
+        let promised = TABLE.iter().any(|row| row.command_type == command_type);
+        let reads = command_type.repeat() == Repeat::ReadOnly;
+        assert!(promised || reads, "{}", command_type.as_str());
+    }
 }

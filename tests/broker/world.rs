@@ -30,30 +30,39 @@ impl Remembered {
 
 /// Every group that the session `default` is in, by its id.
 pub(crate) async fn groups(store: &str) -> BTreeMap<String, Remembered> {
-    let settings = config::Store {
-        url: store.into(),
-        connections: 1,
-        timeout: Duration::from_secs(30),
-    };
-    // Its writer is not run: this only reads.
-    let (store, _writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
+    let store = open(store).await;
     let groups = store.sandbox_groups();
     let account = ACCOUNT.parse().unwrap();
     let all = groups.of_account(&account, &ListGroups::default()).await;
     let mut remembered = BTreeMap::new();
     for (id, state) in all.unwrap() {
-        let changed_by = history(&store, &id).await;
+        let changed_by = history_of(&store, &id).await;
         let group = Remembered { state, changed_by };
         remembered.insert(id.to_string(), group);
     }
     remembered
 }
 
-/// The ids of the commands that changed a group, in order.
-async fn history(store: &Store, id: &GroupId) -> Vec<String> {
+/// The ids of the commands that changed a group, in order, whoever is in it.
+pub(crate) async fn history(store: &str, group: &str) -> Vec<String> {
+    history_of(&open(store).await, &group.parse().unwrap()).await
+}
+
+async fn history_of(store: &Store, id: &GroupId) -> Vec<String> {
     let entries = store.sandbox_groups().history(id).await.unwrap();
     let numbers: Vec<_> = entries.iter().map(|entry| entry.n).collect();
     let wanted: Vec<_> = (1..).take(entries.len()).collect();
     assert_eq!(numbers, wanted, "{id}");
     entries.into_iter().map(|entry| entry.command_id).collect()
+}
+
+async fn open(url: &str) -> Store {
+    let settings = config::Store {
+        url: url.into(),
+        connections: 1,
+        timeout: Duration::from_secs(30),
+    };
+    // Its writer is not run: this only reads.
+    let (store, _writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
+    store
 }
