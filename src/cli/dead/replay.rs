@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::amqp::{Client, Incoming, Names, Outgoing, header};
@@ -26,25 +28,34 @@ pub(super) async fn run(
     let mut pace = pace(rate);
     let mut sent = 0_u64;
     let mut interrupted = false;
+    // One listener for the whole walk: whatever comes while it does something else is kept for it.
+    let mut interrupt =
+        signal(SignalKind::interrupt()).context("cannot listen for an interrupt")?;
     // One at a time: published, confirmed, then removed. Killed in between, a letter is in both
     // places, and the ledger sees that the command still has one effect.
     while let Some(held) = walk.next().await? {
         progress.inc(1);
-        if filter.takes(&Letter::read(&held.message), now) {
-            sent += 1;
-            if !dry_run {
-                tokio::select! {
-                    _ = pace.tick() => {}
-                    _ = tokio::signal::ctrl_c() => {
-                        interrupted = true;
-                        sent -= 1;
-                        break;
-                    }
-                }
-                client.publish(&back(&held.message, names)).await?;
-                walk.remove(&held).await?;
+        let takes = filter.takes(&Letter::read(&held.message), now);
+        let sends = takes && !dry_run;
+        let turn = async {
+            if sends {
+                pace.tick().await;
             }
+        };
+        // Both only wait; where both are due, the interrupt counts.
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {
+                interrupted = true;
+                break;
+            }
+            () = turn => {}
         }
+        if sends {
+            client.publish(&back(&held.message, names)).await?;
+            walk.remove(&held).await?;
+        }
+        sent += u64::from(takes);
     }
     progress.finish_and_clear();
     let left = walk.left();
