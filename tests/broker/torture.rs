@@ -8,12 +8,20 @@ use rand::rngs::StdRng;
 /// Sets how often a worker is killed in each such test.
 const KILLS: &str = "GROUPMQ_TORTURE_KILLS";
 
+/// Sets how many seeds a property of the whole is tried with.
+const SEEDS: &str = "GROUPMQ_TORTURE_SEEDS";
+
 /// Sets the (first) seed, to see a failure again.
 const SEED: &str = "GROUPMQ_TORTURE_SEED";
 
 /// How often to kill, unless the environment says otherwise.
 pub(crate) fn kills(usually: usize) -> usize {
     from_environment(KILLS).unwrap_or(usually)
+}
+
+/// How many seeds to try, unless the environment says otherwise.
+pub(crate) fn seeds(usually: usize) -> usize {
+    from_environment(SEEDS).unwrap_or(usually)
 }
 
 /// Chance with a seed that a failed test names.

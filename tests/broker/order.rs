@@ -1,0 +1,113 @@
+//! The order of each group, with everything that endangers it at once and left to chance: failures,
+//! retries in the lane, rests, kills, orderly stops, windows of any size. Sixteen commands run at the
+//! same time. A seed tells what was drawn, though not when the machine did what.
+
+use std::fmt::Write as _;
+
+use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::worker::{Options, store_in};
+use rand::Rng as _;
+use rand::seq::IndexedRandom as _;
+
+use super::crew::{Crew, endure};
+use super::torture::{self, Chance};
+
+/// How the workers are set up, as drawn.
+struct Drawn {
+    settings: Vec<(&'static str, String)>,
+    on_postgres: bool,
+    workers: usize,
+    groups: usize,
+}
+
+impl Drawn {
+    fn by(chance: &mut Chance) -> Self {
+        let rng = &mut chance.rng;
+        let mut one_of =
+            |values: &[&str]| values.choose(rng).copied().unwrap_or_default().to_owned();
+        let settings = vec![
+            ("executor.concurrency", "16".to_owned()),
+            ("retry.attempts", "1000".to_owned()),
+            (
+                "engine.sandbox.faults.default.error_rate",
+                one_of(&["0.05", "0.2", "0.4"]),
+            ),
+            (
+                "engine.sandbox.faults.default.delay",
+                one_of(&["0s", "1ms", "5ms"]),
+            ),
+            // Nothing in the lane, most of it, or nearly all.
+            ("retry.within", one_of(&["0s", "10ms", "50ms"])),
+            ("retry.first", one_of(&["1ms", "10ms"])),
+            ("amqp.prefetch", one_of(&["10", "50", "300"])),
+            (
+                "topology.delay_tiers",
+                one_of(&["50ms", "20ms,100ms", "50ms,100ms,200ms"]),
+            ),
+        ];
+        Self {
+            settings,
+            on_postgres: rng.random_bool(0.5),
+            workers: rng.random_range(1..=2),
+            groups: rng.random_range(5..40),
+        }
+    }
+
+    fn of(&self, options: Options) -> Options {
+        let set = |options: Options, (key, value): &(&str, String)| options.set(key, value);
+        self.settings.iter().fold(options, set)
+    }
+
+    fn text(&self) -> String {
+        let store = if self.on_postgres {
+            "PostgreSQL"
+        } else {
+            "SQLite"
+        };
+        let mut text = format!(
+            "{}, {} workers, {} groups",
+            store, self.workers, self.groups
+        );
+        for (key, value) in &self.settings {
+            let name = key.rsplit('.').next().unwrap_or(key);
+            write!(text, ", {name} {value}").unwrap();
+        }
+        text
+    }
+}
+
+async fn keeps_order(mut chance: Chance) {
+    let drawn = Drawn::by(&mut chance);
+    let what = format!("seed {}", chance.seed);
+    println!("{what}: {}", drawn.text());
+    let folder = tempfile::tempdir().unwrap();
+    let database = drawn
+        .on_postgres
+        .then(|| Postgres::shared().unwrap().database().unwrap());
+    let store = match &database {
+        Some(database) => database.url.clone(),
+        None => store_in(folder.path()),
+    };
+    let ordeal = async |crew: &mut Crew<'_>| {
+        for _ in 0..4 {
+            crew.complete(drawn.workers).await;
+            crew.work(60, &mut chance).await;
+            if chance.rng.random_bool(0.3) {
+                crew.dismiss().await;
+            } else {
+                crew.lose(&mut chance).await;
+            }
+        }
+        crew.complete(drawn.workers).await;
+    };
+    let settings = |options| drawn.of(options);
+    endure(&what, &store, drawn.groups, settings, ordeal).await;
+}
+
+#[tokio::test]
+async fn each_group_keeps_its_order_whatever_goes_wrong_at_once() {
+    let first = Chance::new().seed;
+    for n in 0..torture::seeds(3) {
+        keeps_order(Chance::of(first + u64::try_from(n).unwrap())).await;
+    }
+}
