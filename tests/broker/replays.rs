@@ -69,7 +69,9 @@ async fn replay(scene: &Scene, rate: &str, signal: Option<(Signal, Duration)>) -
     }
     let waiting = tokio::task::spawn_blocking(|| child.wait_with_output().unwrap());
     let ended = tokio::time::timeout(PATIENCE, waiting).await;
-    let output = ended.expect("an interrupt is heard").unwrap();
+    let Ok(output) = ended.map(Result::unwrap) else {
+        panic!("the replay does not end");
+    };
     let said = String::from_utf8_lossy(&output.stdout);
     match output.status.code() {
         None => End::Killed,
