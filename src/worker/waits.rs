@@ -121,7 +121,7 @@ impl Waits {
         self.lanes.put(key.clone(), Some(lane)).await
     }
 
-    /// Records that a command of the lane is done with.
+    /// Records that a command of the lane is done with; asking again is safe.
     pub(super) async fn done(
         &self,
         key: &LaneKey,
@@ -135,18 +135,18 @@ impl Waits {
         let left = match self.lock().entry(key.clone()) {
             Entry::Occupied(mut entry) => {
                 let lane = entry.get_mut();
-                if ticket != lane.head {
-                    return Ok(());
-                }
-                lane.head += 1;
-                if lane.head > lane.tail {
-                    entry.remove();
-                    None
-                } else {
+                if ticket == lane.head {
+                    lane.head += 1;
                     // The next one rested as long as this one did and is due about now. What comes
                     // meanwhile needs to wait no longer than for that.
                     lane.tier = shortest;
                     lane.due = Timestamp(now.0.checked_add(lane.tier).unwrap_or(now.0));
+                }
+                // Written in any case: we may be asked again because the store failed the first time.
+                if lane.head > lane.tail {
+                    entry.remove();
+                    None
+                } else {
                     Some(*lane)
                 }
             }
@@ -276,6 +276,26 @@ mod tests {
         }
         next.reload().await.unwrap();
         assert_eq!(next.turn(&lane, None, at(2)), Turn::Now);
+    }
+
+    #[tokio::test]
+    async fn what_the_store_did_not_take_is_written_when_asked_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (waits, next) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
+        let lane = key("default");
+        let first = waits.ticket(&lane, None, at(0));
+        for ticket in [first, first + 1] {
+            waits.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
+        }
+        let before = store.lanes().load().await.unwrap();
+        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
+        // As if that had failed on its way.
+        let before = before.into_iter().next().map(|(_, resting)| resting);
+        store.lanes().put(lane.clone(), before).await.unwrap();
+        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
+        next.reload().await.unwrap();
+        assert_eq!(next.turn(&lane, Some(first + 1), at(1)), Turn::Now);
     }
 
     #[tokio::test]
