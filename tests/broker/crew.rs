@@ -8,7 +8,7 @@ use groupmq_test_support::producer::Producer;
 use groupmq_test_support::worker::{Options, Worker};
 use rand::Rng as _;
 
-use super::load::Load;
+use super::load::{Amount, Load};
 use super::scene::{PATIENCE, Scene};
 use super::torture::Chance;
 
@@ -92,17 +92,17 @@ impl Crew<'_> {
     }
 }
 
-/// Has workers go through something while commands flow, about so many groups; then sees that each
+/// Has workers go through something while commands flow; then sees that each
 /// command was done once, in order.
 pub(crate) async fn endure(
     what: &str,
     store: &str,
-    groups: usize,
+    amount: Amount,
     settings: impl FnOnce(Options) -> Options,
     ordeal: impl AsyncFnOnce(&mut Crew<'_>),
 ) -> Counts {
     let scene = Scene::shared_with(|options| settings(options.set("store.url", store))).await;
-    let mut load = Load::on(scene.groups(groups).await);
+    let mut load = Load::on(scene.groups(amount.groups).await);
     let Scene {
         producer,
         worker,
@@ -120,7 +120,7 @@ pub(crate) async fn endure(
         ordeal(&mut crew).await;
         enough.set(true);
     };
-    tokio::join!(load.feed(&producer, &enough), going_through);
+    tokio::join!(load.feed(&producer, amount.backlog, &enough), going_through);
     let counted = load.assert_once_each(&producer, store).await;
     crew.counts.rests += crew.workers.iter().map(rests).sum::<usize>();
     println!("{what}: {}; {counted}", crew.counts);

@@ -5,6 +5,7 @@ use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::worker::{Options, store_in};
 
 use super::crew::{Counts, Crew, endure};
+use super::load::Amount;
 use super::torture::Chance;
 
 const HANDOVERS: usize = 5;
@@ -22,18 +23,22 @@ async fn handed_over(
     what: &str,
     store: &str,
     settings: impl FnOnce(Options) -> Options,
-    between: usize,
+    backlog: usize,
 ) -> Counts {
     let mut chance = Chance::new();
     println!("{what}: seed {}", chance.seed);
     let ordeal = async |crew: &mut Crew<'_>| {
         for _ in 0..HANDOVERS {
             crew.complete(2).await;
-            crew.work(between, &mut chance).await;
+            crew.work(backlog, &mut chance).await;
             crew.dismiss().await;
         }
     };
-    endure(what, store, 40, settings, ordeal).await
+    let amount = Amount {
+        groups: 40,
+        backlog,
+    };
+    endure(what, store, amount, settings, ordeal).await
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::worker::store_in;
 
 use super::crew::{Crew, endure};
+use super::load::Amount;
 use super::torture::{self, Chance};
 
 async fn killed_again_and_again(what: &str, store: &str, workers: usize) {
@@ -19,7 +20,12 @@ async fn killed_again_and_again(what: &str, store: &str, workers: usize) {
         }
         crew.complete(workers).await;
     };
-    endure(what, store, 25, |options| options, ordeal).await;
+    // More than a worker holds at a time.
+    let amount = Amount {
+        groups: 25,
+        backlog: 500,
+    };
+    endure(what, store, amount, |options| options, ordeal).await;
 }
 
 async fn on_sqlite(what: &str, workers: usize) {

@@ -15,14 +15,20 @@ use serde_json::{Value, json};
 use super::scene::{PATIENCE, create};
 use super::world::{self, Remembered};
 
-/// Commands that wait or are under way, at most: more than the worker holds at a time.
-const BACKLOG: usize = 500;
-
 /// How many commands are handed over to be sent at a time.
 const PORTION: usize = 100;
 
 /// The kinds of commands, in the order in which each group gets them.
 const STEPS: usize = 8;
+
+/// How much there is to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Amount {
+    /// How many groups the commands are about.
+    pub(crate) groups: usize,
+    /// How many commands wait or are under way, about.
+    pub(crate) backlog: usize,
+}
 
 /// The commands sent so far.
 #[derive(Debug)]
@@ -65,10 +71,10 @@ impl Load {
         (from..self.sent).map(|n| self.command(n)).collect()
     }
 
-    /// Keeps so many commands waiting that the workers never run out, until told that it is enough.
-    pub(crate) async fn feed(&mut self, producer: &Producer, enough: &Cell<bool>) {
+    /// Keeps so many commands waiting, until told that it is enough.
+    pub(crate) async fn feed(&mut self, producer: &Producer, backlog: usize, enough: &Cell<bool>) {
         while !enough.get() {
-            if self.count() < producer.seen().answered() + BACKLOG {
+            if self.count() < producer.seen().answered() + backlog {
                 producer.send_all(self.next(PORTION)).await.unwrap();
             } else {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -10,6 +10,7 @@ use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
 
 use super::crew::{Crew, endure};
+use super::load::Amount;
 use super::torture::{self, Chance};
 
 /// How the workers are set up, as drawn.
@@ -17,7 +18,7 @@ struct Drawn {
     settings: Vec<(&'static str, String)>,
     on_postgres: bool,
     workers: usize,
-    groups: usize,
+    amount: Amount,
 }
 
 impl Drawn {
@@ -49,7 +50,10 @@ impl Drawn {
             settings,
             on_postgres: rng.random_bool(0.5),
             workers: rng.random_range(1..=2),
-            groups: rng.random_range(5..40),
+            amount: Amount {
+                groups: rng.random_range(5..40),
+                backlog: rng.random_range(50..300),
+            },
         }
     }
 
@@ -65,8 +69,8 @@ impl Drawn {
             "SQLite"
         };
         let mut text = format!(
-            "{}, {} workers, {} groups",
-            store, self.workers, self.groups
+            "{store}, {} workers, {} groups, {} commands at a time",
+            self.workers, self.amount.groups, self.amount.backlog
         );
         for (key, value) in &self.settings {
             let name = key.rsplit('.').next().unwrap_or(key);
@@ -101,7 +105,7 @@ async fn keeps_order(mut chance: Chance) {
         crew.complete(drawn.workers).await;
     };
     let settings = |options| drawn.of(options);
-    endure(&what, &store, drawn.groups, settings, ordeal).await;
+    endure(&what, &store, drawn.amount, settings, ordeal).await;
 }
 
 #[tokio::test]
