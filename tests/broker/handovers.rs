@@ -8,7 +8,7 @@ use super::crew::{Counts, Crew, endure};
 use super::load::Amount;
 use super::torture::Chance;
 
-const HANDOVERS: usize = 5;
+const HANDOVERS: usize = 4;
 
 /// The engine fails often, and each failure means a rest.
 fn restless(options: Options) -> Options {

@@ -11,7 +11,7 @@ use super::torture::{self, Chance};
 async fn killed_again_and_again(what: &str, store: &str, workers: usize) {
     let mut chance = Chance::new();
     println!("{what}: seed {}", chance.seed);
-    let kills = torture::kills(6);
+    let kills = torture::kills(5);
     let ordeal = async |crew: &mut Crew<'_>| {
         while crew.counts.kills < kills {
             crew.complete(workers).await;
