@@ -22,7 +22,7 @@ use groupmq_test_support::postgres::Postgres;
 use lapin::options::{
     BasicCancelOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
     ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    QueueDeleteOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -143,6 +143,12 @@ impl Broker {
     async fn replies(&self, prefix: &str) -> lapin::Consumer {
         let queue = format!("{prefix}.bench-replies");
         self.queue(&queue).await;
+        // A reply that came twice must not start the clock of the next run.
+        let purge = QueuePurgeOptions::default();
+        self.channel
+            .queue_purge(queue.as_str().into(), purge)
+            .await
+            .unwrap();
         self.consume(&queue).await
     }
 
@@ -200,7 +206,9 @@ impl Broker {
         while groups.len() < GROUPS {
             let reply = replies.next().await.unwrap().unwrap();
             let reply: serde_json::Value = serde_json::from_slice(&reply.data).unwrap();
-            groups.push(reply["result"]["id"].as_str().unwrap().to_owned());
+            if let Some(id) = reply["result"]["id"].as_str() {
+                groups.push(id.to_owned());
+            }
         }
         self.channel
             .basic_cancel(replies.tag(), BasicCancelOptions::default())

@@ -9,6 +9,7 @@
 //! It knows frames and the few methods that carry foreign texts (AMQP 0-9-1, 4.2.3 and 4.2.6); all
 //! else passes as it is. It does no input or output: [`super::stream`] calls it.
 
+use std::borrow::Cow;
 use std::io;
 
 const METHOD: u8 = 1;
@@ -21,27 +22,28 @@ const MOST_HELD: usize = 4 << 20;
 /// Reads the broker's bytes and gives readable ones.
 #[derive(Debug)]
 pub(super) struct Mender {
-    state: State,
+    /// So many bytes pass as they are.
+    passing: usize,
+    /// What has come of a frame whose rest is still on its way.
+    held: Vec<u8>,
     ready: Vec<u8>,
     given: usize,
     headers_max: usize,
 }
 
-#[derive(Debug)]
-enum State {
-    /// Collecting the head of a frame.
-    Head(Vec<u8>),
-    /// So many bytes of the frame pass as they are.
-    Passing(usize),
-    /// Collecting a frame that may have to be mended: its head, its length in all, its bytes.
-    Holding(usize, Vec<u8>),
+/// What to do with a frame, and its length in all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frame {
+    Pass(usize),
+    Mend(usize),
 }
 
 impl Mender {
     /// Lets so many bytes of a message's headers through.
     pub(super) const fn new(headers_max: usize) -> Self {
         Self {
-            state: State::Head(Vec::new()),
+            passing: 0,
+            held: Vec::new(),
             ready: Vec::new(),
             given: 0,
             headers_max,
@@ -51,27 +53,44 @@ impl Mender {
     /// Takes bytes as they came.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
-            self.state = match std::mem::replace(&mut self.state, State::Passing(0)) {
-                State::Passing(0) => State::Head(Vec::with_capacity(HEAD)),
-                State::Passing(left) => {
-                    let passed = take(&mut bytes, left);
-                    self.ready.extend(passed);
-                    State::Passing(left - passed.len())
-                }
-                State::Head(mut head) => {
-                    head.extend(take(&mut bytes, HEAD - head.len()));
-                    self.begun(head)?
-                }
-                State::Holding(length, mut frame) => {
-                    frame.extend(take(&mut bytes, length - frame.len()));
-                    if frame.len() == length {
-                        self.ready.extend(mended(&frame, self.headers_max));
-                        State::Passing(0)
-                    } else {
-                        State::Holding(length, frame)
+            if self.passing > 0 {
+                let passed = take(&mut bytes, self.passing);
+                self.ready.extend_from_slice(passed);
+                self.passing -= passed.len();
+            } else if !self.held.is_empty() {
+                self.go_on(&mut bytes)?;
+            } else {
+                match frame(bytes)? {
+                    Some(Frame::Pass(length)) => self.passing = length,
+                    Some(Frame::Mend(length)) if length <= bytes.len() => {
+                        let whole = take(&mut bytes, length);
+                        mend(whole, self.headers_max, &mut self.ready);
                     }
+                    _ => self.held.extend_from_slice(take(&mut bytes, HEAD)),
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Adds to the frame that has begun to come.
+    fn go_on(&mut self, bytes: &mut &[u8]) -> io::Result<()> {
+        let wanted = match frame(&self.held)? {
+            Some(Frame::Pass(length) | Frame::Mend(length)) => length,
+            None => HEAD,
+        };
+        let more = take(bytes, wanted - self.held.len());
+        self.held.extend_from_slice(more);
+        match frame(&self.held)? {
+            Some(Frame::Pass(length)) => {
+                self.passing = length - self.held.len();
+                self.ready.append(&mut self.held);
+            }
+            Some(Frame::Mend(length)) if length == self.held.len() => {
+                mend(&self.held, self.headers_max, &mut self.ready);
+                self.held.clear();
+            }
+            _ => {}
         }
         Ok(())
     }
@@ -89,30 +108,24 @@ impl Mender {
         }
         count
     }
+}
 
-    /// What to do with a frame of which this is the head, or a part of the head.
-    fn begun(&mut self, head: Vec<u8>) -> io::Result<State> {
-        let Ok([kind, _, _, s0, s1, s2, s3]) = <[u8; HEAD]>::try_from(head.as_slice()) else {
-            return Ok(State::Head(head));
-        };
-        // The payload, and the octet that ends a frame.
-        let rest = u32::from_be_bytes([s0, s1, s2, s3]) as usize + 1;
-        match kind {
-            METHOD | HEADER if rest > MOST_HELD => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "the broker sent a frame that is too large",
-            )),
-            METHOD | HEADER => Ok(State::Holding(HEAD + rest, head)),
-            // "AMQP" and a version: the broker wants another protocol, and says no more.
-            b'A' => {
-                self.ready.extend(head);
-                Ok(State::Passing(usize::MAX))
-            }
-            _ => {
-                self.ready.extend(head);
-                Ok(State::Passing(rest))
-            }
-        }
+/// What to do with the frame that begins so; none while its head is incomplete.
+fn frame(bytes: &[u8]) -> io::Result<Option<Frame>> {
+    let Some([kind, _, _, size @ ..]) = bytes.first_chunk::<HEAD>() else {
+        return Ok(None);
+    };
+    // The head, the payload, and the octet that ends a frame.
+    let length = HEAD + u32::from_be_bytes(*size) as usize + 1;
+    match *kind {
+        METHOD | HEADER if length > MOST_HELD => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "the broker sent a frame that is too large",
+        )),
+        METHOD | HEADER => Ok(Some(Frame::Mend(length))),
+        // "AMQP" and a version: the broker wants another protocol, and says no more.
+        b'A' => Ok(Some(Frame::Pass(usize::MAX))),
+        _ => Ok(Some(Frame::Pass(length))),
     }
 }
 
@@ -122,20 +135,36 @@ fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
     taken
 }
 
-/// A method or header frame, made readable; as it was where it has no form that we know.
-fn mended(frame: &[u8], headers_max: usize) -> Vec<u8> {
-    let Some((head, [payload @ .., end])) = frame.split_at_checked(HEAD) else {
-        return frame.to_vec();
-    };
-    let mended = match head.first() {
-        Some(&METHOD) => method(payload),
-        _ => header(payload, headers_max),
-    };
-    let Some(payload) = mended else {
-        return frame.to_vec();
-    };
-    let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-    [&head[..3], &size.to_be_bytes(), &payload, &[*end]].concat()
+/// Adds a method or header frame, made readable; as it is where it has no form that we know.
+fn mend(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) {
+    let begin = out.len();
+    if mended(frame, headers_max, out).is_none() {
+        out.truncate(begin);
+        out.extend_from_slice(frame);
+    }
+}
+
+fn mended(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
+    let (head, rest) = frame.split_at_checked(HEAD)?;
+    let (end, payload) = rest.split_last()?;
+    out.extend_from_slice(&head[..3]);
+    with_length(out, |out| match head.first() {
+        Some(&METHOD) => method(payload, out),
+        _ => header(payload, headers_max, out),
+    })?;
+    out.push(*end);
+    Some(())
+}
+
+/// Adds what `write` adds, behind its length in four bytes.
+fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Option<()>) -> Option<()> {
+    let begin = out.len();
+    out.extend_from_slice(&[0; 4]);
+    write(out)?;
+    let length = u32::try_from(out.len() - begin - 4).ok()?;
+    out.get_mut(begin..begin + 4)?
+        .copy_from_slice(&length.to_be_bytes());
+    Some(())
 }
 
 /// A part of a method or of a property list.
@@ -163,15 +192,15 @@ fn parts(class: u16, method: u16) -> Option<&'static [Part]> {
     }
 }
 
-fn method(payload: &[u8]) -> Option<Vec<u8>> {
+fn method(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (ids, mut rest) = payload.split_at_checked(4)?;
     let [c0, c1, m0, m1] = ids.try_into().ok()?;
     let parts = parts(u16::from_be_bytes([c0, c1]), u16::from_be_bytes([m0, m1]))?;
-    let mut mended = ids.to_vec();
+    out.extend_from_slice(ids);
     for part in parts {
-        mended.extend(part.read(&mut rest, 0)?);
+        part.pass(&mut rest, 0, out)?;
     }
-    Some(mended)
+    Some(())
 }
 
 /// The properties of class basic, by their bit in the flags, in their order.
@@ -193,36 +222,48 @@ const PROPERTIES: [Part; 14] = [
 ];
 
 /// A content header. A property that breaks off ends the list; unknown ones are left out.
-fn header(payload: &[u8], headers_max: usize) -> Option<Vec<u8>> {
+fn header(payload: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
     let (fixed, rest) = payload.split_at_checked(12)?;
     let (flags, mut rest) = rest.split_first_chunk()?;
     let flags = u16::from_be_bytes(*flags);
-    let mut kept = 0;
-    let mut properties = Vec::with_capacity(rest.len());
+    out.extend_from_slice(fixed);
+    let place_of_flags = out.len();
+    out.extend_from_slice(&[0; 2]);
+    let mut kept = 0_u16;
     for (place, part) in PROPERTIES.iter().enumerate() {
         let bit = 1 << (15 - place);
         if flags & bit != 0 {
-            let Some(property) = part.read(&mut rest, headers_max) else {
+            let begin = out.len();
+            if part.pass(&mut rest, headers_max, out).is_none() {
+                out.truncate(begin);
                 break;
-            };
-            properties.extend(property);
+            }
             kept |= bit;
         }
     }
-    Some([fixed, &u16::to_be_bytes(kept), &properties].concat())
+    out.get_mut(place_of_flags..place_of_flags + 2)?
+        .copy_from_slice(&kept.to_be_bytes());
+    Some(())
 }
 
 impl Part {
-    /// Takes this part from the front and gives it back mended; none where it breaks off.
-    fn read(self, bytes: &mut &[u8], headers_max: usize) -> Option<Vec<u8>> {
+    /// Takes this part from the front and adds it, mended; none where it breaks off.
+    fn pass(self, bytes: &mut &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
         match self {
-            Fixed(length) => exactly(bytes, length).map(<[u8]>::to_vec),
-            Short => short(bytes),
+            Fixed(length) => {
+                out.extend_from_slice(exactly(bytes, length)?);
+                Some(())
+            }
+            Short => {
+                add_short(&short(bytes)?, out);
+                Some(())
+            }
             Table => {
                 let entries = long(bytes)?;
-                let entries = table(entries, headers_max);
-                let length = u32::try_from(entries.len()).ok()?;
-                Some([&length.to_be_bytes()[..], &entries].concat())
+                with_length(out, |out| {
+                    table(entries, headers_max, out);
+                    Some(())
+                })
             }
         }
     }
@@ -240,41 +281,62 @@ fn long<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     exactly(bytes, length as usize)
 }
 
-/// A short text with its length; what is not UTF-8 in it becomes U+FFFD.
-fn short(bytes: &mut &[u8]) -> Option<Vec<u8>> {
+/// A short text; what is not UTF-8 in it becomes U+FFFD, as much as a short text can hold.
+fn short<'a>(bytes: &mut &'a [u8]) -> Option<Cow<'a, str>> {
     let length = exactly(bytes, 1)?;
     let text = exactly(bytes, usize::from(*length.first()?))?;
-    let text = String::from_utf8_lossy(text);
-    let text = text.get(..text.floor_char_boundary(255))?;
-    let length = u8::try_from(text.len()).ok()?;
-    Some([&[length], text.as_bytes()].concat())
+    let mut text = String::from_utf8_lossy(text);
+    if text.len() > 255 {
+        let end = text.floor_char_boundary(255);
+        text.to_mut().truncate(end);
+    }
+    Some(text)
 }
 
-/// The entries of a table that we can use, the small ones first where not all of them fit.
-fn table(mut entries: &[u8], most: usize) -> Vec<u8> {
+fn add_short(text: &str, out: &mut Vec<u8>) {
+    // At most 255, by `short`.
+    out.push(u8::try_from(text.len()).unwrap_or(u8::MAX));
+    out.extend_from_slice(text.as_bytes());
+}
+
+/// An entry of a table: its name, and its value with the letter of its kind.
+struct Entry<'a> {
+    name: Cow<'a, str>,
+    value: &'a [u8],
+    is_usable: bool,
+}
+
+impl Entry<'_> {
+    fn len(&self) -> usize {
+        1 + self.name.len() + self.value.len()
+    }
+}
+
+/// Adds the entries of a table that we can use, the small ones first where not all of them fit.
+fn table(mut entries: &[u8], most: usize, out: &mut Vec<u8>) {
     let mut usable = Vec::new();
-    while let Some((entry, is_usable)) = entry(&mut entries) {
-        if is_usable {
+    while let Some(entry) = entry(&mut entries) {
+        if entry.is_usable {
             usable.push(entry);
         }
     }
     // A producer's large header must not cost the small ones, among them those that we have added.
-    usable.sort_by_key(Vec::len);
-    let mut kept = Vec::new();
+    usable.sort_by_key(Entry::len);
+    let begin = out.len();
     for entry in usable {
-        if kept.len() + entry.len() <= most {
-            kept.extend(entry);
+        if out.len() - begin + entry.len() <= most {
+            add_short(&entry.name, out);
+            out.extend_from_slice(entry.value);
         }
     }
-    kept
 }
 
-/// The next entry, mended, and whether it is of use; none at the end, or where it breaks off.
-fn entry(entries: &mut &[u8]) -> Option<(Vec<u8>, bool)> {
+/// The next entry; none at the end, or where it breaks off.
+fn entry<'a>(entries: &mut &'a [u8]) -> Option<Entry<'a>> {
     let name = short(entries)?;
-    let kind = exactly(entries, 1)?;
     let before = *entries;
-    let usable = match kind.first()? {
+    let kind = *exactly(entries, 1)?.first()?;
+    let is_usable = match kind {
         // Skipped as a whole, whatever is in them.
         b'F' | b'A' | b'x' => {
             long(entries)?;
@@ -285,12 +347,16 @@ fn entry(entries: &mut &[u8]) -> Option<(Vec<u8>, bool)> {
             true
         }
         kind => {
-            exactly(entries, fixed_length(*kind)?)?;
+            exactly(entries, fixed_length(kind)?)?;
             true
         }
     };
     let value = before.get(..before.len() - entries.len())?;
-    Some(([&name, kind, value].concat(), usable))
+    Some(Entry {
+        name,
+        value,
+        is_usable,
+    })
 }
 
 /// How long a value is in a table, by RabbitMQ's letters, which differ from the specification's.

@@ -120,6 +120,9 @@ impl Target {
             // same pages are written over and over, and each checkpoint costs two fsyncs.
             .pragma("cache_size", "-8192")
             .pragma("wal_autocheckpoint", "4096")
+            // Where a statement over many rows notes how to undo itself: not in a file, one for each
+            // transaction.
+            .pragma("temp_store", "MEMORY")
             .statement_cache_capacity(PREPARED)
             // Its thread hands over a batch's rows in one go.
             .row_buffer_size(256)
