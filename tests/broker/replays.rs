@@ -20,21 +20,19 @@ use super::world;
 const GROUPS: usize = 10;
 const LETTERS: usize = 150;
 
-/// The session is offline, and nothing waits for it.
+/// The session is offline.
 const OUTAGE: &str = "engine.sandbox.faults.default.outage";
 
 /// A worker that has kept all commands as dead letters and is stopped now.
 async fn with_dead_letters(store: &str) -> (Scene, Vec<String>) {
-    let mut scene = Scene::shared_with(|options| {
-        options
-            .set("store.url", store)
-            .set("retry.max_age", "1ms")
-            .set("retry.within", "0s")
-    })
-    .await;
+    let mut scene = Scene::shared_with(|options| options.set("store.url", store)).await;
     let groups = scene.groups(GROUPS).await;
     scene.worker.stop().await.unwrap();
+    // Only this one gives up so soon: the next one would over any hesitation of its store.
     let offline = scene.options.clone().set(OUTAGE, "true");
+    let offline = offline
+        .set("retry.max_age", "1ms")
+        .set("retry.within", "0s");
     let mut worker = Worker::start(&offline).await.unwrap();
     let commands = subjects(&groups, "late", LETTERS);
     scene.producer.send_all(commands).await.unwrap();
@@ -108,14 +106,23 @@ async fn a_replay_that_is_cut_off_again_and_again_loses_and_doubles_nothing() {
     println!("{LETTERS} dead letters, replays that were cut off: {ends:?}");
 
     scene.worker = Worker::start(&scene.options).await.unwrap();
-    let done = |seen: &Seen| {
-        let ok = |n: usize| {
+    let lost = |seen: &Seen| -> Vec<usize> {
+        let ok = |n: &usize| {
             let replies = seen.replies(&format!("late-{n}"));
             replies.iter().any(|reply| reply.body["status"] == "ok")
         };
-        (0..LETTERS).all(ok).then_some(())
+        (0..LETTERS).filter(|n| !ok(n)).collect()
     };
-    scene.producer.until(2 * PATIENCE, done).await.unwrap();
+    let none = |seen: &Seen| lost(seen).is_empty().then_some(());
+    if scene.producer.until(2 * PATIENCE, none).await.is_err() {
+        let lost = lost(scene.producer.seen());
+        let depths = broker.queue_depths().await.unwrap();
+        let here = |(name, _): &(&String, &u64)| name.starts_with(&scene.prefix);
+        let depths: Vec<_> = depths.iter().filter(here).collect();
+        let letters = scene.producer.dead_letters().await.unwrap();
+        let headers: Vec<_> = letters.iter().map(|letter| &letter.headers).collect();
+        panic!("not answered: {lost:?}; {depths:?}; {headers:?}");
+    }
     let world = world::groups(&store).await;
     let mut effects = 0;
     for group in &groups {

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use groupmq_test_support::producer::Command;
+use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::worker::{Worker, store_in};
 use serde_json::{Value, json};
 
-use super::scene::{PATIENCE, Scene};
+use super::scene::{PATIENCE, Scene, effects};
 
 #[tokio::test]
 async fn a_group_keeps_its_order_through_failures_and_rests() {
@@ -30,6 +30,9 @@ async fn a_group_keeps_its_order_through_failures_and_rests() {
     let count = groups.len() + commands.len();
     scene.producer.send_all(commands).await.unwrap();
     scene.producer.answered(count, 2 * PATIENCE).await.unwrap();
+    // Events leave after the reply, and come another way.
+    let told = |seen: &Seen| (effects(seen, "rename-") == 60).then_some(());
+    scene.producer.until(PATIENCE, told).await.unwrap();
     for group in &groups {
         let subjects: Vec<_> = scene
             .producer
