@@ -129,13 +129,6 @@ impl Known {
         self.reading.is_some() || self.writing.is_some()
     }
 
-    const fn of(&mut self, access: Access) -> &mut Option<Error> {
-        match access {
-            Access::Read => &mut self.reading,
-            Access::Write => &mut self.writing,
-        }
-    }
-
     fn failed(&mut self, access: Access, error: &Error) {
         events::store_failed(error);
         if !self.is_down() && self.back_at.is_none_or(|at| at.elapsed() >= STEADY) {
@@ -144,7 +137,11 @@ impl Known {
             self.told_at = None;
         }
         self.failures += 1;
-        *self.of(access) = Some(error.clone());
+        let known = match access {
+            Access::Read => &mut self.reading,
+            Access::Write => &mut self.writing,
+        };
+        *known = Some(error.clone());
         if self.told_at.is_none_or(|at| at.elapsed() >= SILENCE) {
             self.told_at = Some(Instant::now());
             self.is_told = true;
@@ -153,7 +150,12 @@ impl Known {
     }
 
     fn went_well(&mut self, access: Access) {
-        let was_down = self.of(access).take().is_some();
+        let was_down = self.is_down();
+        self.reading = None;
+        // A transaction reads before it writes; a query shows nothing about writing.
+        if access == Access::Write {
+            self.writing = None;
+        }
         if !was_down || self.is_down() {
             return;
         }
@@ -242,13 +244,16 @@ mod tests {
     #[test]
     fn a_store_that_can_only_be_read_is_down() {
         let outages = Outages::default();
+        outages.note(Access::Read, &down());
         outages.note(Access::Write, &down());
         outages.note(Access::Read, &Ok(()));
-        assert!(outages.of_writing().is_some());
-        outages.note(Access::Read, &down());
+        assert!(outages.of_writing().is_some() && *outages.is_down.borrow());
         outages.note(Access::Write, &Ok(()));
-        assert!(outages.of_writing().is_none() && *outages.is_down.borrow());
-        outages.note(Access::Read, &Ok(()));
+        assert!(outages.of_writing().is_none() && !*outages.is_down.borrow());
+        // Nobody may read for a long time: what is written shows as much.
+        outages.note(Access::Read, &down());
+        assert!(*outages.is_down.borrow());
+        outages.note(Access::Write, &Ok(()));
         assert!(!*outages.is_down.borrow());
     }
 

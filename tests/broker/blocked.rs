@@ -16,7 +16,10 @@ mod own_node {
         let scene = Scene::at(&broker.url(), |options| {
             // Shorter than the alarm: a blocked connection is neither dead nor late.
             let options = options.set("amqp.heartbeat", "1s");
-            options.set("amqp.confirm_timeout", "2s")
+            let options = options.set("amqp.confirm_timeout", "2s");
+            // So that there is still something to do when the alarm comes: on a busy machine, the
+            // command that raises it takes seconds.
+            options.set("engine.sandbox.faults.default.delay", "80ms")
         })
         .await;
         let groups = scene.groups(GROUPS).await;
