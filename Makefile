@@ -3,7 +3,7 @@
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo run test torture lint schemas bench broker broker-stop clean
+.PHONY: help demo run test test-rabbitmq4 torture lint schemas bench image broker broker-stop clean
 
 # nextest where it is installed, since it runs the tests of all binaries side by side.
 TEST := $(if $(shell command -v cargo-nextest),nextest run,test)
@@ -15,7 +15,7 @@ BROKER_URL = url=$$(deploy/local/broker.sh up | tail -n 1); export GROUPMQ_AMQP_
 GROUPMQ = cargo build --locked --quiet --workspace --tests --bins && $${CARGO_TARGET_DIR:-target}/debug/groupmq
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' Makefile
 
 # Not a release build: `make test` goes on with what this one built.
 demo: ## show groupmq at work, end to end, on a local broker
@@ -31,10 +31,18 @@ run: ## run the worker on a local broker (sandbox engine; Ctrl-C stops it)
 test: ## everything that CI checks: lints, tests, documentation, generated files
 	@deploy/local/setup.sh test
 	@$(MAKE) --no-print-directory lint
+	deploy/build.sh
 	deploy/local/postgres.sh with deploy/local/broker.sh with cargo $(TEST) --locked --workspace
 	cargo test --locked --workspace --doc
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 	$(GROUPMQ) schemas --check
+
+# Whatever starts a node (deploy/local/node.sh) does so in that root.
+test-rabbitmq4: ## the tests that use a broker, against RabbitMQ 4 (needs root or sudo, once)
+	@deploy/local/setup.sh test
+	export RABBITMQ_ROOT=$$(deploy/local/rabbitmq4.sh root); \
+	deploy/local/postgres.sh with deploy/local/broker.sh with cargo $(TEST) --locked --workspace \
+		--test broker --test webhooks --test gateway --test clients --test deploy --test rabbitmq
 
 # The same tests as in `make test`, much longer. GROUPMQ_TORTURE_SEED repeats what a failure names.
 torture: export NEXTEST_PROFILE = torture
@@ -43,7 +51,7 @@ torture: export GROUPMQ_TORTURE_SEEDS ?= 50
 torture: ## kill workers a hundred times over, and try many seeds (half an hour)
 	@deploy/local/setup.sh test
 	deploy/local/postgres.sh with deploy/local/broker.sh with \
-		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order::
+		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order:: sharing::
 
 lint: ## formatting and clippy
 	cargo fmt --all --check
@@ -54,7 +62,10 @@ schemas: ## write schemas/ anew from the Rust types
 
 bench: ## measure throughput on a local broker
 	@deploy/local/setup.sh build
-	@$(BROKER_URL); cargo bench --locked --bench throughput
+	@$(BROKER_URL); cargo bench --locked --bench throughput --bench webhooks --bench gateway
+
+image: ## build the container image groupmq (needs Docker)
+	docker build --file deploy/Dockerfile --tag groupmq .
 
 broker: ## start a local RabbitMQ if none answers, and print its URL
 	@deploy/local/broker.sh up

@@ -19,7 +19,7 @@ use groupmq::clock::{Clock, SystemClock};
 use groupmq::config;
 use groupmq::contract::CommandType;
 use groupmq::engines::sandbox::Sandbox;
-use groupmq::engines::{Call, Engine as _, Executed};
+use groupmq::engines::{Call, Context, Engine as _, Executed};
 use groupmq::store::Store;
 use serde_json::{Value, json};
 
@@ -105,6 +105,7 @@ async fn run(
             session: "default".parse().unwrap(),
             command: kind.read(payload).unwrap(),
             fingerprint: [0; 32],
+            context: Context::default(),
         };
         async move {
             match engine.execute(&call).await.unwrap() {

@@ -4,17 +4,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
 
-use crate::amqp::{self, Names, Publisher, Target, Topology};
+use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Role};
 use crate::engines::Engine;
 use crate::engines::sandbox::Sandbox;
+use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
+use crate::fanout::Fanout;
+use crate::gateway::{self, Gateway};
 use crate::lifecycle::{Ending, Lifecycle};
+use crate::observability::trace::Tracer;
 use crate::observability::{events, metrics};
 use crate::ops;
+use crate::outbound::{self, Outbound, Reach};
 use crate::store::Store;
-use crate::worker::{Worker, upkeep};
+use crate::webhooks::{self, Webhooks};
+use crate::worker::shards::{self, Shards};
+use crate::worker::{Outlets, Worker, upkeep};
+
+/// What the roles of a process share.
+struct Process {
+    config: Config,
+    lifecycle: Lifecycle,
+    clock: Arc<dyn Clock>,
+    store: Store,
+    target: Target,
+    topology: Topology,
+    names: Names,
+    tracer: Tracer,
+    /// Made for the first role that publishes.
+    publisher: Option<Publisher>,
+    refusal: Refusal,
+    health: ops::Health,
+}
 
 /// Runs the roles of the configuration until the process is told to stop.
 ///
@@ -33,52 +56,38 @@ pub async fn run(config: Config) -> anyhow::Result<Ending> {
     let listener = tokio::net::TcpListener::bind(config.ops.listen)
         .await
         .with_context(|| format!("cannot listen on {} (ops.listen)", config.ops.listen))?;
-    let engine = engine(&config.engine, &store, Arc::clone(&clock));
-
-    let refusal = Refusal::default();
-    let target = Target::new(config.amqp.clone());
-    let topology = Topology::new(&config.topology);
-    let names = Names::new(&config.topology.prefix);
-    let (publisher, publishing) =
-        Publisher::new(target.clone(), topology.clone(), lifecycle.clone());
-    spawn_link(&lifecycle, &refusal, "publisher", publishing);
-    let (deliveries, consuming) =
-        amqp::consume(target, topology, lifecycle.clone(), names.shard(0));
-    spawn_link(&lifecycle, &refusal, "consumer", consuming);
-
-    let health = ops::Health::new(
-        store.clone(),
-        deliveries.consuming(),
-        publisher.connected(),
-        lifecycle.clone(),
-    );
-    lifecycle.spawn_background(ops::serve(listener, health, metrics));
-
-    let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
     store
         .workers()
         .beat()
         .await
         .context("cannot write to the store (store.url)")?;
     lifecycle.spawn_background(upkeep::beat(store.clone()));
-    let forgetting = upkeep::purge(store.clone(), config.ledger.retention, Arc::clone(&clock));
-    lifecycle.spawn_background(forgetting);
 
-    let executor = Executor::new(engine, &store, decoder, Arc::clone(&clock), &config);
-    let worker = Worker::new(
-        executor,
+    let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
+    let mut process = Process::new(config, lifecycle, clock, store, tracer);
+    for role in process.config.roles.clone() {
+        match role {
+            Role::Commands => process.commands()?,
+            Role::Webhooks => process.webhooks()?,
+            Role::Gateway => process.gateway().await?,
+        }
+    }
+    let Process {
+        config,
+        lifecycle,
+        store,
+        refusal,
+        health,
         publisher,
-        names,
-        config.topology.delay_tiers,
-        &store,
-        clock,
-        lifecycle.clone(),
-    );
-    lifecycle.spawn_critical("worker", worker.run(deliveries));
-    events::role_started("commands");
+        tracer,
+        ..
+    } = process;
+    // A link ends once nobody can ask it for anything any more; so does what sends spans.
+    drop((publisher, tracer));
+    lifecycle.spawn_background(ops::serve(listener, health, metrics));
 
     let ending = lifecycle.run_to_end(config.shutdown.deadline).await?;
-    if ending == Ending::Drained {
+    if ending == Ending::Drained && config.roles.contains(&Role::Commands) {
         // A courtesy: nothing is left behind, so nobody has to wait for our silence.
         store.workers().leave().await.ok();
     }
@@ -92,14 +101,249 @@ pub async fn run(config: Config) -> anyhow::Result<Ending> {
     }
 }
 
-/// The engine that the configuration names.
-#[must_use]
-pub fn engine(settings: &config::Engine, store: &Store, clock: Arc<dyn Clock>) -> Arc<dyn Engine> {
-    match settings {
-        config::Engine::Sandbox(settings) => {
-            Arc::new(Sandbox::new(store.clone(), settings.clone(), clock))
+impl Process {
+    fn new(
+        config: Config,
+        lifecycle: Lifecycle,
+        clock: Arc<dyn Clock>,
+        store: Store,
+        tracer: Tracer,
+    ) -> Self {
+        let health = ops::Health::new(store.clone(), lifecycle.clone());
+        Self {
+            names: Names::new(&config.topology.prefix),
+            target: Target::new(config.amqp.clone()),
+            topology: Topology::new(&config.topology),
+            config,
+            lifecycle,
+            clock,
+            store,
+            tracer,
+            publisher: None,
+            refusal: Refusal::default(),
+            health,
         }
     }
+
+    fn publisher(&mut self) -> Publisher {
+        if let Some(publisher) = &self.publisher {
+            return publisher.clone();
+        }
+        let (publisher, publishing) = Publisher::new(
+            self.target.clone(),
+            self.topology.clone(),
+            self.lifecycle.clone(),
+        );
+        spawn_link(&self.lifecycle, &self.refusal, "publisher", publishing);
+        self.health.need(
+            publisher.connected(),
+            "not connected to the broker for publishing",
+        );
+        self.publisher = Some(publisher.clone());
+        publisher
+    }
+
+    /// Begins to execute commands from the queue.
+    fn commands(&mut self) -> anyhow::Result<()> {
+        let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+        let Engines { engine, waha } = engine(&self.config, &self.store, Arc::clone(&self.clock))?;
+        if let Some(waha) = waha {
+            self.listen_to(waha)?;
+        }
+        let retention = self.config.ledger.retention;
+        let forgetting = upkeep::purge(self.store.clone(), retention, Arc::clone(&self.clock));
+        self.lifecycle.spawn_background(forgetting);
+        let executor = Executor::new(
+            engine,
+            &self.store,
+            decoder,
+            Arc::clone(&self.clock),
+            &self.config,
+        );
+        let outlets = Outlets {
+            publisher: self.publisher(),
+            fanout: self.fanout(),
+            names: self.names.clone(),
+            tracer: self.tracer.clone(),
+        };
+        let worker = Worker::new(
+            executor,
+            outlets,
+            self.config.topology.delay_tiers.clone(),
+            &self.store,
+            Arc::clone(&self.clock),
+            self.lifecycle.clone(),
+        );
+        let (shards, taking_part) = Shards::new(shards::Parts {
+            worker,
+            names: self.names.clone(),
+            shards: self.config.topology.shards,
+            prefetch: self.config.amqp.prefetch,
+            store: self.store.clone(),
+            lifecycle: self.lifecycle.clone(),
+        });
+        let consuming = amqp::keep(
+            self.target.clone(),
+            self.topology.clone(),
+            self.lifecycle.clone(),
+            "consume",
+            shards,
+        );
+        spawn_link(&self.lifecycle, &self.refusal, "consumer", consuming);
+        self.health
+            .need(taking_part, "not consuming commands from the broker");
+        events::role_started("commands");
+        Ok(())
+    }
+
+    /// Takes in what WAHA tells by itself, and publishes what follows from it.
+    fn listen_to(&mut self, waha: Arc<Waha>) -> anyhow::Result<()> {
+        self.health.with_waha(Arc::clone(&waha));
+        let pending = self.store.pending_events();
+        let (publisher, names) = (self.publisher(), self.names.clone());
+        let outbox = ops::outbox::publish(self.store.clone(), pending, publisher, names);
+        let tls = outbound::websocket_tls(&self.config.egress).context("cannot use TLS")?;
+        self.lifecycle.spawn_background(outbox);
+        self.lifecycle.spawn_background(Arc::clone(&waha).watch());
+        self.lifecycle
+            .spawn_background(Arc::clone(&waha).reconcile());
+        self.lifecycle
+            .spawn_background(Arc::clone(&waha).listen(tls));
+        self.lifecycle.spawn_background(waha.forget());
+        Ok(())
+    }
+
+    /// Begins to deliver events to webhook endpoints.
+    fn webhooks(&mut self) -> anyhow::Result<()> {
+        let outbound = Outbound::new(&self.config.egress, Reach::Public)?;
+        let (taps, tapping) = Taps::new(
+            self.target.clone(),
+            self.topology.clone(),
+            self.lifecycle.clone(),
+        );
+        spawn_link(&self.lifecycle, &self.refusal, "webhooks", tapping);
+        self.health.need(
+            taps.connected(),
+            "not connected to the broker for the queues of webhooks",
+        );
+        let (webhooks, prepared) = Webhooks::new(webhooks::Parts {
+            store: self.store.clone(),
+            fanout: self.fanout(),
+            taps,
+            publisher: self.publisher(),
+            outbound,
+            names: self.names.clone(),
+            settings: self.config.delivery.clone(),
+            tiers: self.config.topology.tiers.clone(),
+            declared: self.config.webhooks.clone(),
+            clock: Arc::clone(&self.clock),
+            tracer: self.tracer.clone(),
+            lifecycle: self.lifecycle.clone(),
+        });
+        self.health
+            .need(prepared, "the webhook endpoints are not in place yet");
+        self.lifecycle.spawn_critical("webhooks", webhooks.run());
+        events::role_started("webhooks");
+        Ok(())
+    }
+
+    /// Begins to take commands over HTTP.
+    async fn gateway(&mut self) -> anyhow::Result<()> {
+        let settings = self.config.gateway.clone();
+        let listener = tokio::net::TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("cannot listen on {} (gateway.listen)", settings.listen))?;
+        let (requests, requesting) = Requests::new(
+            self.target.clone(),
+            self.topology.clone(),
+            self.lifecycle.clone(),
+        );
+        spawn_link(&self.lifecycle, &self.refusal, "requests", requesting);
+        let (heard, is_listening, listening) = amqp::listen(
+            self.target.clone(),
+            self.lifecycle.clone(),
+            self.names.events(),
+            requests.connected(),
+        );
+        spawn_link(&self.lifecycle, &self.refusal, "events", listening);
+        self.health.need(
+            requests.connected(),
+            "not connected to the broker for requests",
+        );
+        self.health
+            .need(is_listening, "not listening to events from the broker");
+        let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+        let gateway = Gateway::new(gateway::Parts {
+            settings,
+            names: self.names.clone(),
+            requests,
+            heard,
+            decoder,
+            store: self.store.clone(),
+            lifecycle: self.lifecycle.clone(),
+            tracer: self.tracer.clone(),
+        });
+        self.lifecycle
+            .spawn_critical("gateway", gateway.serve(listener));
+        events::role_started("gateway");
+        Ok(())
+    }
+
+    fn fanout(&self) -> Fanout {
+        Fanout::new(
+            &self.store,
+            self.target.clone(),
+            self.names.clone(),
+            Arc::clone(&self.clock),
+        )
+    }
+}
+
+/// Begins to send spans, where somebody collects them.
+fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyhow::Result<Tracer> {
+    #[cfg(feature = "otlp")]
+    if let Some(endpoint) = &config.otlp.endpoint {
+        let outbound = Outbound::new(&config.egress, Reach::Anywhere)?;
+        let (tracer, sending) =
+            crate::observability::otlp::export(endpoint.as_str(), &config.otlp, outbound, clock)
+                .context("cannot send spans (otlp)")?;
+        lifecycle.spawn(sending);
+        return Ok(tracer);
+    }
+    #[cfg(not(feature = "otlp"))]
+    let _ = (config, lifecycle, clock);
+    Ok(Tracer::default())
+}
+
+/// The engine that the configuration names.
+#[derive(Debug, Clone)]
+pub struct Engines {
+    /// As the executor knows it.
+    pub engine: Arc<dyn Engine>,
+    /// The same, where it is WAHA, which also tells of things by itself.
+    pub waha: Option<Arc<Waha>>,
+}
+
+/// Makes the engine that the configuration names.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::Result<Engines> {
+    Ok(match &config.engine {
+        config::Engine::Sandbox(settings) => Engines {
+            engine: Arc::new(Sandbox::new(store.clone(), settings.clone(), clock)),
+            waha: None,
+        },
+        config::Engine::Waha(settings) => {
+            let outbound = Outbound::new(&config.egress, Reach::Anywhere)
+                .context("cannot make requests (egress)")?;
+            let waha = Arc::new(Waha::new(outbound, store.clone(), settings.clone(), clock));
+            Engines {
+                engine: Arc::clone(&waha) as _,
+                waha: Some(waha),
+            }
+        }
+    })
 }
 
 /// Why the broker link that failed first did so.

@@ -5,13 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
-use crate::contract::schema;
+use crate::contract::schema::{self, Document};
+use crate::gateway::openapi;
 
 /// Why the documents could not be written or compared.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A document cannot be made.
-    #[error("the documents cannot be made from the contract")]
+    #[error("the documents cannot be made")]
     Contract(#[from] schema::Error),
     /// A file or folder cannot be read or written.
     #[error("{} cannot be read or written", .0.display())]
@@ -39,6 +40,13 @@ impl fmt::Display for Difference {
     }
 }
 
+/// The contract's documents, and the gateway's.
+fn documents() -> Result<Vec<Document>, Error> {
+    let mut documents = schema::documents()?;
+    documents.push(openapi::document()?);
+    Ok(documents)
+}
+
 /// Writes every document into a folder, and returns what was not as it should be.
 ///
 /// What is left over is told and not removed: the folder may hold files of other people's.
@@ -47,7 +55,7 @@ impl fmt::Display for Difference {
 /// When a file cannot be written; those before it are.
 pub fn write(folder: &Path) -> Result<Vec<Difference>, Error> {
     let differences = check(folder)?;
-    for document in schema::documents()? {
+    for document in documents()? {
         let path = folder.join(&document.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| Error::File(folder.to_owned(), error))?;
@@ -62,7 +70,7 @@ pub fn write(folder: &Path) -> Result<Vec<Difference>, Error> {
 /// # Errors
 /// When a file that is there cannot be read.
 pub fn check(folder: &Path) -> Result<Vec<Difference>, Error> {
-    let documents = schema::documents()?;
+    let documents = documents()?;
     let mut differences = Vec::new();
     for document in &documents {
         let path = PathBuf::from(&document.path);

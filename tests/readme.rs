@@ -9,7 +9,9 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use groupmq::contract::{CommandType, EngineName, ErrorBody, ErrorCode, EventName, schema};
+use groupmq::contract::{
+    CommandType, EngineName, ErrorBody, ErrorCode, EventName, NoticeName, schema,
+};
 use groupmq::executor::{Rejected, Subject};
 use groupmq::observability::metrics::{ALL, Kind};
 
@@ -100,7 +102,7 @@ fn every_command_is_there_with_its_fields() {
                     code(command.as_str()),
                     fields(*command),
                     result(number),
-                    code(command.endpoint()),
+                    command.endpoint().map_or("–".to_owned(), code),
                 ]
             }),
     );
@@ -128,7 +130,9 @@ fn every_event_is_there() {
         .into_iter()
         .map(|row| row[0].clone())
         .collect();
-    let expected: Vec<_> = EventName::ALL.iter().map(|it| code(it.as_str())).collect();
+    let groups = EventName::ALL.iter().map(|it| code(it.as_str()));
+    let notices = NoticeName::ALL.iter().map(|it| code(it.as_str()));
+    let expected: Vec<_> = groups.chain(notices).collect();
     assert_eq!(names, expected);
 }
 

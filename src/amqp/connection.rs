@@ -1,5 +1,6 @@
 //! Making one connection: url, TLS, heartbeat, name. Keeping it is the supervisor's business.
 
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
@@ -8,24 +9,58 @@ use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::config;
 
-use super::Error;
 use super::stream::{Kit, Plan};
+use super::{Broker, Error};
 
 /// Where to connect to, and how; read again for every connection, so that a rotated password or
 /// certificate is taken up.
 #[derive(Debug, Clone)]
 pub struct Target {
     settings: config::Amqp,
+    /// The nodes, in the order in which they are tried; none stands for the one in the url.
+    nodes: Vec<Option<config::Host>>,
+    /// What answered last.
+    // A std mutex: held for a look and never across an await.
+    broker: Arc<Mutex<Option<Broker>>>,
 }
 
 impl Target {
     /// A broker as configured.
     #[must_use]
-    pub const fn new(settings: config::Amqp) -> Self {
-        Self { settings }
+    pub fn new(settings: config::Amqp) -> Self {
+        let others = settings.other_hosts.iter().cloned().map(Some);
+        let nodes = std::iter::once(None).chain(others).collect();
+        Self {
+            settings,
+            nodes,
+            broker: Arc::default(),
+        }
+    }
+
+    /// What answered last, as it says itself.
+    #[must_use]
+    pub fn broker(&self) -> Option<Broker> {
+        let broker = self.broker.lock();
+        broker.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Each node of the broker by itself, with what to call it.
+    pub fn each(&self) -> impl Iterator<Item = (String, Self)> {
+        self.nodes.iter().map(|node| {
+            let settings = self.settings.clone();
+            let nodes = vec![node.clone()];
+            let broker = Arc::default();
+            let alone = Self {
+                settings,
+                nodes,
+                broker,
+            };
+            (called(node.as_ref()), alone)
+        })
     }
 
     /// The settings it was made of.
@@ -34,33 +69,82 @@ impl Target {
         &self.settings
     }
 
-    /// Connects; `purpose` is shown in the broker's list of connections.
+    /// Connects to the first node that lets us, the one at `turn` first; `purpose` is shown in the
+    /// broker's list of connections.
+    ///
+    /// # Errors
+    /// Why no node does: a refusal, if there was one.
     ///
     /// # Cancellation
     /// Dropping the future cuts the connection off.
-    pub(super) async fn connect(&self, purpose: &str) -> Result<Connection, Error> {
+    pub(super) async fn connect(&self, purpose: &str, turn: usize) -> Result<Connection, Error> {
+        let uri = self.uri().await?;
+        let count = self.nodes.len();
+        let in_turn = self.nodes.iter().cycle().skip(turn % count).take(count);
+        let mut refusal = None;
+        let mut left = count;
+        for node in in_turn {
+            left -= 1;
+            match self
+                .connect_to(at(uri.clone(), node.as_ref()), purpose)
+                .await
+            {
+                Ok(connection) => return Ok(connection),
+                Err(error) if left == 0 => return Err(refusal.unwrap_or(error)),
+                Err(error) => {
+                    let error_shown = &error as &dyn std::error::Error;
+                    let node = called(node.as_ref());
+                    warn!(
+                        link = purpose,
+                        node,
+                        error = error_shown,
+                        "trying the broker's next node"
+                    );
+                    refusal = refusal.or_else(|| error.is_lasting().then_some(error));
+                }
+            }
+        }
+        Err(Error::Settings("amqp.url is missing".to_owned()))
+    }
+
+    async fn connect_to(&self, uri: AMQPUri, purpose: &str) -> Result<Connection, Error> {
         let timeout = self.settings.connect_timeout;
         let name = format!("groupmq {purpose} {}", std::process::id());
         let properties =
             ConnectionProperties::default().with_connection_name(LongString::from(name));
+        let greeting = Arc::<OnceLock<Broker>>::default();
         let cut = CancellationToken::new();
         let given_up = cut.clone().drop_guard();
         let plan = Plan {
             tls: self.tls().await?,
             timeout,
             headers_max: headers_max(self.settings.frame_max),
+            greeting: Arc::clone(&greeting),
             cut,
         };
         let connect = async move |uri, _| plan.clone().connect(uri).await;
-        let connecting =
-            Connection::connector(self.uri().await?, Kit::runtime(), connect, properties);
+        let connecting = Connection::connector(uri, Kit::runtime(), connect, properties);
         match tokio::time::timeout(timeout, connecting).await {
             Ok(connected) => {
+                let connection = connected?;
+                if let Some(broker) = greeting.get() {
+                    self.accept(broker)?;
+                }
                 given_up.disarm();
-                Ok(connected?)
+                Ok(connection)
             }
             Err(_) => Err(Error::TimedOut(timeout, "connecting")),
         }
+    }
+
+    /// Notes what answers; an error when it is too old. The connection is cut off then.
+    fn accept(&self, broker: &Broker) -> Result<(), Error> {
+        if broker.is_too_old() {
+            return Err(Error::TooOld(broker.clone()));
+        }
+        let mut seen = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        *seen = Some(broker.clone());
+        Ok(())
     }
 
     async fn uri(&self) -> Result<AMQPUri, Error> {
@@ -72,6 +156,12 @@ impl Target {
         let mut uri: AMQPUri = url
             .parse()
             .map_err(|_| Error::Settings("amqp.url cannot be read".to_owned()))?;
+        // An IPv6 address is lost on the parser, which then means localhost.
+        if let Ok(parsed) = url::Url::parse(&url)
+            && let Some(url::Host::Ipv6(address)) = parsed.host()
+        {
+            uri.authority.host = address.to_string();
+        }
         let seconds = |duration: Duration| u16::try_from(duration.as_secs()).unwrap_or(u16::MAX);
         uri.query
             .heartbeat
@@ -103,6 +193,23 @@ impl Target {
             cert_chain,
         })
     }
+}
+
+/// The same on another node.
+fn at(mut uri: AMQPUri, node: Option<&config::Host>) -> AMQPUri {
+    if let Some(node) = node {
+        uri.authority.host.clone_from(&node.name);
+        uri.authority.port = node.port.unwrap_or(uri.authority.port);
+    }
+    uri
+}
+
+/// What to call a node: as in the settings, without what the url holds besides.
+fn called(node: Option<&config::Host>) -> String {
+    node.map_or_else(
+        || "the host in amqp.url".to_owned(),
+        config::Host::to_string,
+    )
 }
 
 /// How much of a message's headers is let in: they are passed on with a dead letter, whose header

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use lapin::{ErrorKind, protocol::AMQPErrorKind};
 
+use super::Broker;
 use super::stream::TlsFailure;
 
 /// Why a link, or something asked of the broker, failed.
@@ -15,6 +16,42 @@ pub enum Error {
     /// The broker refuses, and would refuse again.
     #[error(transparent)]
     Refused(#[from] Refusal),
+    /// The broker is older than any that would do.
+    #[error("the broker is {0}; RabbitMQ 3.10 or newer is needed")]
+    TooOld(Broker),
+    /// The broker cannot spread commands over several queues.
+    #[error(
+        "the broker has no exchanges of the type x-modulus-hash, which spread commands over more than \
+         one shard (topology.shards): enable the plugin rabbitmq_sharding on each of its nodes with \
+         `rabbitmq-plugins enable rabbitmq_sharding`, or set topology.shards = 1"
+    )]
+    NoSharding,
+    /// The command queues on the broker are other ones than those of the configuration.
+    #[error(
+        "the broker has {found} command queues ({prefix}.commands.*) than topology.shards = {wanted} asks \
+         for: sessions would change their queue, and their commands the order. Set topology.shards to \
+         what is there, or stop the workers and run `groupmq topology reshard`"
+    )]
+    OtherShards {
+        /// What every name begins with.
+        prefix: String,
+        /// `more` or `fewer`.
+        found: &'static str,
+        /// How many there should be.
+        wanted: u16,
+    },
+    /// The number of command queues is being changed.
+    #[error(
+        "the number of shards of {0} is being changed, or that was cut off: see `groupmq topology \
+         reshard` to its end, by running it again if it is not running"
+    )]
+    Resharding(String),
+    /// Somebody else takes messages from a queue that is to be moved.
+    #[error(
+        "somebody else takes messages from {0}: if another `groupmq topology reshard` is running, see it \
+         to its end; otherwise close that consumer, and run this again"
+    )]
+    Occupied(String),
     /// TLS failed, and would fail again.
     #[error(
         "TLS with the broker failed. Check amqp.tls: ca_file must hold the authority that signed the \
@@ -31,6 +68,9 @@ pub enum Error {
     /// No answer within the time given.
     #[error("the broker did not answer within {0:?} ({1})")]
     TimedOut(Duration, &'static str),
+    /// The broker keeps refusing messages.
+    #[error("the broker has not taken a message for {0:?}; another connection may fare better")]
+    NotTaken(Duration),
     /// The consumer ended without an error: its queue was deleted or moved.
     #[error("the broker ended the consumer of {0}; its queue was deleted or has moved")]
     ConsumerEnded(String),
@@ -39,12 +79,22 @@ pub enum Error {
 impl Error {
     /// Whether it would happen again.
     pub(super) const fn is_lasting(&self) -> bool {
-        matches!(self, Self::Settings(_) | Self::Refused(_) | Self::Tls(_))
+        matches!(
+            self,
+            Self::Settings(_)
+                | Self::Refused(_)
+                | Self::Tls(_)
+                | Self::TooOld(_)
+                | Self::NoSharding
+                | Self::OtherShards { .. }
+                | Self::Resharding(_)
+        )
     }
 
     /// The same, after everything had worked: no reason to believe that it will not work again. A
     /// command that takes longer than the broker's `consumer_timeout` is answered with 406, say.
-    pub(super) fn while_serving(self) -> Self {
+    #[must_use]
+    pub fn while_serving(self) -> Self {
         match self {
             // Permissions are looked at when something is published; they do not come by themselves.
             Self::Refused(refusal) if refusal.code != 403 => {

@@ -11,6 +11,9 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::sync::{Arc, OnceLock};
+
+use super::Broker;
 
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -29,6 +32,7 @@ pub(super) struct Mender {
     ready: Vec<u8>,
     given: usize,
     headers_max: usize,
+    greeting: Arc<OnceLock<Broker>>,
 }
 
 /// What to do with a frame, and its length in all.
@@ -39,14 +43,15 @@ enum Frame {
 }
 
 impl Mender {
-    /// Lets so many bytes of a message's headers through.
-    pub(super) const fn new(headers_max: usize) -> Self {
+    /// Lets so many bytes of a message's headers through, and tells what the broker says of itself.
+    pub(super) const fn new(headers_max: usize, greeting: Arc<OnceLock<Broker>>) -> Self {
         Self {
             passing: 0,
             held: Vec::new(),
             ready: Vec::new(),
             given: 0,
             headers_max,
+            greeting,
         }
     }
 
@@ -64,6 +69,7 @@ impl Mender {
                     Some(Frame::Pass(length)) => self.passing = length,
                     Some(Frame::Mend(length)) if length <= bytes.len() => {
                         let whole = take(&mut bytes, length);
+                        hear(whole, &self.greeting);
                         mend(whole, self.headers_max, &mut self.ready);
                     }
                     _ => self.held.extend_from_slice(take(&mut bytes, HEAD)),
@@ -87,6 +93,7 @@ impl Mender {
                 self.ready.append(&mut self.held);
             }
             Some(Frame::Mend(length)) if length == self.held.len() => {
+                hear(&self.held, &self.greeting);
                 mend(&self.held, self.headers_max, &mut self.ready);
                 self.held.clear();
             }
@@ -133,6 +140,15 @@ fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
     let (taken, rest) = bytes.split_at(most.min(bytes.len()));
     *bytes = rest;
     taken
+}
+
+/// Listens for the broker's greeting, which comes once.
+fn hear(frame: &[u8], greeting: &OnceLock<Broker>) {
+    if greeting.get().is_none()
+        && let Some(broker) = frame.get(HEAD..).and_then(Broker::read)
+    {
+        greeting.set(broker).ok();
+    }
 }
 
 /// Adds a method or header frame, made readable; as it is where it has no form that we know.

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::Names;
+use crate::contract::Event;
+
 /// A message to publish.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outgoing {
@@ -9,7 +12,7 @@ pub struct Outgoing {
     pub exchange: String,
     /// The routing key, at most 255 bytes.
     pub routing_key: String,
-    /// Tells one message from another; a republication has the same.
+    /// Tells one message from another; a republication has the same. Left out where it is empty.
     pub message_id: String,
     /// AMQP's `type`; left out where it is empty.
     pub message_type: String,
@@ -23,6 +26,22 @@ pub struct Outgoing {
     pub body: Vec<u8>,
     /// Have the broker give it back when no queue takes it.
     pub mandatory: bool,
+}
+
+impl Outgoing {
+    /// An event, on its way to whoever listens.
+    #[must_use]
+    pub fn event(event: &Event, names: &Names) -> Self {
+        Self {
+            exchange: names.events(),
+            routing_key: format!("{}.{}", event.session, event.event.as_str()),
+            message_id: event.id.to_string(),
+            message_type: event.event.as_str().to_owned(),
+            // Our own types always can be written.
+            body: serde_json::to_vec(event).unwrap_or_default(),
+            ..Self::default()
+        }
+    }
 }
 
 /// A message that arrived.
@@ -40,6 +59,8 @@ pub struct Incoming {
     pub correlation_id: Option<String>,
     /// AMQP's `reply_to`.
     pub reply_to: Option<String>,
+    /// AMQP's `timestamp`: when it was published, as its producer says, in seconds since 1970.
+    pub published_at: Option<u64>,
     /// Headers whose values are texts or numbers.
     pub headers: BTreeMap<String, String>,
     /// The broker delivered it before, to somebody who did not finish.
@@ -64,6 +85,14 @@ pub mod header {
     pub const ATTEMPTS: &str = "groupmq-attempts";
     /// How often the command rested.
     pub const RESTS: &str = "groupmq-rests";
+    /// A delivery is not to be tried earlier than this, RFC 3339.
+    pub const NOT_BEFORE: &str = "groupmq-not-before";
+    /// The webhook endpoint that a dead letter was for.
+    pub const WEBHOOK: &str = "groupmq-webhook";
+    /// The event that it would have told of.
+    pub const EVENT: &str = "groupmq-event";
     /// The place of a resting command in its lane.
     pub const TICKET: &str = "groupmq-ticket";
+    /// What a command has been through; to be believed only where it is ours.
+    pub const TRAVELS: [&str; 5] = [ATTEMPTS, RESTS, TICKET, FIRST_SEEN, CODE];
 }

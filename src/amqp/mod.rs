@@ -5,24 +5,40 @@
 //! and consuming use separate connections, since a broker that is short of memory blocks whole
 //! connections that publish, acknowledgements included.
 
+mod broker;
 mod client;
 mod connection;
 mod consumer;
 mod error;
+mod layout;
+mod listener;
 mod mend;
 mod message;
+mod names;
+mod passage;
 mod properties;
 mod publisher;
+mod requests;
+mod session;
 mod stream;
 mod supervisor;
+mod taps;
 mod topology;
 mod walk;
+mod webhooks;
 
+pub use broker::Broker;
 pub use client::{CallError, Caller, Client, Tailed};
 pub use connection::Target;
-pub use consumer::{Deliveries, Delivery, consume};
+pub use consumer::{Consumer, Delivery, Window};
 pub use error::{Error, Refusal};
+pub use layout::{Flow, Pour, Until, Way};
+pub use listener::{Heard, listen};
 pub use message::{Incoming, Outgoing, header};
+pub use names::Names;
 pub use publisher::{Publisher, Stopped};
-pub use topology::{Names, Topology};
+pub use requests::{Call, Progress, Requests};
+pub use session::{Service, Session, keep};
+pub use taps::{Tap, Tapped, Taps, Waiting};
+pub use topology::Topology;
 pub use walk::{Held, Walk};

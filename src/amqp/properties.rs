@@ -28,13 +28,15 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     let mut properties = BasicProperties::default()
         .with_content_type(short("application/json"))
         .with_delivery_mode(PERSISTENT)
-        .with_message_id(short(&message.message_id))
         .with_app_id(short("groupmq"))
         .with_timestamp(seconds_since_1970());
     if !message.headers.is_empty() {
         properties = properties.with_headers(headers);
     }
     // Where there is nothing to say, nothing is said: an empty text is a value too.
+    if !message.message_id.is_empty() {
+        properties = properties.with_message_id(short(&message.message_id));
+    }
     if !message.message_type.is_empty() {
         properties = properties.with_type(short(&message.message_type));
     }
@@ -73,6 +75,7 @@ pub(super) fn incoming(delivery: Delivery) -> Incoming {
         message_type: text(properties.kind()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
+        published_at: *properties.timestamp(),
         headers,
         redelivered: delivery.redelivered,
         body: delivery.data,

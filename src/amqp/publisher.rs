@@ -21,7 +21,7 @@ use lapin::{Channel, Connection, Event};
 use lapin::{Confirmation, PublisherConfirm};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
-use tracing::{debug, error, warn};
+use tracing::error;
 
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
@@ -33,6 +33,17 @@ use super::{Error, Target, Topology};
 
 /// How long a message that the broker did not take rests before it is offered again.
 const NACK_REST: Duration = Duration::from_millis(500);
+
+/// A channel over which messages are still refused so long after the first is given up. RabbitMQ 3.10
+/// looks for the leader of a quorum queue once, when a channel first publishes to it; a channel that saw
+/// a dead leader refuses for good. A queue that is full refuses on any channel, which costs no more than
+/// a new connection now and then.
+const REFUSED_FOR: Duration = Duration::from_secs(3);
+
+/// On a channel that is so young, or has just been refused something, the messages of a batch are written
+/// one by one. Elsewhere they are written at once; where one is refused and the next is not, an event
+/// would come before the one that it follows.
+const WARY_FOR: Duration = Duration::from_secs(3);
 
 /// How often pending confirms are looked at for their age.
 const TICK: Duration = Duration::from_secs(1);
@@ -201,6 +212,7 @@ impl Link for Writer {
             }
             Ok(())
         };
+        let count_blocked = count_blocked(flow.subscribe());
         self.connected.send_replace(true);
         let work = async {
             tokio::try_join!(
@@ -212,6 +224,7 @@ impl Link for Writer {
         let ended = tokio::select! {
             worked = work => worked.map(|_| ()),
             broken = watch_events => broken,
+            () = count_blocked => Ok(()),
         };
         self.connected.send_replace(false);
         if is_flowing.borrow().is_none() {
@@ -226,6 +239,19 @@ impl Link for Writer {
             drop(tokio::time::timeout(Duration::from_secs(1), closed).await);
         }
         ended.map_err(Error::while_serving)
+    }
+}
+
+/// Counts the time that the broker takes no messages, also while that lasts; never ends.
+async fn count_blocked(flowing: watch::Receiver<Option<Instant>>) {
+    let mut tick = tokio::time::interval(TICK / 10);
+    let mut last = Instant::now();
+    loop {
+        let now = tick.tick().await;
+        if flowing.borrow().is_none() {
+            events::broker_blocked_for(now - last);
+        }
+        last = now;
     }
 }
 
@@ -259,15 +285,22 @@ type Waiting<'a> =
 async fn run(lane: &mut Lane, channel: &Channel, pace: Pace) -> Result<(), Error> {
     let mut waiting = Waiting::new();
     let mut unconfirmed = 0;
+    let mut refused_at = None;
+    let mut wary_since = Instant::now();
     // What an earlier connection left unconfirmed goes first, in its order.
     for number in lane.pending.keys().copied().collect::<Vec<_>>() {
-        unconfirmed += write(lane, number, channel, &mut waiting).await?;
+        unconfirmed += write(lane, number, channel, Manner::OneByOne, &mut waiting).await?;
     }
     let mut tick = tokio::time::interval(TICK);
     loop {
         if !lane.open && lane.pending.is_empty() {
             return Ok(());
         }
+        let manner = if wary_since.elapsed() < WARY_FOR {
+            Manner::OneByOne
+        } else {
+            Manner::AtOnce
+        };
         // Each branch can be dropped: receiving, the next confirm and the tick lose nothing.
         tokio::select! {
             received = lane.queue.recv(), if lane.open && unconfirmed < pace.window => {
@@ -277,7 +310,7 @@ async fn run(lane: &mut Lane, channel: &Channel, pace: Pace) -> Result<(), Error
                         let number = lane.next;
                         lane.next += 1;
                         lane.pending.insert(number, Pending { batch, written_at: Instant::now() });
-                        unconfirmed += write(lane, number, channel, &mut waiting).await?;
+                        unconfirmed += write(lane, number, channel, manner, &mut waiting).await?;
                     }
                 }
             }
@@ -285,17 +318,22 @@ async fn run(lane: &mut Lane, channel: &Channel, pace: Pace) -> Result<(), Error
                 Taken::Confirmed => {
                     if let Some(pending) = lane.pending.remove(&number) {
                         unconfirmed -= pending.batch.messages.len();
+                        events::messages_confirmed(pending.batch.messages.len());
                         // Nobody may be waiting any more; the messages are out all the same.
                         pending.batch.done.send(()).ok();
                     }
                 }
-                Taken::Refused => waiting.push(Box::pin(async move {
-                    tokio::time::sleep(NACK_REST).await;
-                    (number, Ok(Taken::Rested))
-                })),
+                Taken::Refused => {
+                    refusal(&mut refused_at)?;
+                    wary_since = Instant::now();
+                    waiting.push(Box::pin(async move {
+                        tokio::time::sleep(NACK_REST).await;
+                        (number, Ok(Taken::Rested))
+                    }));
+                }
                 Taken::Rested => {
                     unconfirmed -= lane.pending.get(&number).map_or(0, |it| it.batch.messages.len());
-                    unconfirmed += write(lane, number, channel, &mut waiting).await?;
+                    unconfirmed += write(lane, number, channel, manner, &mut waiting).await?;
                 }
             },
             _ = tick.tick() => check_age(lane, &pace)?,
@@ -303,27 +341,69 @@ async fn run(lane: &mut Lane, channel: &Channel, pace: Pace) -> Result<(), Error
     }
 }
 
+/// Notes that a message was refused: said once on each channel, and too much after a while.
+pub(super) fn refusal(first: &mut Option<Instant>) -> Result<(), Error> {
+    let at = *first.get_or_insert_with(|| {
+        events::broker_refuses();
+        Instant::now()
+    });
+    if at.elapsed() > REFUSED_FOR {
+        return Err(Error::NotTaken(REFUSED_FOR));
+    }
+    Ok(())
+}
+
+/// How the messages of a batch are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Manner {
+    /// Pipelined.
+    AtOnce,
+    /// Each once the one before it is confirmed.
+    OneByOne,
+}
+
 /// Writes one batch and begins to wait for its confirms; returns how many messages that are.
-async fn write(
+async fn write<'a>(
     lane: &mut Lane,
     number: u64,
-    channel: &Channel,
-    waiting: &mut Waiting<'_>,
+    channel: &'a Channel,
+    manner: Manner,
+    waiting: &mut Waiting<'a>,
 ) -> Result<usize, Error> {
     let Some(pending) = lane.pending.get_mut(&number) else {
         return Ok(0);
     };
     pending.written_at = Instant::now();
     let messages = &pending.batch.messages;
+    let single = messages.len() == 1;
+    if manner == Manner::OneByOne && !single {
+        let messages = messages.clone();
+        let count = messages.len();
+        waiting.push(Box::pin(async move {
+            (number, one_by_one(channel, &messages).await)
+        }));
+        return Ok(count);
+    }
     // Each publish takes its tag and its place among the frames when it is first polled, and
     // `join_all` polls in order: one writer, pipelined, without a wait per message.
     let confirms = join_all(messages.iter().map(|message| publish(channel, message))).await;
     let confirms = confirms.into_iter().collect::<Result<Vec<_>, _>>()?;
-    let single = messages.len() == 1;
     waiting.push(Box::pin(async move {
         (number, confirmed(confirms, single).await)
     }));
     Ok(messages.len())
+}
+
+/// Writes messages each after the confirm of the one before; ends with the first that is not taken.
+async fn one_by_one(channel: &Channel, messages: &[Outgoing]) -> Result<Taken, Error> {
+    for message in messages {
+        let confirm = publish(channel, message).await?;
+        let taken = confirmed(vec![confirm], false).await?;
+        if taken != Taken::Confirmed {
+            return Ok(taken);
+        }
+    }
+    Ok(Taken::Confirmed)
 }
 
 async fn publish(channel: &Channel, message: &Outgoing) -> Result<PublisherConfirm, lapin::Error> {
@@ -353,13 +433,11 @@ async fn confirmed(confirms: Vec<PublisherConfirm>, single: bool) -> Result<Take
             }
             // Which message it was is for `returned` itself to say, not for this confirm.
             Confirmation::Ack(Some(returned)) => {
-                debug!(
-                    message_id = ?returned.properties.message_id(),
-                    "a reply queue is gone; the reply stays on the replies exchange"
-                );
+                let id = returned.properties.message_id().as_ref();
+                events::reply_returned(id.map_or("", ShortString::as_str));
             }
             Confirmation::Nack(_) => {
-                warn!("the broker did not take a message; offering it again");
+                events::messages_refused();
                 taken = Taken::Refused;
             }
             // Only without confirm_select, which `confirming_channel` has done.

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd};
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{self, Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -22,6 +23,7 @@ use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::Broker;
 use super::mend::Mender;
 
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
@@ -52,6 +54,8 @@ pub(super) struct Plan {
     pub(super) timeout: Duration,
     /// How many bytes of a message's headers are let in.
     pub(super) headers_max: usize,
+    /// Where what the broker says of itself is kept.
+    pub(super) greeting: Arc<OnceLock<Broker>>,
     /// Ends the stream.
     pub(super) cut: CancellationToken,
 }
@@ -64,7 +68,7 @@ impl Plan {
         Ok(AsyncTcpStream::Plain(Mended {
             socket,
             is_tls: uri.scheme == AMQPScheme::AMQPS,
-            mender: Mender::new(self.headers_max),
+            mender: Mender::new(self.headers_max, self.greeting),
             read: vec![0; READ].into_boxed_slice(),
             cut: Box::pin(self.cut.cancelled_owned()),
         }))

@@ -42,11 +42,13 @@ pub(super) async fn keep(
     let settings = target.settings();
     let mut worked_at = None;
     let mut attempt = 0;
+    // A node that lets us connect may be of no use all the same, so the next time begins with the next.
+    let mut turn = 0_usize;
     loop {
         let begun = Instant::now();
         // A stop needs no broker: what was not acknowledged is the broker's to deliver again.
         let connection = tokio::select! {
-            connected = target.connect(link.purpose()) => connected,
+            connected = target.connect(link.purpose(), turn) => connected,
             () = lifecycle.stopping() => return Ok(()),
         };
         let served = match connection {
@@ -67,6 +69,7 @@ pub(super) async fn keep(
         events::broker_lost(link.purpose());
         let wait = backoff(settings, attempt);
         attempt = attempt.saturating_add(1);
+        turn = turn.wrapping_add(1);
         warn!(
             link = link.purpose(),
             error = &error as &dyn std::error::Error,

@@ -1,21 +1,23 @@
-//! The exchanges and queues: their names, their arguments, and declaring them.
+//! The exchanges and queues: their arguments, and declaring them; what they are called, `names` says.
 //!
 //! What decides about loss (queue type, single active consumer, delivery limit, dead-lettering) is
 //! an argument, since a client cannot set policies; what operators tune is left to policies.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::{
-    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ExchangeKind};
+use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
+use tokio::sync::Mutex;
 
 use crate::config::{self, TopologyMode};
 
-use super::Error;
 use super::properties::short;
+use super::{Error, Names};
 
 /// A delivery that failed so often is dead-lettered: it crashes whoever takes it. Explicit, since
 /// the default differs (none on 3.10, 20 on 4.x), and without one 3.10 requeues to the back.
@@ -24,87 +26,6 @@ const DELIVERY_LIMIT: i64 = 200;
 /// Dead letters are looked at again and again and must never vanish: as good as no limit. (-1 is
 /// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
 const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
-
-/// The names of everything on the broker.
-#[derive(Debug, Clone)]
-pub struct Names {
-    prefix: String,
-}
-
-impl Names {
-    /// Names that begin with a prefix.
-    #[must_use]
-    pub fn new(prefix: &str) -> Self {
-        Self {
-            prefix: prefix.to_owned(),
-        }
-    }
-
-    /// The exchange for commands; the routing key is the session.
-    #[must_use]
-    pub fn commands(&self) -> String {
-        format!("{}.commands", self.prefix)
-    }
-
-    /// The queue of one shard.
-    #[must_use]
-    pub fn shard(&self, number: u16) -> String {
-        format!("{}.commands.{number}", self.prefix)
-    }
-
-    /// The exchange for replies; routing key `<session>.<Type>.<ok|error>`.
-    #[must_use]
-    pub fn replies(&self) -> String {
-        format!("{}.replies", self.prefix)
-    }
-
-    /// The exchange for events; routing key `<session>.<event>`.
-    #[must_use]
-    pub fn events(&self) -> String {
-        format!("{}.events", self.prefix)
-    }
-
-    /// The exchange, and the queue, in which a message rests for a fixed time.
-    ///
-    /// The routing key says where it goes afterwards, on the return exchange.
-    #[must_use]
-    pub fn delay(&self, tier: Duration) -> String {
-        format!("{}.delay.{}", self.prefix, tier_name(tier))
-    }
-
-    /// The exchange over which what has rested comes back; direct.
-    #[must_use]
-    pub fn back(&self) -> String {
-        format!("{}.return", self.prefix)
-    }
-
-    /// The routing key, on that exchange, of a shard.
-    #[must_use]
-    pub fn back_to_shard(number: u16) -> String {
-        format!("commands.{number}")
-    }
-
-    /// The exchange and the queue of what came back and belongs nowhere any more.
-    #[must_use]
-    pub fn orphan(&self) -> String {
-        format!("{}.orphan", self.prefix)
-    }
-
-    /// The exchange for what could not be handled.
-    #[must_use]
-    pub fn dead(&self) -> String {
-        format!("{}.dead", self.prefix)
-    }
-
-    /// The routing key, on that exchange, and the end of the queue's name, for commands.
-    pub const DEAD_COMMANDS: &'static str = "commands";
-
-    /// The queue of commands that could not be handled.
-    #[must_use]
-    pub fn dead_commands(&self) -> String {
-        format!("{}.dead.{}", self.prefix, Self::DEAD_COMMANDS)
-    }
-}
 
 /// An exchange, a queue, or a binding, as it should be.
 #[derive(Debug, Clone)]
@@ -123,13 +44,35 @@ enum Piece {
         exchange: String,
         key: String,
     },
+    /// From one exchange to another.
+    Route {
+        from: String,
+        to: String,
+        key: &'static str,
+    },
 }
+
+/// The type of exchange that spreads keys over what is bound to it, always in the same way. It comes
+/// with the plugin `rabbitmq_sharding`, and with RabbitMQ 4.3.
+const HASH: &str = "x-modulus-hash";
+
+/// Every command; every command that comes back.
+pub(super) const ANY: &str = "#";
+pub(super) const ANY_SESSION: &str = "*";
 
 /// Everything that should be on the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
     mode: TopologyMode,
+    names: Names,
+    shards: u16,
+    /// What everybody needs.
     pieces: Vec<Piece>,
+    /// What those need who execute commands.
+    commands: Vec<Piece>,
+    /// One link of a process at a time: RabbitMQ 3.10 now and then fails (541) over one quorum queue that
+    /// several connections declare at once.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Topology {
@@ -144,26 +87,28 @@ impl Topology {
             exchange(names.dead(), ExchangeKind::Direct),
             queue(names.dead_commands(), quorum(NO_DELIVERY_LIMIT)),
             binding(names.dead_commands(), names.dead(), Names::DEAD_COMMANDS),
+            queue(names.dead_webhooks(), quorum(NO_DELIVERY_LIMIT)),
+            binding(names.dead_webhooks(), names.dead(), Names::DEAD_WEBHOOKS),
             exchange(names.orphan(), ExchangeKind::Fanout),
             queue(names.orphan(), quorum(NO_DELIVERY_LIMIT)),
             binding(names.orphan(), names.orphan(), ""),
             back(&names),
         ];
-        for tier in &settings.delay_tiers {
+        for tier in &settings.tiers {
             let name = names.delay(*tier);
             pieces.push(exchange(name.clone(), ExchangeKind::Fanout));
             pieces.push(queue(name.clone(), delay(&names, *tier)));
             pieces.push(binding(name.clone(), name, ""));
         }
-        for number in 0..settings.shards {
-            let name = names.shard(number);
-            pieces.push(queue(name.clone(), shard(&names)));
-            pieces.push(binding(name.clone(), names.commands(), "#"));
-            pieces.push(binding(name, names.back(), &Names::back_to_shard(number)));
-        }
+        let mut commands = vec![queue(names.presence(), quorum(NO_DELIVERY_LIMIT))];
+        commands.extend(shards(&names, settings.shards));
         Self {
             mode: settings.mode,
+            names,
+            shards: settings.shards,
             pieces,
+            commands,
+            turn: Arc::default(),
         }
     }
 
@@ -181,20 +126,69 @@ impl Topology {
         self
     }
 
-    /// One line for each piece, for people.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.pieces.iter().map(Piece::line)
+    /// How many command queues there should be.
+    #[must_use]
+    pub const fn shards(&self) -> u16 {
+        self.shards
     }
 
-    /// Creates what is missing, or looks whether it is there, as the mode says.
+    /// The names of everything.
+    #[must_use]
+    pub const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Creates the command queues, and spreads sessions over them; but nothing comes to them yet.
+    pub(super) async fn ensure_closed_shards(&self, channel: &Channel) -> Result<(), Error> {
+        let sources = [self.names.commands(), self.names.back()];
+        for piece in shards(&self.names, self.shards) {
+            let opens = match &piece {
+                Piece::Binding { exchange, .. } => sources.contains(exchange),
+                Piece::Route { .. } => true,
+                Piece::Exchange { .. } | Piece::Queue { .. } => false,
+            };
+            if !opens {
+                piece.ensure(channel, false).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One line for each piece, for people.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.all().map(Piece::line)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Piece> {
+        self.pieces.iter().chain(&self.commands)
+    }
+
+    /// Creates what is missing, or looks whether it is there, as the mode says: all but the command
+    /// queues and what leads to them.
     ///
     /// Runs on a channel of its own, since a refusal closes the channel.
     pub(super) async fn ensure(&self, connection: &Connection) -> Result<(), Error> {
         if self.mode == TopologyMode::Off {
             return Ok(());
         }
+        let _turn = self.turn.lock().await;
+        self.ensure_pieces(connection, &self.pieces).await
+    }
+
+    /// The same for everything.
+    pub(super) async fn ensure_all(&self, connection: &Connection) -> Result<(), Error> {
+        if self.mode == TopologyMode::Off {
+            return Ok(());
+        }
+        let _turn = self.turn.lock().await;
+        self.ensure_shards(connection).await?;
+        self.ensure_pieces(connection, &self.pieces).await?;
+        self.ensure_pieces(connection, &self.commands).await
+    }
+
+    async fn ensure_pieces(&self, connection: &Connection, pieces: &[Piece]) -> Result<(), Error> {
         let channel = connection.create_channel().await?;
-        for piece in &self.pieces {
+        for piece in pieces {
             piece
                 .ensure(&channel, self.mode == TopologyMode::Passive)
                 .await?;
@@ -203,10 +197,33 @@ impl Topology {
         Ok(())
     }
 
+    /// Looks whether there are other command queues than should be: adding some, or taking some away,
+    /// would lead sessions elsewhere while their earlier commands still wait.
+    async fn ensure_shards(&self, connection: &Connection) -> Result<(), Error> {
+        if is_there(connection, &self.names.held()).await? {
+            return Err(Error::Resharding(self.names.prefix().to_owned()));
+        }
+        let shard = |number| self.names.shard(number);
+        let other = |found| Error::OtherShards {
+            prefix: self.names.prefix().to_owned(),
+            found,
+            wanted: self.shards,
+        };
+        if is_there(connection, &shard(self.shards)).await? {
+            return Err(other("more"));
+        }
+        // The first is declared last: where it is, all are.
+        let last = shard(self.shards.saturating_sub(1));
+        if is_there(connection, &shard(0)).await? && !is_there(connection, &last).await? {
+            return Err(other("fewer"));
+        }
+        Ok(())
+    }
+
     /// Deletes every piece, with whatever is in it.
     pub(super) async fn delete(&self, connection: &Connection) -> Result<(), Error> {
         let channel = connection.create_channel().await?;
-        for piece in &self.pieces {
+        for piece in self.all() {
             piece.delete(&channel).await?;
         }
         channel.close(200, ShortString::default()).await?;
@@ -226,7 +243,7 @@ impl Piece {
                 let options = QueueDeleteOptions::default();
                 channel.queue_delete(short(name), options).await?;
             }
-            Self::Binding { .. } => {}
+            Self::Binding { .. } | Self::Route { .. } => {}
         }
         Ok(())
     }
@@ -245,7 +262,8 @@ impl Piece {
                 };
                 channel
                     .exchange_declare(short(name), kind.clone(), options, arguments.clone())
-                    .await?;
+                    .await
+                    .map_err(|error| unknown_kind(error, kind))?;
             }
             Self::Queue { name, arguments } => {
                 let options = QueueDeclareOptions {
@@ -271,6 +289,15 @@ impl Piece {
                         .await?;
                 }
             }
+            Self::Route { from, to, key } => {
+                if !passive {
+                    let options = ExchangeBindOptions::default();
+                    let none = FieldTable::default();
+                    channel
+                        .exchange_bind(short(to), short(from), short(key), options, none)
+                        .await?;
+                }
+            }
         }
         Ok(())
     }
@@ -278,7 +305,11 @@ impl Piece {
     fn line(&self) -> String {
         match self {
             Self::Exchange { name, kind, .. } => {
-                format!("exchange  {name}  {}", format!("{kind:?}").to_lowercase())
+                let kind = match kind {
+                    ExchangeKind::Custom(kind) => kind.clone(),
+                    kind => format!("{kind:?}").to_lowercase(),
+                };
+                format!("exchange  {name}  {kind}")
             }
             Self::Queue { name, arguments } => {
                 let arguments: Vec<_> = arguments
@@ -295,7 +326,70 @@ impl Piece {
             } => {
                 format!("binding   {exchange} --{key}--> {queue}")
             }
+            Self::Route { from, to, key } => format!("binding   {from} --{key}--> {to}"),
         }
+    }
+}
+
+/// Whether there is such a queue.
+pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<bool, Error> {
+    // A channel apart: the broker closes it when there is none.
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let found = channel
+        .queue_declare(short(queue), options, FieldTable::default())
+        .await
+        .map_err(Error::from);
+    match found {
+        Ok(_) => {
+            channel.close(200, ShortString::default()).await?;
+            Ok(true)
+        }
+        Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// The command queues, and the way of a command to the one of its session.
+///
+/// The way into them comes last: how many there are decides which one is whose, so nothing may be
+/// spread over the first few.
+fn shards(names: &Names, count: u16) -> Vec<Piece> {
+    // The first one last: see `Topology::ensure_shards`.
+    let mut pieces: Vec<_> = (0..count)
+        .rev()
+        .map(|number| queue(names.shard(number), shard(names)))
+        .collect();
+    if count == 1 {
+        pieces.push(binding(names.shard(0), names.commands(), ANY));
+        pieces.push(binding(names.shard(0), names.back(), ANY_SESSION));
+        return pieces;
+    }
+    pieces.push(exchange(names.shards(), ExchangeKind::Custom(HASH.into())));
+    // With one key for all: the broker numbers them by key, then by name.
+    pieces.extend((0..count).map(|number| binding(names.shard(number), names.shards(), "")));
+    let route = |from, key| Piece::Route {
+        from,
+        to: names.shards(),
+        key,
+    };
+    pieces.push(route(names.commands(), ANY));
+    pieces.push(route(names.back(), ANY_SESSION));
+    pieces
+}
+
+/// A broker without the plugin closes the connection with 503 (command invalid).
+fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
+    match error.kind() {
+        ErrorKind::ProtocolError(reply)
+            if reply.get_id() == 503 && matches!(kind, ExchangeKind::Custom(_)) =>
+        {
+            Error::NoSharding
+        }
+        _ => error.into(),
     }
 }
 
@@ -347,6 +441,17 @@ fn delay(names: &Names, tier: Duration) -> FieldTable {
     arguments
 }
 
+/// A webhook endpoint's deliveries. A delivery goes back whenever its endpoint's breaker opens, so that
+/// says nothing about it.
+pub(super) fn webhook_queue() -> FieldTable {
+    quorum(NO_DELIVERY_LIMIT)
+}
+
+/// Commands on their way to other shards.
+pub(super) fn holding_queue() -> FieldTable {
+    quorum(NO_DELIVERY_LIMIT)
+}
+
 /// The exchange of what comes back. What belongs nowhere any more is caught by the alternate
 /// exchange: a few dozen unroutable messages would stall an at-least-once delay queue for good.
 fn back(names: &Names) -> Piece {
@@ -354,7 +459,7 @@ fn back(names: &Names) -> Piece {
     arguments.insert(short("alternate-exchange"), text(&names.orphan()));
     Piece::Exchange {
         name: names.back(),
-        kind: ExchangeKind::Direct,
+        kind: ExchangeKind::Topic,
         arguments,
     }
 }
@@ -376,16 +481,6 @@ fn binding(queue: String, exchange: String, key: &str) -> Piece {
         queue,
         exchange,
         key: key.to_owned(),
-    }
-}
-
-/// `5s`, `2m`, `250ms`: as in the configuration.
-fn tier_name(tier: Duration) -> String {
-    match (tier.as_secs(), tier.subsec_millis()) {
-        (_, millis) if millis > 0 => format!("{}ms", tier.as_millis()),
-        (seconds, _) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
-        (seconds, _) if seconds % 60 == 0 => format!("{}m", seconds / 60),
-        (seconds, _) => format!("{seconds}s"),
     }
 }
 

@@ -74,7 +74,6 @@ fn words(error: impl std::error::Error + Send + Sync + 'static) -> String {
 
 async fn broker(config: &Config) -> Vec<Check> {
     let target = Target::new(config.amqp.clone());
-    let names = Names::new(&config.topology.prefix);
     let client = match Client::connect(&target).await {
         Ok(client) => client,
         Err(error) => {
@@ -84,10 +83,17 @@ async fn broker(config: &Config) -> Vec<Check> {
     };
     let mut checks = vec![Check::of(
         "broker",
-        Ok("connected and logged in".to_owned()),
+        Ok(match target.broker() {
+            Some(broker) => format!("{broker}: connected and logged in"),
+            None => "connected and logged in".to_owned(),
+        }),
     )];
-    let plugins = "none needed: one shard uses no exchange of a plugin".to_owned();
-    checks.push(Check::of("plugins", Ok(plugins)));
+    if !config.amqp.other_hosts.is_empty() {
+        for (node, target) in target.each() {
+            checks.push(Check::of("node", answers(&node, &target).await));
+        }
+    }
+    checks.push(Check::of("plugins", plugins(&client, config).await));
     let found = client
         .ensure(&Topology::new(&config.topology).passive())
         .await;
@@ -103,15 +109,29 @@ async fn broker(config: &Config) -> Vec<Check> {
             "permissions",
             permissions(&client, config).await.map_err(words),
         ));
-        checks.extend(queues(&client, &names).await);
+        checks.extend(queues(&client, config).await);
     }
     client.close().await;
     checks
 }
 
+/// Whether one node of the cluster would do if the others were gone.
+async fn answers(node: &str, target: &Target) -> Result<String, String> {
+    match Client::connect(target).await {
+        Ok(client) => {
+            client.close().await;
+            Ok(format!("{node} answers"))
+        }
+        Err(error) => Err(format!("{node} does not answer: {}", words(error))),
+    }
+}
+
 async fn permissions(client: &Client, config: &Config) -> Result<String, amqp::Error> {
     let names = Names::new(&config.topology.prefix);
-    client.may_consume(&names.shard(0)).await?;
+    for number in 0..config.topology.shards {
+        client.may_consume(&names.shard(number)).await?;
+    }
+    client.may_consume(&names.presence()).await?;
     // The default exchange (amq.default in permissions) takes replies to their queues.
     let mut exchanges = vec![String::new(), names.replies(), names.events(), names.dead()];
     let delays = config.topology.delay_tiers.iter();
@@ -122,8 +142,35 @@ async fn permissions(client: &Client, config: &Config) -> Result<String, amqp::E
     Ok("may consume commands; may publish replies, events, delays and dead letters".to_owned())
 }
 
-async fn queues(client: &Client, names: &Names) -> Vec<Check> {
-    let commands = client.queue(&names.shard(0)).await;
+/// What is needed beyond a plain broker.
+async fn plugins(client: &Client, config: &Config) -> Result<String, String> {
+    if config.topology.shards == 1 {
+        return Ok("none needed: one shard uses no exchange of a plugin".to_owned());
+    }
+    let exchange = Names::new(&config.topology.prefix).shards();
+    if client.has_exchange(&exchange).await.map_err(words)? {
+        Ok(format!("rabbitmq_sharding: {exchange} is there"))
+    } else {
+        Err(format!(
+            "{exchange} is not there: run `groupmq topology apply`, which needs the plugin \
+             rabbitmq_sharding (`rabbitmq-plugins enable rabbitmq_sharding`)"
+        ))
+    }
+}
+
+/// All shards together.
+async fn commands(client: &Client, config: &Config) -> Result<(u32, u32), amqp::Error> {
+    let names = Names::new(&config.topology.prefix);
+    let mut waiting = 0;
+    for number in 0..config.topology.shards {
+        waiting += client.queue(&names.shard(number)).await?.0;
+    }
+    Ok((waiting, client.queue(&names.presence()).await?.1))
+}
+
+async fn queues(client: &Client, config: &Config) -> Vec<Check> {
+    let names = Names::new(&config.topology.prefix);
+    let commands = commands(client, config).await;
     let dead = client.queue(&names.dead_commands()).await;
     vec![
         Check::of(
@@ -160,11 +207,9 @@ async fn store_and_engine(config: &Config) -> Vec<Check> {
         Ok(Err(error)) => Err(words(error)),
         Err(_) => Err("does not answer within 10 s".to_owned()),
     };
-    let engine = app::engine(&config.engine, &store, clock);
-    let works = engine
-        .check()
-        .await
-        .map(|()| engine.name().as_str().to_owned())
-        .map_err(words);
+    let works = match app::engine(config, &store, clock) {
+        Ok(engines) => engines.engine.check().await.map_err(words),
+        Err(error) => Err(format!("{error:#}")),
+    };
     vec![Check::of("store", finding), Check::of("engine", works)]
 }

@@ -6,7 +6,7 @@ use clap::Subcommand;
 
 use crate::amqp::{Client, Names, Target};
 use crate::config::Config;
-use crate::contract::{Event, EventName};
+use crate::contract::{Event, EventName, WebhookNotice};
 
 use super::exit::{Exit, Failure};
 use super::output;
@@ -78,14 +78,20 @@ fn current_name(event: &str) -> &str {
 
 /// One line: when, whose, what, and the payload.
 fn readable(body: &str) -> String {
-    let Ok(event) = serde_json::from_str::<Event>(body) else {
+    if let Ok(event) = serde_json::from_str::<Event>(body) {
+        let payload = serde_json::to_string(&event.payload).unwrap_or_default();
+        let (at, session) = (event.timestamp, event.session.as_str());
+        return row(at, session, event.event.as_str(), &payload);
+    }
+    let Ok(notice) = serde_json::from_str::<WebhookNotice>(body) else {
         return body.to_owned();
     };
-    let at = jiff::Timestamp::from_millisecond(event.timestamp).unwrap_or_default();
-    let payload = serde_json::to_string(&event.payload).unwrap_or_default();
-    format!(
-        "{at:.3}  {}  {:<21}  {payload}",
-        event.session,
-        event.event.as_str()
-    )
+    let payload = serde_json::to_string(&notice.payload).unwrap_or_default();
+    let session = notice.session.as_ref().map_or("~", |it| it.as_str());
+    row(notice.timestamp, session, notice.event.as_str(), &payload)
+}
+
+fn row(at: i64, session: &str, event: &str, payload: &str) -> String {
+    let at = jiff::Timestamp::from_millisecond(at).unwrap_or_default();
+    format!("{at:.3}  {session}  {event:<21}  {payload}")
 }

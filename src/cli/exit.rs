@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::amqp;
 use crate::config;
+use crate::fanout;
+use crate::store;
 
 /// Shown at the end of `--help`.
 pub(super) const HELP: &str = "\
@@ -59,6 +61,22 @@ impl Failure {
             Self::Broker(_) => Exit::Broker,
             Self::NoReply(_) => Exit::NoReply,
             Self::Unroutable(_) | Self::Other(_) => Exit::Failed,
+        }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        Self::Other(anyhow::Error::new(error).context("the store cannot be used (store.url)"))
+    }
+}
+
+impl From<fanout::Error> for Failure {
+    fn from(error: fanout::Error) -> Self {
+        match error {
+            fanout::Error::Store(error) => error.into(),
+            fanout::Error::Broker(error) => Self::Broker(error),
+            error @ fanout::Error::Busy(_) => Self::Other(error.into()),
         }
     }
 }

@@ -4,21 +4,31 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context;
+use bytes::Bytes;
 
 use crate::config::Config;
-use crate::outbound;
+use crate::outbound::{Method, Outbound, Reach, Request};
 
 use super::exit::{Exit, Failure};
 use super::output;
 
 pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     let url = format!("http://{}/readyz", reachable(config.ops.listen));
-    let client = outbound::client(Duration::from_secs(5)).context("no HTTP client")?;
-    let (status, body) = outbound::get(&client, &url, 16 * 1024)
+    let client = Outbound::new(&config.egress, Reach::Anywhere).context("no HTTP client")?;
+    let request = Request {
+        method: Method::GET,
+        url: url.parse().context("ops.listen makes no URL")?,
+        headers: Vec::new(),
+        body: Bytes::new(),
+        deadline: Duration::from_secs(5),
+        body_limit: 16 * 1024,
+    };
+    let answer = client
+        .send(request)
         .await
         .with_context(|| format!("no worker answers at {url} (ops.listen)"))?;
-    output::line(body.trim_end())?;
-    Ok(if status == 200 {
+    output::line(answer.text().trim_end())?;
+    Ok(if answer.status == 200 {
         Exit::Ok
     } else {
         Exit::Failed

@@ -8,10 +8,12 @@ mod events;
 mod exit;
 mod healthcheck;
 mod output;
+mod replay;
 mod run;
 mod schemas;
 mod send;
 mod topology;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -46,6 +48,9 @@ enum Command {
     /// List, show, replay or purge what could not be handled.
     #[command(subcommand)]
     Dead(dead::Dead),
+    /// Set and look at webhook endpoints, and deliver again what was given up.
+    #[command(subcommand)]
+    Webhooks(webhooks::Webhooks),
     /// Show or create exchanges and queues.
     #[command(subcommand)]
     Topology(topology::Topology),
@@ -97,6 +102,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Send(command) => block_on(command.run(load(&sources)?)),
         Command::Events(command) => block_on(command.run(load(&sources)?)),
         Command::Dead(command) => block_on(command.run(load(&sources)?)),
+        Command::Webhooks(command) => block_on(command.run(load(&sources)?)),
         Command::Topology(command) => block_on(command.run(load(&sources)?)),
         Command::Doctor(command) => block_on(command.run(load(&sources)?)),
         Command::Healthcheck => block_on(healthcheck::run(load(&sources)?)),

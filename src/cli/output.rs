@@ -13,6 +13,14 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The beginning of a text that a stranger wrote: its control characters must not reach the terminal.
+pub(super) fn plain(text: &str, most: usize) -> String {
+    text.chars()
+        .filter(|c| !c.is_control())
+        .take(most)
+        .collect()
+}
+
 /// Prints a failure with everything underneath it.
 pub(super) fn complain(failure: &Failure) {
     // Nobody left to tell.

@@ -79,7 +79,7 @@ impl Send {
             ("id".to_owned(), json!(id)),
             ("type".to_owned(), json!(self.command_type)),
             ("session".to_owned(), json!(self.session)),
-            ("payload".to_owned(), self.payload()?),
+            ("payload".to_owned(), payload(&self.payload)?),
         ]);
         if let Some(limit) = self.expires_in {
             let at = jiff::Timestamp::now()
@@ -96,23 +96,24 @@ impl Send {
             ..Outgoing::default()
         })
     }
+}
 
-    fn payload(&self) -> Result<Value, Failure> {
-        let text = match (self.payload.as_str(), self.payload.strip_prefix('@')) {
-            ("-", _) => {
-                let mut text = String::new();
-                std::io::stdin()
-                    .read_to_string(&mut text)
-                    .map_err(|error| Failure::Usage(format!("--payload -: {error}")))?;
-                text
-            }
-            (_, Some(file)) => std::fs::read_to_string(file)
-                .map_err(|error| Failure::Usage(format!("--payload @{file}: {error}")))?,
-            (inline, None) => inline.to_owned(),
-        };
-        serde_json::from_str(&text)
-            .map_err(|error| Failure::Usage(format!("--payload: is not JSON: {error}")))
-    }
+/// Reads what `--payload` says: JSON, or `@FILE`, or `-` for stdin.
+pub(super) fn payload(given: &str) -> Result<Value, Failure> {
+    let text = match (given, given.strip_prefix('@')) {
+        ("-", _) => {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::Usage(format!("--payload -: {error}")))?;
+            text
+        }
+        (_, Some(file)) => std::fs::read_to_string(file)
+            .map_err(|error| Failure::Usage(format!("--payload @{file}: {error}")))?,
+        (inline, None) => inline.to_owned(),
+    };
+    serde_json::from_str(&text)
+        .map_err(|error| Failure::Usage(format!("--payload: is not JSON: {error}")))
 }
 
 /// The reply for a person.

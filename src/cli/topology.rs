@@ -1,9 +1,17 @@
 //! `groupmq topology`: the exchanges and queues.
 
+use std::sync::Arc;
+
+use anyhow::Context as _;
 use clap::Subcommand;
 
 use crate::amqp::{self, Client, Target};
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::executor::Decoder;
+use crate::lifecycle::Lifecycle;
+use crate::reshard::{self, Moved, Reshard};
+use crate::store::Store;
 
 use super::exit::{Exit, Failure};
 use super::output;
@@ -14,19 +22,73 @@ pub(super) enum Topology {
     Show,
     /// Create what is missing on the broker.
     Apply,
+    /// Change the number of command queues to topology.shards, without losing anything or its order.
+    ///
+    /// Set topology.shards to the new number, stop every worker with the role `commands`, run this, and
+    /// start them again. Producers need not stop: the broker keeps what they publish. If it is cut off,
+    /// run it again.
+    Reshard,
 }
 
 impl Topology {
     pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
         let topology = amqp::Topology::new(&config.topology);
-        if let Self::Apply = self {
-            let client = Client::connect(&Target::new(config.amqp)).await?;
-            client.ensure(&topology.clone().declared()).await?;
-            client.close().await;
+        match self {
+            Self::Show => {}
+            Self::Apply => {
+                let client = Client::connect(&Target::new(config.amqp)).await?;
+                client.ensure(&topology.clone().declared()).await?;
+                client.close().await;
+            }
+            Self::Reshard => return reshard(config, &topology).await,
         }
         for line in topology.lines() {
             output::line(&line)?;
         }
         Ok(Exit::Ok)
+    }
+}
+
+async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let lifecycle = Lifecycle::default();
+    let (store, writer) = Store::open(&config.store, Arc::clone(&clock))
+        .await
+        .context("cannot open the store (store.url)")?;
+    lifecycle.spawn_background(writer);
+    let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+    let client = Client::connect(&Target::new(config.amqp)).await?;
+    let tier = config.topology.delay_tiers.first().copied();
+    let change = Reshard::new(
+        &client,
+        topology,
+        store,
+        decoder,
+        clock,
+        tier.unwrap_or_default(),
+    );
+    let moved = change.run().await?;
+    // What was not touched: exchanges, delays, and the way of commands to a first set of shards.
+    client.ensure(&topology.clone().declared()).await?;
+    client.close().await;
+    let Moved {
+        before,
+        collected,
+        held,
+    } = moved;
+    let now = topology.shards();
+    output::line(&format!(
+        "{now} shards, {before} before; {collected} commands were in them, {held} came meanwhile"
+    ))?;
+    Ok(Exit::Ok)
+}
+
+impl From<reshard::Error> for Failure {
+    fn from(error: reshard::Error) -> Self {
+        match error {
+            reshard::Error::Broker(error) => Self::Broker(error),
+            reshard::Error::Moving(error) => error.into(),
+            error => Self::Other(error.into()),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! `[amqp]`: the broker and how to talk to it.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::read::{Section, duration, flag, number, path};
+use super::read::{Section, duration, flag, list, number, path};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -17,6 +19,8 @@ pub struct Amqp {
     pub url: SecretString,
     /// Where the url is read again before every connection, so that a rotated password is taken up.
     pub url_file: Option<PathBuf>,
+    /// The other nodes of the same cluster.
+    pub other_hosts: Vec<Host>,
     /// Commands held unanswered at most.
     pub prefetch: u16,
     /// Silence after which the broker is asked whether it is still there.
@@ -37,6 +41,43 @@ pub struct Amqp {
     pub refusal_grace: Duration,
     /// TLS.
     pub tls: Tls,
+}
+
+/// Another node of the cluster; everything but this is as in the url.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// A name, or an address.
+    pub name: String,
+    /// The url's, unless given.
+    pub port: Option<u16>,
+}
+
+impl FromStr for Host {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const WANTED: &str = "must be a list of \"host\" or \"host:port\"";
+        let url = url::Url::parse(&format!("amqp://{text}")).map_err(|_| WANTED)?;
+        let name = url.host_str().ok_or(WANTED)?;
+        let host = Self {
+            name: name.trim_matches(['[', ']']).to_owned(),
+            port: url.port(),
+        };
+        // Neither user, nor path, nor query.
+        let is_all = host.to_string() == text;
+        is_all.then_some(host).ok_or(WANTED)
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]", self.name)?;
+        } else {
+            f.write_str(&self.name)?;
+        }
+        self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
+    }
 }
 
 /// `[amqp.tls]`: how `amqps://` connections are made.
@@ -65,6 +106,7 @@ impl Amqp {
         let amqp = Self {
             url,
             url_file,
+            other_hosts: section.required("other_hosts", list),
             prefetch: section.required("prefetch", number(1..=10_000)),
             heartbeat: section.required("heartbeat", duration(SECOND..=HOUR)),
             connect_timeout: section.required("connect_timeout", duration(SECOND..=HOUR)),
@@ -88,20 +130,7 @@ impl Amqp {
 
 impl Tls {
     fn read(mut section: Section<'_>) -> Self {
-        let certificate = section.optional("certificate_file", path);
-        let key = section.optional("key_file", path);
-        let identity = match (certificate, key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            (Some(_), None) => {
-                section.problem("key_file", "is needed with certificate_file");
-                None
-            }
-            (None, Some(_)) => {
-                section.problem("certificate_file", "is needed with key_file");
-                None
-            }
-        };
+        let identity = section.identity();
         let external = section.required("external", flag);
         if external && identity.is_none() {
             section.problem("external", "needs certificate_file and key_file");
@@ -113,5 +142,35 @@ impl Tls {
         };
         section.finish();
         tls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Host;
+
+    #[test]
+    fn another_host_is_a_name_or_an_address_and_perhaps_a_port() {
+        for (text, name, port) in [
+            ("rabbit-1.example", "rabbit-1.example", None),
+            ("rabbit-1:5673", "rabbit-1", Some(5673)),
+            ("10.0.0.7:5673", "10.0.0.7", Some(5673)),
+            ("[::1]:5673", "::1", Some(5673)),
+        ] {
+            let host: Host = text.parse().unwrap();
+            assert_eq!((host.name.as_str(), host.port), (name, port));
+            assert_eq!(host.to_string(), text);
+        }
+        for wrong in [
+            "",
+            "a b",
+            "u:p@host",
+            "host/vhost",
+            "host?x=1",
+            "host:x",
+            "amqp://host",
+        ] {
+            assert!(wrong.parse::<Host>().is_err(), "{wrong}");
+        }
     }
 }

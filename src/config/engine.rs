@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::contract::{ParticipantId, SessionName};
 
+use super::Waha;
 use super::read::{Section, duration, flag, parsed, share, text};
 
 /// Which engine executes commands.
@@ -13,6 +14,8 @@ use super::read::{Section, duration, flag, parsed, share, text};
 pub enum Engine {
     /// The embedded model of WhatsApp's rules.
     Sandbox(Sandbox),
+    /// WAHA servers over HTTP.
+    Waha(Waha),
 }
 
 /// `[engine.sandbox]`.
@@ -89,6 +92,26 @@ impl FromStr for CrashPoint {
     }
 }
 
+/// `engine.kind`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Sandbox,
+    Waha,
+}
+
+impl FromStr for Kind {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "sandbox" => Ok(Self::Sandbox),
+            "waha" => Ok(Self::Waha),
+            _ => Err("must be sandbox or waha"),
+        }
+    }
+}
+
 impl Default for Engine {
     fn default() -> Self {
         Self::Sandbox(Sandbox::default())
@@ -97,13 +120,20 @@ impl Default for Engine {
 
 impl Engine {
     pub(super) fn read(mut section: Section<'_>) -> Self {
-        section.required("kind", |value| match text(value)?.as_str() {
-            "sandbox" => Ok(()),
-            _ => Err("must be sandbox".to_owned()),
-        });
+        let kind = section.required("kind", parsed);
         let sandbox = Sandbox::read(section.section("sandbox"));
+        let waha = Waha::read(section.section("waha"));
+        if kind == Kind::Waha && waha.servers.is_empty() {
+            section.problem(
+                "waha",
+                "must name a server: url, or [engine.waha.servers.<name>]",
+            );
+        }
         section.finish();
-        Self::Sandbox(sandbox)
+        match kind {
+            Kind::Sandbox => Self::Sandbox(sandbox),
+            Kind::Waha => Self::Waha(waha),
+        }
     }
 }
 
@@ -111,7 +141,7 @@ impl Sandbox {
     fn read(mut section: Section<'_>) -> Self {
         let members_can_add = section.required("members_can_add", flag);
         let sessions = section.section("sessions").each(
-            |mut session| {
+            |_, mut session| {
                 let phone = session.optional("phone", phone);
                 session.finish();
                 phone
@@ -119,7 +149,9 @@ impl Sandbox {
             Some("phone"),
         );
         let ledger = section.required("ledger", parsed);
-        let faults = section.section("faults").each(Fault::read, None);
+        let faults = section
+            .section("faults")
+            .each(|_, fault| Fault::read(fault), None);
         let sessions = sessions
             .into_iter()
             .filter_map(|(name, phone)| phone.map(|phone| (name, phone)))

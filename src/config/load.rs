@@ -1,16 +1,18 @@
 //! Where settings come from and which source wins.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
 use figment::value::Dict;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 
 use super::read::{Problems, Section, list};
+use super::webhooks;
 use super::{
-    Amqp, Config, Engine, Error, Executor, Ledger, Log, Ops, Retry, Role, Safety, Shutdown, Store,
-    Topology,
+    Amqp, Config, Delivery, Egress, Engine, Error, Executor, Gateway, Ledger, Log, Ops, Otlp,
+    Retry, Role, Safety, Shutdown, Store, Topology,
 };
 
 /// The defaults, as they stand in `config.default.toml`.
@@ -37,8 +39,9 @@ impl Sources {
         let environment = std::env::vars()
             .filter_map(|(name, value)| {
                 let key = name.strip_prefix(PREFIX)?;
-                // GROUPMQ_TEST_… belongs to the tests.
-                (!key.starts_with("TEST_")).then(|| (key.to_lowercase().replace("__", "."), value))
+                // GROUPMQ_CONFIG names the file (--config), and GROUPMQ_TEST_… belongs to the tests.
+                (key != "CONFIG" && !key.starts_with("TEST_"))
+                    .then(|| (key.to_lowercase().replace("__", "."), value))
             })
             .collect();
         Self {
@@ -83,38 +86,50 @@ impl Sources {
         }
     }
 
-    /// The merged settings as TOML, with passwords in urls left out.
+    /// The merged settings as TOML, with secrets left out.
     ///
     /// # Errors
     /// When the file cannot be read or is not TOML.
     pub fn printed(&self) -> Result<String, Error> {
         let mut settings = self.merged()?;
-        hide_passwords(&mut settings);
+        hide_secrets(&mut settings);
         toml::to_string(&settings).map_err(|error| Error::Malformed(error.to_string()))
     }
 }
 
-fn hide_passwords(entries: &mut Dict) {
-    for value in entries.values_mut() {
-        match value {
-            figment::value::Value::Dict(_, entries) => hide_passwords(entries),
-            figment::value::Value::String(_, text) => {
-                if let Ok(mut url) = url::Url::parse(text)
-                    && url.password().is_some()
-                    && url.set_password(Some("***")).is_ok()
-                {
-                    *text = url.into();
-                }
-            }
-            _ => {}
+/// Settings that are secrets whatever they look like, by their last key.
+const SECRETS: [&str; 5] = ["api_key", "hmac_key", "key", "secrets", "value"];
+
+fn hide_secrets(entries: &mut Dict) {
+    for (key, value) in entries {
+        if SECRETS.contains(&key.as_str()) {
+            *value = figment::value::Value::from("***");
+        } else {
+            hide(value);
         }
     }
 }
 
+fn hide(value: &mut figment::value::Value) {
+    match value {
+        figment::value::Value::Dict(_, entries) => hide_secrets(entries),
+        figment::value::Value::Array(_, values) => values.iter_mut().for_each(hide),
+        figment::value::Value::String(_, text) => {
+            if let Ok(mut url) = url::Url::parse(text)
+                && url.password().is_some()
+                && url.set_password(Some("***")).is_ok()
+            {
+                *text = url.into();
+            }
+        }
+        _ => {}
+    }
+}
+
 /// `a.b.c` = v as tables within tables. Values stay text: see `read`.
-fn nested(key: &str, value: &str) -> Value {
+fn nested(key: &str, value: &str) -> serde_json::Value {
     key.rsplit('.').fold(json!(value), |inner, part| {
-        Value::Object(Map::from_iter([(part.to_owned(), inner)]))
+        serde_json::Value::Object(Map::from_iter([(part.to_owned(), inner)]))
     })
 }
 
@@ -124,18 +139,26 @@ fn read(entries: Dict, problems: &mut Problems) -> Config {
     if roles.is_empty() {
         root.problem("roles", "must name at least one role");
     }
+    let delivery = Delivery::read(root.section("delivery"));
+    let mut seen = BTreeSet::new();
+    let webhooks = root.tables("webhooks", |table| webhooks::read(table, &mut seen));
     let config = Config {
         roles,
         amqp: Amqp::read(root.section("amqp")),
-        topology: Topology::read(root.section("topology")),
+        topology: Topology::read(root.section("topology")).with_tiers(&delivery.schedule),
         store: Store::read(root.section("store")),
         ledger: Ledger::read(root.section("ledger")),
         engine: Engine::read(root.section("engine")),
         executor: Executor::read(root.section("executor")),
         retry: Retry::read(root.section("retry")),
         safety: Safety::read(root.section("safety")),
+        egress: Egress::read(root.section("egress")),
+        webhooks: webhooks.into_iter().flatten().collect(),
+        delivery,
+        gateway: Gateway::read(root.section("gateway")),
         ops: Ops::read(root.section("ops")),
         shutdown: Shutdown::read(root.section("shutdown")),
+        otlp: Otlp::read(root.section("otlp")),
         log: Log::read(root.section("log")),
     };
     root.finish();
@@ -195,9 +218,31 @@ mod tests {
     #[test]
     fn a_password_of_digits_stays_text() {
         let config = with(&[("engine.sandbox.sessions.zero", "015550000009")]).unwrap();
-        let Engine::Sandbox(sandbox) = config.engine;
+        let Engine::Sandbox(sandbox) = config.engine else {
+            panic!("another engine");
+        };
         let phone = &sandbox.sessions[&"zero".parse().unwrap()];
         assert_eq!(phone.as_str(), "015550000009@c.us");
+    }
+
+    #[test]
+    fn printed_settings_hold_no_keys_and_no_passwords() {
+        let sources = Sources {
+            environment: vec![
+                (
+                    "gateway.keys.shop.key".to_owned(),
+                    "hunter2hunter2hunter2".to_owned(),
+                ),
+                (
+                    "store.url".to_owned(),
+                    "postgres://u:hunter2@h/d".to_owned(),
+                ),
+            ],
+            ..Sources::default()
+        };
+        let printed = sources.printed().unwrap();
+        assert!(!printed.contains("hunter2"), "{printed}");
+        assert!(printed.contains("[gateway.keys.shop]"), "{printed}");
     }
 
     #[test]

@@ -4,23 +4,35 @@
 //! environment. One file per section says what is in it and how it is read.
 
 mod amqp;
+mod delivery;
+mod egress;
 mod engine;
+mod gateway;
 mod load;
+mod otlp;
 mod process;
 mod read;
 mod safety;
 mod store;
 mod topology;
+mod waha;
+mod webhooks;
 
 use std::path::PathBuf;
 
-pub use amqp::{Amqp, Tls};
+pub use amqp::{Amqp, Host, Tls};
+pub use delivery::{Delivery, DeliveryCrash};
+pub use egress::{DnsServer, Egress, EgressTls, Network};
 pub use engine::{CrashPoint, Engine, Fault, Sandbox, SandboxLedger};
+pub use gateway::{Access, Gateway, Key, KeyName};
 pub use load::{DEFAULTS, Sources};
+pub use otlp::Otlp;
 pub use process::{Executor, Log, LogFormat, Ops, Retry, Role, Shutdown};
 pub use safety::{Bucket, Limits, Safety};
 pub use store::{Ledger, Store};
 pub use topology::{Topology, TopologyMode};
+pub use waha::{Waha, WahaIntake, WahaPlace, WahaServer};
+pub use webhooks::DeclaredWebhook;
 
 /// Everything that can be configured, checked.
 #[derive(Debug, Clone)]
@@ -43,10 +55,20 @@ pub struct Config {
     pub retry: Retry,
     /// `[safety]`
     pub safety: Safety,
+    /// `[egress]`
+    pub egress: Egress,
+    /// `[[webhooks]]`
+    pub webhooks: Vec<DeclaredWebhook>,
+    /// `[delivery]`
+    pub delivery: Delivery,
+    /// `[gateway]`
+    pub gateway: Gateway,
     /// `[ops]`
     pub ops: Ops,
     /// `[shutdown]`
     pub shutdown: Shutdown,
+    /// `[otlp]`
+    pub otlp: Otlp,
     /// `[log]`
     pub log: Log,
 }

@@ -14,6 +14,10 @@ const HOUR: Duration = Duration::from_hours(1);
 pub enum Role {
     /// Execute commands from the queue.
     Commands,
+    /// Deliver events to webhook endpoints.
+    Webhooks,
+    /// Take commands over HTTP and put them into the queue.
+    Gateway,
 }
 
 impl FromStr for Role {
@@ -22,7 +26,9 @@ impl FromStr for Role {
     fn from_str(name: &str) -> Result<Self, Self::Err> {
         match name {
             "commands" => Ok(Self::Commands),
-            _ => Err("knows only the role \"commands\""),
+            "webhooks" => Ok(Self::Webhooks),
+            "gateway" => Ok(Self::Gateway),
+            _ => Err("must name commands, webhooks or gateway"),
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -95,17 +95,54 @@ impl<'a> Section<'a> {
         let file = self.optional(file_name, path);
         let direct = self.optional(name, text);
         match file {
-            Some(path) => match std::fs::read_to_string(&path) {
-                Ok(secret) => Some(secret.trim_end_matches(['\r', '\n']).to_owned().into()),
-                Err(error) => {
-                    self.problem(
-                        file_name,
-                        format!("cannot read {}: {error}", path.display()),
-                    );
-                    None
-                }
-            },
+            Some(path) => self.file(file_name, &path).map(SecretString::from),
             None => direct.map(SecretString::from),
+        }
+    }
+
+    /// Reads the files of a client's certificate and its key: both or neither.
+    pub(super) fn identity(&mut self) -> Option<(PathBuf, PathBuf)> {
+        let certificate = self.optional("certificate_file", path);
+        let key = self.optional("key_file", path);
+        match (certificate, key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            (Some(_), None) => {
+                self.problem("key_file", "is needed with certificate_file");
+                None
+            }
+            (None, Some(_)) => {
+                self.problem("certificate_file", "is needed with key_file");
+                None
+            }
+        }
+    }
+
+    /// Reads a value that must be there, where nothing can stand in for it.
+    pub(super) fn wanted<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&Value) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(name) {
+            self.problem(name, "is missing");
+        }
+        self.optional(name, read)
+    }
+
+    /// Whether a key is there and was not read yet.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Reads the file that a key names.
+    pub(super) fn file(&mut self, name: &str, path: &Path) -> Option<String> {
+        match std::fs::read_to_string(path) {
+            Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                self.problem(name, format!("cannot read {}: {error}", path.display()));
+                None
+            }
         }
     }
 
@@ -128,10 +165,37 @@ impl<'a> Section<'a> {
         Section::new(&path, entries, self.problems)
     }
 
+    /// Opens each table of the list below a key, and hands them to `read` one by one.
+    pub(super) fn tables<T>(
+        &mut self,
+        name: &'static str,
+        mut read: impl FnMut(Section<'_>) -> T,
+    ) -> Vec<T> {
+        let values = match self.take(name) {
+            None => Vec::new(),
+            Some(Value::Array(_, values)) => values,
+            Some(_) => {
+                self.problem(name, "must be a list of tables");
+                Vec::new()
+            }
+        };
+        let mut all = Vec::new();
+        for (number, value) in values.into_iter().enumerate() {
+            let path = format!("{}[{number}]", self.key(name));
+            match value {
+                Value::Dict(_, entries) => {
+                    all.push(read(Section::new(&path, entries, self.problems)));
+                }
+                _ => self.problems.0.push(format!("{path}: must be a table")),
+            }
+        }
+        all
+    }
+
     /// Reads a table whose keys are names that the user chose.
     pub(super) fn each<K: Ord + FromStr, V>(
         mut self,
-        mut read: impl FnMut(Section<'_>) -> V,
+        mut read: impl FnMut(&str, Section<'_>) -> V,
         value_key: Option<&'static str>,
     ) -> BTreeMap<K, V>
     where
@@ -150,7 +214,8 @@ impl<'a> Section<'a> {
             };
             match name.parse() {
                 Ok(key) => {
-                    all.insert(key, read(Section::new(&path, entries, self.problems)));
+                    let section = Section::new(&path, entries, self.problems);
+                    all.insert(key, read(&name, section));
                 }
                 Err(error) => self.problem(&name, format!("the name {error}")),
             }

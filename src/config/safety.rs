@@ -65,7 +65,7 @@ impl Safety {
     #[must_use]
     pub const fn limits(&self, engine: &Engine) -> bool {
         match (self.limits, engine) {
-            (Limits::On, _) => true,
+            (Limits::On, _) | (Limits::Auto, Engine::Waha(_)) => true,
             // Nobody bans an account of the sandbox.
             (Limits::Off, _) | (Limits::Auto, Engine::Sandbox(_)) => false,
         }

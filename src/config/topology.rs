@@ -18,6 +18,8 @@ pub struct Topology {
     pub shards: u16,
     /// For how long a deferred command can rest, shortest first; each is a queue.
     pub delay_tiers: Vec<Duration>,
+    /// The same, with those for deliveries to webhooks: everything for which there is a queue.
+    pub tiers: Vec<Duration>,
 }
 
 /// Who creates exchanges and queues.
@@ -46,6 +48,14 @@ impl FromStr for TopologyMode {
 }
 
 impl Topology {
+    /// Adds the tiers that something else needs.
+    pub(super) fn with_tiers(mut self, more: &[Duration]) -> Self {
+        self.tiers = [&self.delay_tiers, more].concat();
+        self.tiers.sort_unstable();
+        self.tiers.dedup();
+        self
+    }
+
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let prefix = section.required("prefix", |value| {
             let prefix = text(value)?;
@@ -64,16 +74,16 @@ impl Topology {
         let topology = Self {
             prefix,
             mode: section.required("mode", parsed),
-            // More shards need the exchange of the sharding plugin, which this version cannot bind yet.
-            shards: section.required("shards", number(1..=1)),
+            shards: section.required("shards", number(1..=256)),
             delay_tiers: section.required("delay_tiers", delay_tiers),
+            tiers: Vec::new(),
         };
         section.finish();
         topology
     }
 }
 
-fn delay_tiers(value: &Value) -> Result<Vec<Duration>, String> {
+pub(super) fn delay_tiers(value: &Value) -> Result<Vec<Duration>, String> {
     let read: Vec<jiff::SignedDuration> = list(value)?;
     let tiers: Vec<_> = read
         .into_iter()

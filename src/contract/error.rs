@@ -121,6 +121,9 @@ error_codes! {
     GroupNotFound = "GROUP_NOT_FOUND", false,
         "There is no such group, or this account was never in it.",
         "Check the group id; `ListGroups` tells which groups there are.";
+    WebhookNotFound = "WEBHOOK_NOT_FOUND", false,
+        "The session has no webhook endpoint of this id.",
+        "Check the id; `ListWebhooks` tells which endpoints there are.";
     NotAMember = "NOT_A_MEMBER", false,
         "The session's account is no longer in the group.",
         "Have an admin add the account again.";

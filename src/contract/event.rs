@@ -140,6 +140,9 @@ pub struct GroupNotification {
     /// The command that caused it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
 }
 
 /// How somebody came or went.
@@ -178,6 +181,9 @@ pub struct GroupMembership {
     /// The command that caused it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
 }
 
 /// What happened to people in a group.
@@ -226,6 +232,9 @@ pub struct OwnMembership {
     /// The command that caused it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
 }
 
 /// Payload of `group.v2.update` (with what changed) and `group.v2.leave` (with the id alone).
@@ -243,6 +252,9 @@ pub struct GroupChange {
     /// The command that caused it, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
 }
 
 /// A group with only the fields that changed.
@@ -260,7 +272,21 @@ pub struct ChangedGroup {
     /// Whether only admins may change subject and description now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_admin_only: Option<bool>,
+    /// Whether only admins may send messages now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_admin_only: Option<bool>,
+    /// Whether people who are no admins may add others now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_can_add_new_member: Option<bool>,
+    /// Whether an admin has to approve who joins by the invite link now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub new_members_approval_required: Option<bool>,
     /// The new invite link; told to admins alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+const fn is_false(flag: &bool) -> bool {
+    !*flag
 }

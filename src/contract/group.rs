@@ -20,8 +20,8 @@ pub struct Group {
     pub description: Description,
     /// Who created the group, where that is known.
     pub owner: Option<ParticipantId>,
-    /// When the group was created.
-    pub created_at: Timestamp,
+    /// When the group was created, where that is known.
+    pub created_at: Option<Timestamp>,
     /// How many people are in the group.
     pub size: u32,
     /// Who may do what.

@@ -12,13 +12,23 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// A text that is not an identifier of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("must be {0}")]
-pub struct InvalidId(&'static str);
+pub struct InvalidId(pub(in crate::contract) &'static str);
 
-/// Declares a checked text: its form in words, its pattern, an example, and how it is read.
+/// Declares a checked text: its form in words, its pattern, an example, and how it is read. One
+/// declared `hidden` is not shown by `Debug`.
 macro_rules! checked_text {
-    ($(#[$doc:meta])* $name:ident, $form:literal, $pattern:literal, $example:literal, $read:expr) => {
+    (hidden $(#[$doc:meta])* $name:ident, $($rest:tt)*) => {
+        $crate::contract::ids::checked_text! { @text $(#[$doc])* $name, $($rest)* }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(concat!(stringify!($name), "(…)"))
+            }
+        }
+    };
+    (@text $(#[$doc:meta])* $name:ident, $form:literal, $pattern:literal, $example:literal, $read:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $name(String);
 
         impl $name {
@@ -29,7 +39,7 @@ macro_rules! checked_text {
             }
         }
 
-        impl FromStr for $name {
+        impl std::str::FromStr for $name {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
@@ -38,32 +48,32 @@ macro_rules! checked_text {
             }
         }
 
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
 
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(&self.0)
             }
         }
 
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = Cow::<'de, str>::deserialize(deserializer)?;
-                text.parse().map_err(de::Error::custom)
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str> as serde::Deserialize<'de>>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
 
-        impl JsonSchema for $name {
-            fn schema_name() -> Cow<'static, str> {
+        impl schemars::JsonSchema for $name {
+            fn schema_name() -> std::borrow::Cow<'static, str> {
                 stringify!($name).into()
             }
 
-            fn json_schema(_: &mut SchemaGenerator) -> Schema {
-                json_schema!({
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({
                     "type": "string",
                     "description": concat!("Must be ", $form, "."),
                     "pattern": $pattern,
@@ -72,7 +82,18 @@ macro_rules! checked_text {
             }
         }
     };
+    ($(#[$doc:meta])* $name:ident, $($rest:tt)*) => {
+        $crate::contract::ids::checked_text! { @text $(#[$doc])* $name, $($rest)* }
+
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_tuple(stringify!($name)).field(&self.0).finish()
+            }
+        }
+    };
 }
+
+pub(in crate::contract) use checked_text;
 
 checked_text! {
     /// What a producer calls its command; one id has one effect within a session.
@@ -131,6 +152,19 @@ checked_text! {
             _ => return None,
         };
         digits(local, 5).then(|| format!("{local}@{domain}"))
+    }
+}
+
+checked_text! {
+    /// A webhook endpoint, by the name that whoever set it gave it.
+    WebhookId,
+    "1 to 64 letters, digits, '_' or '-'",
+    "^[A-Za-z0-9_-]{1,64}$",
+    "orders",
+    |text| {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
+        fits.then(|| text.to_owned())
     }
 }
 

@@ -12,12 +12,15 @@ mod ids;
 mod reply;
 pub mod schema;
 mod text;
+mod webhook;
+mod whole;
 
 pub use command::{
-    AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup, DemoteAdmin,
-    Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LeaveGroup, ListGroups,
-    PromoteAdmin, RemoveParticipants, Repeat, RevokeInviteCode, SetGroupDescription,
-    SetGroupSubject, SetInfoAdminOnly, SortBy, SortOrder,
+    About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
+    DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LaneName,
+    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants, RemoveWebhook, Repeat,
+    RevokeInviteCode, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy,
+    SortOrder, TestWebhook,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
@@ -29,9 +32,16 @@ pub use group::{
     Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };
-pub use ids::{CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp};
+pub use ids::{
+    CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp, WebhookId,
+};
 pub use reply::{Reply, ReplyStatus};
 pub use text::{Description, InvalidText, Subject};
+pub use webhook::{
+    CustomHeader, EventPattern, HeaderName, HeaderValue, Hmac, HmacKey, NoticeName, Retries,
+    RetryPolicy, SessionPattern, SigningSecret, Webhook, WebhookNotice, WebhookNoticePayload,
+    WebhookSettings, WebhookState, WebhookTest, WebhookUrl, endpoint_name,
+};
 
 /// Version of the wire contract; a change of meaning raises it.
 pub const VERSION: u32 = 1;

@@ -10,10 +10,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::contract::{
     Command, CommandId, CommandResult, EngineName, ErrorCode, Event, SessionName, Timestamp,
 };
+use crate::observability::trace::Trace;
 use crate::store;
 use crate::store::ledger::Record;
+use crate::store::shards::Fence;
 
 pub mod sandbox;
+pub mod waha;
 
 /// A command on its way to an engine.
 #[derive(Debug, Clone)]
@@ -26,6 +29,17 @@ pub struct Call {
     pub command: Command,
     /// SHA-256 of type and canonical payload: the same id with another one is refused.
     pub fingerprint: [u8; 32],
+    /// What it is done under.
+    pub context: Context,
+}
+
+/// What a command is done under, beside what it says itself.
+#[derive(Debug, Clone, Default)]
+pub struct Context {
+    /// The worker's right to the command queue that it came over; effects in the store need it.
+    pub fence: Option<Fence>,
+    /// The trace that it belongs to.
+    pub trace: Trace,
 }
 
 /// What a command came to, and the events it caused, in the order they happened.
@@ -108,11 +122,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// When the engine cannot be asked now.
     async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError>;
 
-    /// Tells whether the engine can work at all; for `doctor` and readiness.
+    /// Tells whether the engine can work at all, and how it stands in a sentence; for `doctor`.
     ///
     /// # Errors
     /// The reason why it cannot, and what to do.
-    async fn check(&self) -> Result<(), EngineError>;
+    async fn check(&self) -> Result<String, EngineError>;
 }
 
 /// Why an engine did not do a command.
@@ -224,6 +238,15 @@ impl EngineError {
     pub fn is_store_outage(&self) -> bool {
         match self {
             Self::Own { source, .. } => source.downcast_ref().is_some_and(store::Error::is_outage),
+            _ => false,
+        }
+    }
+
+    /// Whether another worker has taken over, so that the command is its business now.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        match self {
+            Self::Own { source, .. } => source.downcast_ref().is_some_and(store::Error::is_fenced),
             _ => false,
         }
     }

@@ -81,9 +81,10 @@ impl Kind {
         Self::Read,
     ];
 
-    /// The bucket that a command takes from, and how much.
-    fn of(command: &Command) -> (Self, NonZeroU32) {
-        match command {
+    /// The bucket that a command takes from, and how much; none where it does nothing with the
+    /// account.
+    fn of(command: &Command) -> Option<(Self, NonZeroU32)> {
+        Some(match command {
             Command::CreateGroup(_) => (Self::CreateGroup, NonZeroU32::MIN),
             Command::AddParticipants(add) => {
                 let people = u32::try_from(add.participants.len()).unwrap_or(u32::MAX);
@@ -104,7 +105,11 @@ impl Kind {
             | Command::PromoteAdmin(_)
             | Command::DemoteAdmin(_)
             | Command::RevokeInviteCode(_) => (Self::Change, NonZeroU32::MIN),
-        }
+            Command::SetWebhook(_)
+            | Command::RemoveWebhook(_)
+            | Command::ListWebhooks(_)
+            | Command::TestWebhook(_) => return None,
+        })
     }
 
     /// As it stands in the configuration, and in metrics.
@@ -153,7 +158,9 @@ impl Accounts {
         session: &SessionName,
         command: &Command,
     ) -> Result<(), EngineError> {
-        let (kind, amount) = Kind::of(command);
+        let Some((kind, amount)) = Kind::of(command) else {
+            return Ok(());
+        };
         if let Some(wait) = self.paused(session, Scope::Account) {
             return Err(EngineError::NotReady {
                 message: format!(
@@ -189,7 +196,9 @@ impl Accounts {
         command: &Command,
         answer: &Result<T, EngineError>,
     ) {
-        let (kind, _) = Kind::of(command);
+        let Some((kind, _)) = Kind::of(command) else {
+            return;
+        };
         match answer {
             Ok(_) | Err(EngineError::Refused { .. }) => {
                 self.resume(session, Scope::Kind(kind));

@@ -3,12 +3,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
 use crate::engines::{Call, Engine, EngineError, Executed};
 use crate::observability::events;
+use crate::observability::trace::Kind;
 
 use super::accounts::Accounts;
 
@@ -41,7 +42,18 @@ impl Guarded {
     /// Lets the engine execute a command.
     pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
         self.accounts.admit(&call.session, &call.command)?;
+        let begun = Instant::now();
+        let mut span = call.context.trace.span(Kind::Internal, "execute");
+        if span.is_recorded() {
+            span.rename(format!("execute {}", call.command.command_type().as_str()));
+            span.set("groupmq.engine", self.engine.name().as_str());
+        }
         let answer = self.answer(call).await;
+        if let Err(error) = &answer {
+            span.fail(error.code().as_str());
+        }
+        drop(span);
+        events::stage_passed(events::Stage::Engine, begun.elapsed());
         self.accounts.learn(&call.session, &call.command, &answer);
         answer
     }

@@ -6,19 +6,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
 use crate::contract::{Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
+use crate::observability::events;
 use crate::store::Store;
 use crate::store::ledger::{Claim, Key, Ledger, Record};
 use crate::store::workers::Workers;
 
 use super::Failure;
 use super::guard::Guarded;
+use super::webhooks::Webhooks;
 
 /// While another worker is at the same command: how long until it is worth looking again.
 const BUSY: Duration = Duration::from_millis(500);
@@ -27,6 +29,7 @@ const BUSY: Duration = Duration::from_millis(500);
 #[derive(Debug)]
 pub(super) struct Journal {
     engine: Arc<Guarded>,
+    webhooks: Webhooks,
     store: Store,
     ledger: Ledger,
     workers: Workers,
@@ -37,8 +40,10 @@ pub(super) struct Journal {
 impl Journal {
     pub(super) fn new(engine: Arc<Guarded>, store: Store, clock: Arc<dyn Clock>) -> Self {
         let (ledger, workers) = (store.ledger(), store.workers());
+        let webhooks = Webhooks::new(store.endpoints());
         Self {
             engine,
+            webhooks,
             store,
             ledger,
             workers,
@@ -55,7 +60,13 @@ impl Journal {
         };
         let _turn = self.turns.wait(&key).await;
         let me = self.workers.me();
-        match self.ledger.claim(key.clone(), call.fingerprint, me).await? {
+        // Only what begins an effect is fenced. One that has begun is ours to end and to record: while
+        // this worker lives, nobody else touches the command.
+        let ledger = self.ledger.under(call.context.fence.clone());
+        let begun = Instant::now();
+        let claim = ledger.claim(key.clone(), call.fingerprint, me).await?;
+        events::stage_passed(events::Stage::Ledger, begun.elapsed());
+        match claim {
             Claim::New => self.perform(key, call).await,
             Claim::Done(record) => Ok(Executed::Recorded {
                 record,
@@ -68,12 +79,21 @@ impl Journal {
                     if self.workers.is_alive(&owner).await? {
                         return Err(Failure::Busy(BUSY));
                     }
-                    if !self.ledger.take_over(key.clone(), &owner, me).await? {
+                    if !ledger.take_over(key.clone(), &owner, me).await? {
                         return Err(Failure::Busy(BUSY));
                     }
                 }
                 self.resolve(key, call, since).await
             }
+        }
+    }
+
+    /// Has a command done by whoever does its kind, without the ledger.
+    pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+        if call.command.about().is_webhooks() {
+            self.webhooks.execute(call).await
+        } else {
+            self.engine.execute(call).await
         }
     }
 
@@ -83,14 +103,18 @@ impl Journal {
             Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
             Repeat::Harmful => match self.engine.engine().find(call, since).await? {
                 Found::Effect(effect) => self.done(key, effect).await,
-                Found::Nothing => self.perform(key, call).await,
+                Found::Nothing => {
+                    // Should this attempt's end not be seen either, it is this one's age that counts.
+                    self.ledger.restart(key.clone(), self.workers.me()).await?;
+                    self.perform(key, call).await
+                }
                 Found::Unclear => Err(Failure::InDoubt),
             },
         }
     }
 
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
-        match self.engine.execute(call).await {
+        match self.execute(call).await {
             Ok(Executed::Done(effect)) => self.done(key, effect).await,
             Ok(recorded) => Ok(recorded),
             Err(error) => {
@@ -139,7 +163,9 @@ impl Journal {
         // What the engine did is known here and nowhere else, so it waits for the store here. The
         // first record stands, should another worker have come to one meanwhile.
         let complete = || self.ledger.complete(key.clone(), record.clone());
+        let begun = Instant::now();
         let earlier = self.store.through_outages(complete).await?;
+        events::stage_passed(events::Stage::Ledger, begun.elapsed());
         let replayed = earlier.is_some();
         Ok(Executed::Recorded {
             record: earlier.unwrap_or(record),

@@ -1,4 +1,4 @@
-//! Lanes: what belongs to one group is done one after the other, in the order it came.
+//! Lanes: what belongs to one group (or webhook endpoint) is done one after the other, in the order it came.
 //!
 //! A lane exists only while something is in it. Whoever finds it empty runs it to its end; whoever
 //! comes later leaves his item and goes.
@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::contract::GroupId;
+use crate::contract::LaneName;
 
-/// Items waiting, by group.
+/// Items waiting, by lane.
 #[derive(Debug)]
 pub struct Lanes<T> {
     // A std mutex: it is held for a map operation and never across an await.
-    waiting: Mutex<HashMap<GroupId, VecDeque<T>>>,
+    waiting: Mutex<HashMap<LaneName, VecDeque<T>>>,
 }
 
 impl<T> Default for Lanes<T> {
@@ -28,8 +28,8 @@ impl<T> Default for Lanes<T> {
 impl<T> Lanes<T> {
     /// Enters a lane. Gives the item back when the lane was empty: the caller runs it now, and then
     /// what [`Lanes::next`] gives, until there is nothing left.
-    pub fn enter(&self, group: &GroupId, item: T) -> Option<T> {
-        match self.lock().entry(group.clone()) {
+    pub fn enter(&self, name: &LaneName, item: T) -> Option<T> {
+        match self.lock().entry(name.clone()) {
             Entry::Occupied(mut lane) => {
                 lane.get_mut().push_back(item);
                 None
@@ -42,16 +42,16 @@ impl<T> Lanes<T> {
     }
 
     /// What is next in a lane; none closes it.
-    pub fn next(&self, group: &GroupId) -> Option<T> {
+    pub fn next(&self, name: &LaneName) -> Option<T> {
         let mut lanes = self.lock();
-        let next = lanes.get_mut(group)?.pop_front();
+        let next = lanes.get_mut(name)?.pop_front();
         if next.is_none() {
-            lanes.remove(group);
+            lanes.remove(name);
         }
         next
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<GroupId, VecDeque<T>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<LaneName, VecDeque<T>>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn a_lane_is_run_by_who_finds_it_empty_and_in_order() {
         let lanes = Lanes::default();
-        let group: GroupId = "120363000000000001@g.us".parse().unwrap();
-        let other: GroupId = "120363000000000002@g.us".parse().unwrap();
+        let group = LaneName::from("120363000000000001@g.us".to_owned());
+        let other = LaneName::from("120363000000000002@g.us".to_owned());
         assert_eq!(lanes.enter(&group, 1), Some(1));
         assert_eq!(lanes.enter(&group, 2), None);
         assert_eq!(lanes.enter(&other, 9), Some(9));

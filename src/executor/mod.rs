@@ -13,6 +13,7 @@ mod outcome;
 mod retry;
 #[cfg(test)]
 mod tests;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +23,8 @@ use tokio::sync::Semaphore;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
-use crate::engines::{Call, Disposition, Engine, EngineError, Executed};
+use crate::engines::{Call, Context, Disposition, Engine, EngineError, Executed};
+use crate::observability::events;
 use crate::store::{self, Store};
 
 use accounts::Accounts;
@@ -42,11 +44,16 @@ pub enum Verdict {
     Deferred(Deferral),
 }
 
-/// The store cannot be used, so nothing is decided about a command: it is to be run again, from
-/// where it is, once that is over.
+/// Why nothing is decided about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the store cannot be used")]
-pub struct Stalled;
+pub enum Stalled {
+    /// It is to be run again, from where it is, once that is over.
+    #[error("the store cannot be used")]
+    Outage,
+    /// It is another worker's business now, to which the broker delivers it.
+    #[error("another worker has taken the command queue over")]
+    Fenced,
+}
 
 /// How a command rests.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,11 +91,17 @@ enum Failure {
 }
 
 impl Failure {
-    fn is_store_outage(&self) -> bool {
-        match self {
-            Self::Engine(error) => error.is_store_outage(),
-            Self::Store(error) => error.is_outage(),
-            Self::Busy(_) | Self::InDoubt => false,
+    /// Whether it says nothing of the command itself.
+    fn stalled(&self) -> Option<Stalled> {
+        let (outage, fenced) = match self {
+            Self::Engine(error) => (error.is_store_outage(), error.is_fenced()),
+            Self::Store(error) => (error.is_outage(), error.is_fenced()),
+            Self::Busy(_) | Self::InDoubt => (false, false),
+        };
+        match (outage, fenced) {
+            (true, _) => Some(Stalled::Outage),
+            (_, true) => Some(Stalled::Fenced),
+            _ => None,
         }
     }
 }
@@ -142,12 +155,17 @@ impl Executor {
     /// Carries out a command, with short retries.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store cannot be used, or another worker has taken over.
     ///
     /// # Cancellation
     /// Dropping the future leaves it open whether the command took effect; the ledger tells when it
     /// comes again.
-    pub async fn run(&self, accepted: &Accepted, past: &Past) -> Result<Verdict, Stalled> {
+    pub async fn run(
+        &self,
+        accepted: &Accepted,
+        past: &Past,
+        context: &Context,
+    ) -> Result<Verdict, Stalled> {
         // Closed never: the semaphore lives as long as the executor.
         let _permit = self.permits.acquire().await;
         let mut retries = ShortRetries::new(&self.retry);
@@ -156,17 +174,23 @@ impl Executor {
             if let Some(error) = self.too_late(accepted, cause) {
                 return Ok(self.refuse(accepted, error));
             }
-            let deferral = match self.attempt(accepted).await {
+            let failure = match self.attempt(accepted, context).await {
                 Ok(executed) => return Ok(self.answered(accepted, executed)),
-                Err(failure) if failure.is_store_outage() => return Err(Stalled),
-                Err(failure) => match Self::judge(&failure) {
-                    Ok(deferral) => deferral,
-                    Err(error) => return Ok(self.refuse(accepted, error)),
-                },
+                Err(failure) => failure,
+            };
+            if let Some(stalled) = failure.stalled() {
+                return Err(stalled);
+            }
+            let deferral = match Self::judge(&failure) {
+                Ok(deferral) => deferral,
+                Err(error) => return Ok(self.refuse(accepted, error)),
             };
             cause = Some(deferral.cause.code);
             match retries.next(deferral.after) {
-                Some(wait) => tokio::time::sleep(wait).await,
+                Some(wait) => {
+                    events::command_retried();
+                    tokio::time::sleep(wait).await;
+                }
                 None => return Ok(self.rest(accepted, past, deferral)),
             }
         }
@@ -193,16 +217,18 @@ impl Executor {
         })
     }
 
-    async fn attempt(&self, accepted: &Accepted) -> Result<Executed, Failure> {
+    async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
         let call = Call {
             id: accepted.id.clone(),
             session: accepted.session.clone(),
             command: accepted.command.clone(),
             fingerprint: accepted.fingerprint,
+            context: context.clone(),
         };
         let reads = call.command.command_type().repeat() == Repeat::ReadOnly;
-        if reads || self.engine.engine().keeps_ledger() {
-            Ok(self.engine.execute(&call).await?)
+        let keeps = self.engine.engine().keeps_ledger() && !call.command.about().is_webhooks();
+        if reads || keeps {
+            Ok(self.journal.execute(&call).await?)
         } else {
             self.journal.carry_out(&call).await
         }
@@ -255,7 +281,7 @@ impl Executor {
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
         let subject = Subject::accepted(accepted);
         let engine = self.engine.engine().name();
-        let outcome = match executed {
+        let mut outcome = match executed {
             Executed::Done(effect) => {
                 subject.done(Ok(effect.result), effect.events, false, engine, self.now())
             }
@@ -271,6 +297,9 @@ impl Executor {
                 subject.refused(error, engine, self.now())
             }
         };
+        if outcome.reply.error.is_none() {
+            outcome.test = webhooks::test_event(accepted, outcome.reply.timestamp);
+        }
         Verdict::Answered(Box::new(outcome))
     }
 

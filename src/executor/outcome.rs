@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::contract::{
     CommandId, EngineName, ErrorBody, ErrorCode, Event, Reply, ReplyStatus, SessionName, Timestamp,
+    WebhookNotice,
 };
 
 use super::{Accepted, Rejected};
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub reply: Reply,
     /// What happened, in order.
     pub events: Vec<Event>,
+    /// An event for one webhook endpoint alone.
+    pub test: Option<WebhookNotice>,
 }
 
 impl Outcome {
@@ -38,6 +41,7 @@ impl Outcome {
 const fn is_kept(code: ErrorCode) -> bool {
     match code {
         ErrorCode::GroupNotFound
+        | ErrorCode::WebhookNotFound
         | ErrorCode::NotAMember
         | ErrorCode::NotAllowed
         | ErrorCode::NotSupported
@@ -127,7 +131,11 @@ impl Subject {
             replayed,
             timestamp: at,
         };
-        Outcome { reply, events }
+        Outcome {
+            reply,
+            events,
+            test: None,
+        }
     }
 
     /// The outcome of a command that was not carried out.

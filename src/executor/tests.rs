@@ -1,6 +1,7 @@
 //! The executor against an engine that does what each test tells it, over a real SQLite store.
 
 mod scripted;
+mod webhooks;
 
 use std::sync::Arc;
 use std::time::Duration;

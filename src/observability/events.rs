@@ -1,5 +1,8 @@
 //! One function for each thing worth telling an operator: a log line, a metric, or both.
 
+mod waha;
+mod webhooks;
+
 use std::error::Error;
 use std::time::Duration;
 
@@ -7,6 +10,9 @@ use ::metrics::{counter, gauge, histogram};
 use tracing::{debug, error, info, warn};
 
 use super::metrics as name;
+
+pub use waha::*;
+pub use webhooks::*;
 
 /// An answer that the broker has confirmed.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +53,106 @@ pub fn command_answered(answer: Answer<'_>) {
     }
 }
 
+/// The bindings of a webhook endpoint could not be made what its command says; tried again.
+pub fn bindings_failed(error: &(dyn Error + 'static)) {
+    warn!(
+        error,
+        "the queue of a webhook endpoint cannot be brought up to date; trying again"
+    );
+}
+
+/// A part of what is done about a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// On the broker, where the producer says when it published.
+    Queue,
+    /// In the worker, for its turn in its lane.
+    Wait,
+    /// Asking the ledger, or telling it.
+    Ledger,
+    /// The engine's work; with the sandbox, its transaction with the ledger's record.
+    Engine,
+    /// Until the broker has confirmed what came of it.
+    Confirm,
+    /// All of it, from its arrival at the worker.
+    Total,
+}
+
+/// A stage of a command has passed.
+pub fn stage_passed(stage: Stage, took: Duration) {
+    let stage = match stage {
+        Stage::Queue => "queue",
+        Stage::Wait => "wait",
+        Stage::Ledger => "ledger",
+        Stage::Engine => "engine",
+        Stage::Confirm => "confirm",
+        Stage::Total => "total",
+    };
+    histogram!(name::STAGES, "stage" => stage).record(took);
+}
+
+/// A command has come into the worker's hands.
+pub fn command_arrived() {
+    gauge!(name::IN_FLIGHT).increment(1.0);
+}
+
+/// A command is out of the worker's hands.
+pub fn command_left() {
+    gauge!(name::IN_FLIGHT).decrement(1.0);
+}
+
+/// How long the worker has had the oldest command in hand.
+pub fn oldest_in_flight(age: Duration) {
+    gauge!(name::OLDEST).set(age.as_secs_f64());
+}
+
+/// In how many groups commands wait behind one that rests.
+pub fn lanes_paused(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    gauge!(name::PAUSED).set(count as f64);
+}
+
+/// An attempt failed and is repeated at once.
+pub fn command_retried() {
+    counter!(name::RETRIES).increment(1);
+}
+
+/// About how many commands the ledger remembers.
+pub fn ledger_measured(size: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    gauge!(name::LEDGER).set(size as f64);
+}
+
+/// The broker has confirmed messages.
+pub fn messages_confirmed(count: usize) {
+    counter!(name::CONFIRMED).increment(count as u64);
+}
+
+/// The broker does not take messages over a channel; told when that begins.
+pub fn broker_refuses() {
+    warn!("the broker does not take a message; offering it again");
+}
+
+/// The broker did not take messages; they are offered again.
+pub fn messages_refused() {
+    counter!(name::REFUSED).increment(1);
+}
+
+/// A reply's queue is gone.
+pub fn reply_returned(message_id: &str) {
+    debug!(
+        message_id,
+        "a reply queue is gone; the reply stays on the replies exchange"
+    );
+    counter!(name::RETURNED).increment(1);
+}
+
+/// The broker has taken no messages for so long, or for so much longer.
+pub fn broker_blocked_for(time: Duration) {
+    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    counter!(name::BLOCKED_MS).increment(ms);
+}
+
 /// A message went to the dead-letter queue.
 pub fn dead_lettered(command_id: &str, code: &'static str) {
     warn!(
@@ -84,6 +190,35 @@ pub fn resting_command_lost() {
          it"
     );
     counter!(name::LOST).increment(1);
+}
+
+/// This worker has taken a command queue over.
+pub fn shard_taken_over(shard: u16) {
+    info!(shard, "consuming a shard");
+}
+
+/// This worker has more than its part and gives a command queue to others.
+pub fn shard_handed_back(shard: u16) {
+    info!(shard, "handing a shard back: others are to have it");
+}
+
+/// Another worker has a command queue that this one worked on.
+pub fn shard_fenced(shard: u16) {
+    warn!(
+        shard,
+        "another worker has taken a shard over; what was begun here is left to it"
+    );
+}
+
+/// The broker closed the channel of one command queue; it is taken over anew.
+pub fn shard_channel_lost(shard: u16, error: &(dyn Error + 'static)) {
+    warn!(shard, error, "the broker closed the channel of a shard");
+}
+
+/// How many command queues this worker has.
+pub fn shards_held(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    gauge!(name::SHARDS).set(count as f64);
 }
 
 /// An operation has to wait, so that its account stays within its limits.
@@ -144,6 +279,20 @@ pub fn store_available_again(after: Duration, failures: u64) {
     );
 }
 
+/// Spans were not recorded, since those before them are not sent yet.
+pub fn spans_dropped(count: u64) {
+    counter!(name::SPANS_LOST).increment(count);
+}
+
+/// The collector did not take spans; they are gone.
+pub fn spans_not_sent(count: usize, error: &(dyn Error + 'static)) {
+    warn!(
+        error,
+        count, "the collector (otlp.endpoint) did not take spans"
+    );
+    counter!(name::SPANS_LOST).increment(count as u64);
+}
+
 /// The store answered that it will not do something; asking goes on.
 pub fn store_refused(error: &(dyn Error + 'static)) {
     error!(error, "the store refuses what has to be kept; asking again");
@@ -170,4 +319,69 @@ pub fn broker_connected(purpose: &'static str) {
 /// A connection to the broker could not be made, or broke.
 pub fn broker_lost(purpose: &'static str) {
     counter!(name::DISCONNECTIONS, "purpose" => purpose).increment(1);
+}
+
+/// A request to the gateway, answered.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Its method.
+    pub method: &'a str,
+    /// The route, with names in place of values.
+    pub route: &'a str,
+    /// The status of the answer.
+    pub status: u16,
+    /// What the client, or we, call it.
+    pub request_id: &'a str,
+    /// W3C's trace context, where the client sent one.
+    pub traceparent: Option<&'a str>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// A request was answered: one line, without its path, its query or its body.
+pub fn request_answered(request: Request<'_>) {
+    let Request {
+        method,
+        route,
+        status,
+        request_id,
+        traceparent,
+        took,
+    } = request;
+    let duration_ms = took.as_millis();
+    debug!(
+        method,
+        route, status, request_id, traceparent, duration_ms, "request answered"
+    );
+    let labels = [("route", route.to_owned()), ("status", status.to_string())];
+    counter!(name::GATEWAY_REQUESTS, &labels).increment(1);
+    histogram!(name::GATEWAY_SECONDS, "route" => route.to_owned()).record(took);
+}
+
+/// A request handler panicked.
+pub fn request_panicked(text: &str) {
+    error!(text, "the gateway panicked");
+    counter!(name::PANICS).increment(1);
+}
+
+/// So many more, or fewer, requests wait for a reply.
+pub fn requests_waiting(change: f64) {
+    gauge!(name::GATEWAY_IN_FLIGHT).increment(change);
+}
+
+/// So many more, or fewer, clients listen to events.
+pub fn listeners(change: f64) {
+    gauge!(name::GATEWAY_LISTENERS).increment(change);
+}
+
+/// The gateway accepts requests.
+pub fn gateway_listens(address: std::net::SocketAddr, open: bool) {
+    if open {
+        warn!(
+            %address,
+            "the gateway listens; there are no keys, so whoever reaches it may do everything"
+        );
+    } else {
+        info!(%address, "the gateway listens");
+    }
 }

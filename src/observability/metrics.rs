@@ -53,12 +53,38 @@ metrics! {
     REPLAYS = "groupmq_commands_replayed_total", Counter [];
     /// From a command's turn to its confirmed answer
     COMMAND_SECONDS = "groupmq_command_duration_seconds", Seconds ["type"];
+    /// How long each stage of a command took: queue (on the broker, in whole seconds, where the producer
+    /// sets the property timestamp), wait (in the worker, for its turn), ledger, engine, confirm (by the
+    /// broker), total (from its arrival at the worker)
+    STAGES = "groupmq_command_stage_duration_seconds", Seconds ["stage"];
+    /// Commands that the worker has in hand
+    IN_FLIGHT = "groupmq_commands_in_flight", Gauge [];
+    /// Since when the worker has the oldest of them in hand, in seconds
+    OLDEST = "groupmq_oldest_command_in_flight_seconds", Gauge [];
+    /// Groups whose commands wait because one of them rests
+    PAUSED = "groupmq_lanes_paused", Gauge [];
+    /// Attempts that were repeated at once, before a command rested
+    RETRIES = "groupmq_command_retries_total", Counter [];
+    /// Commands that the ledger remembers, about
+    LEDGER = "groupmq_ledger_commands", Gauge [];
+    /// Messages that the broker has confirmed
+    CONFIRMED = "groupmq_messages_confirmed_total", Counter [];
+    /// Messages that the broker did not take at first; they are offered again
+    REFUSED = "groupmq_messages_refused_total", Counter [];
+    /// Replies whose reply queue was gone; they stay on the replies exchange
+    RETURNED = "groupmq_replies_returned_total", Counter [];
+    /// For how long the broker took no messages, in milliseconds
+    BLOCKED_MS = "groupmq_broker_blocked_ms_total", Counter [];
+    /// Spans that did not reach the collector of traces
+    SPANS_LOST = "groupmq_spans_lost_total", Counter [];
     /// Commands that could not be done and went to rest, by the code of the reason
     DEFERRED = "groupmq_commands_deferred_total", Counter ["reason"];
     /// Messages kept as dead letters, by the code of the reason
     DEAD_LETTERS = "groupmq_dead_letters_total", Counter ["reason"];
     /// Resting commands that did not come back
     LOST = "groupmq_resting_commands_lost_total", Counter [];
+    /// Command queues that this worker consumes now
+    SHARDS = "groupmq_shards_held", Gauge [];
     /// Operations that had to wait for an account's limit, by the kind of the limit
     LIMITED = "groupmq_account_limited_total", Counter ["kind"];
     /// Times that WhatsApp asked an account for patience, by the kind of operation
@@ -67,10 +93,46 @@ metrics! {
     RESTRICTIONS = "groupmq_account_restrictions_total", Counter [];
     /// Accounts that are restricted or banned now, so that their commands wait
     RESTRICTED = "groupmq_accounts_restricted", Gauge [];
-    /// Panics in the engine
+    /// Panics in the engine or in the gateway
     PANICS = "groupmq_engine_panics_total", Counter [];
+    /// Requests to WAHA, by outcome: ok, refused, failed, unreadable, no-answer, not-sent
+    WAHA_REQUESTS = "groupmq_waha_requests_total", Counter ["outcome"];
+    /// From a request to WAHA to the end of its answer
+    WAHA_REQUEST_SECONDS = "groupmq_waha_request_duration_seconds", Seconds ["outcome"];
+    /// Sessions in WAHA, by status
+    WAHA_SESSIONS = "groupmq_waha_sessions", Gauge ["status"];
+    /// What WAHA told (webhook, socket) or a comparison showed, by what became of it
+    WAHA_EVENTS = "groupmq_waha_events_total", Counter ["source", "outcome"];
+    /// WebSockets to WAHA that are open
+    WAHA_SOCKETS = "groupmq_waha_sockets", Gauge [];
+    /// Events of an engine that wait for the broker
+    PENDING_EVENTS = "groupmq_pending_events", Gauge [];
+    /// Events of an engine that the broker has confirmed
+    PUBLISHED_EVENTS = "groupmq_pending_events_published_total", Counter [];
     /// Uses of the store that failed
     STORE_FAILURES = "groupmq_store_failures_total", Counter [];
+    /// Attempts to deliver an event to a webhook endpoint, by what came of them
+    WEBHOOK_ATTEMPTS = "groupmq_webhook_attempts_total", Counter ["outcome"];
+    /// How long attempts to deliver took, by what came of them
+    WEBHOOK_SECONDS = "groupmq_webhook_attempt_duration_seconds", Seconds ["outcome"];
+    /// Deliveries that were given up and kept as dead letters
+    WEBHOOK_DEAD = "groupmq_webhook_dead_letters_total", Counter [];
+    /// Webhook endpoints there are
+    WEBHOOKS = "groupmq_webhooks", Gauge [];
+    /// Webhook endpoints that fail now, so that their deliveries wait
+    WEBHOOKS_FAILING = "groupmq_webhooks_failing", Gauge [];
+    /// Changes of webhook endpoints, by what happened to them
+    WEBHOOK_CHANGES = "groupmq_webhook_changes_total", Counter ["change"];
+    /// Attempts that are missing in the log of deliveries, since the store was away or slow
+    WEBHOOK_LOG_SKIPPED = "groupmq_webhook_log_skipped_total", Counter [];
+    /// Requests to the gateway, by route and by the answer's status
+    GATEWAY_REQUESTS = "groupmq_gateway_requests_total", Counter ["route", "status"];
+    /// From a request's headers to its answer's headers
+    GATEWAY_SECONDS = "groupmq_gateway_request_duration_seconds", Seconds ["route"];
+    /// Requests that wait for a command's reply now
+    GATEWAY_IN_FLIGHT = "groupmq_gateway_in_flight", Gauge [];
+    /// Clients that listen to events now
+    GATEWAY_LISTENERS = "groupmq_gateway_listeners", Gauge [];
     /// 1 while the broker takes no messages (connection.blocked), else 0
     BLOCKED = "groupmq_broker_blocked", Gauge [];
     /// Connections to the broker that were made, by purpose

@@ -2,6 +2,9 @@
 
 pub mod events;
 pub mod metrics;
+#[cfg(feature = "otlp")]
+pub mod otlp;
+pub mod trace;
 
 use std::io::IsTerminal;
 
@@ -10,9 +13,10 @@ use tracing_subscriber::filter::ParseError;
 
 use crate::config::{Log, LogFormat};
 
-/// Never logged, whatever the filter says: lapin writes returned messages out, body included; the
-/// pool tells of each connection that an outage of the store has cost.
-const NEVER: &str = "lapin::returned_messages=off,sqlx_core::pool=warn";
+/// Never logged, whatever the filter says: lapin writes returned messages out, body included, and tells
+/// anew of what we report in our own words; the pool tells of each connection that an outage of the
+/// store has cost.
+const NEVER: &str = "lapin=off,sqlx_core::pool=warn";
 
 /// Starts logging to stderr, so that stdout stays free for what a command prints.
 ///

@@ -1,6 +1,12 @@
 //! Health and metrics over HTTP: `/livez`, `/readyz`, `/startupz`, `/metrics`.
 //!
-//! Liveness never asks the broker: an outage there must not restart the fleet here.
+//! Liveness never asks the broker: an outage there must not restart the fleet here. Beside them stands
+//! the intake for what an engine tells of by itself (`intake`), where it is switched on.
+
+mod intake;
+pub mod outbox;
+
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::error;
 
+use crate::engines::waha::Waha;
 use crate::lifecycle::Lifecycle;
 use crate::observability::metrics::Exposition;
 use crate::store::Store;
@@ -20,9 +27,11 @@ use crate::store::Store;
 #[derive(Debug, Clone)]
 pub struct Health {
     store: Store,
-    consuming: watch::Receiver<bool>,
-    publishing: watch::Receiver<bool>,
     lifecycle: Lifecycle,
+    /// The engine, where it is WAHA.
+    waha: Option<Arc<Waha>>,
+    /// What has to be so, and the problem where it is not.
+    needs: Vec<(watch::Receiver<bool>, &'static str)>,
 }
 
 /// The answer of `/readyz`.
@@ -31,23 +40,31 @@ struct Readiness {
     ready: bool,
     /// Why not, one sentence each.
     problems: Vec<String>,
+    /// What hinders only some of the work, one sentence each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
 }
 
 impl Health {
-    /// Watches these parts of the process.
+    /// Watches the process and its store.
     #[must_use]
-    pub fn new(
-        store: Store,
-        consuming: watch::Receiver<bool>,
-        publishing: watch::Receiver<bool>,
-        lifecycle: Lifecycle,
-    ) -> Self {
+    pub const fn new(store: Store, lifecycle: Lifecycle) -> Self {
         Self {
             store,
-            consuming,
-            publishing,
             lifecycle,
+            waha: None,
+            needs: Vec::new(),
         }
+    }
+
+    /// Watches WAHA's sessions too, and takes in what it tells.
+    pub fn with_waha(&mut self, waha: Arc<Waha>) {
+        self.waha = Some(waha);
+    }
+
+    /// Watches something else too; `problem` says what is wrong while it is not so.
+    pub fn need(&mut self, is_so: watch::Receiver<bool>, problem: &'static str) {
+        self.needs.push((is_so, problem));
     }
 
     async fn readiness(&self) -> Readiness {
@@ -55,18 +72,20 @@ impl Health {
         if self.lifecycle.is_stopping() {
             problems.push("the process is stopping".to_owned());
         }
-        if !*self.consuming.borrow() {
-            problems.push("not consuming commands from the broker".to_owned());
-        }
-        if !*self.publishing.borrow() {
-            problems.push("not connected to the broker for publishing".to_owned());
-        }
+        let unmet = self.needs.iter().filter(|(is_so, _)| !*is_so.borrow());
+        problems.extend(unmet.map(|(_, problem)| (*problem).to_owned()));
         if let Err(error) = self.store.ping().await {
             problems.push(error.in_full());
+        }
+        let mut notes = Vec::new();
+        if let Some(waha) = &self.waha {
+            problems.extend(waha.problems());
+            notes.extend(waha.notes());
         }
         Readiness {
             ready: problems.is_empty(),
             problems,
+            notes,
         }
     }
 }
@@ -78,12 +97,14 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub async fn serve(listener: TcpListener, health: Health, metrics: Exposition) {
     let exposition =
         move || async move { ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render()) };
+    let events = health.waha.clone().and_then(intake::route);
     let routes = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/startupz", get(startup))
         .route("/readyz", get(readiness))
         .with_state(health)
-        .route("/metrics", get(exposition));
+        .route("/metrics", get(exposition))
+        .merge(events.unwrap_or_default());
     if let Err(error) = axum::serve(listener, routes).await {
         error!(
             error = &error as &dyn std::error::Error,

@@ -9,6 +9,7 @@
 //! transaction is rolled back and run again from the start.
 
 use std::any::Any;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +17,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::db::{Link, Target};
+use super::known_groups::KnownKey;
 use super::outage::{Access, Outages};
-use super::{Error, lanes, ledger, sandbox_groups};
+use super::shards::{self, Fence};
+use super::{Error, known_groups, lanes, ledger, sandbox_groups};
 use crate::contract::GroupId;
 
 /// Jobs that may wait; more make their senders wait.
@@ -38,6 +41,7 @@ pub(super) struct Rows {
     pub(super) ledger: ledger::Rows,
     pub(super) groups: sandbox_groups::Rows,
     pub(super) lanes: lanes::Rows,
+    pub(super) known: known_groups::Rows,
 }
 
 /// The rows that a job has to see.
@@ -45,11 +49,18 @@ pub(super) struct Rows {
 pub(super) struct Needs {
     pub(super) key: Option<ledger::Key>,
     pub(super) groups: Vec<GroupId>,
+    pub(super) known: Vec<KnownKey>,
+    pub(super) notification: Option<String>,
+    /// Under which it is written, if under any; [`Queue::submit`] sets it.
+    pub(super) fence: Option<Fence>,
 }
 
 /// The way to the writer.
 #[derive(Debug, Clone)]
-pub(super) struct Queue(mpsc::Sender<Message>);
+pub(super) struct Queue {
+    messages: mpsc::Sender<Message>,
+    fence: Option<Fence>,
+}
 
 /// What the writer can be asked.
 enum Message {
@@ -76,6 +87,8 @@ trait Job: Send {
     fn needs(&self) -> &Needs;
     /// Does the step and keeps what it found; a second run replaces the first.
     fn run(&mut self, rows: &mut Rows);
+    /// Leaves the step undone, for this reason.
+    fn refuse(&mut self, error: Error);
     /// Answers: what the step found, or why it could not be kept.
     fn finish(self: Box<Self>, failure: Option<Error>);
 }
@@ -100,6 +113,10 @@ where
         self.found = Some((self.step)(rows));
     }
 
+    fn refuse(&mut self, error: Error) {
+        self.found = Some(Err(error));
+    }
+
     fn finish(self: Box<Self>, failure: Option<Error>) {
         let found = match failure {
             Some(error) => Err(error),
@@ -111,6 +128,14 @@ where
 }
 
 impl Queue {
+    /// The same way, for what is written under a fence.
+    pub(super) fn under(&self, fence: Option<Fence>) -> Self {
+        Self {
+            messages: self.messages.clone(),
+            fence,
+        }
+    }
+
     /// Has the writer do `step` in its next transaction and waits until that is committed.
     ///
     /// `step` may run several times; one that fails must have changed nothing. Dropping the future
@@ -121,8 +146,9 @@ impl Queue {
         T: Send + 'static,
     {
         let (answer, found) = oneshot::channel();
+        let fence = self.fence.clone();
         let job = Box::new(Pending {
-            needs,
+            needs: Needs { fence, ..needs },
             step,
             found: None,
             answer,
@@ -163,7 +189,10 @@ impl Queue {
         message: Message,
         found: oneshot::Receiver<Result<T, Error>>,
     ) -> Result<T, Error> {
-        self.0.send(message).await.map_err(|_| Error::Closed)?;
+        self.messages
+            .send(message)
+            .await
+            .map_err(|_| Error::Closed)?;
         found.await.unwrap_or(Err(Error::Closed))
     }
 }
@@ -173,7 +202,10 @@ pub(super) fn writer(target: Target, timeout: Duration, outages: Arc<Outages>) -
     let (sender, queue) = mpsc::channel(QUEUE);
     let limit = timeout.saturating_mul(PATIENCE);
     (
-        Queue(sender),
+        Queue {
+            messages: sender,
+            fence: None,
+        },
         Writer {
             target,
             queue,
@@ -353,6 +385,12 @@ impl Writer {
 
 /// Loads, lets every job do its step, writes and commits.
 async fn transact(link: &mut Link, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    // Before anything is read: what follows is what the last one to have the queue left behind.
+    let fences: BTreeSet<_> = jobs
+        .iter()
+        .filter_map(|job| job.needs().fence.clone())
+        .collect();
+    let fallen = shards::fallen(link, fences).await?;
     // Groups before ledger rows: whoever has waited for a group then sees its last command too.
     let ids: Vec<_> = jobs
         .iter()
@@ -365,12 +403,24 @@ async fn transact(link: &mut Link, jobs: &mut [Box<dyn Job>]) -> Result<(), Fail
         .collect();
     let groups = sandbox_groups::Rows::load(link, ids).await?;
     let ledger = ledger::Rows::load(link, keys).await?;
+    let known = jobs.iter().flat_map(|job| job.needs().known.iter());
+    let known = known.cloned().collect();
+    let notifications = jobs
+        .iter()
+        .filter_map(|job| job.needs().notification.clone());
+    let known = known_groups::Rows::load(link, known, notifications.collect()).await?;
     let mut rows = Rows {
         ledger,
         groups,
+        known,
         lanes: lanes::Rows::default(),
     };
     for (number, job) in jobs.iter_mut().enumerate() {
+        let fence = job.needs().fence.as_ref();
+        if fence.is_some_and(|fence| fallen.contains(fence)) {
+            job.refuse(Error::Fenced);
+            continue;
+        }
         // The rows are thrown away after a panic, so nobody sees them half changed.
         catch_unwind(AssertUnwindSafe(|| job.run(&mut rows))).map_err(|panic| {
             Failure::Panicked {
@@ -382,6 +432,7 @@ async fn transact(link: &mut Link, jobs: &mut [Box<dyn Job>]) -> Result<(), Fail
     rows.ledger.write(link).await?;
     rows.groups.write(link).await?;
     rows.lanes.write(link).await?;
+    rows.known.write(link).await?;
     link.commit()
         .await
         .map_err(|error| Error::of("committing", error))?;

@@ -140,6 +140,8 @@ impl Target {
             .options([
                 ("lock_timeout", limit.as_str()),
                 ("statement_timeout", limit.as_str()),
+                // A worker that is paused within a transaction must not keep its rows from the others.
+                ("idle_in_transaction_session_timeout", limit.as_str()),
             ])
             .statement_cache_capacity(PREPARED)
             .disable_statement_logging();
@@ -236,6 +238,14 @@ impl Link {
         }
     }
 
+    /// As [`Link::for_update`], beside others that only look too.
+    pub(super) const fn for_share(&self) -> &'static str {
+        match self {
+            Self::Sqlite(_) => "",
+            Self::Postgres(_) => " FOR SHARE",
+        }
+    }
+
     /// As [`Link::for_update`], passing over rows that somebody else has locked.
     pub(super) const fn for_update_skip_locked(&self) -> &'static str {
         match self {
@@ -309,9 +319,10 @@ impl Pool {
     pub(super) async fn fetch(
         &self,
         doing: &'static str,
-        sql: &'static str,
+        sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
+        let sql = sql.into();
         let rows = match &self.links {
             Links::Sqlite(pool) => bound!(sql, values)
                 .fetch_all(pool)
@@ -327,19 +338,32 @@ impl Pool {
         rows
     }
 
-    /// Runs a statement on any connection.
+    /// Runs a statement on any connection; returns how many rows it touched.
     pub(super) async fn execute(
         &self,
         doing: &'static str,
-        sql: &'static str,
+        sql: impl Into<String>,
         values: Vec<Value>,
-    ) -> Result<(), Error> {
+    ) -> Result<u64, Error> {
+        let sql = sql.into();
         let done = on_both!(Links, &self.links, pool => {
-            bound!(sql, values).execute(pool).await.map(drop)
+            bound!(sql, values).execute(pool).await.map(|done| done.rows_affected())
         });
         let done = done.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Write, &done);
         done
+    }
+
+    /// Rows of placeholders, as [`Link::placeholders`].
+    pub(super) fn placeholders(&self, rows: usize, columns: usize) -> String {
+        sql::placeholders(self.mark(), rows, columns)
+    }
+
+    const fn mark(&self) -> sql::Mark {
+        match &self.links {
+            Links::Sqlite(_) => sql::Mark::Question,
+            Links::Postgres(_) => sql::Mark::Number,
+        }
     }
 
     /// Whether this is PostgreSQL.

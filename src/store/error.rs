@@ -62,6 +62,9 @@ pub enum Error {
         "the ledger has no claim for this command; is [ledger.retention] shorter than a command takes?"
     )]
     NotClaimed,
+    /// Another worker has taken the command queue over; nothing was changed.
+    #[error("another worker has taken the command queue over")]
+    Fenced,
     /// A step of a transaction panicked; nothing of it was kept.
     #[error("a step of the store panicked: {0}")]
     Panicked(String),
@@ -84,6 +87,12 @@ impl Error {
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// Whether another worker has taken over, so that what was asked is its business now.
+    #[must_use]
+    pub const fn is_fenced(&self) -> bool {
+        matches!(self, Self::Fenced)
     }
 
     /// The error with its causes.

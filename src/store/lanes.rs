@@ -4,21 +4,23 @@
 //! the worker's business.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
 use super::commit::{Needs, Queue};
 use super::db::{Link, Pool, Row, Value};
+use super::shards::Fence;
 use super::sql;
-use crate::contract::{GroupId, SessionName, Timestamp};
+use crate::contract::{LaneName, SessionName, Timestamp};
 
 /// Whose order it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneKey {
     /// The session whose commands they are.
     pub session: SessionName,
-    /// The group they are about.
-    pub group: GroupId,
+    /// Their lane; in the column `group_id`, since most lanes are groups.
+    pub lane: LaneName,
 }
 
 /// Commands of a lane that rest, by their tickets `head..=tail`.
@@ -39,21 +41,47 @@ pub struct Resting {
 pub struct Lanes {
     queue: Queue,
     pool: Pool,
+    /// The command queue that they belong to.
+    shard: Arc<str>,
 }
 
 impl Lanes {
-    pub(super) const fn new(queue: Queue, pool: Pool) -> Self {
-        Self { queue, pool }
+    pub(super) fn new(queue: Queue, pool: Pool) -> Self {
+        let shard = "".into();
+        Self { queue, pool, shard }
     }
 
-    /// Every lane in which something rests.
+    /// The lanes of one command queue, written under its fence.
+    #[must_use]
+    pub fn under(&self, fence: &Fence) -> Self {
+        Self {
+            queue: self.queue.under(Some(fence.clone())),
+            pool: self.pool.clone(),
+            shard: fence.queue().into(),
+        }
+    }
+
+    /// Every lane of the command queue in which something rests, and those of which nobody knows where
+    /// they belong.
     ///
     /// # Errors
     /// When the store cannot be used.
     pub async fn load(&self) -> Result<Vec<(LaneKey, Resting)>, Error> {
-        let sql = "SELECT session, group_id, head, tail, tier_ms, due_at FROM lanes";
-        let rows = self.pool.fetch("reading lanes", sql, Vec::new()).await?;
+        let sql = "SELECT session, group_id, head, tail, tier_ms, due_at FROM lanes \
+                   WHERE queue = $1 OR queue = ''";
+        let values = vec![Value::from(&*self.shard)];
+        let rows = self.pool.fetch("reading lanes", sql, values).await?;
         rows.iter().map(read).collect()
+    }
+
+    /// Forgets to which command queue each lane belongs: the queues have changed.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn forget_queues(&self) -> Result<(), Error> {
+        let sql = "UPDATE lanes SET queue = ''";
+        let doing = "forgetting the queues of lanes";
+        self.pool.execute(doing, sql, Vec::new()).await.map(drop)
     }
 
     /// Records how a lane stands; `None` once nothing rests in it.
@@ -61,9 +89,11 @@ impl Lanes {
     /// # Errors
     /// When the store cannot be used; asking again is safe.
     pub async fn put(&self, key: LaneKey, resting: Option<Resting>) -> Result<(), Error> {
+        let shard = Arc::clone(&self.shard);
         self.queue
             .submit(Needs::default(), move |rows| {
-                rows.lanes.0.insert(key.clone(), resting);
+                let row = resting.map(|resting| (Arc::clone(&shard), resting));
+                rows.lanes.0.insert(key.clone(), row);
                 Ok(())
             })
             .await
@@ -72,23 +102,24 @@ impl Lanes {
 
 /// The lanes that a batch changes; the last word on each counts.
 #[derive(Debug, Default)]
-pub(super) struct Rows(BTreeMap<LaneKey, Option<Resting>>);
+pub(super) struct Rows(BTreeMap<LaneKey, Option<(Arc<str>, Resting)>>);
 
 impl Rows {
     pub(super) async fn write(self, link: &mut Link) -> Result<(), Error> {
         let (mut resting, mut gone) = (Vec::new(), Vec::new());
         for (key, row) in self.0 {
             match row {
-                Some(row) => resting.push(values(&key, &row)),
+                Some((shard, row)) => resting.push(values(&key, &shard, &row)),
                 None => gone.push(key_values(&key)),
             }
         }
         for (count, values) in sql::row_lists(resting) {
             let sql = format!(
-                "INSERT INTO lanes (session, group_id, head, tail, tier_ms, due_at) VALUES {} \
+                "INSERT INTO lanes (session, group_id, head, tail, tier_ms, due_at, queue) VALUES {} \
                  ON CONFLICT (session, group_id) DO UPDATE SET head = excluded.head, \
-                 tail = excluded.tail, tier_ms = excluded.tier_ms, due_at = excluded.due_at",
-                link.placeholders(count, 6)
+                 tail = excluded.tail, tier_ms = excluded.tier_ms, due_at = excluded.due_at, \
+                 queue = excluded.queue",
+                link.placeholders(count, 7)
             );
             run(link, sql, values).await?;
         }
@@ -110,11 +141,11 @@ async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Err
 fn key_values(key: &LaneKey) -> [Value; 2] {
     [
         Value::from(key.session.as_str()),
-        Value::from(key.group.as_str()),
+        Value::from(key.lane.as_str()),
     ]
 }
 
-fn values(key: &LaneKey, row: &Resting) -> [Value; 6] {
+fn values(key: &LaneKey, shard: &str, row: &Resting) -> [Value; 7] {
     let [session, group] = key_values(key);
     let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
     let tier = i64::try_from(row.tier.as_millis()).unwrap_or(i64::MAX);
@@ -126,6 +157,7 @@ fn values(key: &LaneKey, row: &Resting) -> [Value; 6] {
         int(row.tail),
         Value::Int(tier),
         Value::Int(due),
+        Value::from(shard),
     ]
 }
 
@@ -135,7 +167,7 @@ fn read(row: &Row) -> Result<(LaneKey, Resting), Error> {
     let corrupt = |error| Error::corrupt("lanes", serde::de::Error::custom(error));
     let key = LaneKey {
         session: row.get::<String>(0)?.parse().map_err(corrupt)?,
-        group: row.get::<String>(1)?.parse().map_err(corrupt)?,
+        lane: row.get::<String>(1)?.into(),
     };
     let due = jiff::Timestamp::from_millisecond(row.get(5)?).unwrap_or_default();
     let resting = Resting {

@@ -16,6 +16,7 @@ use serde_json::value::RawValue;
 use super::Error;
 use super::commit::{Needs, Queue};
 use super::db::Pool;
+use super::shards::Fence;
 use crate::clock::Clock;
 use crate::contract::{CommandId, ErrorBody, Event, SessionName, Timestamp};
 
@@ -64,6 +65,15 @@ pub enum Claim {
     },
 }
 
+/// What the ledger knows of a command.
+#[derive(Debug, Clone)]
+pub enum Found {
+    /// It was begun, and not finished yet.
+    Started,
+    /// It is done.
+    Done(Record),
+}
+
 /// The way to the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
@@ -75,6 +85,15 @@ pub struct Ledger {
 impl Ledger {
     pub(super) fn new(queue: Queue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         Self { queue, pool, clock }
+    }
+
+    /// The same ledger, in which what is written stands under a fence.
+    #[must_use]
+    pub fn under(&self, fence: Option<Fence>) -> Self {
+        Self {
+            queue: self.queue.under(fence),
+            ..self.clone()
+        }
     }
 
     /// Records that `owner` starts a command, unless the ledger knows it already.
@@ -184,6 +203,32 @@ impl Ledger {
         rows::size(&self.pool).await
     }
 
+    /// Records that `owner` starts a command once more, from now on: it was found that the first
+    /// attempt did nothing.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn restart(&self, key: Key, owner: &str) -> Result<(), Error> {
+        let owner = owner.to_owned();
+        let now = self.clock.now().as_millisecond();
+        self.submit(key, move |rows, key| {
+            if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
+                let row = row.clone().started_at(now);
+                rows.put(key, row);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What a command came to, if the ledger knows; for somebody who only asks.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn find(&self, key: &Key) -> Result<Option<Found>, Error> {
+        rows::find(&self.pool, key).await
+    }
+
     async fn submit<F, T>(&self, key: Key, step: F) -> Result<T, Error>
     where
         F: Fn(&mut Rows, &Key) -> Result<T, Error> + Send + 'static,
@@ -191,7 +236,7 @@ impl Ledger {
     {
         let needs = Needs {
             key: Some(key.clone()),
-            groups: Vec::new(),
+            ..Needs::default()
         };
         self.queue
             .submit(needs, move |rows| step(&mut rows.ledger, &key))

@@ -30,6 +30,21 @@ const SQLITE: &[Step] = &[
         "workers_and_lanes",
         include_str!("../../migrations/sqlite/0003_workers_and_lanes.sql"),
     ),
+    (
+        4,
+        "webhooks",
+        include_str!("../../migrations/sqlite/0004_webhooks.sql"),
+    ),
+    (
+        5,
+        "pending_events",
+        include_str!("../../migrations/sqlite/0005_pending_events.sql"),
+    ),
+    (
+        6,
+        "shards",
+        include_str!("../../migrations/sqlite/0006_shards.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -47,6 +62,21 @@ const POSTGRES: &[Step] = &[
         3,
         "workers_and_lanes",
         include_str!("../../migrations/postgres/0003_workers_and_lanes.sql"),
+    ),
+    (
+        4,
+        "webhooks",
+        include_str!("../../migrations/postgres/0004_webhooks.sql"),
+    ),
+    (
+        5,
+        "pending_events",
+        include_str!("../../migrations/postgres/0005_pending_events.sql"),
+    ),
+    (
+        6,
+        "shards",
+        include_str!("../../migrations/postgres/0006_shards.sql"),
     ),
 ];
 

@@ -7,12 +7,18 @@
 
 mod commit;
 mod db;
+pub mod deliveries;
+pub mod endpoints;
 mod error;
+pub mod known_groups;
 pub mod lanes;
 pub mod ledger;
 mod migrate;
 mod outage;
+pub mod pending_events;
+pub mod resharding;
 pub mod sandbox_groups;
+pub mod shards;
 mod sql;
 #[cfg(test)]
 mod tests;
@@ -36,6 +42,8 @@ pub struct Store {
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
     me: Arc<str>,
+    /// Events were added.
+    news: Arc<tokio::sync::Notify>,
 }
 
 impl Store {
@@ -78,6 +86,7 @@ impl Store {
                 outages,
                 clock,
                 me,
+                news: Arc::default(),
             },
             writing,
         ))
@@ -152,10 +161,57 @@ impl Store {
         pragma.map(drop).unwrap_or_default();
     }
 
+    /// Who works on which command queue.
+    #[must_use]
+    pub fn shards(&self) -> shards::Shards {
+        shards::Shards::new(self.pool.clone(), self.me.clone())
+    }
+
+    /// The same as another worker sees it.
+    #[cfg(test)]
+    pub(crate) fn shards_named(&self, name: &str) -> shards::Shards {
+        shards::Shards::new(self.pool.clone(), name.into())
+    }
+
+    /// Changes of the number of command queues.
+    #[must_use]
+    pub fn resharding(&self) -> resharding::Resharding {
+        resharding::Resharding::new(self.pool.clone())
+    }
+
     /// Lanes in which commands rest.
     #[must_use]
     pub fn lanes(&self) -> lanes::Lanes {
         lanes::Lanes::new(self.queue.clone(), self.pool.clone())
+    }
+
+    /// Webhook endpoints.
+    #[must_use]
+    pub fn endpoints(&self) -> endpoints::Endpoints {
+        endpoints::Endpoints::new(self.pool.clone(), self.me.clone())
+    }
+
+    /// The log of deliveries to webhooks.
+    #[must_use]
+    pub fn deliveries(&self) -> deliveries::Deliveries {
+        deliveries::Deliveries::new(self.pool.clone())
+    }
+
+    /// Groups as the sessions of an engine beyond the store know them.
+    #[must_use]
+    pub fn known_groups(&self) -> known_groups::KnownGroups {
+        known_groups::KnownGroups::new(self.queue.clone(), self.pool.clone(), self.news.clone())
+    }
+
+    /// Events that wait for the broker.
+    #[must_use]
+    pub fn pending_events(&self) -> pending_events::PendingEvents {
+        pending_events::PendingEvents::new(
+            self.pool.clone(),
+            self.clock.clone(),
+            self.news.clone(),
+            self.me.clone(),
+        )
     }
 
     /// The sandbox's world.

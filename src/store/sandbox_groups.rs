@@ -10,6 +10,7 @@ use super::Error;
 use super::commit::{Needs, Queue};
 use super::db::{Pool, Value};
 use super::ledger::{Fingerprint, Key, Record, Row};
+use super::shards::Fence;
 use crate::contract::{
     CommandType, GroupId, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
 };
@@ -96,6 +97,15 @@ impl SandboxGroups {
         Self { queue, pool }
     }
 
+    /// The same world, in which what is changed stands under a fence.
+    #[must_use]
+    pub fn under(&self, fence: Option<Fence>) -> Self {
+        Self {
+            queue: self.queue.under(fence),
+            pool: self.pool.clone(),
+        }
+    }
+
     /// Carries out a command unless the ledger knows it: change and record are one transaction.
     ///
     /// `step` sees the groups named and answers with the record. It may run several times, so it
@@ -120,6 +130,7 @@ impl SandboxGroups {
         let needs = Needs {
             key: Some(key.clone()),
             groups,
+            ..Needs::default()
         };
         let step = move |rows: &mut super::commit::Rows| {
             let known = rows.ledger.get(&key);
@@ -150,7 +161,10 @@ impl SandboxGroups {
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
-        let needs = Needs { key: None, groups };
+        let needs = Needs {
+            groups,
+            ..Needs::default()
+        };
         let step = move |rows: &mut super::commit::Rows| {
             step(&mut World {
                 rows: &mut rows.groups,

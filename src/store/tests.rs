@@ -4,6 +4,7 @@ mod groups;
 mod ledger;
 mod outages;
 mod purge;
+mod shards;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -68,6 +68,7 @@ impl Workers {
                 vec![Value::Int(forgotten)],
             )
             .await
+            .map(drop)
     }
 
     /// Says that this worker has ended: what it left behind can be taken over at once.
@@ -82,6 +83,7 @@ impl Workers {
                 vec![Value::from(self.me())],
             )
             .await
+            .map(drop)
     }
 
     /// Whether a worker is alive.

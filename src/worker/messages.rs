@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::amqp::{Incoming, Names, Outgoing, header};
-use crate::contract::{CommandType, Envelope, ErrorBody, ErrorCode, Event, Reply, Timestamp};
+use crate::contract::{
+    CommandType, Envelope, ErrorBody, ErrorCode, Reply, Timestamp, WebhookNotice,
+};
 use crate::executor::{Accepted, Deferral, Outcome};
 
 /// What a command has been through, as it travels in its headers.
@@ -87,11 +89,14 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
         routing_key: reply_key(reply),
         ..reply_message(reply, command, body)
     });
+    if let Some(test) = &outcome.test {
+        messages.push(test_message(test, names));
+    }
     messages.extend(
         outcome
             .events
             .iter()
-            .map(|event| event_message(event, names)),
+            .map(|event| Outgoing::event(event, names)),
     );
     messages
 }
@@ -122,9 +127,12 @@ pub(super) fn dead(
     Outgoing {
         exchange: names.dead(),
         routing_key: Names::DEAD_COMMANDS.to_owned(),
+        // An id that was in the body alone: with another one beside it, the message could not be
+        // replayed. Where there is none at all, the reply's tells the letters apart.
         message_id: command
             .message_id
             .clone()
+            .or_else(|| reply.command_id.as_ref().map(ToString::to_string))
             .unwrap_or_else(|| reply.id.to_string()),
         message_type: command.message_type.clone().unwrap_or_default(),
         correlation_id: command.correlation_id.clone(),
@@ -135,7 +143,7 @@ pub(super) fn dead(
     }
 }
 
-/// A command on its way into a delay queue, from which it comes back to its shard.
+/// A command on its way into a delay queue, from which it comes back to its session's shard.
 pub(super) fn resting(
     accepted: &Accepted,
     command: &Incoming,
@@ -167,7 +175,7 @@ pub(super) fn resting(
     };
     Outgoing {
         exchange: names.delay(tier),
-        routing_key: Names::back_to_shard(0),
+        routing_key: accepted.session.to_string(),
         message_id: accepted.id.as_str().to_owned(),
         message_type: command_type.as_str().to_owned(),
         correlation_id: command.correlation_id.clone(),
@@ -217,13 +225,13 @@ pub(super) fn known_type(reply: &Reply) -> Option<&'static str> {
     name.parse::<CommandType>().ok().map(CommandType::as_str)
 }
 
-fn event_message(event: &Event, names: &Names) -> Outgoing {
+/// Straight into the endpoint's queue; should that be gone by now, nobody wants to know any more.
+fn test_message(test: &WebhookNotice, names: &Names) -> Outgoing {
     Outgoing {
-        exchange: names.events(),
-        routing_key: format!("{}.{}", event.session, event.event.as_str()),
-        message_id: event.id.to_string(),
-        message_type: event.event.as_str().to_owned(),
-        body: json(event),
+        routing_key: names.webhook(&test.payload.webhook),
+        message_id: test.id.to_string(),
+        message_type: test.event.as_str().to_owned(),
+        body: json(test),
         ..Outgoing::default()
     }
 }

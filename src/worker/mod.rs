@@ -5,51 +5,81 @@
 //! so that their events leave in order; other groups run beside them. A command that cannot be done
 //! now rests in a delay queue, and what follows it in its group rests behind it.
 
+mod flight;
+mod held;
 mod messages;
+mod part;
+pub mod shards;
+mod spans;
 pub mod upkeep;
 mod waits;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::amqp::{Deliveries, Delivery, Names, Publisher, Stopped};
+use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
-use crate::contract::Timestamp;
+use crate::contract::{About, Timestamp, endpoint_name};
+use crate::engines::Context;
 use crate::executor::lanes::Lanes;
-use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Verdict};
+use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Stalled, Verdict};
+use crate::fanout::{self, Fanout};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
+use crate::observability::trace::{Span, Tracer};
 use crate::store::lanes::LaneKey;
 use crate::store::{self, Probe, Store};
 
+use flight::{Aboard, InFlight};
+use held::Held;
 use messages::Travels;
-use waits::{Turn, Waits};
+use waits::Turn;
+
+/// How long to wait before the bindings of a webhook endpoint are tried again, at first and at most.
+const SHORTEST_REST: Duration = Duration::from_millis(200);
+const LONGEST_REST: Duration = Duration::from_secs(10);
 
 /// What the role works with.
 #[derive(Debug)]
 pub struct Worker {
     executor: Executor,
     publisher: Publisher,
+    fanout: Fanout,
     names: Names,
     /// How long commands can rest, shortest first; never empty.
     tiers: Vec<Duration>,
     lanes: Lanes<Job>,
-    waits: Waits,
+    in_flight: InFlight,
+    tracer: Tracer,
     store: Store,
     clock: Arc<dyn Clock>,
     lifecycle: Lifecycle,
-    /// The channel that deliveries come over now.
-    channel: AtomicU64,
+}
+
+/// What the role does on the broker.
+#[derive(Debug)]
+pub struct Outlets {
+    /// Publishes what came of commands.
+    pub publisher: Publisher,
+    /// Keeps what is bound to webhook endpoints.
+    pub fanout: Fanout,
+    /// What everything is called.
+    pub names: Names,
+    /// Where it is told what took how long.
+    pub tracer: Tracer,
 }
 
 /// A command that waits for its turn.
 #[derive(Debug)]
 struct Job {
+    /// The shard that it came over.
+    held: Arc<Held>,
     delivery: Delivery,
     accepted: Accepted,
     /// What its earlier rests have left in its headers.
     travels: Travels,
+    aboard: Aboard,
+    span: Span,
 }
 
 /// Why a delivery was not acknowledged; it comes again.
@@ -67,59 +97,51 @@ impl Worker {
     #[must_use]
     pub fn new(
         executor: Executor,
-        publisher: Publisher,
-        names: Names,
+        outlets: Outlets,
         tiers: Vec<Duration>,
         store: &Store,
         clock: Arc<dyn Clock>,
         lifecycle: Lifecycle,
     ) -> Arc<Self> {
+        let Outlets {
+            publisher,
+            fanout,
+            names,
+            tracer,
+        } = outlets;
+        let in_flight = InFlight::default();
+        lifecycle.spawn_background(in_flight.clone().watch());
         Arc::new(Self {
+            in_flight,
             executor,
             publisher,
+            fanout,
             names,
+            tracer,
             tiers,
             lanes: Lanes::default(),
-            waits: Waits::new(store.lanes()),
             store: store.clone(),
             clock,
             lifecycle,
-            channel: AtomicU64::new(0),
         })
     }
 
-    /// Executes what arrives, until the process stops.
-    ///
-    /// The broker's prefetch window bounds how much is under way.
-    pub async fn run(self: Arc<Self>, mut deliveries: Deliveries) {
-        while let Some(delivery) = deliveries.next().await {
-            if self.channel.load(Ordering::Relaxed) != delivery.channel {
-                self.take_over(delivery.channel).await;
-            }
-            // What has not been begun goes back to the broker.
-            if !self.lifecycle.is_stopping() {
-                self.clone().take(delivery);
-            }
+    /// Executes what arrives over a shard; the window of its consumer bounds how much is under way.
+    fn take(self: Arc<Self>, held: &Arc<Held>, delivery: Delivery) {
+        // What has not been begun goes back to the broker.
+        if held.is_ending() {
+            return;
         }
-    }
-
-    /// Begins anew over another channel: what was unacknowledged comes again, and another worker may
-    /// have had the queue meanwhile.
-    async fn take_over(&self, channel: u64) {
-        self.channel.store(channel, Ordering::Relaxed);
-        let reloaded = self.until_stored(|| self.waits.reload()).await;
-        // Stopping: nothing is begun any more.
-        reloaded.unwrap_or_default();
-    }
-
-    fn take(self: Arc<Self>, delivery: Delivery) {
         let lifecycle = self.lifecycle.clone();
+        let aboard = self.in_flight.board();
+        let mut span = spans::process(&self.tracer, &delivery.message);
         let accepted = match self.executor.admit(&incoming(&delivery, &self.names)) {
             Ok(accepted) => accepted,
             Err(outcome) => {
                 lifecycle.spawn(async move {
+                    let _aboard = aboard;
                     let begun = Instant::now();
-                    let published = self.publish(&delivery, &outcome, begun).await;
+                    let published = self.publish(&delivery, &outcome, &mut span, begun).await;
                     if published.is_ok() {
                         delivery.ack();
                     }
@@ -128,27 +150,31 @@ impl Worker {
             }
         };
         let travels = Travels::of(&delivery.message, &self.names);
+        self.tell_of_the_queue(&delivery.message);
         let job = Job {
+            held: Arc::clone(held),
             delivery,
             accepted,
             travels,
+            aboard,
+            span,
         };
-        match job.accepted.command.lane().cloned() {
+        let session = job.accepted.session.clone();
+        match job.accepted.command.about().lane(&session) {
             None => {
                 lifecycle.spawn(async move { self.work(job, None).await.unwrap_or_default() });
             }
-            Some(group) => {
-                if let Some(job) = self.lanes.enter(&group, job) {
+            Some(lane) => {
+                if let Some(job) = self.lanes.enter(&lane, job) {
                     lifecycle.spawn(async move {
                         let mut next = Some(job);
                         while let Some(job) = next {
-                            let session = job.accepted.session.clone();
                             let key = LaneKey {
-                                session,
-                                group: group.clone(),
+                                session: job.accepted.session.clone(),
+                                lane: lane.clone(),
                             };
                             self.work(job, Some(&key)).await.unwrap_or_default();
-                            next = self.lanes.next(&group);
+                            next = self.lanes.next(&lane);
                         }
                     });
                 }
@@ -156,33 +182,50 @@ impl Worker {
         }
     }
 
+    /// How long a command waited on the broker, at its first coming.
+    fn tell_of_the_queue(&self, message: &amqp::Incoming) {
+        if let Some(published) = message.published_at
+            && !message.redelivered
+            && message.exchange == self.names.commands()
+        {
+            let now = u64::try_from(self.clock.now().as_second()).unwrap_or_default();
+            let waited = Duration::from_secs(now.saturating_sub(published));
+            events::stage_passed(events::Stage::Queue, waited);
+        }
+    }
+
     /// Does what can be done about a command now.
-    async fn work(&self, job: Job, lane: Option<&LaneKey>) -> Result<(), Unsettled> {
-        // What came over an earlier channel, and was not begun, comes again.
-        if self.lifecycle.is_stopping() || self.is_stale(&job) {
+    async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), Unsettled> {
+        // What was not begun comes again, to whoever has the shard next.
+        if job.held.is_ending() {
             return Err(Unsettled);
         }
         let begun = Instant::now();
+        events::stage_passed(events::Stage::Wait, job.aboard.age());
         if let Some(key) = lane
             && let Turn::Behind { ticket, tier } =
-                self.waits.turn(key, job.travels.ticket, self.now())
+                job.held.waits.turn(key, job.travels.ticket, self.now())
         {
             return self.rest(job, Some((key, ticket)), tier, None).await;
         }
         match self.run_through_outages(&job).await? {
             Verdict::Answered(outcome) => {
-                self.publish(&job.delivery, &outcome, begun).await?;
+                self.bring_up_to_date(&job, &outcome).await?;
+                self.publish(&job.delivery, &outcome, &mut job.span, begun)
+                    .await?;
                 // After the confirms, so that the next one's events cannot overtake.
                 if let Some(key) = lane {
                     self.leave_lane(&job, key).await?;
                 }
+                events::stage_passed(events::Stage::Total, job.aboard.age());
                 job.delivery.ack();
                 Ok(())
             }
             Verdict::Deferred(deferral) => {
                 let tier = self.tier(&deferral, &job.travels);
                 let now = self.now();
-                let ticket = lane.map(|key| (key, self.waits.ticket(key, job.travels.ticket, now)));
+                let ticket =
+                    lane.map(|key| (key, job.held.waits.ticket(key, job.travels.ticket, now)));
                 self.rest(job, ticket, tier, Some(&deferral)).await
             }
         }
@@ -192,17 +235,55 @@ impl Worker {
     /// the broker keeps it unacknowledged, so the worker takes no more than it could hold anyway.
     async fn run_through_outages(&self, job: &Job) -> Result<Verdict, Unsettled> {
         let mut probe = None;
+        let past = self.past(job);
+        let context = Context {
+            fence: Some(job.held.fence.clone()),
+            trace: job.span.trace().clone(),
+        };
         loop {
-            let verdict = self.executor.run(&job.accepted, &self.past(job)).await;
+            let verdict = self.executor.run(&job.accepted, &past, &context).await;
             drop(probe.take());
-            if let Ok(verdict) = verdict {
-                return Ok(verdict);
+            match verdict {
+                Ok(verdict) => return Ok(verdict),
+                Err(Stalled::Outage) => {}
+                Err(Stalled::Fenced) => {
+                    fenced(&job.held);
+                    return Err(Unsettled);
+                }
             }
-            probe = Some(self.outage_over().await?);
-            if self.is_stale(job) {
+            probe = Some(self.outage_over(&job.held).await?);
+            if job.held.is_lost() {
                 return Err(Unsettled);
             }
         }
+    }
+
+    /// Makes the broker's part of a webhook endpoint what the command has set: whoever reads the
+    /// answer can count on it.
+    async fn bring_up_to_date(&self, job: &Job, outcome: &Outcome) -> Result<(), Unsettled> {
+        let About::Webhook(id) = job.accepted.command.about() else {
+            return Ok(());
+        };
+        if outcome.reply.error.is_some() {
+            return Ok(());
+        }
+        let name = endpoint_name(Some(&job.accepted.session), id);
+        let mut rest = SHORTEST_REST;
+        while let Err(error) = self.fanout.bring_up_to_date(&name).await {
+            if matches!(&error, fanout::Error::Store(error) if error.is_outage()) {
+                drop(self.outage_over(&job.held).await?);
+            } else {
+                events::bindings_failed(&error);
+            }
+            let ending = job.held.ending();
+            // Both only wait.
+            tokio::select! {
+                () = tokio::time::sleep(rest) => {}
+                () = ending.cancelled() => return Err(Unsettled),
+            }
+            rest = LONGEST_REST.min(rest * 2);
+        }
+        Ok(())
     }
 
     /// Lets a command rest: confirmed first, then recorded, then acknowledged.
@@ -213,22 +294,24 @@ impl Worker {
         tier: Duration,
         deferral: Option<&Deferral>,
     ) -> Result<(), Unsettled> {
-        if self.is_stale(&job) {
+        if job.held.is_lost() {
             return Err(Unsettled);
         }
         let ticket = place.map(|(_, ticket)| ticket);
         let travels = job.travels.further(deferral, ticket, self.now());
-        let message = messages::resting(
+        let mut messages = vec![messages::resting(
             &job.accepted,
             &job.delivery.message,
             &travels,
             &self.names,
             tier,
-        );
-        self.publisher.publish(vec![message]).await?;
+        )];
+        let _sending = spans::send(job.span.trace(), &mut messages);
+        self.publisher.publish(messages).await?;
         if let Some((key, ticket)) = place {
             let now = self.now();
-            self.until_stored(|| self.waits.rests(key, ticket, tier, now))
+            let waits = &job.held.waits;
+            self.until_stored(&job.held, || waits.rests(key, ticket, tier, now))
                 .await?;
         }
         if let Some(deferral) = deferral {
@@ -245,13 +328,14 @@ impl Worker {
 
     /// Lets the next resting command of the lane go, if this one was resting.
     async fn leave_lane(&self, job: &Job, key: &LaneKey) -> Result<(), Unsettled> {
-        if self.is_stale(job) {
+        if job.held.is_lost() {
             return Ok(());
         }
         let shortest = self.tiers.first().copied().unwrap_or_default();
         let now = self.now();
         let ticket = job.travels.ticket;
-        self.until_stored(|| self.waits.done(key, ticket, shortest, now))
+        let waits = &job.held.waits;
+        self.until_stored(&job.held, || waits.done(key, ticket, shortest, now))
             .await
     }
 
@@ -260,6 +344,7 @@ impl Worker {
         &self,
         delivery: &Delivery,
         outcome: &Outcome,
+        span: &mut Span,
         begun: Instant,
     ) -> Result<(), Unsettled> {
         let reply = &outcome.reply;
@@ -270,11 +355,17 @@ impl Worker {
             self.publisher.publish_carefully(dead).await?;
             events::dead_lettered(command_id, error.code.as_str());
         }
-        self.publisher
-            .publish(messages::of(outcome, &delivery.message, &self.names))
-            .await?;
+        let written = Instant::now();
+        let mut messages = messages::of(outcome, &delivery.message, &self.names);
+        let sending = spans::send(span.trace(), &mut messages);
+        self.publisher.publish(messages).await?;
+        drop(sending);
+        events::stage_passed(events::Stage::Confirm, written.elapsed());
         let session = reply.session.as_ref();
         let error = reply.error.as_ref();
+        if let Some(error) = error {
+            span.fail(error.code.as_str());
+        }
         events::command_answered(events::Answer {
             command_id,
             command_type: messages::known_type(reply).unwrap_or("unknown"),
@@ -286,27 +377,36 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks the store until it answers, or the process stops.
-    async fn until_stored<F>(&self, mut ask: impl FnMut() -> F) -> Result<(), Unsettled>
+    /// Asks the store until it answers, or the shard is not to be worked on any more.
+    async fn until_stored<F>(
+        &self,
+        held: &Held,
+        mut ask: impl FnMut() -> F,
+    ) -> Result<(), Unsettled>
     where
         F: Future<Output = Result<(), store::Error>>,
     {
         let mut probe = None;
         while let Err(error) = ask().await {
             drop(probe.take());
+            if error.is_fenced() {
+                fenced(held);
+                return Err(Unsettled);
+            }
             if !error.is_outage() {
                 events::store_refused(&error);
             }
-            probe = Some(self.outage_over().await?);
+            probe = Some(self.outage_over(held).await?);
         }
         Ok(())
     }
 
-    /// Waits until the store is back or it is our turn to try, unless the process stops.
-    async fn outage_over(&self) -> Result<Probe<'_>, Unsettled> {
+    /// Waits until the store is back or it is our turn to try, unless the shard is to be handed back.
+    async fn outage_over(&self, held: &Held) -> Result<Probe<'_>, Unsettled> {
+        let ending = held.ending();
         tokio::select! {
             probe = self.store.over() => Ok(probe),
-            () = self.lifecycle.stopping() => Err(Unsettled),
+            () = ending.cancelled() => Err(Unsettled),
         }
     }
 
@@ -337,22 +437,28 @@ impl Worker {
         }
     }
 
-    fn is_stale(&self, job: &Job) -> bool {
-        job.delivery.channel != self.channel.load(Ordering::Relaxed)
-    }
-
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
     }
 }
 
+/// Another worker has the shard: whatever is in hand is its business now.
+fn fenced(held: &Held) {
+    if !held.is_lost() {
+        events::shard_fenced(held.number);
+    }
+    held.lose();
+}
+
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {
     let message = &delivery.message;
+    // Of what has rested it is the session alone, so that it comes to where its session is. On its way
+    // through the default exchange it is the queue's name.
+    let by_session = [names.commands(), names.back()].contains(&message.exchange);
     Incoming {
         body: &message.body,
         message_id: message.message_id.as_deref(),
         message_type: message.message_type.as_deref(),
-        // On its way through the default exchange the routing key is the queue's name.
-        session: (message.exchange == names.commands()).then_some(message.routing_key.as_str()),
+        session: by_session.then_some(message.routing_key.as_str()),
     }
 }

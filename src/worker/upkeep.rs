@@ -24,9 +24,11 @@ pub async fn beat(store: Store) {
     }
 }
 
-/// Forgets commands that were finished longer ago than `retention`, until the process ends.
+/// Forgets commands that were finished longer ago than `retention`, and measures the ledger, until the
+/// process ends.
 pub async fn purge(store: Store, retention: Duration, clock: std::sync::Arc<dyn Clock>) {
     loop {
+        tell(store.ledger().size().await.map(events::ledger_measured));
         tokio::time::sleep(PURGE_EVERY).await;
         let Ok(before) = clock.now().checked_sub(retention) else {
             continue;

@@ -53,6 +53,11 @@ impl Waits {
         Ok(())
     }
 
+    /// In how many groups commands rest.
+    pub(super) fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Whether the command with this ticket, or a new one without, may be executed now.
     pub(super) fn turn(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> Turn {
         let mut resting = self.lock();
@@ -188,7 +193,7 @@ mod tests {
     fn key(session: &str) -> LaneKey {
         LaneKey {
             session: session.parse().unwrap(),
-            group: "120363000000000001@g.us".parse().unwrap(),
+            lane: "120363000000000001@g.us".to_owned().into(),
         }
     }
 

@@ -11,6 +11,7 @@ mod config;
 mod events;
 mod send;
 mod topology;
+mod webhooks;
 
 /// How a command ended and what it printed.
 #[derive(Debug)]

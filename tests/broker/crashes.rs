@@ -328,6 +328,8 @@ fn every_command_that_changes_something_has_its_promise() {
     for &command_type in CommandType::ALL {
         let promised = TABLE.iter().any(|row| row.command_type == command_type);
         let reads = command_type.repeat() == Repeat::ReadOnly;
-        assert!(promised || reads, "{}", command_type.as_str());
+        // No engine sees these: the store does them, and doing them twice does nothing more.
+        let no_engines = command_type.as_str().ends_with("Webhook");
+        assert!(promised || reads || no_engines, "{}", command_type.as_str());
     }
 }

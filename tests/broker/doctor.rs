@@ -27,7 +27,14 @@ async fn doctor_finds_a_running_worker_in_good_health() {
     let scene = Scene::shared_with(|options| options.set("store.url", store)).await;
     let well = run(&scene.options, &["doctor"]).await;
     assert_eq!(well.code, 0, "{well:?}");
-    insta::assert_snapshot!("doctor", well.out);
+    // Whichever version it is.
+    let (before, after) = well.out.split_once("RabbitMQ ").unwrap();
+    let (version, after) = after.split_once(": ").unwrap();
+    assert!(
+        version.starts_with(|c: char| c.is_ascii_digit()),
+        "{version}"
+    );
+    insta::assert_snapshot!("doctor", format!("{before}RabbitMQ: {after}"));
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn readiness_says_why_not_and_liveness_never_asks_the_broker() {
         if status == 503
             && body["problems"]
                 .as_array()
-                .is_some_and(|all| all.len() == 2)
+                .is_some_and(|all| all.len() == 3)
         {
             break body;
         }
@@ -45,7 +45,8 @@ async fn readiness_says_why_not_and_liveness_never_asks_the_broker() {
     println!("noticed within {:?}: {body}", begun.elapsed());
     let problems = body["problems"].to_string();
     assert!(problems.contains("not consuming"), "{body}");
-    assert!(problems.contains("not connected"), "{body}");
+    assert!(problems.contains("for publishing"), "{body}");
+    assert!(problems.contains("for the queues of webhooks"), "{body}");
     assert_eq!(scene.worker.get("/livez").await.unwrap().0, 200);
     assert_eq!(scene.worker.get("/startupz").await.unwrap().0, 200);
 

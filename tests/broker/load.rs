@@ -13,7 +13,7 @@ use groupmq_test_support::producer::{Command, Producer, Seen};
 use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, create};
-use super::world::{self, Remembered};
+use super::world::{self, Account, Remembered};
 
 /// How many commands are handed over to be sent at a time.
 const PORTION: usize = 100;
@@ -34,6 +34,8 @@ pub(crate) struct Amount {
 #[derive(Debug)]
 pub(crate) struct Load {
     groups: Vec<String>,
+    /// Whose they are, in turn.
+    accounts: Vec<Account>,
     sent: usize,
     /// How many groups there were before.
     earlier: usize,
@@ -52,9 +54,15 @@ struct Looks {
 impl Load {
     /// Commands for groups that exist, each created by the command `group-<n>`.
     pub(crate) fn on(groups: Vec<String>) -> Self {
+        Self::of(groups, vec![world::default_account()])
+    }
+
+    /// The same, for groups that belong to some sessions in turn.
+    pub(crate) fn of(groups: Vec<String>, accounts: Vec<Account>) -> Self {
         Self {
             earlier: groups.len(),
             groups,
+            accounts,
             sent: 0,
         }
     }
@@ -127,7 +135,8 @@ impl Load {
             6 => ("RevokeInviteCode", json!({ "groupId": group })),
             _ => ("CreateGroup", create(&self.id(n))),
         };
-        Command::new(&self.id(n), command_type, "default", &payload)
+        let (session, _) = &self.accounts[number % self.accounts.len()];
+        Command::new(&self.id(n), command_type, session, &payload)
     }
 
     /// What each group must look like now.
@@ -166,7 +175,7 @@ impl Load {
     /// group: in the replies, in the sandbox's own memory, and in the events. Says what it counted.
     pub(crate) async fn assert_once_each(&self, producer: &Producer, store: &str) -> String {
         self.assert_answered(producer).await;
-        let world = world::groups(store).await;
+        let world = world::groups_of(store, &self.accounts).await;
         self.assert_effects(&world);
         assert_events(producer, &world).await;
         let dead = producer.dead_letters().await.unwrap();

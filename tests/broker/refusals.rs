@@ -1,5 +1,6 @@
 //! What the broker refuses for good stops the worker, with the reason in words.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use groupmq_test_support::producer::{Command, Producer};
@@ -9,8 +10,10 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::FieldTable;
 use lapin::{Connection, ConnectionProperties};
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
-use super::scene::options;
+use super::scene::{PATIENCE, options};
 
 async fn refused(url: &str, prefix: &str, setting: (&str, &str), words: &[&str]) {
     let settings = options(url, prefix).set(setting.0, setting.1);
@@ -106,4 +109,43 @@ async fn a_user_without_permissions_stops_the_worker() {
     assert_eq!(code, 5, "{}", worker.log());
     assert!(worker.log().contains("'amq.default'"), "{}", worker.log());
     broker.ctl(&["delete_user", &user]).await.unwrap();
+}
+
+/// Passes bytes on between a client and a broker, whose greeting is made to say that it is RabbitMQ 3.9.
+#[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
+async fn aged(broker: SocketAddr) -> SocketAddr {
+    const NAME: &[u8] = b"\x07versionS";
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let server = TcpStream::connect(broker).await.unwrap();
+            let (mut from_client, mut to_client) = client.into_split();
+            let (mut from_server, mut to_server) = server.into_split();
+            tokio::spawn(async move { tokio::io::copy(&mut from_client, &mut to_server).await });
+            tokio::spawn(async move {
+                let mut greeting = vec![0; 16 * 1024];
+                let length = from_server.read(&mut greeting).await?;
+                greeting.truncate(length);
+                let found = greeting.windows(NAME.len()).position(|it| it == NAME);
+                let begin = found.unwrap() + NAME.len() + 4;
+                greeting[begin..begin + 4].copy_from_slice(b"3.9.");
+                to_client.write_all(&greeting).await?;
+                tokio::io::copy(&mut from_server, &mut to_client).await
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_broker_that_is_too_old_stops_the_worker() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let address = aged(broker.address()).await;
+    let url = format!("amqp://guest:guest@{address}/%2f");
+    let mut worker = Worker::spawn(&options(&url, &groupmq_test_support::prefix())).unwrap();
+    assert_eq!(worker.until_ended(PATIENCE).await.unwrap(), 5);
+    let log = worker.log();
+    assert!(log.contains("the broker is RabbitMQ 3.9."), "{log}");
+    assert!(log.contains("RabbitMQ 3.10 or newer is needed"), "{log}");
 }

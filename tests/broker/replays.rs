@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
 use std::time::Duration;
 
-use groupmq_test_support::producer::Seen;
+use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::{Worker, store_in};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rand::Rng as _;
+use serde_json::json;
 
 use super::load::assert_events;
 use super::scene::{PATIENCE, Scene, subjects};
@@ -136,6 +137,28 @@ async fn a_replay_that_is_cut_off_again_and_again_loses_and_doubles_nothing() {
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
     let copies = scene.producer.seen().reply_copies();
     println!("{effects} effects, {copies} replies");
+}
+
+#[tokio::test]
+async fn a_command_whose_id_is_in_its_body_alone_can_be_replayed() {
+    let mut scene = Scene::shared().await;
+    let command = Command::new("early", "ListGroups", "branch", &json!({}));
+    let refused = scene.producer.call(command).await.unwrap();
+    assert_eq!(refused["error"]["code"], "SESSION_NOT_FOUND", "{refused}");
+    scene.worker.stop().await.unwrap();
+    let known = "engine.sandbox.sessions.branch";
+    let options = scene.options.clone().set(known, "15550000077");
+    scene.worker = Worker::start(&options).await.unwrap();
+    assert_eq!(replay(&scene, "10000", None).await, End::Finished);
+    let done = |seen: &Seen| {
+        let replies = seen.replies("early");
+        let again = replies
+            .iter()
+            .find(|it| it.body["error"]["code"] != "SESSION_NOT_FOUND");
+        again.map(|reply| reply.body.clone())
+    };
+    let reply = scene.producer.until(PATIENCE, done).await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
 }
 
 async fn is_empty(broker: &RabbitMq, queue: &str) -> bool {

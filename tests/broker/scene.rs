@@ -74,6 +74,12 @@ impl Scene {
             let id = reply["result"]["id"].as_str();
             ids.push(id.unwrap_or_else(|| panic!("{reply}")).to_owned());
         }
+        // Whoever counts answers from here on must not meet one of these.
+        let told = |seen: &Seen| {
+            let both = |n| seen.replies(&name(n)).iter().any(|it| !it.direct);
+            (0..count).all(both).then_some(())
+        };
+        self.producer.until(PATIENCE, told).await.unwrap();
         ids
     }
 

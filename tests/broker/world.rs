@@ -13,32 +13,53 @@ use groupmq::store::sandbox_groups::GroupState;
 /// The account of the session `default`.
 pub(crate) const ACCOUNT: &str = "15550000001@c.us";
 
+/// A session and its account.
+pub(crate) type Account = (String, String);
+
+/// The session `default` and its account.
+pub(crate) fn default_account() -> Account {
+    ("default".to_owned(), ACCOUNT.to_owned())
+}
+
 /// A group, and the ids of the commands that changed it, in order.
 #[derive(Debug)]
 pub(crate) struct Remembered {
+    /// The session that sees it.
+    session: String,
     pub(crate) state: GroupState,
     pub(crate) changed_by: Vec<String>,
 }
 
 impl Remembered {
-    /// How many events the session `default` has to have seen.
+    /// How many events its session has to have seen.
     pub(crate) fn events(&self) -> u64 {
-        let session = "default".parse().unwrap();
+        let session = self.session.parse().unwrap();
         self.state.sequences.get(&session).copied().unwrap_or(0)
     }
 }
 
 /// Every group that the session `default` is in, by its id.
 pub(crate) async fn groups(store: &str) -> BTreeMap<String, Remembered> {
+    groups_of(store, &[default_account()]).await
+}
+
+/// Every group that one of some sessions is in, by its id; no two of them are in the same one.
+pub(crate) async fn groups_of(store: &str, accounts: &[Account]) -> BTreeMap<String, Remembered> {
     let store = open(store).await;
     let groups = store.sandbox_groups();
-    let account = ACCOUNT.parse().unwrap();
-    let all = groups.of_account(&account, &ListGroups::default()).await;
     let mut remembered = BTreeMap::new();
-    for (id, state) in all.unwrap() {
-        let changed_by = history_of(&store, &id).await;
-        let group = Remembered { state, changed_by };
-        remembered.insert(id.to_string(), group);
+    for (session, account) in accounts {
+        let account = account.parse().unwrap();
+        let all = groups.of_account(&account, &ListGroups::default()).await;
+        for (id, state) in all.unwrap() {
+            let changed_by = history_of(&store, &id).await;
+            let group = Remembered {
+                session: session.clone(),
+                state,
+                changed_by,
+            };
+            assert!(remembered.insert(id.to_string(), group).is_none());
+        }
     }
     remembered
 }

@@ -1,4 +1,4 @@
-"""Sends all sixteen commands with pika, and checks every reply and event as a stranger sees them.
+"""Sends every command with pika, and checks every reply and event as a stranger sees them.
 
 Called by main.rs with the broker's URL in GROUPMQ_AMQP__URL and a worker running. Knows nothing of
 groupmq but the contract. Prints a line for each command; ends with an AssertionError otherwise.
@@ -19,11 +19,11 @@ connection = pika.BlockingConnection(pika.URLParameters(os.environ["GROUPMQ_AMQP
 
 
 class Listener:
-    """A queue of its own, bound or not, on a channel of its own."""
+    """A queue of its own, bound or not, or one that is there; on a channel of its own."""
 
-    def __init__(self, exchange=None):
+    def __init__(self, exchange=None, queue=None):
         self.channel = connection.channel()
-        self.queue = self.channel.queue_declare("", exclusive=True).method.queue
+        self.queue = queue or self.channel.queue_declare("", exclusive=True).method.queue
         if exchange:
             self.channel.queue_bind(self.queue, exchange, "#")
 
@@ -122,7 +122,7 @@ def outcomes(result):
     return [(it["id"], it["outcome"], it["code"]) for it in result]
 
 
-# ---- the sixteen commands ------------------------------------------------------------------------
+# ---- every command -------------------------------------------------------------------------------
 
 members = {"name": "Climbing", "participants": [SECOND, {"id": ANNA}, PRIVATE]}
 created, told, creation = send(
@@ -258,6 +258,28 @@ deleted, _, _ = send(
     ],
 )
 check(deleted is True, "DeleteGroup", deleted)
+
+# Disabled, so that nothing is sent anywhere and nothing happens to it.
+hook = {"id": "orders", "url": "https://shop.example.com/", "hmac": {"key": "hunter2"}, "disabled": True}
+endpoint, _, _ = send("default", "SetWebhook", hook)
+check(endpoint["id"] == "default.orders" and endpoint["sessions"] == ["default"], "SetWebhook", endpoint)
+check(endpoint["state"] == "disabled" and "hunter2" not in str(endpoint), "SetWebhook", endpoint)
+
+listed, _, _ = send("default", "ListWebhooks", {})
+check(listed == [endpoint], "ListWebhooks", listed)
+others, _, _ = send("second", "ListWebhooks", {})
+check(others == [], "ListWebhooks of another session", others)
+
+tested, _, _ = send("default", "TestWebhook", {"id": "orders"})
+hooks = Listener(queue="groupmq.webhook.default.orders")
+_, properties, body = hooks.next()
+test = json.loads(body)
+check_properties(properties, test, "webhook.test")
+check(test["id"] == tested["eventId"] and test["session"] == "default", "TestWebhook", test)
+check(test["payload"]["webhook"] == "default.orders", "TestWebhook", test)
+
+removed, _, _ = send("default", "RemoveWebhook", {"id": "orders", "discard": True})
+check(removed is True, "RemoveWebhook", removed)
 
 # ---- the same again, and what is wrong -----------------------------------------------------------
 

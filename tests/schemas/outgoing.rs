@@ -2,7 +2,7 @@
 
 use groupmq::contract::{
     CommandType, ErrorCode, Event, EventName, EventPayload, Group, InfoAdminOnly, InviteCode,
-    Outcome, Participant, Reply, ReplyStatus,
+    NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook, WebhookNotice, WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,6 +59,11 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetInviteCode | Type::RevokeInviteCode => {
             drop(assert_round_trip::<InviteCode>(name, result));
         }
+        Type::SetWebhook => drop(assert_round_trip::<Webhook>(name, result)),
+        Type::ListWebhooks => drop(assert_round_trip::<Vec<Webhook>>(name, result)),
+        Type::TestWebhook => {
+            assert_round_trip::<WebhookTest>(name, result);
+        }
         Type::AddParticipants
         | Type::RemoveParticipants
         | Type::PromoteAdmin
@@ -67,7 +72,8 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         | Type::LeaveGroup
         | Type::SetGroupSubject
         | Type::SetGroupDescription
-        | Type::SetInfoAdminOnly => {
+        | Type::SetInfoAdminOnly
+        | Type::RemoveWebhook => {
             assert_round_trip::<bool>(name, result);
         }
     }
@@ -133,6 +139,26 @@ fn every_event_has_an_example() {
             "{name} is read as another payload: {:?}",
             event.payload
         );
+    }
+}
+
+#[test]
+fn everything_that_is_told_of_webhooks_has_an_example_that_fits_its_own_schema_alone() {
+    let examples = example::all("notices");
+    let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();
+    let mut wanted: Vec<_> = NoticeName::ALL.iter().map(|name| name.as_str()).collect();
+    wanted.sort_unstable();
+    assert_eq!(names, wanted);
+    for (name, example) in &examples {
+        let notice: WebhookNotice = assert_round_trip(name, example);
+        assert_eq!(notice.event.as_str(), name);
+        for other in NoticeName::ALL {
+            let schema = example::json(format!("schemas/events/{}.json", other.as_str()));
+            let valid = jsonschema::validator_for(&schema)
+                .unwrap()
+                .is_valid(example);
+            assert_eq!(valid, *other == notice.event, "{name} as {other:?}");
+        }
     }
 }
 

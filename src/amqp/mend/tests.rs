@@ -23,7 +23,7 @@ fn with_headers(entries: &[u8]) -> Vec<u8> {
 }
 
 fn mend(bytes: &[u8], piece: usize) -> Vec<u8> {
-    let mut mender = Mender::new(100);
+    let mut mender = Mender::new(100, Arc::default());
     let mut whole = Vec::new();
     for piece in bytes.chunks(piece) {
         mender.feed(piece).unwrap();
@@ -111,7 +111,7 @@ fn of_headers_only_what_is_of_use_and_fits_passes() {
 
 #[test]
 fn a_frame_that_no_broker_sends_is_an_error_and_another_protocol_passes() {
-    let mut mender = Mender::new(100);
+    let mut mender = Mender::new(100, Arc::default());
     assert!(
         mender
             .feed(&[HEADER, 0, 1, 0xff, 0xff, 0xff, 0xff])

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::amqp::{Incoming, header};
+use crate::cli::output::plain;
 
 /// What is known of a dead letter.
 #[derive(Debug)]
@@ -55,14 +56,8 @@ impl Letter {
         )
     }
 
-    /// One line; control characters in what a stranger sent must not reach the terminal.
+    /// One line.
     pub(super) fn row(&self) -> String {
-        let plain = |text: &str, most: usize| -> String {
-            text.chars()
-                .filter(|c| !c.is_control())
-                .take(most)
-                .collect()
-        };
         format!(
             "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  {}",
             plain(&self.first_seen, 24),

@@ -1,7 +1,9 @@
 //! `ListGroups`: the groups that the session's account is in.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
+
+use crate::contract::whole;
 
 /// Payload of `ListGroups`: the groups that the session's account is in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -11,12 +13,12 @@ pub struct ListGroups {
     #[serde(
         default,
         skip_serializing_if = "Option::is_none",
-        deserialize_with = "optional_whole"
+        deserialize_with = "whole::optional"
     )]
     #[schemars(range(min = 1, max = 10_000))]
     pub limit: Option<u32>,
     /// Skip so many groups first.
-    #[serde(default, deserialize_with = "whole")]
+    #[serde(default, deserialize_with = "whole::required")]
     #[schemars(range(max = 1_000_000))]
     pub offset: u32,
     /// What to sort by.
@@ -59,34 +61,4 @@ pub enum SortOrder {
 pub enum Exclude {
     /// The people in each group.
     Participants,
-}
-
-/// A whole number, also where it is written `10.0` or `1e1`: JSON Schema calls these integers too.
-struct Whole(u32);
-
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let number = serde_json::Number::deserialize(deserializer)?;
-        // Every u32 has an exact f64, and the schema's ranges lie within u32.
-        let whole = number
-            .as_f64()
-            .filter(|number| number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(number));
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a whole number within the range of u32"
-        )]
-        whole
-            .map(|number| Self(number as u32))
-            .ok_or_else(|| de::Error::custom("must be a whole number"))
-    }
-}
-
-fn whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
-    Whole::deserialize(deserializer).map(|Whole(number)| number)
-}
-
-fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
-    let read = Option::<Whole>::deserialize(deserializer)?;
-    Ok(read.map(|Whole(number)| number))
 }

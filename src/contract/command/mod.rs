@@ -1,11 +1,14 @@
-//! The sixteen commands: one file each for the payload, one table for everything said of all.
+//! The commands: one file each for the payload, one table for everything said of all.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
-use super::{Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant};
+use super::{
+    Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant, Webhook, WebhookTest,
+};
 
+mod about;
 mod add_participants;
 mod create_group;
 mod delete_group;
@@ -16,13 +19,18 @@ mod get_invite_code;
 mod get_participants;
 mod leave_group;
 mod list_groups;
+mod list_webhooks;
 mod promote_admin;
 mod remove_participants;
+mod remove_webhook;
 mod revoke_invite_code;
 mod set_group_description;
 mod set_group_subject;
 mod set_info_admin_only;
+mod set_webhook;
+mod test_webhook;
 
+pub use about::{About, LaneName};
 pub use add_participants::AddParticipants;
 pub use create_group::CreateGroup;
 pub use delete_group::DeleteGroup;
@@ -33,12 +41,16 @@ pub use get_invite_code::GetInviteCode;
 pub use get_participants::GetParticipants;
 pub use leave_group::LeaveGroup;
 pub use list_groups::{Exclude, ListGroups, SortBy, SortOrder};
+pub use list_webhooks::ListWebhooks;
 pub use promote_admin::PromoteAdmin;
 pub use remove_participants::RemoveParticipants;
+pub use remove_webhook::RemoveWebhook;
 pub use revoke_invite_code::RevokeInviteCode;
 pub use set_group_description::SetGroupDescription;
 pub use set_group_subject::SetGroupSubject;
 pub use set_info_admin_only::SetInfoAdminOnly;
+pub use set_webhook::SetWebhook;
+pub use test_webhook::TestWebhook;
 
 /// What doing a command a second time would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,13 +63,33 @@ pub enum Repeat {
     Harmful,
 }
 
+/// WAHA's request in words.
+macro_rules! in_waha {
+    () => {
+        "WAHA has nothing like it."
+    };
+    ($endpoint:literal) => {
+        concat!("`", $endpoint, "` in WAHA.")
+    };
+}
+
+/// WAHA's request, where there is one.
+macro_rules! endpoint {
+    () => {
+        None
+    };
+    ($endpoint:literal) => {
+        Some($endpoint)
+    };
+}
+
 /// Builds everything that is said of every command from one row each.
 macro_rules! commands {
-    ($($name:ident => $result:ty, $repeat:ident, $lane:expr, $endpoint:literal;)*) => {
+    ($($name:ident => $result:ty, $repeat:ident, $about:expr $(, $endpoint:literal)?;)*) => {
         /// A command that has been read and checked.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Command {
-            $(#[doc = concat!("`", stringify!($name), "`: `", $endpoint, "` in WAHA.")] $name($name),)*
+            $(#[doc = concat!("`", stringify!($name), "`. ", in_waha!($($endpoint)?))] $name($name),)*
         }
 
         /// The type of a command.
@@ -65,7 +97,7 @@ macro_rules! commands {
             Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, JsonSchema,
         )]
         pub enum CommandType {
-            $(#[doc = concat!("`", $endpoint, "` in WAHA.")] $name,)*
+            $(#[doc = in_waha!($($endpoint)?)] $name,)*
         }
 
         impl CommandType {
@@ -78,10 +110,10 @@ macro_rules! commands {
                 match self { $(Self::$name => stringify!($name)),* }
             }
 
-            /// WAHA's request that the command stands for.
+            /// WAHA's request that the command stands for, if there is one.
             #[must_use]
-            pub const fn endpoint(self) -> &'static str {
-                match self { $(Self::$name => $endpoint),* }
+            pub const fn endpoint(self) -> Option<&'static str> {
+                match self { $(Self::$name => endpoint!($($endpoint)?)),* }
             }
 
             /// What doing it a second time would do.
@@ -118,14 +150,23 @@ macro_rules! commands {
                 match self { $(Self::$name(_) => CommandType::$name),* }
             }
 
-            /// The group whose order the command must keep; none for commands that have no group yet.
+            /// What the command is about.
             #[must_use]
-            pub fn lane(&self) -> Option<&GroupId> {
+            pub fn about(&self) -> About<'_> {
                 match self {
                     $(Self::$name(payload) => {
-                        let lane: fn(&$name) -> Option<&GroupId> = $lane;
-                        lane(payload)
+                        let about: fn(&$name) -> About<'_> = $about;
+                        about(payload)
                     }),*
+                }
+            }
+
+            /// The group that the command is about, where it is about one.
+            #[must_use]
+            pub fn group(&self) -> Option<&GroupId> {
+                match self.about() {
+                    About::Group(id) => Some(id),
+                    _ => None,
                 }
             }
         }
@@ -140,34 +181,38 @@ macro_rules! commands {
 }
 
 commands! {
-    CreateGroup => Group, Harmful, |_| None, "POST /api/{session}/groups";
-    ListGroups => Vec<Group>, ReadOnly, |_| None, "GET /api/{session}/groups";
-    GetGroup => Group, ReadOnly, |p| Some(&p.group_id), "GET /api/{session}/groups/{groupId}";
-    DeleteGroup => bool, Harmless, |p| Some(&p.group_id), "DELETE /api/{session}/groups/{groupId}";
-    LeaveGroup => bool, Harmless, |p| Some(&p.group_id),
+    CreateGroup => Group, Harmful, |_| About::Nothing, "POST /api/{session}/groups";
+    ListGroups => Vec<Group>, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups";
+    GetGroup => Group, ReadOnly, |p| About::Group(&p.group_id), "GET /api/{session}/groups/{groupId}";
+    DeleteGroup => bool, Harmless, |p| About::Group(&p.group_id), "DELETE /api/{session}/groups/{groupId}";
+    LeaveGroup => bool, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/leave";
-    SetGroupSubject => bool, Harmless, |p| Some(&p.group_id),
+    SetGroupSubject => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/subject";
-    SetGroupDescription => bool, Harmless, |p| Some(&p.group_id),
+    SetGroupDescription => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/description";
-    GetInfoAdminOnly => InfoAdminOnly, ReadOnly, |p| Some(&p.group_id),
+    GetInfoAdminOnly => InfoAdminOnly, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/settings/security/info-admin-only";
-    SetInfoAdminOnly => bool, Harmless, |p| Some(&p.group_id),
+    SetInfoAdminOnly => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/settings/security/info-admin-only";
-    GetParticipants => Vec<Participant>, ReadOnly, |p| Some(&p.group_id),
+    GetParticipants => Vec<Participant>, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/participants";
-    AddParticipants => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+    AddParticipants => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/participants/add";
-    RemoveParticipants => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+    RemoveParticipants => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/participants/remove";
-    PromoteAdmin => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+    PromoteAdmin => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/admin/promote";
-    DemoteAdmin => Vec<Outcome>, Harmless, |p| Some(&p.group_id),
+    DemoteAdmin => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/admin/demote";
-    GetInviteCode => InviteCode, ReadOnly, |p| Some(&p.group_id),
+    GetInviteCode => InviteCode, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/invite-code";
-    RevokeInviteCode => InviteCode, Harmless, |p| Some(&p.group_id),
+    RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
+    RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
+    ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
+    TestWebhook => WebhookTest, Harmless, |p| About::Webhook(&p.id);
 }
 
 impl std::str::FromStr for CommandType {
@@ -199,6 +244,12 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `SetWebhook`.
+    Webhook(Box<Webhook>),
+    /// `ListWebhooks`.
+    Webhooks(Vec<Webhook>),
+    /// `TestWebhook`.
+    WebhookTest(WebhookTest),
 }
 
 impl Serialize for CommandResult {
@@ -211,6 +262,9 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::Webhook(webhook) => webhook.serialize(serializer),
+            Self::Webhooks(webhooks) => webhooks.serialize(serializer),
+            Self::WebhookTest(test) => test.serialize(serializer),
         }
     }
 }

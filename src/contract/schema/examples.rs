@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use super::Error;
-use crate::contract::{CommandType, ErrorCode, EventName};
+use crate::contract::{CommandType, ErrorCode, EventName, NoticeName};
 
 /// Declares a function from one of the contract's names to the text of its example.
 macro_rules! files {
@@ -43,7 +43,8 @@ macro_rules! command_files {
 command_files! {
     CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
     SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
-    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode,
+    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, SetWebhook,
+    RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":
@@ -58,6 +59,7 @@ files! { refusal_file, ErrorCode, "replies/error":
     SessionNotFound = "SESSION_NOT_FOUND",
     SessionNotReady = "SESSION_NOT_READY",
     GroupNotFound = "GROUP_NOT_FOUND",
+    WebhookNotFound = "WEBHOOK_NOT_FOUND",
     NotAMember = "NOT_A_MEMBER",
     NotAllowed = "NOT_ALLOWED",
     NotSupported = "NOT_SUPPORTED",
@@ -75,6 +77,13 @@ files! { event_file, EventName, "events":
     GroupParticipants = "group.v2.participants",
     OwnJoin = "group.v2.join",
     OwnLeave = "group.v2.leave",
+}
+
+files! { notice_file, NoticeName, "notices":
+    Failing = "webhook.failing",
+    Disabled = "webhook.disabled",
+    Recovered = "webhook.recovered",
+    Test = "webhook.test",
 }
 
 fn parse(name: &'static str, text: &str) -> Result<Value, Error> {
@@ -119,4 +128,9 @@ pub(super) fn refusal(code: ErrorCode) -> Result<Value, Error> {
 /// An event.
 pub(super) fn event(name: EventName) -> Result<Value, Error> {
     parse(name.as_str(), event_file(name))
+}
+
+/// What happened to a webhook endpoint.
+pub(super) fn notice(name: NoticeName) -> Result<Value, Error> {
+    parse(name.as_str(), notice_file(name))
 }

@@ -7,7 +7,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{CommandType, Envelope, Event, EventName, Reply, VERSION};
+use super::{CommandType, Envelope, Event, EventName, NoticeName, Reply, VERSION, WebhookNotice};
 
 mod asyncapi;
 mod examples;
@@ -58,6 +58,12 @@ pub fn documents() -> Result<Vec<Document>, Error> {
             &event(name)?,
         )?);
     }
+    for &name in NoticeName::ALL {
+        documents.push(json_document(
+            &format!("events/{}", name.as_str()),
+            &notice(name)?,
+        )?);
+    }
     documents.push(Document {
         path: "asyncapi.yaml".to_owned(),
         text: serde_saphyr::to_string(&asyncapi::document()?)
@@ -74,6 +80,26 @@ pub fn payload(command: CommandType) -> Value {
     let name = command.as_str();
     let title = format!("Payload of {name}");
     complete(&format!("commands:{name}"), &title, schema, generator)
+}
+
+/// What the documents show of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// A payload.
+    pub payload: Value,
+    /// What it came to.
+    pub result: Value,
+}
+
+/// The examples of a command, for other documents than those here.
+///
+/// # Errors
+/// When an example is not JSON; a test sees to it that they all are.
+pub fn shown(command: CommandType) -> Result<Shown, Error> {
+    Ok(Shown {
+        payload: examples::payload(command)?,
+        result: examples::result(command)?,
+    })
 }
 
 /// What producers write is described as it is read: whatever has a default may be absent.
@@ -137,6 +163,28 @@ fn event(name: EventName) -> Result<Value, Error> {
         generator,
     );
     Ok(with_examples(document, [examples::event(name)?]))
+}
+
+fn notice(name: NoticeName) -> Result<Value, Error> {
+    let mut generator = writing().into_generator();
+    let schema = notice_schema(name, &mut generator);
+    let document = complete(
+        &format!("events:{}", name.as_str()),
+        &format!("Event {}", name.as_str()),
+        schema,
+        generator,
+    );
+    Ok(with_examples(document, [examples::notice(name)?]))
+}
+
+/// The schema of what is told of webhook endpoints by one name.
+fn notice_schema(name: NoticeName, generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = WebhookNotice::json_schema(generator);
+    if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {
+        let named = json!({ "description": "What happened.", "const": name.as_str() });
+        properties.insert("event".to_owned(), named);
+    }
+    schema
 }
 
 /// The schema of the events of one name: that name, and the payload that goes with it.

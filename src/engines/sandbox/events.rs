@@ -136,6 +136,7 @@ impl Telling<'_> {
                     author: seen.author,
                     sequence: seen.sequence,
                     command_id: seen.command_id,
+                    reconciled: false,
                 })
             });
             self.notify(session, EventName::GroupJoin, kind, who);
@@ -199,6 +200,7 @@ impl Telling<'_> {
                 recipient_ids: who.to_vec(),
                 sequence: seen.sequence,
                 command_id: seen.command_id,
+                reconciled: false,
             })
         });
     }
@@ -234,6 +236,7 @@ impl Telling<'_> {
                 author,
                 sequence: seen.sequence,
                 command_id: seen.command_id,
+                reconciled: false,
             })
         });
     }
@@ -289,6 +292,9 @@ impl Telling<'_> {
             subject: None,
             description: None,
             info_admin_only: None,
+            messages_admin_only: None,
+            members_can_add_new_member: None,
+            new_members_approval_required: None,
             invite: None,
         }
     }
@@ -311,6 +317,7 @@ impl Seen {
             author: self.author,
             sequence: self.sequence,
             command_id: self.command_id,
+            reconciled: false,
         })
     }
 }

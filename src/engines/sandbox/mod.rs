@@ -89,7 +89,7 @@ impl Sandbox {
 
     /// Answers a command that changes nothing.
     async fn look(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
-        let result = match (&call.command, call.command.lane()) {
+        let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
@@ -130,7 +130,7 @@ impl Sandbox {
             session: call.session.clone(),
             command_id: call.id.clone(),
         };
-        let named = call.command.lane().map(|id| vec![id.clone()]);
+        let named = call.command.group().map(|id| vec![id.clone()]);
         let change = Doing {
             // Taken here, so that a rerun of the transaction has the same.
             now: Timestamp(self.clock.now()),
@@ -142,21 +142,22 @@ impl Sandbox {
             groups: named.unwrap_or_else(|| ids::group_candidates(&key)),
         };
         let groups = change.groups.clone();
+        let world = self.groups.under(call.context.fence.clone());
         let step = move |world: &mut World<'_>| change.run(world);
         if self.ledger == SandboxLedger::Apart {
             self.faults.crash(&call.session, CrashPoint::BeforeEffect);
-            let record = self.groups.change(key, groups, step).await;
+            let record = world.change(key, groups, step).await;
             self.faults.crash(&call.session, CrashPoint::AfterEffect);
             // A commit whose answer was lost may have happened, and nothing here would know.
-            let unknown = |error: store::Error| EngineError::NoAnswer {
-                message: error.to_string(),
+            let unknown = |error: store::Error| match error {
+                error @ store::Error::Fenced => store_failed(error),
+                error => EngineError::NoAnswer {
+                    message: error.to_string(),
+                },
             };
             return apart(record.map_err(unknown)?);
         }
-        let done = self
-            .groups
-            .transact(key, call.fingerprint, groups, step)
-            .await;
+        let done = world.transact(key, call.fingerprint, groups, step).await;
         Ok(match done.map_err(store_failed)? {
             Transacted::Fresh(record) => Executed::Recorded {
                 record,
@@ -202,8 +203,9 @@ impl Engine for Sandbox {
         search::created(&groups.map_err(store_failed)?, account, wanted, since)
     }
 
-    async fn check(&self) -> Result<(), EngineError> {
-        self.store.ping().await.map_err(store_failed)
+    async fn check(&self) -> Result<String, EngineError> {
+        self.store.ping().await.map_err(store_failed)?;
+        Ok(self.name().as_str().to_owned())
     }
 }
 

@@ -108,7 +108,12 @@ pub(super) fn apply(
     command: &Command,
 ) -> Result<Applied, Refusal> {
     match command {
-        Command::CreateGroup(_) | Command::ListGroups(_) => Err(Refusal::new(
+        Command::CreateGroup(_)
+        | Command::ListGroups(_)
+        | Command::SetWebhook(_)
+        | Command::RemoveWebhook(_)
+        | Command::ListWebhooks(_)
+        | Command::TestWebhook(_) => Err(Refusal::new(
             ErrorCode::Internal,
             "a command about no single group reached one; report this",
         )),

@@ -8,6 +8,7 @@ mod properties;
 mod reading;
 mod settings;
 
+use crate::engines::Context;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
@@ -108,6 +109,7 @@ impl World {
             session: session.parse().unwrap(),
             command: kind.read(payload).unwrap(),
             fingerprint: [7; 32],
+            context: Context::default(),
         };
         self.engine.execute(&call).await
     }

@@ -18,7 +18,7 @@ pub(super) fn without_participants(id: &GroupId, state: &GroupState) -> Group {
         subject: state.subject.clone(),
         description: state.description.clone(),
         owner: Some(state.owner.clone()),
-        created_at: state.created_at,
+        created_at: Some(state.created_at),
         size: u32::try_from(state.members.len()).unwrap_or(u32::MAX),
         settings: state.settings,
         participants: None,

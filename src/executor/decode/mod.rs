@@ -1,8 +1,8 @@
 //! Reads one message into a command that is safe to execute, or says everything that is wrong.
 //!
 //! A payload is checked against the generated JSON Schema itself and then read by serde, so what
-//! the schema allows and what the worker takes cannot drift apart; `duplicates` holds the one
-//! rule that a schema cannot state. It knows no broker, no clock (whether a command has expired is
+//! the schema allows and what the worker takes cannot drift apart; `beyond` holds the rules
+//! that a schema cannot state. It knows no broker, no clock (whether a command has expired is
 //! asked before each attempt) and no ledger. Called for each message by the executor.
 
 use std::io;
@@ -15,8 +15,9 @@ use crate::contract::{
     schema,
 };
 
+mod beyond;
 mod body;
-mod duplicates;
+
 mod envelope;
 mod reason;
 #[cfg(test)]
@@ -177,7 +178,7 @@ impl Decoder {
                 }
             }
         }
-        duplicates::find(&payload, problems);
+        beyond::find(command, &payload, problems);
         if !valid && problems.count == before {
             // `uniqueItems` alone: two entries that are equal, and that name nobody.
             problems.add(

@@ -3,8 +3,9 @@
 //! A reason says what would be right. It never quotes a value of the caller's: values are phone
 //! numbers and texts, and a refusal is read in more places than the command was meant for.
 
+use jsonschema::JsonType;
 use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind as Kind;
+use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
 use serde_json::Value;
 
 use super::Problems;
@@ -40,10 +41,27 @@ pub(super) fn explain(
                 unknown_field(&path, field, of, parent, problems);
             }
         }
-        // `duplicates` says which entries are equal.
+        // `beyond` says which entries are equal.
         Kind::UniqueItems => {}
+        // What may be null may be something else too, and only that is worth a word.
+        Kind::AnyOf { context } => {
+            let worth = |branch: &&Vec<ValidationError<'_>>| !is_only_null(branch);
+            for error in context.iter().filter(worth).flatten() {
+                explain(error, schema, command, problems);
+            }
+        }
         kind => problems.add(invalid, path, sentence(kind, error.instance(), parent)),
     }
+}
+
+/// Whether this branch of a choice takes null and nothing else.
+fn is_only_null(errors: &[ValidationError<'_>]) -> bool {
+    errors.iter().any(|error| match error.kind() {
+        Kind::Type {
+            kind: TypeKind::Single(wanted),
+        } => *wanted == JsonType::Null,
+        _ => false,
+    })
 }
 
 fn unknown_field(path: &str, field: &str, of: &str, schema: &Value, problems: &mut Problems) {
@@ -55,6 +73,11 @@ fn unknown_field(path: &str, field: &str, of: &str, schema: &Value, problems: &m
             .collect::<Vec<_>>()
             .join(", ")
     });
+    let takes = if takes.is_empty() {
+        "nothing".to_owned()
+    } else {
+        takes
+    };
     let (path, reason) = match quotable(field) {
         Some(field) => (
             format!("{path}/{field}"),

@@ -1,5 +1,6 @@
 //! An engine with outside effects that answers as told, and the executor around it.
 
+use crate::engines::Context;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timesta
 use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
 use crate::executor::{Accepted, Decoder, Executor, Past, Stalled, Verdict};
 use crate::store::Store;
+use crate::store::endpoints::Endpoint;
 use crate::store::ledger::{Claim, Key};
 
 /// What the engine does when it is called.
@@ -86,8 +88,8 @@ impl Engine for Scripted {
         Ok(self.found.lock().unwrap().take().unwrap_or(Found::Unclear))
     }
 
-    async fn check(&self) -> Result<(), EngineError> {
-        Ok(())
+    async fn check(&self) -> Result<String, EngineError> {
+        Ok(String::new())
     }
 }
 
@@ -167,13 +169,18 @@ impl Bench {
     }
 
     pub(super) async fn run_after(&self, command: &Accepted, past: Past) -> Verdict {
-        self.executor.run(command, &past).await.unwrap()
+        self.executor
+            .run(command, &past, &Context::default())
+            .await
+            .unwrap()
     }
 
     /// Runs a command while the store cannot be used.
     pub(super) async fn run_in_outage(&self, command: &Accepted) -> Result<Verdict, Stalled> {
         self.store.fail_once().await;
-        self.executor.run(command, &self.fresh()).await
+        self.executor
+            .run(command, &self.fresh(), &Context::default())
+            .await
     }
 
     /// Of a command that comes for the first time.
@@ -203,6 +210,11 @@ impl Bench {
             .unwrap()
     }
 
+    /// A webhook endpoint as it is kept.
+    pub(super) async fn endpoint(&self, name: &str) -> Option<Endpoint> {
+        self.store.endpoints().get(name).await.unwrap()
+    }
+
     /// Lets somebody else be alive.
     pub(super) async fn beat_of(&self, owner: &str) {
         let other = open(&self.url).await;
@@ -222,7 +234,11 @@ async fn open(url: &str) -> Store {
     store
 }
 
-fn accepted(id: &str, command_type: CommandType, payload: serde_json::Value) -> Accepted {
+pub(super) fn accepted(
+    id: &str,
+    command_type: CommandType,
+    payload: serde_json::Value,
+) -> Accepted {
     Accepted {
         id: id.parse().unwrap(),
         session: "default".parse().unwrap(),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Fingerprint, Key, Record};
+use super::{Fingerprint, Found, Key, Record};
 use crate::contract::{InvalidId, Timestamp};
 use crate::store::Error;
 use crate::store::db::{self, Link, Pool, Value};
@@ -38,6 +38,11 @@ impl Row {
     /// The same command in another's name.
     pub(super) fn owned_by(self, owner: String) -> Self {
         Self { owner, ..self }
+    }
+
+    /// The same command, started at another time.
+    pub(super) fn started_at(self, started_at: i64) -> Self {
+        Self { started_at, ..self }
     }
 
     /// The same command, done.
@@ -199,7 +204,8 @@ impl Rows {
         for (rows, values) in sql::row_lists(changed) {
             let sql = insert(link, rows)
                 + " ON CONFLICT (session, command_id) DO UPDATE SET state = excluded.state, \
-                   owner = excluded.owner, finished_at = excluded.finished_at, \
+                   owner = excluded.owner, started_at = excluded.started_at, \
+                   finished_at = excluded.finished_at, \
                    record = excluded.record";
             run(link, sql, values).await?;
         }
@@ -264,4 +270,18 @@ pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
     let rows = pool.fetch("measuring the ledger", sql, Vec::new()).await?;
     let size: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;
     Ok(u64::try_from(size).unwrap_or_default())
+}
+
+/// What became of one command.
+pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<Found>, Error> {
+    let sql = "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record \
+               FROM ledger WHERE session = $1 AND command_id = $2";
+    let rows = pool
+        .fetch("reading the ledger", sql, key_values(key).into())
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let (_, row) = Row::read(row)?;
+    Ok(Some(row.record()?.map_or(Found::Started, Found::Done)))
 }

@@ -24,6 +24,17 @@ async fn config_is_checked_and_printed_without_secrets() {
 }
 
 #[tokio::test]
+async fn the_file_may_be_named_by_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("groupmq.toml");
+    std::fs::write(&file, "[amqp]\nprefetch = 7\n").unwrap();
+    let named = alone().set("config", file.to_str().unwrap());
+    let printed = run(&named, &["config", "print"]).await;
+    assert_eq!(printed.code, 0, "{printed:?}");
+    assert!(printed.out.contains("prefetch = 7"), "{printed:?}");
+}
+
+#[tokio::test]
 async fn healthcheck_asks_the_worker_beside_it() {
     let scene = Scene::shared().await;
     let address = scene.worker.health().to_string();

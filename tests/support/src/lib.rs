@@ -6,23 +6,30 @@
 //! - [`proxy::Proxy`]: a TCP proxy that cuts, holds and refuses links on demand;
 //! - [`disk::SmallDisk`]: a disk for a worker's store, to fill up and to clear;
 //! - [`tls::Certificates`]: a throw-away certificate authority with a server and a client;
+//! - [`waha::Waha`]: a WAHA server with three engines and what each of them gets wrong;
 //! - [`worker::Worker`]: the real binary as a child process, to stop, kill and look at;
 //! - [`producer::Producer`]: sends commands and collects replies and events, whatever the broker
 //!   goes through meanwhile;
+//! - [`announcer::Announcer`]: publishes events as a worker does, whatever the broker goes through;
+//! - [`receiver::Receiver`]: a webhook endpoint that answers as it is told and keeps what it got;
 //! - [`raw::Raw`]: an AMQP client that sends bytes which no client library would.
 //!
 //! It deliberately knows nothing of groupmq's code: what it knows of the contract stands in the
 //! README too.
 
+pub mod announcer;
 pub mod disk;
 pub mod postgres;
 pub mod producer;
 pub mod proxy;
 pub mod rabbitmq;
 pub mod raw;
+pub mod receiver;
 pub mod tls;
+pub mod waha;
 pub mod worker;
 
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -39,4 +46,19 @@ pub fn prefix() -> String {
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
     )
+}
+
+/// An address on loopback that nobody listens on, for a server that cannot be asked which port it got.
+///
+/// Not one that the system would choose: it hands those out to outgoing connections as well, one of which
+/// may have it before the server does, or while the server is being started again.
+#[must_use]
+pub fn free_address() -> SocketAddr {
+    loop {
+        let port = 10_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 10_000).unwrap_or(0);
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
 }

@@ -69,6 +69,7 @@ impl Command {
         let reply_to = self.reply_to.as_deref().unwrap_or(own_queue);
         let mut properties = BasicProperties::default()
             .with_delivery_mode(2)
+            .with_timestamp(now())
             .with_correlation_id(self.correlation_id.as_str().into())
             .with_reply_to(reply_to.into());
         if let Some(id) = &self.message_id {
@@ -79,6 +80,12 @@ impl Command {
         }
         properties
     }
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = std::time::UNIX_EPOCH.elapsed();
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// A message on the dead-letter queue.
@@ -95,12 +102,13 @@ pub struct DeadLetter {
 /// Sends and collects. Dropping it ends both.
 #[derive(Debug)]
 pub struct Producer {
-    url: String,
+    /// The nodes of the broker, each tried in turn.
+    urls: Vec<String>,
     prefix: String,
     link: Mutex<Option<(Connection, Channel)>>,
     seen: Arc<Seen>,
-    /// Held for its drop, which ends the listening.
-    _listening: JoinSet<()>,
+    /// Its drop ends the listening.
+    listening: JoinSet<()>,
 }
 
 impl Producer {
@@ -110,24 +118,41 @@ impl Producer {
     /// # Errors
     /// When the broker cannot be reached.
     pub async fn connect(url: &str, prefix: &str) -> Result<Self> {
-        let connection = connect(url).await?;
+        let mut producer = Self::connect_to_any(&[url.to_owned()], prefix).await?;
+        producer.collect_events();
+        Ok(producer)
+    }
+
+    /// The same where the broker has several nodes, of which one may be gone. Events stay in their
+    /// queue at first, since a consumer that loses a node may be sent them in another order.
+    ///
+    /// # Errors
+    /// When none can be reached.
+    pub async fn connect_to_any(urls: &[String], prefix: &str) -> Result<Self> {
+        let connection = connect_to_any(urls).await?;
         links::declare(&connection.create_channel().await?, prefix).await?;
-        let seen = Arc::new(Seen::default());
-        let mut listening = JoinSet::new();
-        for source in links::SOURCES {
-            listening.spawn(links::listen(
-                url.to_owned(),
-                format!("{prefix}.{source}"),
-                Arc::clone(&seen),
-            ));
-        }
-        Ok(Self {
-            url: url.to_owned(),
+        let mut producer = Self {
+            urls: urls.to_owned(),
             prefix: prefix.to_owned(),
             link: Mutex::new(None),
-            seen,
-            _listening: listening,
-        })
+            seen: Arc::new(Seen::default()),
+            listening: JoinSet::new(),
+        };
+        producer.listen(links::REPLY_TO);
+        producer.listen(links::REPLIES);
+        Ok(producer)
+    }
+
+    /// Begins to take events out of their queue.
+    pub fn collect_events(&mut self) {
+        self.listen(links::EVENTS);
+    }
+
+    fn listen(&mut self, source: &str) {
+        let queue = format!("{}.{source}", self.prefix);
+        let seen = Arc::clone(&self.seen);
+        let listening = links::listen(self.urls.clone(), queue, seen);
+        self.listening.spawn(listening);
     }
 
     /// The queue that replies are asked to.
@@ -179,7 +204,7 @@ impl Producer {
         let (_, channel) = match &mut *link {
             Some(link) => link,
             empty => {
-                let connection = connect(&self.url).await?;
+                let connection = connect_to_any(&self.urls).await?;
                 let channel = links::confirming(&connection).await?;
                 empty.insert((connection, channel))
             }
@@ -283,7 +308,7 @@ impl Producer {
     /// # Errors
     /// When the broker cannot be reached.
     pub async fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
-        let connection = connect(&self.url).await?;
+        let connection = connect_to_any(&self.urls).await?;
         let channel = connection.create_channel().await?;
         let queue = format!("{}.dead.commands", self.prefix);
         let options = BasicGetOptions { no_ack: true };
@@ -336,4 +361,16 @@ pub(crate) async fn connect(url: &str) -> Result<Connection> {
     let url = format!("{url}?heartbeat=4");
     let connecting = Connection::connect(&url, ConnectionProperties::default());
     Ok(tokio::time::timeout(Duration::from_secs(10), connecting).await??)
+}
+
+/// The same with the first node that answers.
+async fn connect_to_any(urls: &[String]) -> Result<Connection> {
+    let mut last = anyhow::anyhow!("no url");
+    for url in urls {
+        match connect(url).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

@@ -8,6 +8,7 @@
 //! A node that cannot start is an error, never a reason to skip a test. No node outlives the process
 //! that started it, even when that is killed (on Linux, by `setpriv --pdeathsig`).
 
+mod cluster;
 mod home;
 mod process;
 
@@ -20,8 +21,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 
+pub use self::cluster::Cluster;
 use self::home::Home;
 use self::process::{Process, Signal};
 use crate::tls::Certificates;
@@ -35,6 +39,8 @@ const SHARED_NODE: &str = "GROUPMQ_TEST_BROKER";
 pub struct Options {
     plugins: Vec<String>,
     config: String,
+    /// The port of the mapper that the nodes of a cluster share.
+    mapper: Option<u16>,
 }
 
 impl Options {
@@ -42,6 +48,11 @@ impl Options {
     #[must_use]
     pub fn plugin(mut self, name: &str) -> Self {
         self.plugins.push(name.to_owned());
+        if name == PROMETHEUS {
+            return self
+                .config("prometheus.tcp.ip = 127.0.0.1")
+                .config(&format!("prometheus.tcp.port = {PORT}"));
+        }
         self
     }
 
@@ -78,6 +89,9 @@ impl Options {
 /// Stands in [`Options`] for the AMQPS port, which is known only once the node has its ports.
 const PORT: &str = "{tls-port}";
 
+/// The plugin for Prometheus; it listens on the port of AMQPS, so a node has one or the other.
+const PROMETHEUS: &str = "rabbitmq_prometheus";
+
 /// A running (or stopped) node. Dropping it kills the node and removes its data.
 #[derive(Debug)]
 pub struct RabbitMq {
@@ -113,6 +127,9 @@ impl RabbitMq {
                 dir.join("advanced.config"),
                 "[{rabbit, [{quorum_tick_interval, 500}]}].",
             )?;
+            if let Some(mapper) = options.mapper {
+                cluster::prepare(&dir, mapper)?;
+            }
             let process = Process::start(&dir, port)?;
             Ok(Self {
                 process: Some(process),
@@ -193,19 +210,55 @@ impl RabbitMq {
         format!("http://127.0.0.1:{}", self.port + 4)
     }
 
+    /// What the node shows to Prometheus at a path, with the plugin `rabbitmq_prometheus`.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn prometheus(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port + 3)).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nhost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    }
+
     /// Runs `rabbitmqctl --quiet` with these arguments and returns its output. Costs about 0.7 s.
     ///
     /// # Errors
     ///
     /// When it fails, with what it printed.
     pub async fn ctl<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Result<String> {
+        self.tool("rabbitmqctl", arguments).await
+    }
+
+    /// The same with another of RabbitMQ's tools, `rabbitmq-diagnostics` say.
+    ///
+    /// # Errors
+    ///
+    /// When it fails, with what it printed.
+    pub async fn tool<A: AsRef<OsStr>>(&self, tool: &str, arguments: &[A]) -> Result<String> {
         let mut command = Command::new(node_script());
         command
             .arg("exec")
             .arg(&self.dir)
-            .args(["rabbitmqctl", "--quiet"])
+            .args([tool, "--quiet"])
             .args(arguments);
         blocking(move || run(command)).await
+    }
+
+    /// The node's name among the nodes of a cluster.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("groupmq-{}@localhost", self.port)
+    }
+
+    /// What the node has logged since it was first started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let log = fs::read(self.dir.join("log/node.log")).unwrap_or_default();
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// The number of messages in each queue of the default virtual host, ready and unacknowledged

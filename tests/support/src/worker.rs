@@ -5,7 +5,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -28,6 +28,8 @@ pub struct Options {
     /// The binary, last, and what goes in front of it.
     program: Vec<OsString>,
     settings: Vec<(String, String)>,
+    /// `--config`
+    file: Option<PathBuf>,
 }
 
 impl Options {
@@ -37,12 +39,15 @@ impl Options {
         let options = Self {
             program: vec![binary.into()],
             settings: Vec::new(),
+            file: None,
         };
         options
             .set("amqp.url", url)
             .set("topology.prefix", prefix)
             // Tests wait for reconnections.
             .set("amqp.reconnect_max", "1s")
+            // A tier that commands have too: hundreds of tests share one node, and each tier is a queue.
+            .set("delivery.schedule", "1s")
     }
 
     /// Sets a setting by its key, such as `amqp.prefetch`.
@@ -50,6 +55,13 @@ impl Options {
     pub fn set(mut self, key: &str, value: impl Into<String>) -> Self {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.into()));
+        self
+    }
+
+    /// Has the binary read a configuration file too.
+    #[must_use]
+    pub fn file(mut self, path: &Path) -> Self {
+        self.file = Some(path.to_owned());
         self
     }
 
@@ -73,7 +85,11 @@ impl Options {
                 command.env_remove(name);
             }
         }
-        command.env_remove("RUST_LOG").args(arguments);
+        command.env_remove("RUST_LOG");
+        if let Some(file) = &self.file {
+            command.arg("--config").arg(file);
+        }
+        command.args(arguments);
         for (key, value) in &self.settings {
             let name = format!("GROUPMQ_{}", key.replace('.', "__")).to_uppercase();
             command.env(name, value);
@@ -112,7 +128,7 @@ impl Worker {
     /// When it cannot be started.
     pub fn spawn(options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
-        let health = free_port()?;
+        let health = crate::free_address();
         let log = folder.path().join("log");
         let mut options = options.clone().set("ops.listen", health.to_string());
         if !options.settings.iter().any(|(key, _)| key == "store.url") {
@@ -281,12 +297,7 @@ impl Worker {
     /// # Errors
     /// When the worker has ended, or the system is not Linux.
     pub fn processor_time(&self) -> Result<Duration> {
-        let text = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        // Fields 14 and 15, counted from behind the name, which may hold anything; in 1/100 s.
-        let (_, fields) = text.rsplit_once(") ").context("a name")?;
-        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
-        let ticks = ticks.sum::<Result<u64, _>>()?;
-        Ok(Duration::from_millis(ticks * 10))
+        processor_time(self.pid())
     }
 }
 
@@ -300,12 +311,21 @@ impl Drop for Worker {
     }
 }
 
+/// Processor time that a process has used so far, in user and kernel mode together.
+///
+/// # Errors
+/// When it has ended, or the system is not Linux.
+pub fn processor_time(pid: u32) -> Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // Fields 14 and 15, counted from behind the name, which may hold anything; in 1/100 s.
+    let (_, fields) = text.rsplit_once(") ").context("a name")?;
+    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+    let ticks = ticks.sum::<Result<u64, _>>()?;
+    Ok(Duration::from_millis(ticks * 10))
+}
+
 /// The url of a store in a folder.
 #[must_use]
 pub fn store_in(folder: &Path) -> String {
     format!("sqlite:{}", folder.join("store.db").display())
-}
-
-fn free_port() -> Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -5,8 +5,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{BINDING, summary};
-use crate::contract::schema::{Error, event_schema, examples};
-use crate::contract::{CommandType, Envelope, ErrorBody, ErrorCode, EventName, Reply};
+use crate::contract::schema::{Error, event_schema, examples, notice_schema};
+use crate::contract::{CommandType, Envelope, ErrorBody, ErrorCode, EventName, NoticeName, Reply};
 
 /// What goes under `components`.
 pub(super) struct Messages {
@@ -30,7 +30,18 @@ pub(super) fn all() -> Result<Messages, Error> {
     }
     messages.insert("ErrorReply".to_owned(), refusal_message(&mut schemas)?);
     for &name in EventName::ALL {
-        messages.insert(name.as_str().to_owned(), event_message(name, &mut schemas)?);
+        let schema = schemas.writing(|generator| event_schema(name, generator));
+        let (event, example) = (name.as_str(), examples::event(name)?);
+        let message = event_message(event, name.meaning(), &schema, &example);
+        messages.insert(event.to_owned(), message);
+    }
+    for &name in NoticeName::ALL {
+        if name.is_on_the_exchange() {
+            let schema = schemas.writing(|generator| notice_schema(name, generator));
+            let (event, example) = (name.as_str(), examples::notice(name)?);
+            let message = event_message(event, name.meaning(), &schema, &example);
+            messages.insert(event.to_owned(), message);
+        }
     }
     let schemas = schemas.take();
     Ok(Messages { messages, schemas })
@@ -175,22 +186,20 @@ fn reply_like(
     })
 }
 
-fn event_message(name: EventName, schemas: &mut Schemas) -> Result<Value, Error> {
-    let schema = schemas.writing(|generator| event_schema(name, generator));
-    let event = name.as_str();
-    Ok(json!({
+fn event_message(event: &str, meaning: &str, schema: &Schema, example: &Value) -> Value {
+    json!({
         "name": event,
         "title": event,
-        "summary": name.meaning(),
+        "summary": meaning,
         "contentType": "application/json",
         "headers": properties(&[
             ("message_id", "The event's id."),
             ("type", "The event's name."),
         ]),
-        "payload": schema.to_value(),
+        "payload": schema.as_value(),
         "bindings": { "amqp": { "messageType": event, "bindingVersion": BINDING } },
-        "examples": [{ "name": event, "payload": examples::event(name)? }],
-    }))
+        "examples": [{ "name": event, "payload": example }],
+    })
 }
 
 /// Replaces the schema of one property.

@@ -8,7 +8,7 @@ use schemars::SchemaGenerator;
 use serde_json::{Map, Value, json};
 
 use super::Error;
-use crate::contract::{CommandType, EventName, Repeat};
+use crate::contract::{CommandType, EventName, NoticeName, Repeat};
 
 mod messages;
 
@@ -136,11 +136,19 @@ fn replies_channel() -> Value {
 }
 
 fn events_channel() -> Value {
-    let names: Vec<_> = EventName::ALL.iter().map(|event| event.as_str()).collect();
+    let notices = NoticeName::ALL
+        .iter()
+        .filter(|notice| notice.is_on_the_exchange())
+        .map(|notice| notice.as_str());
+    let names: Vec<_> = EventName::ALL
+        .iter()
+        .map(|event| event.as_str())
+        .chain(notices)
+        .collect();
     json!({
         "address": "{session}.{event}",
         "title": "Events",
-        "description": "Every change in a group. Bind with `default.group.#` for all of a session, or `*.group.join` for one kind of all.",
+        "description": "Every change in a group, and what becomes of webhook endpoints; there, `~` stands for the session of an endpoint that belongs to none. Bind with `default.group.#` for all of a session, or `*.group.join` for one kind of all.",
         "parameters": {
             "session": session(),
             "event": { "description": "What happened.", "enum": names },
@@ -213,7 +221,9 @@ fn command_operation(command: CommandType) -> Value {
         "channel": { "$ref": "#/channels/commands" },
         "title": name,
         "summary": summary(command),
-        "description": format!("`{}` in WAHA. {repeat}", command.endpoint()),
+        "description": command
+            .endpoint()
+            .map_or_else(|| repeat.to_owned(), |waha| format!("`{waha}` in WAHA. {repeat}")),
         "messages": [{ "$ref": format!("#/channels/commands/messages/{name}") }],
         "bindings": { "amqp": { "deliveryMode": 2, "ack": true, "bindingVersion": BINDING } },
         "reply": {

@@ -11,15 +11,15 @@ use lapin::options::{
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ExchangeKind};
 
-use super::{REST, Seen, connect};
+use super::{REST, Seen, connect_to_any};
 
 /// The end of the name of the queue that is given as `reply_to`.
 pub(super) const REPLY_TO: &str = "test.reply-to";
-const REPLIES: &str = "test.replies";
-const EVENTS: &str = "test.events";
+pub(super) const REPLIES: &str = "test.replies";
+pub(super) const EVENTS: &str = "test.events";
 
 /// The ends of the names of all queues.
-pub(super) const SOURCES: [&str; 3] = [REPLY_TO, REPLIES, EVENTS];
+const SOURCES: [&str; 3] = [REPLY_TO, REPLIES, EVENTS];
 
 pub(super) async fn confirming(connection: &Connection) -> Result<Channel> {
     let channel = connection.create_channel().await?;
@@ -35,6 +35,8 @@ pub(super) async fn declare(channel: &Channel, prefix: &str) -> Result<()> {
         "x-queue-type".into(),
         AMQPValue::LongString("quorum".into()),
     );
+    // Without a limit, RabbitMQ 3.10 returns what a lost connection leaves behind to the end of the queue.
+    quorum.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(1_000_000));
     let options = QueueDeclareOptions {
         durable: true,
         ..Default::default()
@@ -70,16 +72,16 @@ pub(super) async fn declare(channel: &Channel, prefix: &str) -> Result<()> {
 }
 
 /// Records what comes on a queue, over as many connections as it takes.
-pub(super) async fn listen(url: String, queue: String, seen: Arc<Seen>) {
+pub(super) async fn listen(urls: Vec<String>, queue: String, seen: Arc<Seen>) {
     loop {
         // However it ended: the broker is away, and comes back.
-        record(&url, &queue, &seen).await.ok();
+        record(&urls, &queue, &seen).await.ok();
         tokio::time::sleep(REST).await;
     }
 }
 
-async fn record(url: &str, queue: &str, seen: &Seen) -> Result<()> {
-    let connection = connect(url).await?;
+async fn record(urls: &[String], queue: &str, seen: &Seen) -> Result<()> {
+    let connection = connect_to_any(urls).await?;
     let channel = connection.create_channel().await?;
     let mut messages = channel
         .basic_consume(

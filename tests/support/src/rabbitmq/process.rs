@@ -36,37 +36,64 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Returns when the node accepts AMQP connections.
+    /// Returns when the node accepts AMQP connections, on its port for TLS too if it has one.
     pub(super) fn start(dir: &Path, port: u16) -> Result<Self> {
         let mut command = node_command();
         command.arg("run").arg(dir).arg(port.to_string());
-        // A group of its own: Ctrl-C ends the tests, and they end the node, together with its helpers.
-        command.process_group(0).stdin(Stdio::null());
         // One scheduler: starts a second sooner, and leaves the other cores to the tests.
         command.env("ERL_AFLAGS", "+S 1");
+        let process = Self::spawn(command, format!("rabbitmq-{port}"))?;
+        let configured = fs::read_to_string(dir.join("conf.d/50-test.conf")).unwrap_or_default();
+        let has_tls = configured.contains("listeners.ssl");
+        // RabbitMQ 4 opens the port for TLS after the other one.
+        let tls_is_open =
+            || !has_tls || TcpStream::connect((Ipv4Addr::LOCALHOST, port + 3)).is_ok();
+        if !process.until(|| answers(port) && tls_is_open()) {
+            bail!(
+                "the RabbitMQ node on port {port} did not start\n{}",
+                log_tail(dir)
+            );
+        }
+        Ok(process)
+    }
+
+    /// Starts a port mapper for several nodes.
+    pub(super) fn mapper(dir: &Path, port: u16) -> Result<Self> {
+        let mut command = node_command();
+        command.arg("mapper").arg(dir).arg(port.to_string());
+        let process = Self::spawn(command, format!("mapper-{port}"))?;
+        if !process.until(|| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok()) {
+            bail!("the port mapper on port {port} did not start");
+        }
+        Ok(process)
+    }
+
+    fn spawn(mut command: Command, name: String) -> Result<Self> {
+        // A group of its own: Ctrl-C ends the tests, and they end the node, together with its helpers.
+        command.process_group(0).stdin(Stdio::null());
         let (orders, received) = mpsc::channel();
         // The node lives as long as the *thread* that spawned it (see `node_command`), so that must
         // not be a test's thread.
         let keeper = thread::Builder::new()
-            .name(format!("rabbitmq-{port}"))
+            .name(name)
             .spawn(move || keep(command.spawn()?, &received))?;
-        let process = Self {
+        Ok(Self {
             orders,
             keeper: Some(keeper),
-        };
+        })
+    }
 
+    /// Waits until it is so; `false` when the process has ended, or takes too long.
+    fn until(&self, is_so: impl Fn() -> bool) -> bool {
         let deadline = Instant::now() + START_DEADLINE;
-        while !answers(port) {
-            let ended = process.keeper.as_ref().is_none_or(JoinHandle::is_finished);
+        while !is_so() {
+            let ended = self.keeper.as_ref().is_none_or(JoinHandle::is_finished);
             if ended || Instant::now() > deadline {
-                bail!(
-                    "the RabbitMQ node on port {port} did not start\n{}",
-                    log_tail(dir)
-                );
+                return false;
             }
             thread::sleep(POLL * 3);
         }
-        Ok(process)
+        true
     }
 
     /// Returns when the node is gone.

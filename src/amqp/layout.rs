@@ -1,0 +1,331 @@
+//! Changing how many command queues there are: the steps that touch the broker.
+//!
+//! In which order they are taken, so that nothing is lost and no command overtakes another, is for
+//! others to say (`reshard`). Each may be repeated.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use futures_util::stream::StreamExt;
+use lapin::Channel;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
+    ExchangeBindOptions, ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions,
+    QueueDeclareOptions, QueueDeleteOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use tokio::time::Instant;
+
+use super::message::{Incoming, Outgoing};
+use super::properties::{incoming, outgoing, short};
+use super::topology::{ANY, ANY_SESSION, holding_queue, is_there};
+use super::{CallError, Client, Error, Names, Topology};
+
+/// Messages moved together: written, confirmed, then acknowledged where they came from.
+const TOGETHER: u16 = 200;
+
+/// A queue that is silent for so long, and says that it is empty, is.
+const SILENCE: Duration = Duration::from_millis(500);
+
+/// How long others may go on consuming a queue that is to be moved: longer than the broker needs to
+/// notice that a client is dead (two heartbeats; RabbitMQ's own are a minute at most).
+const OTHERS_END_WITHIN: Duration = Duration::from_mins(2);
+/// The broker is asked for that so often.
+const LOOKING: Duration = Duration::from_millis(100);
+
+/// Where commands go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Into the queues of so many shards.
+    Shards(u16),
+    /// Into the queue that holds them meanwhile.
+    Held,
+}
+
+/// How much of a queue is moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// All of it; nothing comes any more.
+    Empty,
+    /// All but what has just come; more comes all the time.
+    NearlyEmpty,
+}
+
+/// Which commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// Those that producers publish.
+    New,
+    /// Those that come back from a rest.
+    Back,
+}
+
+/// What becomes of messages that are moved.
+pub trait Pour {
+    /// What may go wrong.
+    type Error: From<Error> + From<CallError>;
+
+    /// The message as it is to be in its new place.
+    fn change(&mut self, message: Incoming) -> Outgoing;
+
+    /// Everything changed so far is in its new place, and not yet gone from the old one.
+    fn moved(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
+}
+
+impl Client {
+    /// How many command queues there are.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn count_shards(&self, names: &Names) -> Result<u16, Error> {
+        let mut count = 0;
+        while self.is_there(&names.shard(count)).await? {
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// Whether there is such a queue.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn is_there(&self, queue: &str) -> Result<bool, Error> {
+        is_there(self.connection(), queue).await
+    }
+
+    /// Makes the queues in which commands are held while the shards change.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn make_holding_queues(&self, names: &Names) -> Result<(), Error> {
+        let channel = self.channel_of_its_own().await?;
+        for queue in [names.held(), names.collected()] {
+            let options = QueueDeclareOptions {
+                durable: true,
+                ..Default::default()
+            };
+            channel
+                .queue_declare(short(&queue), options, holding_queue())
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Lets commands go another way. The new way is there before the old one ends, so that none is
+    /// lost; some go both.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn lead(&self, names: &Names, flow: Flow, from: Way, to: Way) -> Result<(), Error> {
+        let channel = self.channel_of_its_own().await?;
+        let (source, key) = match flow {
+            Flow::New => (names.commands(), ANY),
+            Flow::Back => (names.back(), ANY_SESSION),
+        };
+        bind(&channel, names, &source, key, to).await?;
+        unbind(&channel, names, &source, key, from).await
+    }
+
+    /// Makes the queues of a topology's shards, and nothing leads to them but what comes back from rests;
+    /// those beyond are deleted, empty as they are.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn lay_out(&self, topology: &Topology, before: u16) -> Result<(), Error> {
+        let names = topology.names();
+        let channel = self.channel_of_its_own().await?;
+        // An earlier attempt may have led it to the shards already, and what finds no way is orphaned.
+        bind(&channel, names, &names.back(), ANY_SESSION, Way::Held).await?;
+        // All of its bindings with it, whatever they were.
+        let options = ExchangeDeleteOptions::default();
+        channel
+            .exchange_delete(short(&names.shards()), options)
+            .await?;
+        for number in topology.shards()..before {
+            let options = QueueDeleteOptions::default();
+            channel
+                .queue_delete(short(&names.shard(number)), options)
+                .await?;
+        }
+        topology.ensure_closed_shards(&channel).await
+    }
+
+    /// Moves what is in a queue, in its order; says how much that was. What is moved is confirmed in its
+    /// new place before it is acknowledged in the old one.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses, somebody else goes on consuming the queue, or `pour` fails.
+    pub async fn pour<P: Pour>(
+        &self,
+        queue: &str,
+        until: Until,
+        pour: &mut P,
+    ) -> Result<u64, P::Error> {
+        self.wait_for_others(queue).await?;
+        let channel = self.channel_of_its_own().await?;
+        let mut consumer = consume(&channel, queue).await?;
+        let mut moved = 0;
+        loop {
+            let mut messages = Vec::new();
+            let mut last = 0;
+            while messages.len() < usize::from(TOGETHER) {
+                // What is there already is sent without a pause.
+                match tokio::time::timeout(SILENCE / 5, consumer.next()).await {
+                    Ok(Some(message)) => {
+                        let message = message.map_err(Error::from)?;
+                        last = message.delivery_tag;
+                        messages.push(pour.change(incoming(message)));
+                    }
+                    Ok(None) => return Err(Error::ConsumerEnded(queue.to_owned()).into()),
+                    Err(_) => break,
+                }
+            }
+            if messages.is_empty() {
+                tokio::time::sleep(SILENCE).await;
+                if self.queue(queue).await?.0 == 0 {
+                    break;
+                }
+                continue;
+            }
+            self.publish_together(&messages).await?;
+            pour.moved().await?;
+            let options = BasicAckOptions { multiple: true };
+            channel
+                .basic_ack(last, options)
+                .await
+                .map_err(Error::from)?;
+            moved += messages.len() as u64;
+            if until == Until::NearlyEmpty && self.queue(queue).await?.0 < TOGETHER.into() {
+                break;
+            }
+        }
+        super::passage::let_settle(&channel, TOGETHER).await?;
+        channel
+            .close(200, ShortString::default())
+            .await
+            .map_err(Error::from)?;
+        Ok(moved)
+    }
+
+    /// Waits until nobody consumes a queue. What an attempt that was cut off had in hand is neither among
+    /// the messages that the broker counts nor gone: until the broker has noticed, and has put it back in
+    /// its place, the queue may seem empty and is not, and what comes later would come first.
+    async fn wait_for_others(&self, queue: &str) -> Result<(), Error> {
+        let begun = Instant::now();
+        while self.queue(queue).await?.1 > 0 {
+            if begun.elapsed() > OTHERS_END_WITHIN {
+                return Err(Error::Occupied(queue.to_owned()));
+            }
+            tokio::time::sleep(LOOKING).await;
+        }
+        Ok(())
+    }
+
+    /// Deletes the queues in which commands were held.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn delete_holding_queues(&self, names: &Names) -> Result<(), Error> {
+        let channel = self.channel_of_its_own().await?;
+        // The one that tells of all this goes last.
+        for queue in [names.collected(), names.held()] {
+            let options = QueueDeleteOptions::default();
+            channel.queue_delete(short(&queue), options).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes messages in their order; returns once a queue has each.
+    async fn publish_together(&self, messages: &[Outgoing]) -> Result<(), CallError> {
+        // Not `mandatory`: lapin gives a returned message to the wrong confirm when several are pending.
+        // What fits nowhere goes to the orphans.
+        let publish = messages.iter().map(|message| {
+            self.publishing().basic_publish(
+                short(&message.exchange),
+                short(&message.routing_key),
+                BasicPublishOptions::default(),
+                &message.body,
+                outgoing(message),
+            )
+        });
+        // Polled in order, each takes its place among the frames.
+        for (confirm, message) in join_all(publish).await.into_iter().zip(messages) {
+            if !confirm?.await?.is_ack() {
+                return Err(CallError::Unroutable(message.routing_key.clone()));
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn consume(channel: &Channel, queue: &str) -> Result<lapin::Consumer, Error> {
+    channel
+        .basic_qos(TOGETHER, BasicQosOptions::default())
+        .await?;
+    let tag = ShortString::default();
+    let options = BasicConsumeOptions::default();
+    let none = FieldTable::default();
+    Ok(channel
+        .basic_consume(short(queue), tag, options, none)
+        .await?)
+}
+
+/// The exchange or the queue at the other end of a way.
+fn end(names: &Names, way: Way) -> Result<String, String> {
+    match way {
+        Way::Held => Err(names.held()),
+        Way::Shards(1) => Err(names.shard(0)),
+        Way::Shards(_) => Ok(names.shards()),
+    }
+}
+
+async fn bind(
+    channel: &Channel,
+    names: &Names,
+    source: &str,
+    key: &str,
+    way: Way,
+) -> Result<(), Error> {
+    let none = FieldTable::default();
+    let (source, key) = (short(source), short(key));
+    match end(names, way) {
+        Ok(exchange) => {
+            let options = ExchangeBindOptions::default();
+            channel
+                .exchange_bind(short(&exchange), source, key, options, none)
+                .await?;
+        }
+        Err(queue) => {
+            let options = QueueBindOptions::default();
+            channel
+                .queue_bind(short(&queue), source, key, options, none)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+async fn unbind(
+    channel: &Channel,
+    names: &Names,
+    source: &str,
+    key: &str,
+    way: Way,
+) -> Result<(), Error> {
+    let none = FieldTable::default();
+    let (source, key) = (short(source), short(key));
+    match end(names, way) {
+        Ok(exchange) => {
+            let options = ExchangeUnbindOptions::default();
+            channel
+                .exchange_unbind(short(&exchange), source, key, options, none)
+                .await?;
+        }
+        Err(queue) => {
+            channel
+                .queue_unbind(short(&queue), source, key, none)
+                .await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,140 @@
+//! What everything on the broker is called.
+
+use std::time::Duration;
+
+/// The names of everything on the broker.
+#[derive(Debug, Clone)]
+pub struct Names {
+    prefix: String,
+}
+
+impl Names {
+    /// Names that begin with a prefix.
+    #[must_use]
+    pub fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.to_owned(),
+        }
+    }
+
+    /// The exchange for commands; the routing key is the session.
+    #[must_use]
+    pub fn commands(&self) -> String {
+        format!("{}.commands", self.prefix)
+    }
+
+    /// The exchange that spreads sessions over several shards.
+    #[must_use]
+    pub fn shards(&self) -> String {
+        format!("{}.commands.shards", self.prefix)
+    }
+
+    /// The queue that each worker consumes, so that they can be counted; nothing is published to it.
+    #[must_use]
+    pub fn presence(&self) -> String {
+        format!("{}.presence", self.prefix)
+    }
+
+    /// The queue that holds new commands while the number of shards is changed.
+    #[must_use]
+    pub fn held(&self) -> String {
+        format!("{}.resharding.held", self.prefix)
+    }
+
+    /// The queue in which the shards' commands are collected meanwhile.
+    #[must_use]
+    pub fn collected(&self) -> String {
+        format!("{}.resharding.collected", self.prefix)
+    }
+
+    /// What every name begins with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The queue of one shard.
+    #[must_use]
+    pub fn shard(&self, number: u16) -> String {
+        format!("{}.commands.{number}", self.prefix)
+    }
+
+    /// The exchange for replies; routing key `<session>.<Type>.<ok|error>`.
+    #[must_use]
+    pub fn replies(&self) -> String {
+        format!("{}.replies", self.prefix)
+    }
+
+    /// The exchange for events; routing key `<session>.<event>`.
+    #[must_use]
+    pub fn events(&self) -> String {
+        format!("{}.events", self.prefix)
+    }
+
+    /// The exchange, and the queue, in which a message rests for a fixed time.
+    ///
+    /// The routing key says where it goes afterwards, on the return exchange.
+    #[must_use]
+    pub fn delay(&self, tier: Duration) -> String {
+        format!("{}.delay.{}", self.prefix, tier_name(tier))
+    }
+
+    /// The exchange over which what has rested comes back; topic. A session alone, one word, is the
+    /// key of a command, which so comes to where its session is by then.
+    #[must_use]
+    pub fn back(&self) -> String {
+        format!("{}.return", self.prefix)
+    }
+
+    /// The queue of a webhook endpoint.
+    #[must_use]
+    pub fn webhook(&self, endpoint: &str) -> String {
+        format!("{}.webhook.{endpoint}", self.prefix)
+    }
+
+    /// The routing key, on the exchange over which things come back, of a webhook endpoint.
+    #[must_use]
+    pub fn back_to_webhook(endpoint: &str) -> String {
+        format!("webhook.{endpoint}")
+    }
+
+    /// The exchange and the queue of what came back and belongs nowhere any more.
+    #[must_use]
+    pub fn orphan(&self) -> String {
+        format!("{}.orphan", self.prefix)
+    }
+
+    /// The exchange for what could not be handled.
+    #[must_use]
+    pub fn dead(&self) -> String {
+        format!("{}.dead", self.prefix)
+    }
+
+    /// The routing key, on that exchange, and the end of the queue's name, for commands.
+    pub const DEAD_COMMANDS: &'static str = "commands";
+
+    /// The same for deliveries to webhooks.
+    pub const DEAD_WEBHOOKS: &'static str = "webhooks";
+
+    /// The queue of deliveries to webhooks that were given up.
+    #[must_use]
+    pub fn dead_webhooks(&self) -> String {
+        format!("{}.dead.{}", self.prefix, Self::DEAD_WEBHOOKS)
+    }
+
+    /// The queue of commands that could not be handled.
+    #[must_use]
+    pub fn dead_commands(&self) -> String {
+        format!("{}.dead.{}", self.prefix, Self::DEAD_COMMANDS)
+    }
+}
+
+/// `5s`, `2m`, `250ms`: as in the configuration.
+fn tier_name(tier: Duration) -> String {
+    match (tier.as_secs(), tier.subsec_millis()) {
+        (_, millis) if millis > 0 => format!("{}ms", tier.as_millis()),
+        (seconds, _) if seconds % 3600 == 0 => format!("{}h", seconds / 3600),
+        (seconds, _) if seconds % 60 == 0 => format!("{}m", seconds / 60),
+        (seconds, _) => format!("{seconds}s"),
+    }
+}

@@ -1,0 +1,415 @@
+//! Requests and replies over one supervised connection: one reply queue, one writer, any number in
+//! flight.
+//!
+//! The reply queue lives as long as its connection. When that breaks, replies that were under way
+//! are lost with it; so every request that somebody still waits for is sent again over the next
+//! connection, with the same message id and the new reply queue. That is safe for what is known by
+//! its message id, as commands are. It knows no commands, and no deadlines: who asks gives up by
+//! dropping the [`Call`]. Used by the gateway.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Confirmation, Connection, Event};
+use tokio::sync::{mpsc, watch};
+
+use crate::lifecycle::Lifecycle;
+use crate::observability::events;
+
+use super::message::{Incoming, Outgoing};
+use super::properties::{incoming, outgoing, short};
+use super::publisher::refusal;
+use super::supervisor::{self, Link};
+use super::{Error, Target, Topology};
+
+/// Requests handed over and not yet written, at most: whoever comes then waits.
+const QUEUE: usize = 1024;
+
+/// How often those that nobody asks for any more are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
+
+/// How far a request has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// On its way, as far as is known.
+    Sent,
+    /// The broker has it.
+    Queued,
+    /// The broker does not take it; nobody will answer.
+    Refused,
+    /// The answer.
+    Replied(Arc<Incoming>),
+}
+
+/// A request that was handed over.
+#[derive(Debug)]
+pub struct Call {
+    progress: watch::Receiver<Progress>,
+    ticket: Arc<Ticket>,
+}
+
+/// Whether a request has been written; settles who is first, its writer or whoever gives it up.
+#[derive(Debug, Default)]
+struct Ticket(AtomicU8);
+
+const UNSENT: u8 = 0;
+const WRITTEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Ticket {
+    /// Has it written (again); not if it was withdrawn.
+    fn write(&self) -> bool {
+        let first = self
+            .0
+            .compare_exchange(UNSENT, WRITTEN, Ordering::AcqRel, Ordering::Acquire);
+        first.is_ok() || first == Err(WRITTEN)
+    }
+
+    fn withdraw(&self) -> bool {
+        let first = self
+            .0
+            .compare_exchange(UNSENT, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+        first.is_ok() || first == Err(WITHDRAWN)
+    }
+}
+
+impl Call {
+    /// Waits until the broker has the request or refuses it, or the answer is there; none when the
+    /// process ends first.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn queued(&mut self) -> Option<Progress> {
+        wait(&mut self.progress, |it| *it != Progress::Sent).await
+    }
+
+    /// Waits for the answer, or for a refusal; none when the process ends first.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn settled(&mut self) -> Option<Progress> {
+        let settled = |it: &Progress| matches!(it, Progress::Refused | Progress::Replied(_));
+        wait(&mut self.progress, settled).await
+    }
+
+    /// Takes the request back; tells whether it is certain that it was never sent.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.ticket.withdraw()
+    }
+
+    /// Whether the broker has it for certain.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        matches!(
+            *self.progress.borrow(),
+            Progress::Queued | Progress::Replied(_)
+        )
+    }
+
+    /// A view of how far it has come, which does not count as waiting.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+}
+
+async fn wait(
+    progress: &mut watch::Receiver<Progress>,
+    done: impl FnMut(&Progress) -> bool,
+) -> Option<Progress> {
+    progress.wait_for(done).await.ok().map(|it| it.clone())
+}
+
+/// Hands requests to the writer; clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Requests {
+    queue: mpsc::Sender<Pending>,
+    connected: watch::Receiver<bool>,
+}
+
+impl Requests {
+    /// Makes the way for requests and the task that does the work.
+    pub fn new(
+        target: Target,
+        topology: Topology,
+        lifecycle: Lifecycle,
+    ) -> (
+        Self,
+        impl Future<Output = Result<(), Error>> + Send + 'static,
+    ) {
+        let (queue, asked) = mpsc::channel(QUEUE);
+        let (connected, is_connected) = watch::channel(false);
+        let mut link = Requester {
+            topology,
+            asked,
+            pending: BTreeMap::new(),
+            next: 0,
+            connected,
+        };
+        let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
+        (
+            Self {
+                queue,
+                connected: is_connected,
+            },
+            task,
+        )
+    }
+
+    /// Hands a request over; its `reply_to` and `correlation_id` are set here. None when the
+    /// process ends.
+    ///
+    /// # Cancellation
+    /// Dropping the future hands nothing over.
+    pub async fn send(&self, message: Outgoing) -> Option<Call> {
+        let (told, progress) = watch::channel(Progress::Sent);
+        let ticket = Arc::new(Ticket::default());
+        let pending = Pending {
+            message,
+            told,
+            ticket: Arc::clone(&ticket),
+        };
+        self.queue.send(pending).await.ok()?;
+        Some(Call { progress, ticket })
+    }
+
+    /// Whether requests can be written, as a value to watch.
+    #[must_use]
+    pub fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.clone()
+    }
+}
+
+/// A request without an answer.
+#[derive(Debug)]
+struct Pending {
+    message: Outgoing,
+    told: watch::Sender<Progress>,
+    ticket: Arc<Ticket>,
+}
+
+impl Pending {
+    /// Whether somebody waits, and would not know without us.
+    fn is_awaited(&self) -> bool {
+        Arc::strong_count(&self.ticket) > 1
+    }
+}
+
+struct Requester {
+    topology: Topology,
+    asked: mpsc::Receiver<Pending>,
+    /// By correlation id, which counts up: in the order of asking.
+    pending: BTreeMap<u64, Pending>,
+    next: u64,
+    connected: watch::Sender<bool>,
+}
+
+type Publishing<'a> =
+    FuturesUnordered<Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send + 'a>>>;
+
+impl Link for Requester {
+    fn purpose(&self) -> &'static str {
+        "requests"
+    }
+
+    async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
+        // The one reader of events: lapin does not hand an event to a second one.
+        let notices = connection.events_listener();
+        self.topology.ensure(connection).await?;
+        let channel = connection.create_channel().await?;
+        channel
+            .confirm_select(ConfirmSelectOptions::default())
+            .await?;
+        let (reply_to, replies) = own_queue(connection).await?;
+        self.connected.send_replace(true);
+        let served = self.exchange(&channel, &reply_to, replies, notices).await;
+        self.connected.send_replace(false);
+        served.map_err(Error::while_serving)
+    }
+}
+
+/// A queue for replies that lives as long as the connection, on a channel of its own.
+async fn own_queue(connection: &Connection) -> Result<(String, lapin::Consumer), Error> {
+    let channel = connection.create_channel().await?;
+    let options = QueueDeclareOptions {
+        exclusive: true,
+        auto_delete: true,
+        ..Default::default()
+    };
+    let queue = channel
+        .queue_declare(ShortString::default(), options, FieldTable::default())
+        .await?;
+    // Replies can be had again, so nothing is gained by acknowledging them.
+    let options = BasicConsumeOptions {
+        no_ack: true,
+        ..Default::default()
+    };
+    let (tag, none) = (ShortString::default(), FieldTable::default());
+    let replies = channel
+        .basic_consume(queue.name().clone(), tag, options, none)
+        .await?;
+    Ok((queue.name().to_string(), replies))
+}
+
+impl Requester {
+    /// Writes requests and hands out replies until the connection breaks, or nobody asks any more
+    /// and everybody who did has an answer.
+    async fn exchange(
+        &mut self,
+        channel: &Channel,
+        reply_to: &str,
+        mut replies: lapin::Consumer,
+        mut notices: impl Stream<Item = Event> + Unpin,
+    ) -> Result<(), Error> {
+        let mut publishing = Publishing::new();
+        self.send_again(channel, reply_to, &mut publishing);
+        let mut sweep = tokio::time::interval(SWEEP);
+        let (mut open, mut blocked) = (true, false);
+        let mut refused_at = None;
+        loop {
+            if !open && !self.pending.values().any(Pending::is_awaited) {
+                return Ok(());
+            }
+            // Each branch can be dropped: streams, channels and the sweep lose nothing by it.
+            tokio::select! {
+                reply = replies.next() => {
+                    let reply = reply.ok_or_else(|| Error::ConsumerEnded(reply_to.to_owned()))??;
+                    self.hand_out(incoming(reply));
+                }
+                // What a blocked connection has not been given can still be taken back.
+                asked = self.asked.recv(), if open && !blocked => match asked {
+                    None => open = false,
+                    Some(pending) => {
+                        let number = self.next;
+                        self.next += 1;
+                        if pending.ticket.write() {
+                            publishing.push(publish(channel, number, reply_to, &pending.message));
+                            self.pending.insert(number, pending);
+                        }
+                    }
+                },
+                Some((number, confirmed)) = publishing.next(), if !publishing.is_empty() => {
+                    let confirmed = confirmed?;
+                    let refused = matches!(confirmed, Confirmation::Nack(_));
+                    self.confirmed(number, confirmed);
+                    if refused {
+                        refusal(&mut refused_at)?;
+                    }
+                }
+                notice = notices.next() => match notice {
+                    Some(Event::ConnectionBlocked(reason)) => {
+                        events::broker_blocks(&reason);
+                        blocked = true;
+                    }
+                    Some(Event::ConnectionUnblocked) => {
+                        events::broker_unblocks();
+                        blocked = false;
+                    }
+                    Some(Event::Error(error)) => return Err(error.into()),
+                    _ => {}
+                },
+                _ = sweep.tick() => self.pending.retain(|_, it| it.told.receiver_count() > 0),
+            }
+        }
+    }
+
+    /// What an earlier connection left without an answer goes first, in its order. What nobody waits
+    /// for is forgotten: its reply cannot come any more.
+    fn send_again<'a>(
+        &mut self,
+        channel: &'a Channel,
+        reply_to: &str,
+        publishing: &mut Publishing<'a>,
+    ) {
+        self.pending.retain(|_, it| it.is_awaited());
+        for (number, pending) in &self.pending {
+            publishing.push(publish(channel, *number, reply_to, &pending.message));
+        }
+    }
+
+    fn hand_out(&mut self, reply: Incoming) {
+        let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
+        // Another one was sent again, and answered before.
+        if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
+            pending
+                .told
+                .send_replace(Progress::Replied(Arc::new(reply)));
+        }
+    }
+
+    fn confirmed(&mut self, number: u64, confirmation: Confirmation) {
+        let refused = match confirmation {
+            Confirmation::Ack(None) | Confirmation::NotRequested => None,
+            // lapin hands a returned message to the wrong confirm now and then; it says itself
+            // which one it is.
+            Confirmation::Ack(Some(returned)) => {
+                let id = returned.properties.correlation_id().as_ref();
+                id.and_then(|id| id.as_str().parse().ok())
+            }
+            Confirmation::Nack(_) => Some(number),
+        };
+        if let Some(pending) = refused.and_then(|number| self.pending.remove(&number)) {
+            pending.told.send_replace(Progress::Refused);
+        }
+        // No longer there if its reply overtook the confirm.
+        if let Some(pending) = self.pending.get(&number) {
+            pending.told.send_replace(Progress::Queued);
+        }
+    }
+}
+
+/// Writes a request and waits for its confirm.
+///
+/// A publish takes its tag and its place among the frames in one go, when it is first polled, and
+/// all are polled by one task.
+fn publish<'a>(
+    channel: &'a Channel,
+    number: u64,
+    reply_to: &str,
+    message: &Outgoing,
+) -> Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send + 'a>> {
+    let properties = outgoing(message)
+        .with_reply_to(short(reply_to))
+        .with_correlation_id(short(&number.to_string()));
+    let exchange = short(&message.exchange);
+    let key = short(&message.routing_key);
+    let body = message.body.clone();
+    let options = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    Box::pin(async move {
+        let confirmed = async {
+            channel
+                .basic_publish(exchange, key, options, &body, properties)
+                .await?
+                .await
+        };
+        (number, confirmed.await)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_withdrawn_is_never_written_and_the_other_way_round() {
+        let ticket = Ticket::default();
+        assert!(ticket.write() && ticket.write());
+        assert!(!ticket.withdraw());
+        let ticket = Ticket::default();
+        assert!(ticket.withdraw() && ticket.withdraw());
+        assert!(!ticket.write());
+    }
+}

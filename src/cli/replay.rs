@@ -1,0 +1,118 @@
+//! Dead letters back to where they belong, at a pace: what `dead replay` and `webhooks replay` share.
+//!
+//! Which letters, and where they go, is for the caller to say.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use crate::amqp::{Client, Incoming, Outgoing};
+
+use super::exit::{Exit, Failure};
+use super::output;
+
+/// A walk through a queue of dead letters.
+#[derive(Debug)]
+pub(super) struct Replay<'a> {
+    pub(super) client: &'a Client,
+    /// Where the letters are.
+    pub(super) queue: String,
+    /// So many per second, at most.
+    pub(super) rate: u32,
+    /// Nothing is sent.
+    pub(super) dry_run: bool,
+    /// Print one JSON object in place of sentences.
+    pub(super) json: bool,
+}
+
+impl Replay<'_> {
+    /// Sends the letters that are taken back, and says how many they were.
+    pub(super) async fn run(
+        self,
+        takes: impl Fn(&Incoming) -> bool,
+        back: impl Fn(&Incoming) -> Outgoing,
+    ) -> Result<Exit, Failure> {
+        let mut walk = self.client.walk(&self.queue).await?;
+        let progress = bar(u64::from(walk.left()));
+        let mut pace = pace(self.rate);
+        let mut sent = 0_u64;
+        let mut interrupted = false;
+        // One listener for the whole walk: whatever comes while it does something else is kept for it.
+        let mut interrupt =
+            signal(SignalKind::interrupt()).context("cannot listen for an interrupt")?;
+        // One at a time: published, confirmed, then removed. Killed in between, a letter is in both
+        // places, with the same id, by which whoever gets it twice can tell.
+        while let Some(held) = walk.next().await? {
+            progress.inc(1);
+            let wanted = takes(&held.message);
+            let sends = wanted && !self.dry_run;
+            let turn = async {
+                if sends {
+                    pace.tick().await;
+                }
+            };
+            // Both only wait; where both are due, the interrupt counts.
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => {
+                    interrupted = true;
+                    break;
+                }
+                () = turn => {}
+            }
+            if sends {
+                self.client.publish(&back(&held.message)).await?;
+                walk.remove(&held).await?;
+            }
+            sent += u64::from(wanted);
+        }
+        progress.finish_and_clear();
+        let left = interrupted.then(|| walk.left());
+        walk.end().await?;
+        self.tell(sent, left)
+    }
+
+    fn tell(&self, sent: u64, left: Option<u32>) -> Result<Exit, Failure> {
+        let exit = if left.is_some() {
+            Exit::Abandoned
+        } else {
+            Exit::Ok
+        };
+        if self.json {
+            let told = json!({ "letters": sent, "dryRun": self.dry_run, "notLookedAt": left });
+            output::line(&told.to_string())?;
+            return Ok(exit);
+        }
+        let done = if self.dry_run {
+            "would be sent back"
+        } else {
+            "sent back"
+        };
+        output::line(&format!("{sent} dead letters {done}"))?;
+        if let Some(left) = left {
+            output::line(&format!(
+                "interrupted; about {left} were not looked at and are still there"
+            ))?;
+        }
+        Ok(exit)
+    }
+}
+
+fn pace(rate: u32) -> Interval {
+    let mut pace = tokio::time::interval(Duration::from_secs(1) / rate);
+    pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pace
+}
+
+fn bar(length: u64) -> ProgressBar {
+    // Only on a terminal; indicatif writes to stderr and is silent elsewhere.
+    let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
+    let bar = ProgressBar::new(length);
+    style
+        .map(|style| bar.clone().with_style(style))
+        .unwrap_or(bar)
+}

@@ -1,0 +1,93 @@
+//! `groupmq webhooks deliveries`: the log of attempts.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output::{self, plain};
+use crate::store::deliveries::{Attempt, Wanted};
+
+use super::Desk;
+
+/// The outcome of an attempt that was a success.
+const DELIVERED: &str = "delivered";
+
+/// Which attempts; all conditions have to hold.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Deliveries {
+    /// To this endpoint.
+    name: Option<String>,
+    /// Of the event with this id.
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// Only those that failed.
+    #[arg(long)]
+    failed: bool,
+    /// At most so many.
+    #[arg(long, default_value_t = 100)]
+    limit: u32,
+    /// Print one JSON object per line.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Deliveries {
+    pub(super) async fn run(self, desk: &Desk) -> Result<Exit, Failure> {
+        let wanted = Wanted {
+            endpoint: self.name,
+            event_id: self.event,
+            other_than: self.failed.then(|| DELIVERED.to_owned()),
+            limit: self.limit,
+        };
+        let attempts = desk.store.deliveries().find(wanted).await?;
+        if !self.json {
+            output::line(&format!(
+                "{:<24}  {:<24}  {:<22}  {:<36}  {:>3}  {:<9}  {:<6}  {:>7}  ANSWER",
+                "AT", "WEBHOOK", "EVENT", "ID", "TRY", "OUTCOME", "STATUS", "TOOK"
+            ))?;
+        }
+        for attempt in &attempts {
+            output::line(&if self.json {
+                object(attempt).to_string()
+            } else {
+                row(attempt)
+            })?;
+        }
+        if !self.json {
+            output::line(&format!("{} attempts", attempts.len()))?;
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+fn row(attempt: &Attempt) -> String {
+    let status = attempt.status.map_or_else(String::new, |it| it.to_string());
+    format!(
+        "{:<24}  {:<24}  {:<22}  {:<36}  {:>3}  {:<9}  {:<6}  {:>4} ms  {}",
+        attempt.at.to_string(),
+        plain(&attempt.endpoint, 48),
+        plain(&attempt.event, 32),
+        plain(&attempt.event_id, 48),
+        attempt.attempt,
+        plain(&attempt.outcome, 16),
+        status,
+        attempt.took.as_millis(),
+        plain(attempt.answer.as_deref().unwrap_or_default(), 120),
+    )
+}
+
+fn object(attempt: &Attempt) -> Value {
+    let took = u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX);
+    json!({
+        "at": attempt.at,
+        "webhook": attempt.endpoint,
+        "event": attempt.event,
+        "eventId": attempt.event_id,
+        "attempt": attempt.attempt,
+        "requestId": attempt.request_id,
+        "outcome": attempt.outcome,
+        "status": attempt.status,
+        "tookMs": took,
+        "answer": attempt.answer,
+    })
+}

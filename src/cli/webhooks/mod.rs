@@ -1,0 +1,154 @@
+//! `groupmq webhooks`: endpoints, as an operator sets them and looks at them.
+//!
+//! Works on the store and the broker that the configuration names; a worker need not run. What has
+//! changed is delivered accordingly once a process with the role `webhooks` looks into the store.
+
+mod deliveries;
+mod lookup;
+mod replay;
+mod secrets;
+mod set;
+mod state;
+mod trial;
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+
+use crate::amqp::{Client, Names, Target};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::contract::Timestamp;
+use crate::fanout::Fanout;
+use crate::store::Store;
+use crate::store::endpoints::{Endpoint, Endpoints};
+
+use super::exit::{Exit, Failure};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Webhooks {
+    /// List endpoints.
+    List {
+        /// Print one JSON object per line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show everything that is set for an endpoint, and what waits for it.
+    Show {
+        /// Its name.
+        name: String,
+        /// Show secrets and the values of headers, too.
+        #[arg(long)]
+        secrets: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set an endpoint that belongs to no session.
+    Set(set::Set),
+    /// Have an endpoint go, once what waits for it has been sent.
+    Remove {
+        /// Its name.
+        name: String,
+        /// Drop what waits for it.
+        #[arg(long)]
+        discard: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show attempts to deliver, the latest first.
+    Deliveries(deliveries::Deliveries),
+    /// Send an event `webhook.test` to an endpoint, and to no other.
+    Test(Named),
+    /// Collect an endpoint's events without sending them.
+    Pause(Named),
+    /// Send an endpoint's events again, after a pause or after it was disabled.
+    Resume(Named),
+    /// Give an endpoint a new secret, beside which the earlier ones sign for a while.
+    Rotate(secrets::Rotate),
+    /// Deliver again what was given up.
+    ///
+    /// Each delivery is confirmed by the broker in the endpoint's queue before it is removed from the
+    /// dead letters. An interrupt (Ctrl-C) ends it after the current one.
+    Replay(replay::Again),
+}
+
+/// An endpoint, by name.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Its name; `<session>.<id>` where it belongs to a session.
+    name: String,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What the commands work with.
+#[derive(Debug)]
+struct Desk {
+    store: Store,
+    endpoints: Endpoints,
+    fanout: Fanout,
+    target: Target,
+    names: Names,
+}
+
+impl Webhooks {
+    pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
+        let desk = Desk::open(config).await?;
+        match self {
+            Self::List { json } => lookup::list(&desk, json).await,
+            Self::Show {
+                name,
+                secrets,
+                json,
+            } => lookup::show(&desk, &name, secrets, json).await,
+            Self::Set(command) => command.run(&desk).await,
+            Self::Remove {
+                name,
+                discard,
+                json,
+            } => state::remove(&desk, &name, discard.into(), json).await,
+            Self::Deliveries(command) => command.run(&desk).await,
+            Self::Test(named) => trial::run(&desk, &named).await,
+            Self::Pause(named) => state::pause(&desk, &named).await,
+            Self::Resume(named) => state::resume(&desk, &named).await,
+            Self::Rotate(command) => command.run(&desk).await,
+            Self::Replay(command) => command.run(&desk).await,
+        }
+    }
+}
+
+impl Desk {
+    async fn open(config: Config) -> Result<Self, Failure> {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Its writer is for commands from the queue, of which there are none here.
+        let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
+        let target = Target::new(config.amqp);
+        let names = Names::new(&config.topology.prefix);
+        Ok(Self {
+            endpoints: store.endpoints(),
+            fanout: Fanout::new(&store, target.clone(), names.clone(), clock),
+            store,
+            target,
+            names,
+        })
+    }
+
+    async fn find(&self, name: &str) -> Result<Endpoint, Failure> {
+        self.endpoints.get(name).await?.ok_or_else(|| {
+            Failure::Usage(format!(
+                "there is no webhook endpoint {name}; `groupmq webhooks list` shows them"
+            ))
+        })
+    }
+
+    async fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect(&self.target).await?)
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp(SystemClock.now())
+}

@@ -1,0 +1,113 @@
+//! `groupmq webhooks replay`: deliveries that were given up, once more.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+
+use crate::amqp::{Incoming, Names, Outgoing, header};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::replay::Replay;
+use crate::cli::send;
+use crate::contract::{Timestamp, WebhookState};
+
+use super::{Desk, now, state};
+
+/// Which deliveries; all conditions have to hold.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Again {
+    /// To this endpoint.
+    name: String,
+    /// Of the event with this id.
+    #[arg(long, value_name = "ID")]
+    event: Option<String>,
+    /// First tried at this time or later: RFC 3339, or how long ago, such as 2h.
+    #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
+    since: Option<Timestamp>,
+    /// First tried before this time: RFC 3339, or how long ago.
+    #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
+    until: Option<Timestamp>,
+    /// So many per second, at most.
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    rate: u32,
+    /// Only say how many would be sent.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Reads a time, or how long ago it was.
+fn moment(text: &str) -> Result<Timestamp, String> {
+    if let Ok(time) = text.parse() {
+        return Ok(time);
+    }
+    let wrong = "must be a time such as 2026-11-23T10:00:00Z, or how long ago it was, such as 2h";
+    let ago = send::duration(text).map_err(|_| wrong.to_owned())?;
+    let then = now().0.checked_sub(ago);
+    then.map(Timestamp).map_err(|_| wrong.to_owned())
+}
+
+impl Again {
+    pub(super) async fn run(self, desk: &Desk) -> Result<Exit, Failure> {
+        let endpoint = desk.find(&self.name).await?;
+        if endpoint.state == WebhookState::Removing {
+            return Err(state::going(&self.name));
+        }
+        if !self.dry_run {
+            // The endpoint's queue has to be there.
+            desk.fanout.bring_up_to_date(&self.name).await?;
+        }
+        let client = desk.client().await?;
+        let replay = Replay {
+            client: &client,
+            queue: desk.names.dead_webhooks(),
+            rate: self.rate,
+            dry_run: self.dry_run,
+            json: self.json,
+        };
+        let takes = |message: &Incoming| self.takes(message);
+        let done = replay
+            .run(takes, |message| back(message, &self.name, &desk.names))
+            .await;
+        client.close().await;
+        done
+    }
+
+    fn takes(&self, letter: &Incoming) -> bool {
+        let header = |name: &str| letter.headers.get(name).map(String::as_str);
+        let first_seen: Option<Timestamp> =
+            header(header::FIRST_SEEN).and_then(|text| text.parse().ok());
+        header(header::WEBHOOK) == Some(self.name.as_str())
+            && self
+                .event
+                .as_ref()
+                .is_none_or(|wanted| letter.message_id.as_ref() == Some(wanted))
+            && self
+                .since
+                .is_none_or(|since| first_seen.is_some_and(|seen| seen >= since))
+            && self
+                .until
+                .is_none_or(|until| first_seen.is_some_and(|seen| seen < until))
+    }
+}
+
+/// The event as it was published, for one endpoint; nothing of what it has been through.
+fn back(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
+    let headers: BTreeMap<_, _> = letter
+        .headers
+        .iter()
+        .filter(|(name, _)| !name.starts_with("groupmq-") && !name.starts_with("x-"))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Outgoing {
+        routing_key: names.webhook(endpoint),
+        message_id: letter.message_id.clone().unwrap_or_default(),
+        message_type: letter.message_type.clone().unwrap_or_default(),
+        correlation_id: letter.correlation_id.clone(),
+        headers,
+        body: letter.body.clone(),
+        mandatory: true,
+        ..Outgoing::default()
+    }
+}

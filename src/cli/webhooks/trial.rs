@@ -1,0 +1,59 @@
+//! `groupmq webhooks test`: an event of its own for one endpoint.
+
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::amqp::Outgoing;
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::contract::{NoticeName, WebhookNotice, WebhookNoticePayload, WebhookState};
+
+use super::{Desk, Named, now, state};
+
+pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
+    let name = &named.name;
+    let endpoint = desk.find(name).await?;
+    if endpoint.state == WebhookState::Removing {
+        return Err(state::going(name));
+    }
+    // Its queue has to be there.
+    desk.fanout.bring_up_to_date(name).await?;
+    let event = WebhookNotice {
+        id: Uuid::now_v7(),
+        timestamp: now().0.as_millisecond(),
+        event: NoticeName::Test,
+        session: endpoint.session,
+        payload: WebhookNoticePayload {
+            webhook: name.clone(),
+            reason: NoticeName::TEST_REASON.to_owned(),
+        },
+    };
+    let client = desk.client().await?;
+    let published = client
+        .publish(&Outgoing {
+            routing_key: desk.names.webhook(name),
+            message_id: event.id.to_string(),
+            message_type: event.event.as_str().to_owned(),
+            // Our own types always can be written.
+            body: serde_json::to_vec(&event).unwrap_or_default(),
+            ..Outgoing::default()
+        })
+        .await;
+    client.close().await;
+    published?;
+    output::line(&if named.json {
+        json!({ "eventId": event.id }).to_string()
+    } else {
+        let how = match endpoint.state {
+            WebhookState::Paused | WebhookState::Disabled => {
+                format!("waits, since {name} is {}", endpoint.state.as_str())
+            }
+            WebhookState::Active | WebhookState::Removing => format!("is on its way to {name}"),
+        };
+        let id = event.id;
+        format!(
+            "event {id} {how}; `groupmq webhooks deliveries --event {id}` shows what came of it"
+        )
+    })?;
+    Ok(Exit::Ok)
+}

@@ -1,0 +1,87 @@
+//! `[delivery]`: how events are delivered to webhook endpoints.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::read::{Section, duration, number, parsed};
+use super::topology::delay_tiers;
+
+/// How events are delivered to webhook endpoints.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Deliveries of one endpoint at the same time, unless it says otherwise.
+    pub concurrency: u16,
+    /// How long one attempt may take, unless the endpoint says otherwise.
+    pub timeout: Duration,
+    /// The waits between attempts; the last one goes on until `max_age`.
+    pub schedule: Vec<Duration>,
+    /// A delivery whose first attempt is so long ago is given up.
+    pub max_age: Duration,
+    /// The longest wait that an endpoint may ask for.
+    pub retry_after_max: Duration,
+    /// So many failures in a row open an endpoint's breaker.
+    pub failures: u32,
+    /// The wait before the first probe of an endpoint that fails …
+    pub probe_min: Duration,
+    /// … and the longest one.
+    pub probe_max: Duration,
+    /// An endpoint that has failed for so long is disabled.
+    pub disable_after: Duration,
+    /// How often the endpoints are read anew.
+    pub refresh: Duration,
+    /// How long attempts are remembered.
+    pub log_retention: Duration,
+    /// The process dies at this point of every delivery.
+    pub crash: Option<DeliveryCrash>,
+}
+
+/// Where the process dies on purpose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryCrash {
+    /// A delivery was taken from its queue, and nothing has been sent.
+    BeforeRequest,
+    /// The endpoint has answered, and nothing has been made of that.
+    AfterRequest,
+    /// The broker has the delivery in its next place, and the old one is not acknowledged.
+    AfterPublish,
+}
+
+impl FromStr for DeliveryCrash {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "before-request" => Ok(Self::BeforeRequest),
+            "after-request" => Ok(Self::AfterRequest),
+            "after-publish" => Ok(Self::AfterPublish),
+            _ => Err("must be before-request, after-request or after-publish"),
+        }
+    }
+}
+
+impl Delivery {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let moment = Duration::from_millis(10);
+        let hour = Duration::from_hours(1);
+        let week = 7 * 24 * hour;
+        let delivery = Self {
+            concurrency: section.required("concurrency", number(1..=64)),
+            timeout: section.required("timeout", duration(moment..=Duration::from_mins(1))),
+            schedule: section.required("schedule", delay_tiers),
+            max_age: section.required("max_age", duration(moment..=5 * week)),
+            retry_after_max: section.required("retry_after_max", duration(moment..=week)),
+            failures: section.required("failures", number(1..=1_000)),
+            probe_min: section.required("probe_min", duration(moment..=24 * hour)),
+            probe_max: section.required("probe_max", duration(moment..=24 * hour)),
+            disable_after: section.required("disable_after", duration(moment..=52 * week)),
+            refresh: section.required("refresh", duration(moment..=hour)),
+            log_retention: section.required("log_retention", duration(moment..=52 * week)),
+            crash: section.optional("crash", parsed),
+        };
+        if delivery.probe_max < delivery.probe_min {
+            section.problem("probe_max", "must not be shorter than probe_min");
+        }
+        section.finish();
+        delivery
+    }
+}

@@ -1,0 +1,248 @@
+//! `[gateway]`: the HTTP front door, and who may use it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use sha2::{Digest, Sha512};
+
+use super::read::{Section, duration, flag, list, number, parsed, text};
+use crate::contract::SessionPattern;
+
+/// `[gateway]`
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// How long a request waits for its reply.
+    pub timeout: Duration,
+    /// How long a client may take to send a request, and to take its answer.
+    pub client_timeout: Duration,
+    /// Requests that wait for a reply at the same time, at most.
+    pub in_flight: usize,
+    /// Connections at the same time, at most.
+    pub connections: usize,
+    /// The largest body of a request, in bytes.
+    pub body_max: usize,
+    /// So many commands are remembered, to tell what became of them.
+    pub commands_kept: usize,
+    /// So many events are kept for those who reconnect.
+    pub events_kept: usize,
+    /// The keys by their names; empty where everybody may do everything.
+    pub keys: BTreeMap<KeyName, Key>,
+}
+
+/// What a key is called in the configuration.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyName(String);
+
+/// An API key, as its hash, and what it opens.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// SHA-512 of the key.
+    pub digest: [u8; 64],
+    /// For which sessions.
+    pub sessions: Vec<SessionPattern>,
+    /// For reading alone, or for everything.
+    pub access: Access,
+}
+
+/// What a key is good for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// What changes nothing.
+    #[default]
+    Read,
+    /// Everything.
+    Write,
+}
+
+impl FromStr for Access {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        match name {
+            "read" => Ok(Self::Read),
+            "write" => Ok(Self::Write),
+            _ => Err("must be read or write"),
+        }
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = &'static str;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Ok(Self(name.to_owned()))
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Gateway {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let moments = || duration(Duration::from_millis(100)..=Duration::from_hours(1));
+        let listen = section.required("listen", |value| {
+            let read = text(value)?.parse().map(Some);
+            read.map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".to_owned())
+        });
+        let open = section.required("open", flag);
+        let gateway = Self {
+            listen: listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
+            timeout: section.required("timeout", moments()),
+            client_timeout: section.required("client_timeout", moments()),
+            in_flight: section.required("in_flight", number(1..=100_000)),
+            connections: section.required("connections", number(1..=1_000_000)),
+            body_max: section.required("body_max", number(1_024..=16 << 20)),
+            commands_kept: section.required("commands_kept", number(1..=1_000_000)),
+            events_kept: section.required("events_kept", number(1..=1_000_000)),
+            keys: section.section("keys").each(key, None),
+        };
+        match (gateway.keys.is_empty(), open) {
+            (true, false) if !gateway.listen.ip().is_loopback() => section.problem(
+                "listen",
+                "must be an address of this machine alone (127.0.0.1, ::1) as long as there are no \
+                 gateway.keys; gateway.open = true lets everybody in without a key",
+            ),
+            (false, true) => {
+                section.problem("open", "must be false where there are gateway.keys");
+            }
+            _ => {}
+        }
+        section.finish();
+        gateway
+    }
+}
+
+fn key(_: &str, mut section: Section<'_>) -> Key {
+    let digest = match section.secret("key", "key_file") {
+        None => {
+            section.problem("key", "is missing, or key_file");
+            [0; 64]
+        }
+        Some(key) => digest(&key).unwrap_or_else(|what| {
+            section.problem("key", what);
+            [0; 64]
+        }),
+    };
+    let key = Key {
+        digest,
+        sessions: section.required("sessions", list),
+        access: section.required("access", parsed),
+    };
+    section.finish();
+    key
+}
+
+/// SHA-512 of a key: given as such, or of the key that is given.
+fn digest(key: &SecretString) -> Result<[u8; 64], String> {
+    let key = key.expose_secret();
+    match key.strip_prefix("sha512:") {
+        Some(hex) => {
+            from_hex(hex).ok_or_else(|| "must be 128 hexadecimal digits after sha512:".to_owned())
+        }
+        None if key.len() < 16 => Err("must have at least 16 characters".to_owned()),
+        None => Ok(Sha512::digest(key).into()),
+    }
+}
+
+fn from_hex(text: &str) -> Option<[u8; 64]> {
+    let digits = text.chars().map(|digit| digit.to_digit(16));
+    let digits: Vec<_> = digits.collect::<Option<_>>()?;
+    let bytes = digits.chunks_exact(2).filter_map(|pair| match *pair {
+        [high, low] => u8::try_from(high * 16 + low).ok(),
+        _ => None,
+    });
+    let bytes: Vec<_> = bytes.collect();
+    (digits.len() == 128).then(|| bytes.try_into().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Error, Sources};
+
+    fn with(settings: &[(&str, &str)]) -> Result<Config, Error> {
+        let environment = settings
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        Sources {
+            environment,
+            ..Sources::default()
+        }
+        .load()
+    }
+
+    fn problems(settings: &[(&str, &str)]) -> String {
+        match with(settings) {
+            Err(Error::Invalid(problems)) => problems.join("\n"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn without_keys_only_this_machine_may_come_unless_everybody_is_let_in() {
+        let everywhere = ("gateway.listen", "0.0.0.0:8080");
+        let said = problems(&[everywhere]);
+        assert!(said.starts_with("gateway.listen:"), "{said}");
+        assert!(with(&[everywhere, ("gateway.open", "true")]).is_ok());
+        assert!(with(&[("gateway.listen", "[::1]:8080")]).is_ok());
+        let key = [
+            everywhere,
+            ("gateway.keys.shop.key", "0123456789abcdef"),
+            ("gateway.keys.shop.sessions", "default,shop-*"),
+            ("gateway.keys.shop.access", "read"),
+        ];
+        let keys = with(&key).unwrap().gateway.keys;
+        let shop = keys.values().next().unwrap();
+        let may = |session| shop.sessions.iter().any(|it| it.fits(session));
+        assert!(may("default") && may("shop-7") && !may("default2") && !may("shop"));
+        assert_eq!(shop.access, Access::Read);
+        let open = [&key[..], &[("gateway.open", "true")]].concat();
+        assert!(problems(&open).starts_with("gateway.open:"));
+    }
+
+    #[test]
+    fn a_key_may_be_given_as_its_hash() {
+        let plain: [u8; 64] = Sha512::digest("correct horse battery").into();
+        let digit = |half: u8| {
+            char::from_digit(half.into(), 16)
+                .unwrap()
+                .to_ascii_uppercase()
+        };
+        let hex: String = plain
+            .iter()
+            .flat_map(|it| [digit(it >> 4), digit(it & 15)])
+            .collect();
+        let given = |key: &str| digest(&key.to_owned().into());
+        assert_eq!(given(&format!("sha512:{hex}")), Ok(plain));
+        assert_eq!(given("correct horse battery"), Ok(plain));
+        assert!(given("sha512:00").is_err());
+        assert!(given(&format!("sha512:{}", "zz".repeat(64))).is_err());
+        assert!(given("short").is_err());
+    }
+
+    #[test]
+    fn wrong_keys_are_named_and_not_shown() {
+        let said = problems(&[
+            ("gateway.keys.shop.key", "hunter2"),
+            ("gateway.keys.shop.sessions", "a b"),
+            ("gateway.keys.shop.access", "all"),
+        ]);
+        for key in ["key", "sessions", "access"] {
+            assert!(
+                said.contains(&format!("gateway.keys.shop.{key}:")),
+                "{said}"
+            );
+        }
+        assert!(!said.contains("hunter2"), "{said}");
+    }
+}

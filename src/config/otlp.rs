@@ -1,0 +1,54 @@
+//! `[otlp]`: where spans are sent.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::read::{Section, duration, share, text};
+
+/// Where spans are sent, and which.
+#[derive(Debug, Clone)]
+pub struct Otlp {
+    /// The collector's base address; nothing is recorded without.
+    pub endpoint: Option<Url>,
+    /// What is sent as `Authorization`.
+    pub authorization: Option<SecretString>,
+    /// The share of traces that begin here which is recorded.
+    pub share: f64,
+    /// What collectors call this process.
+    pub service_name: String,
+    /// How long sending may take.
+    pub timeout: Duration,
+}
+
+impl Otlp {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let otlp = Self {
+            endpoint: section.optional("endpoint", |value| {
+                let url = text(value)?.parse::<Url>().ok();
+                url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+                    .ok_or_else(|| {
+                        "must be an http:// or https:// address, such as \
+                         http://otel-collector:4318"
+                            .to_owned()
+                    })
+            }),
+            authorization: section.secret("authorization", "authorization_file"),
+            share: section.required("share", share),
+            service_name: section.required("service_name", text),
+            timeout: section.required(
+                "timeout",
+                duration(Duration::from_millis(100)..=Duration::from_mins(5)),
+            ),
+        };
+        if cfg!(not(feature = "otlp")) && otlp.endpoint.is_some() {
+            section.problem(
+                "endpoint",
+                "cannot be used: this program was built without the feature otlp",
+            );
+        }
+        section.finish();
+        otlp
+    }
+}

@@ -1,0 +1,231 @@
+//! `[engine.waha]`: which WAHA servers there are, for which sessions, and how events come from them.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::contract::SessionName;
+
+use super::read::{Section, duration, flag, list, number, text};
+
+/// `[engine.waha]`.
+#[derive(Debug, Clone)]
+pub struct Waha {
+    /// The servers; the one whose pattern says most about a session has it.
+    pub servers: Vec<WahaServer>,
+    /// After so long, a request that nobody saw the end of has come to its end.
+    pub settle: Duration,
+    /// How often the sessions' states are asked for.
+    pub health_interval: Duration,
+    /// How often the groups are compared with those last known; none: never.
+    pub reconcile_interval: Option<Duration>,
+    /// The intake for WAHA's webhooks, where it is switched on.
+    pub intake: Option<WahaIntake>,
+    /// Whether events come over WAHA's WebSocket.
+    pub socket: bool,
+}
+
+/// One WAHA server.
+#[derive(Debug, Clone)]
+pub struct WahaServer {
+    /// What it is called in messages.
+    pub name: String,
+    /// Its base URL; no credentials, no query.
+    pub url: Url,
+    /// Its `X-Api-Key`; empty where it asks for none.
+    pub api_key: SecretString,
+    /// The sessions that live there.
+    pub sessions: Vec<WahaPlace>,
+    /// How long one request may take.
+    pub timeout: Duration,
+    /// How many bytes of an answer are read.
+    pub body_limit: usize,
+}
+
+/// `[engine.waha.intake]`.
+#[derive(Debug, Clone)]
+pub struct WahaIntake {
+    /// The key of WAHA's HMAC.
+    pub hmac_key: SecretString,
+    /// How old (or how far ahead) an event may be.
+    pub window: Duration,
+    /// How large a post may be.
+    pub body_limit: usize,
+}
+
+/// A session's name, or its beginning and a `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WahaPlace(String);
+
+impl FromStr for WahaPlace {
+    type Err = &'static str;
+
+    fn from_str(pattern: &str) -> Result<Self, Self::Err> {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+        let beginning = pattern.strip_suffix('*').unwrap_or(pattern);
+        let fits = !pattern.is_empty() && beginning.bytes().all(plain);
+        fits.then(|| Self(pattern.to_owned()))
+            .ok_or("must be names of sessions, or their beginning with a * behind it")
+    }
+}
+
+impl WahaPlace {
+    /// How much the pattern says about a session: more for a longer beginning, most for the name.
+    fn fit(&self, session: &SessionName) -> Option<usize> {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => session
+                .as_str()
+                .starts_with(beginning)
+                .then_some(beginning.len()),
+            None => (self.0 == session.as_str()).then_some(usize::MAX),
+        }
+    }
+}
+
+impl WahaServer {
+    /// How well a session fits here; none where it does not live here.
+    #[must_use]
+    pub fn fit(&self, session: &SessionName) -> Option<usize> {
+        self.sessions.iter().filter_map(|it| it.fit(session)).max()
+    }
+
+    fn read(name: &str, mut section: Section<'_>, defaults: &Defaults) -> Option<Self> {
+        let url = section.optional("url", base_url);
+        let api_key = section.secret("api_key", "api_key_file");
+        let sessions = section.required("sessions", list);
+        if sessions.is_empty() {
+            section.problem("sessions", "must name at least one session, or \"*\"");
+        }
+        let timeout = section.optional("timeout", duration(TIMEOUTS));
+        if url.is_none() {
+            section.problem("url", "must be there: the server's base URL");
+        }
+        section.finish();
+        Some(Self {
+            name: name.to_owned(),
+            url: url?,
+            api_key: api_key.unwrap_or_default(),
+            sessions,
+            timeout: timeout.unwrap_or(defaults.timeout),
+            body_limit: defaults.body_limit,
+        })
+    }
+}
+
+struct Defaults {
+    timeout: Duration,
+    body_limit: usize,
+}
+
+const TIMEOUTS: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(50)..=Duration::from_mins(10);
+
+impl Waha {
+    pub(super) fn read(mut section: Section<'_>) -> Self {
+        let url = section.optional("url", base_url);
+        let api_key = section.secret("api_key", "api_key_file");
+        let defaults = Defaults {
+            timeout: section.required("timeout", duration(TIMEOUTS)),
+            body_limit: section.required("body_limit", number(1_024..=1_073_741_824)),
+        };
+        let hours = Duration::from_millis(100)..=Duration::from_hours(24);
+        let settle = section.required("settle", duration(hours.clone()));
+        let health_interval = section.required("health_interval", duration(hours));
+        let socket = section.required("socket", flag);
+        let reconcile = Self::reconcile(section.section("reconcile"));
+        let intake = WahaIntake::read(section.section("intake"));
+        let mut servers: Vec<_> = section
+            .section("servers")
+            .each::<String, _>(
+                |name, section| WahaServer::read(name, section, &defaults),
+                None,
+            )
+            .into_values()
+            .flatten()
+            .collect();
+        if let Some(url) = url {
+            servers.push(WahaServer {
+                name: "default".to_owned(),
+                url,
+                api_key: api_key.unwrap_or_default(),
+                sessions: vec![WahaPlace("*".to_owned())],
+                timeout: defaults.timeout,
+                body_limit: defaults.body_limit,
+            });
+        }
+        section.finish();
+        Self {
+            servers,
+            settle,
+            health_interval,
+            reconcile_interval: reconcile,
+            intake,
+            socket,
+        }
+    }
+
+    fn reconcile(mut section: Section<'_>) -> Option<Duration> {
+        let days = Duration::ZERO..=Duration::from_hours(24 * 7);
+        let interval = section.required("interval", duration(days));
+        section.finish();
+        (!interval.is_zero()).then_some(interval)
+    }
+}
+
+impl WahaIntake {
+    fn read(mut section: Section<'_>) -> Option<Self> {
+        let enabled = section.required("enabled", flag);
+        let key = section.secret("hmac_key", "hmac_key_file");
+        let windows = Duration::from_secs(1)..=Duration::from_hours(24 * 7);
+        let intake = Self {
+            hmac_key: key.unwrap_or_default(),
+            window: section.required("window", duration(windows)),
+            body_limit: section.required("body_limit", number(1_024..=67_108_864)),
+        };
+        if enabled && intake.hmac_key.expose_secret().is_empty() {
+            section.problem(
+                "hmac_key",
+                "is missing: WAHA signs its webhooks with it (config.webhooks[].hmac.key, or \
+                 WHATSAPP_HOOK_HMAC_KEY)",
+            );
+        }
+        section.finish();
+        enabled.then_some(intake)
+    }
+}
+
+fn base_url(value: &figment::value::Value) -> Result<Url, String> {
+    let wrong =
+        "must be an http or https URL without credentials and query, such as http://waha:3000";
+    let url: Url = text(value)?.parse().map_err(|_| wrong.to_owned())?;
+    let plain = matches!(url.scheme(), "http" | "https")
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    plain.then_some(url).ok_or_else(|| wrong.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fit(pattern: &str, session: &str) -> Option<usize> {
+        let pattern: WahaPlace = pattern.parse().unwrap();
+        pattern.fit(&session.parse().unwrap())
+    }
+
+    #[test]
+    fn the_pattern_that_says_most_fits_best() {
+        assert_eq!(fit("*", "shop-1"), Some(0));
+        assert_eq!(fit("shop-*", "shop-1"), Some(5));
+        assert_eq!(fit("shop-1", "shop-1"), Some(usize::MAX));
+        assert_eq!(fit("shop", "shop-1"), None);
+        assert_eq!(fit("store-*", "shop-1"), None);
+        for wrong in ["", "a*b", "*a", "a b"] {
+            assert!(wrong.parse::<WahaPlace>().is_err(), "{wrong}");
+        }
+    }
+}

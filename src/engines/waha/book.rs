@@ -1,0 +1,398 @@
+//! What is known of all groups, in the store: reports go in, events come out, in one transaction.
+//!
+//! `known` says what follows from a report; `ops` publishes it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
+
+use super::known::{Cause, Creation, Known, KnownSession, Place, Report, What};
+use super::wire::Person;
+use crate::clock::Clock;
+use crate::contract::{
+    Command, CommandId, GroupId, ParticipantId, ParticipantInput, SessionName, Timestamp,
+};
+use crate::store::Error;
+use crate::store::known_groups::{KnownGroups, KnownKey, Notification};
+
+/// The book; clones share it.
+#[derive(Debug, Clone)]
+pub(super) struct Book {
+    groups: KnownGroups,
+    clock: Arc<dyn Clock>,
+    wishes: Arc<Wishes>,
+}
+
+/// Groups that had better be looked at, and sessions.
+#[derive(Debug, Default)]
+struct Wishes {
+    // A std mutex: held for a set operation and never across an await.
+    open: Mutex<BTreeSet<KnownKey>>,
+    news: Notify,
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// So many events follow from it; none where all was known.
+    Told(usize),
+    /// It is older than what is known.
+    Outdated,
+    /// It came before.
+    Again,
+}
+
+impl Book {
+    pub(super) fn new(groups: KnownGroups, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            groups,
+            clock,
+            wishes: Arc::default(),
+        }
+    }
+
+    /// Now, in milliseconds.
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now().as_millisecond()
+    }
+
+    /// Takes in a report about a group; one with a notification's id is taken in once.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn hear(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        id: Option<String>,
+        report: Report,
+    ) -> Result<Heard, Error> {
+        let (own, key) = keys(session, group);
+        let notification = Notification {
+            id,
+            at: Timestamp(self.clock.now()),
+            rows: vec![own.clone(), key.clone()],
+        };
+        let (session, group) = (session.clone(), group.clone());
+        let wish = key.clone();
+        let taken = self.groups.take(notification, move |rows| {
+            let mut known: Known = rows.get(&key)?.unwrap_or_default();
+            let mut about: KnownSession = rows.get(&own)?.unwrap_or_default();
+            let place = Place {
+                session: &session,
+                group: &group,
+            };
+            let follows = known.hear(place, &mut about, &report);
+            for event in &follows.events {
+                rows.tell(event, &report.trace)?;
+            }
+            rows.put(&key, &known)?;
+            rows.put(&own, &about)?;
+            Ok((follows.events.len(), follows.outdated, follows.look))
+        });
+        Ok(match taken.await? {
+            None => Heard::Again,
+            Some((told, outdated, look)) => {
+                if look {
+                    self.wish(wish);
+                }
+                if told == 0 && outdated {
+                    Heard::Outdated
+                } else {
+                    Heard::Told(told)
+                }
+            }
+        })
+    }
+
+    /// Writes down that a command is about to be carried out.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn expect(
+        &self,
+        session: &SessionName,
+        id: &CommandId,
+        command: &Command,
+    ) -> Result<(), Error> {
+        let at = self.now();
+        let creation = match command {
+            Command::CreateGroup(create) => Some(Creation {
+                command: id.clone(),
+                subject: create.name.clone(),
+                at,
+            }),
+            _ => None,
+        };
+        let cause = what(command).map(|what| Cause {
+            command: id.clone(),
+            at,
+            told: false,
+            what,
+        });
+        let key = KnownKey {
+            session: session.clone(),
+            group: command.group().cloned(),
+        };
+        let id = id.clone();
+        self.change(key, move |rows, key| {
+            if let Some(creation) = &creation {
+                let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
+                about.creations.retain(|it| it.command != id);
+                about.creations.push(creation.clone());
+                return rows.put(key, &about);
+            }
+            let Some(cause) = &cause else {
+                return Ok(());
+            };
+            let mut known: Known = rows.get(key)?.unwrap_or_default();
+            known.give_up(&id);
+            known.expect(cause.clone());
+            rows.put(key, &known)
+        })
+        .await
+    }
+
+    /// Writes down what else a command in a group is about to bring about.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn also_expect(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        id: &CommandId,
+        what: What,
+    ) -> Result<(), Error> {
+        let cause = Cause {
+            command: id.clone(),
+            at: self.now(),
+            told: false,
+            what,
+        };
+        let key = KnownKey {
+            session: session.clone(),
+            group: Some(group.clone()),
+        };
+        self.change(key, move |rows, key| {
+            let mut known: Known = rows.get(key)?.unwrap_or_default();
+            known.expect(cause.clone());
+            rows.put(key, &known)
+        })
+        .await
+    }
+
+    /// Writes down that a command came to nothing, or to nothing more than was told.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn give_up(
+        &self,
+        session: &SessionName,
+        id: &CommandId,
+        command: &Command,
+    ) -> Result<(), Error> {
+        let key = KnownKey {
+            session: session.clone(),
+            group: command.group().cloned(),
+        };
+        let id = id.clone();
+        self.change(key, move |rows, key| {
+            if key.group.is_none() {
+                let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
+                about.creations.retain(|it| it.command != id);
+                return rows.put(key, &about);
+            }
+            let mut known: Known = rows.get(key)?.unwrap_or_default();
+            known.give_up(&id);
+            rows.put(key, &known)
+        })
+        .await
+    }
+
+    /// Whether a session's groups have been looked at before.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn has_looked(&self, session: &SessionName) -> Result<bool, Error> {
+        self.read(session, None, |about: KnownSession| about.looked)
+            .await
+    }
+
+    /// Writes down that all groups of a session have been looked at.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn looked(&self, session: &SessionName) -> Result<(), Error> {
+        let key = KnownKey {
+            session: session.clone(),
+            group: None,
+        };
+        self.change(key, |rows, key| {
+            let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
+            about.looked = true;
+            rows.put(key, &about)
+        })
+        .await
+    }
+
+    /// Whether the account is known to have been in a group that it is out of.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn was_inside(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+    ) -> Result<bool, Error> {
+        self.read(session, Some(group), |known: Known| known.was_inside())
+            .await
+    }
+
+    /// The groups that a session's account is known to be in, and that nothing was heard of since.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn inside(
+        &self,
+        session: &SessionName,
+        since: i64,
+    ) -> Result<Vec<GroupId>, Error> {
+        let mut inside = Vec::new();
+        for group in self.groups.of(session).await? {
+            let still = move |known: Known| known.is_inside() && !known.moved_since(since);
+            if self.read(session, Some(&group), still).await? {
+                inside.push(group);
+            }
+        }
+        Ok(inside)
+    }
+
+    async fn read<S, T>(
+        &self,
+        session: &SessionName,
+        group: Option<&GroupId>,
+        ask: impl Fn(S) -> T + Send + 'static,
+    ) -> Result<T, Error>
+    where
+        S: serde::de::DeserializeOwned + Default,
+        T: Send + Default + 'static,
+    {
+        let key = KnownKey {
+            session: session.clone(),
+            group: group.cloned(),
+        };
+        let notification = self.notification(key.clone());
+        let read = self.groups.take(notification, move |rows| {
+            Ok(ask(rows.get(&key)?.unwrap_or_default()))
+        });
+        Ok(read.await?.unwrap_or_default())
+    }
+
+    async fn change(
+        &self,
+        key: KnownKey,
+        step: impl Fn(&mut crate::store::known_groups::Known<'_>, &KnownKey) -> Result<(), Error>
+        + Send
+        + 'static,
+    ) -> Result<(), Error> {
+        let notification = self.notification(key.clone());
+        let changed = self.groups.take(notification, move |rows| step(rows, &key));
+        changed.await.map(Option::unwrap_or_default)
+    }
+
+    fn notification(&self, key: KnownKey) -> Notification {
+        Notification {
+            id: None,
+            at: Timestamp(self.clock.now()),
+            rows: vec![key],
+        }
+    }
+
+    /// Forgets notifications that came before a time.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
+        self.groups.forget(before).await
+    }
+
+    /// Wishes that a group, or all groups of a session, be looked at soon.
+    pub(super) fn wish(&self, key: KnownKey) {
+        let mut open = self
+            .wishes
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        open.insert(key);
+        drop(open);
+        self.wishes.news.notify_one();
+    }
+
+    /// What has been wished for since the last call; waits for a wish.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses no wish.
+    pub(super) async fn wishes(&self) -> BTreeSet<KnownKey> {
+        loop {
+            let wishes = self.open_wishes();
+            if !wishes.is_empty() {
+                return wishes;
+            }
+            self.wishes.news.notified().await;
+        }
+    }
+
+    fn open_wishes(&self) -> BTreeSet<KnownKey> {
+        let open = self.wishes.open.lock();
+        std::mem::take(&mut *open.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn keys(session: &SessionName, group: &GroupId) -> (KnownKey, KnownKey) {
+    let key = |group: Option<&GroupId>| KnownKey {
+        session: session.clone(),
+        group: group.cloned(),
+    };
+    (key(None), key(Some(group)))
+}
+
+/// What a command is to bring about, where WAHA tells of that.
+fn what(command: &Command) -> Option<What> {
+    let people = |named: &[ParticipantInput]| -> BTreeSet<ParticipantId> {
+        named.iter().map(|person| person.id.clone()).collect()
+    };
+    Some(match command {
+        Command::AddParticipants(it) => What::Come(people(&it.participants)),
+        Command::RemoveParticipants(it) => What::Go(people(&it.participants)),
+        Command::PromoteAdmin(it) => What::Promote(people(&it.participants)),
+        Command::DemoteAdmin(it) => What::Demote(people(&it.participants)),
+        Command::LeaveGroup(_) | Command::DeleteGroup(_) => What::Leave,
+        Command::SetGroupSubject(it) => What::Subject(it.subject.clone()),
+        Command::SetGroupDescription(it) => What::Description(it.description.clone()),
+        Command::SetInfoAdminOnly(it) => What::InfoAdminOnly(it.admins_only),
+        Command::CreateGroup(_)
+        | Command::ListGroups(_)
+        | Command::GetGroup(_)
+        | Command::GetInfoAdminOnly(_)
+        | Command::GetParticipants(_)
+        | Command::GetInviteCode(_)
+        | Command::RevokeInviteCode(_)
+        | Command::SetWebhook(_)
+        | Command::RemoveWebhook(_)
+        | Command::ListWebhooks(_)
+        | Command::TestWebhook(_) => return None,
+    })
+}
+
+/// People by their ids alone.
+pub(super) fn people(ids: impl IntoIterator<Item = ParticipantId>) -> Vec<Person> {
+    ids.into_iter()
+        .map(|id| Person {
+            id,
+            lid: None,
+            role: crate::contract::Role::Participant,
+        })
+        .collect()
+}

@@ -1,0 +1,344 @@
+//! Requests to WAHA: which server a session lives on, the paths, the key, and what came back.
+//!
+//! The paths and bodies are those of WAHA's OpenAPI document 2026.7.1. What an answer means is for
+//! `wire` and `error` to say, and what to ask for, for `commands`.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use url::Url;
+use uuid::Uuid;
+
+use super::error::{Cause, Intent};
+use super::wire::Body;
+use crate::config::{self, WahaServer};
+use crate::contract::{CommandId, ErrorCode, GroupId, SessionName};
+use crate::engines::{Call, EngineError};
+use crate::observability::events;
+use crate::observability::trace::{self, Kind, Place, Span, Trace};
+use crate::outbound::{HeaderName, HeaderValue, Method, Outbound, Request};
+
+/// The way to all servers; cheap to clone but for the list of servers.
+#[derive(Debug)]
+pub(super) struct Client {
+    outbound: Outbound,
+    servers: Vec<WahaServer>,
+}
+
+/// What is asked of a server.
+#[derive(Debug)]
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    /// Below the session's groups: `""`, `/{id}`, `/{id}/leave`. See [`within`].
+    pub(super) path: String,
+    pub(super) query: &'a [(&'static str, String)],
+    pub(super) body: Option<Value>,
+    pub(super) intent: Intent,
+}
+
+impl Ask<'_> {
+    pub(super) const fn get(path: String) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: &[],
+            body: None,
+            intent: Intent::Read,
+        }
+    }
+
+    pub(super) const fn change(method: Method, path: String, body: Option<Value>) -> Self {
+        Self {
+            method,
+            path,
+            query: &[],
+            body,
+            intent: Intent::Change,
+        }
+    }
+}
+
+/// A request that did not do what it was to, with what is needed to judge it.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    pub(super) cause: Cause,
+    intent: Intent,
+    server: String,
+}
+
+impl Trouble {
+    /// The engine's error.
+    pub(super) fn judge(self) -> EngineError {
+        self.cause.judge(self.intent, &self.server)
+    }
+}
+
+impl From<Trouble> for EngineError {
+    fn from(trouble: Trouble) -> Self {
+        trouble.judge()
+    }
+}
+
+/// The path of a group, or of something of it. WAHA wants the `@` encoded.
+pub(super) fn within(group: &GroupId, rest: &str) -> String {
+    format!("/{}{rest}", group.as_str().replace('@', "%40"))
+}
+
+/// Who asks: the session, and the trace that its requests belong to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Caller<'a> {
+    pub(super) session: &'a SessionName,
+    pub(super) server: &'a WahaServer,
+    trace: Traced<'a>,
+}
+
+/// The trace of requests: that of the command, or one by which they are found in WAHA's log.
+#[derive(Debug, Clone, Copy)]
+struct Traced<'a> {
+    of_command: Option<&'a Trace>,
+    own: Uuid,
+}
+
+impl Traced<'_> {
+    /// One that belongs to no command.
+    fn new() -> Self {
+        Self {
+            of_command: None,
+            own: Uuid::new_v4(),
+        }
+    }
+
+    /// Begins a request, and says where in which trace it is.
+    fn begin(&self) -> (Option<Span>, Place) {
+        let span = self
+            .of_command
+            .map(|trace| trace.span(Kind::Client, "HTTP"));
+        let place = span.as_ref().and_then(|span| span.trace().place());
+        let own = || Place {
+            trace: self.own.as_u128(),
+            span: rand::random::<u64>() | 1,
+            sampled: true,
+        };
+        (span, place.unwrap_or_else(own))
+    }
+}
+
+impl Client {
+    pub(super) fn new(outbound: Outbound, settings: &config::Waha) -> Self {
+        Self {
+            outbound,
+            servers: settings.servers.clone(),
+        }
+    }
+
+    pub(super) fn servers(&self) -> &[WahaServer] {
+        &self.servers
+    }
+
+    /// The server that a session lives on.
+    pub(super) fn server(&self, session: &SessionName) -> Option<&WahaServer> {
+        let fitting = self
+            .servers
+            .iter()
+            .filter_map(|it| Some((it.fit(session)?, it)));
+        // The first of those that say as much; `max_by_key` would take the last.
+        fitting.rev().max_by_key(|(fit, _)| *fit).map(|(_, it)| it)
+    }
+
+    /// A caller for a session; all requests of one command are one trace: the command's, or one whose id
+    /// follows from the command's.
+    ///
+    /// # Errors
+    /// When the session lives nowhere.
+    pub(super) fn caller<'a>(
+        &'a self,
+        session: &'a SessionName,
+        call: Option<&'a Call>,
+    ) -> Result<Caller<'a>, EngineError> {
+        let server = self.server(session).ok_or_else(|| EngineError::Refused {
+            code: ErrorCode::SessionNotFound,
+            message: format!(
+                "no WAHA server is configured for the session {session}; name it in \
+                 [engine.waha.servers]"
+            ),
+        })?;
+        let trace = call.map_or_else(Traced::new, |call| Traced {
+            of_command: Some(&call.context.trace),
+            own: trace_id(session, &call.id),
+        });
+        Ok(Caller {
+            session,
+            server,
+            trace,
+        })
+    }
+
+    /// Asks for something about a session's groups.
+    pub(super) async fn groups(&self, by: Caller<'_>, ask: Ask<'_>) -> Result<Body, Trouble> {
+        let path = format!("api/{}/groups{}", by.session, ask.path);
+        self.send(by.server, &path, ask, by.trace).await
+    }
+
+    /// Asks for something else of a session's, such as its lids.
+    pub(super) async fn of_session(&self, by: Caller<'_>, path: &str) -> Result<Body, Trouble> {
+        let path = format!("api/{}/{path}", by.session);
+        self.send(by.server, &path, Ask::get(String::new()), by.trace)
+            .await
+    }
+
+    /// Asks which sessions a server has.
+    pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, Trouble> {
+        let query = [("all", "true".to_owned())];
+        let ask = Ask {
+            query: &query,
+            ..Ask::get(String::new())
+        };
+        self.send(server, "api/sessions", ask, Traced::new()).await
+    }
+
+    async fn send(
+        &self,
+        server: &WahaServer,
+        path: &str,
+        ask: Ask<'_>,
+        trace: Traced<'_>,
+    ) -> Result<Body, Trouble> {
+        let intent = ask.intent;
+        let begun = Instant::now();
+        let (mut span, place) = trace.begin();
+        if let Some(span) = &mut span {
+            describe(span, server, &ask.method);
+        }
+        let answered = self.exchange(server, path, ask, place).await;
+        let outcome = answered.as_ref().map_or_else(name_of, |_| "ok");
+        if let (Some(span), Err(cause)) = (&mut span, &answered) {
+            span.fail(name_of(cause));
+        }
+        drop(span);
+        events::waha_answered(&format!("{:032x}", place.trace), outcome, begun.elapsed());
+        answered.map_err(|cause| Trouble {
+            cause,
+            intent,
+            server: server.name.clone(),
+        })
+    }
+
+    async fn exchange(
+        &self,
+        server: &WahaServer,
+        path: &str,
+        ask: Ask<'_>,
+        place: Place,
+    ) -> Result<Body, Cause> {
+        let mut headers = vec![(
+            HeaderName::from_static("accept"),
+            HeaderValue::from_static("application/json"),
+        )];
+        let body = match &ask.body {
+            None => Bytes::new(),
+            Some(value) => {
+                let json = HeaderValue::from_static("application/json");
+                headers.push((HeaderName::from_static("content-type"), json));
+                Bytes::from(value.to_string())
+            }
+        };
+        headers.extend(key_header(&server.api_key));
+        if let Ok(value) = HeaderValue::from_str(&place.to_string()) {
+            headers.push((HeaderName::from_static(trace::PARENT), value));
+        }
+        let request = Request {
+            method: ask.method,
+            url: url(&server.url, path, ask.query),
+            headers,
+            body,
+            deadline: server.timeout,
+            body_limit: server.body_limit,
+        };
+        let answer = self
+            .outbound
+            .send(request)
+            .await
+            .map_err(Cause::of_failure)?;
+        if !answer.is_success() {
+            return Err(Cause::of(&answer));
+        }
+        if answer.truncated {
+            return Err(Cause::Unreadable(
+                "it is larger than engine.waha.body_limit",
+            ));
+        }
+        Body::read(&answer.body).map_err(|_| Cause::Unreadable("it is no JSON"))
+    }
+}
+
+/// By OpenTelemetry's conventions; never the path, which holds phone numbers.
+fn describe(span: &mut Span, server: &WahaServer, method: &Method) {
+    if span.is_recorded() {
+        span.rename(method.to_string());
+        span.set("http.request.method", method.to_string());
+        span.set(
+            "server.address",
+            server.url.host_str().unwrap_or_default().to_owned(),
+        );
+        let port = server.url.port_or_known_default().unwrap_or_default();
+        span.set("server.port", i64::from(port));
+    }
+}
+
+fn name_of(cause: &Cause) -> &'static str {
+    match cause {
+        Cause::NotSent(_) => "not-sent",
+        Cause::Silent(_) => "no-answer",
+        Cause::Unreadable(_) => "unreadable",
+        Cause::Status(_) => "failed",
+        _ => "refused",
+    }
+}
+
+fn key_header(key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+    let key = key.expose_secret();
+    if key.is_empty() {
+        return None;
+    }
+    // A key with a line break would be refused by WAHA as well; then its 401 tells.
+    let value = HeaderValue::from_str(key).ok()?;
+    Some((HeaderName::from_static("x-api-key"), value))
+}
+
+/// The path is encoded already; `Url::join` would drop the base's own path.
+fn url(base: &Url, path: &str, query: &[(&'static str, String)]) -> Url {
+    let mut url = base.clone();
+    let below = format!("{}/{path}", base.path().trim_end_matches('/'));
+    url.set_path(&below);
+    if !query.is_empty() {
+        url.query_pairs_mut().extend_pairs(query);
+    }
+    url
+}
+
+/// The trace of a command: 16 bytes that follow from its session and id.
+fn trace_id(session: &SessionName, command: &CommandId) -> Uuid {
+    Uuid::new_v5(
+        &Uuid::NAMESPACE_OID,
+        format!("{session}/{command}").as_bytes(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_at_of_a_group_is_encoded_and_the_base_keeps_its_path() {
+        let base: Url = "https://proxy.example/waha/".parse().unwrap();
+        let id: GroupId = "123123123123@g.us".parse().unwrap();
+        let path = format!("api/default/groups{}", within(&id, "/leave"));
+        let url = url(&base, &path, &[("limit", "10".to_owned())]);
+        assert_eq!(
+            url.as_str(),
+            "https://proxy.example/waha/api/default/groups/123123123123%40g.us/leave?limit=10"
+        );
+    }
+}

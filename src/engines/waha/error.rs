@@ -1,0 +1,343 @@
+//! What can go wrong with WAHA: from an answer (or none) to a cause, and from each cause, in one
+//! table, to code, verdict and message.
+//!
+//! WAHA answers almost everything that goes wrong with 500, and WhatsApp's own code has to be dug out
+//! of the body: NOWEB has it in `exception.data`, GOWS in the words of `exception.details` or
+//! `exception.message`. This is the one place that reads words to find out what happened.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::contract::ErrorCode;
+use crate::engines::EngineError;
+use crate::outbound::{Answer, Failure};
+
+/// What went wrong, before anybody judged it.
+#[derive(Debug)]
+pub(super) enum Cause {
+    /// 401, or 403 by WAHA itself: the key is missing or wrong.
+    Key,
+    /// 404: no session of this name.
+    NoSession,
+    /// 422: the session is not `WORKING`.
+    Session(String),
+    /// 422: not implemented by this engine. Or 404: a WAHA that is older than the request.
+    NotImplemented,
+    /// 400, with the validator's words.
+    Invalid(String),
+    /// 429 by the server or a proxy before it.
+    Throttled(Option<Duration>),
+    /// WhatsApp's own refusal, by its code.
+    WhatsApp(WhatsApp),
+    /// A text under a 2xx in which WEBJS says that it failed.
+    Words(String),
+    /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx without a code.
+    Status(u16),
+    /// A 2xx whose body cannot be read: cut short, too large, not JSON, not what it should be.
+    Unreadable(&'static str),
+    /// There is no answer, and the request was not sent.
+    NotSent(Failure),
+    /// There is no answer, and the request was sent, or may have been.
+    Silent(Failure),
+}
+
+/// WhatsApp's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct WhatsApp {
+    pub(super) code: u16,
+    pub(super) words: String,
+    /// For how long, in the two cases where that is told.
+    pub(super) after: Option<Duration>,
+}
+
+/// What a request was to do; a change that nobody saw the end of may have happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Intent {
+    Read,
+    Change,
+}
+
+/// Words of other people that are passed on, at most.
+const WORDS: usize = 200;
+
+impl Cause {
+    /// What an answer that is no 2xx says.
+    #[expect(
+        clippy::match_same_arms,
+        reason = "a table, in the order of the statuses"
+    )]
+    pub(super) fn of(answer: &Answer) -> Self {
+        let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
+        let message = words(&body);
+        let lower = message.to_lowercase();
+        match answer.status {
+            401 | 403 => Self::Key,
+            429 => Self::Throttled(answer.retry_after),
+            400 => Self::Invalid(message),
+            404 if lower.contains("session") => Self::NoSession,
+            404 if lower.starts_with("cannot ") => Self::NotImplemented,
+            404 if lower.contains("group") => Self::WhatsApp(WhatsApp::of(404, message)),
+            422 if body.get("expected").is_some() => {
+                let status = body.get("status").and_then(Value::as_str);
+                Self::Session(status.unwrap_or("not WORKING").to_owned())
+            }
+            422 if lower.contains("session status") => Self::Session("not WORKING".to_owned()),
+            422 if lower.contains("not implemented") || lower.contains("not available") => {
+                Self::NotImplemented
+            }
+            422 => Self::Invalid(message),
+            501 => Self::NotImplemented,
+            status @ 500..=599 => WhatsApp::dug_out(&body)
+                // 408 is NOWEB's own: it has waited for WhatsApp in vain.
+                .filter(|refusal| refusal.code != 408)
+                .map_or(Self::Status(status), Self::WhatsApp),
+            status => Self::Status(status),
+        }
+    }
+
+    /// Why there is no answer.
+    pub(super) fn of_failure(failure: Failure) -> Self {
+        if failure.was_sent() {
+            Self::Silent(failure)
+        } else {
+            Self::NotSent(failure)
+        }
+    }
+
+    /// WhatsApp's code, where it was WhatsApp that refused.
+    pub(super) const fn whatsapp(&self) -> Option<u16> {
+        match self {
+            Self::WhatsApp(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+
+    /// **The table**: what each cause means for the command. `server` is the server's name in the
+    /// configuration.
+    pub(super) fn judge(self, intent: Intent, server: &str) -> EngineError {
+        match self {
+            Self::Key => unavailable(format!(
+                "WAHA refuses our key; see that engine.waha's api_key is that of the server {server}"
+            )),
+            Self::NoSession => refused(
+                ErrorCode::SessionNotFound,
+                format!("the WAHA server {server} has no session of this name; create it there"),
+            ),
+            Self::Session(status) => EngineError::NotReady {
+                message: format!(
+                    "the session is {status} in WAHA, not WORKING; bring it back there"
+                ),
+                after: None,
+            },
+            Self::NotImplemented => refused(
+                ErrorCode::NotSupported,
+                "WAHA's engine for this session cannot do this; GOWS, NOWEB and WEBJS differ"
+                    .to_owned(),
+            ),
+            Self::Invalid(words) => refused(
+                ErrorCode::EngineRejected,
+                format!("WAHA calls the request invalid: {words}"),
+            ),
+            Self::Throttled(after) => EngineError::RateLimited {
+                message: "WAHA, or a proxy before it, asks for patience (429)".to_owned(),
+                after,
+            },
+            Self::WhatsApp(refusal) => refusal.judge(),
+            Self::Words(words) => refusal_in_words(words),
+            // These come before the request reached WAHA, mostly; what is not known is not claimed.
+            Self::Status(503) => {
+                unavailable(format!("the WAHA server {server} is unavailable (503)"))
+            }
+            Self::Status(status @ 500..) => open(
+                intent,
+                format!("the WAHA server {server} failed without saying what happened ({status})"),
+                None,
+            ),
+            Self::Status(status) => unavailable(format!(
+                "the server {server} answers {status}, as WAHA does not; is engine.waha's url right?"
+            )),
+            Self::Unreadable(what) => open(
+                intent,
+                format!("the answer of the WAHA server {server} cannot be read: {what}"),
+                None,
+            ),
+            Self::NotSent(failure) => EngineError::Unavailable {
+                message: format!("the WAHA server {server} was not reached: {failure}"),
+                source: Some(Box::new(failure)),
+            },
+            Self::Silent(failure) => open(
+                intent,
+                format!("the WAHA server {server} did not answer: {failure}"),
+                Some(failure),
+            ),
+        }
+    }
+}
+
+impl WhatsApp {
+    fn of(code: u16, words: String) -> Self {
+        Self {
+            code,
+            words,
+            after: None,
+        }
+    }
+
+    /// Digs WhatsApp's code out of WAHA's 500.
+    fn dug_out(body: &Value) -> Option<Self> {
+        let exception = body.get("exception")?;
+        let words = words(body);
+        let details = exception.get("details").and_then(Value::as_str);
+        let data = exception.get("data");
+        let inner = |name: &str| data.and_then(|data| data.get(name)).and_then(Value::as_u64);
+        let number = data.and_then(Value::as_u64).or_else(|| inner("code"));
+        let number = number.and_then(|code| u16::try_from(code).ok());
+        let said = format!("{} {words}", details.unwrap_or_default()).to_lowercase();
+        let code = number
+            .filter(|code| (300..600).contains(code))
+            .or_else(|| code_after(&said, "status "))
+            .or_else(|| code_after(&said, "error code "))
+            .or_else(|| code_by_name(&said))?;
+        let after = ["backoff", "expire", "retryAfter"]
+            .iter()
+            .find_map(|name| inner(name));
+        Some(Self {
+            code,
+            words: details.map_or(words, cut),
+            after: after.map(Duration::from_secs),
+        })
+    }
+
+    /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust know the same).
+    fn judge(self) -> EngineError {
+        let Self { code, words, after } = self;
+        let rejected =
+            |why: &str| refused(ErrorCode::EngineRejected, format!("{why} ({code} {words})"));
+        match code {
+            401 | 403 | 405 => refused(
+                ErrorCode::NotAllowed,
+                format!("WhatsApp forbids it; the session's account has to be an admin ({code})"),
+            ),
+            404 => refused(
+                ErrorCode::GroupNotFound,
+                "the session's account knows no such group; ListGroups tells which it is in"
+                    .to_owned(),
+            ),
+            402 | 463 | 475 => EngineError::Restricted {
+                message: format!("WhatsApp has restricted the session's account ({code})"),
+                after,
+            },
+            429 => EngineError::RateLimited {
+                message: "WhatsApp asks the session for patience (429)".to_owned(),
+                after,
+            },
+            // An answer with an error: WhatsApp has not done it.
+            409 | 500..=599 => {
+                unavailable(format!("WhatsApp could not do it now ({code} {words})"))
+            }
+            410 => rejected("it is gone"),
+            419 => rejected("the group is full"),
+            423 => rejected("the group is locked"),
+            400 | 406 => {
+                rejected("WhatsApp does not accept it: a wrong number, or a text that is too long")
+            }
+            _ => rejected("WhatsApp refused"),
+        }
+    }
+}
+
+/// Where nobody saw the end: a change may have happened, a read is simply asked again.
+fn open(intent: Intent, message: String, failure: Option<Failure>) -> EngineError {
+    match intent {
+        Intent::Change => EngineError::NoAnswer { message },
+        Intent::Read => EngineError::Unavailable {
+            message,
+            source: failure.map(|failure| Box::new(failure) as _),
+        },
+    }
+}
+
+fn refused(code: ErrorCode, message: String) -> EngineError {
+    EngineError::Refused { code, message }
+}
+
+fn unavailable(message: String) -> EngineError {
+    EngineError::Unavailable {
+        message,
+        source: None,
+    }
+}
+
+/// WEBJS's `AddParticipantsError: You have no admin rights …`, `CreateGroupError: …`.
+fn refusal_in_words(words: String) -> EngineError {
+    let lower = words.to_lowercase();
+    if lower.contains("admin rights") || lower.contains("not-authorized") {
+        return WhatsApp::of(403, words).judge();
+    }
+    if lower.contains("not a member") || lower.contains("not in the group") {
+        return refused(
+            ErrorCode::NotAMember,
+            "the session's account is not in this group any more; an admin can add it again"
+                .to_owned(),
+        );
+    }
+    refused(
+        ErrorCode::EngineRejected,
+        format!("WhatsApp Web refused: {}", cut(&words)),
+    )
+}
+
+/// An error's words, wherever they stand.
+fn words(body: &Value) -> String {
+    let exception = body.get("exception");
+    let inner = |name: &str| exception.and_then(|inner| inner.get(name));
+    let told = inner("message")
+        .or_else(|| body.get("message"))
+        .or_else(|| body.get("error"))
+        .or_else(|| inner("name"));
+    match told {
+        Some(Value::String(text)) => cut(text),
+        Some(Value::Array(all)) => {
+            let texts: Vec<_> = all.iter().filter_map(Value::as_str).collect();
+            cut(&texts.join("; "))
+        }
+        _ => String::new(),
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(WORDS).collect()
+}
+
+/// `info query returned status 403: forbidden`.
+fn code_after(said: &str, mark: &str) -> Option<u16> {
+    let (_, rest) = said.split_once(mark)?;
+    let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok().filter(|code| (300..600).contains(code))
+}
+
+/// WhatsApp's names for its codes, and NOWEB's words for a group that it does not know.
+fn code_by_name(said: &str) -> Option<u16> {
+    const NAMES: &[(&str, u16)] = &[
+        ("rate-overlimit", 429),
+        ("account_reachout_restricted", 463),
+        ("not-authorized", 401),
+        ("forbidden", 403),
+        ("item-not-found", 404),
+        ("not-allowed", 405),
+        ("not-acceptable", 406),
+        ("bad-request", 400),
+        ("resource-limit", 419),
+        ("service-unavailable", 503),
+        ("internal-server-error", 500),
+    ];
+    let named = NAMES.iter().find(|(name, _)| said.contains(name));
+    let missing = said.contains("group with id") && said.contains("not found");
+    named
+        .map(|(_, code)| *code)
+        .or_else(|| missing.then_some(404))
+}
+
+#[cfg(test)]
+mod tests;

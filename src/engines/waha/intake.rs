@@ -1,0 +1,253 @@
+//! Taking WAHA's events: signature, age, what it is about, and into the store, once.
+//!
+//! `ops` hands over what was posted and turns the answer into a status; `socket` hands over what came
+//! by WebSocket, which is trusted because we connected to it.
+
+use std::time::Duration;
+
+use hmac::{Hmac, Mac as _};
+use secrecy::ExposeSecret as _;
+use sha2::Sha512;
+
+use super::Waha;
+use super::book::Heard;
+use super::notices::{self, Notice, What};
+use crate::contract::Timestamp;
+use crate::observability::events::{self, Took};
+use crate::store;
+use crate::store::known_groups::KnownKey;
+
+/// Where an event came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum From {
+    /// A webhook.
+    Webhook,
+    /// The WebSocket.
+    Socket,
+}
+
+impl From {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Socket => "socket",
+        }
+    }
+}
+
+/// Why an event was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The signature is missing or not the body's.
+    #[error("the signature is not that of this body; is engine.waha.intake.hmac_key WAHA's key?")]
+    Forged,
+    /// It is older, or further ahead, than is allowed.
+    #[error("the event's timestamp is outside engine.waha.intake.window; is it a replay?")]
+    Replayed,
+    /// It is no event of WAHA's.
+    #[error("this is no event of WAHA's: {0}")]
+    Malformed(&'static str),
+    /// The store could not take it; it is to be sent again.
+    #[error("the event cannot be stored now; send it again")]
+    Unstored(#[source] store::Error),
+}
+
+impl Waha {
+    /// How many bytes a post may have; none where the intake is off.
+    #[must_use]
+    pub fn intake_limit(&self) -> Option<usize> {
+        self.settings
+            .intake
+            .as_ref()
+            .map(|intake| intake.body_limit)
+    }
+
+    /// Takes a webhook; once this returns, the event is in the store.
+    ///
+    /// `signature` is the header `X-Webhook-Hmac`: the HMAC-SHA512 of the raw body, in hex.
+    ///
+    /// # Errors
+    /// Why it was not taken.
+    pub async fn take_webhook(&self, body: &[u8], signature: Option<&str>) -> Result<(), Refused> {
+        let Some(intake) = &self.settings.intake else {
+            return Err(Refused::Forged);
+        };
+        let taken = async {
+            if !is_signed(intake.hmac_key.expose_secret(), body, signature) {
+                return Err(Refused::Forged);
+            }
+            let notice = notices::read(body).map_err(|why| Refused::Malformed(why.0))?;
+            // The header's timestamp is not signed, the body's is.
+            if !is_within(notice.sent, self.book.now(), intake.window) {
+                return Err(Refused::Replayed);
+            }
+            self.take(notice).await
+        };
+        let taken = taken.await;
+        count(From::Webhook, &taken);
+        taken.map(drop)
+    }
+
+    /// Takes a message of the WebSocket.
+    pub(super) async fn take_message(&self, body: &[u8]) {
+        let taken = match notices::read(body) {
+            Err(why) => Err(Refused::Malformed(why.0)),
+            Ok(notice) => {
+                // There is nobody who would send it again, so it waits for the store.
+                let notice = std::sync::Arc::new(notice);
+                let take = || self.take_kept(&notice);
+                self.store
+                    .through_outages(take)
+                    .await
+                    .map_err(Refused::Unstored)
+            }
+        };
+        count(From::Socket, &taken);
+    }
+
+    async fn take(&self, notice: Notice) -> Result<Took, Refused> {
+        self.take_kept(&notice).await.map_err(Refused::Unstored)
+    }
+
+    async fn take_kept(&self, notice: &Notice) -> Result<Took, store::Error> {
+        let Notice {
+            id,
+            session,
+            me,
+            what,
+            ..
+        } = notice;
+        let Some(server) = self.client.server(session) else {
+            return Ok(Took::Ignored);
+        };
+        let me = if me.is_empty() {
+            self.sessions.me(session)
+        } else {
+            me.clone()
+        };
+        match what {
+            What::Other => Ok(Took::Ignored),
+            What::Status(status) => {
+                if self.sessions.hear(session, &server.name, status, me) {
+                    self.wish(session.clone());
+                }
+                Ok(Took::Taken)
+            }
+            What::Look(group) => {
+                self.book.wish(KnownKey {
+                    session: session.clone(),
+                    group: Some(group.clone()),
+                });
+                Ok(Took::Taken)
+            }
+            What::Group(group, claims, moment) => {
+                let now = self.book.now();
+                let report = Notice::report(id, me, claims.clone(), moment, now);
+                let key = Some(format!("waha/{id}"));
+                let heard = self.book.hear(session, group, key, report).await?;
+                Ok(match heard {
+                    Heard::Told(0) => Took::Known,
+                    Heard::Told(_) => Took::Taken,
+                    Heard::Outdated => Took::Outdated,
+                    Heard::Again => Took::Again,
+                })
+            }
+        }
+    }
+
+    /// Forgets the ids of events that are too old to be taken again; never ends.
+    pub async fn forget(self: std::sync::Arc<Self>) {
+        let window = self.settings.intake.as_ref().map(|intake| intake.window);
+        let kept = window.unwrap_or(Duration::from_hours(1)) * 2 + Duration::from_mins(10);
+        loop {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            let Ok(before) = self.clock.now().checked_sub(kept) else {
+                continue;
+            };
+            if let Err(error) = self.book.forget(Timestamp(before)).await
+                && !error.is_outage()
+            {
+                events::store_refused(&error);
+            }
+        }
+    }
+}
+
+fn count(from: From, taken: &Result<Took, Refused>) {
+    let outcome = match taken {
+        Ok(took) => took.name(),
+        Err(Refused::Forged) => "forged",
+        Err(Refused::Replayed) => "replayed",
+        Err(Refused::Malformed(_)) => "malformed",
+        Err(Refused::Unstored(_)) => "unstored",
+    };
+    events::waha_event(from.name(), outcome);
+}
+
+/// Whether a signature is the body's; compared in constant time.
+fn is_signed(key: &str, body: &[u8], signature: Option<&str>) -> bool {
+    let Some(signature) = signature.and_then(unhex) else {
+        return false;
+    };
+    let Ok(mut mac) = Hmac::<Sha512>::new_from_slice(key.as_bytes()) else {
+        return false;
+    };
+    mac.update(body);
+    mac.verify_slice(&signature).is_ok()
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let bytes = text.trim().as_bytes();
+    if bytes.len() != 128 {
+        return None;
+    }
+    let pair = |pair: &[u8]| match pair {
+        [high, low] => u8::try_from(digit(high)? * 16 + digit(low)?).ok(),
+        _ => None,
+    };
+    bytes.chunks(2).map(pair).collect()
+}
+
+fn is_within(sent: i64, now: i64, window: Duration) -> bool {
+    let window = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+    sent.abs_diff(now) <= window.unsigned_abs()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vector of WAHA's documentation.
+    const KEY: &str = "my-secret-key";
+    const BODY: &[u8] = br#"{"event":"message","session":"default","engine":"WEBJS"}"#;
+    const SIGNATURE: &str = "208f8a55dde9e05519e898b10b89bf0d0b3b0fdf11fdbf09b6b90476301b98d8097c\
+                             462b2b17a6ce93b6b47a136cf2e78a33a63f6752c2c1631777076153fa89";
+
+    #[test]
+    fn the_signature_of_wahas_documentation_is_the_bodys() {
+        assert!(is_signed(KEY, BODY, Some(SIGNATURE)));
+        assert!(is_signed(KEY, BODY, Some(&SIGNATURE.to_uppercase())));
+        assert!(!is_signed("another", BODY, Some(SIGNATURE)));
+        assert!(!is_signed(KEY, b"{}", Some(SIGNATURE)));
+        assert!(!is_signed(KEY, BODY, None));
+        for wrong in [
+            "",
+            "20",
+            SIGNATURE.get(..126).unwrap(),
+            &"zz".repeat(64),
+            &"é".repeat(64),
+        ] {
+            assert!(!is_signed(KEY, BODY, Some(wrong)), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_old_or_too_far_ahead_is_outside_the_window() {
+        let minute = Duration::from_mins(1);
+        assert!(is_within(1_000_000, 1_060_000, minute));
+        assert!(!is_within(1_000_000, 1_060_001, minute));
+        assert!(is_within(1_060_000, 1_000_000, minute));
+        assert!(!is_within(1_060_001, 1_000_000, minute));
+    }
+}

@@ -1,0 +1,350 @@
+//! What follows from being told: each change once, whoever tells it and however often.
+
+use crate::store::pending_events::Headers;
+use proptest::prelude::*;
+use serde_json::Value;
+
+use super::*;
+
+const ME: &str = "15550000001@c.us";
+
+fn id(text: &str) -> ParticipantId {
+    text.parse().unwrap()
+}
+
+fn person(text: &str) -> Person {
+    Person {
+        id: id(text),
+        lid: None,
+        role: Role::Participant,
+    }
+}
+
+fn whole(people: &[&str]) -> Box<Seen> {
+    Box::new(Seen {
+        subject: Some("Climbing".parse().unwrap()),
+        people: Some(people.iter().map(|it| person(it)).collect()),
+        ..Seen::bare("12345@g.us".parse().unwrap())
+    })
+}
+
+fn report(source: Source, at: i64, claims: Vec<Claim>) -> Report {
+    Report {
+        source,
+        at,
+        heard: at,
+        now: at,
+        me: vec![id(ME)],
+        author: None,
+        claims,
+        trace: Headers::new(),
+    }
+}
+
+fn told(n: i64, claim: Claim) -> Report {
+    report(
+        Source::Notification(format!("evt_{n}")),
+        n * 1_000 + 1,
+        vec![claim],
+    )
+}
+
+/// A group and what it was told.
+#[derive(Default)]
+struct World {
+    known: Known,
+    session: KnownSession,
+    events: Vec<Event>,
+}
+
+impl World {
+    /// A group that the account is in, with these people beside it.
+    fn with(people: &[&str]) -> Self {
+        let mut world = Self::default();
+        let mut all = vec![ME];
+        all.extend(people);
+        world.hear(&told(0, Claim::Joined(whole(&all))));
+        world.events.clear();
+        world
+    }
+
+    fn hear(&mut self, report: &Report) -> Vec<Value> {
+        let (session, group) = ("default".parse().unwrap(), "12345@g.us".parse().unwrap());
+        let place = Place {
+            session: &session,
+            group: &group,
+        };
+        let follows = self.known.hear(place, &mut self.session, report);
+        let written = follows
+            .events
+            .iter()
+            .map(|it| serde_json::to_value(it).unwrap());
+        let written = written.collect();
+        self.events.extend(follows.events);
+        // What is known outlives the process as JSON.
+        let kept = serde_json::to_string(&self.known).unwrap();
+        self.known = serde_json::from_str(&kept).unwrap();
+        written
+    }
+
+    fn names(&mut self, report: &Report) -> Vec<String> {
+        let events = self.hear(report);
+        events
+            .iter()
+            .map(|it| it["event"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+fn command(text: &str) -> CommandId {
+    text.parse().unwrap()
+}
+
+fn promotes(world: &mut World, by: &str, at: i64) {
+    world.known.expect(Cause {
+        command: command(by),
+        at,
+        told: false,
+        what: What::Promote([id("15550000002@c.us")].into()),
+    });
+}
+
+fn promoted() -> Claim {
+    Claim::Promoted(vec![person("15550000002@c.us")])
+}
+
+#[test]
+fn a_commands_answer_and_wahas_event_are_one_event_whichever_is_first() {
+    for answer_first in [true, false] {
+        let mut world = World::with(&["15550000002@c.us"]);
+        promotes(&mut world, "promote-1", 1_000);
+        let answer = report(
+            Source::Command(command("promote-1")),
+            1_000,
+            vec![promoted()],
+        );
+        let event = told(1, promoted());
+        let order = if answer_first {
+            [&answer, &event]
+        } else {
+            [&event, &answer]
+        };
+        let first = world.hear(order[0]);
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0]["payload"]["commandId"], "promote-1");
+        assert_eq!(first[0]["payload"]["author"], ME);
+        assert!(world.hear(order[1]).is_empty());
+    }
+}
+
+#[test]
+fn an_echo_that_comes_late_does_not_undo_what_was_done_since() {
+    let mut world = World::with(&["15550000002@c.us"]);
+    promotes(&mut world, "promote-1", 1_000);
+    world.hear(&report(
+        Source::Command(command("promote-1")),
+        1_000,
+        vec![promoted()],
+    ));
+    let demoted = Claim::Demoted(vec![person("15550000002@c.us")]);
+    assert_eq!(world.hear(&told(3, demoted)).len(), 1);
+    // WAHA's clock is ahead, so the time does not tell; that it is an echo does.
+    assert!(world.hear(&told(5, promoted())).is_empty());
+    // Somebody else doing the same is somebody else.
+    let again = world.hear(&told(6, promoted()));
+    assert_eq!(again.len(), 1);
+    assert!(again[0]["payload"]["commandId"].is_null());
+}
+
+#[test]
+fn the_same_command_again_waits_for_its_own_answer() {
+    let mut world = World::with(&["15550000002@c.us"]);
+    for n in [1, 2, 3] {
+        let by = format!("promote-{n}");
+        promotes(&mut world, &by, n * 1_000);
+        let answer = report(Source::Command(command(&by)), n * 1_000, vec![promoted()]);
+        let events = world.hear(&answer);
+        assert_eq!(events.len(), 1, "nobody else told of it");
+        assert_eq!(events[0]["payload"]["commandId"], by);
+    }
+}
+
+#[test]
+fn a_created_group_is_told_once_with_its_command() {
+    let mut world = World::default();
+    world.session.creations.push(Creation {
+        command: command("create-1"),
+        subject: "Climbing".parse().unwrap(),
+        at: 500,
+    });
+    let events = world.hear(&told(1, Claim::Joined(whole(&[ME, "15550000002@c.us"]))));
+    assert_eq!(events[0]["event"], "group.v2.join");
+    assert_eq!(events[1]["payload"]["type"], "create");
+    assert_eq!(
+        events[1]["payload"]["recipientIds"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(events[1]["payload"]["commandId"], "create-1");
+    let answer = Claim::Joined(whole(&[ME, "15550000002@c.us"]));
+    let answer = report(Source::Command(command("create-1")), 600, vec![answer]);
+    assert!(world.hear(&answer).is_empty());
+    let same = Claim::Came(vec![person("15550000002@c.us")], NotificationType::Add);
+    assert!(world.hear(&told(2, same)).is_empty());
+}
+
+#[test]
+fn what_is_older_than_what_is_known_changes_nothing() {
+    let mut world = World::with(&[]);
+    let went = Claim::Went(vec![person("15550000002@c.us")], NotificationType::Leave);
+    let came = Claim::Came(vec![person("15550000002@c.us")], NotificationType::Add);
+    assert_eq!(world.names(&told(2, came.clone())).len(), 2);
+    assert_eq!(world.names(&told(4, went)).len(), 2);
+    assert!(world.names(&told(3, came.clone())).is_empty());
+    assert_eq!(
+        world.names(&told(5, came)),
+        ["group.join", "group.v2.participants"]
+    );
+}
+
+#[test]
+fn a_comparison_tells_what_nobody_told_and_nothing_else() {
+    let mut world = World::with(&["15550000002@c.us", "15550000003@c.us"]);
+    let mut now = whole(&[ME, "15550000003@c.us", "15550000004@c.us"]);
+    now.people.as_mut().unwrap()[1].role = Role::Admin;
+    now.subject = Some("Bouldering".parse().unwrap());
+    let compared = report(Source::Comparison, 50_000, vec![Claim::Compared(now)]);
+    let events = world.hear(&compared);
+    assert!(events.iter().all(|it| it["payload"]["reconciled"] == true));
+    let names: Vec<_> = events
+        .iter()
+        .map(|it| it["event"].as_str().unwrap())
+        .collect();
+    let wanted = [
+        "group.join",
+        "group.v2.participants",
+        "group.left",
+        "group.v2.participants",
+        "group.v2.participants",
+        "group.v2.update",
+    ];
+    assert_eq!(names, wanted);
+    assert!(
+        world
+            .hear(&report(Source::Comparison, 60_000, compared.claims))
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_comparison_does_not_undo_what_was_heard_while_it_was_asked_for() {
+    let mut world = World::with(&["15550000002@c.us"]);
+    let came = Claim::Came(vec![person("15550000003@c.us")], NotificationType::Add);
+    world.hear(&told(70, came));
+    // Asked for at 60, so who came at 70 cannot be in it.
+    let old = Claim::Compared(whole(&[ME, "15550000002@c.us"]));
+    assert!(
+        world
+            .hear(&report(Source::Comparison, 60_000, vec![old]))
+            .is_empty()
+    );
+}
+
+#[test]
+fn the_first_look_at_a_group_is_no_news_and_a_later_new_group_is() {
+    let look = |at| report(Source::Comparison, at, vec![Claim::Compared(whole(&[ME]))]);
+    let mut world = World::default();
+    assert!(world.hear(&look(1_000)).is_empty());
+    let mut later = World::default();
+    later.session.looked = true;
+    assert_eq!(later.names(&look(1_000)), ["group.v2.join", "group.join"]);
+}
+
+#[test]
+fn leaving_is_told_once_by_whichever_event() {
+    let mut world = World::with(&["15550000002@c.us"]);
+    // A group of private ids: only the participants' event comes (WAHA#2206).
+    let went = Claim::Went(vec![person(ME)], NotificationType::Leave);
+    assert_eq!(
+        world.names(&told(1, went)),
+        ["group.v2.leave", "group.left"]
+    );
+    assert!(
+        world
+            .names(&told(2, Claim::Left(NotificationType::Leave)))
+            .is_empty()
+    );
+}
+
+#[test]
+fn somebody_who_was_known_by_a_private_id_is_the_same_by_phone() {
+    let mut world = World::with(&[]);
+    let private = Claim::Came(vec![person("7715550000002@lid")], NotificationType::Add);
+    world.hear(&told(1, private));
+    let both = Person {
+        lid: Some(id("7715550000002@lid")),
+        ..person("15550000002@c.us")
+    };
+    assert!(
+        world
+            .hear(&told(2, Claim::Came(vec![both], NotificationType::Add)))
+            .is_empty()
+    );
+    let events = world.hear(&told(3, Claim::Promoted(vec![person("7715550000002@lid")])));
+    assert_eq!(
+        events[0]["payload"]["participants"][0]["id"],
+        "15550000002@c.us"
+    );
+}
+
+proptest! {
+    /// Whatever is told, in whatever order and however often: the numbers have no gap, and whoever
+    /// adds up the events knows who is in the group as what.
+    #[test]
+    fn the_events_add_up_to_the_group(
+        told_of in proptest::collection::vec((0_u8..4, 0_u8..4, 0_i64..40), 0..40),
+        repeat in any::<bool>(),
+    ) {
+        let people: Vec<_> = (0..4).map(|n| format!("1555000010{n}@c.us")).collect();
+        let mut world = World::with(&[]);
+        for (n, (what, who, at)) in told_of.iter().enumerate() {
+            let who = vec![person(&people[usize::from(*who)])];
+            let claim = match what {
+                0 => Claim::Came(who, NotificationType::Add),
+                1 => Claim::Went(who, NotificationType::Leave),
+                2 => Claim::Promoted(who),
+                _ => Claim::Demoted(who),
+            };
+            let report = Report {
+                source: Source::Notification(format!("evt_{n}")),
+                ..told(*at, claim)
+            };
+            world.hear(&report);
+            if repeat {
+                prop_assert!(world.hear(&report).is_empty());
+            }
+        }
+        let mut sum: BTreeMap<String, String> = BTreeMap::new();
+        for (n, event) in world.events.iter().enumerate() {
+            let event = serde_json::to_value(event).unwrap();
+            let payload = &event["payload"];
+            // Two events came before these.
+            prop_assert_eq!(payload["sequence"].as_u64(), u64::try_from(n + 3).ok());
+            for person in payload["participants"].as_array().into_iter().flatten() {
+                let who = person["id"].as_str().unwrap().to_owned();
+                match person["role"].as_str() {
+                    Some(role) => sum.insert(who, role.to_owned()),
+                    None => sum.remove(&who),
+                };
+            }
+        }
+        for who in &people {
+            let role = world.known.people.get(&id(who)).and_then(|told| told.value);
+            let role = role.map(|role| serde_json::to_value(role).unwrap());
+            let role = role.as_ref().and_then(Value::as_str);
+            prop_assert_eq!(sum.get(who).map(String::as_str), role);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! The `waha` engine: the contract's commands against WAHA servers, and WAHA's events as the
+//! contract's.
+//!
+//! `client` sends requests, `wire` reads bodies, `error` judges failures, `commands` knows what to ask
+//! for. `intake` and `socket` take WAHA's events, `notices` reads them, `reconcile` finds what nobody
+//! told; `known` turns all that into events and `book` keeps it in the store. `health` knows which
+//! sessions can be used.
+//!
+//! The events of our own commands come the same way as all others (see `known`), so an
+//! [`Effect`] of this engine has none.
+
+mod book;
+mod client;
+mod commands;
+mod error;
+mod health;
+pub mod intake;
+mod known;
+mod lids;
+mod notices;
+mod reconcile;
+mod search;
+mod socket;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
+use crate::clock::Clock;
+use crate::config;
+use crate::contract::{
+    Command, EngineName, GroupId, ParticipantId, Repeat, SessionName, Timestamp,
+};
+use crate::observability::events;
+use crate::outbound::Outbound;
+use crate::store::{self, Store};
+
+use book::Book;
+use client::Client;
+use commands::{Done, Errand};
+use health::Sessions;
+use known::{Report, Source};
+use lids::Lids;
+
+/// The engine; one for the process.
+#[derive(Debug)]
+pub struct Waha {
+    client: Client,
+    settings: config::Waha,
+    sessions: Sessions,
+    lids: Lids,
+    book: Book,
+    store: Store,
+    clock: Arc<dyn Clock>,
+}
+
+impl Waha {
+    /// Builds the engine.
+    #[must_use]
+    pub fn new(
+        outbound: Outbound,
+        store: Store,
+        settings: config::Waha,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            client: Client::new(outbound, &settings),
+            sessions: Sessions::new(settings.health_interval),
+            lids: Lids::default(),
+            book: Book::new(store.known_groups(), Arc::clone(&clock)),
+            store,
+            clock,
+            settings,
+        }
+    }
+
+    /// Asks for the sessions' states now and then; never ends.
+    pub async fn watch(self: Arc<Self>) {
+        loop {
+            for server in self.client.servers() {
+                // Why not is kept, and told by readiness.
+                let working = self.sessions.ask(&self.client, server).await;
+                for session in working.unwrap_or_default() {
+                    self.wish(session);
+                }
+            }
+            tokio::time::sleep(self.settings.health_interval).await;
+        }
+    }
+
+    /// What hinders the engine, one sentence each: servers that do not answer.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        self.sessions.away()
+    }
+
+    /// What operators should know though it hinders only some: sessions that are not `WORKING`.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.sessions.not_working()
+    }
+
+    /// Has the groups of a session looked at soon.
+    fn wish(&self, session: SessionName) {
+        self.book.wish(store::known_groups::KnownKey {
+            session,
+            group: None,
+        });
+    }
+
+    /// An errand for a session; a command's requests are told apart by its trace.
+    ///
+    /// # Errors
+    /// When the session lives nowhere, or is known not to be `WORKING`.
+    async fn errand<'a>(
+        &'a self,
+        session: &'a SessionName,
+        call: Option<&'a Call>,
+    ) -> Result<Errand<'a>, EngineError> {
+        self.sessions.ready(session)?;
+        let by = self.client.caller(session, call)?;
+        let mut me = self.sessions.me(session);
+        if me.is_empty() {
+            // What WAHA thinks of the session, its answer to the errand will tell.
+            let asked = self.sessions.ask(&self.client, by.server).await;
+            for session in asked.unwrap_or_default() {
+                self.wish(session);
+            }
+            me = self.sessions.me(session);
+        }
+        Ok(Errand {
+            client: &self.client,
+            book: &self.book,
+            lids: &self.lids,
+            by,
+            me,
+        })
+    }
+
+    async fn change(&self, errand: &Errand<'_>, call: &Call) -> Result<Executed, EngineError> {
+        let Call { id, session, .. } = call;
+        self.book
+            .expect(session, id, &call.command)
+            .await
+            .map_err(own)?;
+        let begun = self.book.now();
+        match errand.run(call).await {
+            Ok(done) => {
+                let effect = Effect::new(&done.result, Vec::new());
+                self.tell(call, &errand.me, begun, done).await;
+                effect.map(Executed::Done)
+            }
+            Err(error) => {
+                if error.disposition() == Disposition::Reject {
+                    let give_up = || self.book.give_up(session, id, &call.command);
+                    note(self.store.through_outages(give_up).await);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells what a command has changed. It is done by then, so this waits for the store, and a
+    /// failure is no failure of the command.
+    async fn tell(&self, call: &Call, me: &[ParticipantId], begun: i64, done: Done) {
+        let Some(group) = done.group else {
+            return;
+        };
+        let report = Report {
+            source: Source::Command(call.id.clone()),
+            at: begun,
+            heard: begun,
+            now: self.book.now(),
+            me: me.to_vec(),
+            author: None,
+            claims: done.claims,
+            trace: call.context.trace.headers().collect(),
+        };
+        let hear = || self.hear(&call.session, &group, &report);
+        note(self.store.through_outages(hear).await);
+        let give_up = || self.book.give_up(&call.session, &call.id, &call.command);
+        note(self.store.through_outages(give_up).await);
+    }
+
+    async fn hear(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        report: &Report,
+    ) -> Result<(), store::Error> {
+        let heard = self.book.hear(session, group, None, report.clone()).await;
+        heard.map(drop)
+    }
+}
+
+/// What could not be kept is told; the command is done all the same.
+fn note(kept: Result<(), store::Error>) {
+    if let Err(error) = kept {
+        events::store_refused(&error);
+    }
+}
+
+#[async_trait]
+impl Engine for Waha {
+    fn name(&self) -> EngineName {
+        EngineName::Waha
+    }
+
+    async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+        let errand = self.errand(&call.session, Some(call)).await?;
+        match call.command.command_type().repeat() {
+            Repeat::ReadOnly => {
+                let done = errand.run(call).await?;
+                Effect::new(&done.result, Vec::new()).map(Executed::Done)
+            }
+            Repeat::Harmless | Repeat::Harmful => self.change(&errand, call).await,
+        }
+    }
+
+    async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError> {
+        let Command::CreateGroup(wanted) = &call.command else {
+            return Ok(Found::Unclear);
+        };
+        let errand = self.errand(&call.session, Some(call)).await?;
+        let found = search::created(&errand, wanted, since, self.settings.settle, &*self.clock);
+        Ok(match found.await? {
+            search::Search::Nothing => Found::Nothing,
+            search::Search::Unclear => Found::Unclear,
+            search::Search::Found(seen) => {
+                let done = errand.made(wanted, *seen, Vec::new()).await?;
+                let effect = Effect::new(&done.result, Vec::new())?;
+                let begun = since.0.as_millisecond();
+                self.tell(call, &errand.me, begun, done).await;
+                Found::Effect(effect)
+            }
+        })
+    }
+
+    async fn check(&self) -> Result<String, EngineError> {
+        for server in self.client.servers() {
+            self.sessions.ask(&self.client, server).await?;
+        }
+        Ok(format!("WAHA; {}", self.sessions.summary()))
+    }
+}
+
+/// Our own store failed before anything was asked of WAHA.
+fn own(error: store::Error) -> EngineError {
+    EngineError::Own {
+        message: error.to_string(),
+        source: Box::new(error),
+    }
+}
+
+/// The least that is waited between two looks for something.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,169 @@
+//! WAHA's WebSocket feed, for servers that cannot reach this worker with webhooks.
+//!
+//! The feed has no cursor: what happens while nobody is connected is not told later. So each new
+//! connection is followed by a comparison (`reconcile`). One worker at a time listens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use secrecy::ExposeSecret as _;
+use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::{Connector, connect_async_tls_with_config};
+use url::Url;
+
+use super::Waha;
+use crate::config::WahaServer;
+use crate::observability::events;
+
+/// The events that are listened to.
+const EVENTS: [&str; 5] = [
+    "group.v2.join",
+    "group.v2.leave",
+    "group.v2.participants",
+    "group.v2.update",
+    "session.status",
+];
+
+/// WAHA pings every ten seconds; after so long a silence the connection is given up.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// How long one worker has the right to listen, and how often it says that it goes on.
+const LEASE: Duration = Duration::from_secs(10);
+const RENEWAL: Duration = Duration::from_secs(3);
+
+/// The wait between connections grows from the first to the second.
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// The largest message.
+const LARGEST: usize = 16 * 1024 * 1024;
+
+impl Waha {
+    /// Listens to all servers, where the configuration says so; never ends.
+    pub async fn listen(self: Arc<Self>, tls: Arc<rustls::ClientConfig>) {
+        if !self.settings.socket {
+            return;
+        }
+        let servers = self.client.servers().iter();
+        join_all(servers.map(|server| self.follow(server, &tls))).await;
+    }
+
+    async fn follow(&self, server: &WahaServer, tls: &Arc<rustls::ClientConfig>) {
+        let mut wait = FIRST;
+        loop {
+            if !self.may_listen(server).await {
+                tokio::time::sleep(RENEWAL).await;
+                continue;
+            }
+            let mut connected = false;
+            let ended = self.converse(server, tls, &mut connected).await;
+            if connected {
+                wait = FIRST;
+            }
+            events::socket_lost(&server.name, &ended, connected);
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.5..1.5))).await;
+            wait = (wait * 2).min(LONGEST);
+        }
+    }
+
+    async fn may_listen(&self, server: &WahaServer) -> bool {
+        let lease = format!("waha-socket/{}", server.name);
+        let ours = self.store.pending_events().lease(&lease, LEASE).await;
+        ours.unwrap_or_default()
+    }
+
+    /// One connection, from its beginning to its end; why it ended.
+    async fn converse(
+        &self,
+        server: &WahaServer,
+        tls: &Arc<rustls::ClientConfig>,
+        connected: &mut bool,
+    ) -> String {
+        let Some(url) = feed(server) else {
+            return "engine.waha's url cannot be made a WebSocket's".to_owned();
+        };
+        let limits = WebSocketConfig::default()
+            .max_message_size(Some(LARGEST))
+            .max_frame_size(Some(LARGEST));
+        let connector = Connector::Rustls(Arc::clone(tls));
+        let connecting =
+            connect_async_tls_with_config(url.as_str(), Some(limits), true, Some(connector));
+        let mut stream = match tokio::time::timeout(server.timeout, connecting).await {
+            Err(_) => return "it takes no connection in time".to_owned(),
+            Ok(Err(error)) => return words(&error),
+            Ok(Ok((stream, _))) => stream,
+        };
+        *connected = true;
+        events::socket_connected(&server.name);
+        let here = |it: &crate::contract::SessionName| {
+            self.client
+                .server(it)
+                .is_some_and(|its| its.name == server.name)
+        };
+        for session in self.sessions.working().into_iter().filter(here) {
+            self.wish(session);
+        }
+        let mut renewal = tokio::time::interval(RENEWAL);
+        let mut heard = tokio::time::Instant::now();
+        loop {
+            // A message that is being read when the renewal is due stays in the stream.
+            tokio::select! {
+                message = stream.next() => {
+                    heard = tokio::time::Instant::now();
+                    match message {
+                        Some(Ok(Message::Text(text))) => self.take_message(text.as_bytes()).await,
+                        Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
+                        Some(Ok(_)) => {}
+                        Some(Err(error)) => return words(&error),
+                        None => return "it closed the connection".to_owned(),
+                    }
+                }
+                _ = renewal.tick() => {
+                    if heard.elapsed() > SILENCE {
+                        return "it has fallen silent".to_owned();
+                    }
+                    if !self.may_listen(server).await {
+                        return "another worker listens".to_owned();
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The feed's URL. It has the key in it, as WAHA wants it, so nobody may log it.
+fn feed(server: &WahaServer) -> Option<Url> {
+    let mut url = server.url.clone();
+    let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
+    url.set_scheme(scheme).ok()?;
+    let path = format!("{}/ws", url.path().trim_end_matches('/'));
+    url.set_path(&path);
+    {
+        let mut query = url.query_pairs_mut();
+        let key = server.api_key.expose_secret();
+        if !key.is_empty() {
+            query.append_pair("x-api-key", key);
+        }
+        query.append_pair("session", "*");
+        for event in EVENTS {
+            query.append_pair("events", event);
+        }
+    }
+    Some(url)
+}
+
+/// What went wrong, without the URL, which some of the causes show.
+fn words(error: &Error) -> String {
+    match error {
+        Error::Http(answer) => format!("it answers {}", answer.status()),
+        Error::Io(error) => error.kind().to_string(),
+        Error::Tls(_) => "no TLS with it".to_owned(),
+        Error::Capacity(_) => "a message is too large".to_owned(),
+        Error::ConnectionClosed | Error::AlreadyClosed => "it closed the connection".to_owned(),
+        Error::Protocol(_) => "it does not speak WebSocket".to_owned(),
+        _ => "the connection broke".to_owned(),
+    }
+}

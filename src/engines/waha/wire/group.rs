@@ -1,0 +1,177 @@
+//! A group, as Baileys (NOWEB), whatsmeow (GOWS) and whatsapp-web.js (WEBJS) describe it, and as
+//! WAHA's own `group.v2.*` events do.
+
+use serde_json::Value;
+
+use super::ids::{id_text, is_phone, participant, timestamp};
+use super::people::{Person, people};
+use super::values::field;
+use crate::contract::{
+    Description, Group, GroupId, GroupSettings, ParticipantId, Subject, Timestamp,
+};
+
+/// What an answer tells of a group; engines leave things out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engines::waha) struct Seen {
+    pub(in crate::engines::waha) id: GroupId,
+    pub(in crate::engines::waha) subject: Option<Subject>,
+    pub(in crate::engines::waha) description: Option<Description>,
+    pub(in crate::engines::waha) owner: Option<ParticipantId>,
+    pub(in crate::engines::waha) created_at: Option<Timestamp>,
+    pub(in crate::engines::waha) info_admin_only: Option<bool>,
+    pub(in crate::engines::waha) messages_admin_only: Option<bool>,
+    pub(in crate::engines::waha) members_can_add: Option<bool>,
+    pub(in crate::engines::waha) approval_required: Option<bool>,
+    pub(in crate::engines::waha) people: Option<Vec<Person>>,
+    pub(in crate::engines::waha) size: Option<u32>,
+}
+
+impl Seen {
+    /// A group of which nothing but the id is known.
+    pub(in crate::engines::waha) const fn bare(id: GroupId) -> Self {
+        Self {
+            id,
+            subject: None,
+            description: None,
+            owner: None,
+            created_at: None,
+            info_admin_only: None,
+            messages_admin_only: None,
+            members_can_add: None,
+            approval_required: None,
+            people: None,
+            size: None,
+        }
+    }
+
+    /// A stub: GOWS lists groups that it has not loaded with their id alone (WAHA#1471).
+    pub(in crate::engines::waha) fn is_stub(&self) -> bool {
+        self.subject.is_none() || self.people.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// The contract's group. A setting that was not told is as in a new group: open, without
+    /// approval. A group without a name is called by the number in its id.
+    pub(in crate::engines::waha) fn into_group(self) -> Option<Group> {
+        let people = self.people.unwrap_or_default();
+        let count = u32::try_from(people.len()).unwrap_or(u32::MAX);
+        let owner = self.owner.map(|owner| {
+            let known = people.iter().find(|person| person.is(&owner));
+            known.map_or(owner, |person| person.id.clone())
+        });
+        let number = self
+            .id
+            .as_str()
+            .split(['@', '-'])
+            .next()
+            .unwrap_or_default();
+        Some(Group {
+            subject: self.subject.or_else(|| number.parse().ok())?,
+            id: self.id,
+            description: self.description.unwrap_or_default(),
+            owner,
+            created_at: self.created_at,
+            size: if count == 0 {
+                self.size.unwrap_or_default()
+            } else {
+                count
+            },
+            settings: GroupSettings {
+                info_admin_only: self.info_admin_only.unwrap_or_default(),
+                messages_admin_only: self.messages_admin_only.unwrap_or_default(),
+                members_can_add_new_member: self.members_can_add.unwrap_or(true),
+                new_members_approval_required: self.approval_required.unwrap_or_default(),
+            },
+            participants: Some(people.into_iter().map(Person::into_participant).collect()),
+            outcomes: None,
+        })
+    }
+}
+
+/// Reads a group; none where the value names no group.
+pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
+    let id = ["id", "JID", "gid", "groupId"]
+        .iter()
+        .find_map(|name| id_text(field(body, &[name])?)?.parse().ok())?;
+    let flag = |names: &[&str]| field(body, names)?.as_bool();
+    let entries = field(body, &["participants", "Participants"]);
+    // After a creation, WEBJS has a map of outcomes in the place of the people.
+    let people = entries.and_then(people);
+    let size = field(body, &["size", "ParticipantCount", "participantsCount"]);
+    let size = size.and_then(Value::as_u64);
+    let name = field(
+        body,
+        &["subject", "Name", "name", "title", "formattedTitle"],
+    );
+    let description = field(body, &["description", "desc", "Topic"]);
+    Some(Seen {
+        id,
+        subject: name.and_then(Value::as_str).and_then(subject),
+        description: description.and_then(Value::as_str).map(self::description),
+        owner: owner(body),
+        created_at: field(body, &["creation", "GroupCreated", "createdAt"]).and_then(timestamp),
+        info_admin_only: flag(&["restrict", "IsLocked"]),
+        messages_admin_only: flag(&["announce", "IsAnnounce"]),
+        members_can_add: members_can_add(body),
+        approval_required: flag(&[
+            "joinApprovalMode",
+            "IsJoinApprovalRequired",
+            "membershipApprovalMode",
+        ]),
+        people,
+        size: size.and_then(|size| u32::try_from(size).ok()),
+    })
+}
+
+/// Reads a list of groups: an array (GOWS, WEBJS) or a map by id (NOWEB).
+pub(in crate::engines::waha) fn groups(body: &Value) -> Option<Vec<Seen>> {
+    let read = |value: &Value| group(value);
+    match body {
+        Value::Array(all) => Some(all.iter().filter_map(read).collect()),
+        Value::Object(all) => Some(all.values().filter_map(read).collect()),
+        _ => None,
+    }
+}
+
+/// The owner, by phone where that is told.
+fn owner(body: &Value) -> Option<ParticipantId> {
+    let names = ["ownerPn", "OwnerPN", "owner", "OwnerJID"];
+    let told = names
+        .iter()
+        .filter_map(|name| participant(field(body, &[name])?));
+    let told: Vec<_> = told.collect();
+    told.iter()
+        .find(|id| is_phone(id))
+        .or(told.first())
+        .cloned()
+}
+
+/// Baileys has a flag, the others WhatsApp's own words.
+fn members_can_add(body: &Value) -> Option<bool> {
+    match field(body, &["memberAddMode", "MemberAddMode"])? {
+        Value::Bool(on) => Some(*on),
+        Value::String(mode) if mode == "all_member_add" => Some(true),
+        Value::String(mode) if mode == "admin_add" => Some(false),
+        _ => None,
+    }
+}
+
+/// A subject as the contract allows it: WhatsApp itself has been less strict.
+fn subject(text: &str) -> Option<Subject> {
+    let plain: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(Subject::MAX_CHARS)
+        .collect();
+    plain.parse().ok()
+}
+
+/// A description as the contract allows it.
+fn description(text: &str) -> Description {
+    let allowed = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
+    let plain: String = text
+        .chars()
+        .map(|c| if allowed(c) { c } else { ' ' })
+        .take(Description::MAX_CHARS)
+        .collect();
+    plain.parse().unwrap_or_default()
+}

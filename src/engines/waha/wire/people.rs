@@ -1,0 +1,120 @@
+//! The people in a group, as NOWEB, GOWS, WEBJS and WAHA's own `participants/v2` write them.
+
+use serde_json::Value;
+
+use super::ids::{is_phone, participant};
+use crate::contract::{Participant, ParticipantId, Role};
+
+/// Somebody in a group, by all ids that were told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::engines::waha) struct Person {
+    /// The phone's id where it was told, else the private one.
+    pub(in crate::engines::waha) id: ParticipantId,
+    /// The private id, beside a phone.
+    pub(in crate::engines::waha) lid: Option<ParticipantId>,
+    pub(in crate::engines::waha) role: Role,
+}
+
+impl Person {
+    /// Somebody by an id alone.
+    pub(in crate::engines::waha) fn bare(id: &ParticipantId) -> Self {
+        Self {
+            id: id.clone(),
+            lid: None,
+            role: Role::Participant,
+        }
+    }
+
+    /// Whether this is one of the person's ids.
+    pub(in crate::engines::waha) fn is(&self, id: &ParticipantId) -> bool {
+        self.id == *id || self.lid.as_ref() == Some(id)
+    }
+
+    /// Whether the phone was not told.
+    pub(in crate::engines::waha) fn is_private(&self) -> bool {
+        !is_phone(&self.id)
+    }
+
+    pub(in crate::engines::waha) fn into_participant(self) -> Participant {
+        Participant {
+            id: self.id,
+            role: self.role,
+        }
+    }
+}
+
+/// All ids that an entry tells, the phone's first.
+pub(super) fn ids(entry: &Value) -> Vec<ParticipantId> {
+    // An entry may be the bare id, and whatsapp-web.js's entry has its id as an object.
+    let direct = participant(entry);
+    let named = [
+        "phoneNumber",
+        "PhoneNumber",
+        "pn",
+        "id",
+        "jid",
+        "JID",
+        "lid",
+        "LID",
+    ];
+    let named = named
+        .iter()
+        .filter_map(|name| participant(entry.get(*name)?));
+    let mut all: Vec<_> = direct.into_iter().chain(named).collect();
+    // Stable: among phones, and among private ids, the order above stays.
+    all.sort_by_key(|id| !is_phone(id));
+    all.dedup();
+    all
+}
+
+/// Reads one person; none for an entry that names nobody, or somebody who has left.
+fn person(entry: &Value) -> Option<Person> {
+    let ids = ids(entry);
+    let id = ids.first()?.clone();
+    let lid = ids
+        .into_iter()
+        .find(|other| !is_phone(other) && *other != id);
+    Some(Person {
+        id,
+        lid,
+        role: role(entry)?,
+    })
+}
+
+/// Reads people that something happened to: also who has left, and bare ids.
+pub(in crate::engines::waha) fn named(entries: &Value) -> Vec<Person> {
+    let entries = entries.as_array().map(Vec::as_slice).unwrap_or_default();
+    let read = |entry: &Value| {
+        let ids = ids(entry);
+        let id = ids.first()?.clone();
+        let lid = ids
+            .into_iter()
+            .find(|other| !is_phone(other) && *other != id);
+        let role = role(entry).unwrap_or(Role::Participant);
+        Some(Person { id, lid, role })
+    };
+    entries.iter().filter_map(read).collect()
+}
+
+/// Reads the people of a group.
+pub(in crate::engines::waha) fn people(entries: &Value) -> Option<Vec<Person>> {
+    Some(entries.as_array()?.iter().filter_map(person).collect())
+}
+
+/// The role; none for `left`.
+fn role(entry: &Value) -> Option<Role> {
+    let flag = |names: [&str; 2]| {
+        names
+            .iter()
+            .any(|name| entry.get(*name) == Some(&true.into()))
+    };
+    let named = entry.get("role").or_else(|| entry.get("admin"));
+    match named.and_then(Value::as_str) {
+        Some("superadmin") => Some(Role::Superadmin),
+        Some("admin") => Some(Role::Admin),
+        Some("left") => None,
+        _ if flag(["isSuperAdmin", "IsSuperAdmin"]) => Some(Role::Superadmin),
+        _ if flag(["isAdmin", "IsAdmin"]) => Some(Role::Admin),
+        _ => Some(Role::Participant),
+    }
+}

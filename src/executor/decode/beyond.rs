@@ -1,0 +1,98 @@
+//! The rules about payloads that JSON Schema cannot state.
+//!
+//! Each person is named once, and each header: `uniqueItems` compares what is written, while `1…@c.us`,
+//! `1…@s.whatsapp.net` and `{"id": "1…@c.us"}` are one person. And what is set for a webhook endpoint
+//! is what it looks like: a URL that can be read, events that there are, headers that are free.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::str::FromStr;
+
+use serde_json::Value;
+
+use super::Problems;
+use crate::contract::{
+    CommandType, ErrorCode, EventPattern, HeaderName, InvalidId, ParticipantId, SigningSecret,
+    WebhookUrl,
+};
+
+/// Adds what breaks such a rule. What is no text, or of a wrong form, is left to the schema.
+pub(super) fn find(command: CommandType, payload: &Value, problems: &mut Problems) {
+    match command {
+        CommandType::SetWebhook => webhook(payload, problems),
+        _ => named_once(
+            payload,
+            "participants",
+            "",
+            |person| {
+                let id = person.get("id").unwrap_or(person).as_str();
+                id.and_then(|id| id.parse::<ParticipantId>().ok())
+            },
+            "participant",
+            problems,
+        ),
+    }
+}
+
+fn webhook(payload: &Value, problems: &mut Problems) {
+    if let Some(url) = payload.get("url") {
+        must_be::<WebhookUrl>(url, "url", problems);
+    }
+    for (index, pattern) in list(payload, "events") {
+        must_be::<EventPattern>(pattern, &format!("events/{index}"), problems);
+    }
+    for (index, secret) in list(payload, "secrets") {
+        must_be::<SigningSecret>(secret, &format!("secrets/{index}"), problems);
+    }
+    for (index, header) in list(payload, "customHeaders") {
+        if let Some(name) = header.get("name") {
+            must_be::<HeaderName>(name, &format!("customHeaders/{index}/name"), problems);
+        }
+    }
+    let name = |header: &Value| {
+        let name = header.get("name").and_then(Value::as_str);
+        name.map(str::to_ascii_lowercase)
+    };
+    named_once(payload, "customHeaders", "/name", name, "header", problems);
+}
+
+fn list<'a>(payload: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {
+    let list = payload.get(field).and_then(Value::as_array);
+    list.into_iter().flatten().enumerate()
+}
+
+/// Adds a text that cannot be read as this type.
+fn must_be<T: FromStr<Err = InvalidId>>(value: &Value, field: &str, problems: &mut Problems) {
+    if let Some(Err(invalid)) = value.as_str().map(str::parse::<T>) {
+        let path = format!("/payload/{field}");
+        problems.add(ErrorCode::InvalidPayload, path, invalid.to_string());
+    }
+}
+
+/// Adds each entry of a list that names the same as one before it.
+fn named_once<K: Eq + Hash>(
+    payload: &Value,
+    field: &str,
+    place: &str,
+    key: impl Fn(&Value) -> Option<K>,
+    what: &str,
+    problems: &mut Problems,
+) {
+    let mut seen = HashMap::new();
+    for (index, entry) in list(payload, field) {
+        let Some(key) = key(entry) else {
+            continue;
+        };
+        let first = *seen.entry(key).or_insert(index);
+        if first != index {
+            problems.add(
+                ErrorCode::InvalidPayload,
+                format!("/payload/{field}/{index}{place}"),
+                format!("names the same {what} as /payload/{field}/{first}{place}"),
+            );
+        }
+        if problems.full() {
+            return;
+        }
+    }
+}

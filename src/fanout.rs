@@ -1,0 +1,241 @@
+//! Keeps the queues of webhook endpoints, and what is bound to them, as the store says.
+//!
+//! The broker does the fan-out itself: an event is published once, and one confirm covers every queue
+//! that is bound to it. AMQP cannot list bindings, so the store notes which keys may be bound; they are
+//! noted before they are bound and taken off after they are unbound, so whoever dies in between leaves
+//! nothing unknown. When a filter changes, new keys are bound before old ones go: an event that fits
+//! both is in the queue once, as the broker puts it there once however many keys fit.
+//!
+//! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::amqp::{self, Client, Names, Target};
+use crate::clock::Clock;
+use crate::contract::{EventPattern, SessionPattern, Timestamp, WebhookState};
+use crate::store::endpoints::{Endpoint, Endpoints};
+use crate::store::{self, Store};
+
+/// For how long one process may change an endpoint's bindings before another one may.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// How long to wait for somebody who is at it, between two looks and in all.
+const LOOK: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The reason of an endpoint that is removed with whatever waits for it.
+pub const DISCARD: &str = crate::store::endpoints::DISCARD;
+
+/// Why the broker is not as the store says.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// The broker cannot be used, or refuses.
+    #[error(transparent)]
+    Broker(#[from] amqp::Error),
+    /// Somebody else is changing the endpoint and does not come to an end.
+    #[error("another process is changing the bindings of the webhook {0}; try again")]
+    Busy(String),
+}
+
+/// Brings the broker up to date with the store; clones are cheap.
+#[derive(Debug, Clone)]
+pub struct Fanout {
+    endpoints: Endpoints,
+    target: Target,
+    names: Names,
+    clock: Arc<dyn Clock>,
+}
+
+impl Fanout {
+    /// For the endpoints of a store, on a broker.
+    #[must_use]
+    pub fn new(store: &Store, target: Target, names: Names, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            endpoints: store.endpoints(),
+            target,
+            names,
+            clock,
+        }
+    }
+
+    /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
+    /// with what waits for it is gone afterwards.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used; asking again is safe.
+    pub async fn bring_up_to_date(&self, name: &str) -> Result<(), Error> {
+        let client = Client::connect(&self.target).await?;
+        let done = self.bring(&client, name).await;
+        client.close().await;
+        done
+    }
+
+    /// The same for every endpoint there is.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used; asking again is safe.
+    pub async fn bring_all_up_to_date(&self) -> Result<(), Error> {
+        let client = Client::connect(&self.target).await?;
+        let bring = async {
+            for endpoint in self.endpoints.all().await? {
+                self.bring(&client, &endpoint.name).await?;
+            }
+            Ok(())
+        };
+        let done = bring.await;
+        client.close().await;
+        done
+    }
+
+    /// Does so for one endpoint, unless somebody else is at it.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used; asking again is safe.
+    pub async fn mend(&self, name: &str) -> Result<(), Error> {
+        let client = Client::connect(&self.target).await?;
+        let mend = async {
+            if let Some(endpoint) = self.endpoints.get(name).await? {
+                self.bind(&client, &endpoint).await?;
+            }
+            Ok(())
+        };
+        let done = mend.await;
+        client.close().await;
+        done
+    }
+
+    /// Whether nothing waits for an endpoint on the broker.
+    ///
+    /// # Errors
+    /// When the broker cannot be used.
+    pub async fn is_drained(&self, name: &str) -> Result<bool, Error> {
+        let client = Client::connect(&self.target).await?;
+        let empty = client.is_webhook_queue_empty(&self.names, name).await;
+        client.close().await;
+        Ok(empty?)
+    }
+
+    /// Deletes the queue of an endpoint that is on its way out, and forgets the endpoint.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used; asking again is safe.
+    pub async fn finish_removal(&self, name: &str) -> Result<(), Error> {
+        let client = Client::connect(&self.target).await?;
+        let done = self.remove(&client, name).await;
+        client.close().await;
+        done
+    }
+
+    async fn bring(&self, client: &Client, name: &str) -> Result<(), Error> {
+        let begun = self.clock.now();
+        loop {
+            let Some(endpoint) = self.endpoints.get(name).await? else {
+                return Ok(());
+            };
+            if self.bind(client, &endpoint).await? {
+                if is_discarded(&endpoint) {
+                    self.remove(client, name).await?;
+                }
+                return Ok(());
+            }
+            let waited = self.clock.now().duration_since(begun);
+            if Duration::try_from(waited).is_ok_and(|waited| waited > PATIENCE) {
+                return Err(Error::Busy(name.to_owned()));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Makes the bindings those of this revision; false when somebody else is at it, or there is a
+    /// newer one.
+    async fn bind(&self, client: &Client, endpoint: &Endpoint) -> Result<bool, Error> {
+        let wanted = keys(endpoint);
+        let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
+        let now = self.clock.now();
+        let until = now.checked_add(LEASE).unwrap_or(now);
+        let claimed = self
+            .endpoints
+            .begin_binding(endpoint, &either, Timestamp(now), Timestamp(until))
+            .await?;
+        if !claimed {
+            return Ok(false);
+        }
+        let (names, name) = (&self.names, endpoint.name.as_str());
+        let change = async {
+            client.make_webhook_queue(names, name).await?;
+            client.bind_webhook(names, name, &wanted).await?;
+            let old = endpoint.bound.difference(&wanted);
+            client.unbind_webhook(names, name, old).await
+        };
+        // Not beyond the lease: somebody else may bind by then what is unbound here.
+        match tokio::time::timeout(LEASE / 2, change).await {
+            Ok(changed) => changed?,
+            Err(_) => return Err(amqp::Error::TimedOut(LEASE / 2, "binding a queue").into()),
+        }
+        Ok(self.endpoints.end_binding(name, &wanted).await?)
+    }
+
+    async fn remove(&self, client: &Client, name: &str) -> Result<(), Error> {
+        // The queue first: a row without a queue is noticed, a queue without a row is not.
+        client.delete_webhook_queue(&self.names, name).await?;
+        self.endpoints.forget(name).await?;
+        Ok(())
+    }
+}
+
+fn is_discarded(endpoint: &Endpoint) -> bool {
+    endpoint.state == WebhookState::Removing && endpoint.reason.as_deref() == Some(DISCARD)
+}
+
+/// Whether the bindings are what they should be, as far as the store knows.
+#[must_use]
+pub fn is_up_to_date(endpoint: &Endpoint) -> bool {
+    !endpoint.binding && endpoint.bound == keys(endpoint)
+}
+
+/// The routing keys of the events that an endpoint collects: `<session>.<event>`, `*` for any session.
+///
+/// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and
+/// whoever delivers leaves out what does not fit.
+#[must_use]
+pub fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
+    if matches!(
+        endpoint.state,
+        WebhookState::Disabled | WebhookState::Removing
+    ) {
+        return BTreeSet::new();
+    }
+    let settings = &endpoint.settings;
+    let every = settings.sessions.iter().any(|session| !session.is_name());
+    let sessions: BTreeSet<_> = if every {
+        BTreeSet::from(["*"])
+    } else {
+        settings
+            .sessions
+            .iter()
+            .map(SessionPattern::as_str)
+            .collect()
+    };
+    let names: BTreeSet<_> = settings
+        .events
+        .iter()
+        .flat_map(EventPattern::names)
+        .collect();
+    let key = |session: &&str| {
+        let session = (*session).to_owned();
+        names.iter().map(move |name| format!("{session}.{name}"))
+    };
+    sessions.iter().flat_map(key).collect()
+}
+
+/// Whether an endpoint wants events of a session; asked where the broker could not tell.
+#[must_use]
+pub fn wants_session(endpoint: &Endpoint, session: &str) -> bool {
+    let sessions = &endpoint.settings.sessions;
+    sessions.iter().any(|pattern| pattern.fits(session))
+}

@@ -1,0 +1,258 @@
+//! From a request to a command: its id, its body, what else its headers ask for.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use axum::body::{Body as HttpBody, Bytes};
+use axum::extract::FromRequest;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Request, StatusCode, header};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::problem::{Fault, Problem};
+use super::routes::{Body, Endpoint};
+use crate::contract::{CommandId, ErrorBody, ErrorCode};
+use crate::executor::decode::{Accepted, Decoder, Incoming};
+use crate::observability::trace::Place;
+
+/// The header by which clients name a command.
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+
+/// A command on its way to the queue.
+#[derive(Debug)]
+pub(super) struct Ask {
+    pub(super) accepted: Accepted,
+    /// The command's message.
+    pub(super) body: Vec<u8>,
+    /// What the message carries along.
+    pub(super) headers: BTreeMap<String, String>,
+    pub(super) preference: Preference,
+}
+
+/// `Prefer` (RFC 7240), as far as it is heard.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Preference {
+    /// Answer 202 instead of waiting.
+    pub(super) respond_async: bool,
+    /// Wait so long at most.
+    pub(super) wait: Option<Duration>,
+}
+
+/// Reads the body, if the endpoint has one; what is sent too slowly is not waited for.
+pub(super) async fn body(
+    endpoint: Endpoint,
+    parts: &Parts,
+    body: HttpBody,
+    within: Duration,
+) -> Result<Bytes, Problem> {
+    if endpoint.body() == Body::None {
+        return Ok(Bytes::new());
+    }
+    let encoding = parts.headers.get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|it| it.as_bytes() != b"identity") {
+        let why = "Send the body as it is, without Content-Encoding.";
+        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+    }
+    let mut request = Request::new(body);
+    *request.headers_mut() = parts.headers.clone();
+    *request.extensions_mut() = parts.extensions.clone();
+    let reading = Bytes::from_request(request, &());
+    let read = tokio::time::timeout(within, reading).await.map_err(|_| {
+        let why = format!("The body did not come within {within:?}.");
+        Problem::of(Fault::RequestTimeout, why)
+    })?;
+    let read = read.map_err(|rejection| match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::of(
+            Fault::ContentTooLarge,
+            "The body is larger than gateway.body_max allows.",
+        ),
+        _ => Problem::of(Fault::BadRequest, "The body broke off."),
+    })?;
+    if !read.is_empty() && !is_json(&parts.headers) {
+        let why = "Say Content-Type: application/json.";
+        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+    }
+    Ok(read)
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok());
+    let essence = value.and_then(|value| value.split(';').next());
+    essence.is_some_and(|it| {
+        let it = it.trim().to_ascii_lowercase();
+        it == "application/json" || (it.starts_with("application/") && it.ends_with("+json"))
+    })
+}
+
+/// Makes the command and checks it as the worker will: what is wrong is said here, and costs no
+/// dead letter.
+pub(super) fn command(
+    decoder: &Decoder,
+    endpoint: Endpoint,
+    session: &str,
+    fields: &Map<String, Value>,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<Ask, Problem> {
+    let id = command_id(&parts.headers)?;
+    let payload =
+        payload(fields, body).map_err(|error| Problem::contract(error).about(id.as_str()))?;
+    let text = |text: &str| Value::from(text).to_string();
+    let body = format!(
+        r#"{{"id":{},"type":"{}","session":{},"payload":{payload}}}"#,
+        text(id.as_str()),
+        endpoint.command.as_str(),
+        text(session),
+    )
+    .into_bytes();
+    let incoming = Incoming {
+        body: &body,
+        ..Incoming::default()
+    };
+    let accepted = decoder
+        .decode(&incoming)
+        .map_err(|rejected| Problem::contract(rejected.error).about(id.as_str()))?;
+    Ok(Ask {
+        accepted,
+        body,
+        headers: carried(&parts.headers),
+        preference: preference(&parts.headers),
+    })
+}
+
+/// The client's key for this command, plain or as a quoted string, or a new id.
+fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
+    let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
+        let id = Uuid::now_v7().to_string();
+        return id.parse().map_err(|_| unusable_key());
+    };
+    let text = given.to_str().map_err(|_| unusable_key())?;
+    let quoted = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let id = quoted.unwrap_or(text);
+    id.parse().map_err(|_| unusable_key())
+}
+
+fn unusable_key() -> Problem {
+    let why = "Idempotency-Key must be 1 to 128 visible ASCII characters without spaces.";
+    Problem::of(Fault::BadRequest, why)
+}
+
+/// The payload: what path and query hold, then the body's fields as they were written, so that the
+/// decoder sees them all, those too that stand there twice.
+fn payload(fields: &Map<String, Value>, body: &[u8]) -> Result<String, ErrorBody> {
+    let wrong = |what: &str| ErrorBody::new(ErrorCode::InvalidJson, format!("The body {what}."));
+    if body.is_empty() {
+        return Ok(Value::Object(fields.clone()).to_string());
+    }
+    let text = std::str::from_utf8(body).map_err(|_| wrong("is not UTF-8"))?;
+    let raw: &RawValue =
+        serde_json::from_str(text).map_err(|error| wrong(&format!("is not JSON: {error}")))?;
+    let inner = raw.get().trim().strip_prefix('{');
+    let inner = inner.and_then(|it| it.strip_suffix('}'));
+    let inner = inner.ok_or_else(|| wrong("must be a JSON object"))?.trim();
+    let outer = Value::Object(fields.clone()).to_string();
+    Ok(match (fields.is_empty(), inner.is_empty()) {
+        (_, true) => outer,
+        (true, false) => format!("{{{inner}}}"),
+        (false, false) => format!("{},{inner}}}", outer.strip_suffix('}').unwrap_or_default()),
+    })
+}
+
+/// The trace of the request goes with the command, so that it is found with its dead letters too.
+fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut carried = BTreeMap::new();
+    if let Some(parent) = traceparent(headers) {
+        carried.insert("traceparent".to_owned(), parent.to_owned());
+        let state = headers.get("tracestate").and_then(|it| it.to_str().ok());
+        if let Some(state) = state.filter(|it| it.len() <= 512) {
+            carried.insert("tracestate".to_owned(), state.to_owned());
+        }
+    }
+    carried
+}
+
+/// W3C's trace context, if it is well-formed.
+pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    Place::parse(text).map(|_| text)
+}
+
+fn preference(headers: &HeaderMap) -> Preference {
+    let mut preference = Preference::default();
+    let values = headers.get_all("prefer").iter();
+    let values = values.filter_map(|value| value.to_str().ok());
+    for token in values.flat_map(|value| value.split([',', ';'])) {
+        let token = token.trim().to_ascii_lowercase();
+        if token == "respond-async" {
+            preference.respond_async = true;
+        } else if let Some(seconds) = token.strip_prefix("wait=") {
+            preference.wait = seconds.trim().parse().ok().map(Duration::from_secs);
+        }
+    }
+    preference
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: &'static str, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            header::HeaderName::from_static(name),
+            header::HeaderValue::from_static(value),
+        )])
+    }
+
+    #[test]
+    fn a_body_is_kept_as_it_was_written() {
+        let group = Map::from_iter([("groupId".to_owned(), Value::from("1}@g.us"))]);
+        let none = Map::new();
+        let joined = |fields, body: &str| payload(fields, body.as_bytes()).unwrap();
+        assert_eq!(
+            joined(&group, r#" { "a": 1, "a": 2 } "#),
+            r#"{"groupId":"1}@g.us","a": 1, "a": 2}"#
+        );
+        assert_eq!(joined(&group, "{ }"), r#"{"groupId":"1}@g.us"}"#);
+        assert_eq!(joined(&group, ""), r#"{"groupId":"1}@g.us"}"#);
+        assert_eq!(joined(&none, r#"{"a":{}}"#), r#"{"a":{}}"#);
+        for bad in ["[]", "{", "{} {}", "\"{}\"", "1"] {
+            assert!(payload(&group, bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(payload(&group, b"{\"a\":\"\xff\"}").is_err());
+    }
+
+    #[test]
+    fn the_idempotency_key_may_be_quoted() {
+        let id = |value| command_id(&headers(IDEMPOTENCY_KEY, value)).map(|id| id.to_string());
+        assert_eq!(id("abc").unwrap(), "abc");
+        assert_eq!(id("\"abc\"").unwrap(), "abc");
+        assert!(id("a b").is_err());
+        assert!(id("").is_err());
+    }
+
+    #[test]
+    fn preferences_are_read_from_their_header() {
+        let read = |value| preference(&headers("prefer", value));
+        assert_eq!(read("handling=lenient"), Preference::default());
+        assert!(read("Respond-Async").respond_async);
+        let both = read("respond-async, wait=10");
+        assert_eq!(both.wait, Some(Duration::from_secs(10)));
+        assert!(both.respond_async);
+    }
+
+    #[test]
+    fn only_a_well_formed_trace_is_carried_on() {
+        let good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(traceparent(&headers("traceparent", good)), Some(good));
+        for bad in [
+            "",
+            "00-4bf9-00f0-01",
+            "zz-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ] {
+            assert_eq!(traceparent(&headers("traceparent", bad)), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The last events, and listeners at their places among them.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Deserialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use crate::amqp::Heard;
+use crate::observability::events;
+
+use super::filter::Filter;
+
+/// An event that is kept, as it came.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kept {
+    pub(super) id: Uuid,
+    pub(super) name: String,
+    pub(super) session: String,
+    pub(super) body: String,
+}
+
+/// What a listener hears.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Next {
+    Event(Arc<Kept>),
+    /// Events may have been missed.
+    Gap,
+}
+
+/// Keeps the last events. Its lock is held to take one and to hand one out, and no longer.
+#[derive(Debug)]
+pub(in crate::gateway) struct Hub {
+    kept: Mutex<Ring>,
+    /// The number of the next one.
+    next: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Ring {
+    most: usize,
+    /// The number of the first that is kept.
+    first: u64,
+    /// None: a gap.
+    entries: VecDeque<Option<Arc<Kept>>>,
+    ids: HashSet<Uuid>,
+}
+
+/// The fields of an event that matter here.
+#[derive(Deserialize)]
+struct Head {
+    id: Uuid,
+    event: String,
+    session: String,
+}
+
+impl Hub {
+    pub(in crate::gateway) fn new(most: usize) -> Self {
+        let ring = Ring {
+            most,
+            first: 0,
+            entries: VecDeque::new(),
+            ids: HashSet::new(),
+        };
+        Self {
+            kept: Mutex::new(ring),
+            next: watch::Sender::new(0),
+        }
+    }
+
+    /// Takes what was heard. A repetition of what is kept is dropped, and so is what cannot be read.
+    pub(in crate::gateway) fn add(&self, heard: Heard) {
+        let entry = match heard {
+            Heard::Gap => None,
+            Heard::Message(message) => {
+                let Some(kept) = read(message.body) else {
+                    return;
+                };
+                Some(Arc::new(kept))
+            }
+        };
+        let mut ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(next) = ring.push(entry) {
+            drop(ring);
+            self.next.send_replace(next);
+        }
+    }
+
+    /// Listens from now on, or from behind an event that was seen.
+    pub(super) fn listen(self: &Arc<Self>, filter: Filter, last_seen: Option<&str>) -> Listener {
+        let ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = ring.next();
+        let (at, missed) = match last_seen {
+            None => (now, false),
+            Some(id) => match ring.after(id) {
+                Some(at) => (at, false),
+                // Older than what is kept, or from nowhere: everything that is kept may be new.
+                None => (ring.first, true),
+            },
+        };
+        drop(ring);
+        events::listeners(1.0);
+        Listener {
+            hub: Arc::clone(self),
+            news: self.next.subscribe(),
+            filter,
+            at,
+            missed,
+        }
+    }
+}
+
+fn read(body: Vec<u8>) -> Option<Kept> {
+    let body = String::from_utf8(body).ok()?;
+    let head: Head = serde_json::from_str(&body).ok()?;
+    Some(Kept {
+        id: head.id,
+        name: head.event,
+        session: head.session,
+        body,
+    })
+}
+
+impl Ring {
+    fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    /// The number of the next one, if this one is new.
+    fn push(&mut self, entry: Option<Arc<Kept>>) -> Option<u64> {
+        if let Some(kept) = &entry
+            && !self.ids.insert(kept.id)
+        {
+            return None;
+        }
+        self.entries.push_back(entry);
+        if self.entries.len() > self.most {
+            self.first += 1;
+            if let Some(Some(oldest)) = self.entries.pop_front() {
+                self.ids.remove(&oldest.id);
+            }
+        }
+        Some(self.next())
+    }
+
+    /// The place behind an event that is kept.
+    fn after(&self, id: &str) -> Option<u64> {
+        let id: Uuid = id.parse().ok()?;
+        let same = |it: &Option<Arc<Kept>>| it.as_ref().is_some_and(|kept| kept.id == id);
+        let at = self.entries.iter().rposition(same)?;
+        Some(self.first + at as u64 + 1)
+    }
+}
+
+/// Somebody at a place among the events.
+#[derive(Debug)]
+pub(super) struct Listener {
+    hub: Arc<Hub>,
+    news: watch::Receiver<u64>,
+    filter: Filter,
+    at: u64,
+    missed: bool,
+}
+
+impl Listener {
+    /// The next event that the filter lets through.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> Next {
+        loop {
+            if std::mem::take(&mut self.missed) {
+                return Next::Gap;
+            }
+            // Before the look, so that what comes in between is news.
+            self.news.borrow_and_update();
+            if let Some(next) = self.look() {
+                return next;
+            }
+            // The hub outlives its listeners, which hold it.
+            self.news.changed().await.ok();
+        }
+    }
+
+    fn look(&mut self) -> Option<Next> {
+        let ring = self.hub.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.at < ring.first {
+            self.at = ring.first;
+            return Some(Next::Gap);
+        }
+        let from = usize::try_from(self.at - ring.first).unwrap_or(usize::MAX);
+        for entry in ring.entries.iter().skip(from) {
+            self.at += 1;
+            match entry {
+                None => return Some(Next::Gap),
+                Some(kept) if self.filter.lets_through(kept) => {
+                    return Some(Next::Event(Arc::clone(kept)));
+                }
+                Some(_) => {}
+            }
+        }
+        None
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        events::listeners(-1.0);
+    }
+}

@@ -1,0 +1,104 @@
+//! Events as they happen, for people without a queue client: as Server-Sent Events or over a
+//! WebSocket.
+//!
+//! A bounded number of events is kept; each listener reads them at its own pace, by its place among
+//! them, so that a slow one costs the others nothing. One that falls too far behind is told so.
+
+mod filter;
+mod hub;
+mod sse;
+mod ws;
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, Request, State, WebSocketUpgrade};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+
+use super::problem::{Fault, Problem};
+use super::{Shared, path, query};
+use crate::config::Access;
+use crate::contract::SessionName;
+
+use filter::Filter;
+pub(super) use hub::Hub;
+
+/// All sessions that the key opens.
+const ALL: &str = "*";
+
+/// `GET /api/{session}/events`, either way.
+pub(super) async fn of_session(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let prepared = async {
+        let pass = shared.keys.admit(&parts)?;
+        let path = path(&mut parts).await?;
+        let session = path.get("session").cloned().unwrap_or_default();
+        if session != ALL {
+            let named: Result<SessionName, _> = session.parse();
+            named.map_err(|error| bad(&format!("The session {error}, or * for all.")))?;
+            pass.opens(&session, Access::Read)?;
+        }
+        let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
+        filter.is_meaningful().map_err(|name| {
+            bad(&format!(
+                "There is no event {name}; GET /docs names those that there are."
+            ))
+        })?;
+        Ok(filter)
+    };
+    let filter = match prepared.await {
+        Ok(filter) => filter,
+        Err(problem) => return Problem::into_response(problem),
+    };
+    let last = last_seen(&parts.headers).or_else(|| query::first(&parts.uri, "lastEventId"));
+    let listener = shared.hub.listen(filter, last.as_deref());
+    if !wants_socket(&parts.headers) {
+        return sse::answer(listener, shared.lifecycle.clone());
+    }
+    match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
+        Ok(upgrade) => ws::answer(upgrade, listener, shared.lifecycle.clone()),
+        Err(_) => bad("This is no proper WebSocket handshake.").into_response(),
+    }
+}
+
+/// `GET /ws`, WAHA's own path: `session` (default `*`), `events`, and the key as a parameter.
+pub(super) async fn as_waha_has_it(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let pass = match shared.keys.admit(&parts) {
+        Ok(pass) => pass,
+        Err(problem) => return problem.into_response(),
+    };
+    let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
+        return bad("This path speaks WebSocket alone.").into_response();
+    };
+    let session = query::first(&parts.uri, "session").unwrap_or_else(|| ALL.to_owned());
+    let named = session == ALL || session.parse::<SessionName>().is_ok();
+    if !named || (session != ALL && !pass.sees(&session)) {
+        return ws::refuse(
+            upgrade,
+            "The parameter session names no session of this key.",
+        );
+    }
+    // WAHA has events that are not of groups; they never come, and asking for them is no mistake.
+    let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
+    let last = query::first(&parts.uri, "lastEventId");
+    let listener = shared.hub.listen(filter, last.as_deref());
+    ws::answer(upgrade, listener, shared.lifecycle.clone())
+}
+
+fn bad(why: &str) -> Problem {
+    Problem::of(Fault::BadRequest, why)
+}
+
+fn last_seen(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get("last-event-id")?.to_str().ok()?;
+    (!value.is_empty()).then(|| value.to_owned())
+}
+
+fn wants_socket(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::UPGRADE);
+    value.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}

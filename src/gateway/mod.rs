@@ -1,0 +1,249 @@
+//! The gateway role: WAHA's own REST paths for groups, served through the queue.
+//!
+//! A request becomes a command on the commands exchange, and its answer is made from the command's
+//! reply; nothing is carried out here. Events can be listened to, and the interface describes itself
+//! at `/docs`. It leaves TLS to whatever stands in front of it. Wired by `app`.
+
+mod access;
+mod answer;
+mod ask;
+mod calls;
+mod docs;
+mod live;
+pub mod openapi;
+mod problem;
+mod query;
+mod recent;
+mod routes;
+mod serve;
+mod status;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::http::header;
+use axum::http::request;
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, get, on};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+
+use crate::amqp::{Heard, Names, Requests};
+use crate::config::{self, Access};
+use crate::executor::decode::Decoder;
+use crate::lifecycle::Lifecycle;
+use crate::observability::events;
+use crate::observability::trace::Tracer;
+use crate::store::Store;
+
+use access::Keys;
+use answer::Accept;
+use calls::Calls;
+use live::Hub;
+use problem::{Fault, Problem};
+use routes::Endpoint;
+
+/// The gateway, ready to serve.
+#[derive(Debug)]
+pub struct Gateway {
+    settings: config::Gateway,
+    shared: Arc<Shared>,
+    heard: mpsc::Receiver<Heard>,
+    lifecycle: Lifecycle,
+}
+
+/// What a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// How it is served.
+    pub settings: config::Gateway,
+    /// The names of the exchanges.
+    pub names: Names,
+    /// The way of commands.
+    pub requests: Requests,
+    /// The events.
+    pub heard: mpsc::Receiver<Heard>,
+    /// Reads commands as the worker does.
+    pub decoder: Decoder,
+    /// Where replies are kept.
+    pub store: Store,
+    /// When to stop.
+    pub lifecycle: Lifecycle,
+    /// Where it is told what took how long.
+    pub tracer: Tracer,
+}
+
+/// What every request needs.
+#[derive(Debug)]
+struct Shared {
+    keys: Keys,
+    calls: Calls,
+    decoder: Decoder,
+    hub: Arc<Hub>,
+    client_timeout: Duration,
+    lifecycle: Lifecycle,
+    tracer: Tracer,
+}
+
+impl Gateway {
+    /// Puts a gateway together: commands go out by `requests`, events come in by `heard`.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts {
+            settings,
+            names,
+            requests,
+            heard,
+            decoder,
+            store,
+            lifecycle,
+            tracer,
+        } = parts;
+        let calls = Calls::new(
+            &settings,
+            requests,
+            names,
+            store.ledger(),
+            lifecycle.clone(),
+        );
+        let shared = Arc::new(Shared {
+            keys: Keys::new(settings.keys.values().cloned()),
+            calls,
+            decoder,
+            hub: Arc::new(Hub::new(settings.events_kept)),
+            client_timeout: settings.client_timeout,
+            lifecycle: lifecycle.clone(),
+            tracer,
+        });
+        Self {
+            settings,
+            shared,
+            heard,
+            lifecycle,
+        }
+    }
+
+    /// Serves until the process stops; then answers what has been asked.
+    pub async fn serve(self, listener: TcpListener) {
+        let Self {
+            settings,
+            shared,
+            mut heard,
+            lifecycle,
+        } = self;
+        let hub = Arc::clone(&shared.hub);
+        lifecycle.spawn_background(async move {
+            while let Some(heard) = heard.recv().await {
+                hub.add(heard);
+            }
+        });
+        if let Ok(address) = listener.local_addr() {
+            events::gateway_listens(address, shared.keys.is_open());
+        }
+        let router = router(shared, settings.body_max);
+        serve::run(listener, router, &settings, &lifecycle).await;
+    }
+}
+
+fn router(shared: Arc<Shared>, body_max: usize) -> Router {
+    let mut router = Router::new();
+    let tracer = shared.tracer.clone();
+    for endpoint in routes::all() {
+        let filter = MethodFilter::try_from(endpoint.method()).unwrap_or(MethodFilter::TRACE);
+        let handle = move |State(shared): State<Arc<Shared>>, request: Request| async move {
+            let (parts, body) = request.into_parts();
+            command(&shared, endpoint, parts, body).await
+        };
+        router = router.route(endpoint.path, on(filter, handle));
+    }
+    router
+        .route("/api/{session}/events", get(live::of_session))
+        .route("/ws", get(live::as_waha_has_it))
+        .route("/api/commands/{id}", get(status_of))
+        .with_state(shared)
+        .merge(docs::router())
+        .fallback(|| async {
+            let why = "GET /docs tells which paths there are.";
+            Problem::of(Fault::NotFound, why).into_response()
+        })
+        .method_not_allowed_fallback(|| async {
+            let why = "The header Allow tells which methods the path knows.";
+            Problem::of(Fault::MethodNotAllowed, why).into_response()
+        })
+        .layer(DefaultBodyLimit::max(body_max))
+        .layer(CatchPanicLayer::custom(watch::panicked))
+        .layer(CompressionLayer::new())
+        .layer(middleware::from_fn_with_state(tracer, watch::watch))
+}
+
+/// One of WAHA's requests.
+async fn command(
+    shared: &Shared,
+    endpoint: Endpoint,
+    mut parts: request::Parts,
+    body: axum::body::Body,
+) -> Response {
+    let accept = Accept::of(&parts.headers);
+    let answer = async {
+        let pass = shared.keys.admit(&parts)?;
+        let path = path(&mut parts).await?;
+        let part = |name: &str| path.get(name).map(String::as_str);
+        let session = part("session").unwrap_or_default();
+        let needed = if endpoint.changes() {
+            Access::Write
+        } else {
+            Access::Read
+        };
+        pass.opens(session, needed)?;
+        let body = ask::body(endpoint, &parts, body, shared.client_timeout).await?;
+        let fields = endpoint.fields(part("groupId"), &parts.uri);
+        let decoder = &shared.decoder;
+        let ask = ask::command(decoder, endpoint, session, &fields, &parts, &body)?;
+        let id = ask.accepted.id.to_string();
+        let answered = shared.calls.carry_out(endpoint, ask, accept).await;
+        Ok((id, answered.unwrap_or_else(Problem::into_response)))
+    };
+    match answer.await {
+        Ok((id, mut response)) => {
+            if let Ok(id) = id.try_into() {
+                response.headers_mut().insert(answer::COMMAND_ID, id);
+            }
+            // Answers depend on it, and are nobody else's.
+            let headers = response.headers_mut();
+            headers.append(header::VARY, header::ACCEPT.into());
+            headers.insert(
+                header::CACHE_CONTROL,
+                header::HeaderValue::from_static("no-store"),
+            );
+            response
+        }
+        Err(problem) => Problem::into_response(problem),
+    }
+}
+
+async fn status_of(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (mut parts, _) = request.into_parts();
+    let answer = async {
+        let pass = shared.keys.admit(&parts)?;
+        let path = path(&mut parts).await?;
+        let id = path.get("id").map(String::as_str).unwrap_or_default();
+        status::tell(&shared.calls, &pass, id, &parts.uri).await
+    };
+    answer.await.unwrap_or_else(Problem::into_response)
+}
+
+/// The values in a request's path, decoded.
+async fn path(parts: &mut request::Parts) -> Result<HashMap<String, String>, Problem> {
+    let read = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
+    read.map(|Path(values)| values).map_err(|_: PathRejection| {
+        Problem::of(Fault::BadRequest, "The path is not UTF-8, percent-encoded.")
+    })
+}

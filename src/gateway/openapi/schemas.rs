@@ -1,0 +1,135 @@
+//! The schemas that the paths refer to: the contract's, and the gateway's own two.
+
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+use crate::contract::schema::{self, Error};
+use crate::contract::{CommandId, CommandType, Event, GroupId, Reply, SessionName};
+use crate::gateway::problem::Described;
+use crate::gateway::routes::{self, Body, Endpoint};
+use crate::gateway::status::Status;
+
+/// Where schemas stand within the document.
+const PLACE: &str = "/components/schemas";
+
+/// Everything about schemas that the document needs.
+#[derive(Debug)]
+pub(super) struct Schemas {
+    /// By name, as they stand in the document.
+    pub(super) components: Map<String, Value>,
+    /// The fields of payloads that stand in queries, by command and name.
+    parameters: Map<String, Value>,
+}
+
+impl Schemas {
+    /// The schema of a parameter.
+    pub(super) fn parameter(&self, command: CommandType, name: &str) -> Option<&Value> {
+        self.parameters.get(command.as_str())?.get(name)
+    }
+}
+
+/// What a command's body is called, if it has one.
+pub(super) fn body_name(endpoint: Endpoint) -> String {
+    format!("{}Request", endpoint.command.as_str())
+}
+
+/// What a command's result is called.
+pub(super) fn result_name(endpoint: Endpoint) -> String {
+    format!("{}Result", endpoint.command.as_str())
+}
+
+/// Makes all schemas.
+pub(super) fn all() -> Result<Schemas, Error> {
+    let at_place = |settings: SchemaSettings| {
+        let settings = settings.with(|it| it.definitions_path = PLACE.into());
+        settings.into_generator()
+    };
+    let mut reading = at_place(SchemaSettings::draft2020_12().for_deserialize());
+    let mut writing = at_place(SchemaSettings::draft2020_12().for_serialize());
+    let mut components = Map::new();
+    let mut parameters = Map::new();
+    for endpoint in routes::all() {
+        let command = endpoint.command;
+        let examples = schema::shown(command)?;
+        let payload = command.payload_schema(&mut reading).to_value();
+        parameters.insert(command.as_str().to_owned(), query(endpoint, &payload));
+        if endpoint.body() != Body::None {
+            let body = body(payload, &examples.payload);
+            components.insert(body_name(endpoint), body);
+        }
+        let result = command.result_schema(&mut writing).to_value();
+        let result = with_example(result, &examples.result);
+        components.insert(result_name(endpoint), result);
+    }
+    writing.subschema_for::<Reply>();
+    writing.subschema_for::<Event>();
+    writing.subschema_for::<Status>();
+    writing.subschema_for::<Described>();
+    writing.subschema_for::<SessionName>();
+    writing.subschema_for::<GroupId>();
+    writing.subschema_for::<CommandId>();
+    // The same name stands for the same thing in both: what differs between reading and writing are
+    // payloads, which are no definitions.
+    components.extend(definitions(reading));
+    components.extend(definitions(writing));
+    Ok(Schemas {
+        components,
+        parameters,
+    })
+}
+
+fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
+    generator.take_definitions(true)
+}
+
+/// The payload without what path and query hold.
+fn body(mut payload: Value, example: &Value) -> Value {
+    let mut example = example.clone();
+    let not_group = |name: &Value| name != "groupId";
+    if let Some(fields) = payload.get_mut("properties").and_then(Value::as_object_mut) {
+        fields.shift_remove("groupId");
+    }
+    if let Some(required) = payload.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(not_group);
+    }
+    if payload.get("required") == Some(&json!([]))
+        && let Some(payload) = payload.as_object_mut()
+    {
+        payload.shift_remove("required");
+    }
+    if let Some(fields) = example.as_object_mut() {
+        fields.shift_remove("groupId");
+    }
+    with_example(payload, &example)
+}
+
+fn query(endpoint: Endpoint, payload: &Value) -> Value {
+    let fields = endpoint.parameters().iter().filter_map(|parameter| {
+        let schema = payload.get("properties")?.get(parameter.name)?;
+        Some((parameter.name.to_owned(), never_null(schema.clone())))
+    });
+    Value::Object(fields.collect())
+}
+
+/// A parameter that is absent is not null.
+fn never_null(mut schema: Value) -> Value {
+    let null = |kind: &Value| kind == "null";
+    if let Some(Value::Array(kinds)) = schema.get_mut("type") {
+        kinds.retain(|kind| !null(kind));
+        if let [kind] = kinds.as_slice() {
+            let kind = kind.clone();
+            if let Some(schema) = schema.as_object_mut() {
+                schema.insert("type".to_owned(), kind);
+            }
+        }
+    }
+    schema
+}
+
+fn with_example(mut schema: Value, example: &Value) -> Value {
+    if let Some(schema) = schema.as_object_mut() {
+        schema.insert("examples".to_owned(), json!([example]));
+    }
+    schema
+}

@@ -1,0 +1,315 @@
+//! What is wrong with a request, as problem details (RFC 9457), and which status stands for which
+//! error code of the contract.
+
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::contract::{ErrorBody, ErrorCode, ErrorDetail};
+
+/// The media type of problem details.
+pub(super) const MEDIA_TYPE: &str = "application/problem+json";
+
+/// After such a time it is worth trying again.
+pub(super) const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(30);
+
+/// What is wrong with a request: its answer.
+#[derive(Debug)]
+pub(super) struct Problem(Box<Described>);
+
+/// Problem details (RFC 9457).
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(rename = "Problem")]
+pub(super) struct Described {
+    /// Names the problem for programs: `urn:groupmq:problem:` and its code.
+    #[serde(rename = "type")]
+    kind: String,
+    /// What is wrong, whatever the request was.
+    title: &'static str,
+    /// The status of the answer.
+    status: u16,
+    /// What is wrong with this request, and what to do.
+    detail: String,
+    /// The code by itself: one of the contract's error codes, or one of the gateway's own.
+    code: &'static str,
+    /// Sending the same request again, later, may succeed.
+    retryable: bool,
+    /// The command that the request stood for, where it became one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command_id: Option<String>,
+    /// Every field that is wrong, at most 32 of them; JSON pointers into the request's body, or the
+    /// name of a parameter behind a slash.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    details: Vec<ErrorDetail>,
+    #[serde(skip)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+/// What the gateway itself finds wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    MethodNotAllowed,
+    RequestTimeout,
+    ContentTooLarge,
+    UnsupportedMediaType,
+    TooManyRequests,
+    Panicked,
+    CommandUnknown,
+    Unavailable,
+    NoReply,
+}
+
+impl Fault {
+    pub(super) const fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden => StatusCode::FORBIDDEN,
+            Self::NotFound | Self::CommandUnknown => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::ContentTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooManyRequests => StatusCode::TOO_MANY_REQUESTS,
+            Self::Panicked => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoReply => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    const fn code(self) -> &'static str {
+        match self {
+            Self::BadRequest => "BAD_REQUEST",
+            Self::Unauthorized => "UNAUTHORIZED",
+            Self::Forbidden => "FORBIDDEN",
+            Self::NotFound => "NOT_FOUND",
+            Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
+            Self::RequestTimeout => "REQUEST_TIMEOUT",
+            Self::ContentTooLarge => "CONTENT_TOO_LARGE",
+            Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
+            Self::TooManyRequests => "TOO_MANY_REQUESTS",
+            Self::Panicked => "GATEWAY_FAILED",
+            Self::CommandUnknown => "COMMAND_UNKNOWN",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::NoReply => "NO_REPLY",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::BadRequest => "The request cannot be read.",
+            Self::Unauthorized => "A key is needed, in the header X-Api-Key.",
+            Self::Forbidden => "The key does not open this.",
+            Self::NotFound => "There is nothing at this path.",
+            Self::MethodNotAllowed => "The path does not know this method.",
+            Self::RequestTimeout => "The request was sent too slowly.",
+            Self::ContentTooLarge => "The body is too large.",
+            Self::UnsupportedMediaType => "The body must be JSON.",
+            Self::TooManyRequests => "Too many requests wait for an answer already.",
+            Self::Panicked => "The gateway failed; the log says how.",
+            Self::CommandUnknown => "Nothing is known of this command.",
+            Self::Unavailable => "The request was not passed on.",
+            Self::NoReply => "The command has no reply yet.",
+        }
+    }
+
+    const fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::TooManyRequests | Self::Unavailable | Self::NoReply => Some(SOON),
+            _ => None,
+        }
+    }
+}
+
+/// The status that stands for an error of the contract.
+pub(super) const fn status(code: ErrorCode) -> StatusCode {
+    match code {
+        ErrorCode::InvalidJson
+        | ErrorCode::UnknownCommand
+        | ErrorCode::InvalidPayload
+        | ErrorCode::EnvelopeMismatch
+        | ErrorCode::SessionMismatch
+        | ErrorCode::MissingId => StatusCode::BAD_REQUEST,
+        ErrorCode::IdReused => StatusCode::CONFLICT,
+        ErrorCode::Expired => StatusCode::GONE,
+        ErrorCode::SessionNotFound | ErrorCode::GroupNotFound | ErrorCode::WebhookNotFound => {
+            StatusCode::NOT_FOUND
+        }
+        ErrorCode::NotAMember | ErrorCode::NotAllowed => StatusCode::FORBIDDEN,
+        // WAHA's own status for both.
+        ErrorCode::SessionNotReady | ErrorCode::NotSupported | ErrorCode::EngineRejected => {
+            StatusCode::UNPROCESSABLE_ENTITY
+        }
+        ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        ErrorCode::EngineUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorCode::InDoubt => StatusCode::BAD_GATEWAY,
+        ErrorCode::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// When it is worth trying again after an error of the contract.
+pub(super) fn retry_after(code: ErrorCode) -> Option<(HeaderName, HeaderValue)> {
+    let waits = matches!(
+        code,
+        ErrorCode::RateLimited | ErrorCode::EngineUnavailable | ErrorCode::SessionNotReady
+    );
+    waits.then(|| (header::RETRY_AFTER, seconds(LATER)))
+}
+
+fn seconds(time: Duration) -> HeaderValue {
+    HeaderValue::from(time.as_secs())
+}
+
+impl Problem {
+    /// Something that the gateway itself found.
+    pub(super) fn of(fault: Fault, detail: impl Into<String>) -> Self {
+        let retry = fault.retry_after();
+        Self(Box::new(Described {
+            kind: format!("urn:groupmq:problem:{}", fault.code()),
+            title: fault.title(),
+            status: fault.status().as_u16(),
+            detail: detail.into(),
+            code: fault.code(),
+            retryable: retry.is_some(),
+            command_id: None,
+            details: Vec::new(),
+            headers: retry
+                .map(|time| (header::RETRY_AFTER, seconds(time)))
+                .into_iter()
+                .collect(),
+        }))
+    }
+
+    /// An error of the contract.
+    pub(super) fn contract(error: ErrorBody) -> Self {
+        let code = error.code;
+        let details: Vec<_> = error.details.into_iter().map(relative).collect();
+        let detail = match (code, details.first()) {
+            // The message's pointers lead into a command, which the client has never seen.
+            (ErrorCode::InvalidPayload, Some(first)) => match details.len() {
+                1 => format!("{} {}.", first.path, first.reason),
+                count => format!("{} {}. {count} fields are wrong.", first.path, first.reason),
+            },
+            _ => error.message,
+        };
+        Self(Box::new(Described {
+            kind: format!("urn:groupmq:problem:{}", code.as_str()),
+            title: code.cause(),
+            status: status(code).as_u16(),
+            detail,
+            code: code.as_str(),
+            retryable: error.retryable,
+            command_id: None,
+            details,
+            headers: retry_after(code).into_iter().collect(),
+        }))
+    }
+
+    /// Names the command.
+    pub(super) fn about(mut self, command_id: &str) -> Self {
+        self.0.command_id = Some(command_id.to_owned());
+        self
+    }
+
+    /// Adds a header.
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+}
+
+/// A pointer into the command as one into the request.
+fn relative(mut detail: ErrorDetail) -> ErrorDetail {
+    if let Some(path) = detail.path.strip_prefix("/payload") {
+        detail.path = path.to_owned();
+    }
+    detail
+}
+
+impl IntoResponse for Problem {
+    fn into_response(mut self) -> Response {
+        let headers = std::mem::take(&mut self.0.headers);
+        let status =
+            StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        // Texts and numbers always can be written.
+        let body = serde_json::to_vec(&self.0).unwrap_or_default();
+        let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const README: &str = include_str!("../../README.md");
+
+    /// The statuses that README's table names beside a code.
+    fn told(code: &str) -> Vec<u16> {
+        let (_, table) = README.split_once("\n| status | code |\n").unwrap();
+        let rows = table.lines().take_while(|line| line.starts_with('|'));
+        let mut rows = rows.filter(|row| row.contains(&format!("`{code}`")));
+        let row = rows
+            .next()
+            .unwrap_or_else(|| panic!("README does not name {code}"));
+        let statuses = row.trim_start_matches('|').split('|').next().unwrap();
+        let statuses = statuses.split(',').map(|status| status.trim().parse());
+        statuses.collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn readme_names_the_status_of_every_code() {
+        for &code in ErrorCode::ALL {
+            // Of an envelope, which the gateway writes itself.
+            let ours = [
+                ErrorCode::UnknownCommand,
+                ErrorCode::EnvelopeMismatch,
+                ErrorCode::SessionMismatch,
+                ErrorCode::MissingId,
+            ];
+            if !ours.contains(&code) {
+                let status = status(code).as_u16();
+                assert!(told(code.as_str()).contains(&status), "{code:?}");
+            }
+        }
+        for fault in [
+            Fault::BadRequest,
+            Fault::Unauthorized,
+            Fault::Forbidden,
+            Fault::NotFound,
+            Fault::MethodNotAllowed,
+            Fault::RequestTimeout,
+            Fault::ContentTooLarge,
+            Fault::UnsupportedMediaType,
+            Fault::TooManyRequests,
+            Fault::CommandUnknown,
+            Fault::Unavailable,
+            Fault::NoReply,
+        ] {
+            let status = fault.status().as_u16();
+            assert!(told(fault.code()).contains(&status), "{fault:?}");
+        }
+    }
+
+    #[test]
+    fn pointers_lead_into_the_request_and_not_into_the_command() {
+        let mut error = ErrorBody::new(ErrorCode::InvalidPayload, "/payload/name is required.");
+        error.details.push(ErrorDetail {
+            path: "/payload/name".to_owned(),
+            reason: "is required".to_owned(),
+        });
+        let problem = Problem::contract(error);
+        assert_eq!(problem.0.detail, "/name is required.");
+        assert_eq!(problem.0.details[0].path, "/name");
+    }
+}

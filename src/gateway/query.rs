@@ -1,0 +1,29 @@
+//! The parameters behind the question mark.
+
+use axum::http::Uri;
+use url::form_urlencoded;
+
+/// All values of a parameter.
+pub(super) fn all<'a>(uri: &'a Uri, name: &'a str) -> impl Iterator<Item = String> + 'a {
+    pairs(uri)
+        .filter(move |(key, _)| key == name)
+        .map(|(_, value)| value.into_owned())
+}
+
+/// The first value of a parameter.
+pub(super) fn first(uri: &Uri, name: &str) -> Option<String> {
+    all(uri, name).next()
+}
+
+/// All values of a parameter, those of lists separated by commas too.
+pub(super) fn list(uri: &Uri, name: &str) -> Vec<String> {
+    all(uri, name)
+        .flat_map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>())
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty())
+        .collect()
+}
+
+fn pairs(uri: &Uri) -> form_urlencoded::Parse<'_> {
+    form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
+}

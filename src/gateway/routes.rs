@@ -1,0 +1,185 @@
+//! WAHA's paths for groups, and how a request to one becomes a command.
+//!
+//! Method and path come from the contract, where they stand beside each command; here is only what
+//! a command's payload takes from a query, and what a body may be.
+
+use axum::http::{Method, StatusCode, Uri};
+use serde_json::{Map, Value};
+
+use super::query;
+use crate::contract::{CommandType, Repeat};
+
+/// One of WAHA's requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Endpoint {
+    pub(super) command: CommandType,
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+}
+
+/// Whether a request has a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Body {
+    None,
+    Optional,
+    Required,
+}
+
+/// A field of the payload that stands in the query.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parameter {
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+}
+
+/// What a parameter's text stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Number,
+    Text,
+    Flag,
+    List,
+}
+
+/// All of them, in the order of the documentation.
+pub(super) fn all() -> impl Iterator<Item = Endpoint> {
+    CommandType::ALL.iter().filter_map(|&command| {
+        let (method, path) = command.endpoint()?.split_once(' ')?;
+        // What is set for webhooks is part of a larger document in WAHA.
+        path.starts_with("/api/{session}/groups")
+            .then_some(Endpoint {
+                command,
+                method,
+                path,
+            })
+    })
+}
+
+impl Endpoint {
+    pub(super) fn method(self) -> Method {
+        Method::from_bytes(self.method.as_bytes()).unwrap_or_default()
+    }
+
+    /// Whether it changes something.
+    pub(super) fn changes(self) -> bool {
+        self.command.repeat() != Repeat::ReadOnly
+    }
+
+    pub(super) fn has_group(self) -> bool {
+        self.path.contains("{groupId}")
+    }
+
+    /// The status of an answer that says yes; WAHA's.
+    pub(super) const fn success(self) -> StatusCode {
+        match self.command {
+            CommandType::CreateGroup => StatusCode::CREATED,
+            _ => StatusCode::OK,
+        }
+    }
+
+    pub(super) const fn body(self) -> Body {
+        match self.command {
+            CommandType::CreateGroup
+            | CommandType::SetGroupSubject
+            | CommandType::SetGroupDescription
+            | CommandType::AddParticipants
+            | CommandType::RemoveParticipants
+            | CommandType::PromoteAdmin
+            | CommandType::DemoteAdmin => Body::Required,
+            CommandType::SetInfoAdminOnly => Body::Optional,
+            _ => Body::None,
+        }
+    }
+
+    pub(super) const fn parameters(self) -> &'static [Parameter] {
+        const fn parameter(name: &'static str, kind: Kind) -> Parameter {
+            Parameter { name, kind }
+        }
+        match self.command {
+            CommandType::ListGroups => {
+                const {
+                    &[
+                        parameter("limit", Kind::Number),
+                        parameter("offset", Kind::Number),
+                        parameter("sortBy", Kind::Text),
+                        parameter("sortOrder", Kind::Text),
+                        parameter("exclude", Kind::List),
+                    ]
+                }
+            }
+            CommandType::DeleteGroup => const { &[parameter("forEveryone", Kind::Flag)] },
+            _ => &[],
+        }
+    }
+
+    /// The fields of the payload that path and query hold.
+    pub(super) fn fields(self, group: Option<&str>, uri: &Uri) -> Map<String, Value> {
+        let mut fields = Map::new();
+        if let Some(group) = group {
+            fields.insert("groupId".to_owned(), group.into());
+        }
+        for parameter in self.parameters() {
+            if let Some(value) = parameter.read(uri) {
+                fields.insert(parameter.name.to_owned(), value);
+            }
+        }
+        fields
+    }
+}
+
+impl Parameter {
+    /// What is no number stays a text, for the schema to refuse.
+    fn read(self, uri: &Uri) -> Option<Value> {
+        if self.kind == Kind::List {
+            let values = query::list(uri, self.name);
+            return (!values.is_empty()).then(|| values.into());
+        }
+        let text = query::first(uri, self.name)?;
+        Some(match self.kind {
+            Kind::Number => text.parse::<u64>().map_or(text.into(), Value::from),
+            Kind::Flag => text.parse::<bool>().map_or(text.into(), Value::from),
+            Kind::Text | Kind::List => text.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(command: CommandType, uri: &str) -> String {
+        let endpoint = all().find(|it| it.command == command).unwrap();
+        Value::Object(endpoint.fields(None, &uri.parse().unwrap())).to_string()
+    }
+
+    #[test]
+    fn the_query_becomes_fields_of_the_payload() {
+        assert_eq!(
+            fields(
+                CommandType::ListGroups,
+                "/?limit=5&sortBy=subject&exclude=participants&other=1&x-api-key=k"
+            ),
+            r#"{"limit":5,"sortBy":"subject","exclude":["participants"]}"#
+        );
+        assert_eq!(
+            fields(CommandType::ListGroups, "/?limit=-1&offset="),
+            r#"{"limit":"-1","offset":""}"#
+        );
+        assert_eq!(
+            fields(CommandType::DeleteGroup, "/?forEveryone=true"),
+            r#"{"forEveryone":true}"#
+        );
+        assert_eq!(fields(CommandType::GetGroup, "/?limit=5"), "{}");
+    }
+
+    #[test]
+    fn every_command_has_a_method_and_a_path() {
+        for endpoint in all() {
+            assert!(!endpoint.method.is_empty(), "{endpoint:?}");
+            assert!(
+                endpoint.path.starts_with("/api/{session}/groups"),
+                "{endpoint:?}"
+            );
+        }
+    }
+}

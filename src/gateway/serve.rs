@@ -1,0 +1,118 @@
+//! Connections: HTTP/1.1 and HTTP/2 (without TLS), a bounded number of them, and none that a slow
+//! client can hold open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+use tracing::{debug, warn};
+
+use crate::config;
+use crate::lifecycle::Lifecycle;
+
+/// What an HTTP/2 client says first (RFC 9113, section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// After a failure to accept (no file handles left, say).
+const REST: Duration = Duration::from_millis(100);
+
+/// Accepts connections until the process stops, then waits for those that are open.
+pub(super) async fn run(
+    listener: TcpListener,
+    router: Router,
+    settings: &config::Gateway,
+    lifecycle: &Lifecycle,
+) {
+    let patience = settings.client_timeout;
+    let http = Arc::new(builder(patience));
+    let places = Arc::new(Semaphore::new(settings.connections));
+    let graceful = GracefulShutdown::new();
+    loop {
+        // Both can be dropped: a connection that is not accepted yet stays with the system.
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = lifecycle.stopping() => break,
+        };
+        let Some((stream, place)) = accepted else {
+            continue;
+        };
+        let (http, router) = (Arc::clone(&http), router.clone());
+        let watcher = graceful.watcher();
+        lifecycle.spawn(async move {
+            let _place = place;
+            stream.set_nodelay(true).ok();
+            let said = tokio::time::timeout(patience, says_something(&stream)).await;
+            if !matches!(said, Ok(Ok(()))) {
+                return;
+            }
+            let mut stream = TimeoutStream::new(stream);
+            stream.set_write_timeout(Some(patience));
+            let io = TokioIo::new(Box::pin(stream));
+            let service = TowerToHyperService::new(router);
+            let connection = http
+                .serve_connection_with_upgrades(io, service)
+                .into_owned();
+            if let Err(error) = watcher.watch(connection).await {
+                debug!(
+                    error = &*error as &dyn std::error::Error,
+                    "a connection failed"
+                );
+            }
+        });
+    }
+    drop(listener);
+    graceful.shutdown().await;
+}
+
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(error) => {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot accept a connection"
+            );
+            tokio::time::sleep(REST).await;
+            None
+        }
+    }
+}
+
+fn builder(patience: Duration) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(patience)
+        .keep_alive_timeout(patience);
+    builder
+}
+
+/// Waits until it is clear which HTTP a client speaks: the builder would wait for that for ever.
+async fn says_something(stream: &TcpStream) -> std::io::Result<()> {
+    let mut said = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut said).await?;
+        let said = said.get(..length).unwrap_or_default();
+        if length == 0 || length == PREFACE.len() || !PREFACE.starts_with(said) {
+            return Ok(());
+        }
+        // What is there already would be seen again at once.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

@@ -1,0 +1,155 @@
+//! `GET /api/commands/{id}`: what became of a command.
+
+use axum::Json;
+use axum::http::{HeaderValue, Uri, header};
+use axum::response::{IntoResponse, Response};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::access::Pass;
+use super::calls::Calls;
+use super::problem::{Fault, Problem, SOON};
+use super::query;
+use crate::amqp::Progress;
+use crate::config::Access;
+use crate::contract::{CommandId, ErrorBody, Reply, ReplyStatus, SessionName, Timestamp};
+use crate::store::ledger::{Found, Key, Record};
+
+/// What became of a command.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Status {
+    /// The command.
+    command_id: CommandId,
+    /// Its session.
+    session: SessionName,
+    /// Whether there is a reply.
+    state: State,
+    /// Whether it was done; only with `done`.
+    #[serde(rename = "status", skip_serializing_if = "Option::is_none")]
+    reply: Option<ReplyStatus>,
+    /// What it came to; only with `ok`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Value>")]
+    result: Option<Box<RawValue>>,
+    /// Why it was not done; only with `error`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ErrorBody>,
+    /// When the answer was found; only with `done`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timestamp: Option<Timestamp>,
+}
+
+/// Whether a command has its reply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    /// It is queued, or being carried out.
+    Pending,
+    /// It has its reply.
+    Done,
+}
+
+impl Status {
+    pub(super) fn pending(key: &Key) -> Self {
+        Self {
+            command_id: key.command_id.clone(),
+            session: key.session.clone(),
+            state: State::Pending,
+            reply: None,
+            result: None,
+            error: None,
+            timestamp: None,
+        }
+    }
+
+    fn done(key: &Key, outcome: Result<Box<RawValue>, ErrorBody>, at: Timestamp) -> Self {
+        let (status, result, error) = match outcome {
+            Ok(result) => (ReplyStatus::Ok, Some(result), None),
+            Err(error) => (ReplyStatus::Error, None, Some(error)),
+        };
+        Self {
+            state: State::Done,
+            reply: Some(status),
+            result,
+            error,
+            timestamp: Some(at),
+            ..Self::pending(key)
+        }
+    }
+}
+
+/// Where a command can be asked for.
+pub(super) fn location(key: &Key) -> HeaderValue {
+    let id = url::form_urlencoded::byte_serialize(key.command_id.as_str().as_bytes());
+    let location = format!(
+        "/api/commands/{}?session={}",
+        id.collect::<String>(),
+        key.session
+    );
+    HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"))
+}
+
+/// Tells what became of a command: from memory, else from the ledger.
+pub(super) async fn tell(
+    calls: &Calls,
+    pass: &Pass,
+    id: &str,
+    uri: &Uri,
+) -> Result<Response, Problem> {
+    let bad = |why: &str| Problem::of(Fault::BadRequest, why);
+    let session = query::first(uri, "session").unwrap_or_default();
+    let session: SessionName = session
+        .parse()
+        .map_err(|error| bad(&format!("The parameter session {error}.")))?;
+    pass.opens(session.as_str(), Access::Read)?;
+    let command_id: CommandId = id
+        .parse()
+        .map_err(|error| bad(&format!("The command's id {error}.")))?;
+    let key = Key {
+        session,
+        command_id,
+    };
+    let known = match calls.recent.find(&key) {
+        Some(Progress::Replied(reply)) => read(&key, &reply.body),
+        Some(Progress::Sent | Progress::Queued) => Some(Status::pending(&key)),
+        Some(Progress::Refused) => None,
+        None => remembered(calls, &key).await?,
+    };
+    let known = known.ok_or_else(|| {
+        let why = "It never came, or went through another gateway and is not done yet, or only read \
+                   something, or is too old. Sending the request again with this id as \
+                   Idempotency-Key is safe.";
+        Problem::of(Fault::CommandUnknown, why).about(key.command_id.as_str())
+    })?;
+    let pending = known.state == State::Pending;
+    let mut response = Json(known).into_response();
+    if pending {
+        let soon = HeaderValue::from(SOON.as_secs());
+        response.headers_mut().insert(header::RETRY_AFTER, soon);
+    }
+    Ok(response)
+}
+
+fn read(key: &Key, reply: &[u8]) -> Option<Status> {
+    let reply: Reply = serde_json::from_slice(reply).ok()?;
+    let outcome = match (reply.result, reply.error) {
+        (Some(result), _) => Ok(result),
+        (None, Some(error)) => Err(error),
+        (None, None) => return None,
+    };
+    Some(Status::done(key, outcome, reply.timestamp))
+}
+
+async fn remembered(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
+    let found = calls.ledger.find(key).await.map_err(|_| {
+        let why = "The store cannot be asked for now.";
+        Problem::of(Fault::Unavailable, why).about(key.command_id.as_str())
+    })?;
+    Ok(found.map(|found| match found {
+        Found::Started => Status::pending(key),
+        Found::Done(Record { outcome, at, .. }) => Status::done(key, outcome, at),
+    }))
+}

@@ -1,0 +1,98 @@
+//! What is done to every request and answer: a name, a log line, a count.
+
+use std::any::Any;
+use std::time::Instant;
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use uuid::Uuid;
+
+use super::ask;
+use super::problem::{Fault, Problem};
+use crate::observability::events;
+use crate::observability::trace::{self, Kind, Span, Tracer};
+
+/// What clients, proxies and logs call a request.
+const REQUEST_ID: &str = "x-request-id";
+
+/// Names the request, and tells of its answer.
+pub(super) async fn watch(
+    State(tracer): State<Tracer>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let begun = Instant::now();
+    let id = name(request.headers());
+    let method = request.method().clone();
+    let trace = ask::traceparent(request.headers()).map(str::to_owned);
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let path = route.as_ref().map_or("none", MatchedPath::as_str);
+    let mut span = span(&tracer, &mut request);
+    let mut response = next.run(request).await;
+    if span.is_recorded() {
+        span.rename(format!("{method} {path}"));
+        span.set("http.request.method", method.to_string());
+        span.set("http.route", path.to_owned());
+        let status = response.status();
+        span.set("http.response.status_code", i64::from(status.as_u16()));
+        if status.is_server_error() {
+            span.fail(status.as_str().to_owned());
+        }
+    }
+    drop(span);
+    events::request_answered(events::Request {
+        method: method.as_str(),
+        route: path,
+        status: response.status().as_u16(),
+        request_id: &id,
+        traceparent: trace.as_deref(),
+        took: begun.elapsed(),
+    });
+    let headers = response.headers_mut();
+    for (name, text) in [(REQUEST_ID, Some(id)), ("traceparent", trace)] {
+        if let Some(value) = text.and_then(|it| HeaderValue::try_from(it).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert("x-content-type-options", nosniff);
+    response
+}
+
+/// Begins the request's span, and has what follows from it belong there.
+fn span(tracer: &Tracer, request: &mut Request) -> Span {
+    let state = request.headers().get(trace::STATE);
+    let state = state.and_then(|it| it.to_str().ok());
+    let parent = ask::traceparent(request.headers());
+    let span = tracer.continued(parent, state).enter(Kind::Server, "HTTP");
+    if let Some(place) = span.trace().place()
+        && let Ok(value) = HeaderValue::try_from(place.to_string())
+    {
+        request.headers_mut().insert(trace::PARENT, value);
+    }
+    span
+}
+
+/// The client's own name for the request if it is fit for a log, or a new one.
+fn name(headers: &HeaderMap) -> String {
+    let given = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok());
+    let fits =
+        |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
+    given
+        .filter(fits)
+        .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// The answer where a handler panicked.
+#[expect(clippy::needless_pass_by_value, reason = "as the layer hands it over")]
+pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no text");
+    events::request_panicked(text);
+    Problem::of(Fault::Panicked, "Report it with the request's id.").into_response()
+}

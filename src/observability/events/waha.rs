@@ -1,0 +1,131 @@
+//! What is told about WAHA, and about events that an engine tells by itself.
+
+use std::error::Error;
+use std::time::Duration;
+
+use ::metrics::{counter, gauge, histogram};
+use tracing::{debug, info, warn};
+
+use crate::observability::metrics as name;
+
+/// What became of an event that an engine told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Took {
+    /// It is in the store.
+    Taken,
+    /// It told what was known already.
+    Known,
+    /// The same one came before.
+    Again,
+    /// It is older than what is known.
+    Outdated,
+    /// There is no event for it.
+    Ignored,
+}
+
+impl Took {
+    /// As the label of a metric.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Known => "known",
+            Self::Again => "again",
+            Self::Outdated => "outdated",
+            Self::Ignored => "ignored",
+        }
+    }
+}
+
+/// A WAHA server answered a request, or did not.
+pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
+    let duration_ms = took.as_millis();
+    debug!(trace_id, outcome, duration_ms, "a request to WAHA");
+    counter!(name::WAHA_REQUESTS, "outcome" => outcome).increment(1);
+    histogram!(name::WAHA_REQUEST_SECONDS, "outcome" => outcome).record(took);
+}
+
+/// A WAHA server does not answer; told when that begins.
+pub fn waha_away(server: &str, error: &(dyn Error + 'static)) {
+    warn!(server, error, "a WAHA server cannot be used; commands wait");
+}
+
+/// A WAHA server answers again.
+pub fn waha_back(server: &str) {
+    info!(server, "a WAHA server can be used again");
+}
+
+/// A session has another status.
+pub fn session_status(session: &str, status: &str, works: bool) {
+    if works {
+        info!(session, status, "the session can be used");
+    } else {
+        warn!(
+            session,
+            status, "the session cannot be used; its commands wait"
+        );
+    }
+}
+
+/// How many sessions have a status.
+pub fn sessions_counted(status: &'static str, count: usize) {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    gauge!(name::WAHA_SESSIONS, "status" => status).set(f64::from(count));
+}
+
+/// WAHA told of something, by webhook or by socket.
+pub fn waha_event(source: &'static str, outcome: &'static str) {
+    waha_events(source, outcome, 1);
+}
+
+/// WAHA told of several things, or a comparison showed them.
+pub fn waha_events(source: &'static str, outcome: &'static str, count: usize) {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    counter!(name::WAHA_EVENTS, "source" => source, "outcome" => outcome).increment(count);
+}
+
+/// Groups were compared with those last known.
+pub fn reconciled(session: &str, changed: usize) {
+    if changed > 0 {
+        info!(
+            session,
+            changed, "groups had changed without anybody telling"
+        );
+    } else {
+        debug!(session, "groups are as they were known");
+    }
+}
+
+/// Groups could not be compared; they will be, later.
+pub fn not_reconciled(session: &str, error: &(dyn Error + 'static)) {
+    warn!(session, error, "the session's groups could not be compared");
+}
+
+/// A WebSocket to WAHA was opened.
+pub fn socket_connected(server: &str) {
+    info!(server, "listening to WAHA's WebSocket");
+    gauge!(name::WAHA_SOCKETS).increment(1.0);
+}
+
+/// A WebSocket to WAHA could not be opened, or has ended.
+pub fn socket_lost(server: &str, why: &str, was_connected: bool) {
+    if was_connected {
+        gauge!(name::WAHA_SOCKETS).decrement(1.0);
+    }
+    warn!(
+        server,
+        why, "not listening to WAHA's WebSocket; connecting again"
+    );
+}
+
+/// So many events wait for the broker.
+pub fn events_pending(count: u64) {
+    let count = u32::try_from(count).unwrap_or(u32::MAX);
+    gauge!(name::PENDING_EVENTS).set(f64::from(count));
+}
+
+/// The broker has confirmed events that no command's reply carried.
+pub fn events_published(count: usize) {
+    let count = u64::try_from(count).unwrap_or(u64::MAX);
+    counter!(name::PUBLISHED_EVENTS).increment(count);
+}

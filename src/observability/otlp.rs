@@ -1,0 +1,200 @@
+//! Spans on their way to a collector: OpenTelemetry's protocol (OTLP) over HTTP, as protobuf.
+//!
+//! They are sent in batches by one task. A collector that is slow or down costs spans, which are
+//! counted, and nothing else.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{Method, Response};
+use opentelemetry::trace::{
+    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry_http::{HttpClient, HttpError};
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config;
+use crate::outbound::{Outbound, Request};
+
+use super::events;
+use super::trace::{Ended, Kind, Tracer, Value};
+
+/// Spans that wait to be sent; more are dropped.
+const WAITING: usize = 4096;
+/// How many are sent together.
+const TOGETHER: usize = 512;
+/// How long they wait for company.
+const GATHERING: Duration = Duration::from_millis(500);
+/// How long the last ones may take when the process stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// How much of a collector's answer is read.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// Makes a tracer, and the task that sends what it records; the task ends when nobody records any
+/// more.
+///
+/// # Errors
+/// When the endpoint cannot be used.
+pub fn export(
+    base: &str,
+    settings: &config::Otlp,
+    outbound: Outbound,
+    clock: Arc<dyn Clock>,
+) -> Result<(Tracer, impl Future<Output = ()> + Send + 'static), ExporterBuildError> {
+    let client = Client {
+        outbound,
+        deadline: settings.timeout,
+    };
+    let authorization = settings.authorization.iter();
+    let headers: HashMap<_, _> = authorization
+        .map(|it| ("authorization".to_owned(), it.expose_secret().to_owned()))
+        .collect();
+    let mut exporter = SpanExporter::builder()
+        .with_http()
+        .with_http_client(client)
+        .with_endpoint(format!("{}/v1/traces", base.trim_end_matches('/')))
+        .with_headers(headers)
+        .with_timeout(settings.timeout)
+        .build()?;
+    let about = [
+        KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+        KeyValue::new("service.instance.id", uuid::Uuid::new_v4().to_string()),
+    ];
+    let resource = Resource::builder_empty()
+        .with_service_name(settings.service_name.clone())
+        .with_attributes(about)
+        .build();
+    exporter.set_resource(&resource);
+    let (ended, waiting) = mpsc::channel(WAITING);
+    Ok((
+        Tracer::new(ended, settings.share, clock),
+        send(exporter, waiting),
+    ))
+}
+
+async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
+    let scope = InstrumentationScope::builder("groupmq")
+        .with_version(env!("CARGO_PKG_VERSION"))
+        .build();
+    let mut batch = Vec::with_capacity(TOGETHER);
+    let mut last = None;
+    while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
+        if batch.len() < TOGETHER && !waiting.is_closed() {
+            tokio::time::sleep(GATHERING).await;
+            while batch.len() < TOGETHER
+                && let Ok(more) = waiting.try_recv()
+            {
+                batch.push(more);
+            }
+        }
+        let count = batch.len();
+        let spans = batch.drain(..).map(|it| data(it, &scope)).collect();
+        let sending = exporter.export(spans);
+        let sent = if waiting.is_closed() {
+            let until = *last.get_or_insert_with(|| Instant::now() + FAREWELL);
+            match tokio::time::timeout_at(until, sending).await {
+                Ok(sent) => sent,
+                Err(_) => return,
+            }
+        } else {
+            sending.await
+        };
+        if let Err(error) = sent {
+            events::spans_not_sent(count, &error);
+        }
+    }
+}
+
+fn data(ended: Ended, scope: &InstrumentationScope) -> SpanData {
+    let place = ended.place;
+    let state = ended
+        .state
+        .and_then(|state| state.parse::<TraceState>().ok());
+    let mut attributes: Vec<_> = ended
+        .attributes
+        .into_iter()
+        .map(|(key, value)| match value {
+            Value::Text(text) => KeyValue::new(key, text),
+            Value::Int(number) => KeyValue::new(key, number),
+        })
+        .collect();
+    let status = ended.error.map_or(Status::Unset, |error| {
+        attributes.push(KeyValue::new("error.type", error));
+        Status::error("")
+    });
+    SpanData {
+        span_context: SpanContext::new(
+            TraceId::from_bytes(place.trace.to_be_bytes()),
+            SpanId::from_bytes(place.span.to_be_bytes()),
+            TraceFlags::SAMPLED,
+            false,
+            state.unwrap_or_default(),
+        ),
+        parent_span_id: SpanId::from_bytes(ended.parent.to_be_bytes()),
+        parent_span_is_remote: ended.remote,
+        span_kind: match ended.kind {
+            Kind::Consumer => SpanKind::Consumer,
+            Kind::Producer => SpanKind::Producer,
+            Kind::Client => SpanKind::Client,
+            Kind::Server => SpanKind::Server,
+            Kind::Internal => SpanKind::Internal,
+        },
+        name: ended.name,
+        start_time: instant(ended.began),
+        end_time: instant(ended.ended),
+        attributes,
+        dropped_attributes_count: 0,
+        events: SpanEvents::default(),
+        links: SpanLinks::default(),
+        status,
+        instrumentation_scope: scope.clone(),
+    }
+}
+
+fn instant(at: jiff::Timestamp) -> SystemTime {
+    let nanoseconds = u64::try_from(at.as_nanosecond()).unwrap_or_default();
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
+}
+
+/// Our own way out instead of a second HTTP client.
+#[derive(Debug)]
+struct Client {
+    outbound: Outbound,
+    deadline: Duration,
+}
+
+#[async_trait]
+impl HttpClient for Client {
+    async fn send_bytes(
+        &self,
+        request: http::Request<Bytes>,
+    ) -> Result<Response<Bytes>, HttpError> {
+        let (head, body) = request.into_parts();
+        let named = |(name, value): (Option<_>, _)| name.map(|name| (name, value));
+        let answer = self
+            .outbound
+            .send(Request {
+                method: Method::POST,
+                url: head.uri.to_string().parse()?,
+                headers: head.headers.into_iter().filter_map(named).collect(),
+                body,
+                deadline: self.deadline,
+                body_limit: ANSWER_MAX,
+            })
+            .await?;
+        let status = answer.status;
+        Ok(Response::builder()
+            .status(status)
+            .body(Bytes::from(answer.body))?)
+    }
+}

@@ -1,0 +1,282 @@
+//! The one HTTP client: whatever leaves this process as an HTTP request leaves here.
+//!
+//! Each request has one deadline, from the lookup of the name to the last byte of the answer. Answers
+//! are read up to a size, redirects are answers, proxies from the environment are ignored, and
+//! connections are kept and used again (HTTP/2 where the receiver speaks it). With [`Reach::Public`]
+//! only public addresses are connected to: `addresses` has the table, `resolver` asks it at connect
+//! time.
+//!
+//! Called by the webhooks (which go to the public), and by those who talk to servers that the operator
+//! named: the `waha` engine and `groupmq healthcheck`. What an answer means is theirs to say, and so is
+//! trying again: nothing is repeated here, except that a kept connection that was closed meanwhile is
+//! replaced before anything was written.
+
+mod addresses;
+mod answer;
+mod body;
+mod failure;
+mod proxy;
+mod resolver;
+mod tls;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HeaderMap};
+use reqwest::redirect::Policy as Redirects;
+use url::{Host, Url};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config;
+
+use addresses::Policy;
+use body::{Sent, Watched};
+use proxy::Proxy;
+use resolver::{Lookups, Resolver};
+
+pub use answer::{Answer, RETRY_AFTER_MAX};
+pub use failure::{Failure, FailureKind};
+pub use http::{HeaderName, HeaderValue, Method};
+
+/// How we call ourselves.
+const USER_AGENT: &str = concat!("groupmq/", env!("CARGO_PKG_VERSION"));
+/// Connections that are kept for a host, and for how long.
+const IDLE_PER_HOST: usize = 32;
+const IDLE_FOR: Duration = Duration::from_mins(1);
+/// HTTP/2: an answer's headers at most; what may arrive before it is read; and the silence after which
+/// a connection with open requests is asked whether it is alive, since one that is dead would take
+/// every request down with it.
+const HEADERS_MAX: u32 = 64 * 1024;
+const STREAM_WINDOW: u32 = 256 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const ALIVE: Duration = Duration::from_secs(5);
+/// HTTP/1: an answer's headers at most.
+const HEADER_COUNT: usize = 100;
+
+/// Sends requests. Cheap to clone; clones share their connections.
+#[derive(Clone)]
+pub struct Outbound {
+    client: reqwest::Client,
+    policy: Arc<Policy>,
+    proxy: Option<Proxy>,
+    lookups: Lookups,
+}
+
+/// Where requests may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// To public addresses and those in `egress.allow`, through `egress.proxy` where there is one.
+    Public,
+    /// To wherever the operator says, directly.
+    Anywhere,
+}
+
+/// One request.
+pub struct Request {
+    /// `POST`, mostly.
+    pub method: Method,
+    /// `http://` or `https://`. User and password become a header.
+    pub url: Url,
+    /// Headers beside those that the client sets. All of them are treated as secrets.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The body; empty for none.
+    pub body: Bytes,
+    /// What everything may take together, from DNS to the answer's last byte.
+    pub deadline: Duration,
+    /// How many bytes of the answer's body are read.
+    pub body_limit: usize,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A PEM file is not there, or is not what it should be.
+    #[error("egress.tls.{key}: cannot read {}", path.display())]
+    Unreadable {
+        /// Which setting named it.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificates and keys cannot be used, or not together.
+    #[error("egress.tls.{key} cannot be used")]
+    Tls {
+        /// Which setting.
+        key: &'static str,
+        /// Why.
+        #[source]
+        source: rustls::Error,
+    },
+    /// The proxy's URL cannot be used; it may hold a password, so no more is said.
+    #[error("egress.proxy cannot be used")]
+    Proxy,
+    /// The client cannot be made.
+    #[error("the HTTP client cannot be set up")]
+    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Outbound {
+    /// Makes a client with its own connections.
+    ///
+    /// # Errors
+    /// When a certificate or the proxy cannot be used.
+    pub fn new(settings: &config::Egress, reach: Reach) -> Result<Self, Error> {
+        let policy = Arc::new(Policy::new(reach, &settings.allow));
+        let mut builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(Redirects::none())
+            .referer(false)
+            // Those of the environment; ours is added below.
+            .no_proxy()
+            .tls_backend_preconfigured(tls::config(&settings.tls)?)
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(IDLE_FOR)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .http1_max_headers(HEADER_COUNT)
+            .http2_max_header_list_size(HEADERS_MAX)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .http2_keep_alive_interval(ALIVE)
+            .http2_keep_alive_timeout(ALIVE);
+        let mut proxy = None;
+        if let (Reach::Public, Some(setting)) = (reach, &settings.proxy) {
+            let (ours, theirs) = Proxy::new(setting)?;
+            builder = builder.proxy(theirs);
+            proxy = Some(ours);
+        }
+        let resolver = Resolver::new(
+            &settings.dns,
+            settings.connect_timeout / 2,
+            policy.clone(),
+            proxy.as_ref().map(Proxy::host),
+        );
+        let lookups = resolver.lookups().clone();
+        let client = builder
+            .dns_resolver(resolver)
+            .build()
+            .map_err(|error| Error::Client(error.into()))?;
+        Ok(Self {
+            client,
+            policy,
+            proxy,
+            lookups,
+        })
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// Dropping the future ends the request where it is: the receiver may have seen it.
+    ///
+    /// # Errors
+    /// When there is no complete answer within the request's deadline.
+    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let url = request.url.clone();
+        self.check(&url).map_err(|kind| Failure::new(kind, &url))?;
+        let deadline = request.deadline;
+        let sent = Sent::default();
+        let mut exchange = pin!(self.exchange(request, sent.clone()));
+        match tokio::time::timeout(deadline, &mut exchange).await {
+            Ok(Ok(answer)) if self.is_the_proxys(&url, answer.status) => {
+                Err(Failure::new(FailureKind::OwnEgress, &url))
+            }
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(Failure::of(error, &url, sent.maybe(), self.proxy.as_ref())),
+            // The exchange is still alive here, and with it what it waits for.
+            Err(_) if !sent.maybe() && self.waits_for_dns(&url) => {
+                Err(Failure::new(FailureKind::OwnEgress, &url))
+            }
+            Err(_) => {
+                let sent = sent.maybe();
+                Err(Failure::new(FailureKind::TimedOut { sent }, &url))
+            }
+        }
+    }
+
+    async fn exchange(&self, request: Request, sent: Sent) -> Result<Answer, reqwest::Error> {
+        let mut headers = HeaderMap::with_capacity(request.headers.len() + 1);
+        if request.body.is_empty() && !matches!(request.method, Method::GET | Method::HEAD) {
+            headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+        }
+        for (name, mut value) in request.headers {
+            // Not shown by anybody's Debug, and not kept in HTTP/2's tables.
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+        let response = self
+            .client
+            .request(request.method, request.url)
+            .headers(headers)
+            .body(reqwest::Body::wrap(Watched::new(request.body, sent)))
+            .send()
+            .await?;
+        answer::read(response, request.body_limit, SystemClock.now()).await
+    }
+
+    /// What can be said before anything is looked up or connected.
+    fn check(&self, url: &Url) -> Result<(), FailureKind> {
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FailureKind::Unusable);
+        }
+        let host = url.host().ok_or(FailureKind::Unusable)?;
+        // The resolver lets the proxy's name through, so nobody else may use it.
+        let is_the_proxy = self.proxy.as_ref().is_some_and(|proxy| match host {
+            Host::Domain(name) => proxy.is(name),
+            Host::Ipv4(_) | Host::Ipv6(_) => false,
+        });
+        if is_the_proxy || !self.policy.permits_host(&host) {
+            return Err(FailureKind::AddressRefused);
+        }
+        Ok(())
+    }
+
+    fn is_the_proxys(&self, url: &Url, status: u16) -> bool {
+        self.proxy
+            .as_ref()
+            .is_some_and(|proxy| proxy.answered(url, status))
+    }
+
+    fn waits_for_dns(&self, url: &Url) -> bool {
+        let hosts = [url.host_str(), self.proxy.as_ref().map(Proxy::name)];
+        hosts
+            .into_iter()
+            .flatten()
+            .any(|host| self.lookups.waits_for(host))
+    }
+}
+
+/// TLS as [`Outbound`] has it, for a WebSocket: over HTTP/1.1.
+///
+/// # Errors
+/// When a certificate cannot be used.
+pub fn websocket_tls(settings: &config::Egress) -> Result<Arc<rustls::ClientConfig>, Error> {
+    let mut config = tls::config(&settings.tls)?;
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+impl fmt::Debug for Outbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The client knows the proxy's password.
+        f.debug_struct("Outbound")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("host", &self.url.host_str())
+            .field("body", &self.body.len())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

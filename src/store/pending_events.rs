@@ -1,0 +1,172 @@
+//! Events that no command's reply carries, from the moment they are known until the broker has
+//! confirmed them. They are added by [`super::known_groups`], in one transaction with what they are
+//! about; who publishes them is `ops`, one worker at a time.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::db::{Link, Pool, Value};
+use super::{Error, sql};
+use crate::clock::Clock;
+use crate::contract::Event;
+
+/// The way to the events that wait; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct PendingEvents {
+    pool: Pool,
+    clock: Arc<dyn Clock>,
+    news: Arc<Notify>,
+    me: Arc<str>,
+}
+
+/// An event that waits, and its place.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Its place; smaller ones go first.
+    pub position: i64,
+    /// The event.
+    pub event: Event,
+    /// The headers with which it is published.
+    pub headers: Headers,
+}
+
+/// Headers of a message.
+pub type Headers = BTreeMap<String, String>;
+
+/// Event and headers as they are kept.
+pub(super) type Row = [Value; 2];
+
+/// What is kept of an event.
+pub(super) fn row(event: &Event, headers: &Headers) -> Result<Row, Error> {
+    let corrupt = |error| Error::corrupt("pending_events", error);
+    let text = serde_json::to_string(event).map_err(corrupt)?;
+    let headers = serde_json::to_string(headers).map_err(corrupt)?;
+    Ok([Value::Text(text), Value::Text(headers)])
+}
+
+impl PendingEvents {
+    pub(super) const fn new(
+        pool: Pool,
+        clock: Arc<dyn Clock>,
+        news: Arc<Notify>,
+        me: Arc<str>,
+    ) -> Self {
+        Self {
+            pool,
+            clock,
+            news,
+            me,
+        }
+    }
+
+    /// The events that have waited longest.
+    ///
+    /// # Errors
+    /// When the store cannot be used, or a row does not read.
+    pub async fn first(&self, at_most: u32) -> Result<Vec<Pending>, Error> {
+        let rows = self
+            .pool
+            .fetch(
+                "reading the events that wait",
+                "SELECT position, event, headers FROM pending_events ORDER BY position LIMIT $1",
+                vec![Value::Int(i64::from(at_most))],
+            )
+            .await?;
+        let pending = rows.iter().map(|row| {
+            let corrupt = |error| Error::corrupt("pending_events", error);
+            Ok(Pending {
+                position: row.get(0)?,
+                event: serde_json::from_str(&row.get::<String>(1)?).map_err(corrupt)?,
+                headers: serde_json::from_str(&row.get::<String>(2)?).map_err(corrupt)?,
+            })
+        });
+        pending.collect()
+    }
+
+    /// Forgets events that the broker has confirmed.
+    ///
+    /// By their places one by one: with several workers, an event may get its place first and be
+    /// there to be seen later than the next one.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn confirmed(&self, events: &[Pending]) -> Result<(), Error> {
+        let places: Vec<_> = events.iter().map(|it| it.position.to_string()).collect();
+        let places = format!("[{}]", places.join(","));
+        let sql = if self.pool.is_postgres() {
+            "DELETE FROM pending_events WHERE position IN \
+             (SELECT value::bigint FROM json_array_elements_text(($1::text)::json))"
+        } else {
+            "DELETE FROM pending_events WHERE position IN (SELECT value FROM json_each($1))"
+        };
+        self.pool
+            .execute(
+                "forgetting events that are published",
+                sql,
+                vec![Value::Text(places)],
+            )
+            .await
+            .map(drop)
+    }
+
+    /// How many events wait.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn count(&self) -> Result<u64, Error> {
+        let sql = "SELECT COUNT(*) FROM pending_events";
+        let rows = self
+            .pool
+            .fetch("counting the events that wait", sql, Vec::new());
+        let count: i64 = rows.await?.first().map_or(Ok(0), |row| row.get(0))?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Resolves when this worker has added events since the last call, or at once if it has before.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn added(&self) {
+        self.news.notified().await;
+    }
+
+    /// Takes, or keeps, the right to do what one worker at a time does; whether this worker has it.
+    ///
+    /// # Errors
+    /// When the store cannot be used; then nobody can count on having it.
+    pub async fn lease(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
+        let now = self.clock.now().as_millisecond();
+        let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
+        let rows = self
+            .pool
+            .fetch(
+                "taking a lease",
+                "INSERT INTO leases (name, owner, until_at) VALUES ($1, $2, $3) \
+                 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, \
+                 until_at = excluded.until_at \
+                 WHERE leases.owner = excluded.owner OR leases.until_at < $4 RETURNING owner",
+                vec![
+                    Value::from(name),
+                    Value::from(&*self.me),
+                    Value::Int(now.saturating_add(lasting)),
+                    Value::Int(now),
+                ],
+            )
+            .await?;
+        Ok(!rows.is_empty())
+    }
+}
+
+/// Adds events behind all others, in a transaction of the writer's.
+pub(super) async fn add(link: &mut Link, events: Vec<Row>) -> Result<(), Error> {
+    for (count, values) in sql::row_lists(events) {
+        let places = link.placeholders(count, 2);
+        let sql = format!("INSERT INTO pending_events (event, headers) VALUES {places}");
+        let done = link.execute(sql, values).await;
+        done.map_err(|error| Error::of("adding events that wait", error))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,192 @@
+//! One attempt: the request, its answer, and the note in the log.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::amqp::Incoming;
+use crate::config::DeliveryCrash;
+use crate::contract::{Timestamp, WebhookSettings};
+use crate::observability::events;
+use crate::observability::trace::{Kind, Span};
+use crate::outbound::{Answer, Failure, HeaderName, HeaderValue, Method, Request};
+use crate::store::deliveries;
+
+use super::line::Line;
+use super::messages::event_id;
+use super::verdict::{self, Verdict};
+
+/// So much of an answer is read …
+const ANSWER_MAX: usize = 16 * 1024;
+/// … and so much of it is kept in the log.
+const SHOWN: usize = 256;
+
+const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const WAHA_REQUEST_ID: HeaderName = HeaderName::from_static("x-webhook-request-id");
+const WAHA_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp");
+const WAHA_HMAC: HeaderName = HeaderName::from_static("x-webhook-hmac");
+const WAHA_ALGORITHM: HeaderName = HeaderName::from_static("x-webhook-hmac-algorithm");
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(super) struct Attempted {
+    pub(super) verdict: Verdict,
+    /// The answer in words, with its beginning, for those who may see it.
+    pub(super) words: String,
+    /// The same without anything of the endpoint's own, for logs and notices.
+    pub(super) brief: String,
+}
+
+impl Line {
+    /// Sends an event, once. `number` counts the attempts at this delivery from 1.
+    pub(super) async fn attempt(&self, message: &Incoming, number: u32) -> Attempted {
+        let now = self.shared.now();
+        let request_id = uuid::Builder::from_random_bytes(rand::random())
+            .into_uuid()
+            .to_string();
+        let id = event_id(message);
+        let begun = Instant::now();
+        let mut span = self.span(message, &id);
+        let Some(mut request) = self.request(message, &id, &request_id, now) else {
+            // The url was checked when it was set.
+            let words = "the endpoint's url cannot be used; set it again".to_owned();
+            return Attempted {
+                verdict: Verdict::Refused,
+                brief: words.clone(),
+                words,
+            };
+        };
+        for (name, value) in span.trace().headers() {
+            if let (Ok(name), Ok(value)) = (name.parse(), value.parse()) {
+                request.headers.push((name, value));
+            }
+        }
+        self.crash(DeliveryCrash::BeforeRequest);
+        let answer = self.shared.outbound.send(request).await;
+        self.crash(DeliveryCrash::AfterRequest);
+        let took = begun.elapsed();
+        let verdict = verdict::of(&answer);
+        let (status, words) = told(&answer);
+        if let Some(status) = status {
+            span.set("http.response.status_code", i64::from(status));
+        }
+        if !matches!(verdict, Verdict::Delivered) {
+            span.fail(verdict.name());
+        }
+        drop(span);
+        events::webhook_attempted(verdict.name(), took);
+        self.shared.log.note(deliveries::Attempt {
+            endpoint: self.endpoint.name.clone(),
+            event_id: id,
+            event: message.message_type.clone().unwrap_or_default(),
+            attempt: number,
+            request_id,
+            at: now,
+            took,
+            outcome: verdict.name().to_owned(),
+            status,
+            answer: Some(words.clone()),
+        });
+        let brief = status.map_or_else(|| words.clone(), |status| format!("it answered {status}"));
+        Attempted {
+            verdict,
+            words,
+            brief,
+        }
+    }
+
+    /// Begins the request's span, by OpenTelemetry's conventions for HTTP.
+    fn span(&self, message: &Incoming, id: &str) -> Span {
+        let trace = self.shared.tracer.of(&message.headers);
+        let mut span = trace.enter(Kind::Client, "POST");
+        if span.is_recorded() {
+            let host = self.url.as_ref().and_then(|url| url.host_str());
+            span.set("http.request.method", "POST");
+            span.set("server.address", host.unwrap_or_default().to_owned());
+            span.set("messaging.message.id", id.to_owned());
+        }
+        span
+    }
+
+    fn request(
+        &self,
+        message: &Incoming,
+        id: &str,
+        request_id: &str,
+        now: Timestamp,
+    ) -> Option<Request> {
+        let settings = &self.endpoint.settings;
+        let now_ms = now.0.as_millisecond();
+        let mut headers = Headers(Vec::with_capacity(12 + self.custom_headers.len()));
+        headers.add(CONTENT_TYPE, "application/json");
+        headers.add(ID, id);
+        headers.add(TIMESTAMP, &(now_ms / 1000).to_string());
+        if let Some(signature) = self.signer.standard(id, now_ms, &message.body) {
+            headers.add(SIGNATURE, &signature);
+        }
+        headers.add(WAHA_REQUEST_ID, request_id);
+        headers.add(WAHA_TIMESTAMP, &now_ms.to_string());
+        if let Some(signature) = self.signer.waha(&message.body) {
+            headers.add(WAHA_HMAC, &signature);
+            headers.add(WAHA_ALGORITHM, "sha512");
+        }
+        headers.0.extend(self.custom_headers.iter().cloned());
+        let own = settings
+            .timeout_seconds
+            .map(|seconds| Duration::from_secs(seconds.into()));
+        Some(Request {
+            method: Method::POST,
+            url: self.url.clone()?,
+            headers: headers.0,
+            body: Bytes::from(message.body.clone()),
+            deadline: own.unwrap_or(self.shared.settings.timeout),
+            body_limit: ANSWER_MAX,
+        })
+    }
+}
+
+/// An endpoint's own headers, as they are sent. One that cannot be written is left out; they were checked
+/// when they were set.
+pub(super) fn custom_headers(settings: &WebhookSettings) -> Vec<(HeaderName, HeaderValue)> {
+    let headers = settings.custom_headers.iter();
+    headers
+        .filter_map(|it| {
+            Some((
+                it.name.as_str().parse().ok()?,
+                it.value.as_str().parse().ok()?,
+            ))
+        })
+        .collect()
+}
+
+struct Headers(Vec<(HeaderName, HeaderValue)>);
+
+impl Headers {
+    /// Adds a header. One that cannot be written is left out: a `traceparent` is anybody's text.
+    fn add(&mut self, name: HeaderName, value: &str) {
+        if let Ok(value) = value.parse() {
+            self.0.push((name, value));
+        }
+    }
+}
+
+/// An answer's status, and its beginning or the failure in words.
+fn told(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
+    match answer {
+        Ok(answer) => {
+            let text = answer.text();
+            // What cannot be shown would garble the table in which it is shown.
+            let shown: String = text
+                .chars()
+                .map(|c| if c.is_control() { ' ' } else { c })
+                .take(SHOWN)
+                .collect();
+            let words = format!("{} {}", answer.status, shown.trim());
+            (Some(answer.status), words.trim_end().to_owned())
+        }
+        Err(failure) => (None, failure.to_string()),
+    }
+}

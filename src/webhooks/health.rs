@@ -1,0 +1,94 @@
+//! What one process has seen of an endpoint lately: when to open its breaker, and how much to send it
+//! after it was closed.
+
+use std::collections::VecDeque;
+
+/// So many of the latest outcomes are looked at, and this share of failures among them is too much.
+const WINDOW: usize = 20;
+const TOO_MANY: usize = WINDOW / 2;
+
+/// Outcomes of late.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// Whether each was a failure of the endpoint, the latest last.
+    latest: VecDeque<bool>,
+    in_a_row: u32,
+}
+
+impl Health {
+    /// Notes that an attempt went well, or at least says nothing against the endpoint.
+    pub(super) fn good(&mut self) {
+        self.note(false);
+        self.in_a_row = 0;
+    }
+
+    /// Notes a failure of the endpoint; true when the breaker has to open.
+    pub(super) fn bad(&mut self, most_in_a_row: u32) -> bool {
+        self.note(true);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let failures = self.latest.iter().filter(|failed| **failed).count();
+        self.in_a_row >= most_in_a_row || (self.latest.len() == WINDOW && failures >= TOO_MANY)
+    }
+
+    fn note(&mut self, failed: bool) {
+        if self.latest.len() == WINDOW {
+            self.latest.pop_front();
+        }
+        self.latest.push_back(failed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_in_a_row_open_it() {
+        let mut health = Health::default();
+        for _ in 0..4 {
+            assert!(!health.bad(5));
+        }
+        assert!(health.bad(5));
+    }
+
+    #[test]
+    fn half_of_the_last_twenty_open_it_and_fewer_do_not() {
+        let mut health = Health::default();
+        let mut opened = (0..60).map(|n| {
+            if n % 3 == 0 {
+                health.bad(5)
+            } else {
+                health.good();
+                false
+            }
+        });
+        assert!(!opened.any(|opened| opened), "a third is not too much");
+
+        let mut health = Health::default();
+        let mut opened = Vec::new();
+        for n in 0..20 {
+            if n % 2 == 0 {
+                health.good();
+            } else {
+                opened.push(health.bad(5));
+            }
+        }
+        assert_eq!(
+            opened.iter().filter(|opened| **opened).count(),
+            1,
+            "{opened:?}"
+        );
+        assert_eq!(opened.last(), Some(&true));
+    }
+
+    #[test]
+    fn a_success_ends_a_row() {
+        let mut health = Health::default();
+        for _ in 0..4 {
+            for _ in 0..2 {
+                assert!(!health.bad(3));
+            }
+            health.good();
+        }
+    }
+}

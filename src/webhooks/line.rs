@@ -1,0 +1,245 @@
+//! One endpoint in one process: which phase it is in, and the change from one to the next.
+//!
+//! *Resting*: nothing is sent. *Flowing*: its queue is consumed. *Failing*: its breaker is open, and a
+//! probe is sent now and then by one of all processes. What the phase is, the store says; every process
+//! follows.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use url::Url;
+
+use crate::config::DeliveryCrash;
+use crate::contract::{NoticeName, WebhookState};
+use crate::observability::events;
+use crate::outbound::{HeaderName, HeaderValue};
+use crate::store::endpoints::Endpoint;
+
+use super::attempt::custom_headers;
+use super::health::Health;
+use super::ordered::Held;
+use super::signer::Signer;
+use super::{Shared, flow, messages, ordered, probe};
+
+/// One endpoint at one revision.
+pub(super) struct Line {
+    pub(super) shared: Arc<Shared>,
+    pub(super) endpoint: Endpoint,
+    pub(super) signer: Signer,
+    /// Where it is, read once. None when that cannot be read; it was checked when it was set.
+    pub(super) url: Option<Url>,
+    pub(super) custom_headers: Vec<(HeaderName, HeaderValue)>,
+    /// The queue's name.
+    pub(super) queue: String,
+    // A std mutex: held for a few counts and never across an await.
+    health: Mutex<Health>,
+    /// Told once the breaker has to open, with the reason kept beside it.
+    tripped: Notify,
+    trip_reason: Mutex<Option<String>>,
+}
+
+/// What is to be done for an endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Resting,
+    Flowing,
+    Failing,
+}
+
+/// Why a phase ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ended {
+    /// The endpoint was changed, here or by another process.
+    Changed,
+    /// Its breaker has to open.
+    Tripped,
+    /// The process stops, or the endpoint is gone.
+    Over,
+}
+
+/// Looks after an endpoint until it is gone or the process stops.
+pub(super) async fn run(shared: Arc<Shared>, mut changes: watch::Receiver<Endpoint>) {
+    let mut gently = false;
+    let mut held = Held::default();
+    loop {
+        let endpoint = changes.borrow_and_update().clone();
+        let line = Arc::new(Line::new(&shared, endpoint));
+        let phase = line.phase();
+        let ended = match phase {
+            Phase::Resting => line.over(&mut changes).await,
+            Phase::Failing => probe::run(&line, &mut changes).await,
+            Phase::Flowing if line.endpoint.settings.ordered => {
+                ordered::run(&line, &mut changes, &mut held).await
+            }
+            Phase::Flowing => flow::run(&line, &mut changes, gently).await,
+        };
+        gently = phase == Phase::Failing;
+        match ended {
+            Ended::Changed => {}
+            Ended::Tripped => line.open_breaker().await,
+            Ended::Over => return,
+        }
+    }
+}
+
+impl Line {
+    fn new(shared: &Arc<Shared>, endpoint: Endpoint) -> Self {
+        Self {
+            shared: Arc::clone(shared),
+            signer: Signer::new(&endpoint),
+            url: Url::parse(endpoint.settings.url.as_str()).ok(),
+            custom_headers: custom_headers(&endpoint.settings),
+            queue: shared.names.webhook(&endpoint.name),
+            endpoint,
+            health: Mutex::default(),
+            tripped: Notify::new(),
+            trip_reason: Mutex::default(),
+        }
+    }
+
+    fn phase(&self) -> Phase {
+        match self.endpoint.state {
+            WebhookState::Paused | WebhookState::Disabled => Phase::Resting,
+            WebhookState::Active | WebhookState::Removing => {
+                if self.endpoint.breaker.failing_since.is_some() {
+                    Phase::Failing
+                } else {
+                    Phase::Flowing
+                }
+            }
+        }
+    }
+
+    /// Waits until the phase is over.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub(super) async fn over(&self, changes: &mut watch::Receiver<Endpoint>) -> Ended {
+        // Each branch only waits. A trip is asked for first: the change that it leads to follows it.
+        tokio::select! {
+            biased;
+            () = self.tripped.notified() => Ended::Tripped,
+            () = self.shared.lifecycle.stopping() => Ended::Over,
+            told = changes.changed() => {
+                if told.is_ok() { Ended::Changed } else { Ended::Over }
+            }
+        }
+    }
+
+    /// Notes that an attempt says nothing against the endpoint.
+    pub(super) fn good(&self) {
+        self.health().good();
+    }
+
+    /// Notes a failure of the endpoint, which may open its breaker.
+    pub(super) fn bad(&self, words: &str) {
+        if self.health().bad(self.shared.settings.failures) {
+            let mut reason = self
+                .trip_reason
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            reason.get_or_insert_with(|| words.to_owned());
+            self.tripped.notify_one();
+        }
+    }
+
+    /// Dies, without any cleaning up, where the settings want it.
+    pub(super) fn crash(&self, here: DeliveryCrash) {
+        if self.shared.settings.crash == Some(here) {
+            std::process::abort();
+        }
+    }
+
+    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Opens the breaker for all processes; one of them tells of it.
+    async fn open_breaker(&self) {
+        let reason = self
+            .trip_reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+            .unwrap_or_default();
+        let (now, wait) = (self.shared.now(), self.shared.settings.probe_min);
+        match self.shared.endpoints.open(&self.endpoint, now, wait).await {
+            Ok(true) => {
+                events::webhook_failing(&self.endpoint.name, &reason);
+                self.tell(NoticeName::Failing, &reason).await;
+            }
+            Ok(false) => {}
+            // Without the store nobody can agree on anything: rest here, and see again.
+            Err(_) => self.shared.rest(wait).await,
+        }
+        self.shared.refresh(&self.endpoint.name).await;
+    }
+
+    /// Closes the breaker for all processes; one of them tells of it.
+    pub(super) async fn close_breaker(&self) {
+        if let Ok(true) = self.shared.endpoints.close(&self.endpoint).await {
+            events::webhook_recovered(&self.endpoint.name);
+            self.tell(NoticeName::Recovered, "it answered a probe well")
+                .await;
+        }
+        self.shared.refresh(&self.endpoint.name).await;
+    }
+
+    /// Sends nothing more to the endpoint, and collects nothing more for it.
+    pub(super) async fn disable(&self, reason: &str) {
+        let name = &self.endpoint.name;
+        let disabled = WebhookState::Disabled;
+        let changed = self
+            .shared
+            .endpoints
+            .set_state(name, disabled, Some(reason))
+            .await;
+        if let Ok(true) = changed {
+            events::webhook_disabled(name, reason);
+            self.tell(NoticeName::Disabled, reason).await;
+            // Tried again by the round over all endpoints, should the broker be away.
+            self.shared.fanout.bring_up_to_date(name).await.ok();
+        }
+        self.shared.refresh(name).await;
+    }
+
+    async fn tell(&self, event: NoticeName, reason: &str) {
+        let (names, now) = (&self.shared.names, self.shared.now());
+        let notice = messages::notice(&self.endpoint, event, reason, names, now);
+        // Not published only when the process ends first.
+        self.shared.publisher.publish(vec![notice]).await.ok();
+    }
+
+    /// Puts a delivery to rest for so long; true once the broker has it.
+    pub(super) async fn lay_to_rest(
+        &self,
+        message: &crate::amqp::Incoming,
+        past: &messages::Past,
+        wait: Duration,
+    ) -> bool {
+        let tier = super::schedule::tier(&self.shared.tiers, wait);
+        let resting =
+            messages::resting(message, &self.endpoint.name, past, tier, &self.shared.names);
+        let confirmed = self.shared.publisher.publish(vec![resting]).await.is_ok();
+        self.crash(DeliveryCrash::AfterPublish);
+        confirmed
+    }
+
+    /// Gives a delivery up and keeps it as a dead letter; true once the broker has it.
+    pub(super) async fn bury(
+        &self,
+        message: &crate::amqp::Incoming,
+        past: &messages::Past,
+        reason: &str,
+    ) -> bool {
+        let (names, now) = (&self.shared.names, self.shared.now());
+        let dead = messages::dead(message, &self.endpoint.name, past, reason, names, now);
+        let kept = self.shared.publisher.publish_carefully(dead).await.is_ok();
+        self.crash(DeliveryCrash::AfterPublish);
+        if kept {
+            events::webhook_given_up(&self.endpoint.name);
+        }
+        kept
+    }
+}

@@ -1,0 +1,274 @@
+//! The webhooks role: every event to every endpoint that wants it, at least once, signed, however long
+//! the endpoint was down.
+//!
+//! Each endpoint has a queue of its own, which the broker fills and whose backlog stays there. What an
+//! endpoint does can therefore only hold up its own deliveries. A delivery that failed rests in a delay
+//! queue; one that was given up is kept as a dead letter. Endpoints and their breakers are in the store,
+//! which every process reads again and again.
+//!
+//! [`Webhooks::run`] keeps one [`line`] for each endpoint: `flow` delivers, `ordered` does so in order,
+//! `probe` tries a failing one out. `verdict` says what an answer means, `schedule` when to try again.
+
+mod attempt;
+mod declared;
+mod flow;
+mod health;
+mod line;
+mod log;
+mod messages;
+mod ordered;
+mod probe;
+mod schedule;
+mod signer;
+mod verdict;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::amqp::{Names, Publisher, Taps};
+use crate::clock::Clock;
+use crate::config::{DeclaredWebhook, Delivery};
+use crate::contract::{Timestamp, WebhookState};
+use crate::fanout::{self, Fanout};
+use crate::lifecycle::Lifecycle;
+use crate::observability::events;
+use crate::observability::trace::Tracer;
+use crate::outbound::Outbound;
+use crate::store::Store;
+use crate::store::endpoints::{Endpoint, Endpoints};
+
+use log::Log;
+
+/// What the role works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Where the endpoints are kept.
+    pub store: Store,
+    /// Keeps queues and bindings as the store says.
+    pub fanout: Fanout,
+    /// Takes messages from the endpoints' queues.
+    pub taps: Taps,
+    /// Publishes what rests, what is given up, and what happened to endpoints.
+    pub publisher: Publisher,
+    /// Sends requests.
+    pub outbound: Outbound,
+    /// The broker's names.
+    pub names: Names,
+    /// `[delivery]`
+    pub settings: Delivery,
+    /// Every delay tier there is, shortest first; never empty.
+    pub tiers: Vec<Duration>,
+    /// `[[webhooks]]`
+    pub declared: Vec<DeclaredWebhook>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Where it is told what took how long.
+    pub tracer: Tracer,
+    /// Spawns, and says when to stop.
+    pub lifecycle: Lifecycle,
+}
+
+/// The role, ready to run.
+#[derive(Debug)]
+pub struct Webhooks {
+    shared: Arc<Shared>,
+    store: Store,
+    declared: Vec<DeclaredWebhook>,
+    prepared: watch::Sender<bool>,
+}
+
+/// What all lines share.
+#[derive(Debug)]
+struct Shared {
+    endpoints: Endpoints,
+    fanout: Fanout,
+    taps: Taps,
+    publisher: Publisher,
+    outbound: Outbound,
+    names: Names,
+    settings: Delivery,
+    tiers: Vec<Duration>,
+    log: Log,
+    clock: Arc<dyn Clock>,
+    tracer: Tracer,
+    lifecycle: Lifecycle,
+    /// How each endpoint stands, for the line that looks after it.
+    // A std mutex: held for a map operation and never across an await.
+    lines: Mutex<BTreeMap<String, watch::Sender<Endpoint>>>,
+}
+
+impl Webhooks {
+    /// A role that is ready to run, and whether it has prepared everything, as a value to watch.
+    #[must_use]
+    pub fn new(parts: Parts) -> (Self, watch::Receiver<bool>) {
+        let (log, writing) = log::open(&parts.store);
+        parts.lifecycle.spawn_background(writing);
+        let retention = parts.settings.log_retention;
+        let forgetting = log::forget(parts.store.clone(), retention, Arc::clone(&parts.clock));
+        parts.lifecycle.spawn_background(forgetting);
+        let shared = Shared {
+            endpoints: parts.store.endpoints(),
+            fanout: parts.fanout,
+            taps: parts.taps,
+            publisher: parts.publisher,
+            outbound: parts.outbound,
+            names: parts.names,
+            settings: parts.settings,
+            tiers: parts.tiers,
+            log,
+            clock: parts.clock,
+            tracer: parts.tracer,
+            lifecycle: parts.lifecycle,
+            lines: Mutex::default(),
+        };
+        let (prepared, is_prepared) = watch::channel(false);
+        let role = Self {
+            shared: Arc::new(shared),
+            store: parts.store,
+            declared: parts.declared,
+            prepared,
+        };
+        (role, is_prepared)
+    }
+
+    /// Delivers until the process stops.
+    pub async fn run(self) {
+        let shared = &self.shared;
+        if self.prepare().await {
+            self.prepared.send_replace(true);
+            let mut empty_since = BTreeMap::new();
+            while !shared.lifecycle.is_stopping() {
+                shared.round(&mut empty_since).await;
+                shared.rest(shared.settings.refresh).await;
+            }
+        }
+        // The lines end by themselves; without their channels they would wait for a change for ever.
+        shared.lines().clear();
+    }
+
+    /// Puts what the configuration declares into the store, and the broker in step; false when the
+    /// process stops first.
+    async fn prepare(&self) -> bool {
+        let shared = &self.shared;
+        loop {
+            let prepared = async {
+                declared::declare(&self.store, &self.declared).await?;
+                shared.fanout.bring_all_up_to_date().await
+            };
+            match prepared.await {
+                Ok(()) => return true,
+                Err(error) => events::webhooks_not_prepared(&error),
+            }
+            shared.rest(shared.settings.probe_min).await;
+            if shared.lifecycle.is_stopping() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Shared {
+    /// Looks at every endpoint: new ones get a line, changed ones are told, old ones are ended. What the
+    /// broker does not have as the store says is mended.
+    async fn round(self: &Arc<Self>, empty_since: &mut BTreeMap<String, Instant>) {
+        // The store itself tells of its outages; the lines go on as they were.
+        let Ok(all) = self.endpoints.all().await else {
+            return;
+        };
+        let failing = all.iter().filter(|it| it.breaker.failing_since.is_some());
+        events::webhooks_counted(all.len(), failing.count());
+        let names: BTreeSet<_> = all.iter().map(|it| it.name.clone()).collect();
+        self.lines().retain(|name, _| names.contains(name));
+        empty_since.retain(|name, _| names.contains(name));
+        for endpoint in all {
+            if !fanout::is_up_to_date(&endpoint) {
+                // Somebody else is at it, or the broker is away: seen again with the next round.
+                self.fanout.mend(&endpoint.name).await.ok();
+            }
+            if endpoint.state == WebhookState::Removing {
+                self.remove_if_drained(&endpoint, empty_since).await;
+            }
+            self.tell(endpoint);
+        }
+    }
+
+    /// Hands an endpoint to its line, which is begun where there is none.
+    fn tell(self: &Arc<Self>, endpoint: Endpoint) {
+        let name = endpoint.name.clone();
+        let mut lines = self.lines();
+        if let Some(line) = lines.get(&name) {
+            update(line, endpoint);
+            return;
+        }
+        let (line, changes) = watch::channel(endpoint);
+        lines.insert(name, line);
+        let shared = Arc::clone(self);
+        self.lifecycle.spawn(line::run(shared, changes));
+    }
+
+    /// Reads an endpoint anew, for its line to see what has become of it.
+    async fn refresh(&self, name: &str) {
+        if let Ok(Some(endpoint)) = self.endpoints.get(name).await
+            && let Some(line) = self.lines().get(name)
+        {
+            update(line, endpoint);
+        }
+    }
+
+    /// Forgets an endpoint on its way out once its queue has been empty for so long that nothing can be
+    /// under way any more. What rests in a delay queue by then ends in the orphans' queue.
+    async fn remove_if_drained(
+        &self,
+        endpoint: &Endpoint,
+        empty_since: &mut BTreeMap<String, Instant>,
+    ) {
+        let name = &endpoint.name;
+        if !matches!(self.fanout.is_drained(name).await, Ok(true)) {
+            empty_since.remove(name);
+            return;
+        }
+        let timeout = endpoint
+            .settings
+            .timeout_seconds
+            .map_or(self.settings.timeout, |seconds| {
+                Duration::from_secs(seconds.into())
+            });
+        let since = empty_since.entry(name.clone()).or_insert_with(Instant::now);
+        if since.elapsed() > timeout + 2 * self.settings.refresh
+            && self.fanout.finish_removal(name).await.is_ok()
+        {
+            events::webhook_removed(name);
+            self.lines().remove(name);
+        }
+    }
+
+    /// Waits, unless the process stops.
+    async fn rest(&self, wait: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = self.lifecycle.stopping() => {}
+        }
+    }
+
+    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(self.clock.now())
+    }
+}
+
+/// Tells a line what is new to it. That bindings were changed is not its business.
+fn update(line: &watch::Sender<Endpoint>, endpoint: Endpoint) {
+    line.send_if_modified(|known| {
+        let old = (known.revision, known.breaker);
+        let is_new = old != (endpoint.revision, endpoint.breaker);
+        *known = endpoint;
+        is_new
+    });
+}

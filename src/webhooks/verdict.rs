@@ -1,0 +1,117 @@
+//! What an attempt's answer means for the delivery, and for the endpoint: one table.
+
+use std::time::Duration;
+
+use crate::outbound::{Answer, Failure, FailureKind};
+
+/// What to do about a delivery after an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The endpoint has it.
+    Delivered,
+    /// Try again later.
+    Retry {
+        /// The endpoint's own wish.
+        after: Option<Duration>,
+        /// It says something about the endpoint as a whole, not about this delivery alone.
+        endpoint_fails: bool,
+    },
+    /// The same bytes would be refused again.
+    Refused,
+    /// The endpoint wants nothing any more.
+    Gone,
+    /// Our own way out is broken: nothing is charged to anybody.
+    OwnFault,
+}
+
+impl Verdict {
+    /// For the log of deliveries and for metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry { .. } => "failed",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+            Self::OwnFault => "own-fault",
+        }
+    }
+}
+
+/// Only 2xx is success; a redirect is a wrong URL. Standard Webhooks, section "Response".
+pub(super) fn of(answer: &Result<Answer, Failure>) -> Verdict {
+    match answer {
+        Ok(answer) => of_status(answer.status, answer.retry_after),
+        Err(failure) => of_failure(failure.kind),
+    }
+}
+
+const fn of_status(status: u16, after: Option<Duration>) -> Verdict {
+    match status {
+        200..=299 => Verdict::Delivered,
+        410 => Verdict::Gone,
+        // Too large, an unsupported type, a method or version that it does not know: waiting does not help.
+        413 | 414 | 415 | 431 | 501 | 505 => Verdict::Refused,
+        // It is overloaded, or broken, as a whole.
+        408 | 425 | 429 | 500..=599 => Verdict::Retry {
+            after,
+            endpoint_fails: true,
+        },
+        // Not found, not authorised, redirected …: somebody may mend that, and others may be welcome.
+        _ => Verdict::Retry {
+            after,
+            endpoint_fails: false,
+        },
+    }
+}
+
+const fn of_failure(kind: FailureKind) -> Verdict {
+    match kind {
+        FailureKind::OwnEgress => Verdict::OwnFault,
+        FailureKind::Unusable => Verdict::Refused,
+        FailureKind::AddressRefused
+        | FailureKind::UnknownHost
+        | FailureKind::Connect
+        | FailureKind::Tls
+        | FailureKind::TimedOut { .. }
+        | FailureKind::Broken => Verdict::Retry {
+            after: None,
+            endpoint_fails: true,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_status_has_its_verdict() {
+        let fails = |endpoint_fails| Verdict::Retry {
+            after: None,
+            endpoint_fails,
+        };
+        for (statuses, verdict) in [
+            (vec![200, 201, 202, 204, 299], Verdict::Delivered),
+            (vec![410], Verdict::Gone),
+            (vec![413, 414, 415, 431, 501, 505], Verdict::Refused),
+            (vec![408, 425, 429, 500, 502, 503, 504, 599], fails(true)),
+            (
+                vec![301, 302, 304, 400, 401, 403, 404, 409, 422],
+                fails(false),
+            ),
+        ] {
+            for status in statuses {
+                assert_eq!(of_status(status, None), verdict, "{status}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_fault_of_our_own_is_charged_to_nobody() {
+        assert_eq!(of_failure(FailureKind::OwnEgress), Verdict::OwnFault);
+        assert_eq!(
+            of_failure(FailureKind::TimedOut { sent: false }),
+            of_failure(FailureKind::Connect)
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! A shard that this worker has taken over, until it is handed back or lost.
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::store::lanes::Lanes;
+use crate::store::shards::Fence;
+
+use super::waits::Waits;
+
+/// One taking over of a shard; the next one, even by the same worker, is another one.
+#[derive(Debug)]
+pub(super) struct Held {
+    /// Which shard.
+    pub(super) number: u16,
+    /// The right to it.
+    pub(super) fence: Fence,
+    /// The order of its groups whose commands rest.
+    pub(super) waits: Waits,
+    /// Nothing more is begun.
+    ending: CancellationToken,
+    /// Nothing more of it counts: its channel is gone, or somebody else has taken over.
+    lost: CancellationToken,
+    /// Its channel is closed.
+    over: CancellationToken,
+}
+
+impl Held {
+    pub(super) fn new(number: u16, fence: Fence, lanes: &Lanes) -> Self {
+        Self {
+            number,
+            waits: Waits::new(lanes.under(&fence)),
+            fence,
+            ending: CancellationToken::new(),
+            lost: CancellationToken::new(),
+            over: CancellationToken::new(),
+        }
+    }
+
+    /// Begins to hand it back: what has been begun is finished.
+    pub(super) fn end(&self) {
+        self.ending.cancel();
+    }
+
+    /// It is not ours any more; what has been begun ends as soon as it can.
+    pub(super) fn lose(&self) {
+        self.lost.cancel();
+        self.ending.cancel();
+    }
+
+    /// Cancelled once nothing more is begun.
+    pub(super) fn ending(&self) -> CancellationToken {
+        self.ending.clone()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.is_cancelled()
+    }
+
+    /// Whether what is in hand comes again, to us or to another worker.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.is_cancelled()
+    }
+
+    /// Has it be over, and lost with whatever is still in hand, once the guard is dropped.
+    pub(super) fn over_when_dropped(&self) -> [DropGuard; 3] {
+        [&self.ending, &self.lost, &self.over].map(|token| token.clone().drop_guard())
+    }
+}

@@ -1,0 +1,85 @@
+//! Which part of the shards is one worker's due.
+//!
+//! Where the shards do not come out even, some workers have one more than others. Who that is, is
+//! decided by who has it already, then by name, from what everybody can see; so all come to the same.
+
+use std::collections::BTreeMap;
+
+/// How many shards each worker has.
+pub(super) type Counts<'a> = BTreeMap<&'a str, usize>;
+
+/// How many shards a worker should have, of so many, among so many workers.
+pub(super) fn due(me: &str, shards: usize, workers: usize, counts: &Counts<'_>) -> usize {
+    let workers = workers.max(1);
+    let (fair, rest) = (shards / workers, shards % workers);
+    let mut larger = counts.iter().filter(|(_, count)| **count > fair);
+    let has_more = match larger.clone().position(|(name, _)| *name == me) {
+        Some(place) => place < rest,
+        None => larger.by_ref().count() < rest,
+    };
+    fair + usize::from(has_more)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_single_worker_has_all() {
+        assert_eq!(due("a", 16, 1, &Counts::new()), 16);
+    }
+
+    #[test]
+    fn who_has_one_more_already_keeps_it() {
+        let counts = Counts::from([("a", 1), ("b", 2), ("c", 1)]);
+        assert_eq!(due("a", 4, 3, &counts), 1);
+        assert_eq!(due("b", 4, 3, &counts), 2);
+    }
+
+    #[test]
+    fn of_more_workers_than_shards_some_stand_by() {
+        let counts = Counts::from([("a", 1), ("b", 0)]);
+        assert_eq!(due("a", 1, 2, &counts), 1);
+        assert_eq!(due("b", 1, 2, &counts), 0);
+        assert_eq!(due("b", 1, 2, &Counts::from([("b", 0)])), 1);
+    }
+
+    proptest! {
+        /// From any distribution, workers that hand back and take one after the other come to one in
+        /// which nobody has two more than another, and every shard has its worker.
+        #[test]
+        fn any_distribution_becomes_even(
+            had in proptest::collection::vec(0_usize..20, 1..8),
+            shards in 1_usize..40,
+        ) {
+            let names: Vec<String> = (0..had.len()).map(|n| format!("w{n}")).collect();
+            let mut left = shards;
+            let mut counts = Counts::new();
+            for (name, had) in names.iter().zip(&had) {
+                let has = (*had).min(left);
+                left -= has;
+                counts.insert(name, has);
+            }
+            for _ in 0..2 * names.len() + 2 {
+                for name in &names {
+                    let due = due(name, shards, names.len(), &counts);
+                    let has = counts[name.as_str()];
+                    if has > due {
+                        left += has - due;
+                        counts.insert(name, due);
+                    } else {
+                        let takes = (due - has).min(left);
+                        left -= takes;
+                        counts.insert(name, has + takes);
+                    }
+                }
+            }
+            let most = counts.values().max().copied().unwrap_or_default();
+            let least = counts.values().min().copied().unwrap_or_default();
+            prop_assert_eq!(left, 0);
+            prop_assert!(most - least <= 1, "{:?}", counts);
+        }
+    }
+}

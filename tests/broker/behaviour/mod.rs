@@ -1,0 +1,64 @@
+//! One suite of behaviour, run over every engine: the sandbox, and WAHA with each of its three.
+//!
+//! Commands go through the broker to the real binary, which talks to a real HTTP server. What a
+//! producer and a listener see has to be the same, whatever is underneath; where it cannot be, the
+//! stage says so and README has it.
+
+mod groups;
+mod rights;
+pub(crate) mod stage;
+
+use stage::{Kind, Stage};
+
+/// Runs each of these over each engine.
+macro_rules! on_every_engine {
+    ($($test:path as $name:ident;)*) => {$(
+        mod $name {
+            use super::{Kind, Stage};
+
+            #[tokio::test]
+            async fn on_the_sandbox() {
+                $test(Stage::new(Kind::Sandbox).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_webjs() {
+                $test(Stage::new(Kind::Webjs).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_noweb() {
+                $test(Stage::new(Kind::Noweb).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_gows() {
+                $test(Stage::new(Kind::Gows).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_webjs_at_its_oddest() {
+                $test(Stage::odd(Kind::Webjs).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_noweb_at_its_oddest() {
+                $test(Stage::odd(Kind::Noweb).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_gows_at_its_oddest() {
+                $test(Stage::odd(Kind::Gows).await).await;
+            }
+        }
+    )*};
+}
+
+on_every_engine! {
+    super::groups::lives as a_group_lives_from_its_creation_to_the_leaving_of_its_creator;
+    super::groups::is_deleted_for_everyone as a_group_is_deleted_for_everyone;
+    super::groups::are_listed as groups_are_listed_sorted_and_paged;
+    super::rights::of_members as who_is_no_admin_is_told_so;
+    super::rights::of_strangers as a_group_that_is_not_there_is_not_found;
+    super::rights::of_the_creator as nobody_removes_or_demotes_the_creator;
+}

@@ -1,0 +1,189 @@
+//! The steps by which the number of command queues is changed: each may have been begun by somebody who
+//! was cut off, and what comes in between finds its way.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use groupmq::amqp::{Client, Flow, Incoming, Outgoing, Pour, Target, Topology, Until, Way};
+use groupmq::config::{Config, Sources};
+use groupmq_test_support::rabbitmq::RabbitMq;
+use lapin::options::{
+    BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+
+use super::scene::PATIENCE;
+
+fn config(url: &str, prefix: &str) -> Config {
+    let settings = [
+        ("amqp.url", url),
+        ("topology.prefix", prefix),
+        ("topology.shards", "2"),
+    ];
+    let sources = Sources {
+        environment: settings
+            .map(|(key, value)| (key.into(), value.into()))
+            .into(),
+        ..Sources::default()
+    };
+    sources.load().unwrap()
+}
+
+async fn channel(url: &str) -> (Connection, Channel) {
+    let connection = Connection::connect(url, ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel
+        .confirm_select(ConfirmSelectOptions::default())
+        .await
+        .unwrap();
+    (connection, channel)
+}
+
+/// Whether a queue took it.
+async fn publish(channel: &Channel, exchange: &str, key: &str, body: &str) -> bool {
+    let mandatory = BasicPublishOptions {
+        mandatory: true,
+        ..Default::default()
+    };
+    let plain = BasicProperties::default();
+    let (exchange, key) = (exchange.into(), key.into());
+    let confirm = channel
+        .basic_publish(exchange, key, mandatory, body.as_bytes(), plain)
+        .await
+        .unwrap();
+    let confirm = confirm.await.unwrap();
+    confirm.is_ack() && confirm.take_message().is_none()
+}
+
+async fn declare(channel: &Channel, queue: &str) {
+    let mut arguments = FieldTable::default();
+    let quorum = AMQPValue::LongString("quorum".into());
+    arguments.insert("x-queue-type".into(), quorum);
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    channel
+        .queue_declare(queue.into(), options, arguments)
+        .await
+        .unwrap();
+}
+
+/// Takes messages, and does nothing with them.
+async fn hold(channel: &Channel, queue: &str, count: u16) -> lapin::Consumer {
+    channel
+        .basic_qos(count, BasicQosOptions::default())
+        .await
+        .unwrap();
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    channel
+        .basic_consume(queue.into(), "".into(), options, none)
+        .await
+        .unwrap()
+}
+
+/// Moves everything to one queue, and remembers it.
+struct Into<'a> {
+    queue: &'a str,
+    bodies: Vec<String>,
+}
+
+impl Pour for Into<'_> {
+    type Error = anyhow::Error;
+
+    fn change(&mut self, message: Incoming) -> Outgoing {
+        self.bodies
+            .push(String::from_utf8(message.body.clone()).unwrap());
+        Outgoing {
+            routing_key: self.queue.to_owned(),
+            body: message.body,
+            ..Outgoing::default()
+        }
+    }
+
+    async fn moved(&mut self) -> Result<(), anyhow::Error> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_another_has_in_hand_is_moved_too_and_in_its_place() {
+    const ALL: usize = 300;
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
+    let (connection, publishing) = channel(&broker.url()).await;
+    declare(&publishing, &from).await;
+    declare(&publishing, &to).await;
+    for n in 0..ALL {
+        assert!(publish(&publishing, "", &from, &n.to_string()).await);
+    }
+    // Somebody was killed, and the broker has not noticed yet.
+    let (dead, holding) = channel(&broker.url()).await;
+    let _held = hold(&holding, &from, 100).await;
+    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
+        .await
+        .unwrap();
+    let mut moved = Into {
+        queue: &to,
+        bodies: Vec::new(),
+    };
+    let noticing = async {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        dead.close(200, "".into()).await.unwrap();
+    };
+    let moving = client.pour(&from, Until::Empty, &mut moved);
+    let (count, ()) = tokio::join!(moving, noticing);
+    assert_eq!(count.unwrap(), ALL as u64);
+    let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
+    assert_eq!(moved.bodies, wanted);
+    connection.close(200, "".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_comes_back_while_shards_are_laid_out_again_finds_a_way() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let config = config(&broker.url(), &prefix);
+    let topology = Topology::new(&config.topology);
+    let names = topology.names().clone();
+    let client = Client::connect(&Target::new(config.amqp)).await.unwrap();
+    client.ensure(&topology).await.unwrap();
+    client.make_holding_queues(&names).await.unwrap();
+    let shards = Way::Shards(2);
+    for flow in [Flow::New, Flow::Back] {
+        client.lead(&names, flow, shards, Way::Held).await.unwrap();
+    }
+    let (connection, publishing) = channel(&broker.url()).await;
+    let over = Cell::new(false);
+    let coming_back = async {
+        let mut count = 0;
+        while !over.get() {
+            assert!(publish(&publishing, &names.back(), "default", "{}").await);
+            count += 1;
+        }
+        count
+    };
+    let laying_out = async {
+        // Cut off after all of it, and begun once more.
+        for _ in 0..10 {
+            client.lay_out(&topology, 2).await.unwrap();
+            client
+                .lead(&names, Flow::Back, Way::Held, shards)
+                .await
+                .unwrap();
+        }
+        over.set(true);
+    };
+    let both = async { tokio::join!(coming_back, laying_out) };
+    let (count, ()) = tokio::time::timeout(PATIENCE, both).await.unwrap();
+    println!("{count} came back meanwhile");
+    // Where everything goes that finds none.
+    let (lost, _) = client.queue(&names.orphan()).await.unwrap();
+    assert_eq!(lost, 0);
+    client.delete_holding_queues(&names).await.unwrap();
+    connection.close(200, "".into()).await.unwrap();
+}

@@ -1,0 +1,117 @@
+//! What lies in a queue, looked at beside the worker.
+
+use std::collections::BTreeMap;
+
+use lapin::options::{
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use serde_json::Value;
+
+/// A message that was taken from a queue.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Value,
+}
+
+/// A way to the broker's queues.
+pub(crate) struct Queues {
+    connection: Connection,
+    channel: Channel,
+}
+
+impl Queues {
+    pub(crate) async fn connect(url: &str) -> Self {
+        let connection = Connection::connect(url, ConnectionProperties::default());
+        let connection = connection.await.unwrap();
+        let channel = connection.create_channel().await.unwrap();
+        let confirms = ConfirmSelectOptions::default();
+        channel.confirm_select(confirms).await.unwrap();
+        Self {
+            connection,
+            channel,
+        }
+    }
+
+    /// Takes everything that a queue holds.
+    pub(crate) async fn take(&self, queue: &str) -> Vec<Taken> {
+        let options = BasicGetOptions { no_ack: true };
+        let mut all = Vec::new();
+        while let Some(got) = self.channel.basic_get(queue.into(), options).await.unwrap() {
+            let properties = &got.delivery.properties;
+            let text = |value: &Option<lapin::types::ShortString>| {
+                value.as_ref().map(ToString::to_string).unwrap_or_default()
+            };
+            let headers = properties.headers().iter().flat_map(FieldTable::inner);
+            all.push(Taken {
+                id: text(properties.message_id()),
+                kind: text(properties.kind()),
+                headers: headers
+                    .filter_map(|(name, value)| match value {
+                        AMQPValue::LongString(text) => Some((name.to_string(), text.to_string())),
+                        _ => None,
+                    })
+                    .collect(),
+                body: serde_json::from_slice(&got.delivery.data).unwrap(),
+            });
+        }
+        all
+    }
+
+    /// Whether there is such a queue.
+    pub(crate) async fn has(&self, queue: &str) -> bool {
+        let channel = self.connection.create_channel().await.unwrap();
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..Default::default()
+        };
+        let found = channel.queue_declare(queue.into(), options, FieldTable::default());
+        found.await.is_ok()
+    }
+
+    /// Publishes a message that has to reach a queue.
+    pub(crate) async fn publish(
+        &self,
+        exchange: &str,
+        key: &str,
+        (id, kind): (&str, &str),
+        headers: &[(&str, &str)],
+        body: &Value,
+    ) {
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        }
+        let properties = BasicProperties::default()
+            .with_message_id(id.into())
+            .with_type(kind.into())
+            .with_delivery_mode(2)
+            .with_headers(table);
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..Default::default()
+        };
+        let body = body.to_string();
+        let confirm = self
+            .channel
+            .basic_publish(
+                exchange.into(),
+                key.into(),
+                options,
+                body.as_bytes(),
+                properties,
+            )
+            .await
+            .unwrap()
+            .await
+            .unwrap();
+        assert!(
+            confirm.is_ack() && confirm.take_message().is_none(),
+            "{exchange} {key}"
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! A webhook endpoint on a port of its own: a real HTTP server that answers as it is told, by path, and
+//! keeps what it got.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::State;
+use axum::http::{HeaderMap, Response, Uri};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+/// How long a test waits for what must come.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// How to answer.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// After so long.
+    pub delay: Duration,
+    /// With these headers.
+    pub headers: Vec<(&'static str, String)>,
+    /// With this body.
+    pub body: String,
+}
+
+impl Answer {
+    /// An answer at once, with nothing but its status.
+    #[must_use]
+    pub const fn status(status: u16) -> Self {
+        Self {
+            status,
+            delay: Duration::ZERO,
+            headers: Vec::new(),
+            body: String::new(),
+        }
+    }
+
+    /// The same, later.
+    #[must_use]
+    pub const fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    /// The same, with a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// What arrived.
+#[derive(Debug, Clone)]
+pub struct Delivered {
+    /// Where to.
+    pub path: String,
+    /// When.
+    pub at: Instant,
+    /// With which headers, by their names in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// With which body.
+    pub body: Vec<u8>,
+    /// How it was answered.
+    pub status: u16,
+}
+
+impl Delivered {
+    /// A header, empty where it is missing.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", String::as_str)
+    }
+
+    /// `webhook-id`.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.header("webhook-id")
+    }
+}
+
+type Rule = Box<dyn FnMut(&Delivered) -> Answer + Send>;
+
+#[derive(Default)]
+struct Shared {
+    rules: Mutex<BTreeMap<String, Rule>>,
+    got: Mutex<Vec<Delivered>>,
+    changed: Notify,
+    /// By path: how many are being answered now, and how many there were at most.
+    busy: Mutex<BTreeMap<String, (usize, usize)>>,
+}
+
+/// A server with any number of endpoints, told apart by their paths.
+pub struct Receiver {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    serving: JoinSet<()>,
+}
+
+impl Receiver {
+    /// Starts to listen. Until told otherwise, every path answers 204.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub fn start() -> Result<Self> {
+        let mut receiver = Self {
+            address: ([127, 0, 0, 1], 0).into(),
+            shared: Arc::default(),
+            serving: JoinSet::new(),
+        };
+        receiver.up()?;
+        Ok(receiver)
+    }
+
+    /// Listens again, on the same port.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub fn up(&mut self) -> Result<()> {
+        // Several lives of one server share the port: its old connections may linger.
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(self.address)?;
+        let listener: TcpListener = socket.listen(1024)?;
+        self.address = listener.local_addr()?;
+        let routes = Router::new()
+            .fallback(answer)
+            .with_state(Arc::clone(&self.shared));
+        self.serving.spawn(async move {
+            axum::serve(listener, routes).await.unwrap_or_default();
+        });
+        Ok(())
+    }
+
+    /// Takes no connections any more, and cuts those that there are.
+    pub async fn down(&mut self) {
+        self.serving.shutdown().await;
+    }
+
+    /// The url of a path, which begins with `/`.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Has a path answer like this from now on.
+    pub fn answer(&self, path: &str, answer: Answer) {
+        self.rule(path, move |_| answer.clone());
+    }
+
+    /// Has a path answer as a rule says.
+    pub fn rule(&self, path: &str, rule: impl FnMut(&Delivered) -> Answer + Send + 'static) {
+        lock(&self.shared.rules).insert(path.to_owned(), Box::new(rule));
+    }
+
+    /// Everything that arrived at a path so far, in order.
+    #[must_use]
+    pub fn got(&self, path: &str) -> Vec<Delivered> {
+        let all = lock(&self.shared.got);
+        all.iter().filter(|it| it.path == path).cloned().collect()
+    }
+
+    /// The ids of all events that a path took (2xx).
+    #[must_use]
+    pub fn taken(&self, path: &str) -> BTreeSet<String> {
+        let all = lock(&self.shared.got);
+        let taken = all
+            .iter()
+            .filter(|it| it.path == path && (200..300).contains(&it.status));
+        taken.map(|it| it.id().to_owned()).collect()
+    }
+
+    /// How many requests a path answered at the same time, at most, since the last time it was asked.
+    #[must_use]
+    pub fn most_at_once(&self, path: &str) -> usize {
+        let mut busy = lock(&self.shared.busy);
+        busy.get_mut(path).map_or(0, |(now, most)| {
+            let was = *most;
+            *most = *now;
+            was
+        })
+    }
+
+    /// Waits until a question has an answer.
+    ///
+    /// # Errors
+    /// When it has none in time.
+    pub async fn until<T>(
+        &self,
+        within: Duration,
+        mut ask: impl FnMut(&Self) -> Option<T>,
+    ) -> Result<T> {
+        let begun = Instant::now();
+        loop {
+            let changed = self.shared.changed.notified();
+            if let Some(answer) = ask(self) {
+                return Ok(answer);
+            }
+            let left = within.saturating_sub(begun.elapsed());
+            ensure!(!left.is_zero(), "not within {within:?}");
+            // Looked at again now and then: not every question is about what arrived.
+            tokio::time::timeout(left.min(Duration::from_millis(200)), changed)
+                .await
+                .ok();
+        }
+    }
+
+    /// Waits until a path has taken so many different events.
+    ///
+    /// # Errors
+    /// When they do not come in time.
+    pub async fn takes(&self, path: &str, count: usize, within: Duration) -> Result<()> {
+        self.until(within, |it| (it.taken(path).len() >= count).then_some(()))
+            .await
+            .with_context(|| {
+                let (taken, got) = (self.taken(path).len(), self.got(path).len());
+                format!("{path} took {taken} of {count}, in {got} requests")
+            })
+    }
+
+    /// Waits until so many requests arrived at a path, and returns them.
+    ///
+    /// # Errors
+    /// When they do not come in time.
+    pub async fn gets(&self, path: &str, count: usize) -> Result<Vec<Delivered>> {
+        let all = |it: &Self| Some(it.got(path)).filter(|got| got.len() >= count);
+        self.until(PATIENCE, all)
+            .await
+            .with_context(|| format!("{path} got {} of {count}", self.got(path).len()))
+    }
+}
+
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response<Body> {
+    let path = uri.path().to_owned();
+    let headers = headers
+        .iter()
+        .map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (name.as_str().to_owned(), value)
+        })
+        .collect();
+    let mut delivered = Delivered {
+        path: path.clone(),
+        at: Instant::now(),
+        headers,
+        body: body.to_vec(),
+        status: 0,
+    };
+    let answer = match lock(&shared.rules).get_mut(&path) {
+        Some(rule) => rule(&delivered),
+        None => Answer::status(204),
+    };
+    delivered.status = answer.status;
+    lock(&shared.got).push(delivered);
+    {
+        let mut busy = lock(&shared.busy);
+        let (now, most) = busy.entry(path.clone()).or_default();
+        *now += 1;
+        *most = (*most).max(*now);
+    }
+    let busy = Busy(Arc::clone(&shared), path);
+    shared.changed.notify_waiters();
+    tokio::time::sleep(answer.delay).await;
+    drop(busy);
+    let mut response = Response::builder().status(answer.status);
+    for (name, value) in answer.headers {
+        response = response.header(name, value);
+    }
+    response.body(Body::from(answer.body)).unwrap_or_default()
+}
+
+/// A request that is being answered, until dropped: the client may go away meanwhile.
+struct Busy(Arc<Shared>, String);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some((now, _)) = lock(&self.0.busy).get_mut(&self.1) {
+            *now -= 1;
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

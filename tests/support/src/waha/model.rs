@@ -1,0 +1,294 @@
+//! Groups, and WhatsApp's rules for them, as this WAHA's WhatsApp has them.
+//!
+//! Written from what WhatsApp does, not from groupmq's sandbox, which has to come to the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The role of somebody in a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// No admin.
+    Member,
+    /// An admin.
+    Admin,
+    /// The creator.
+    Creator,
+}
+
+impl Role {
+    pub(super) const fn is_admin(self) -> bool {
+        !matches!(self, Self::Member)
+    }
+}
+
+/// A group.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// `…@g.us`
+    pub id: String,
+    /// Its name.
+    pub subject: String,
+    /// Its description.
+    pub description: String,
+    /// The creator's phone, digits alone.
+    pub owner: String,
+    /// When it was created, in seconds.
+    pub created: i64,
+    /// Only admins change subject and description.
+    pub locked: bool,
+    /// The code of its link.
+    pub invite: String,
+    /// Phones, digits alone, in the order of joining.
+    pub members: Vec<(String, Role)>,
+    /// Who was in it and is not any more; true for who left by themselves.
+    pub former: BTreeMap<String, bool>,
+}
+
+/// Why WhatsApp refuses a request as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// No such group, or never in it: 404.
+    Unknown,
+    /// Not in it: 403.
+    Outside,
+    /// No admin: 403, and 401 for the link.
+    NoAdmin(u16),
+}
+
+impl Refusal {
+    pub(super) const fn code(self) -> u16 {
+        match self {
+            Self::Unknown => 404,
+            Self::Outside => 403,
+            Self::NoAdmin(code) => code,
+        }
+    }
+}
+
+/// Something that happened in a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    Created,
+    Joined(Vec<String>),
+    Removed(Vec<String>),
+    Left(String),
+    Promoted(Vec<String>),
+    Demoted(Vec<String>),
+    Subject,
+    Description,
+    Locked,
+}
+
+/// What became of one person: WhatsApp's code.
+pub(super) type Answer = (String, u16);
+
+/// All groups.
+#[derive(Debug, Default)]
+pub(super) struct World {
+    pub(super) groups: BTreeMap<String, Group>,
+    next: u64,
+    codes: u64,
+}
+
+impl World {
+    pub(super) fn code(&mut self) -> String {
+        self.codes += 1;
+        format!("Invite{:016}", self.codes)
+    }
+
+    pub(super) fn create(
+        &mut self,
+        account: &str,
+        subject: &str,
+        people: &[String],
+        now: i64,
+    ) -> (String, Vec<Answer>) {
+        self.next += 1;
+        let id = format!("120363{:012}@g.us", self.next);
+        let invite = self.code();
+        let mut group = Group {
+            id: id.clone(),
+            subject: subject.to_owned(),
+            description: String::new(),
+            owner: account.to_owned(),
+            created: now,
+            locked: false,
+            invite,
+            members: vec![(account.to_owned(), Role::Creator)],
+            former: BTreeMap::new(),
+        };
+        let (answers, _) = group.admit(people);
+        self.groups.insert(id.clone(), group);
+        (id, answers)
+    }
+
+    /// The group, for who is in it.
+    pub(super) fn group(&mut self, id: &str, account: &str) -> Result<&mut Group, Refusal> {
+        let group = self.groups.get_mut(id).ok_or(Refusal::Unknown)?;
+        if group.role(account).is_some() {
+            Ok(group)
+        } else if group.former.contains_key(account) {
+            Err(Refusal::Outside)
+        } else {
+            Err(Refusal::Unknown)
+        }
+    }
+
+    pub(super) fn of(&self, account: &str) -> Vec<&Group> {
+        let mine = |group: &&Group| group.role(account).is_some();
+        self.groups.values().filter(mine).collect()
+    }
+}
+
+/// Numbers that WhatsApp refuses to add, by their last digits: 99900…0403 has its privacy settings.
+fn special(phone: &str) -> Option<u16> {
+    let rest = phone.strip_prefix("99900")?;
+    let code: u16 = rest.get(rest.len().checked_sub(3)?..)?.parse().ok()?;
+    [401, 403, 404, 408, 419, 421]
+        .contains(&code)
+        .then_some(code)
+}
+
+impl Group {
+    pub(super) fn role(&self, phone: &str) -> Option<Role> {
+        let member = self.members.iter().find(|(it, _)| it == phone);
+        member.map(|(_, role)| *role)
+    }
+
+    fn admin(&self, account: &str, code: u16) -> Result<(), Refusal> {
+        let admin = self.role(account).is_some_and(Role::is_admin);
+        admin.then_some(()).ok_or(Refusal::NoAdmin(code))
+    }
+
+    fn admit(&mut self, people: &[String]) -> (Vec<Answer>, Vec<String>) {
+        let (mut answers, mut joined) = (Vec::new(), Vec::new());
+        for phone in people {
+            let code = if self.role(phone).is_some() {
+                409
+            } else if let Some(code) = special(phone) {
+                code
+            } else if self.former.get(phone) == Some(&true) {
+                408
+            } else {
+                self.former.remove(phone);
+                self.members.push((phone.clone(), Role::Member));
+                joined.push(phone.clone());
+                200
+            };
+            answers.push((phone.clone(), code));
+        }
+        (answers, joined)
+    }
+
+    /// Members may add too: WhatsApp's default for new groups.
+    pub(super) fn add(&mut self, people: &[String]) -> (Vec<Answer>, Vec<Change>) {
+        let (answers, joined) = self.admit(people);
+        (answers, some(Change::Joined(joined.clone()), &joined))
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        account: &str,
+        people: &[String],
+    ) -> Result<(Vec<Answer>, Vec<Change>), Refusal> {
+        self.admin(account, 403)?;
+        let (mut answers, mut gone) = (Vec::new(), Vec::new());
+        for phone in people {
+            let code = match self.role(phone) {
+                None => 404,
+                Some(Role::Creator) => 403,
+                Some(_) => {
+                    self.members.retain(|(it, _)| it != phone);
+                    self.former.insert(phone.clone(), false);
+                    gone.push(phone.clone());
+                    200
+                }
+            };
+            answers.push((phone.clone(), code));
+        }
+        Ok((answers, some(Change::Removed(gone.clone()), &gone)))
+    }
+
+    pub(super) fn rank(
+        &mut self,
+        account: &str,
+        people: &[String],
+        to: Role,
+    ) -> Result<(Vec<Answer>, Vec<Change>), Refusal> {
+        self.admin(account, 403)?;
+        let (mut answers, mut changed) = (Vec::new(), Vec::new());
+        let admins = self
+            .members
+            .iter()
+            .filter(|(_, role)| role.is_admin())
+            .count();
+        for phone in people {
+            let member = self.members.iter_mut().find(|(it, _)| it == phone);
+            let code = match member {
+                None => 404,
+                Some((_, Role::Creator)) if to == Role::Member => 403,
+                Some((_, Role::Admin)) if to == Role::Member && admins == 1 => 403,
+                Some((_, role)) if role.is_admin() != to.is_admin() => {
+                    *role = to;
+                    changed.push(phone.clone());
+                    200
+                }
+                Some(_) => 200,
+            };
+            answers.push((phone.clone(), code));
+        }
+        let change = if to == Role::Admin {
+            Change::Promoted(changed.clone())
+        } else {
+            Change::Demoted(changed.clone())
+        };
+        Ok((answers, some(change, &changed)))
+    }
+
+    pub(super) fn leave(&mut self, account: &str) -> Vec<Change> {
+        self.members.retain(|(it, _)| it != account);
+        self.former.insert(account.to_owned(), true);
+        let mut changes = vec![Change::Left(account.to_owned())];
+        // WhatsApp makes somebody an admin where none is left.
+        if !self.members.iter().any(|(_, role)| role.is_admin())
+            && let Some((phone, role)) = self.members.first_mut()
+        {
+            *role = Role::Admin;
+            changes.push(Change::Promoted(vec![phone.clone()]));
+        }
+        changes
+    }
+
+    pub(super) fn edit(
+        &mut self,
+        account: &str,
+        change: Change,
+        edit: impl FnOnce(&mut Self) -> bool,
+    ) -> Result<Vec<Change>, Refusal> {
+        if self.locked || change == Change::Locked {
+            self.admin(account, 403)?;
+        }
+        Ok(if edit(self) { vec![change] } else { Vec::new() })
+    }
+
+    pub(super) fn link(&self, account: &str) -> Result<String, Refusal> {
+        self.admin(account, 401)?;
+        Ok(self.invite.clone())
+    }
+
+    /// The phones of everybody in it.
+    pub(super) fn phones(&self) -> BTreeSet<String> {
+        self.members
+            .iter()
+            .map(|(phone, _)| phone.clone())
+            .collect()
+    }
+}
+
+fn some(change: Change, people: &[String]) -> Vec<Change> {
+    if people.is_empty() {
+        Vec::new()
+    } else {
+        vec![change]
+    }
+}

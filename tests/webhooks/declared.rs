@@ -1,0 +1,130 @@
+//! Endpoints that the configuration declares, what becomes of them when it declares them no more, and an
+//! orderly stop.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use groupmq_test_support::receiver::Answer;
+use groupmq_test_support::worker::Worker;
+use serde_json::json;
+
+use super::scene::{PATIENCE, Scene};
+
+#[tokio::test]
+async fn an_endpoint_that_is_declared_no_more_goes_once_what_waits_is_sent() {
+    let mut scene = Scene::shared_with(|it| it.set("delivery.timeout", "2s")).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("groupmq.toml");
+    let url = scene.receiver.url("/declared");
+    fs::write(
+        &file,
+        format!("[[webhooks]]\nid = \"declared\"\nurl = \"{url}\"\n"),
+    )
+    .unwrap();
+    let declared = scene.options.clone().file(&file);
+    scene.worker.stop().await.unwrap();
+    let mut worker = Worker::start(&declared).await.unwrap();
+    scene
+        .announcer
+        .announce("default", "group.join", 5)
+        .await
+        .unwrap();
+    scene
+        .receiver
+        .takes("/declared", 5, PATIENCE)
+        .await
+        .unwrap();
+    worker.stop().await.unwrap();
+
+    // These wait while nobody delivers.
+    scene
+        .announcer
+        .announce("default", "group.join", 5)
+        .await
+        .unwrap();
+    fs::write(&file, "").unwrap();
+    let _worker = Worker::start(&declared).await.unwrap();
+    scene
+        .receiver
+        .takes("/declared", 10, PATIENCE)
+        .await
+        .unwrap();
+    let begun = Instant::now();
+    while scene.endpoints.get("declared").await.unwrap().is_some() {
+        assert!(begun.elapsed() < PATIENCE, "it is still there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    scene
+        .announcer
+        .announce("default", "group.join", 5)
+        .await
+        .unwrap();
+    assert_eq!(scene.receiver.taken("/declared").len(), 10);
+    assert!(!crate::broker::has_queue(&scene, "webhook.declared").await);
+}
+
+#[tokio::test]
+async fn a_stop_finishes_what_is_under_way_and_gives_the_rest_back() {
+    let mut scene = Scene::shared().await;
+    scene.endpoint("slow", "/slow", json!({})).await;
+    let slow = Answer::status(204).after(Duration::from_millis(300));
+    scene.receiver.answer("/slow", slow);
+    scene
+        .announcer
+        .announce("default", "group.join", 60)
+        .await
+        .unwrap();
+    let mut stops = 0;
+    while scene.receiver.taken("/slow").len() < 60 {
+        let more = scene.receiver.got("/slow").len() + 8;
+        scene.receiver.gets("/slow", more.min(60)).await.unwrap();
+        assert_eq!(scene.worker.stop().await.unwrap(), 0);
+        stops += 1;
+        scene.worker = Worker::start(&scene.options).await.unwrap();
+    }
+    let requests = scene.receiver.got("/slow").len();
+    println!("60 events through {stops} stops: {requests} requests");
+    assert_eq!(requests, 60, "an orderly stop leaves nothing to repeat");
+}
+
+#[tokio::test]
+async fn an_endpoint_is_sent_no_more_in_a_second_than_it_asks_for() {
+    let mut scene = Scene::shared().await;
+    scene
+        .endpoint("calm", "/calm", json!({"rateLimit": 10}))
+        .await;
+    scene
+        .announcer
+        .announce("default", "group.join", 31)
+        .await
+        .unwrap();
+    let got = scene.receiver.gets("/calm", 31).await.unwrap();
+    // The first goes at once; the thirty after it take three seconds at ten a second.
+    let took = got[30].at.duration_since(got[0].at);
+    assert!(took >= Duration::from_millis(2_800), "too fast: {took:?}");
+}
+
+#[tokio::test]
+async fn a_queue_that_somebody_deletes_is_made_and_bound_again() {
+    let mut scene = Scene::shared().await;
+    scene.endpoint("lost", "/lost", json!({})).await;
+    scene
+        .announcer
+        .announce("default", "group.join", 3)
+        .await
+        .unwrap();
+    scene.receiver.takes("/lost", 3, PATIENCE).await.unwrap();
+    crate::broker::delete_queue(&scene, "webhook.lost").await;
+    let begun = Instant::now();
+    while !crate::broker::has_queue(&scene, "webhook.lost").await {
+        assert!(begun.elapsed() < PATIENCE, "it is not made again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    scene.bound("lost").await;
+    scene
+        .announcer
+        .announce("default", "group.join", 3)
+        .await
+        .unwrap();
+    scene.receiver.takes("/lost", 6, PATIENCE).await.unwrap();
+}
