@@ -160,23 +160,30 @@ async fn reshard(
         println!("{}", done.out.trim_end());
         enough.set(true);
     };
+    // However long it takes: what waits in a failing group costs more the more of it there is.
+    let most = load.count() + 1_000;
     let feeding = async {
         while !enough.get() {
-            producer.send_all(load.next(20)).await.unwrap();
+            if load.count() < most {
+                producer.send_all(load.next(20)).await.unwrap();
+            }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
     tokio::join!(feeding, moving);
 }
 
+/// With `settings` until the last change is made, and without them to the end.
 async fn resharded(settings: impl Fn(Options) -> Options) {
     let mut chance = Chance::new();
     println!("seed {}", chance.seed);
     let broker = RabbitMq::shared().await.unwrap();
     let database = Postgres::shared().unwrap().database().unwrap();
     let prefix = groupmq_test_support::prefix();
-    let options = with_sessions(options(&broker.url(), &prefix)).set("store.url", &database.url);
-    let options = settings(options).set("topology.shards", "1");
+    let plain = with_sessions(options(&broker.url(), &prefix))
+        .set("store.url", &database.url)
+        .set("topology.shards", "1");
+    let options = settings(plain.clone());
     let producer = Producer::connect(&broker.url(), &prefix).await.unwrap();
     let mut worker = Worker::start(&options).await.unwrap();
     let mut load = load(&producer).await;
@@ -195,6 +202,8 @@ async fn resharded(settings: impl Fn(Options) -> Options) {
         println!("from {from} to {to}: {} commands so far", load.count());
         producer.answered(load.count() / 2, PATIENCE).await.unwrap();
     }
+    assert_eq!(worker.stop().await.unwrap(), 0, "{}", worker.log_tail());
+    let _last = Worker::start(&plain).await.unwrap();
     let counted = load.assert_once_each(&producer, &database.url).await;
     println!("{counted}");
 }
