@@ -242,14 +242,18 @@ impl Link for Writer {
     }
 }
 
-/// Counts the time that the broker takes no messages, also while that lasts; never ends.
+/// Counts the seconds in which the broker takes no messages, also while that lasts; never ends.
 async fn count_blocked(flowing: watch::Receiver<Option<Instant>>) {
     let mut tick = tokio::time::interval(TICK / 10);
     let mut last = Instant::now();
+    let mut uncounted = Duration::ZERO;
     loop {
         let now = tick.tick().await;
         if flowing.borrow().is_none() {
-            events::broker_blocked_for(now - last);
+            uncounted += now - last;
+            // A counter takes whole ones.
+            events::broker_blocked_for(uncounted.as_secs());
+            uncounted -= Duration::from_secs(uncounted.as_secs());
         }
         last = now;
     }

@@ -147,10 +147,9 @@ pub fn reply_returned(message_id: &str) {
     counter!(name::RETURNED).increment(1);
 }
 
-/// The broker has taken no messages for so long, or for so much longer.
-pub fn broker_blocked_for(time: Duration) {
-    let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    counter!(name::BLOCKED_MS).increment(ms);
+/// The broker has taken no messages for so many seconds, or for so many more.
+pub fn broker_blocked_for(seconds: u64) {
+    counter!(name::BLOCKED_SECONDS).increment(seconds);
 }
 
 /// A message went to the dead-letter queue.

@@ -73,8 +73,8 @@ metrics! {
     REFUSED = "groupmq_messages_refused_total", Counter [];
     /// Replies whose reply queue was gone; they stay on the replies exchange
     RETURNED = "groupmq_replies_returned_total", Counter [];
-    /// For how long the broker took no messages, in milliseconds
-    BLOCKED_MS = "groupmq_broker_blocked_ms_total", Counter [];
+    /// For how many seconds the broker took no messages
+    BLOCKED_SECONDS = "groupmq_broker_blocked_seconds_total", Counter [];
     /// Spans that did not reach the collector of traces
     SPANS_LOST = "groupmq_spans_lost_total", Counter [];
     /// Commands that could not be done and went to rest, by the code of the reason

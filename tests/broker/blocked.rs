@@ -71,6 +71,11 @@ mod own_node {
         println!("all answered {:?} after the alarm", lifted.elapsed());
         let came = |seen: &_| (effects(seen, "s-") == COMMANDS).then_some(());
         scene.producer.until(PATIENCE, came).await.unwrap();
+        let (_, metrics) = scene.worker.get("/metrics").await.unwrap();
+        let mut lines = metrics.lines();
+        let blocked = lines.find_map(|it| it.strip_prefix("groupmq_broker_blocked_seconds_total "));
+        let blocked: u64 = blocked.unwrap().parse().unwrap();
+        assert!(blocked >= 8, "{blocked} s of it are counted");
         let log = scene.worker.log();
         assert!(log.contains("the broker takes messages again"));
         assert_eq!(
