@@ -102,6 +102,17 @@ fn the_queries_of_the_dashboard_are_valid() {
 }
 
 #[test]
+fn the_dashboard_shows_every_metric() {
+    let dashboard = dashboard().join("\n");
+    for metric in ALL {
+        let mut shown = names(&dashboard, metric.name);
+        let bucket = format!("{}_bucket", metric.name);
+        let shown = shown.any(|(name, _)| [metric.name, &bucket].contains(&name));
+        assert!(shown, "{} is not on the dashboard", metric.name);
+    }
+}
+
+#[test]
 fn rules_and_dashboard_name_metrics_and_labels_that_exist() {
     let mut texts = dashboard();
     texts.push(read("deploy/observability/alerts.yaml"));
