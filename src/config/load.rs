@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use figment::Figment;
 use figment::providers::{Format, Serialized, Toml};
-use figment::value::Dict;
+use figment::value::{Dict, Value};
 use serde_json::{Map, json};
 
 use super::read::{Problems, Section, list};
@@ -133,12 +133,17 @@ fn nested(key: &str, value: &str) -> serde_json::Value {
     })
 }
 
+fn roles(value: &Value) -> Result<Vec<Role>, String> {
+    let roles: Vec<Role> = list(value)?;
+    if roles.is_empty() {
+        return Err("must name at least one role".to_owned());
+    }
+    Ok(roles)
+}
+
 fn read(entries: Dict, problems: &mut Problems) -> Config {
     let mut root = Section::new("", entries, problems);
-    let roles: Vec<Role> = root.required("roles", list);
-    if roles.is_empty() {
-        root.problem("roles", "must name at least one role");
-    }
+    let roles = root.required("roles", roles);
     let delivery = Delivery::read(root.section("delivery"));
     let mut seen = BTreeSet::new();
     let webhooks = root.tables("webhooks", |table| webhooks::read(table, &mut seen));
