@@ -1,6 +1,7 @@
 //! Shards: a session always has the same one, workers share them out evenly, and a broker or a
 //! configuration that does not fit stops a worker with what to do.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use groupmq_test_support::rabbitmq::{self, RabbitMq};
 use groupmq_test_support::worker::{Options, Worker};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
@@ -125,39 +127,89 @@ async fn another_number_of_shards_than_there_is_stops_the_worker() {
     assert_eq!(run(&with("3"), &["topology", "apply"]).await.code, 0);
 }
 
-#[tokio::test]
-async fn workers_that_come_and_go_share_the_shards_evenly() {
-    const SHARDS: u64 = 16;
-    let broker = RabbitMq::shared().await.unwrap();
-    let database = Postgres::shared().unwrap().database().unwrap();
-    let options = options(&broker.url(), &groupmq_test_support::prefix())
-        .set("topology.shards", SHARDS.to_string())
-        .set("store.url", &database.url)
-        .set("amqp.heartbeat", "2s");
-    let mut workers = vec![Worker::start(&options).await.unwrap()];
-    until_even(&workers, SHARDS, EVEN_WITHIN).await;
+/// For how long a shard was without a consumer at the longest, until it is enough.
+async fn longest_without_a_consumer(
+    url: &str,
+    prefix: &str,
+    shards: u64,
+    enough: &Cell<bool>,
+) -> Duration {
+    let connection = Connection::connect(url, ConnectionProperties::default());
+    let connection = connection.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let mut since = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    while !enough.get() {
+        for shard in 0..shards {
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..Default::default()
+            };
+            let name = format!("{prefix}.commands.{shard}").into();
+            let queue = channel.queue_declare(name, passive, FieldTable::default());
+            if queue.await.unwrap().consumer_count() > 0 {
+                since.remove(&shard);
+            } else {
+                let since = since.entry(shard).or_insert_with(Instant::now);
+                longest = longest.max(since.elapsed());
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    connection.close(200, "".into()).await.unwrap();
+    longest
+}
+
+/// Workers join, stop, die and pause; the shards are even after each.
+async fn come_and_go(mut workers: Vec<Worker>, shards: u64, options: &Options) {
     for _ in 0..3 {
-        workers.push(Worker::spawn(&options).unwrap());
+        workers.push(Worker::spawn(options).unwrap());
     }
     for worker in &mut workers {
         worker.until_ready(PATIENCE).await.unwrap();
     }
-    until_even(&workers, SHARDS, EVEN_WITHIN).await;
+    until_even(&workers, shards, EVEN_WITHIN).await;
 
     let mut stopped = workers.remove(0);
     assert_eq!(stopped.stop().await.unwrap(), 0, "{}", stopped.log_tail());
-    until_even(&workers, SHARDS, EVEN_WITHIN).await;
+    until_even(&workers, shards, EVEN_WITHIN).await;
 
     workers.remove(0).kill().unwrap();
-    until_even(&workers, SHARDS, EVEN_WITHIN).await;
+    until_even(&workers, shards, EVEN_WITHIN).await;
 
     // The broker misses a paused one after two heartbeats; once back, it takes part again.
     let paused = workers.remove(0);
     paused.signal(Signal::SIGSTOP).unwrap();
-    until_even(&workers, SHARDS, EVEN_WITHIN).await;
+    until_even(&workers, shards, EVEN_WITHIN).await;
     paused.signal(Signal::SIGCONT).unwrap();
     workers.push(paused);
+    until_even(&workers, shards, EVEN_WITHIN).await;
+}
+
+#[tokio::test]
+async fn workers_that_come_and_go_share_the_shards_evenly_and_leave_none_alone() {
+    const SHARDS: u64 = 16;
+    const HEARTBEAT: Duration = Duration::from_secs(4);
+    let broker = RabbitMq::shared().await.unwrap();
+    let database = Postgres::shared().unwrap().database().unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let options = options(&broker.url(), &prefix)
+        .set("topology.shards", SHARDS.to_string())
+        .set("store.url", &database.url)
+        .set("amqp.heartbeat", format!("{}s", HEARTBEAT.as_secs()));
+    let workers = vec![Worker::start(&options).await.unwrap()];
     until_even(&workers, SHARDS, EVEN_WITHIN).await;
+    let enough = Cell::new(false);
+    let changes = async {
+        come_and_go(workers, SHARDS, &options).await;
+        enough.set(true);
+    };
+    let url = broker.url();
+    let watching = longest_without_a_consumer(&url, &prefix, SHARDS, &enough);
+    let (longest, ()) = tokio::join!(watching, changes);
+    println!("a shard was without a consumer for {longest:?} at the longest");
+    assert!(longest > Duration::ZERO, "nothing was handed over");
+    assert!(longest <= HEARTBEAT, "{longest:?}");
 }
 
 #[tokio::test]
