@@ -12,6 +12,7 @@ use lapin::{Channel, Connection, ErrorKind, Event, ExchangeKind};
 
 use super::message::{Incoming, Outgoing};
 use super::properties::{incoming, outgoing, short};
+use super::topology::standing;
 use super::{Error, Target, Topology};
 
 /// How long the reason for a closed channel may take to become known: it has already arrived.
@@ -167,14 +168,7 @@ impl Client {
     /// # Errors
     /// When there is no such queue; the client cannot be used after that.
     pub async fn queue(&self, name: &str) -> Result<(u32, u32), Error> {
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let queue = self
-            .channel
-            .queue_declare(short(name), options, FieldTable::default())
-            .await?;
+        let queue = standing(&self.channel, name).await?;
         Ok((queue.message_count(), queue.consumer_count()))
     }
 

@@ -9,20 +9,20 @@ use futures_util::future::join_all;
 use futures_util::stream::StreamExt;
 use lapin::Channel;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ExchangeBindOptions, ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
+    BasicAckOptions, BasicPublishOptions, ExchangeBindOptions, ExchangeDeleteOptions,
+    ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::Instant;
 
 use super::message::{Incoming, Outgoing};
 use super::properties::{incoming, outgoing, short};
+use super::taps::consume;
 use super::topology::{ANY, ANY_SESSION, holding_queue, is_there};
 use super::{CallError, Client, Error, Names, Topology};
 
-/// Messages moved together: written, confirmed, then acknowledged where they came from.
-const TOGETHER: u16 = 200;
+/// Messages moved together at least: written, confirmed, then acknowledged where they came from.
+const TOGETHER_MIN: u16 = 200;
 
 /// A queue that is silent for so long, and says that it is empty, is.
 const SILENCE: Duration = Duration::from_millis(500);
@@ -93,6 +93,35 @@ impl Client {
         is_there(self.connection(), queue).await
     }
 
+    /// Sees to it that nobody else changes the shards, for as long as this connection lives: the broker
+    /// keeps an exclusive queue for it, and deletes that when the connection ends.
+    ///
+    /// # Errors
+    /// When somebody else goes on changing them, or the broker is lost or refuses.
+    pub async fn change_alone(&self, names: &Names) -> Result<(), Error> {
+        const LOCKED: u16 = 405;
+        let begun = Instant::now();
+        let queue = names.resharding();
+        loop {
+            // A channel apart: the broker closes it when somebody else has the queue.
+            let channel = self.channel_of_its_own().await?;
+            let options = QueueDeclareOptions {
+                exclusive: true,
+                ..Default::default()
+            };
+            let none = FieldTable::default();
+            let declared = channel.queue_declare(short(&queue), options, none);
+            match declared.await.map_err(Error::from) {
+                Err(Error::Refused(refusal)) if refusal.code == LOCKED => {}
+                declared => return declared.map(drop),
+            }
+            if begun.elapsed() > OTHERS_END_WITHIN {
+                return Err(Error::Occupied(queue));
+            }
+            tokio::time::sleep(LOOKING).await;
+        }
+    }
+
     /// Makes the queues in which commands are held while the shards change.
     ///
     /// # Errors
@@ -153,22 +182,28 @@ impl Client {
     /// Moves what is in a queue, in its order; says how much that was. What is moved is confirmed in its
     /// new place before it is acknowledged in the old one.
     ///
+    /// `prefetch` is what a worker takes from a queue, at most. RabbitMQ 3 puts what a consumer gives
+    /// back behind what earlier ones gave back: if less were taken here, and then given back when this is
+    /// cut off, the rest of what a worker gave back would come before it.
+    ///
     /// # Errors
     /// When the broker is lost or refuses, somebody else goes on consuming the queue, or `pour` fails.
     pub async fn pour<P: Pour>(
         &self,
         queue: &str,
         until: Until,
+        prefetch: u16,
         pour: &mut P,
     ) -> Result<u64, P::Error> {
         self.wait_for_others(queue).await?;
+        let together = prefetch.max(TOGETHER_MIN);
         let channel = self.channel_of_its_own().await?;
-        let mut consumer = consume(&channel, queue).await?;
+        let mut consumer = consume(&channel, queue, together).await?;
         let mut moved = 0;
         loop {
             let mut messages = Vec::new();
             let mut last = 0;
-            while messages.len() < usize::from(TOGETHER) {
+            while messages.len() < usize::from(together) {
                 // What is there already is sent without a pause.
                 match tokio::time::timeout(SILENCE / 5, consumer.next()).await {
                     Ok(Some(message)) => {
@@ -195,11 +230,11 @@ impl Client {
                 .await
                 .map_err(Error::from)?;
             moved += messages.len() as u64;
-            if until == Until::NearlyEmpty && self.queue(queue).await?.0 < TOGETHER.into() {
+            if until == Until::NearlyEmpty && self.queue(queue).await?.0 < together.into() {
                 break;
             }
         }
-        super::passage::let_settle(&channel, TOGETHER).await?;
+        super::passage::let_settle(&channel, together).await?;
         channel
             .close(200, ShortString::default())
             .await
@@ -256,18 +291,6 @@ impl Client {
         }
         Ok(())
     }
-}
-
-async fn consume(channel: &Channel, queue: &str) -> Result<lapin::Consumer, Error> {
-    channel
-        .basic_qos(TOGETHER, BasicQosOptions::default())
-        .await?;
-    let tag = ShortString::default();
-    let options = BasicConsumeOptions::default();
-    let none = FieldTable::default();
-    Ok(channel
-        .basic_consume(short(queue), tag, options, none)
-        .await?)
 }
 
 /// The exchange or the queue at the other end of a way.

@@ -35,6 +35,12 @@ impl Names {
         format!("{}.presence", self.prefix)
     }
 
+    /// The queue that whoever changes the number of shards has for itself.
+    #[must_use]
+    pub fn resharding(&self) -> String {
+        format!("{}.resharding", self.prefix)
+    }
+
     /// The queue that holds new commands while the number of shards is changed.
     #[must_use]
     pub fn held(&self) -> String {

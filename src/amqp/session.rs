@@ -3,16 +3,14 @@
 
 use std::future::Future;
 
-use lapin::options::QueueDeclareOptions;
-use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::Mutex;
 
 use crate::lifecycle::Lifecycle;
 
 use super::consumer::{Consumer, Window};
-use super::properties::short;
 use super::supervisor::{self, Link};
+use super::topology::standing;
 use super::{Error, Target, Topology};
 
 /// Work that needs a connection.
@@ -73,13 +71,7 @@ impl Session<'_> {
             Some(channel) if channel.status().connected() => channel,
             _ => self.connection.create_channel().await?,
         };
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let found = channel
-            .queue_declare(short(queue), options, FieldTable::default())
-            .await?;
+        let found = standing(&channel, queue).await?;
         *asking = Some(channel);
         Ok(found.consumer_count())
     }

@@ -13,7 +13,6 @@ use std::time::Duration;
 use futures_util::stream::StreamExt;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Connection, Event};
@@ -27,6 +26,7 @@ use super::message::Incoming;
 use super::passage::{Passage, WayBack};
 use super::properties::{incoming, short};
 use super::supervisor::{self, Link};
+use super::topology::standing;
 use super::{Error, Target, Topology};
 
 /// How long somebody may wait for a channel; the connection may be down.
@@ -177,14 +177,7 @@ impl Taps {
     /// When there is no connection, or no such queue.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
         let channel = self.channel().await?;
-        let options = QueueDeclareOptions {
-            passive: true,
-            ..Default::default()
-        };
-        let found = channel
-            .queue_declare(short(queue), options, FieldTable::default())
-            .await?;
-        Ok(found.consumer_count())
+        Ok(standing(&channel, queue).await?.consumer_count())
     }
 
     async fn channel(&self) -> Result<Channel, Error> {
@@ -286,7 +279,11 @@ impl Tapped {
     }
 }
 
-async fn consume(channel: &Channel, queue: &str, prefetch: u16) -> Result<lapin::Consumer, Error> {
+pub(super) async fn consume(
+    channel: &Channel,
+    queue: &str,
+    prefetch: u16,
+) -> Result<lapin::Consumer, Error> {
     channel
         .basic_qos(prefetch, BasicQosOptions::default())
         .await?;

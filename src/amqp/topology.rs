@@ -335,15 +335,7 @@ impl Piece {
 pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<bool, Error> {
     // A channel apart: the broker closes it when there is none.
     let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        passive: true,
-        ..Default::default()
-    };
-    let found = channel
-        .queue_declare(short(queue), options, FieldTable::default())
-        .await
-        .map_err(Error::from);
-    match found {
+    match standing(&channel, queue).await {
         Ok(_) => {
             channel.close(200, ShortString::default()).await?;
             Ok(true)
@@ -351,6 +343,17 @@ pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<boo
         Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// How a queue stands: what waits in it, and who consumes it. Without one the broker closes the channel.
+pub(super) async fn standing(channel: &Channel, queue: &str) -> Result<lapin::Queue, Error> {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    Ok(channel
+        .queue_declare(short(queue), options, FieldTable::default())
+        .await?)
 }
 
 /// The command queues, and the way of a command to the one of its session.

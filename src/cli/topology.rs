@@ -57,16 +57,18 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
         .context("cannot open the store (store.url)")?;
     lifecycle.spawn_background(writer);
     let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+    let prefetch = config.amqp.prefetch;
     let client = Client::connect(&Target::new(config.amqp)).await?;
     let tier = config.topology.delay_tiers.first().copied();
-    let change = Reshard::new(
-        &client,
+    let change = Reshard {
+        client: &client,
         topology,
         store,
         decoder,
         clock,
-        tier.unwrap_or_default(),
-    );
+        tier: tier.unwrap_or_default(),
+        prefetch,
+    };
     let moved = change.run().await?;
     // What was not touched: exchanges, delays, and the way of commands to a first set of shards.
     client.ensure(&topology.clone().declared()).await?;

@@ -72,48 +72,35 @@ pub struct Moved {
     pub held: u64,
 }
 
-/// Changes the number of command queues.
+/// Changes the number of command queues, to that of a topology.
 #[derive(Debug)]
 pub struct Reshard<'a> {
-    client: &'a Client,
-    topology: &'a Topology,
-    names: Names,
-    store: Store,
-    decoder: Decoder,
-    clock: Arc<dyn Clock>,
+    /// To the broker.
+    pub client: &'a Client,
+    /// How it is to be.
+    pub topology: &'a Topology,
+    /// Where the workers' fences are, and what rests.
+    pub store: Store,
+    /// Tells commands' groups.
+    pub decoder: Decoder,
+    /// For the first tickets.
+    pub clock: Arc<dyn Clock>,
     /// The first rest; with it, what waits behind a command that was held.
-    tier: Duration,
+    pub tier: Duration,
+    /// How much a worker takes from a queue at most.
+    pub prefetch: u16,
 }
 
-impl<'a> Reshard<'a> {
-    /// To the number of shards of this topology.
-    #[must_use]
-    pub fn new(
-        client: &'a Client,
-        topology: &'a Topology,
-        store: Store,
-        decoder: Decoder,
-        clock: Arc<dyn Clock>,
-        tier: Duration,
-    ) -> Self {
-        Self {
-            client,
-            topology,
-            names: topology.names().clone(),
-            store,
-            decoder,
-            clock,
-            tier,
-        }
-    }
-
+impl Reshard<'_> {
     /// Does it, or goes on where an earlier attempt was cut off.
     ///
     /// # Errors
     /// When workers run, or the broker or the store cannot be used; to be run again then.
     pub async fn run(&self) -> Result<Moved, Error> {
-        let begun = self.client.is_there(&self.names.held()).await?;
-        let before = self.client.count_shards(&self.names).await?;
+        // Two at once would move the same commands, each by what it believes to be done.
+        self.client.change_alone(self.names()).await?;
+        let begun = self.client.is_there(&self.names().held()).await?;
+        let before = self.client.count_shards(self.names()).await?;
         let mut moved = Moved {
             before,
             ..Moved::default()
@@ -125,16 +112,16 @@ impl<'a> Reshard<'a> {
             return Err(Error::WorkersRun);
         }
         let progress = self.store.resharding();
-        let prefix = self.names.prefix();
+        let prefix = self.names().prefix();
         if !begun {
             // What one left behind that was cut off at its very end.
             progress.end(prefix).await?;
         }
         // From here on no worker starts, since it finds this queue; one may just have.
-        self.client.make_holding_queues(&self.names).await?;
+        self.client.make_holding_queues(self.names()).await?;
         if self.workers_run(before).await? {
             if !begun {
-                self.client.delete_holding_queues(&self.names).await?;
+                self.client.delete_holding_queues(self.names()).await?;
             }
             return Err(Error::WorkersRun);
         }
@@ -158,14 +145,18 @@ impl<'a> Reshard<'a> {
             progress.enter(prefix, Phase::Open).await?;
         }
         moved.held += self.open(change.ticket).await?;
-        self.client.delete_holding_queues(&self.names).await?;
+        self.client.delete_holding_queues(self.names()).await?;
         progress.end(prefix).await?;
         Ok(moved)
     }
 
+    fn names(&self) -> &Names {
+        self.topology.names()
+    }
+
     async fn workers_run(&self, shards: u16) -> Result<bool, Error> {
-        let queues = (0..shards).map(|number| self.names.shard(number));
-        for queue in queues.chain([self.names.presence()]) {
+        let queues = (0..shards).map(|number| self.names().shard(number));
+        for queue in queues.chain([self.names().presence()]) {
             // One that is not there has no consumers.
             if self.client.is_there(&queue).await? && self.client.queue(&queue).await?.1 > 0 {
                 return Ok(true);
@@ -179,14 +170,19 @@ impl<'a> Reshard<'a> {
         self.fence(from).await?;
         for flow in [Flow::New, Flow::Back] {
             self.client
-                .lead(&self.names, flow, Way::Shards(from), Way::Held)
+                .lead(self.names(), flow, Way::Shards(from), Way::Held)
                 .await?;
         }
         let mut collected = 0;
         for number in 0..from {
-            let mut kept = Kept { names: &self.names };
-            let shard = self.names.shard(number);
-            collected += self.client.pour(&shard, Until::Empty, &mut kept).await?;
+            let mut kept = Kept {
+                names: self.names(),
+            };
+            let shard = self.names().shard(number);
+            collected += self
+                .client
+                .pour(&shard, Until::Empty, self.prefetch, &mut kept)
+                .await?;
         }
         Ok(collected)
     }
@@ -196,7 +192,7 @@ impl<'a> Reshard<'a> {
         let shards = self.store.shards();
         let standings = shards.all().await?;
         for number in 0..count {
-            let queue = self.names.shard(number);
+            let queue = self.names().shard(number);
             if let Some(fence) = shards.take_over(&queue, standings.get(&queue)).await? {
                 shards.hand_back(&fence).await?;
             }
@@ -210,30 +206,34 @@ impl<'a> Reshard<'a> {
         self.store.lanes().forget_queues().await?;
         let to = Way::Shards(self.topology.shards());
         self.client
-            .lead(&self.names, Flow::Back, Way::Held, to)
+            .lead(self.names(), Flow::Back, Way::Held, to)
             .await?;
         Ok(())
     }
 
     async fn fill(&self, ticket: u64) -> Result<u64, Error> {
         let mut back = self.on_their_way_back(ticket).await?;
-        let collected = self.names.collected();
+        let collected = self.names().collected();
         self.client
-            .pour(&collected, Until::Empty, &mut back)
+            .pour(&collected, Until::Empty, self.prefetch, &mut back)
             .await?;
-        let held = self.names.held();
-        self.client.pour(&held, Until::NearlyEmpty, &mut back).await
+        let held = self.names().held();
+        self.client
+            .pour(&held, Until::NearlyEmpty, self.prefetch, &mut back)
+            .await
     }
 
     /// Opens the shards to new commands, and sends what is still held after them.
     async fn open(&self, ticket: u64) -> Result<u64, Error> {
         let to = Way::Shards(self.topology.shards());
         self.client
-            .lead(&self.names, Flow::New, Way::Held, to)
+            .lead(self.names(), Flow::New, Way::Held, to)
             .await?;
         let mut back = self.on_their_way_back(ticket).await?;
-        let held = self.names.held();
-        self.client.pour(&held, Until::Empty, &mut back).await
+        let held = self.names().held();
+        self.client
+            .pour(&held, Until::Empty, self.prefetch, &mut back)
+            .await
     }
 
     async fn on_their_way_back(&self, ticket: u64) -> Result<Back<'_>, Error> {
@@ -244,7 +244,7 @@ impl<'a> Reshard<'a> {
         };
         let tickets = Tickets::load(self.store.lanes(), &self.decoder, clock, settings).await?;
         Ok(Back {
-            names: &self.names,
+            names: self.names(),
             tickets,
         })
     }

@@ -93,7 +93,7 @@ impl Resharding {
         })
     }
 
-    /// Records that everything before a phase is done.
+    /// Records that everything before a phase is done; never goes back.
     ///
     /// # Errors
     /// When the store cannot be used; asking again is safe.
@@ -104,7 +104,7 @@ impl Resharding {
             Phase::Fill => 2,
             Phase::Open => 3,
         };
-        let sql = "UPDATE resharding SET phase = $2 WHERE prefix = $1";
+        let sql = "UPDATE resharding SET phase = $2 WHERE prefix = $1 AND phase < $2";
         let values = vec![Value::from(prefix), Value::Int(number)];
         let doing = "changing the shards";
         self.pool.execute(doing, sql, values).await.map(drop)

@@ -2,8 +2,10 @@
 //! was cut off, and what comes in between finds its way.
 
 use std::cell::Cell;
+use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use groupmq::amqp::{Client, Flow, Incoming, Outgoing, Pour, Target, Topology, Until, Way};
 use groupmq::config::{Config, Sources};
 use groupmq_test_support::rabbitmq::RabbitMq;
@@ -15,6 +17,9 @@ use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 
 use super::scene::PATIENCE;
+
+/// What a worker takes at most.
+const PREFETCH: u16 = 300;
 
 fn config(url: &str, prefix: &str) -> Config {
     let settings = [
@@ -89,6 +94,18 @@ async fn hold(channel: &Channel, queue: &str, count: u16) -> lapin::Consumer {
 struct Into<'a> {
     queue: &'a str,
     bodies: Vec<String>,
+    /// After the first messages.
+    is_cut_off: bool,
+}
+
+impl<'a> Into<'a> {
+    fn new(queue: &'a str) -> Self {
+        Self {
+            queue,
+            bodies: Vec::new(),
+            is_cut_off: false,
+        }
+    }
 }
 
 impl Pour for Into<'_> {
@@ -105,6 +122,7 @@ impl Pour for Into<'_> {
     }
 
     async fn moved(&mut self) -> Result<(), anyhow::Error> {
+        anyhow::ensure!(!self.is_cut_off, "cut off");
         Ok(())
     }
 }
@@ -127,17 +145,51 @@ async fn what_another_has_in_hand_is_moved_too_and_in_its_place() {
     let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
         .await
         .unwrap();
-    let mut moved = Into {
-        queue: &to,
-        bodies: Vec::new(),
-    };
+    let mut moved = Into::new(&to);
     let noticing = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         dead.close(200, "".into()).await.unwrap();
     };
-    let moving = client.pour(&from, Until::Empty, &mut moved);
+    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
     let (count, ()) = tokio::join!(moving, noticing);
     assert_eq!(count.unwrap(), ALL as u64);
+    let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
+    assert_eq!(moved.bodies, wanted);
+    connection.close(200, "".into()).await.unwrap();
+}
+
+/// RabbitMQ 3 puts what is given back behind what was given back before.
+#[tokio::test]
+async fn what_a_worker_gave_back_keeps_its_order_when_moving_it_is_cut_off() {
+    const ALL: usize = 500;
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
+    let (connection, publishing) = channel(&broker.url()).await;
+    declare(&publishing, &from).await;
+    declare(&publishing, &to).await;
+    for n in 0..ALL {
+        assert!(publish(&publishing, "", &from, &n.to_string()).await);
+    }
+    let (worker, holding) = channel(&broker.url()).await;
+    let mut held = hold(&holding, &from, PREFETCH).await;
+    for _ in 0..PREFETCH {
+        held.next().await.unwrap().unwrap();
+    }
+    worker.close(200, "".into()).await.unwrap();
+    let target = Target::new(config(&broker.url(), &prefix).amqp);
+    let mut moved = Into::new(&to);
+    moved.is_cut_off = true;
+    for _ in 0..2 {
+        let client = Client::connect(&target).await.unwrap();
+        let cut_off = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
+        assert_eq!(cut_off.await.unwrap_err().to_string(), "cut off");
+        client.close().await;
+    }
+    let client = Client::connect(&target).await.unwrap();
+    let mut moved = Into::new(&to);
+    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
+    assert_eq!(moving.await.unwrap(), ALL as u64);
     let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
     assert_eq!(moved.bodies, wanted);
     connection.close(200, "".into()).await.unwrap();
@@ -186,4 +238,21 @@ async fn what_comes_back_while_shards_are_laid_out_again_finds_a_way() {
     assert_eq!(lost, 0);
     client.delete_holding_queues(&names).await.unwrap();
     connection.close(200, "".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn only_one_changes_the_shards_at_a_time() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let config = config(&broker.url(), &groupmq_test_support::prefix());
+    let names = Topology::new(&config.topology).names().clone();
+    let target = Target::new(config.amqp);
+    let one = Client::connect(&target).await.unwrap();
+    one.change_alone(&names).await.unwrap();
+    let other = Client::connect(&target).await.unwrap();
+    let mut second = pin!(other.change_alone(&names));
+    let early = tokio::time::timeout(Duration::from_secs(1), &mut second).await;
+    assert!(early.is_err(), "two at once: {early:?}");
+    one.close().await;
+    let later = tokio::time::timeout(PATIENCE, second).await;
+    later.unwrap().unwrap();
 }
