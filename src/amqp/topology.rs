@@ -384,15 +384,24 @@ fn shards(names: &Names, count: u16) -> Vec<Piece> {
     pieces
 }
 
-/// A broker without the plugin closes the connection with 503 (command invalid).
+/// A broker without the plugin closes the connection with 503 (command invalid); RabbitMQ 4 only the
+/// channel, with the 406 that it also has for an exchange of another type, and other words.
 fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
-    match error.kind() {
-        ErrorKind::ProtocolError(reply)
-            if reply.get_id() == 503 && matches!(kind, ExchangeKind::Custom(_)) =>
-        {
-            Error::NoSharding
-        }
-        _ => error.into(),
+    let is_unknown = match error.kind() {
+        ErrorKind::ProtocolError(reply) => match reply.get_id() {
+            503 => true,
+            406 => reply
+                .get_message()
+                .as_str()
+                .contains("unknown exchange type"),
+            _ => false,
+        },
+        _ => false,
+    };
+    if is_unknown && matches!(kind, ExchangeKind::Custom(_)) {
+        Error::NoSharding
+    } else {
+        error.into()
     }
 }
 
