@@ -24,7 +24,7 @@ use super::{CallError, Client, Error, Names, Topology};
 /// Messages moved together at least: written, confirmed, then acknowledged where they came from.
 const TOGETHER_MIN: u16 = 200;
 
-/// A queue that is silent for so long, and says that it is empty, is.
+/// After so long without a message it is time to ask whether a queue is empty.
 const SILENCE: Duration = Duration::from_millis(500);
 
 /// How long others may go on consuming a queue that is to be moved: longer than the broker needs to
@@ -195,17 +195,37 @@ impl Client {
         prefetch: u16,
         pour: &mut P,
     ) -> Result<u64, P::Error> {
-        self.wait_for_others(queue).await?;
         let together = prefetch.max(TOGETHER_MIN);
+        let mut moved = 0;
+        self.count_alone(queue).await?;
+        loop {
+            moved += self.pour_once(queue, until, together, pour).await?;
+            // The broker counts as ready neither what we had in hand nor what was on its way to us; once
+            // nobody consumes the queue, all of that is back.
+            let left = self.count_alone(queue).await?;
+            if left == 0 || until == Until::NearlyEmpty && left < together.into() {
+                return Ok(moved);
+            }
+        }
+    }
+
+    /// Moves what comes, until nothing does for a while or, if that is enough, little is left.
+    async fn pour_once<P: Pour>(
+        &self,
+        queue: &str,
+        until: Until,
+        together: u16,
+        pour: &mut P,
+    ) -> Result<u64, P::Error> {
         let channel = self.channel_of_its_own().await?;
         let mut consumer = consume(&channel, queue, together).await?;
         let mut moved = 0;
         loop {
             let mut messages = Vec::new();
             let mut last = 0;
+            let mut patience = SILENCE;
             while messages.len() < usize::from(together) {
-                // What is there already is sent without a pause.
-                match tokio::time::timeout(SILENCE / 5, consumer.next()).await {
+                match tokio::time::timeout(patience, consumer.next()).await {
                     Ok(Some(message)) => {
                         let message = message.map_err(Error::from)?;
                         last = message.delivery_tag;
@@ -214,13 +234,11 @@ impl Client {
                     Ok(None) => return Err(Error::ConsumerEnded(queue.to_owned()).into()),
                     Err(_) => break,
                 }
+                // What is there already is sent without a pause.
+                patience = SILENCE / 5;
             }
             if messages.is_empty() {
-                tokio::time::sleep(SILENCE).await;
-                if self.queue(queue).await?.0 == 0 {
-                    break;
-                }
-                continue;
+                break;
             }
             self.publish_together(&messages).await?;
             pour.moved().await?;
@@ -242,18 +260,22 @@ impl Client {
         Ok(moved)
     }
 
-    /// Waits until nobody consumes a queue. What an attempt that was cut off had in hand is neither among
-    /// the messages that the broker counts nor gone: until the broker has noticed, and has put it back in
-    /// its place, the queue may seem empty and is not, and what comes later would come first.
-    async fn wait_for_others(&self, queue: &str) -> Result<(), Error> {
+    /// Waits until nobody consumes a queue, and says how much is in it. What an attempt that was cut off
+    /// had in hand is neither among the messages that the broker counts nor gone: until the broker has
+    /// noticed, and has put it back in its place, the queue may seem empty and is not, and what comes
+    /// later would come first.
+    async fn count_alone(&self, queue: &str) -> Result<u32, Error> {
         let begun = Instant::now();
-        while self.queue(queue).await?.1 > 0 {
+        loop {
+            let (messages, consumers) = self.queue(queue).await?;
+            if consumers == 0 {
+                return Ok(messages);
+            }
             if begun.elapsed() > OTHERS_END_WITHIN {
                 return Err(Error::Occupied(queue.to_owned()));
             }
             tokio::time::sleep(LOOKING).await;
         }
-        Ok(())
     }
 
     /// Deletes the queues in which commands were held.

@@ -174,15 +174,24 @@ impl Reshard<'_> {
                 .await?;
         }
         let mut collected = 0;
-        for number in 0..from {
-            let mut kept = Kept {
-                names: self.names(),
-            };
-            let shard = self.names().shard(number);
-            collected += self
-                .client
-                .pour(&shard, Until::Empty, self.prefetch, &mut kept)
-                .await?;
+        let mut shards: Vec<_> = (0..from).map(|number| self.names().shard(number)).collect();
+        while !shards.is_empty() {
+            for shard in std::mem::take(&mut shards) {
+                let mut kept = Kept {
+                    names: self.names(),
+                };
+                collected += self
+                    .client
+                    .pour(&shard, Until::Empty, self.prefetch, &mut kept)
+                    .await?;
+            }
+            // What the broker was still about to put there when the way changed.
+            for number in 0..from {
+                let shard = self.names().shard(number);
+                if self.client.queue(&shard).await?.0 > 0 {
+                    shards.push(shard);
+                }
+            }
         }
         Ok(collected)
     }

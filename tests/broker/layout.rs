@@ -11,7 +11,7 @@ use groupmq::config::{Config, Sources};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use lapin::options::{
     BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueueDeclareOptions,
+    QueueDeclareOptions, QueuePurgeOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -155,6 +155,38 @@ async fn what_another_has_in_hand_is_moved_too_and_in_its_place() {
     assert_eq!(count.unwrap(), ALL as u64);
     let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
     assert_eq!(moved.bodies, wanted);
+    connection.close(200, "".into()).await.unwrap();
+}
+
+/// As on a broker that is slow: what comes while one looks whether something is left.
+#[tokio::test]
+async fn what_comes_late_is_moved_too() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
+    let (connection, publishing) = channel(&broker.url()).await;
+    declare(&publishing, &from).await;
+    declare(&publishing, &to).await;
+    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
+        .await
+        .unwrap();
+    // Wherever in its doing it is met.
+    for late in (0..=700).step_by(50) {
+        let mut moved = Into::new(&to);
+        let coming = async {
+            tokio::time::sleep(Duration::from_millis(late)).await;
+            assert!(publish(&publishing, "", &from, "late").await);
+        };
+        let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
+        let (count, ()) = tokio::join!(moving, coming);
+        let (left, _) = client.queue(&from).await.unwrap();
+        // What comes when it is over is simply there.
+        let count = count.unwrap() + u64::from(left);
+        assert_eq!(count, 1, "after {late} ms");
+        assert!(left == 0 || late >= 500, "left there after {late} ms");
+        let purged = publishing.queue_purge(from.as_str().into(), QueuePurgeOptions::default());
+        purged.await.unwrap();
+    }
     connection.close(200, "".into()).await.unwrap();
 }
 
