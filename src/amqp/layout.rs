@@ -30,6 +30,8 @@ const SILENCE: Duration = Duration::from_millis(500);
 /// How long others may go on consuming a queue that is to be moved: longer than the broker needs to
 /// notice that a client is dead (two heartbeats; RabbitMQ's own are a minute at most).
 const OTHERS_END_WITHIN: Duration = Duration::from_mins(2);
+/// How often messages are offered that the broker refuses.
+const OFFERS: usize = 50;
 /// The broker is asked for that so often.
 const LOOKING: Duration = Duration::from_millis(100);
 
@@ -292,8 +294,28 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes messages in their order; returns once a queue has each.
+    /// Publishes messages in their order; returns once a queue has each. What the broker refuses is offered
+    /// again, unless it took a later one: that would come first then.
     async fn publish_together(&self, messages: &[Outgoing]) -> Result<(), CallError> {
+        let mut rest = messages;
+        for _ in 0..OFFERS {
+            let taken = self.offer(rest).await?;
+            let in_order = taken.iter().take_while(|taken| **taken).count();
+            let Some(refused) = rest.get(in_order) else {
+                return Ok(());
+            };
+            if taken.iter().skip(in_order).any(|taken| *taken) {
+                return Err(CallError::Unroutable(refused.routing_key.clone()));
+            }
+            rest = rest.split_at(in_order).1;
+            tokio::time::sleep(LOOKING).await;
+        }
+        let refused = rest.first().map(|it| it.routing_key.clone());
+        Err(CallError::Unroutable(refused.unwrap_or_default()))
+    }
+
+    /// Publishes messages in their order, and says which of them a queue took.
+    async fn offer(&self, messages: &[Outgoing]) -> Result<Vec<bool>, CallError> {
         // Not `mandatory`: lapin gives a returned message to the wrong confirm when several are pending.
         // What fits nowhere goes to the orphans.
         let publish = messages.iter().map(|message| {
@@ -306,12 +328,11 @@ impl Client {
             )
         });
         // Polled in order, each takes its place among the frames.
-        for (confirm, message) in join_all(publish).await.into_iter().zip(messages) {
-            if !confirm?.await?.is_ack() {
-                return Err(CallError::Unroutable(message.routing_key.clone()));
-            }
+        let mut taken = Vec::with_capacity(messages.len());
+        for confirm in join_all(publish).await {
+            taken.push(confirm?.await?.is_ack());
         }
-        Ok(())
+        Ok(taken)
     }
 }
 
