@@ -388,14 +388,10 @@ fn shards(names: &Names, count: u16) -> Vec<Piece> {
 /// channel, with the 406 that it also has for an exchange of another type, and other words.
 fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
     let is_unknown = match error.kind() {
-        ErrorKind::ProtocolError(reply) => match reply.get_id() {
-            503 => true,
-            406 => reply
-                .get_message()
-                .as_str()
-                .contains("unknown exchange type"),
-            _ => false,
-        },
+        ErrorKind::ProtocolError(reply) => {
+            let text = reply.get_message().as_str();
+            reply.get_id() == 503 || text.contains("unknown exchange type")
+        }
         _ => false,
     };
     if is_unknown && matches!(kind, ExchangeKind::Custom(_)) {
