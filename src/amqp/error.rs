@@ -52,6 +52,12 @@ pub enum Error {
          to its end; otherwise close that consumer, and run this again"
     )]
     Occupied(String),
+    /// A message could not be moved to another queue.
+    #[error(
+        "the broker refuses what is to be moved to {0}; it stays where it is. See the broker's log for what \
+         a queue there lacks (room, or a majority of its members), then run this again"
+    )]
+    NotMoved(String),
     /// TLS failed, and would fail again.
     #[error(
         "TLS with the broker failed. Check amqp.tls: ca_file must hold the authority that signed the \

@@ -19,7 +19,7 @@ use super::message::{Incoming, Outgoing};
 use super::properties::{incoming, outgoing, short};
 use super::taps::consume;
 use super::topology::{ANY, ANY_SESSION, holding_queue, is_there};
-use super::{CallError, Client, Error, Names, Topology};
+use super::{Client, Error, Names, Topology};
 
 /// Messages moved together at least: written, confirmed, then acknowledged where they came from.
 const TOGETHER_MIN: u16 = 200;
@@ -65,7 +65,7 @@ pub enum Flow {
 /// What becomes of messages that are moved.
 pub trait Pour {
     /// What may go wrong.
-    type Error: From<Error> + From<CallError>;
+    type Error: From<Error>;
 
     /// The message as it is to be in its new place.
     fn change(&mut self, message: Incoming) -> Outgoing;
@@ -296,26 +296,31 @@ impl Client {
 
     /// Publishes messages in their order; returns once a queue has each. What the broker refuses is offered
     /// again, unless it took a later one: that would come first then.
-    async fn publish_together(&self, messages: &[Outgoing]) -> Result<(), CallError> {
+    async fn publish_together(&self, messages: &[Outgoing]) -> Result<(), Error> {
         let mut rest = messages;
         for _ in 0..OFFERS {
             let taken = self.offer(rest).await?;
             let in_order = taken.iter().take_while(|taken| **taken).count();
-            let Some(refused) = rest.get(in_order) else {
-                return Ok(());
-            };
-            if taken.iter().skip(in_order).any(|taken| *taken) {
-                return Err(CallError::Unroutable(refused.routing_key.clone()));
-            }
             rest = rest.split_at(in_order).1;
+            let a_later_one = taken.iter().skip(in_order).any(|taken| *taken);
+            if rest.is_empty() || a_later_one {
+                break;
+            }
             tokio::time::sleep(LOOKING).await;
         }
-        let refused = rest.first().map(|it| it.routing_key.clone());
-        Err(CallError::Unroutable(refused.unwrap_or_default()))
+        let Some(refused) = rest.first() else {
+            return Ok(());
+        };
+        let to = if refused.exchange.is_empty() {
+            &refused.routing_key
+        } else {
+            &refused.exchange
+        };
+        Err(Error::NotMoved(to.clone()))
     }
 
     /// Publishes messages in their order, and says which of them a queue took.
-    async fn offer(&self, messages: &[Outgoing]) -> Result<Vec<bool>, CallError> {
+    async fn offer(&self, messages: &[Outgoing]) -> Result<Vec<bool>, Error> {
         // Not `mandatory`: lapin gives a returned message to the wrong confirm when several are pending.
         // What fits nowhere goes to the orphans.
         let publish = messages.iter().map(|message| {

@@ -89,7 +89,6 @@ impl From<reshard::Error> for Failure {
     fn from(error: reshard::Error) -> Self {
         match error {
             reshard::Error::Broker(error) => Self::Broker(error),
-            reshard::Error::Moving(error) => error.into(),
             error => Self::Other(error.into()),
         }
     }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::amqp::{
-    self, CallError, Client, Flow, Incoming, Names, Outgoing, Pour, Topology, Until, Way, header,
+    self, Client, Flow, Incoming, Names, Outgoing, Pour, Topology, Until, Way, header,
 };
 use crate::clock::Clock;
 use crate::contract::{Envelope, SessionName};
@@ -41,9 +41,6 @@ pub enum Error {
     /// The broker cannot be used, or refuses.
     #[error(transparent)]
     Broker(#[from] amqp::Error),
-    /// A message could not be moved.
-    #[error(transparent)]
-    Moving(#[from] CallError),
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),

@@ -105,3 +105,133 @@ impl<'a> Tickets<'a> {
         .map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::config;
+    use crate::contract::LaneName;
+    use crate::store::Store;
+
+    const FIRST: u64 = 1_000;
+
+    /// A change of the number of shards, as far as tickets know of it.
+    struct Change {
+        store: Store,
+        decoder: Decoder,
+        _folder: TempDir,
+    }
+
+    impl Change {
+        #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
+        async fn begin() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let settings = config::Store {
+                url: format!("sqlite:{}", folder.path().join("store.db").display()).into(),
+                connections: 2,
+                timeout: Duration::from_secs(5),
+            };
+            let (store, writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
+            tokio::spawn(writer);
+            Self {
+                store,
+                decoder: Decoder::new().unwrap(),
+                _folder: folder,
+            }
+        }
+
+        /// As at the beginning of each phase, and after it was cut off.
+        async fn tickets(&self) -> Tickets<'_> {
+            let settings = Settings {
+                first: FIRST,
+                tier: Duration::from_secs(1),
+            };
+            let lanes = self.store.lanes();
+            Tickets::load(lanes, &self.decoder, Arc::new(SystemClock), settings)
+                .await
+                .unwrap()
+        }
+    }
+
+    fn rename(group: u8) -> Incoming {
+        let body = json!({
+            "id": format!("rename-{group}"),
+            "type": "SetGroupSubject",
+            "session": "default",
+            "payload": {"groupId": format!("12036300000000000{group}@g.us"), "subject": "New"},
+        });
+        Incoming {
+            body: body.to_string().into_bytes(),
+            ..Incoming::default()
+        }
+    }
+
+    fn give(tickets: &mut Tickets<'_>, groups: [u8; 3]) -> [Option<u64>; 3] {
+        groups.map(|group| tickets.next(&rename(group), Some("default")))
+    }
+
+    #[tokio::test]
+    async fn each_group_counts_for_itself_and_goes_on_from_what_was_written() {
+        let change = Change::begin().await;
+        let mut tickets = change.tickets().await;
+        let given = give(&mut tickets, [1, 2, 1]);
+        assert_eq!(given, [Some(FIRST), Some(FIRST), Some(FIRST + 1)]);
+        tickets.write().await.unwrap();
+        // What was moved, and is moved once more, comes after all that may be on its way.
+        let given = give(&mut change.tickets().await, [1, 2, 1]);
+        assert_eq!(given, [Some(FIRST + 2), Some(FIRST + 1), Some(FIRST + 3)]);
+    }
+
+    /// Were they later ones, the first copies would count as overdue, and their order be lost.
+    #[tokio::test]
+    async fn cut_off_before_they_are_written_the_same_are_given_again() {
+        let change = Change::begin().await;
+        let given = give(&mut change.tickets().await, [1, 2, 1]);
+        // What a ticket could be made of instead.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(give(&mut change.tickets().await, [1, 2, 1]), given);
+    }
+
+    #[tokio::test]
+    async fn what_rests_already_keeps_its_tickets_and_its_time() {
+        let change = Change::begin().await;
+        let key = LaneKey {
+            session: "default".parse().unwrap(),
+            lane: LaneName::from("120363000000000001@g.us".to_owned()),
+        };
+        let resting = Resting {
+            head: 3,
+            tail: 5,
+            tier: Duration::from_mins(1),
+            due: Timestamp("2026-11-27T12:00:00Z".parse().unwrap()),
+        };
+        let lanes = change.store.lanes();
+        lanes.put(key.clone(), Some(resting)).await.unwrap();
+        let mut tickets = change.tickets().await;
+        assert_eq!(tickets.next(&rename(1), Some("default")), Some(6));
+        tickets.write().await.unwrap();
+        let written = Resting { tail: 6, ..resting };
+        assert_eq!(lanes.load().await.unwrap(), [(key, written)]);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_or_has_no_lane_has_no_ticket() {
+        let change = Change::begin().await;
+        let mut tickets = change.tickets().await;
+        let unread = Incoming {
+            body: b"{".to_vec(),
+            ..Incoming::default()
+        };
+        assert_eq!(tickets.next(&unread, Some("default")), None);
+        let list = json!({"id": "list", "type": "ListGroups", "session": "default", "payload": {}});
+        let list = Incoming {
+            body: list.to_string().into_bytes(),
+            ..Incoming::default()
+        };
+        assert_eq!(tickets.next(&list, Some("default")), None);
+    }
+}

@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use groupmq::amqp::{Client, Flow, Incoming, Outgoing, Pour, Target, Topology, Until, Way};
+use groupmq::amqp::{Client, Error, Flow, Incoming, Outgoing, Pour, Target, Topology, Until, Way};
 use groupmq::config::{Config, Sources};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use lapin::options::{
@@ -67,6 +67,19 @@ async fn declare(channel: &Channel, queue: &str) {
     let mut arguments = FieldTable::default();
     let quorum = AMQPValue::LongString("quorum".into());
     arguments.insert("x-queue-type".into(), quorum);
+    declare_with(channel, queue, arguments).await;
+}
+
+/// One in which so many messages have room; the broker refuses others.
+async fn declare_small(channel: &Channel, queue: &str, room: i32) {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(room));
+    let refuse = AMQPValue::LongString("reject-publish".into());
+    arguments.insert("x-overflow".into(), refuse);
+    declare_with(channel, queue, arguments).await;
+}
+
+async fn declare_with(channel: &Channel, queue: &str, arguments: FieldTable) {
     let options = QueueDeclareOptions {
         durable: true,
         ..Default::default()
@@ -225,6 +238,84 @@ async fn what_a_worker_gave_back_keeps_its_order_when_moving_it_is_cut_off() {
     let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
     assert_eq!(moved.bodies, wanted);
     connection.close(200, "".into()).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_the_broker_refuses_is_offered_again_until_it_takes_it() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
+    let (connection, publishing) = channel(&broker.url()).await;
+    declare(&publishing, &from).await;
+    declare_small(&publishing, &to, 5).await;
+    for n in 0..6 {
+        assert!(publish(&publishing, "", &from, &n.to_string()).await);
+    }
+    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
+        .await
+        .unwrap();
+    let mut moved = Into::new(&to);
+    let mut moving = pin!(client.pour(&from, Until::Empty, PREFETCH, &mut moved));
+    let early = tokio::time::timeout(Duration::from_secs(2), &mut moving).await;
+    assert!(early.is_err(), "the sixth has no room: {early:?}");
+    let purged = publishing.queue_purge((&*to).into(), QueuePurgeOptions::default());
+    assert_eq!(purged.await.unwrap(), 5);
+    assert_eq!(moving.await.unwrap(), 6);
+    assert_eq!(client.queue(&to).await.unwrap().0, 1);
+    connection.close(200, "".into()).await.unwrap();
+}
+
+/// Offered again, it would come after what came after it.
+#[tokio::test]
+async fn what_the_broker_refuses_stays_where_it_is_when_a_later_message_was_taken() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let (from, full, to) = (
+        format!("{prefix}.from"),
+        format!("{prefix}.full"),
+        format!("{prefix}.to"),
+    );
+    let (connection, publishing) = channel(&broker.url()).await;
+    declare(&publishing, &from).await;
+    declare(&publishing, &to).await;
+    declare_small(&publishing, &full, 1).await;
+    assert!(publish(&publishing, "", &full, "there").await);
+    for queue in [&full, &to] {
+        assert!(publish(&publishing, "", &from, queue).await);
+    }
+    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
+        .await
+        .unwrap();
+    let mut moved = ByBody;
+    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
+    let error = moving.await.unwrap_err();
+    let refused = matches!(&error, Error::NotMoved(queue) if *queue == full);
+    assert!(refused, "{error}");
+    client.close().await;
+    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
+        .await
+        .unwrap();
+    assert_eq!(client.queue(&from).await.unwrap().0, 2);
+    connection.close(200, "".into()).await.unwrap();
+}
+
+/// Moves each message to the queue that it names.
+struct ByBody;
+
+impl Pour for ByBody {
+    type Error = Error;
+
+    fn change(&mut self, message: Incoming) -> Outgoing {
+        Outgoing {
+            routing_key: String::from_utf8(message.body.clone()).unwrap(),
+            body: message.body,
+            ..Outgoing::default()
+        }
+    }
+
+    async fn moved(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
 }
 
 #[tokio::test]
