@@ -109,15 +109,15 @@ impl Fanout {
         done
     }
 
-    /// Whether nothing waits for an endpoint on the broker.
+    /// Whether nothing waits for an endpoint on the broker, and nobody consumes its queue.
     ///
     /// # Errors
     /// When the broker cannot be used.
     pub async fn is_drained(&self, name: &str) -> Result<bool, Error> {
         let client = Client::connect(&self.target).await?;
-        let empty = client.is_webhook_queue_empty(&self.names, name).await;
+        let drained = client.is_webhook_queue_drained(&self.names, name).await;
         client.close().await;
-        Ok(empty?)
+        Ok(drained?)
     }
 
     /// Deletes the queue of an endpoint that is on its way out, and forgets the endpoint.

@@ -180,6 +180,15 @@ impl Taps {
         Ok(standing(&channel, queue).await?.consumer_count())
     }
 
+    /// How many messages wait in a queue; it may be told late.
+    ///
+    /// # Errors
+    /// When there is no connection, or no such queue.
+    pub async fn count(&self, queue: &str) -> Result<u32, Error> {
+        let channel = self.channel().await?;
+        Ok(standing(&channel, queue).await?.message_count())
+    }
+
     async fn channel(&self) -> Result<Channel, Error> {
         let ask = async {
             let (answer, channel) = oneshot::channel();

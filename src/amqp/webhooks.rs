@@ -7,7 +7,7 @@ use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, Que
 use lapin::types::FieldTable;
 
 use super::properties::short;
-use super::topology::webhook_queue;
+use super::topology::{standing, webhook_queue};
 use super::{Client, Error, Names};
 
 impl Client {
@@ -99,22 +99,28 @@ impl Client {
         Ok(())
     }
 
-    /// Whether nothing waits in the endpoint's queue. What others hold unacknowledged does not show.
+    /// Whether nothing waits in the endpoint's queue and nobody consumes it; so it is without a queue.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
-    pub async fn is_webhook_queue_empty(
+    pub async fn is_webhook_queue_drained(
         &self,
         names: &Names,
         endpoint: &str,
     ) -> Result<bool, Error> {
+        let queue = names.webhook(endpoint);
         let channel = self.channel_of_its_own().await?;
-        // Asked for a message rather than for its length, which quorum queues report late. It goes
-        // back when the channel closes.
+        // Both at one look: what a consumer has taken is not counted among what waits.
+        match standing(&channel, &queue).await {
+            Ok(found) if found.message_count() == 0 && found.consumer_count() == 0 => {}
+            Ok(_) => return Ok(false),
+            Err(Error::Refused(refusal)) if refusal.code == 404 => return Ok(true),
+            Err(error) => return Err(error),
+        }
+        // Asked for a message as well: quorum queues report their length late, and without a leader as
+        // nothing. The message goes back when the channel closes.
         let options = BasicGetOptions { no_ack: false };
-        let got = channel
-            .basic_get(short(&names.webhook(endpoint)), options)
-            .await?;
+        let got = channel.basic_get(short(&queue), options).await?;
         channel
             .close(200, lapin::types::ShortString::default())
             .await?;

@@ -98,13 +98,13 @@ pub(super) async fn run(
         }
         // The link itself tells of its outages.
         tokio::select! {
-            () = tokio::time::sleep(REOPEN) => {}
+            () = line.rest_before_opening(REOPEN) => {}
             ended = line.over(changes) => return ended,
         }
     }
 }
 
-/// None when the tap has ended.
+/// None when the tap has ended, or may end.
 async fn consume(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -116,7 +116,7 @@ async fn consume(
         let next = async {
             // Never closed: it lives as long as the phase.
             let slot = Arc::clone(&slots.free).acquire_owned().await.ok()?;
-            let tapped = tap.next().await.ok()?;
+            let tapped = line.next(tap).await?;
             pace.wait().await;
             Some((slot, tapped))
         };

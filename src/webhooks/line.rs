@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
+use crate::amqp::{Tap, Tapped};
 use crate::config::DeliveryCrash;
 use crate::contract::{NoticeName, WebhookState};
 use crate::observability::events;
@@ -125,6 +126,37 @@ impl Line {
                 if told.is_ok() { Ended::Changed } else { Ended::Over }
             }
         }
+    }
+
+    /// The next message. None when the tap has ended, or may end: the queue of an endpoint on its way out
+    /// goes once nobody consumes it, so it is not consumed while nothing comes.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub(super) async fn next(&self, tap: &Tap) -> Option<Tapped> {
+        let next = tap.next();
+        if self.is_leaving() {
+            let next = tokio::time::timeout(self.shared.settings.refresh, next);
+            next.await.ok()?.ok()
+        } else {
+            next.await.ok()
+        }
+    }
+
+    /// Waits for so long before the queue is consumed again; on the way out, until something is in it.
+    pub(super) async fn rest_before_opening(&self, wait: Duration) {
+        loop {
+            tokio::time::sleep(wait).await;
+            // Without an answer too: the queue may be gone by now, and is not to be made again.
+            let waiting = self.shared.taps.count(&self.queue);
+            if !self.is_leaving() || waiting.await.is_ok_and(|count| count > 0) {
+                return;
+            }
+        }
+    }
+
+    fn is_leaving(&self) -> bool {
+        self.endpoint.state == WebhookState::Removing
     }
 
     /// Notes that an attempt says nothing against the endpoint.

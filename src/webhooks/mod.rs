@@ -219,8 +219,9 @@ impl Shared {
         }
     }
 
-    /// Forgets an endpoint on its way out once its queue has been empty for so long that nothing can be
-    /// under way any more. What rests in a delay queue by then ends in the orphans' queue.
+    /// Forgets an endpoint on its way out once its queue has been empty, and consumed by nobody, for so
+    /// long that nothing can be under way any more, a probe neither. What rests in a delay queue by then
+    /// ends in the orphans' queue.
     async fn remove_if_drained(
         &self,
         endpoint: &Endpoint,

@@ -63,12 +63,12 @@ pub(super) async fn run(
         }
         tokio::select! {
             ended = line.over(changes) => return ended,
-            () = tokio::time::sleep(line.shared.settings.refresh) => {}
+            () = line.rest_before_opening(line.shared.settings.refresh) => {}
         }
     }
 }
 
-/// None when the tap has ended.
+/// None when the tap has ended, or may end.
 async fn deliver_all(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -92,7 +92,7 @@ async fn deliver_all(
     }
 }
 
-/// None when the tap has ended.
+/// None when the tap has ended, or may end.
 async fn deliver_some(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -102,7 +102,7 @@ async fn deliver_some(
     loop {
         let tapped = tokio::select! {
             ended = line.over(changes) => return Some(Next::Ended(ended)),
-            tapped = tap.next() => tapped.ok()?,
+            tapped = line.next(tap) => tapped?,
         };
         match hold(line, changes, held, tapped).await {
             Next::Delivery => {}

@@ -4,8 +4,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use groupmq::store::endpoints::Waiting;
+use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::receiver::Answer;
-use groupmq_test_support::worker::Worker;
+use groupmq_test_support::worker::{Options, Worker};
 use serde_json::json;
 
 use super::scene::{PATIENCE, Scene};
@@ -61,6 +64,54 @@ async fn an_endpoint_that_is_declared_no_more_goes_once_what_waits_is_sent() {
         .unwrap();
     assert_eq!(scene.receiver.taken("/declared").len(), 10);
     assert!(!crate::broker::has_queue(&scene, "webhook.declared").await);
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_removed_goes_only_once_what_was_taken_for_it_is_sent() {
+    let database = Postgres::shared().unwrap().database().unwrap();
+    let broker = RabbitMq::shared().await.unwrap();
+    let settings = |it: Options| it.set("delivery.timeout", "1s");
+    let mut scene = Scene::at(&broker.url(), Some(&database.url), settings).await;
+    let _second = Worker::start(&scene.options).await.unwrap();
+    // All of them are with the two workers at once, and for longer than it takes to notice an empty queue.
+    let slow = Answer::status(204).after(Duration::from_millis(500));
+    scene.receiver.answer("/slow", slow);
+    let mut held = true;
+    scene.receiver.rule("/held", move |_| {
+        let answer = Answer::status(if held { 404 } else { 204 });
+        held = false;
+        answer.with("retry-after", "5")
+    });
+    let events = json!({"events": ["group.left"], "ordered": true});
+    scene.endpoint("held", "/held", events).await;
+    let events = json!({"events": ["group.join"], "concurrency": 1});
+    scene.endpoint("slow", "/slow", events).await;
+    let announcer = &mut scene.announcer;
+    announcer
+        .announce("default", "group.left", 1)
+        .await
+        .unwrap();
+    announcer
+        .announce("default", "group.join", 16)
+        .await
+        .unwrap();
+    scene.receiver.gets("/slow", 1).await.unwrap();
+    scene.receiver.gets("/held", 1).await.unwrap();
+    for endpoint in ["slow", "held"] {
+        let removed = scene.endpoints.remove(endpoint, Waiting::Deliver).await;
+        assert!(removed.unwrap());
+    }
+    let begun = Instant::now();
+    for endpoint in ["slow", "held"] {
+        while scene.endpoints.get(endpoint).await.unwrap().is_some() {
+            assert!(begun.elapsed() < PATIENCE, "{endpoint} is still there");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let queue = format!("webhook.{endpoint}");
+        assert!(!crate::broker::has_queue(&scene, &queue).await, "{queue}");
+    }
+    assert_eq!(scene.receiver.taken("/slow").len(), 16);
+    assert_eq!(scene.receiver.taken("/held").len(), 1);
 }
 
 #[tokio::test]
