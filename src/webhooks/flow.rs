@@ -205,7 +205,7 @@ impl Line {
                 tapped.ack().await;
                 return true;
             }
-            Verdict::OwnFault => self.wait_for_our_way_out(message, past).await,
+            Verdict::OwnFault => self.wait_for_our_way_out(message, past, words).await,
             Verdict::Refused => {
                 self.good();
                 past.attempts += 1;
@@ -265,14 +265,24 @@ impl Line {
         self.lay_to_rest(message, &past, wait).await
     }
 
-    /// Our own way out is broken: the delivery rests, longer each time, and nothing is charged.
-    async fn wait_for_our_way_out(&self, message: &crate::amqp::Incoming, mut past: Past) -> bool {
+    /// Our own way out is broken: the delivery rests, longer each time, and nothing is charged. What is
+    /// too old is given up all the same: nobody may ever mend a way that only one receiver needs.
+    async fn wait_for_our_way_out(
+        &self,
+        message: &crate::amqp::Incoming,
+        mut past: Past,
+        words: &str,
+    ) -> bool {
         let settings = &self.shared.settings;
         let doubled = 2_u32.saturating_pow(past.rests.min(16));
         let wait = settings
             .probe_min
             .saturating_mul(doubled)
             .min(settings.probe_max);
+        let age = past.age(self.shared.now());
+        let Some(wait) = schedule::within_max_age(settings, age, wait) else {
+            return self.bury(message, &past, words).await;
+        };
         past.rests += 1;
         past.not_before = None;
         self.lay_to_rest(message, &past, wait).await

@@ -154,12 +154,15 @@ impl Line {
         }
         past.first_seen.get_or_insert(now);
         let attempted = self.attempt(message, past.attempts + 1).await;
-        let after = match attempted.verdict {
+        let settings = &self.shared.settings;
+        let wait = match attempted.verdict {
             Verdict::Delivered => {
                 self.good();
                 return None;
             }
-            Verdict::OwnFault => return Some(self.shared.settings.probe_min),
+            Verdict::OwnFault => {
+                schedule::within_max_age(settings, past.age(now), settings.probe_min)
+            }
             Verdict::Refused | Verdict::Gone => {
                 past.attempts += 1;
                 let kept = self.bury(message, past, &attempted.words).await;
@@ -178,13 +181,11 @@ impl Line {
                 } else {
                     self.good();
                 }
-                after
+                past.attempts += 1;
+                let own = self.endpoint.settings.retries.as_ref();
+                schedule::wait(own, settings, past.attempts, past.age(now), after)
             }
         };
-        past.attempts += 1;
-        let own = self.endpoint.settings.retries.as_ref();
-        let age = past.age(now);
-        let wait = schedule::wait(own, &self.shared.settings, past.attempts, age, after);
         if wait.is_none() && !self.bury(message, past, &attempted.words).await {
             return Some(HOLD);
         }

@@ -44,13 +44,20 @@ pub(super) fn wait(
             }
         }
     };
-    if age.saturating_add(planned) > settings.max_age {
-        return None;
-    }
+    let planned = within_max_age(settings, age, planned)?;
     let jittered = planned.mul_f64(1.0 + rand::random_range(0.0..=JITTER));
     // Never earlier than the endpoint asks for; never much later than is sensible.
     let asked = asked.unwrap_or_default().min(settings.retry_after_max);
     Some(jittered.max(asked))
+}
+
+/// A wait, unless the delivery is too old after it.
+pub(super) fn within_max_age(
+    settings: &Delivery,
+    age: Duration,
+    wait: Duration,
+) -> Option<Duration> {
+    (age.saturating_add(wait) <= settings.max_age).then_some(wait)
 }
 
 /// The tier to rest in when so much of a wait is left: one that is about as long, or else the longest

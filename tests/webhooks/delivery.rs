@@ -197,6 +197,38 @@ async fn a_fault_of_our_own_way_out_is_charged_to_no_endpoint() {
 }
 
 #[tokio::test]
+async fn what_our_own_way_out_holds_up_for_too_long_is_given_up() {
+    let scene = Scene::shared_with(|options| {
+        options
+            .set("egress.dns", "127.0.0.1:9")
+            .set("delivery.timeout", "2s")
+            .set("delivery.max_age", "2s")
+    });
+    let mut scene = scene.await;
+    for (id, ordered) in [("beside", false), ("inline", true)] {
+        let more = json!({"ordered": ordered});
+        scene.set(id, "http://receiver.example/x", more).await;
+        scene.bound(id).await;
+    }
+    let sent = scene.announcer.announce("default", "group.join", 1).await;
+    sent.unwrap();
+    let mut kept = Vec::new();
+    let begun = std::time::Instant::now();
+    while kept.len() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "{kept:?}");
+        kept.extend(letters(&scene).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    kept.sort_by_key(|it| it["groupmq-webhook"].to_string());
+    for (letter, webhook) in kept.iter().zip(["beside", "inline"]) {
+        assert_eq!(letter["groupmq-webhook"], webhook);
+        assert_eq!(letter["groupmq-attempts"], "0", "charged: {letter}");
+        let reason = letter["groupmq-fault-reason"].as_str().unwrap();
+        assert!(reason.starts_with("our own way to"), "{reason}");
+    }
+}
+
+#[tokio::test]
 async fn a_private_address_is_refused_unless_it_is_allowed() {
     let scene = Scene::shared_with(|options| options.set("egress.allow", "127.0.0.2/32"));
     let mut scene = scene.await;
