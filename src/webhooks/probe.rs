@@ -45,12 +45,6 @@ impl Line {
     async fn probe(&self) {
         let (shared, endpoint) = (&self.shared, &self.endpoint);
         let now = shared.now();
-        if self.has_failed_too_long(now) {
-            let limit = shared.settings.disable_after;
-            self.disable(&format!("it has failed for longer than {limit:?}"))
-                .await;
-            return;
-        }
         let timeout = endpoint
             .settings
             .timeout_seconds
@@ -113,6 +107,7 @@ impl Line {
                 let wait = longer.max(asked.min(self.shared.settings.retry_after_max));
                 self.set_aside(tapped, past, wait).await;
                 self.put_off(wait).await;
+                self.disable_if_failing_too_long().await;
             }
         }
     }
@@ -138,10 +133,16 @@ impl Line {
             .ok();
     }
 
-    fn has_failed_too_long(&self, now: Timestamp) -> bool {
-        self.endpoint.breaker.failing_since.is_some_and(|since| {
-            Duration::try_from(now.0.duration_since(since.0))
-                .is_ok_and(|failing| failing > self.shared.settings.disable_after)
-        })
+    /// Asked after a probe that failed, and only then: that nothing came to try it with, or that our own
+    /// way out is broken, says nothing against the endpoint.
+    async fn disable_if_failing_too_long(&self) {
+        let (limit, now) = (self.shared.settings.disable_after, self.shared.now());
+        let has_failed_too_long = self.endpoint.breaker.failing_since.is_some_and(|since| {
+            Duration::try_from(now.0.duration_since(since.0)).is_ok_and(|failing| failing > limit)
+        });
+        if has_failed_too_long {
+            self.disable(&format!("it has failed for longer than {limit:?}"))
+                .await;
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use groupmq::clock::{Clock as _, SystemClock};
+use groupmq::contract::Timestamp;
 use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::receiver::Answer;
@@ -154,4 +156,23 @@ async fn an_endpoint_that_fails_for_too_long_is_disabled() {
         .until("dead", |it| it.reason.is_some() && it.bound.is_empty())
         .await;
     assert_eq!(disabled.state.as_str(), "disabled");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_nothing_came_to_try_with_is_not_disabled() {
+    let scene = Scene::shared_with(|it| it.set("delivery.disable_after", "1s"));
+    let mut scene = scene.await;
+    let endpoint = scene.endpoint("idle", "/idle", json!({})).await;
+    let (now, wait) = (Timestamp(SystemClock.now()), Duration::from_millis(200));
+    assert!(scene.endpoints.open(&endpoint, now, wait).await.unwrap());
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let idle = scene.endpoints.get("idle").await.unwrap().unwrap();
+    assert_eq!(idle.state.as_str(), "active", "{:?}", idle.reason);
+    assert!(idle.breaker.failing_since.is_some());
+    let sent = scene.announcer.announce("default", "group.join", 1).await;
+    sent.unwrap();
+    scene.receiver.takes("/idle", 1, PATIENCE).await.unwrap();
+    scene
+        .until("idle", |it| it.breaker.failing_since.is_none())
+        .await;
 }
