@@ -49,7 +49,8 @@ impl Line {
             .to_string();
         let id = event_id(message);
         let begun = Instant::now();
-        let mut span = self.span(message, &id);
+        let process = self.process_span(message, &id);
+        let mut span = self.request_span(&process);
         let Some(mut request) = self.request(message, &id, &request_id, now) else {
             // The url was checked when it was set.
             let words = "the endpoint's url cannot be used; set it again".to_owned();
@@ -98,15 +99,28 @@ impl Line {
         }
     }
 
-    /// Begins the request's span, by OpenTelemetry's conventions for HTTP.
-    fn span(&self, message: &Incoming, id: &str) -> Span {
+    /// Begins the span of what is done with the message, by OpenTelemetry's conventions for RabbitMQ.
+    fn process_span(&self, message: &Incoming, id: &str) -> Span {
         let trace = self.shared.tracer.of(&message.headers);
-        let mut span = trace.enter(Kind::Client, "POST");
+        let mut span = trace.enter(Kind::Consumer, "process");
+        if span.is_recorded() {
+            span.rename(format!("process {}", self.queue));
+            span.set("messaging.system", "rabbitmq");
+            span.set("messaging.operation.name", "process");
+            span.set("messaging.operation.type", "process");
+            span.set("messaging.destination.name", self.queue.clone());
+            span.set("messaging.message.id", id.to_owned());
+        }
+        span
+    }
+
+    /// Begins the request's span within that, by the conventions for HTTP.
+    fn request_span(&self, process: &Span) -> Span {
+        let mut span = process.trace().span(Kind::Client, "POST");
         if span.is_recorded() {
             let host = self.url.as_ref().and_then(|url| url.host_str());
             span.set("http.request.method", "POST");
             span.set("server.address", host.unwrap_or_default().to_owned());
-            span.set("messaging.message.id", id.to_owned());
         }
         span
     }

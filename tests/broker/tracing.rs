@@ -205,7 +205,10 @@ async fn a_collector_sees_a_command_its_work_and_what_came_of_it() {
         attribute(post, "http.response.status_code"),
         "Some(IntValue(204))"
     );
-    let event = spans.iter().find(|it| it.span_id == post.parent_span_id);
+    let process = named(&spans, &format!("process {prefix}.webhook.crm"));
+    assert_eq!(post.parent_span_id, process.span_id);
+    assert_eq!(process.kind(), SpanKind::Consumer);
+    let event = spans.iter().find(|it| it.span_id == process.parent_span_id);
     assert_eq!(event.unwrap().name, format!("send {prefix}.events"));
     assert_eq!(delivered[0].header("tracestate"), "shop=1");
 }
