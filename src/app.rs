@@ -201,7 +201,8 @@ impl Process {
         self.health.with_waha(Arc::clone(&waha));
         let pending = self.store.pending_events();
         let (publisher, names) = (self.publisher(), self.names.clone());
-        let outbox = ops::outbox::publish(self.store.clone(), pending, publisher, names);
+        let (store, lifecycle) = (self.store.clone(), self.lifecycle.clone());
+        let outbox = ops::outbox::publish(store, pending, publisher, names, lifecycle);
         let tls = outbound::websocket_tls(&self.config.egress).context("cannot use TLS")?;
         self.lifecycle.spawn_background(outbox);
         self.lifecycle.spawn_background(Arc::clone(&waha).watch());

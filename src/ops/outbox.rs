@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use crate::amqp::{Names, Outgoing, Publisher};
+use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::pending_events::{Pending, PendingEvents};
 use crate::store::{Error, Store};
@@ -20,32 +21,18 @@ const LOOK: Duration = Duration::from_secs(1);
 /// For how long the right to publish lasts.
 const LEASE: Duration = Duration::from_secs(6);
 
-/// Publishes until the process ends.
-pub async fn publish(store: Store, pending: PendingEvents, publisher: Publisher, names: Names) {
-    loop {
-        let waiting = async {
-            if pending.lease("events", LEASE).await? {
-                pending.first(BATCH).await
-            } else {
-                Ok(Vec::new())
-            }
-        };
-        let batch: Vec<Pending> = match waiting.await {
-            Ok(batch) => batch,
-            Err(error) => {
-                pause(&store, &error).await;
-                continue;
-            }
-        };
-        if batch.is_empty() {
-            events::events_pending(0);
-            // Either way the store is asked again; nothing is lost.
-            tokio::select! {
-                () = pending.added() => {}
-                () = tokio::time::sleep(LOOK) => {}
-            }
-            continue;
-        }
+/// Publishes until the process is asked to finish. Then it ends between two batches: what waits is in
+/// the store, for the next worker, and as long as this could still publish, the way to the broker
+/// would stay open.
+pub async fn publish(
+    store: Store,
+    pending: PendingEvents,
+    publisher: Publisher,
+    names: Names,
+    lifecycle: Lifecycle,
+) {
+    // What is dropped at a stop is a look into the store, or the waiting for it: nothing is lost.
+    while let Some(batch) = unless_stopping(&lifecycle, next(&store, &pending)).await {
         if let Ok(count) = pending.count().await {
             events::events_pending(count);
         }
@@ -59,7 +46,47 @@ pub async fn publish(store: Store, pending: PendingEvents, publisher: Publisher,
         }
         events::events_published(batch.len());
         while let Err(error) = pending.confirmed(&batch).await {
-            pause(&store, &error).await;
+            // Whoever is stopped here has them published twice, as a crash would.
+            if unless_stopping(&lifecycle, pause(&store, &error))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+    }
+}
+
+/// None once the process is asked to finish.
+async fn unless_stopping<T>(lifecycle: &Lifecycle, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        () = lifecycle.stopping() => None,
+        done = work => Some(done),
+    }
+}
+
+/// The next events to publish, once there are any and it is ours to do.
+async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
+    loop {
+        let waiting = async {
+            if pending.lease("events", LEASE).await? {
+                pending.first(BATCH).await
+            } else {
+                Ok(Vec::new())
+            }
+        };
+        match waiting.await {
+            Ok(batch) if batch.is_empty() => {
+                events::events_pending(0);
+                // Either way the store is asked again; nothing is lost.
+                tokio::select! {
+                    () = pending.added() => {}
+                    () = tokio::time::sleep(LOOK) => {}
+                }
+            }
+            Ok(batch) => return batch,
+            Err(error) => pause(store, &error).await,
         }
     }
 }

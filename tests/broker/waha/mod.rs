@@ -7,6 +7,7 @@ mod intake;
 mod kills;
 mod missed;
 mod socket;
+mod stopping;
 
 use groupmq_test_support::worker::Worker;
 
