@@ -31,7 +31,9 @@ pub struct Gateway {
     pub commands_kept: usize,
     /// So many events are kept for those who reconnect.
     pub events_kept: usize,
-    /// The keys by their names; empty where everybody may do everything.
+    /// Without keys, everybody may do everything who reaches it.
+    pub open: bool,
+    /// The keys by their names; without any, this machine alone may come, unless it is open.
     pub keys: BTreeMap<KeyName, Key>,
 }
 
@@ -93,7 +95,6 @@ impl Gateway {
             let read = text(value)?.parse().map(Some);
             read.map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".to_owned())
         });
-        let open = section.required("open", flag);
         let gateway = Self {
             listen: listen.unwrap_or_else(|| ([127, 0, 0, 1], 0).into()),
             timeout: section.required("timeout", moments()),
@@ -103,9 +104,10 @@ impl Gateway {
             body_max: section.required("body_max", number(1_024..=16 << 20)),
             commands_kept: section.required("commands_kept", number(1..=1_000_000)),
             events_kept: section.required("events_kept", number(1..=1_000_000)),
+            open: section.required("open", flag),
             keys: section.section("keys").each(key, None),
         };
-        match (gateway.keys.is_empty(), open) {
+        match (gateway.keys.is_empty(), gateway.open) {
             (true, false) if !gateway.listen.ip().is_loopback() => section.problem(
                 "listen",
                 "must be an address of this machine alone (127.0.0.1, ::1) as long as there are no \

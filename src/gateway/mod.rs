@@ -115,7 +115,7 @@ impl Gateway {
             lifecycle.clone(),
         );
         let shared = Arc::new(Shared {
-            keys: Keys::new(settings.keys.values().cloned()),
+            keys: Keys::new(settings.keys.values().cloned(), settings.open),
             calls,
             decoder,
             hub: Arc::new(Hub::new(settings.events_kept)),
@@ -146,7 +146,7 @@ impl Gateway {
             }
         });
         if let Ok(address) = listener.local_addr() {
-            events::gateway_listens(address, shared.keys.is_open());
+            events::gateway_listens(address, shared.keys.are_none());
         }
         let router = router(shared, settings.body_max);
         serve::run(listener, router, &settings, &lifecycle).await;

@@ -108,7 +108,7 @@ impl Fault {
         match self {
             Self::BadRequest => "The request cannot be read.",
             Self::Unauthorized => "A key is needed, in the header X-Api-Key.",
-            Self::Forbidden => "The key does not open this.",
+            Self::Forbidden => "The gateway does not allow this.",
             Self::NotFound => "There is nothing at this path.",
             Self::MethodNotAllowed => "The path does not know this method.",
             Self::RequestTimeout => "The request was sent too slowly.",

@@ -96,6 +96,11 @@ async fn without_keys_pages_of_other_sites_are_kept_out() {
     from("sec-fetch-site", "cross-site".to_owned())
         .await
         .assert_problem(403, "FORBIDDEN");
+    // The site's name leads to this machine by now: it is one site to the browser.
+    let rebound = scene.request("POST", &path).header("host", "evil.example");
+    let rebound = answer(rebound.header("origin", "http://evil.example")).await;
+    rebound.assert_problem(403, "FORBIDDEN");
+    assert!(rebound.body.contains("localhost"), "{rebound:?}");
     let own = from("origin", format!("http://{}", scene.address)).await;
     assert_eq!(own.body, "true", "{own:?}");
 }

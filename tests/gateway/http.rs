@@ -236,7 +236,7 @@ async fn slow_clients_are_cut_off() {
         let (_, said) = dawdle(&scene, bytes).await;
         assert!(!said.starts_with("HTTP/1.1 2"), "{bytes:?}: {said}");
     }
-    let body = "POST /api/default/groups HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+    let body = "POST /api/default/groups HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
                 content-length: 100\r\nconnection: close\r\n\r\n{\"name\":";
     let (_, said) = dawdle(&scene, body).await;
     assert!(said.starts_with("HTTP/1.1 408 "), "{said}");
