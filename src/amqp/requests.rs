@@ -135,6 +135,7 @@ async fn wait(
 pub struct Requests {
     queue: mpsc::Sender<Pending>,
     connected: watch::Receiver<bool>,
+    answered: watch::Receiver<u64>,
 }
 
 impl Requests {
@@ -149,18 +150,21 @@ impl Requests {
     ) {
         let (queue, asked) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
+        let (answers, answered) = watch::channel(0);
         let mut link = Requester {
             topology,
             asked,
             pending: BTreeMap::new(),
             next: 0,
             connected,
+            answers,
         };
         let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
         (
             Self {
                 queue,
                 connected: is_connected,
+                answered,
             },
             task,
         )
@@ -188,6 +192,12 @@ impl Requests {
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
+
+    /// How many bytes all answers have had so far, as a value to watch: for whoever keeps them.
+    #[must_use]
+    pub fn answered_bytes(&self) -> watch::Receiver<u64> {
+        self.answered.clone()
+    }
 }
 
 /// A request without an answer.
@@ -212,6 +222,8 @@ struct Requester {
     pending: BTreeMap<u64, Pending>,
     next: u64,
     connected: watch::Sender<bool>,
+    /// Bytes of all answers.
+    answers: watch::Sender<u64>,
 }
 
 type Publishing<'a> =
@@ -341,9 +353,11 @@ impl Requester {
         let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
         // Another one was sent again, and answered before.
         if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
+            let bytes = reply.body.len() as u64;
             pending
                 .told
                 .send_replace(Progress::Replied(Arc::new(reply)));
+            self.answers.send_modify(|sum| *sum += bytes);
         }
     }
 

@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Calls {
     requests: Requests,
     names: Names,
-    pub(super) recent: Recent,
+    pub(super) recent: Arc<Recent>,
     pub(super) ledger: Ledger,
     /// One for each request that waits.
     places: Arc<Semaphore>,
@@ -55,12 +55,19 @@ impl Calls {
         Self {
             requests,
             names,
-            recent: Recent::new(settings.commands_kept),
+            recent: Arc::new(Recent::new(settings.commands_kept)),
             ledger,
             places: Arc::new(Semaphore::new(settings.in_flight)),
             timeout: settings.timeout,
             lifecycle,
         }
+    }
+
+    /// Keeps what is remembered within bounds, as long as replies can come. It holds nothing that keeps
+    /// the way of requests open.
+    pub(super) fn bound_memory(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (recent, answered) = (Arc::clone(&self.recent), self.requests.answered_bytes());
+        async move { recent.stay_within_room(answered).await }
     }
 
     /// Carries a command out, as far as the client wants to wait.

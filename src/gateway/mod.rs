@@ -145,6 +145,7 @@ impl Gateway {
                 hub.add(heard);
             }
         });
+        lifecycle.spawn_background(shared.calls.bound_memory());
         if let Ok(address) = listener.local_addr() {
             events::gateway_listens(address, shared.keys.are_none());
         }

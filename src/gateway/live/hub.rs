@@ -1,4 +1,4 @@
-//! The last events, and listeners at their places among them.
+//! The last events, at most so many and so many bytes, and listeners at their places among them.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,6 +11,9 @@ use crate::amqp::Heard;
 use crate::observability::events;
 
 use super::filter::Filter;
+
+/// What the events that are kept may take up, in bytes; config.default.toml and README name it.
+const ROOM: usize = 64 << 20;
 
 /// An event that is kept, as it came.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +43,10 @@ pub(in crate::gateway) struct Hub {
 #[derive(Debug)]
 struct Ring {
     most: usize,
+    /// In bytes.
+    room: usize,
+    /// What the bodies of all entries take up.
+    bytes: usize,
     /// The number of the first that is kept.
     first: u64,
     /// None: a gap.
@@ -59,6 +66,8 @@ impl Hub {
     pub(in crate::gateway) fn new(most: usize) -> Self {
         let ring = Ring {
             most,
+            room: ROOM,
+            bytes: 0,
             first: 0,
             entries: VecDeque::new(),
             ids: HashSet::new(),
@@ -134,10 +143,12 @@ impl Ring {
         {
             return None;
         }
+        self.bytes += entry.as_ref().map_or(0, |kept| kept.body.len());
         self.entries.push_back(entry);
-        if self.entries.len() > self.most {
+        while self.entries.len() > self.most || self.bytes > self.room {
             self.first += 1;
             if let Some(Some(oldest)) = self.entries.pop_front() {
+                self.bytes -= oldest.body.len();
                 self.ids.remove(&oldest.id);
             }
         }
@@ -207,5 +218,37 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         events::listeners(-1.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_event_goes_when_there_are_too_many_or_they_are_too_large() {
+        let mut ring = Hub::new(3).kept.into_inner().unwrap();
+        ring.room = 50;
+        let event = |bytes| Kept {
+            id: Uuid::new_v4(),
+            name: String::new(),
+            session: String::new(),
+            body: " ".repeat(bytes),
+        };
+        let firsts = [10, 10, 10, 10, 45, 60, 10].map(|bytes| {
+            ring.push(Some(Arc::new(event(bytes))));
+            (ring.first, ring.entries.len(), ring.bytes)
+        });
+        let wanted = [
+            (0, 1, 10),
+            (0, 2, 20),
+            (0, 3, 30),
+            (1, 3, 30),
+            (4, 1, 45),
+            (6, 0, 0),
+            (6, 1, 10),
+        ];
+        assert_eq!(firsts, wanted);
+        assert_eq!(ring.ids.len(), 1);
     }
 }
