@@ -14,6 +14,16 @@ use super::metrics as name;
 pub use waha::*;
 pub use webhooks::*;
 
+/// The target of the line that each command has; `log.filter` can silence it. Documented.
+const COMMANDS: &str = "groupmq::commands";
+/// The same for each request to the gateway.
+const REQUESTS: &str = "groupmq::requests";
+
+/// Milliseconds as a number in JSON too, where tracing makes a text of 128 bits.
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// An answer that the broker has confirmed.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
@@ -41,8 +51,9 @@ pub fn command_answered(answer: Answer<'_>) {
         replayed,
         took,
     } = answer;
-    let duration_ms = took.as_millis();
-    debug!(
+    let duration_ms = millis(took);
+    info!(
+        target: COMMANDS,
         command_id,
         command_type, session, outcome, replayed, duration_ms, "command answered"
     );
@@ -174,7 +185,7 @@ pub fn role_started(role: &str) {
 
 /// A command cannot be done now and rests.
 pub fn command_deferred(command_id: &str, command_type: &str, code: &'static str, tier: Duration) {
-    let tier_ms = tier.as_millis();
+    let tier_ms = millis(tier);
     info!(
         command_id,
         command_type, code, tier_ms, "a command cannot be done now and rests"
@@ -227,7 +238,7 @@ pub fn account_limited(kind: &'static str) {
 
 /// WhatsApp asks an account for patience.
 pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Duration) {
-    let pause_ms = pause.as_millis();
+    let pause_ms = millis(pause);
     warn!(
         session,
         kind, pause_ms, "WhatsApp asks the account for patience; such operations wait"
@@ -237,7 +248,7 @@ pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Dura
 
 /// An account was reported restricted or banned; `again` when it was so before.
 pub fn account_restricted(session: &str, pause: Duration, again: bool) {
-    let pause_ms = pause.as_millis();
+    let pause_ms = millis(pause);
     error!(
         session,
         pause_ms, "the session's account is restricted or banned; its commands wait"
@@ -262,7 +273,7 @@ pub fn store_failed(error: &(dyn Error + 'static)) {
 
 /// The store cannot be used: told when that begins, and now and then while it lasts.
 pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failures: u64) {
-    let since_ms = since.as_millis();
+    let since_ms = millis(since);
     warn!(
         error,
         since_ms, failures, "the store cannot be used; commands wait until it can"
@@ -271,7 +282,7 @@ pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failure
 
 /// The store can be used again, after an outage that was told of.
 pub fn store_available_again(after: Duration, failures: u64) {
-    let after_ms = after.as_millis();
+    let after_ms = millis(after);
     info!(
         after_ms,
         failures, "the store can be used again; commands go on"
@@ -347,8 +358,9 @@ pub fn request_answered(request: Request<'_>) {
         traceparent,
         took,
     } = request;
-    let duration_ms = took.as_millis();
-    debug!(
+    let duration_ms = millis(took);
+    info!(
+        target: REQUESTS,
         method,
         route, status, request_id, traceparent, duration_ms, "request answered"
     );

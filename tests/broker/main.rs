@@ -31,6 +31,7 @@ mod kills;
 mod layout;
 mod links;
 mod load;
+mod logs;
 mod metrics;
 mod order;
 mod outages;

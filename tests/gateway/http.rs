@@ -115,8 +115,8 @@ async fn what_is_wrong_is_named_and_where() {
 }
 
 #[tokio::test]
-async fn requests_are_named_and_traces_carried_on() {
-    let scene = Scene::new().await;
+async fn requests_are_named_and_logged_and_traces_carried_on() {
+    let mut scene = Scene::with(|options| options.set("log.format", "json")).await;
     let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = scene
         .request("GET", "/api/default/groups")
@@ -132,6 +132,24 @@ async fn requests_are_named_and_traces_carried_on() {
     let (_, metrics) = scene.worker.get("/metrics").await.unwrap();
     let counted = r#"groupmq_gateway_requests_total{route="/api/{session}/groups",status="200"} 2"#;
     assert!(metrics.contains(counted), "{metrics}");
+
+    assert_eq!(scene.worker.stop().await.unwrap(), 0);
+    let log = scene.worker.log();
+    let lines = log.lines().map(|line| serde_json::from_str(line).unwrap());
+    let lines: Vec<Value> = lines
+        .filter(|line: &Value| line["target"] == "groupmq::requests")
+        .collect();
+    let ids = [&named, &unnamed].map(|it| it.header("x-request-id"));
+    for (line, id) in lines.iter().zip(ids) {
+        let told = ["method", "route", "status", "request_id"].map(|it| &line[it]);
+        assert_eq!(
+            json!(told),
+            json!(["GET", "/api/{session}/groups", 200, id])
+        );
+        assert!(line["duration_ms"].is_u64(), "{line}");
+    }
+    assert_eq!(lines.len(), 2, "{log}");
+    assert_eq!(lines[0]["traceparent"], trace);
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ impl Took {
 
 /// A WAHA server answered a request, or did not.
 pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
-    let duration_ms = took.as_millis();
+    let duration_ms = super::millis(took);
     debug!(trace_id, outcome, duration_ms, "a request to WAHA");
     counter!(name::WAHA_REQUESTS, "outcome" => outcome).increment(1);
     histogram!(name::WAHA_REQUEST_SECONDS, "outcome" => outcome).record(took);
