@@ -29,6 +29,12 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// The broker's number for it, on the channel that it came over.
+    #[must_use]
+    pub fn tag(&self) -> u64 {
+        self.way_back.tag()
+    }
+
     /// Tells the broker that the message is dealt with.
     pub fn ack(self) {
         self.way_back.done();

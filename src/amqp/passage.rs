@@ -64,6 +64,11 @@ impl WayBack {
         Self { tag, words }
     }
 
+    /// The message's number on its channel.
+    pub(super) const fn tag(&self) -> u64 {
+        self.tag
+    }
+
     /// The message is dealt with.
     pub(super) fn done(self) {
         // The channel may be gone; the broker delivers it again then.

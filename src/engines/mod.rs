@@ -33,6 +33,16 @@ pub struct Call {
     pub context: Context,
 }
 
+impl Call {
+    /// The same as a part of what is done there.
+    #[must_use]
+    pub fn within(&self, trace: &Trace) -> Self {
+        let mut call = self.clone();
+        call.context.trace = trace.clone();
+        call
+    }
+}
+
 /// What a command is done under, beside what it says itself.
 #[derive(Debug, Clone, Default)]
 pub struct Context {

@@ -48,7 +48,9 @@ impl Guarded {
             span.rename(format!("execute {}", call.command.command_type().as_str()));
             span.set("groupmq.engine", self.engine.name().as_str());
         }
-        let answer = self.answer(call).await;
+        // What the engine asks of others is a part of this.
+        let within = span.is_recorded().then(|| call.within(span.trace()));
+        let answer = self.answer(within.as_ref().unwrap_or(call)).await;
         if let Err(error) = &answer {
             span.fail(error.code().as_str());
         }

@@ -1,6 +1,6 @@
 //! The last commands that went through this gateway, to tell what became of them: in memory, at
-//! most so many, and at most so many bytes of replies. What it has forgotten, and what went through another gateway, is in the ledger if
-//! it changed something.
+//! most so many, and at most so many bytes of replies. What it has forgotten, and what went through
+//! another gateway, is in the ledger if it changed something.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};

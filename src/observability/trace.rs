@@ -211,6 +211,15 @@ impl Tracer {
 }
 
 impl Trace {
+    /// A place of which nobody says more, and where nothing is recorded.
+    #[must_use]
+    pub fn at(place: Place) -> Self {
+        Self {
+            place: Some(place),
+            ..Self::default()
+        }
+    }
+
     /// Where it is, if it is anywhere.
     #[must_use]
     pub const fn place(&self) -> Option<Place> {

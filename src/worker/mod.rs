@@ -134,7 +134,7 @@ impl Worker {
         }
         let lifecycle = self.lifecycle.clone();
         let aboard = self.in_flight.board();
-        let mut span = spans::process(&self.tracer, &delivery.message);
+        let mut span = spans::process(&self.tracer, &delivery, held.fence.queue());
         let accepted = match self.executor.admit(&incoming(&delivery, &self.names)) {
             Ok(accepted) => accepted,
             Err(outcome) => {

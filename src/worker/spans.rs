@@ -1,19 +1,28 @@
 //! What a trace shows of a command: its processing, and each message that came of it, with the
 //! attributes of OpenTelemetry's conventions for RabbitMQ.
 
-use crate::amqp::{Incoming, Outgoing};
+use crate::amqp::{Delivery, Outgoing};
 use crate::observability::trace::{Kind, Span, Trace, Tracer};
 
-/// Begins the processing of a message that has arrived.
-pub(super) fn process(tracer: &Tracer, message: &Incoming) -> Span {
+/// What the exchange without a name is called.
+const DEFAULT: &str = "amq.default";
+
+/// Begins the processing of a message that has arrived over a queue.
+pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span {
+    let message = &delivery.message;
     let mut span = tracer.of(&message.headers).enter(Kind::Consumer, "process");
     if span.is_recorded() {
-        let id = message.message_id.as_deref().unwrap_or_default();
-        let place = (message.exchange.as_str(), message.routing_key.as_str());
-        describe(&mut span, "process", place, id);
-        if let Some(correlation) = &message.correlation_id {
-            span.set("messaging.message.conversation_id", correlation.clone());
-        }
+        let about = About {
+            operation: "process",
+            exchange: &message.exchange,
+            routing_key: &message.routing_key,
+            queue: Some(queue),
+            id: message.message_id.as_deref().unwrap_or_default(),
+            correlation_id: message.correlation_id.as_deref(),
+        };
+        about.describe(&mut span);
+        let tag = i64::try_from(delivery.tag()).unwrap_or(i64::MAX);
+        span.set("messaging.rabbitmq.message.delivery_tag", tag);
         if let Some(kind) = &message.message_type {
             span.set("groupmq.command.type", kind.clone());
         }
@@ -26,8 +35,15 @@ pub(super) fn send(trace: &Trace, messages: &mut [Outgoing]) -> Vec<Span> {
     let begin = |message: &mut Outgoing| {
         let mut span = trace.span(Kind::Producer, "send");
         if span.is_recorded() {
-            let place = (message.exchange.as_str(), message.routing_key.as_str());
-            describe(&mut span, "send", place, &message.message_id);
+            let about = About {
+                operation: "send",
+                exchange: &message.exchange,
+                routing_key: &message.routing_key,
+                queue: None,
+                id: &message.message_id,
+                correlation_id: message.correlation_id.as_deref(),
+            };
+            about.describe(&mut span);
         }
         message.headers.extend(span.trace().headers());
         span
@@ -35,26 +51,86 @@ pub(super) fn send(trace: &Trace, messages: &mut [Outgoing]) -> Vec<Span> {
     messages.iter_mut().map(begin).collect()
 }
 
-fn describe(
-    span: &mut Span,
+/// What is said of a message; a text that is empty is not said.
+struct About<'a> {
     operation: &'static str,
-    (exchange, routing_key): (&str, &str),
-    id: &str,
-) {
-    // Through the default exchange the routing key is a queue, mostly one of many reply queues.
-    let destination = if exchange.is_empty() {
-        "amq.default"
-    } else {
-        exchange
-    };
-    span.rename(format!("{operation} {destination}"));
-    span.set("messaging.system", "rabbitmq");
-    span.set("messaging.operation.name", operation);
-    span.set("messaging.operation.type", operation);
-    span.set("messaging.destination.name", destination.to_owned());
-    span.set(
-        "messaging.rabbitmq.destination.routing_key",
-        routing_key.to_owned(),
-    );
-    span.set("messaging.message.id", id.to_owned());
+    exchange: &'a str,
+    routing_key: &'a str,
+    /// The one that it came over.
+    queue: Option<&'a str>,
+    id: &'a str,
+    correlation_id: Option<&'a str>,
+}
+
+impl About<'_> {
+    fn describe(&self, span: &mut Span) {
+        // The exchange alone: routing keys are many, those of the default exchange above all, which
+        // are reply queues.
+        let name = if self.exchange.is_empty() {
+            DEFAULT
+        } else {
+            self.exchange
+        };
+        span.rename(format!("{} {name}", self.operation));
+        span.set("messaging.system", "rabbitmq");
+        span.set("messaging.operation.name", self.operation);
+        span.set("messaging.operation.type", self.operation);
+        span.set("messaging.destination.name", self.destination());
+        let told = [
+            (
+                "messaging.rabbitmq.destination.routing_key",
+                self.routing_key,
+            ),
+            ("messaging.message.id", self.id),
+            (
+                "messaging.message.conversation_id",
+                self.correlation_id.unwrap_or_default(),
+            ),
+        ];
+        for (key, text) in told.into_iter().filter(|(_, text)| !text.is_empty()) {
+            span.set(key, text.to_owned());
+        }
+    }
+
+    /// `exchange:routing key:queue`, without what is empty, and without a queue that the routing key
+    /// names already.
+    fn destination(&self) -> String {
+        let queue = self.queue.filter(|queue| *queue != self.routing_key);
+        let parts = [self.exchange, self.routing_key, queue.unwrap_or_default()];
+        let parts: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+        if parts.is_empty() {
+            DEFAULT.to_owned()
+        } else {
+            parts.join(":")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_called_as_the_conventions_have_it() {
+        let destination = |exchange, routing_key, queue| {
+            let about = About {
+                operation: "process",
+                exchange,
+                routing_key,
+                queue,
+                id: "",
+                correlation_id: None,
+            };
+            about.destination()
+        };
+        assert_eq!(destination("logs", "warning", None), "logs:warning");
+        assert_eq!(destination("logs", "", None), "logs");
+        assert_eq!(destination("", "warning", None), "warning");
+        assert_eq!(destination("", "", None), "amq.default");
+        let from_queue = |exchange, key| destination(exchange, key, Some("own"));
+        assert_eq!(from_queue("logs", "warning"), "logs:warning:own");
+        assert_eq!(from_queue("logs", ""), "logs:own");
+        assert_eq!(from_queue("logs", "own"), "logs:own");
+        assert_eq!(from_queue("", "own"), "own");
+    }
 }

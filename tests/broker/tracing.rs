@@ -94,14 +94,12 @@ fn spans(collector: &Receiver) -> Vec<Span> {
     spans
 }
 
-async fn spans_of(collector: &Receiver, count: usize) -> Vec<Span> {
-    let enough = || {
-        let spans = spans(collector);
-        (spans.len() >= count).then_some(spans)
-    };
+/// The spans, once one of this name is there.
+async fn spans_with(collector: &Receiver, name: &str) -> Vec<Span> {
     let waited = tokio::time::timeout(PATIENCE, async {
         loop {
-            if let Some(spans) = enough() {
+            let spans = spans(collector);
+            if spans.iter().any(|span| span.name == name) {
                 return spans;
             }
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -136,6 +134,23 @@ fn with_collector(options: Options, collector: &Receiver) -> Options {
     options
         .set("otlp.endpoint", collector.url(""))
         .set("otlp.authorization", "Bearer of news")
+}
+
+/// What the conventions want of the sending of a message.
+fn assert_sent(send: &Span, exchange: &str) {
+    let key = attribute(send, "messaging.rabbitmq.destination.routing_key");
+    assert!(!key.is_empty() && key != "None", "{send:?}");
+    let destination = if exchange.is_empty() {
+        key
+    } else {
+        format!("{exchange}:{key}")
+    };
+    assert_eq!(attribute(send, "messaging.destination.name"), destination);
+    assert_eq!(attribute(send, "messaging.message.id").len(), 36);
+    let is_event = exchange.ends_with(".events");
+    let correlation = if is_event { "None" } else { "mine" };
+    let told = attribute(send, "messaging.message.conversation_id");
+    assert_eq!(told, correlation);
 }
 
 #[tokio::test]
@@ -175,6 +190,15 @@ async fn a_collector_sees_a_command_its_work_and_what_came_of_it() {
         attribute(process, "messaging.message.conversation_id"),
         "mine"
     );
+    let destination = format!("{prefix}.commands:default:{prefix}.commands.0");
+    assert_eq!(
+        attribute(process, "messaging.destination.name"),
+        destination
+    );
+    let tag = attribute(process, "messaging.rabbitmq.message.delivery_tag");
+    assert_eq!(tag, "Some(IntValue(1))");
+    // The producer gave it none.
+    assert_eq!(attribute(process, "messaging.message.id"), "None");
     let execute = named(&spans, "execute CreateGroup");
     assert_eq!(execute.parent_span_id, process.span_id);
     assert_eq!(attribute(execute, "groupmq.engine"), "SANDBOX");
@@ -192,6 +216,7 @@ async fn a_collector_sees_a_command_its_work_and_what_came_of_it() {
             exchange
         };
         assert_eq!(send.name, format!("send {destination}"));
+        assert_sent(send, exchange);
         assert!(process.start_time_unix_nano <= send.start_time_unix_nano);
     }
     let header = delivered[0].header("traceparent");
@@ -235,15 +260,17 @@ async fn requests_to_waha_and_the_events_that_follow_belong_to_the_command() {
     }
     let asked = waha.asked();
     let creating = asked.iter().find(|it| it.trace.contains(TRACE)).unwrap();
-    let spans = spans_of(&collector, 4).await;
+    assert_eq!(creating.trace_state, "shop=1");
+    // It ends behind all the others.
+    let spans = spans_with(&collector, &format!("process {prefix}.commands")).await;
     let request = spans
         .iter()
         .find(|it| creating.trace.contains(&hex(&it.span_id)))
         .unwrap();
     assert_eq!(request.kind(), SpanKind::Client);
     assert_eq!(attribute(request, "server.address"), "127.0.0.1");
-    let process = named(&spans, &format!("process {prefix}.commands"));
-    assert_eq!(request.parent_span_id, process.span_id);
+    let execute = named(&spans, "execute CreateGroup");
+    assert_eq!(request.parent_span_id, execute.span_id);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ use crate::config::{self, WahaServer};
 use crate::contract::{CommandId, ErrorCode, GroupId, SessionName};
 use crate::engines::{Call, EngineError};
 use crate::observability::events;
-use crate::observability::trace::{self, Kind, Place, Span, Trace};
+use crate::observability::trace::{Kind, Place, Span, Trace};
 use crate::outbound::{HeaderName, HeaderValue, Method, Outbound, Request};
 
 /// The way to all servers; cheap to clone but for the list of servers.
@@ -111,15 +111,18 @@ impl Traced<'_> {
     }
 
     /// Begins a request, and says where in which trace it is.
-    fn begin(&self) -> (Option<Span>, Place) {
+    fn begin(&self) -> (Option<Span>, Trace) {
         let span = self
             .of_command
             .map(|trace| trace.span(Kind::Client, "HTTP"));
-        let place = span.as_ref().and_then(|span| span.trace().place());
-        let own = || Place {
-            trace: self.own.as_u128(),
-            span: rand::random::<u64>() | 1,
-            sampled: true,
+        let place = span.as_ref().map(Span::trace);
+        let place = place.filter(|trace| trace.place().is_some()).cloned();
+        let own = || {
+            Trace::at(Place {
+                trace: self.own.as_u128(),
+                span: rand::random::<u64>() | 1,
+                sampled: true,
+            })
         };
         (span, place.unwrap_or_else(own))
     }
@@ -207,17 +210,18 @@ impl Client {
     ) -> Result<Body, Trouble> {
         let intent = ask.intent;
         let begun = Instant::now();
-        let (mut span, place) = trace.begin();
+        let (mut span, trace) = trace.begin();
         if let Some(span) = &mut span {
             describe(span, server, &ask.method);
         }
-        let answered = self.exchange(server, path, ask, place).await;
+        let answered = self.exchange(server, path, ask, &trace).await;
         let outcome = answered.as_ref().map_or_else(name_of, |_| "ok");
         if let (Some(span), Err(cause)) = (&mut span, &answered) {
             span.fail(name_of(cause));
         }
         drop(span);
-        events::waha_answered(&format!("{:032x}", place.trace), outcome, begun.elapsed());
+        let id = trace.place().map_or(0, |place| place.trace);
+        events::waha_answered(&format!("{id:032x}"), outcome, begun.elapsed());
         answered.map_err(|cause| Trouble {
             cause,
             intent,
@@ -230,7 +234,7 @@ impl Client {
         server: &WahaServer,
         path: &str,
         ask: Ask<'_>,
-        place: Place,
+        trace: &Trace,
     ) -> Result<Body, Cause> {
         let mut headers = vec![(
             HeaderName::from_static("accept"),
@@ -245,8 +249,10 @@ impl Client {
             }
         };
         headers.extend(key_header(&server.api_key));
-        if let Ok(value) = HeaderValue::from_str(&place.to_string()) {
-            headers.push((HeaderName::from_static(trace::PARENT), value));
+        for (name, value) in trace.headers() {
+            if let (Ok(name), Ok(value)) = (name.parse(), value.parse()) {
+                headers.push((name, value));
+            }
         }
         let request = Request {
             method: ask.method,

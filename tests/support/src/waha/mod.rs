@@ -105,6 +105,8 @@ pub struct Asked {
     pub body: Value,
     /// `traceparent`
     pub trace: String,
+    /// `tracestate`
+    pub trace_state: String,
 }
 
 /// A WAHA server. Dropping it closes it.

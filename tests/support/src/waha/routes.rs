@@ -85,6 +85,7 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         path: path.clone(),
         body: body.clone(),
         trace: text("traceparent"),
+        trace_state: text("tracestate"),
     };
     shared.lock().asked.push(asked);
     // What was begun is finished, whether or not the caller waits for it.
