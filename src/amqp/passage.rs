@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::stream::StreamExt;
+use futures_util::stream::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::ShortString;
@@ -159,11 +159,12 @@ impl Passage<'_> {
         let mut stop = pin!(stop);
         let mut pause = pin!(tokio::time::sleep(ACK_PAUSE));
         let mut pausing = false;
+        let mut waiting = None;
         loop {
-            // Each branch can be dropped: a stream, a notice and a sleep lose nothing by it.
+            // Each branch can be dropped: `waiting` keeps the message, a notice and a sleep lose nothing.
             tokio::select! {
-                (place, message) = next(self.places, &mut self.messages), if take.is_some() => {
-                    let message = message
+                next = next(self.places, &mut self.messages, &mut waiting), if take.is_some() => {
+                    let (message, place) = next
                         .ok_or_else(|| Error::ConsumerEnded(self.queue.to_owned()))??;
                     let tag = message.delivery_tag;
                     unacked.delivered(tag);
@@ -223,20 +224,27 @@ pub(super) async fn let_settle(channel: &Channel, prefetch: u16) -> Result<(), E
     Ok(())
 }
 
-/// The next message, once there is a place for it.
-async fn next(
+/// The next message, once there is a place for it; none when the stream has ended.
+///
+/// First the message, then the place: a queue without messages must not keep one from the others. Dropped
+/// before there is a place, it leaves the message in `waiting`, where the next call finds it.
+async fn next<M>(
     places: Option<&Arc<Semaphore>>,
-    messages: &mut lapin::Consumer,
-) -> (
-    Option<OwnedSemaphorePermit>,
-    Option<lapin::Result<lapin::message::Delivery>>,
-) {
+    messages: &mut (impl Stream<Item = lapin::Result<M>> + Unpin),
+    waiting: &mut Option<M>,
+) -> Option<lapin::Result<(M, Option<OwnedSemaphorePermit>)>> {
+    if waiting.is_none() {
+        match messages.next().await? {
+            Ok(message) => *waiting = Some(message),
+            Err(error) => return Some(Err(error)),
+        }
+    }
     let place = match places {
         // Never closed: it lives as long as the consumer.
         Some(places) => Arc::clone(places).acquire_owned().await.ok(),
         None => None,
     };
-    (place, messages.next().await)
+    waiting.take().map(|message| Ok((message, place)))
 }
 
 /// Which messages of a channel are open, done, and already acknowledged.
@@ -302,7 +310,44 @@ impl Unacked {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::stream;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_queue_without_messages_keeps_no_place_from_another() {
+        let places = Arc::new(Semaphore::new(1));
+        let (mut quiet, mut none) = (stream::pending::<lapin::Result<u8>>(), None);
+        let mut waits = Box::pin(next(Some(&places), &mut quiet, &mut none));
+        assert!(waits.as_mut().now_or_never().is_none());
+        let (mut busy, mut waiting) = (stream::iter([Ok(1)]), None);
+        let taken = next(Some(&places), &mut busy, &mut waiting).now_or_never();
+        let (message, place) = taken.unwrap().unwrap().unwrap();
+        assert!(message == 1 && place.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_waits_for_a_place_is_kept_and_comes_first() {
+        let places = Arc::new(Semaphore::new(1));
+        let taken = Arc::clone(&places).try_acquire_owned().unwrap();
+        let (mut messages, mut waiting) = (stream::iter([Ok(1), Ok(2)]), None);
+        for _ in 0..2 {
+            let cut_off = next(Some(&places), &mut messages, &mut waiting).now_or_never();
+            assert!(cut_off.is_none());
+            assert_eq!(waiting, Some(1));
+        }
+        drop(taken);
+        for expected in [1, 2] {
+            let came = next(Some(&places), &mut messages, &mut waiting).await;
+            assert_eq!(came.unwrap().unwrap().0, expected);
+        }
+        assert!(
+            next(Some(&places), &mut messages, &mut waiting)
+                .await
+                .is_none()
+        );
+    }
 
     #[test]
     fn what_precedes_the_oldest_open_delivery_is_acknowledged_as_one() {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::producer::Command;
 use groupmq_test_support::rabbitmq::{self, RabbitMq};
 use groupmq_test_support::worker::{Options, Worker};
 use lapin::options::{
@@ -16,9 +17,10 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use nix::sys::signal::Signal;
+use serde_json::json;
 
 use super::cli::run;
-use super::scene::{PATIENCE, options};
+use super::scene::{PATIENCE, Scene, options};
 
 /// After anything happened to a worker, the shards are even again within this.
 pub(crate) const EVEN_WITHIN: Duration = Duration::from_secs(15);
@@ -226,6 +228,26 @@ async fn more_workers_than_shards_stand_by_and_are_ready() {
     until_even(&workers, 2, EVEN_WITHIN).await;
     workers.remove(0).kill().unwrap();
     until_even(&workers, 2, EVEN_WITHIN).await;
+}
+
+#[tokio::test]
+async fn more_shards_than_a_worker_holds_commands_are_all_served() {
+    const SESSIONS: usize = 40;
+    let scene = Scene::shared_with(|options| {
+        let options = options.set("topology.shards", "8");
+        options.set("amqp.prefetch", "2")
+    })
+    .await;
+    for round in 1..=2 {
+        let commands = (0..SESSIONS).map(|n| {
+            let id = format!("{round}-{n}");
+            // No such session is known here, and that is an answer too.
+            Command::new(&id, "ListGroups", &format!("session-{n}"), &json!({}))
+        });
+        scene.producer.send_all(commands.collect()).await.unwrap();
+        let all = round * SESSIONS;
+        scene.producer.answered(all, PATIENCE).await.unwrap();
+    }
 }
 
 mod own_node {
