@@ -139,6 +139,10 @@ impl Process {
             publisher.connected(),
             "not connected to the broker for publishing",
         );
+        self.health.need(
+            publisher.unblocked(),
+            "the broker blocks publishing: it is short of memory or disk",
+        );
         self.publisher = Some(publisher.clone());
         publisher
     }

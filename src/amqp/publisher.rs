@@ -14,7 +14,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Connection, Event};
@@ -59,6 +59,7 @@ pub struct Publisher {
     pipelined: mpsc::Sender<Batch>,
     careful: mpsc::Sender<Batch>,
     connected: watch::Receiver<bool>,
+    unblocked: watch::Receiver<bool>,
 }
 
 #[derive(Debug)]
@@ -81,6 +82,7 @@ impl Publisher {
         let (pipelined, pipelined_queue) = mpsc::channel(window);
         let (careful, careful_queue) = mpsc::channel(16);
         let (connected, is_connected) = watch::channel(false);
+        let (unblocked, is_unblocked) = watch::channel(true);
         let mut link = Writer {
             topology,
             window,
@@ -88,6 +90,7 @@ impl Publisher {
             pipelined: Lane::new(pipelined_queue),
             careful: Lane::new(careful_queue),
             connected,
+            unblocked,
         };
         let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
         (
@@ -95,6 +98,7 @@ impl Publisher {
                 pipelined,
                 careful,
                 connected: is_connected,
+                unblocked: is_unblocked,
             },
             task,
         )
@@ -130,6 +134,12 @@ impl Publisher {
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// Whether the broker takes messages, as far as is known, as a value to watch.
+    #[must_use]
+    pub fn unblocked(&self) -> watch::Receiver<bool> {
+        self.unblocked.clone()
     }
 }
 
@@ -176,6 +186,7 @@ struct Writer {
     pipelined: Lane,
     careful: Lane,
     connected: watch::Sender<bool>,
+    unblocked: watch::Sender<bool>,
 }
 
 impl Link for Writer {
@@ -185,7 +196,7 @@ impl Link for Writer {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         // The one reader of events: lapin does not hand an event to a second one.
-        let mut notices = connection.events_listener();
+        let notices = connection.events_listener();
         self.topology.ensure(connection).await?;
         let pipelined = confirming_channel(connection).await?;
         let careful = confirming_channel(connection).await?;
@@ -195,23 +206,7 @@ impl Link for Writer {
             timeout: self.confirm_timeout,
             flowing: is_flowing.clone(),
         };
-        let watch_events = async {
-            while let Some(notice) = notices.next().await {
-                match notice {
-                    Event::ConnectionBlocked(reason) => {
-                        events::broker_blocks(&reason);
-                        flow.send_replace(None);
-                    }
-                    Event::ConnectionUnblocked => {
-                        events::broker_unblocks();
-                        flow.send_replace(Some(Instant::now()));
-                    }
-                    Event::Error(error) => return Err(Error::from(error)),
-                    _ => {}
-                }
-            }
-            Ok(())
-        };
+        let watch_events = watch_events(notices, &flow, &self.unblocked);
         let count_blocked = count_blocked(flow.subscribe());
         self.connected.send_replace(true);
         let work = async {
@@ -230,6 +225,7 @@ impl Link for Writer {
         if is_flowing.borrow().is_none() {
             // The next connection is told anew whether it is blocked.
             events::broker_unblocks();
+            self.unblocked.send_replace(true);
         }
         if ended.is_ok() {
             // Left to its drop, a channel would close while its connection does, and lapin logs that
@@ -240,6 +236,31 @@ impl Link for Writer {
         }
         ended.map_err(Error::while_serving)
     }
+}
+
+/// Notes whether the broker takes messages; ends with the connection.
+async fn watch_events(
+    mut notices: impl Stream<Item = Event> + Unpin,
+    flow: &watch::Sender<Option<Instant>>,
+    unblocked: &watch::Sender<bool>,
+) -> Result<(), Error> {
+    while let Some(notice) = notices.next().await {
+        match notice {
+            Event::ConnectionBlocked(reason) => {
+                events::broker_blocks(&reason);
+                flow.send_replace(None);
+                unblocked.send_replace(false);
+            }
+            Event::ConnectionUnblocked => {
+                events::broker_unblocks();
+                flow.send_replace(Some(Instant::now()));
+                unblocked.send_replace(true);
+            }
+            Event::Error(error) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Counts the seconds in which the broker takes no messages, also while that lasts; never ends.

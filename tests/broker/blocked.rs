@@ -56,6 +56,9 @@ mod own_node {
             assert!(more < 50, "{more} answers during the alarm");
             let (status, _) = scene.worker.get("/livez").await.unwrap();
             assert_eq!(status, 200);
+            let (status, why) = scene.worker.get("/readyz").await.unwrap();
+            assert_eq!(status, 503, "{why}");
+            assert!(why.contains("the broker blocks publishing"), "{why}");
             watermark("0.4").await;
             Instant::now()
         };
@@ -76,6 +79,8 @@ mod own_node {
         let blocked = lines.find_map(|it| it.strip_prefix("groupmq_broker_blocked_seconds_total "));
         let blocked: u64 = blocked.unwrap().parse().unwrap();
         assert!(blocked >= 8, "{blocked} s of it are counted");
+        let (status, why) = scene.worker.get("/readyz").await.unwrap();
+        assert_eq!(status, 200, "{why}");
         let log = scene.worker.log();
         assert!(log.contains("the broker takes messages again"));
         assert_eq!(
