@@ -106,6 +106,11 @@ async fn drain(mut replies: lapin::Consumer, count: usize) -> f64 {
     rate
 }
 
+/// Outside the prefix, since replies are not sent to queues within it.
+fn reply_queue(prefix: &str) -> String {
+    format!("bench-replies.{prefix}")
+}
+
 struct Broker {
     channel: Channel,
 }
@@ -141,7 +146,7 @@ impl Broker {
 
     /// The queue that commands name in `reply_to`.
     async fn replies(&self, prefix: &str) -> lapin::Consumer {
-        let queue = format!("{prefix}.bench-replies");
+        let queue = reply_queue(prefix);
         self.queue(&queue).await;
         // A reply that came twice must not start the clock of the next run.
         let purge = QueuePurgeOptions::default();
@@ -239,7 +244,7 @@ impl Broker {
     async fn publish(&self, prefix: &str, exchange: &str, body: String) -> lapin::PublisherConfirm {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
-            .with_reply_to(format!("{prefix}.bench-replies").into())
+            .with_reply_to(reply_queue(prefix).into())
             .with_correlation_id("bench".into());
         let options = BasicPublishOptions::default();
         let key = "default".into();
@@ -283,13 +288,9 @@ impl Broker {
     }
 
     async fn clean_up(&self, prefix: &str) {
-        for queue in [
-            "bench-replies",
-            "bare-commands",
-            "commands.0",
-            "dead.commands",
-        ] {
-            let name = format!("{prefix}.{queue}");
+        let own = ["bare-commands", "commands.0", "dead.commands"];
+        let own = own.map(|queue| format!("{prefix}.{queue}"));
+        for name in own.into_iter().chain([reply_queue(prefix)]) {
             self.channel
                 .queue_delete(name.into(), QueueDeleteOptions::default())
                 .await

@@ -59,6 +59,13 @@ impl Names {
         &self.prefix
     }
 
+    /// Whether a queue is one of this installation, or could be.
+    #[must_use]
+    pub fn is_own(&self, queue: &str) -> bool {
+        let rest = queue.strip_prefix(&self.prefix);
+        rest.is_some_and(|rest| rest.starts_with('.'))
+    }
+
     /// The queue of one shard.
     #[must_use]
     pub fn shard(&self, number: u16) -> String {

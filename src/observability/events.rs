@@ -149,11 +149,11 @@ pub fn messages_refused() {
     counter!(name::REFUSED).increment(1);
 }
 
-/// A reply's queue is gone.
+/// A reply's queue is gone, or one that is not for replies.
 pub fn reply_returned(message_id: &str) {
     debug!(
         message_id,
-        "a reply queue is gone; the reply stays on the replies exchange"
+        "a reply queue is gone, or is groupmq's own; the reply stays on the replies exchange"
     );
     counter!(name::RETURNED).increment(1);
 }

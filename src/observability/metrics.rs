@@ -71,7 +71,7 @@ metrics! {
     CONFIRMED = "groupmq_messages_confirmed_total", Counter [];
     /// Messages that the broker did not take at first; they are offered again
     REFUSED = "groupmq_messages_refused_total", Counter [];
-    /// Replies whose reply queue was gone; they stay on the replies exchange
+    /// Replies whose reply queue was gone, or groupmq's own; they stay on the replies exchange
     RETURNED = "groupmq_replies_returned_total", Counter [];
     /// For how many seconds the broker took no messages
     BLOCKED_SECONDS = "groupmq_broker_blocked_seconds_total", Counter [];

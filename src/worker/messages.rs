@@ -77,9 +77,9 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
     let body = json(reply);
     let mut messages = Vec::with_capacity(2 + outcome.events.len());
     // Through the default exchange and no other: a missing exchange would close our channel.
-    if let Some(queue) = &command.reply_to {
+    if let Some(queue) = reply_queue(command, names) {
         messages.push(Outgoing {
-            routing_key: queue.clone(),
+            routing_key: queue.to_owned(),
             mandatory: true,
             ..reply_message(reply, command, body.clone())
         });
@@ -99,6 +99,13 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
             .map(|event| Outgoing::event(event, names)),
     );
     messages
+}
+
+/// Where the command's reply is to go. Not into a queue of our own: it goes there with our rights, so a
+/// producer could have it signed and sent to anybody's webhook endpoint, or executed.
+pub(super) fn reply_queue<'a>(command: &'a Incoming, names: &Names) -> Option<&'a str> {
+    let queue = command.reply_to.as_deref()?;
+    (!names.is_own(queue)).then_some(queue)
 }
 
 /// The message as it came, with the reason why it was not handled.
@@ -239,4 +246,39 @@ fn test_message(test: &WebhookNotice, names: &Names) -> Outgoing {
 /// Our own types always can be written: their keys are texts and their numbers are finite.
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_goes_to_any_queue_but_our_own() {
+        let names = Names::new("groupmq");
+        let goes = |queue: &str| {
+            let command = Incoming {
+                reply_to: Some(queue.to_owned()),
+                ..Incoming::default()
+            };
+            reply_queue(&command, &names).is_some()
+        };
+        for queue in [
+            "amq.gen-x",
+            "amq.rabbitmq.reply-to.g1h2",
+            "shop",
+            "groupmq-shop",
+            "groupmq",
+        ] {
+            assert!(goes(queue), "{queue}");
+        }
+        let presence = names.presence();
+        for queue in [
+            names.shard(0),
+            names.webhook("a"),
+            names.dead_commands(),
+            presence,
+        ] {
+            assert!(!goes(&queue), "{queue}");
+        }
+    }
 }

@@ -360,6 +360,10 @@ impl Worker {
         let sending = spans::send(span.trace(), &mut messages);
         self.publisher.publish(messages).await?;
         drop(sending);
+        let command = &delivery.message;
+        if command.reply_to.is_some() && messages::reply_queue(command, &self.names).is_none() {
+            events::reply_returned(&reply.id.to_string());
+        }
         events::stage_passed(events::Stage::Confirm, written.elapsed());
         let session = reply.session.as_ref();
         let error = reply.error.as_ref();

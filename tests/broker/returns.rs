@@ -22,6 +22,9 @@ async fn reply_queues_that_are_gone_do_not_disturb_the_others() {
         "amq.rabbitmq.reply-to.g1h2AAMforged".to_owned(),
         "\0\u{202e}".to_owned(),
         format!("{}.events", scene.prefix),
+        // There, it would be kept as a dead letter, or taken for a command.
+        format!("{}.dead.commands", scene.prefix),
+        format!("{}.commands.0", scene.prefix),
     ];
     let commands: Vec<_> = (0..1_000)
         .map(|n| {

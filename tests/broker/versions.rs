@@ -14,7 +14,7 @@ async fn every_queue_of_the_topology_says_itself_how_often_a_message_may_fail() 
     let queues: Vec<Value> = serde_json::from_str(&broker.ctl(&all).await.unwrap()).unwrap();
     let ours = queues.iter().filter(|queue| {
         let name = queue["name"].as_str().unwrap();
-        name.starts_with(&format!("{}.", scene.prefix)) && !name.contains(".test.")
+        name.starts_with(&format!("{}.", scene.prefix))
     });
     let mut count = 0;
     for queue in ours {

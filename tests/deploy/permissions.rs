@@ -1,5 +1,6 @@
 //! With the rights of `deploy/rabbitmq/permissions.json` and no others, every role works.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::receiver::{Answer, Receiver};
@@ -96,7 +97,7 @@ async fn webhooks_are_delivered_tried_again_given_up_and_removed() {
     assert_eq!(made.code, 0, "{made:?}");
     let got = receiver.gets("/good", 4).await.unwrap();
     assert!(got.iter().all(|it| it.status == 204), "{got:?}");
-    let gone = |depths: &std::collections::BTreeMap<String, u64>| {
+    let gone = |depths: &BTreeMap<String, u64>| {
         depths
             .get("groupmq.dead.webhooks")
             .is_some_and(|length| *length == 4)
@@ -179,6 +180,7 @@ async fn a_producer_reaches_its_own_session_and_no_other() {
     let body = r#"{"id":"y","type":"ListGroups","session":"second"}"#;
     let reply = world.call("shop", "default", body).await;
     assert_eq!(reply["error"]["code"], "SESSION_MISMATCH", "{reply}");
+    replies_reach_no_queue_of_our_own(&world, &worker).await;
 
     let attempts = world.attempts("shop").await;
     attempts.may_bind("groupmq.events", "default.#").await;
@@ -218,6 +220,35 @@ async fn a_producer_reaches_its_own_session_and_no_other() {
     attempts.close().await;
     assert_eq!(worker.stop().await.unwrap(), 0);
     world.remove().await;
+}
+
+/// The worker has the rights to write there, so it must not be asked to.
+async fn replies_reach_no_queue_of_our_own(world: &World, worker: &Worker) {
+    // The letter that was refused before; the broker counts twice a second.
+    let one = |depths: &BTreeMap<String, u64>| depths.get("groupmq.dead.commands") == Some(&1);
+    world.until(PATIENCE, one).await;
+    let before = world.depths().await;
+    let queues = [
+        "groupmq.dead.commands",
+        "groupmq.dead.webhooks",
+        "groupmq.presence",
+        "groupmq.commands.0",
+        "groupmq.delay.100ms",
+        "groupmq.orphan",
+        "groupmq.webhook.default.another",
+    ];
+    for (n, queue) in queues.iter().enumerate() {
+        let body = format!(r#"{{"id":"own-{n}","type":"ListGroups"}}"#);
+        world.ask_for("shop", "default", &body, queue).await;
+    }
+    let all = format!("groupmq_replies_returned_total {}\n", queues.len());
+    let begun = Instant::now();
+    while !worker.get("/metrics").await.unwrap().1.contains(&all) {
+        assert!(begun.elapsed() < PATIENCE, "they were sent there");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(world.depths().await, before);
 }
 
 #[tokio::test]

@@ -119,13 +119,7 @@ impl World {
         let connection = connect(&self.url(user)).await;
         let channel = connection.create_channel().await.unwrap();
         let queue = own_queue(&channel).await;
-        let properties = BasicProperties::default().with_reply_to(queue.clone());
-        let options = BasicPublishOptions::default();
-        let exchange = "groupmq.commands".into();
-        channel
-            .basic_publish(exchange, key.into(), options, body.as_bytes(), properties)
-            .await
-            .unwrap();
+        send(&channel, key, body, &queue).await;
         let (tag, none) = (ShortString::default(), FieldTable::default());
         let options = BasicConsumeOptions::default();
         let mut replies = channel
@@ -135,6 +129,14 @@ impl World {
         let reply = replies.next().await.unwrap().unwrap();
         connection.close(200, ShortString::default()).await.unwrap();
         serde_json::from_slice(&reply.data).unwrap()
+    }
+
+    /// Sends any body as a command whose reply is to go to some queue.
+    pub(crate) async fn ask_for(&self, user: &str, key: &str, body: &str, reply_to: &str) {
+        let connection = connect(&self.url(user)).await;
+        let channel = connection.create_channel().await.unwrap();
+        send(&channel, key, body, &reply_to.into()).await;
+        connection.close(200, ShortString::default()).await.unwrap();
     }
 
     /// Waits until the queues are as they should be.
@@ -153,7 +155,8 @@ impl World {
         }
     }
 
-    async fn depths(&self) -> BTreeMap<String, u64> {
+    /// How many messages there are in each queue.
+    pub(crate) async fn depths(&self) -> BTreeMap<String, u64> {
         let list = [
             "list_queues",
             "--no-table-headers",
@@ -198,6 +201,16 @@ async fn connect(url: &str) -> Connection {
     Connection::connect(url, ConnectionProperties::default())
         .await
         .unwrap()
+}
+
+async fn send(channel: &Channel, key: &str, body: &str, reply_to: &ShortString) {
+    let properties = BasicProperties::default().with_reply_to(reply_to.clone());
+    let options = BasicPublishOptions::default();
+    let exchange = "groupmq.commands".into();
+    channel
+        .basic_publish(exchange, key.into(), options, body.as_bytes(), properties)
+        .await
+        .unwrap();
 }
 
 async fn own_queue(channel: &Channel) -> ShortString {

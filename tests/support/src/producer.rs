@@ -149,7 +149,7 @@ impl Producer {
     }
 
     fn listen(&mut self, source: &str) {
-        let queue = format!("{}.{source}", self.prefix);
+        let queue = links::queue(&self.prefix, source);
         let seen = Arc::clone(&self.seen);
         let listening = links::listen(self.urls.clone(), queue, seen);
         self.listening.spawn(listening);
@@ -158,7 +158,7 @@ impl Producer {
     /// The queue that replies are asked to.
     #[must_use]
     pub fn reply_queue(&self) -> String {
-        format!("{}.{}", self.prefix, links::REPLY_TO)
+        links::queue(&self.prefix, links::REPLY_TO)
     }
 
     /// What has come back so far.

@@ -14,12 +14,17 @@ use lapin::{Channel, Connection, ExchangeKind};
 use super::{REST, Seen, connect_to_any};
 
 /// The end of the name of the queue that is given as `reply_to`.
-pub(super) const REPLY_TO: &str = "test.reply-to";
-pub(super) const REPLIES: &str = "test.replies";
-pub(super) const EVENTS: &str = "test.events";
+pub(super) const REPLY_TO: &str = "reply-to";
+pub(super) const REPLIES: &str = "replies";
+pub(super) const EVENTS: &str = "events";
 
 /// The ends of the names of all queues.
 const SOURCES: [&str; 3] = [REPLY_TO, REPLIES, EVENTS];
+
+/// A queue of the producer. Outside the prefix, since replies are not sent to queues within it.
+pub(super) fn queue(prefix: &str, source: &str) -> String {
+    format!("test.{prefix}.{source}")
+}
 
 pub(super) async fn confirming(connection: &Connection) -> Result<Channel> {
     let channel = connection.create_channel().await?;
@@ -42,7 +47,7 @@ pub(super) async fn declare(channel: &Channel, prefix: &str) -> Result<()> {
         ..Default::default()
     };
     for source in SOURCES {
-        let name = format!("{prefix}.{source}");
+        let name = queue(prefix, source);
         channel
             .queue_declare(name.into(), options, quorum.clone())
             .await?;
@@ -51,7 +56,7 @@ pub(super) async fn declare(channel: &Channel, prefix: &str) -> Result<()> {
         durable: true,
         ..Default::default()
     };
-    for (exchange, queue) in [("replies", REPLIES), ("events", EVENTS)] {
+    for (exchange, source) in [("replies", REPLIES), ("events", EVENTS)] {
         let exchange = format!("{prefix}.{exchange}");
         let none = FieldTable::default();
         channel
@@ -62,7 +67,7 @@ pub(super) async fn declare(channel: &Channel, prefix: &str) -> Result<()> {
                 none.clone(),
             )
             .await?;
-        let queue = format!("{prefix}.{queue}");
+        let queue = queue(prefix, source);
         let all = QueueBindOptions::default();
         channel
             .queue_bind(queue.into(), exchange.into(), "#".into(), all, none)
