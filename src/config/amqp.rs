@@ -33,6 +33,8 @@ pub struct Amqp {
     pub confirm_window: usize,
     /// Largest AMQP frame, in bytes.
     pub frame_max: u32,
+    /// Largest message that the broker takes, in bytes.
+    pub message_max: usize,
     /// The first wait between attempts to connect.
     pub reconnect_min: Duration,
     /// The longest wait between attempts to connect.
@@ -113,6 +115,7 @@ impl Amqp {
             confirm_timeout: section.required("confirm_timeout", duration(SECOND..=HOUR)),
             confirm_window: section.required("confirm_window", number(1..=65_536)),
             frame_max: section.required("frame_max", number(8_192..=1_048_576)),
+            message_max: section.required("message_max", number(131_072..=536_870_912)),
             reconnect_min: section
                 .required("reconnect_min", duration(Duration::from_millis(10)..=HOUR)),
             reconnect_max: section

@@ -115,6 +115,8 @@ pub struct Executor {
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     retry: config::Retry,
+    /// How many bytes a reply may have.
+    reply_max: usize,
 }
 
 impl Executor {
@@ -138,6 +140,7 @@ impl Executor {
             clock,
             permits: Semaphore::new(config.executor.concurrency),
             retry: config.retry,
+            reply_max: config.amqp.message_max,
         }
     }
 
@@ -281,12 +284,15 @@ impl Executor {
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
         let subject = Subject::accepted(accepted);
         let engine = self.engine.engine().name();
+        let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
         let mut outcome = match executed {
             Executed::Done(effect) => {
-                subject.done(Ok(effect.result), effect.events, false, engine, self.now())
+                let result = fitting(effect.result);
+                subject.done(result, effect.events, false, engine, self.now())
             }
             Executed::Recorded { record, replayed } => {
-                subject.done(record.outcome, record.events, replayed, engine, record.at)
+                let result = record.outcome.and_then(fitting);
+                subject.done(result, record.events, replayed, engine, record.at)
             }
             Executed::Reused => {
                 let error = ErrorBody::new(

@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::contract::{
-    CommandId, EngineName, ErrorBody, ErrorCode, Event, Reply, ReplyStatus, SessionName, Timestamp,
-    WebhookNotice,
+    Command, CommandId, EngineName, ErrorBody, ErrorCode, ErrorDetail, Event, Reply, ReplyStatus,
+    SessionName, Timestamp, WebhookNotice,
 };
 
 use super::{Accepted, Rejected};
@@ -61,6 +61,40 @@ const fn is_kept(code: ErrorCode) -> bool {
         | ErrorCode::InDoubt
         | ErrorCode::Internal => true,
     }
+}
+
+/// What a reply holds beside its result, at most.
+const FRAME: usize = 64 << 10;
+
+/// A result that fits into a message of so many bytes, or what to ask for in its place.
+///
+/// Nothing else can be too large: an event is about one group, and what is refused is told in few words.
+pub(super) fn fitting(
+    result: Box<RawValue>,
+    command: &Command,
+    most: usize,
+) -> Result<Box<RawValue>, ErrorBody> {
+    let length = result.get().len();
+    if length <= most.saturating_sub(FRAME) {
+        return Ok(result);
+    }
+    let (path, less) = match command {
+        Command::ListGroups(_) => (
+            "/payload/limit",
+            "give a limit, or a smaller one, with an offset, or exclude the participants",
+        ),
+        _ => ("/payload", "ask for less"),
+    };
+    let reason = format!(
+        "asks for {length} bytes, which is more than a message may hold (amqp.message_max, {most}); {less}"
+    );
+    Err(ErrorBody {
+        details: vec![ErrorDetail {
+            path: path.to_owned(),
+            reason: reason.clone(),
+        }],
+        ..ErrorBody::new(ErrorCode::InvalidPayload, format!("{path} {reason}."))
+    })
 }
 
 /// Whom an outcome is about, as far as that could be read.

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::contract::{ErrorCode, Reply};
+use serde_json::json;
+
+use crate::contract::{CommandType, ErrorCode, Reply};
 use crate::engines::Found;
 use crate::store::ledger::Claim;
 
 use super::{Deferral, Past, Verdict};
-use scripted::{Answer, Bench, create, rename};
+use scripted::{Answer, Bench, accepted, create, rename};
 
 fn reply(verdict: Verdict) -> Reply {
     match verdict {
@@ -101,6 +103,29 @@ async fn a_command_that_expired_says_what_it_waited_for() {
     let reply = reply(bench.run_after(&late, past).await);
     assert_eq!(code(&reply), Some(ErrorCode::SessionNotReady));
     assert_eq!(bench.calls(), 0);
+}
+
+#[tokio::test]
+async fn a_result_that_no_message_can_hold_is_answered_with_how_to_ask_for_less() {
+    // The result is four bytes long.
+    for (result_max, code_then) in [(4, None), (3, Some(ErrorCode::InvalidPayload))] {
+        let most = |config: &mut crate::config::Config| {
+            config.amqp.message_max = (64 << 10) + result_max;
+        };
+        let bench = Bench::with(most, [Answer::Done; 2]).await;
+        let list = accepted("1", CommandType::ListGroups, json!({}));
+        let listed = reply(bench.run(&list).await);
+        assert_eq!(code(&listed), code_then);
+        if let Some(error) = listed.error {
+            assert_eq!(error.details[0].path, "/payload/limit");
+            assert!(error.message.contains("amqp.message_max"), "{error:?}");
+        }
+        // A change is in the ledger by then, and is answered the same again.
+        let changed = reply(bench.run(&rename("2")).await);
+        let again = reply(bench.run(&rename("2")).await);
+        assert_eq!(code(&changed), code_then);
+        assert_eq!((changed.id, again.replayed), (again.id, true));
+    }
 }
 
 #[tokio::test]

@@ -28,6 +28,7 @@ mod encrypted;
 mod handovers;
 mod health;
 mod kills;
+mod large;
 mod layout;
 mod links;
 mod load;
