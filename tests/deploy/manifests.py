@@ -17,6 +17,7 @@ import sys
 import tempfile
 import tomllib
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import kubernetes_validate
@@ -97,6 +98,13 @@ def check_parts(here, resource, shape):
         containers = [{"name": "x", "resources": spec.get("resources", {})}]
         like = {"affinity": spec.get("affinity", {}), "containers": containers}
         core(here, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": like})
+        own = overridden(resource)
+        core(here, {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": own})
+        check_restricted(here, own)
+        # As the operator calls them.
+        named = [it["name"] for it in own.get("initContainers", []) + own["containers"]]
+        if named != ["setup-container", "rabbitmq"]:
+            problem(here, f"says what its containers may do for {named}")
     if resource["kind"] == "ScaledObject":
         behavior = spec.get("advanced", {}).get("horizontalPodAutoscalerConfig", {}).get("behavior", {})
         target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "x"}
@@ -107,14 +115,31 @@ def check_parts(here, resource, shape):
             check_shape(here, trigger["metadata"], shape[trigger["type"]])
 
 
-def check_pod(overlay, resource):
-    """Pod Security Standards, "restricted", and our own rules."""
-    here, spec = where(overlay, resource), pod(resource)["spec"]
+def overridden(cluster):
+    """What a RabbitmqCluster says of its pods beyond what its operator does."""
+    override = cluster["spec"].get("override", {}).get("statefulSet", {}).get("spec", {})
+    return override.get("template", {}).get("spec", {"containers": []})
+
+
+def check_restricted(here, spec):
+    """What Pod Security Standards, "restricted", demand of a pod and its containers."""
     context = spec.get("securityContext", {})
     if context.get("runAsNonRoot") is not True or context.get("runAsUser", 0) == 0:
         problem(here, "may run as root")
     if context.get("seccompProfile", {}).get("type") != "RuntimeDefault":
         problem(here, "no seccomp profile")
+    for container in spec["containers"] + spec.get("initContainers", []):
+        context = container.get("securityContext", {})
+        if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
+            problem(here, "may gain privileges")
+        if context.get("capabilities") != {"drop": ["ALL"]}:
+            problem(here, "has capabilities")
+
+
+def check_pod(overlay, resource):
+    """Pod Security Standards, "restricted", and our own rules."""
+    here, spec = where(overlay, resource), pod(resource)["spec"]
+    check_restricted(here, spec)
     if spec.get("automountServiceAccountToken") is not False:
         problem(here, "gets a token of a service account")
     if spec.get("enableServiceLinks") is not False:
@@ -131,10 +156,6 @@ def check_pod(overlay, resource):
 
 def check_container(here, container, ours):
     context = container.get("securityContext", {})
-    if context.get("allowPrivilegeEscalation") is not False or context.get("privileged"):
-        problem(here, "may gain privileges")
-    if context.get("capabilities") != {"drop": ["ALL"]}:
-        problem(here, "has capabilities")
     if "memory" not in container.get("resources", {}).get("limits", {}):
         problem(here, "has no limit of memory")
     if re.search(r":(latest)?$|^[^:]*$", container["image"].rsplit("/", 1)[-1]):
@@ -350,6 +371,48 @@ def check_production(resources):
                     problem(where("production", resource), f"no pod has a port {endpoint['port']}")
 
 
+def admits(policies, labels, namespace, port):
+    """Whether a policy lets a namespace in to pods with these labels, at a port."""
+    for policy in policies:
+        spec = policy["spec"]
+        if not spec["podSelector"].get("matchLabels", {"": ""}).items() <= labels.items():
+            continue
+        for rule in spec.get("ingress", []):
+            named = []
+            for source in rule["from"]:
+                selector = source.get("namespaceSelector", {})
+                named.append(selector.get("matchLabels", {}).get("kubernetes.io/metadata.name"))
+                for expression in selector.get("matchExpressions", []):
+                    named += expression["values"]
+            if namespace in named and port in [it["port"] for it in rule["ports"]]:
+                return True
+    return False
+
+
+def check_management(resources):
+    """Whoever uses the broker's management API gets there: the Topology Operator, and KEDA."""
+    policies = [it for it in resources if it["kind"] == "NetworkPolicy"]
+    clusters = [it for it in resources if it["kind"] == "RabbitmqCluster"]
+    scaled = [it for it in resources if it["kind"] == "ScaledObject"]
+    for cluster in clusters:
+        here, name = where("production", cluster), cluster["metadata"]["name"]
+        labels = {"app.kubernetes.io/name": name}
+        host = f"{name}.{cluster['metadata']['namespace']}.svc"
+        uses = [("keda", it["metadata"]["host"]) for one in scaled for it in one["spec"]["triggers"]]
+        # Where the Topology Operator goes by itself; it trusts our certificates as little as KEDA does.
+        own = f"https://{host}:15671" if "tls" in cluster["spec"] else f"http://{host}:15672"
+        annotations = cluster["metadata"].get("annotations", {})
+        told = annotations.get("rabbitmq.com/operator-connection-uri", own)
+        for namespace, uri in [*uses, ("rabbitmq-system", told)]:
+            parts = urlsplit(uri)
+            if (parts.scheme, parts.hostname) != ("http", host):
+                problem(here, f"{namespace} goes to {uri}")
+            if not admits(policies, labels, namespace, parts.port):
+                problem(here, f"no policy lets {namespace} in at {uri}")
+        if cluster["spec"].get("tls", {}).get("disableNonTLSListeners"):
+            problem(here, "does not listen where the operator and KEDA go")
+
+
 def check_compose():
     """What can be said of the Compose file without Docker."""
     folder = ROOT / "deploy"
@@ -421,6 +484,7 @@ def main():
         check_settings(folder.name, resources, binary)
         if folder.name == "production":
             check_production(resources)
+            check_management(resources)
             check_scaling(resources)
             check_permissions(resources)
     if problems:
