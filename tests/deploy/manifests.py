@@ -451,6 +451,8 @@ def check_scaling(resources):
             most = resource["spec"]["maxReplicaCount"]
             if most != shards:
                 problem(where("production", resource), f"{most} workers at most for {shards} shards")
+            if resource["spec"]["fallback"].get("behavior") != "currentReplicasIfHigher":
+                problem(where("production", resource), "takes workers away when it cannot see what waits")
 
 
 def prometheus_rule():
