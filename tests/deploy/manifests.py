@@ -27,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OVERLAYS = ROOT / "deploy/k8s/overlays"
 KUBERNETES = ("1.30", "1.37")
 SHAPES = yaml.safe_load((Path(__file__).parent / "shapes.yaml").read_text())
+ROLES = {"commands", "webhooks", "gateway"}
 # A name or a label of Kubernetes.
 NAME = re.compile(r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$")
 
@@ -283,6 +284,7 @@ def check_settings(overlay, resources, binary):
     scaled = {
         it["spec"]["scaleTargetRef"]["name"]: it["spec"] for it in resources if it["kind"] == "ScaledObject"
     }
+    played = set()
     for resource in resources:
         if resource["kind"] not in ("Deployment", "Job", "CronJob"):
             continue
@@ -302,6 +304,7 @@ def check_settings(overlay, resources, binary):
             if found["log"]["format"] != "json":
                 problem(here, "logs for people")
             roles = found["roles"]
+            played |= {roles} if isinstance(roles, str) else set(roles)
             component = resource["metadata"]["labels"].get("app.kubernetes.io/component")
             if component and roles not in (component, [component]):
                 problem(here, f"has the roles {roles}")
@@ -323,6 +326,8 @@ def check_settings(overlay, resources, binary):
                     queue = f"{found['topology']['prefix']}.commands.{number}"
                     if not re.search(pattern, queue):
                         problem(here, f"{pattern} leaves out {queue}")
+    if played != ROLES:
+        problem(overlay, f"nobody has the roles {sorted(ROLES - played)}")
 
 
 def check_permissions(resources):
@@ -432,14 +437,29 @@ def check_compose():
             source = volume.split(":")[0]
             if source.startswith(".") and not (folder / source).exists():
                 problem(here, f"mounts {source}, which is not there")
-    grace = int(services["groupmq"]["stop_grace_period"].removesuffix("s"))
+    check_compose_settings({name: it for name, it in services.items() if it["image"].startswith("groupmq:")})
+
+
+def check_compose_settings(ours):
+    scraped = yaml.safe_load((ROOT / "deploy/compose/prometheus.yaml").read_text())["scrape_configs"]
+    [found] = next(it for it in scraped if it["job_name"] == "groupmq")["dns_sd_configs"]
+    if sorted(found["names"]) != sorted(ours):
+        problem("compose.yaml", f"Prometheus reads {found['names']} of {sorted(ours)}")
     defaults = tomllib.loads((ROOT / "config.default.toml").read_text())
-    if grace < int(defaults["shutdown"]["deadline"].removesuffix("s")) + 10:
-        problem("compose.yaml: groupmq", "has less time to end than it takes")
     known = {name.upper() for name in defaults}
-    for variable in services["groupmq"]["environment"]:
-        if variable.removeprefix("GROUPMQ_").split("__")[0] not in known:
-            problem("compose.yaml: groupmq", f"{variable} is no setting")
+    played = set()
+    for name, service in ours.items():
+        here = f"compose.yaml: {name}"
+        grace = int(service["stop_grace_period"].removesuffix("s"))
+        if grace < int(defaults["shutdown"]["deadline"].removesuffix("s")) + 10:
+            problem(here, "has less time to end than it takes")
+        for variable in service["environment"]:
+            if variable.removeprefix("GROUPMQ_").split("__")[0] not in known:
+                problem(here, f"{variable} is no setting")
+        roles = service["environment"].get("GROUPMQ_ROLES")
+        played |= set(roles.split(",") if roles else defaults["roles"])
+    if played != ROLES:
+        problem("compose.yaml", f"nobody has the roles {sorted(ROLES - played)}")
 
 
 def check_scaling(resources):
