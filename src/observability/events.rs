@@ -179,8 +179,9 @@ pub fn engine_panicked(command_type: &str, text: &str) {
 }
 
 /// A role is at work.
-pub fn role_started(role: &str) {
+pub fn role_started(role: &'static str) {
     info!(role, "started");
+    gauge!(name::ROLE, "role" => role).set(1.0);
 }
 
 /// A command cannot be done now and rests.

@@ -139,6 +139,8 @@ metrics! {
     CONNECTIONS = "groupmq_broker_connections_total", Counter ["purpose"];
     /// Connections to the broker that failed or broke, by purpose
     DISCONNECTIONS = "groupmq_broker_disconnections_total", Counter ["purpose"];
+    /// 1 for each role that the process has taken up
+    ROLE = "groupmq_role", Gauge ["role"];
 }
 
 /// The bounds of a distribution's buckets, in seconds.

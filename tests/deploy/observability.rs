@@ -172,7 +172,7 @@ mod own_node {
             .filter(|(name, _)| *name != "rabbitmq_detailed_")
             .map(|(name, _)| name.to_owned())
             .collect();
-        assert_eq!(wanted.len(), 2, "{wanted:?}");
+        assert_eq!(wanted.len(), 3, "{wanted:?}");
         let shard = r#"queue="groupmq.commands.0""#;
         let begun = std::time::Instant::now();
         loop {
