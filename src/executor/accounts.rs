@@ -6,11 +6,12 @@
 //! when it succeeds.
 //!
 //! All of this is the process's own memory: with a session's commands in one queue that one worker
-//! consumes at a time, that is where they all come by.
+//! consumes at a time, that is where they all come by. Whoever gets a session's queue next begins
+//! anew, and what was known of the session here is forgotten.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use governor::state::keyed::HashMapStateStore;
@@ -42,11 +43,15 @@ enum Scope {
 }
 
 /// A pause, and how many came before it without a success between.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Pause {
     until: Instant,
     earlier: u32,
+    /// Over which its command came.
+    queue: Option<Arc<str>>,
 }
+
+type Pauses = HashMap<(SessionName, Scope), Pause>;
 
 /// The accounts that this process acts for.
 #[derive(Debug)]
@@ -56,7 +61,7 @@ pub(super) struct Accounts {
     shortest: Duration,
     longest: Duration,
     // A std mutex: held for a map operation and never across an await.
-    pauses: Mutex<HashMap<(SessionName, Scope), Pause>>,
+    pauses: Mutex<Pauses>,
 }
 
 type Bucket = RateLimiter<SessionName, HashMapStateStore<SessionName>, RuntimeClock>;
@@ -189,10 +194,11 @@ impl Accounts {
         })
     }
 
-    /// Takes note of what the engine said.
+    /// Takes note of what the engine said about a command that came over a queue.
     pub(super) fn learn<T>(
         &self,
         session: &SessionName,
+        queue: Option<&str>,
         command: &Command,
         answer: &Result<T, EngineError>,
     ) {
@@ -207,12 +213,12 @@ impl Accounts {
                 }
             }
             Err(EngineError::RateLimited { after, .. }) => {
-                let (pause, _) = self.pause(session, Scope::Kind(kind), *after);
+                let pause = self.pause(session, queue, Scope::Kind(kind), *after);
                 events::account_asked_for_patience(session.as_str(), kind.as_str(), pause);
             }
             Err(EngineError::Restricted { after, .. }) => {
-                let (pause, earlier) = self.pause(session, Scope::Account, *after);
-                events::account_restricted(session.as_str(), pause, earlier > 0);
+                let pause = self.pause(session, queue, Scope::Account, *after);
+                events::account_restricted(session.as_str(), pause);
             }
             // These tell nothing about the account.
             Err(
@@ -222,6 +228,13 @@ impl Accounts {
                 | EngineError::NoAnswer { .. },
             ) => {}
         }
+    }
+
+    /// Forgets the sessions whose queues are not this worker's any more.
+    pub(super) fn keep(&self, has: impl Fn(&str) -> bool) {
+        let mut pauses = self.lock();
+        pauses.retain(|_, pause| pause.queue.as_deref().is_none_or(&has));
+        events::accounts_restricted(restricted(&pauses));
     }
 
     /// How much of a pause is left. Whoever finds it over goes ahead alone: until it is known what
@@ -240,13 +253,14 @@ impl Accounts {
         Some(left)
     }
 
-    /// Begins a pause, or the next one.
+    /// Begins a pause, or the next one; how long it is.
     fn pause(
         &self,
         session: &SessionName,
+        queue: Option<&str>,
         scope: Scope,
         asked: Option<Duration>,
-    ) -> (Duration, u32) {
+    ) -> Duration {
         let mut pauses = self.lock();
         let key = (session.clone(), scope);
         let earlier = pauses.get(&key).map_or(0, |pause| pause.earlier + 1);
@@ -255,15 +269,24 @@ impl Accounts {
             .saturating_mul(2_u32.saturating_pow(earlier))
             .min(self.longest);
         let length = asked.unwrap_or(grown);
-        let until = Instant::now() + length;
-        pauses.insert(key, Pause { until, earlier });
-        (length, earlier)
+        let pause = Pause {
+            until: Instant::now() + length,
+            earlier,
+            queue: queue.map(Arc::from),
+        };
+        pauses.insert(key, pause);
+        events::accounts_restricted(restricted(&pauses));
+        length
     }
 
     /// Ends a pause; whether there was one.
     fn resume(&self, session: &SessionName, scope: Scope) -> bool {
         let mut pauses = self.lock();
-        !pauses.is_empty() && pauses.remove(&(session.clone(), scope)).is_some()
+        if pauses.is_empty() || pauses.remove(&(session.clone(), scope)).is_none() {
+            return false;
+        }
+        events::accounts_restricted(restricted(&pauses));
+        true
     }
 
     /// Takes from the bucket, or says when there will be enough in it.
@@ -281,9 +304,15 @@ impl Accounts {
         Some(denied.wait_time_from(now).max(Duration::from_millis(1)))
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<(SessionName, Scope), Pause>> {
+    fn lock(&self) -> MutexGuard<'_, Pauses> {
         self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many accounts are restricted.
+fn restricted(pauses: &Pauses) -> usize {
+    let restricted = |(_, scope): &&(SessionName, Scope)| *scope == Scope::Account;
+    pauses.keys().filter(restricted).count()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use futures_util::FutureExt;
 use crate::engines::{Call, Engine, EngineError, Executed};
 use crate::observability::events;
 use crate::observability::trace::Kind;
+use crate::store::shards::Fence;
 
 use super::accounts::Accounts;
 
@@ -56,8 +57,15 @@ impl Guarded {
         }
         drop(span);
         events::stage_passed(events::Stage::Engine, begun.elapsed());
-        self.accounts.learn(&call.session, &call.command, &answer);
+        let queue = call.context.fence.as_ref().map(Fence::queue);
+        self.accounts
+            .learn(&call.session, queue, &call.command, &answer);
         answer
+    }
+
+    /// Forgets the accounts whose queues are not this worker's any more.
+    pub(super) fn keep_accounts(&self, has: impl Fn(&str) -> bool) {
+        self.accounts.keep(has);
     }
 
     async fn answer(&self, call: &Call) -> Result<Executed, EngineError> {

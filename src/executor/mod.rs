@@ -220,6 +220,11 @@ impl Executor {
         })
     }
 
+    /// Says which command queues this worker has; what is known of accounts over others is forgotten.
+    pub fn keep_accounts(&self, has: impl Fn(&str) -> bool) {
+        self.engine.keep_accounts(has);
+    }
+
     async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
         let call = Call {
             id: accepted.id.clone(),

@@ -247,23 +247,25 @@ pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Dura
     counter!(name::PATIENCE, "kind" => kind).increment(1);
 }
 
-/// An account was reported restricted or banned; `again` when it was so before.
-pub fn account_restricted(session: &str, pause: Duration, again: bool) {
+/// An account was reported restricted or banned.
+pub fn account_restricted(session: &str, pause: Duration) {
     let pause_ms = millis(pause);
     error!(
         session,
         pause_ms, "the session's account is restricted or banned; its commands wait"
     );
     counter!(name::RESTRICTIONS).increment(1);
-    if !again {
-        gauge!(name::RESTRICTED).increment(1.0);
-    }
+}
+
+/// How many accounts are restricted now, of those that this worker acts for.
+pub fn accounts_restricted(count: usize) {
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
+    gauge!(name::RESTRICTED).set(count as f64);
 }
 
 /// An account that was restricted works again.
 pub fn account_unrestricted(session: &str) {
     info!(session, "the session's account works again");
-    gauge!(name::RESTRICTED).decrement(1.0);
 }
 
 /// Something failed because the store cannot be used; one of many while that lasts.

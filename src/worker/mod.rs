@@ -126,6 +126,11 @@ impl Worker {
         })
     }
 
+    /// Says which command queues this worker has now.
+    fn has(&self, queues: impl Fn(&str) -> bool) {
+        self.executor.keep_accounts(queues);
+    }
+
     /// Executes what arrives over a shard; the window of its consumer bounds how much is under way.
     fn take(self: Arc<Self>, held: &Arc<Held>, delivery: Delivery) {
         // What has not been begun goes back to the broker.

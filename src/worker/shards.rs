@@ -133,6 +133,9 @@ impl Shards {
             Ok(settled) => {
                 if settled {
                     self.taking_part.send_replace(true);
+                    let held = || known.held.values();
+                    let has = |queue: &str| held().any(|it| it.fence.queue() == queue);
+                    self.parts.worker.has(has);
                 }
             }
             Err(Trouble::Broker(error)) => return Err(error),

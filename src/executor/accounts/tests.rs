@@ -96,7 +96,12 @@ async fn without_limits_only_what_whatsapp_says_makes_an_operation_wait() {
     for _ in 0..100 {
         assert_eq!(wait(&accounts, "one", &create()), None);
     }
-    accounts.learn(&session("one"), &create(), &rate_limited(Some(7 * SECOND)));
+    accounts.learn(
+        &session("one"),
+        None,
+        &create(),
+        &rate_limited(Some(7 * SECOND)),
+    );
     let limited = Some((7 * SECOND, ErrorCode::RateLimited));
     assert_eq!(wait(&accounts, "one", &create()), limited);
 }
@@ -106,7 +111,7 @@ async fn after_a_pause_one_goes_ahead_and_the_pauses_grow_until_one_succeeds() {
     let accounts = accounts(true);
     let one = session("one");
     for pause in [10, 20, 35, 35] {
-        accounts.learn(&one, &list(), &rate_limited(None));
+        accounts.learn(&one, None, &list(), &rate_limited(None));
         let limited = Some((pause * SECOND, ErrorCode::RateLimited));
         assert_eq!(wait(&accounts, "one", &list()), limited);
         assert_eq!(wait(&accounts, "one", &add(1)), None, "another kind");
@@ -116,9 +121,9 @@ async fn after_a_pause_one_goes_ahead_and_the_pauses_grow_until_one_succeeds() {
         assert_eq!(wait(&accounts, "one", &list()), behind, "one at a time");
         tokio::time::advance(SECOND).await;
     }
-    accounts.learn(&one, &list(), &Ok(()));
+    accounts.learn(&one, None, &list(), &Ok(()));
     assert_eq!(wait(&accounts, "one", &list()), None);
-    accounts.learn(&one, &list(), &rate_limited(None));
+    accounts.learn(&one, None, &list(), &rate_limited(None));
     let limited = Some((10 * SECOND, ErrorCode::RateLimited));
     assert_eq!(wait(&accounts, "one", &list()), limited);
 }
@@ -127,7 +132,7 @@ async fn after_a_pause_one_goes_ahead_and_the_pauses_grow_until_one_succeeds() {
 async fn a_restricted_account_does_nothing_and_its_session_is_said_not_to_be_ready() {
     let accounts = accounts(false);
     let one = session("one");
-    accounts.learn(&one, &create(), &restricted(Some(3_600 * SECOND)));
+    accounts.learn(&one, None, &create(), &restricted(Some(3_600 * SECOND)));
     for command in [create(), add(1), list()] {
         let closed = Some((3_600 * SECOND, ErrorCode::SessionNotReady));
         assert_eq!(wait(&accounts, "one", &command), closed);
@@ -140,8 +145,24 @@ async fn a_restricted_account_does_nothing_and_its_session_is_said_not_to_be_rea
     let code = ErrorCode::NotAllowed;
     let message = String::new();
     let refused: Result<(), _> = Err(EngineError::Refused { code, message });
-    accounts.learn(&one, &list(), &refused);
+    accounts.learn(&one, None, &list(), &refused);
     assert_eq!(wait(&accounts, "one", &create()), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_whose_queue_goes_to_another_worker_is_forgotten() {
+    let accounts = accounts(false);
+    let count = || super::restricted(&accounts.lock());
+    for (name, queue) in [("one", "commands.0"), ("two", "commands.1")] {
+        let answer = restricted(Some(3_600 * SECOND));
+        accounts.learn(&session(name), Some(queue), &list(), &answer);
+    }
+    accounts.keep(|queue| queue.starts_with("commands."));
+    assert_eq!(count(), 2);
+    accounts.keep(|queue| queue == "commands.1");
+    assert_eq!(count(), 1);
+    assert_eq!(wait(&accounts, "one", &list()), None);
+    assert!(wait(&accounts, "two", &list()).is_some());
 }
 
 proptest! {
