@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::db::{Link, Target};
+use super::db::{Link, PATIENCE, Target};
 use super::known_groups::KnownKey;
 use super::outage::{Access, Outages};
 use super::shards::{self, Fence};
@@ -29,11 +29,10 @@ const QUEUE: usize = 1024;
 /// Jobs in one transaction.
 const BATCH: usize = 256;
 
+const PURGING: &str = "purging the ledger";
+
 /// How often a batch is run again after meeting another worker's transaction.
 const RERUNS: u32 = 6;
-
-/// How many times a statement's time limit a whole transaction may take.
-const PATIENCE: u32 = 4;
 
 /// The rows that a batch works on, in memory.
 #[derive(Debug, Default)]
@@ -349,16 +348,10 @@ impl Writer {
                 at_most,
                 answer,
             } => {
-                let work = async {
-                    let mut link = self.begin().await?;
-                    let deleted = ledger::purge(&mut link, before, at_most).await?;
-                    link.commit()
-                        .await
-                        .map_err(|error| Error::of("purging the ledger", error))?;
-                    self.link = Some(link);
-                    Ok(deleted)
-                };
-                let purged = work.await;
+                let limit = self.limit;
+                let purged = tokio::time::timeout(limit, self.purge(before, at_most)).await;
+                // The connection was dropped with the purge: commands wait behind it.
+                let purged = purged.unwrap_or_else(|_| Err(Error::timed_out(PURGING)));
                 self.outages.note(Access::Write, &purged);
                 (purged, answer)
             }
@@ -380,6 +373,16 @@ impl Writer {
             }
         };
         answer.send(done).ok();
+    }
+
+    async fn purge(&mut self, before: i64, at_most: u32) -> Result<u64, Error> {
+        let mut link = self.begin().await?;
+        let deleted = ledger::purge(&mut link, before, at_most).await?;
+        link.commit()
+            .await
+            .map_err(|error| Error::of(PURGING, error))?;
+        self.link = Some(link);
+        Ok(deleted)
     }
 }
 

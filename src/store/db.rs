@@ -20,6 +20,10 @@ use super::outage::{Access, Outages};
 use super::{Error, sql};
 use crate::config;
 
+/// How many times a statement's time limit whoever asks waits for the answer. The database ends a
+/// statement by itself before that, so this is for one that has vanished without closing connections.
+pub(super) const PATIENCE: u32 = 4;
+
 /// Distinct statements kept prepared on a connection; the writer has fewer than that.
 const PREPARED: usize = 160;
 
@@ -34,6 +38,8 @@ pub(super) enum Target {
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     links: Links,
+    /// How long one statement may take before its connection is given up.
+    limit: Duration,
     outages: Arc<Outages>,
 }
 
@@ -198,7 +204,11 @@ impl Target {
                     .connect_lazy_with(options.clone()),
             ),
         };
-        Pool { links, outages }
+        Pool {
+            links,
+            limit: timeout.saturating_mul(PATIENCE),
+            outages,
+        }
     }
 }
 
@@ -225,6 +235,25 @@ macro_rules! on_both {
         match $self {
             $kind::Sqlite($link) => $run,
             $kind::Postgres($link) => $run,
+        }
+    };
+}
+
+/// Runs a statement on a connection of a pool, for so long at most.
+///
+/// A connection that does not answer is taken out of the pool: given back, it would be asked once more
+/// whether it is there, and keep its place for as long as nobody answers.
+macro_rules! in_time {
+    ($limit:expr, $pool:expr, $link:ident => $run:expr) => {
+        match $pool.acquire().await {
+            Ok(mut $link) => {
+                let answer = tokio::time::timeout($limit, $run).await;
+                answer.unwrap_or_else(|_| {
+                    drop($link.detach());
+                    Err(sqlx::Error::PoolTimedOut)
+                })
+            }
+            Err(error) => Err(error),
         }
     };
 }
@@ -322,16 +351,16 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let sql = sql.into();
+        let (sql, limit) = (sql.into(), self.limit);
         let rows = match &self.links {
-            Links::Sqlite(pool) => bound!(sql, values)
-                .fetch_all(pool)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Links::Postgres(pool) => bound!(sql, values)
-                .fetch_all(pool)
-                .await
-                .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+            Links::Sqlite(pool) => {
+                in_time!(limit, pool, link => bound!(sql, values).fetch_all(&mut *link))
+                    .map(|rows| rows.into_iter().map(Row::Sqlite).collect())
+            }
+            Links::Postgres(pool) => {
+                in_time!(limit, pool, link => bound!(sql, values).fetch_all(&mut *link))
+                    .map(|rows| rows.into_iter().map(Row::Postgres).collect())
+            }
         };
         let rows = rows.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Read, &rows);
@@ -345,9 +374,10 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<u64, Error> {
-        let sql = sql.into();
+        let (sql, limit) = (sql.into(), self.limit);
         let done = on_both!(Links, &self.links, pool => {
-            bound!(sql, values).execute(pool).await.map(|done| done.rows_affected())
+            in_time!(limit, pool, link => bound!(sql, values).execute(&mut *link))
+                .map(|done| done.rows_affected())
         });
         let done = done.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Write, &done);

@@ -4,9 +4,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::proxy::Proxy;
 
 use super::{Database, both, key, postgres, record, sqlite};
 use crate::config;
+use crate::contract::Timestamp;
 use crate::store::ledger::{Claim, Ledger};
 use crate::store::{Error, Store};
 
@@ -91,6 +93,61 @@ async fn a_connection_that_the_server_closed_is_replaced_unnoticed() {
         claim(&store.ledger(), "a").await.unwrap(),
         Claim::Started { .. }
     ));
+    store.ping().await.unwrap();
+}
+
+/// A store beyond a proxy, with one connection for reading beside the writer's.
+async fn beyond_a_proxy(database: &Database) -> (Store, Proxy) {
+    let mut url: url::Url = database.url.parse().unwrap();
+    let target = url.socket_addrs(|| Some(5432)).unwrap();
+    let proxy = Proxy::start(target[0]).await.unwrap();
+    url.set_host(Some("127.0.0.1")).unwrap();
+    url.set_port(Some(proxy.address().port())).unwrap();
+    let config = config::Store {
+        url: String::from(url).into(),
+        connections: 1,
+        timeout: Duration::from_millis(500),
+    };
+    (database.open_with(config).await, proxy)
+}
+
+/// For what must not wait until the operating system gives a connection up, minutes later.
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_purge_that_nobody_answers_holds_commands_up_for_a_moment_only() {
+    let database = postgres();
+    let (store, proxy) = beyond_a_proxy(&database).await;
+    claim(&store.ledger(), "a").await.unwrap();
+    proxy.freeze_those("");
+    let ledger = store.ledger();
+    let before = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+    let purged = tokio::time::timeout(SOON, ledger.purge(before, 10)).await;
+    let error = purged.unwrap().unwrap_err();
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    assert!(store.ping().await.is_err(), "no outage was noted");
+    let claimed = tokio::time::timeout(SOON, claim(&ledger, "b")).await;
+    assert!(matches!(claimed.unwrap().unwrap(), Claim::New));
+}
+
+#[tokio::test]
+async fn a_question_that_nobody_answers_is_given_up_with_its_connection() {
+    let database = postgres();
+    let (store, proxy) = beyond_a_proxy(&database).await;
+    store.ping().await.unwrap();
+    // It is asked, and the answer does not come through.
+    let freeze = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        proxy.freeze_those("");
+    };
+    let sql = "SELECT CAST(pg_sleep(0.4) AS TEXT)";
+    let ask = store.pool.fetch("testing", sql, Vec::new());
+    let (answer, ()) = tokio::join!(tokio::time::timeout(SOON, ask), freeze);
+    let Err(error) = answer.unwrap() else {
+        panic!("an answer came through a frozen connection");
+    };
+    assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
+    // Its place in the pool is free again.
     store.ping().await.unwrap();
 }
 
