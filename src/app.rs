@@ -154,8 +154,8 @@ impl Process {
         if let Some(waha) = waha {
             self.listen_to(waha)?;
         }
-        let retention = self.config.ledger.retention;
-        let forgetting = upkeep::purge(self.store.clone(), retention, Arc::clone(&self.clock));
+        let memory = upkeep::Memory::of(&self.config);
+        let forgetting = upkeep::purge(self.store.clone(), memory, Arc::clone(&self.clock));
         self.lifecycle.spawn_background(forgetting);
         let executor = Executor::new(
             engine,

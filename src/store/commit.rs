@@ -70,7 +70,7 @@ enum Message {
 /// Work of its own transaction, done between two batches.
 enum Chore {
     Purge {
-        before: i64,
+        limits: ledger::Limits,
         at_most: u32,
         answer: oneshot::Sender<Result<u64, Error>>,
     },
@@ -156,11 +156,11 @@ impl Queue {
     }
 
     /// Deletes some of the ledger's oldest rows, between two batches.
-    pub(super) async fn purge(&self, before: i64, at_most: u32) -> Result<u64, Error> {
+    pub(super) async fn purge(&self, limits: ledger::Limits, at_most: u32) -> Result<u64, Error> {
         let (answer, found) = oneshot::channel();
         self.ask(
             Message::Chore(Chore::Purge {
-                before,
+                limits,
                 at_most,
                 answer,
             }),
@@ -344,12 +344,12 @@ impl Writer {
     async fn chore(&mut self, chore: Chore) {
         let (done, answer) = match chore {
             Chore::Purge {
-                before,
+                limits,
                 at_most,
                 answer,
             } => {
                 let limit = self.limit;
-                let purged = tokio::time::timeout(limit, self.purge(before, at_most)).await;
+                let purged = tokio::time::timeout(limit, self.purge(limits, at_most)).await;
                 // The connection was dropped with the purge: commands wait behind it.
                 let purged = purged.unwrap_or_else(|_| Err(Error::timed_out(PURGING)));
                 self.outages.note(Access::Write, &purged);
@@ -375,9 +375,9 @@ impl Writer {
         answer.send(done).ok();
     }
 
-    async fn purge(&mut self, before: i64, at_most: u32) -> Result<u64, Error> {
+    async fn purge(&mut self, limits: ledger::Limits, at_most: u32) -> Result<u64, Error> {
         let mut link = self.begin().await?;
-        let deleted = ledger::purge(&mut link, before, at_most).await?;
+        let deleted = ledger::purge(&mut link, limits, at_most).await?;
         link.commit()
             .await
             .map_err(|error| Error::of(PURGING, error))?;

@@ -65,6 +65,15 @@ pub enum Claim {
     },
 }
 
+/// Which commands the purge takes.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Those that were finished before this …
+    pub finished: Timestamp,
+    /// … and those that were never finished, if they were started before this as well.
+    pub started: Timestamp,
+}
+
 /// What the ledger knows of a command.
 #[derive(Debug, Clone)]
 pub enum Found {
@@ -184,15 +193,15 @@ impl Ledger {
         .await
     }
 
-    /// Forgets up to `at_most` commands that were last touched before `before`; tells how many.
+    /// Forgets up to `at_most` commands that are older than `limits`; tells how many.
     ///
     /// Meant to be called in a loop, with slices small enough (a thousand, say) for the writer to
     /// fit between two batches.
     ///
     /// # Errors
     /// When the store cannot be used; asking again is safe.
-    pub async fn purge(&self, before: Timestamp, at_most: u32) -> Result<u64, Error> {
-        self.queue.purge(before.0.as_millisecond(), at_most).await
+    pub async fn purge(&self, limits: Limits, at_most: u32) -> Result<u64, Error> {
+        self.queue.purge(limits, at_most).await
     }
 
     /// About how many commands the ledger holds; for a gauge, so it may be a little behind.

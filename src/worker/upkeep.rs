@@ -3,13 +3,20 @@
 use std::time::Duration;
 
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::contract::Timestamp;
 use crate::observability::events;
+use crate::store::ledger::Limits;
 use crate::store::workers::BEAT;
 use crate::store::{Error, Store};
 
 /// How often old commands are looked for.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
+
+/// A command that was begun and never finished is remembered for so long after the last time that it
+/// can have been tried. Without it, a delivery that waited while all workers were stopped, or a
+/// producer that sends again, would have it done a second time. There are few of them.
+const IN_DOUBT: Duration = Duration::from_hours(7 * 24);
 
 /// So many are forgotten at a time, so that the writer gets to its work in between.
 const SLICE: u32 = 1_000;
@@ -24,16 +31,41 @@ pub async fn beat(store: Store) {
     }
 }
 
-/// Forgets commands that were finished longer ago than `retention`, and measures the ledger, until the
-/// process ends.
-pub async fn purge(store: Store, retention: Duration, clock: std::sync::Arc<dyn Clock>) {
+/// How long the ledger remembers.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    finished: Duration,
+    started: Duration,
+}
+
+impl Memory {
+    /// As configured.
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let finished = config.ledger.retention;
+        Self {
+            finished,
+            started: finished.max(config.retry.max_age).saturating_add(IN_DOUBT),
+        }
+    }
+
+    fn limits(&self, now: Timestamp) -> Option<Limits> {
+        let before = |age| now.0.checked_sub(age).ok().map(Timestamp);
+        Some(Limits {
+            finished: before(self.finished)?,
+            started: before(self.started)?,
+        })
+    }
+}
+
+/// Forgets old commands, and measures the ledger, until the process ends.
+pub async fn purge(store: Store, memory: Memory, clock: std::sync::Arc<dyn Clock>) {
     loop {
         tell(store.ledger().size().await.map(events::ledger_measured));
         tokio::time::sleep(PURGE_EVERY).await;
-        let Ok(before) = clock.now().checked_sub(retention) else {
-            continue;
-        };
-        tell(purge_once(&store, Timestamp(before)).await);
+        if let Some(limits) = memory.limits(Timestamp(clock.now())) {
+            tell(purge_once(&store, limits).await);
+        }
     }
 }
 
@@ -46,7 +78,28 @@ fn tell(outcome: Result<(), Error>) {
     }
 }
 
-async fn purge_once(store: &Store, before: Timestamp) -> Result<(), Error> {
-    while store.ledger().purge(before, SLICE).await? == u64::from(SLICE) {}
+async fn purge_once(store: &Store, limits: Limits) -> Result<(), Error> {
+    while store.ledger().purge(limits, SLICE).await? == u64::from(SLICE) {}
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    #[test]
+    fn what_was_begun_is_remembered_longer_than_it_can_be_tried() {
+        let hour = Duration::from_hours(1);
+        let mut config = Sources::default().load().unwrap();
+        for (retention, max_age) in [(hour, 12 * hour), (24 * hour, 12 * hour)] {
+            config.ledger.retention = retention;
+            config.retry.max_age = max_age;
+            let now = Timestamp(jiff::Timestamp::from_second(1_800_000_000).unwrap());
+            let limits = Memory::of(&config).limits(now).unwrap();
+            let age = |at: Timestamp| now.0.duration_since(at.0).unsigned_abs();
+            assert_eq!(age(limits.finished), retention);
+            assert!(age(limits.started) > retention.max(max_age) + 24 * hour);
+        }
+    }
 }

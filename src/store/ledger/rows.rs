@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Fingerprint, Found, Key, Record};
+use super::{Fingerprint, Found, Key, Limits, Record};
 use crate::contract::{InvalidId, Timestamp};
 use crate::store::Error;
 use crate::store::db::{self, Link, Pool, Value};
@@ -239,33 +239,41 @@ fn key_values(key: &Key) -> [Value; 2] {
     ]
 }
 
-/// Deletes up to `at_most` rows that were last touched before `before`, the oldest first.
+/// Deletes up to `at_most` rows that are older than `limits`, the oldest first.
 pub(in crate::store) async fn purge(
     link: &mut Link,
-    before: i64,
+    limits: Limits,
     at_most: u32,
 ) -> Result<u64, Error> {
+    // The first condition is the index's; few rows that meet it are `started`.
     let sql = format!(
         "DELETE FROM ledger WHERE (session, command_id) IN (SELECT session, command_id \
          FROM ledger WHERE COALESCE(finished_at, started_at) < $1 \
-         ORDER BY COALESCE(finished_at, started_at) LIMIT $2{})",
+         AND (finished_at IS NOT NULL OR started_at < $2) \
+         ORDER BY COALESCE(finished_at, started_at) LIMIT $3{})",
         link.for_update_skip_locked(),
     );
-    let values = vec![Value::Int(before), Value::Int(i64::from(at_most))];
+    let Limits { finished, started } = limits;
+    let values = vec![
+        Value::Int(finished.0.as_millisecond()),
+        Value::Int(started.0.as_millisecond()),
+        Value::Int(i64::from(at_most)),
+    ];
     let deleted = link.execute(sql, values).await;
     deleted.map_err(|error| Error::of("purging the ledger", error))
 }
 
 /// About how many rows there are, without counting them.
 pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
-    // SQLite numbers rows as they come, and the purge deletes the oldest. PostgreSQL's statistics
-    // are what its last vacuum found; -1 before the first one.
+    // SQLite numbers rows as they come, and the purge deletes the oldest, but for the few that were
+    // never finished. PostgreSQL's statistics are what its last vacuum found; -1 before the first one.
     let sql = if pool.is_postgres() {
         "SELECT CASE WHEN reltuples < 10000 THEN (SELECT COUNT(*) FROM ledger) \
          ELSE reltuples::bigint END FROM pg_class WHERE oid = 'ledger'::regclass"
     } else {
-        "SELECT COALESCE((SELECT MAX(rowid) FROM ledger) \
-         - (SELECT MIN(rowid) FROM ledger) + 1, 0)"
+        "SELECT COALESCE((SELECT MAX(rowid) FROM ledger) - COALESCE( \
+         (SELECT rowid FROM ledger WHERE finished_at IS NOT NULL ORDER BY rowid LIMIT 1), \
+         (SELECT MIN(rowid) FROM ledger)) + 1, 0)"
     };
     let rows = pool.fetch("measuring the ledger", sql, Vec::new()).await?;
     let size: i64 = rows.first().map_or(Ok(0), |row| row.get(0))?;

@@ -9,7 +9,7 @@ use groupmq_test_support::proxy::Proxy;
 use super::{Database, both, key, postgres, record, sqlite};
 use crate::config;
 use crate::contract::Timestamp;
-use crate::store::ledger::{Claim, Ledger};
+use crate::store::ledger::{Claim, Ledger, Limits};
 use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
@@ -121,8 +121,12 @@ async fn a_purge_that_nobody_answers_holds_commands_up_for_a_moment_only() {
     claim(&store.ledger(), "a").await.unwrap();
     proxy.freeze_those("");
     let ledger = store.ledger();
-    let before = Timestamp(jiff::Timestamp::UNIX_EPOCH);
-    let purged = tokio::time::timeout(SOON, ledger.purge(before, 10)).await;
+    let epoch = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+    let limits = Limits {
+        finished: epoch,
+        started: epoch,
+    };
+    let purged = tokio::time::timeout(SOON, ledger.purge(limits, 10)).await;
     let error = purged.unwrap().unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
     assert!(store.ping().await.is_err(), "no outage was noted");

@@ -6,12 +6,47 @@ use std::time::{Duration, Instant};
 use super::{Database, both, key, record};
 use crate::contract::Timestamp;
 use crate::store::Store;
-use crate::store::ledger::Claim;
+use crate::store::ledger::{Claim, Limits, Record};
 
 const PRINT: [u8; 32] = [7; 32];
 
 fn at(milliseconds: i64) -> Timestamp {
     Timestamp(jiff::Timestamp::from_millisecond(milliseconds).unwrap())
+}
+
+/// Everything that was last touched before.
+fn before(milliseconds: i64) -> Limits {
+    Limits {
+        finished: at(milliseconds),
+        started: at(milliseconds),
+    }
+}
+
+#[tokio::test]
+async fn what_was_begun_and_not_finished_is_remembered_longer() {
+    for database in both() {
+        let store = database.open().await;
+        let ledger = store.ledger();
+        ledger.claim(key("begun"), PRINT, "me").await.unwrap();
+        for (id, finished) in [("old", 1000), ("older", 1000), ("young", 9000)] {
+            ledger.claim(key(id), PRINT, "me").await.unwrap();
+            let record = Record {
+                at: at(finished),
+                ..record("done")
+            };
+            ledger.complete(key(id), record).await.unwrap();
+        }
+        let limits = Limits {
+            finished: at(5000),
+            started: at(0),
+        };
+        assert_eq!(ledger.purge(limits, 100).await.unwrap(), 2);
+        let left = ledger.claim(key("begun"), PRINT, "you").await.unwrap();
+        assert!(matches!(left, Claim::Started { .. }));
+        // What came and went after it is not counted.
+        assert!(ledger.size().await.unwrap() <= 2);
+        assert_eq!(ledger.purge(before(9001), 100).await.unwrap(), 2);
+    }
 }
 
 #[tokio::test]
@@ -30,11 +65,11 @@ async fn the_purge_takes_the_oldest_first_and_spares_the_young() {
         database.clock.0.store(5000, Ordering::Relaxed);
         ledger.claim(key("young"), PRINT, "me").await.unwrap();
         assert_eq!(ledger.size().await.unwrap(), 11);
-        assert_eq!(ledger.purge(at(0), 100).await.unwrap(), 0);
-        assert_eq!(ledger.purge(at(1), 100).await.unwrap(), 5);
-        assert_eq!(ledger.purge(at(5000), 3).await.unwrap(), 3);
-        assert_eq!(ledger.purge(at(5000), 3).await.unwrap(), 2);
-        assert_eq!(ledger.purge(at(5000), 3).await.unwrap(), 0);
+        assert_eq!(ledger.purge(before(0), 100).await.unwrap(), 0);
+        assert_eq!(ledger.purge(before(1), 100).await.unwrap(), 5);
+        assert_eq!(ledger.purge(before(5000), 3).await.unwrap(), 3);
+        assert_eq!(ledger.purge(before(5000), 3).await.unwrap(), 2);
+        assert_eq!(ledger.purge(before(5000), 3).await.unwrap(), 0);
         let young = ledger.claim(key("young"), PRINT, "you").await.unwrap();
         assert!(matches!(young, Claim::Started { .. }));
     }
@@ -77,7 +112,7 @@ async fn purging_a_million_rows_in_slices_holds_nobody_up() {
             let mut deleted = 0;
             // A tenth of them; the rest goes the same way.
             while deleted < 100_000 {
-                deleted += ledger.purge(at(2_000_000), 1000).await.unwrap();
+                deleted += ledger.purge(before(2_000_000), 1000).await.unwrap();
             }
         };
         let mut slowest = Duration::ZERO;
