@@ -22,6 +22,8 @@ pub(super) struct Travels {
     pub(super) first_seen: Option<Timestamp>,
     /// Why it rested last.
     pub(super) cause: Option<ErrorCode>,
+    /// When its last rest began.
+    pub(super) since: Option<Timestamp>,
 }
 
 impl Travels {
@@ -45,6 +47,12 @@ impl Travels {
                     .find(|it| it.as_str() == code)
                     .copied()
             }),
+            // The message that comes back is the one that was published then.
+            since: message
+                .published_at
+                .and_then(|second| i64::try_from(second).ok())
+                .and_then(|second| jiff::Timestamp::from_second(second).ok())
+                .map(Timestamp),
         }
     }
 
@@ -61,6 +69,7 @@ impl Travels {
             ticket,
             first_seen: self.first_seen.or(Some(now)),
             cause: deferral.map_or(self.cause, |it| Some(it.cause.code)),
+            since: Some(now),
         }
     }
 }

@@ -209,7 +209,9 @@ impl Worker {
         events::stage_passed(events::Stage::Wait, job.aboard.age());
         if let Some(key) = lane
             && let Turn::Behind { ticket, tier } =
-                job.held.waits.turn(key, job.travels.ticket, self.now())
+                job.held
+                    .waits
+                    .turn(key, job.travels.ticket, job.travels.since)
         {
             return self.rest(job, Some((key, ticket)), tier, None).await;
         }
@@ -336,11 +338,10 @@ impl Worker {
         if job.held.is_lost() {
             return Ok(());
         }
-        let shortest = self.tiers.first().copied().unwrap_or_default();
         let now = self.now();
         let ticket = job.travels.ticket;
         let waits = &job.held.waits;
-        self.until_stored(&job.held, || waits.done(key, ticket, shortest, now))
+        self.until_stored(&job.held, || waits.done(key, ticket, &self.tiers, now))
             .await
     }
 

@@ -280,7 +280,7 @@ impl Shards {
         };
         // After the taking over: nobody else changes them from here on.
         let held = Held::new(number, fence, &self.parts.store.lanes());
-        held.waits.reload().await?;
+        held.waits.reload(self.parts.worker.now()).await?;
         let consumer = session.consume(&queue, self.window()).await?;
         events::shard_taken_over(number);
         Ok(Some((Arc::new(held), consumer)))

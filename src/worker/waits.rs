@@ -16,8 +16,11 @@ use crate::observability::events;
 use crate::store;
 use crate::store::lanes::{LaneKey, Lanes, Resting};
 
-/// A resting command that is overdue by so long is not coming: somebody emptied the delay queue.
-/// The lane goes on without it.
+/// What began to rest so long after a command was due back comes back after it. Where it does not, that
+/// command is not coming: somebody emptied the delay queue. The lane goes on without it.
+///
+/// The time that passes says nothing by itself: while nobody works on the shard, or the store is away,
+/// what is back waits there behind what came before.
 const LOST_AFTER: Duration = Duration::from_mins(15);
 
 /// Whether a command may be executed now.
@@ -47,8 +50,12 @@ impl Waits {
 
     /// Takes over from whoever had the queue before: another worker, or ourselves before the
     /// connection broke.
-    pub(super) async fn reload(&self) -> Result<(), store::Error> {
-        let loaded = self.lanes.load().await?;
+    pub(super) async fn reload(&self, now: Timestamp) -> Result<(), store::Error> {
+        let mut loaded = self.lanes.load().await?;
+        // Whatever was moved to other shards was published anew until now, in the old order.
+        for (_, lane) in &mut loaded {
+            lane.due = lane.due.max(now);
+        }
         *self.lock() = loaded.into_iter().collect();
         Ok(())
     }
@@ -58,22 +65,28 @@ impl Waits {
         self.lock().len()
     }
 
-    /// Whether the command with this ticket, or a new one without, may be executed now.
-    pub(super) fn turn(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> Turn {
+    /// Whether the command with this ticket, or a new one without, may be executed now. If it comes
+    /// from a rest, that one began at `since`.
+    pub(super) fn turn(
+        &self,
+        key: &LaneKey,
+        ticket: Option<u64>,
+        since: Option<Timestamp>,
+    ) -> Turn {
         let mut resting = self.lock();
         let Entry::Occupied(mut entry) = resting.entry(key.clone()) else {
             return Turn::Now;
         };
         let lane = entry.get_mut();
-        let overdue = now.0.duration_since(lane.due.0);
-        if Duration::try_from(overdue).is_ok_and(|overdue| overdue > LOST_AFTER) {
-            events::resting_command_lost();
-            entry.remove();
-            return Turn::Now;
-        }
+        let overdue = since.map(|since| since.0.duration_since(lane.due.0));
         match ticket {
             // The next one, or a second copy of one that is done.
             Some(ticket) if ticket <= lane.head => Turn::Now,
+            _ if overdue.is_some_and(is_too_long) => {
+                events::resting_command_lost();
+                entry.remove();
+                Turn::Now
+            }
             Some(ticket) if ticket <= lane.tail => Turn::Behind {
                 ticket,
                 tier: lane.tier,
@@ -131,7 +144,7 @@ impl Waits {
         &self,
         key: &LaneKey,
         ticket: Option<u64>,
-        shortest: Duration,
+        tiers: &[Duration],
         now: Timestamp,
     ) -> Result<(), store::Error> {
         let Some(ticket) = ticket else {
@@ -142,10 +155,11 @@ impl Waits {
                 let lane = entry.get_mut();
                 if ticket == lane.head {
                     lane.head += 1;
-                    // The next one rested as long as this one did and is due about now. What comes
-                    // meanwhile needs to wait no longer than for that.
-                    lane.tier = shortest;
-                    lane.due = Timestamp(now.0.checked_add(lane.tier).unwrap_or(now.0));
+                    // The next one may be back at once, so what comes meanwhile looks again soon. Or
+                    // it has just begun to rest, for as long as any command can.
+                    lane.tier = tiers.first().copied().unwrap_or_default();
+                    let longest = tiers.last().copied().unwrap_or_default();
+                    lane.due = Timestamp(now.0.checked_add(longest).unwrap_or(now.0));
                 }
                 // Written in any case: we may be asked again because the store failed the first time.
                 if lane.head > lane.tail {
@@ -167,6 +181,10 @@ impl Waits {
     }
 }
 
+fn is_too_long(overdue: jiff::SignedDuration) -> bool {
+    Duration::try_from(overdue).is_ok_and(|overdue| overdue > LOST_AFTER)
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -177,6 +195,7 @@ mod tests {
     use crate::store::Store;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const TIERS: [Duration; 2] = [SECOND, Duration::from_hours(1)];
 
     #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
     async fn store(folder: &tempfile::TempDir) -> Store {
@@ -206,40 +225,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let waits = Waits::new(store(&folder).await.lanes());
         let lane = key("default");
-        assert_eq!(waits.turn(&lane, None, at(0)), Turn::Now);
+        assert_eq!(waits.turn(&lane, None, None), Turn::Now);
         let first = waits.ticket(&lane, None, at(0));
         waits.rests(&lane, first, SECOND, at(0)).await.unwrap();
 
         let Turn::Behind {
             ticket: second,
             tier,
-        } = waits.turn(&lane, None, at(0))
+        } = waits.turn(&lane, None, None)
         else {
             panic!("the second one overtook");
         };
         assert_eq!((second, tier), (first + 1, SECOND));
         waits.rests(&lane, second, tier, at(0)).await.unwrap();
         // Another session's commands about the same group do not wait.
-        assert_eq!(waits.turn(&key("second"), None, at(0)), Turn::Now);
+        assert_eq!(waits.turn(&key("second"), None, None), Turn::Now);
 
         // The second one is back first: it rests once more.
         assert!(matches!(
-            waits.turn(&lane, Some(second), at(1)),
+            waits.turn(&lane, Some(second), Some(at(0))),
             Turn::Behind { .. }
         ));
-        assert_eq!(waits.turn(&lane, Some(first), at(1)), Turn::Now);
-        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
+        assert_eq!(waits.turn(&lane, Some(first), Some(at(0))), Turn::Now);
+        waits.done(&lane, Some(first), &TIERS, at(1)).await.unwrap();
         // What is new still waits for the second one.
-        assert!(matches!(
-            waits.turn(&lane, None, at(1)),
-            Turn::Behind { .. }
-        ));
-        assert_eq!(waits.turn(&lane, Some(second), at(2)), Turn::Now);
+        assert!(matches!(waits.turn(&lane, None, None), Turn::Behind { .. }));
+        assert_eq!(waits.turn(&lane, Some(second), Some(at(0))), Turn::Now);
         waits
-            .done(&lane, Some(second), SECOND, at(2))
+            .done(&lane, Some(second), &TIERS, at(2))
             .await
             .unwrap();
-        assert_eq!(waits.turn(&lane, None, at(2)), Turn::Now);
+        assert_eq!(waits.turn(&lane, None, None), Turn::Now);
     }
 
     #[tokio::test]
@@ -250,17 +266,14 @@ mod tests {
         let lane = key("default");
         let ticket = one.ticket(&lane, None, at(0));
         one.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
-        other.reload().await.unwrap();
-        assert!(matches!(
-            other.turn(&lane, None, at(0)),
-            Turn::Behind { .. }
-        ));
+        other.reload(at(0)).await.unwrap();
+        assert!(matches!(other.turn(&lane, None, None), Turn::Behind { .. }));
         other
-            .done(&lane, Some(ticket), SECOND, at(1))
+            .done(&lane, Some(ticket), &TIERS, at(1))
             .await
             .unwrap();
-        one.reload().await.unwrap();
-        assert_eq!(one.turn(&lane, None, at(1)), Turn::Now);
+        one.reload(at(1)).await.unwrap();
+        assert_eq!(one.turn(&lane, None, None), Turn::Now);
     }
 
     #[tokio::test]
@@ -270,17 +283,17 @@ mod tests {
         let waits = || Waits::new(store.lanes());
         let (killed, successor, next) = (waits(), waits(), waits());
         let lane = key("default");
-        successor.reload().await.unwrap();
+        successor.reload(at(0)).await.unwrap();
         // The database was still at the killed one's last transaction.
         let ticket = killed.ticket(&lane, None, at(0));
         killed.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
         // The command comes twice: as it was, and from its rest.
         for ticket in [None, Some(ticket)] {
-            assert_eq!(successor.turn(&lane, ticket, at(1)), Turn::Now);
-            successor.done(&lane, ticket, SECOND, at(1)).await.unwrap();
+            assert_eq!(successor.turn(&lane, ticket, None), Turn::Now);
+            successor.done(&lane, ticket, &TIERS, at(1)).await.unwrap();
         }
-        next.reload().await.unwrap();
-        assert_eq!(next.turn(&lane, None, at(2)), Turn::Now);
+        next.reload(at(1)).await.unwrap();
+        assert_eq!(next.turn(&lane, None, None), Turn::Now);
     }
 
     #[tokio::test]
@@ -294,13 +307,13 @@ mod tests {
             waits.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
         }
         let before = store.lanes().load().await.unwrap();
-        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
+        waits.done(&lane, Some(first), &TIERS, at(1)).await.unwrap();
         // As if that had failed on its way.
         let before = before.into_iter().next().map(|(_, resting)| resting);
         store.lanes().put(lane.clone(), before).await.unwrap();
-        waits.done(&lane, Some(first), SECOND, at(1)).await.unwrap();
-        next.reload().await.unwrap();
-        assert_eq!(next.turn(&lane, Some(first + 1), at(1)), Turn::Now);
+        waits.done(&lane, Some(first), &TIERS, at(1)).await.unwrap();
+        next.reload(at(1)).await.unwrap();
+        assert_eq!(next.turn(&lane, Some(first + 1), Some(at(0))), Turn::Now);
     }
 
     #[tokio::test]
@@ -310,10 +323,67 @@ mod tests {
         let lane = key("default");
         let ticket = waits.ticket(&lane, None, at(0));
         waits.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
-        assert!(matches!(
-            waits.turn(&lane, None, at(600)),
-            Turn::Behind { .. }
-        ));
-        assert_eq!(waits.turn(&lane, None, at(3_600)), Turn::Now);
+        let Turn::Behind { ticket, tier } = waits.turn(&lane, None, None) else {
+            panic!("the second one overtook");
+        };
+        for since in [0, 600, 3_600] {
+            waits.rests(&lane, ticket, tier, at(since)).await.unwrap();
+            let turn = waits.turn(&lane, Some(ticket), Some(at(since)));
+            assert_eq!(turn == Turn::Now, since == 3_600, "{since}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_standstill_of_any_length_does_not_change_the_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(&folder).await;
+        let (before, after) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
+        let lane = key("default");
+        let first = before.ticket(&lane, None, at(0));
+        for ticket in [first, first + 1] {
+            before.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
+        }
+        // Nobody worked for hours. What was published before those two were back comes first.
+        let hours = at(10_000);
+        after.reload(hours).await.unwrap();
+        let third = first + 2;
+        // Also if it was moved to another shard meanwhile, as if from a rest.
+        for (ticket, since) in [(None, None), (Some(third), Some(at(9_999)))] {
+            let Turn::Behind { ticket, tier } = after.turn(&lane, ticket, since) else {
+                panic!("the third one overtook");
+            };
+            assert_eq!(ticket, third);
+            after.rests(&lane, third, tier, hours).await.unwrap();
+        }
+        for ticket in [first, first + 1] {
+            let turn = after.turn(&lane, Some(ticket), Some(at(0)));
+            assert_eq!(turn, Turn::Now);
+            let done = after.done(&lane, Some(ticket), &TIERS, hours).await;
+            done.unwrap();
+        }
+        assert_eq!(after.turn(&lane, Some(third), Some(hours)), Turn::Now);
+    }
+
+    #[tokio::test]
+    async fn the_next_one_may_just_have_begun_a_long_rest() {
+        let folder = tempfile::tempdir().unwrap();
+        let waits = Waits::new(store(&folder).await.lanes());
+        let lane = key("default");
+        let [_, hour] = TIERS;
+        let first = waits.ticket(&lane, None, at(0));
+        waits.rests(&lane, first, hour, at(0)).await.unwrap();
+        waits
+            .rests(&lane, first + 1, hour, at(3_599))
+            .await
+            .unwrap();
+        waits
+            .done(&lane, Some(first), &TIERS, at(3_600))
+            .await
+            .unwrap();
+        // It is back at 7199. The third one looks again every second until then.
+        for since in [3_601, 5_400, 7_198] {
+            let turn = waits.turn(&lane, Some(first + 2), Some(at(since)));
+            assert!(matches!(turn, Turn::Behind { tier: SECOND, .. }), "{since}");
+        }
     }
 }
