@@ -54,10 +54,7 @@ impl Journal {
 
     /// Carries out a command, or finds that it was carried out before.
     pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
-        let key = Key {
-            session: call.session.clone(),
-            command_id: call.id.clone(),
-        };
+        let key = key_of(call);
         let _turn = self.turns.wait(&key).await;
         let me = self.workers.me();
         // Only what begins an effect is fenced. One that has begun is ours to end and to record: while
@@ -74,18 +71,55 @@ impl Journal {
             }),
             Claim::Reused => Ok(Executed::Reused),
             Claim::Started { owner, since } => {
-                // Ours, and nobody here is at it: an attempt whose end was not seen.
-                if owner != me {
-                    if self.workers.is_alive(&owner).await? {
-                        return Err(Failure::Busy(BUSY));
-                    }
-                    if !ledger.take_over(key.clone(), &owner, me).await? {
-                        return Err(Failure::Busy(BUSY));
-                    }
-                }
+                self.take_over(&ledger, &key, &owner).await?;
                 self.resolve(key, call, since).await
             }
         }
+    }
+
+    /// Finds what became of a command that may not be begun any more; none if nothing was done.
+    pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
+        let key = key_of(call);
+        let _turn = self.turns.wait(&key).await;
+        let ledger = self.ledger.under(call.context.fence.clone());
+        let executed = match ledger.look(key.clone(), call.fingerprint).await? {
+            Claim::New => return Ok(None),
+            Claim::Done(record) => Executed::Recorded {
+                record,
+                replayed: true,
+            },
+            Claim::Reused => Executed::Reused,
+            Claim::Started { owner, since } => {
+                self.take_over(&ledger, &key, &owner).await?;
+                match self.engine.engine().find(call, since).await? {
+                    Found::Effect(effect) => self.done(key, effect).await?,
+                    Found::Nothing => {
+                        self.release(&key).await?;
+                        return Ok(None);
+                    }
+                    Found::Unclear => return Err(Failure::InDoubt),
+                }
+            }
+        };
+        Ok(Some(executed))
+    }
+
+    /// Makes a started command this worker's, unless another one is at it.
+    async fn take_over(&self, ledger: &Ledger, key: &Key, owner: &str) -> Result<(), Failure> {
+        let me = self.workers.me();
+        // Ours, and nobody here is at it: an attempt whose end was not seen.
+        if owner == me {
+            return Ok(());
+        }
+        if self.workers.is_alive(owner).await? || !ledger.take_over(key.clone(), owner, me).await? {
+            return Err(Failure::Busy(BUSY));
+        }
+        Ok(())
+    }
+
+    async fn release(&self, key: &Key) -> Result<(), Failure> {
+        let release = || self.ledger.release(key.clone(), self.workers.me());
+        Ok(self.store.through_outages(release).await?)
     }
 
     /// Has a command done by whoever does its kind, without the ledger.
@@ -120,10 +154,7 @@ impl Journal {
             Err(error) => {
                 match error.disposition() {
                     // Nothing was done, and the next attempt begins from nothing.
-                    Disposition::Retry { .. } => {
-                        let release = || self.ledger.release(key.clone(), self.workers.me());
-                        self.store.through_outages(release).await?;
-                    }
+                    Disposition::Retry { .. } => self.release(&key).await?,
                     Disposition::Reject => return self.refused(key, error).await,
                     // `started` stays: it is what the next attempt has to know.
                     Disposition::Unknown => {}
@@ -175,6 +206,13 @@ impl Journal {
 
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
+    }
+}
+
+fn key_of(call: &Call) -> Key {
+    Key {
+        session: call.session.clone(),
+        command_id: call.id.clone(),
     }
 }
 

@@ -88,6 +88,8 @@ enum Failure {
     Busy(Duration),
     #[error("it is not known whether the command took effect; look, then decide")]
     InDoubt,
+    #[error("{}", .0.message)]
+    TooLate(ErrorBody),
 }
 
 impl Failure {
@@ -96,7 +98,7 @@ impl Failure {
         let (outage, fenced) = match self {
             Self::Engine(error) => (error.is_store_outage(), error.is_fenced()),
             Self::Store(error) => (error.is_outage(), error.is_fenced()),
-            Self::Busy(_) | Self::InDoubt => (false, false),
+            Self::Busy(_) | Self::InDoubt | Self::TooLate(_) => (false, false),
         };
         match (outage, fenced) {
             (true, _) => Some(Stalled::Outage),
@@ -174,10 +176,13 @@ impl Executor {
         let mut retries = ShortRetries::new(&self.retry);
         let mut cause = past.cause;
         loop {
-            if let Some(error) = self.too_late(accepted, cause) {
-                return Ok(self.refuse(accepted, error));
-            }
-            let failure = match self.attempt(accepted, context).await {
+            let late = self.too_late(accepted, cause);
+            let is_late = late.is_some();
+            let attempt = match late {
+                Some(error) => self.look_up(accepted, context, error).await,
+                None => self.attempt(accepted, context).await,
+            };
+            let failure = match attempt {
                 Ok(executed) => return Ok(self.answered(accepted, executed)),
                 Err(failure) => failure,
             };
@@ -193,6 +198,10 @@ impl Executor {
                 Some(wait) => {
                     events::command_retried();
                     tokio::time::sleep(wait).await;
+                }
+                // It was begun, and there is no time left to wait until the engine can tell.
+                None if is_late && matches!(failure, Failure::Engine(_)) => {
+                    return Ok(self.refuse(accepted, in_doubt()));
                 }
                 None => return Ok(self.rest(accepted, past, deferral)),
             }
@@ -225,15 +234,24 @@ impl Executor {
         self.engine.keep_accounts(has);
     }
 
-    async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
-        let call = Call {
-            id: accepted.id.clone(),
-            session: accepted.session.clone(),
-            command: accepted.command.clone(),
-            fingerprint: accepted.fingerprint,
-            context: context.clone(),
+    /// Answers a command that may not be begun any more, but may have been: then it is told how it ended.
+    async fn look_up(
+        &self,
+        accepted: &Accepted,
+        context: &Context,
+        late: ErrorBody,
+    ) -> Result<Executed, Failure> {
+        let known = if only_reads(accepted) {
+            None
+        } else {
+            self.journal.look_up(&call(accepted, context)).await?
         };
-        let reads = call.command.command_type().repeat() == Repeat::ReadOnly;
+        known.ok_or(Failure::TooLate(late))
+    }
+
+    async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
+        let call = call(accepted, context);
+        let reads = only_reads(accepted);
         let keeps = self.engine.engine().keeps_ledger() && !call.command.about().is_webhooks();
         if reads || keeps {
             Ok(self.journal.execute(&call).await?)
@@ -270,7 +288,8 @@ impl Executor {
                 let cause = ErrorBody::new(ErrorCode::Internal, error.to_string());
                 deferral(None, false, cause)
             }
-            Failure::InDoubt => Err(ErrorBody::new(ErrorCode::InDoubt, failure.to_string())),
+            Failure::InDoubt => Err(in_doubt()),
+            Failure::TooLate(error) => Err(error.clone()),
         }
     }
 
@@ -326,6 +345,24 @@ impl Executor {
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
     }
+}
+
+fn call(accepted: &Accepted, context: &Context) -> Call {
+    Call {
+        id: accepted.id.clone(),
+        session: accepted.session.clone(),
+        command: accepted.command.clone(),
+        fingerprint: accepted.fingerprint,
+        context: context.clone(),
+    }
+}
+
+fn only_reads(accepted: &Accepted) -> bool {
+    accepted.command.command_type().repeat() == Repeat::ReadOnly
+}
+
+fn in_doubt() -> ErrorBody {
+    ErrorBody::new(ErrorCode::InDoubt, Failure::InDoubt.to_string())
 }
 
 fn error_body(error: &EngineError) -> ErrorBody {

@@ -10,11 +10,12 @@ use futures_util::future::join_all;
 
 use serde_json::json;
 
+use crate::config::Config;
 use crate::contract::{CommandType, ErrorCode, Reply};
 use crate::engines::Found;
 use crate::store::ledger::Claim;
 
-use super::{Deferral, Past, Verdict};
+use super::{Accepted, Deferral, Past, Verdict};
 use scripted::{Answer, Bench, accepted, create, rename};
 
 fn reply(verdict: Verdict) -> Reply {
@@ -105,11 +106,79 @@ async fn a_command_that_expired_says_what_it_waited_for() {
     assert_eq!(bench.calls(), 0);
 }
 
+/// The same command, when its time is over.
+fn expired(bench: &Bench, command: &Accepted) -> Accepted {
+    Accepted {
+        expires_at: Some(bench.ago(Duration::from_secs(1))),
+        ..command.clone()
+    }
+}
+
+#[tokio::test]
+async fn a_command_that_was_done_in_time_gets_its_answer_after_it() {
+    let bench = Bench::new([Answer::Done]).await;
+    let first = reply(bench.run(&create("1")).await);
+    let late = expired(&bench, &create("1"));
+    let second = reply(bench.run(&late).await);
+    assert_eq!((code(&second), second.replayed), (None, true));
+    assert_eq!(first.id, second.id);
+    let other = Accepted {
+        fingerprint: [9; 32],
+        ..late
+    };
+    let third = reply(bench.run(&other).await);
+    assert_eq!(code(&third), Some(ErrorCode::IdReused));
+    assert_eq!(bench.calls(), 1);
+}
+
+/// By command and by what the engine knows of it; nothing is begun in any case.
+#[tokio::test]
+async fn a_command_that_was_begun_in_time_is_told_how_it_ended() {
+    let table = [
+        (rename("1"), Found::Unclear, Some(ErrorCode::InDoubt)),
+        (create("1"), Found::Unclear, Some(ErrorCode::InDoubt)),
+        (create("1"), Found::Nothing, Some(ErrorCode::Expired)),
+        (create("1"), scripted::found(), None),
+    ];
+    for (number, (command, found, promise)) in table.into_iter().enumerate() {
+        let bench = Bench::new([]).await;
+        bench.finds(found);
+        bench.claimed_by("somebody who died", &command).await;
+        let late = expired(&bench, &command);
+        let first = reply(bench.run(&late).await);
+        assert_eq!(code(&first), promise, "row {number}");
+        let second = reply(bench.run(&late).await);
+        assert_eq!(code(&second), promise, "row {number}");
+        assert_eq!(bench.calls(), 0, "row {number}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_cannot_tell_when_the_time_is_over_is_in_doubt() {
+    let settings = |config: &mut Config| config.retry.within = Duration::from_millis(50);
+    let bench = Bench::with(settings, []).await;
+    bench.claimed_by("somebody who died", &create("1")).await;
+    bench.leaves();
+    let late = expired(&bench, &create("1"));
+    let reply = reply(bench.run(&late).await);
+    assert_eq!(code(&reply), Some(ErrorCode::InDoubt));
+}
+
+#[tokio::test]
+async fn a_command_that_a_live_worker_is_at_is_awaited_though_its_time_is_over() {
+    let settings = |config: &mut Config| config.retry.within = Duration::from_millis(50);
+    let bench = Bench::with(settings, []).await;
+    bench.claimed_by("somebody alive", &create("1")).await;
+    bench.beat_of("somebody alive").await;
+    let late = expired(&bench, &create("1"));
+    assert!(!deferral(bench.run(&late).await).counts);
+}
+
 #[tokio::test]
 async fn a_result_that_no_message_can_hold_is_answered_with_how_to_ask_for_less() {
     // The result is four bytes long.
     for (result_max, code_then) in [(4, None), (3, Some(ErrorCode::InvalidPayload))] {
-        let most = |config: &mut crate::config::Config| {
+        let most = |config: &mut Config| {
             config.amqp.message_max = (64 << 10) + result_max;
         };
         let bench = Bench::with(most, [Answer::Done; 2]).await;

@@ -48,7 +48,7 @@ pub type Fingerprint = [u8; 32];
 /// What the ledger says of a command that is about to be executed.
 #[derive(Debug, Clone)]
 pub enum Claim {
-    /// Nothing was known; it is `started` now, in the name of whoever asked.
+    /// Nothing was known. Where that was claimed, it is `started` now, in the name of whoever asked.
     New,
     /// It is done already, with this record.
     Done(Record),
@@ -118,22 +118,22 @@ impl Ledger {
         let owner = owner.to_owned();
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
-            let Some(row) = rows.get(key) else {
+            let known = known(rows, key, fingerprint)?;
+            if matches!(known, Claim::New) {
                 rows.put(key, Row::started(fingerprint, owner.clone(), now));
-                return Ok(Claim::New);
-            };
-            if row.fingerprint != fingerprint {
-                return Ok(Claim::Reused);
             }
-            Ok(match row.record()? {
-                Some(record) => Claim::Done(record),
-                None => Claim::Started {
-                    owner: row.owner.clone(),
-                    since: row.since(),
-                },
-            })
+            Ok(known)
         })
         .await
+    }
+
+    /// What a claim would be told, without claiming anything.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn look(&self, key: Key, fingerprint: Fingerprint) -> Result<Claim, Error> {
+        self.submit(key, move |rows, key| known(rows, key, fingerprint))
+            .await
     }
 
     /// Records what a claimed command came to.
@@ -251,4 +251,20 @@ impl Ledger {
             .submit(needs, move |rows| step(&mut rows.ledger, &key))
             .await
     }
+}
+
+fn known(rows: &Rows, key: &Key, fingerprint: Fingerprint) -> Result<Claim, Error> {
+    let Some(row) = rows.get(key) else {
+        return Ok(Claim::New);
+    };
+    if row.fingerprint != fingerprint {
+        return Ok(Claim::Reused);
+    }
+    Ok(match row.record()? {
+        Some(record) => Claim::Done(record),
+        None => Claim::Started {
+            owner: row.owner.clone(),
+            since: row.since(),
+        },
+    })
 }

@@ -2,7 +2,7 @@
 
 use crate::engines::Context;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -39,6 +39,8 @@ struct Scripted {
     store: Store,
     answers: Mutex<VecDeque<Answer>>,
     found: Mutex<Option<Found>>,
+    /// Nobody can ask it what it did.
+    is_away: AtomicBool,
     calls: AtomicUsize,
 }
 
@@ -85,6 +87,12 @@ impl Engine for Scripted {
     }
 
     async fn find(&self, _: &Call, _: Timestamp) -> Result<Found, EngineError> {
+        if self.is_away.load(Ordering::SeqCst) {
+            return Err(EngineError::NotReady {
+                message: "as scripted".to_owned(),
+                after: None,
+            });
+        }
         Ok(self.found.lock().unwrap().take().unwrap_or(Found::Unclear))
     }
 
@@ -128,6 +136,7 @@ impl Bench {
             store: store.clone(),
             answers: Mutex::default(),
             found: Mutex::default(),
+            is_away: AtomicBool::default(),
             calls: AtomicUsize::default(),
         });
         let mut config = config::Sources::default().load().unwrap();
@@ -158,6 +167,10 @@ impl Bench {
 
     pub(super) fn finds(&self, found: Found) {
         *self.engine.found.lock().unwrap() = Some(found);
+    }
+
+    pub(super) fn leaves(&self) {
+        self.engine.is_away.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn calls(&self) -> usize {
