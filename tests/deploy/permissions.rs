@@ -7,7 +7,7 @@ use groupmq_test_support::receiver::{Answer, Receiver};
 use groupmq_test_support::worker::{Worker, store_in};
 use serde_json::Value;
 
-use super::rights::{Ran, World};
+use super::rights::{Ran, World, client};
 
 /// A machine that compiles at the same time is slow.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -120,6 +120,75 @@ async fn webhooks_are_delivered_tried_again_given_up_and_removed() {
 }
 
 #[tokio::test]
+async fn endpoints_come_and_go_by_command() {
+    let world = World::new("endpoints").await;
+    let receiver = Receiver::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(folder.path());
+    let webhooks = world
+        .role("webhooks")
+        .set("store.url", &store)
+        .set("egress.allow", "127.0.0.0/8")
+        .set("delivery.refresh", "100ms");
+    let mut delivering = Worker::start(&webhooks).await.unwrap();
+    let commands = world.role("commands").set("store.url", &store);
+    let mut executing = Worker::start(&commands).await.unwrap();
+
+    let shop = world.user("shop");
+    let url = receiver.url("/mine");
+    let endpoint = format!(r#"{{"id":"mine","url":"{url}"}}"#);
+    let group = r#"{"name":"Climbing","participants":["15550000002@c.us"]}"#;
+    for (command, payload) in [("SetWebhook", endpoint.as_str()), ("CreateGroup", group)] {
+        let send = ["send", command, "--payload", payload];
+        let done = world.run(&shop, &send).await;
+        assert_eq!(done.code, 0, "{done:?}");
+    }
+    let got = receiver.gets("/mine", 2).await.unwrap();
+    assert!(got.iter().all(|it| it.status == 204), "{got:?}");
+    let payload = r#"{"id":"mine","discard":true}"#;
+    let send = ["send", "RemoveWebhook", "--payload", payload];
+    let removed = world.run(&shop, &send).await;
+    assert_eq!(removed.code, 0, "{removed:?}");
+    world
+        .until(PATIENCE, |depths| {
+            !depths.contains_key("groupmq.webhook.default.mine")
+        })
+        .await;
+    for worker in [&mut delivering, &mut executing] {
+        assert_eq!(worker.stop().await.unwrap(), 0);
+    }
+    world.remove().await;
+}
+
+#[tokio::test]
+async fn the_operator_changes_the_number_of_shards() {
+    let world = World::new("reshard").await;
+    // Waits, since nobody carries commands out.
+    let shop = world.attempts("shop").await;
+    shop.may_publish("groupmq.commands", "default").await;
+    let operator = world.user("groupmq-operator").set("topology.shards", "3");
+    let changed = world.run(&operator, &["topology", "reshard"]).await;
+    assert_eq!(changed.code, 0, "{changed:?}");
+    let told = "3 shards, 2 before; 1 commands were in them";
+    assert!(changed.out.contains(told), "{changed:?}");
+
+    let commands = world.role("commands").set("topology.shards", "3");
+    let mut worker = Worker::start(&commands).await.unwrap();
+    // It was no command.
+    world
+        .until(PATIENCE, |depths| {
+            depths.get("groupmq.dead.commands") == Some(&1)
+        })
+        .await;
+    let done = world
+        .run(&world.user("shop"), &["send", "ListGroups"])
+        .await;
+    assert_eq!(done.code, 0, "{done:?}");
+    assert_eq!(worker.stop().await.unwrap(), 0);
+    world.remove().await;
+}
+
+#[tokio::test]
 async fn the_gateway_passes_requests_on_and_tells_of_events() {
     let world = World::new("gateway").await;
     let address = groupmq_test_support::free_address();
@@ -128,11 +197,7 @@ async fn the_gateway_passes_requests_on_and_tells_of_events() {
         .set("gateway.listen", address.to_string());
     let mut gateway = Worker::start(&gateway).await.unwrap();
     let mut executing = Worker::start(&world.role("commands")).await.unwrap();
-    // Only once in a process, whoever does it first.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let client = client();
     let groups = format!("http://{address}/api/default/groups");
     let made = client
         .post(&groups)
@@ -297,4 +362,27 @@ async fn each_role_is_kept_from_what_is_not_its_own() {
     assert_eq!(topology.code, 5, "{topology:?}");
     assert!(begun.elapsed() < PATIENCE);
     world.remove().await;
+}
+
+mod own_node {
+    use groupmq_test_support::rabbitmq::{Options, RabbitMq};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn scaling_sees_how_much_waits_in_the_command_queues() {
+        let options = Options::default()
+            .plugin("rabbitmq_management")
+            .plugin("rabbitmq_sharding");
+        let broker = RabbitMq::start(options).await.unwrap();
+        let world = World::on(&broker, "scaling").await;
+        let shop = world.attempts("shop").await;
+        shop.may_publish("groupmq.commands", "default").await;
+        let begun = Instant::now();
+        // What queues report is a tick old.
+        while world.seen_by_scaling().await != (2, 1) {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }

@@ -33,16 +33,22 @@ pub(crate) struct Ran {
 }
 
 /// The virtual host.
-pub(crate) struct World {
-    broker: &'static RabbitMq,
+pub(crate) struct World<'a> {
+    broker: &'a RabbitMq,
     vhost: String,
     users: Vec<String>,
 }
 
-impl World {
-    /// Makes the users, and the topology as `groupmq-operator`.
+impl World<'static> {
+    /// On the broker that tests share.
     pub(crate) async fn new(name: &str) -> Self {
-        let broker = RabbitMq::shared().await.unwrap();
+        World::on(RabbitMq::shared().await.unwrap(), name).await
+    }
+}
+
+impl<'a> World<'a> {
+    /// Makes the users, and the topology as `groupmq-operator`.
+    pub(crate) async fn on(broker: &'a RabbitMq, name: &str) -> Self {
         let vhost = format!("deploy-{name}-{}", std::process::id());
         let mut definitions: Value =
             serde_json::from_str(&read("deploy/rabbitmq/permissions.json")).unwrap();
@@ -58,7 +64,10 @@ impl World {
         users.sort();
         users.dedup();
         let made = users.iter().map(|user| {
-            json!({"name": user, "password_hash": hash(PASSWORD), "tags": "",
+            // As rabbitmq-users.yaml has them.
+            let is_scaling = user.ends_with("-groupmq-scaling");
+            let tags = if is_scaling { "management" } else { "" };
+            json!({"name": user, "password_hash": hash(PASSWORD), "tags": tags,
                    "hashing_algorithm": "rabbit_password_hashing_sha256"})
         });
         definitions["users"] = made.collect();
@@ -85,10 +94,11 @@ impl World {
         self.broker.url_as(&user, PASSWORD, &self.vhost)
     }
 
-    /// Settings of groupmq for one of the users.
+    /// Settings of groupmq for one of the users; there are several shards, as in production.
     pub(crate) fn user(&self, user: &str) -> Options {
         Options::new(env!("CARGO_BIN_EXE_groupmq"), &self.url(user), "groupmq")
             .set("topology.delay_tiers", "100ms")
+            .set("topology.shards", "2")
             .set("delivery.schedule", "200ms")
     }
 
@@ -173,6 +183,27 @@ impl World {
         lines.lines().map(depth).collect()
     }
 
+    /// What the management API tells KEDA of the command queues: how many there are, and how many
+    /// messages wait in all of them.
+    pub(crate) async fn seen_by_scaling(&self) -> (usize, u64) {
+        let query = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("page", "1")
+            .append_pair("page_size", "500")
+            .append_pair("use_regex", "true")
+            .append_pair("name", r"^groupmq\.commands\.[0-9]+$")
+            .finish();
+        let url = self.broker.management_url();
+        let url = format!("{url}/api/queues/{}?{query}", self.vhost);
+        let user = format!("{}-groupmq-scaling", self.vhost);
+        let request = client().get(url).basic_auth(user, Some(PASSWORD)).send();
+        let answer = request.await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let queues = answer["items"].as_array().unwrap();
+        let waiting = queues.iter().filter_map(|it| it["messages"].as_u64()).sum();
+        (queues.len(), waiting)
+    }
+
     /// A connection for trying things out.
     pub(crate) async fn attempts(&self, user: &str) -> Attempts {
         Attempts(connect(&self.url(user)).await)
@@ -195,6 +226,15 @@ fn hash(password: &str) -> String {
     let salt = [1, 2, 3, 4];
     let hashed = Sha256::digest([&salt[..], password.as_bytes()].concat());
     BASE64_STANDARD.encode([&salt[..], &hashed].concat())
+}
+
+/// An HTTP client that goes straight to this machine.
+pub(crate) fn client() -> reqwest::Client {
+    // Only once in a process, whoever does it first.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+    reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
 async fn connect(url: &str) -> Connection {
