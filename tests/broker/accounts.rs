@@ -1,12 +1,14 @@
 //! Accounts are not asked for more than is safe, and those that WhatsApp restricts are left alone.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::producer::Command;
 use groupmq_test_support::worker::Worker;
 use serde_json::json;
 
 use super::scene::{PATIENCE, Scene, create};
+use super::shards::EVEN_WITHIN;
 
 /// What a metric stands at; `series` as it stands in the exposition.
 async fn metric(worker: &Worker, series: &str) -> f64 {
@@ -125,4 +127,49 @@ async fn patience_that_whatsapp_asks_for_is_kept() {
     )
     .await;
     assert!((asked - 1.0).abs() < 0.5, "{asked}");
+}
+
+#[tokio::test]
+async fn a_restricted_account_counts_for_the_worker_that_has_its_session() {
+    // So many that they are not all in the one shard which stays.
+    const SESSIONS: usize = 8;
+    let database = Postgres::shared().unwrap().database().unwrap();
+    let scene = Scene::shared_with(|options| {
+        let options = options
+            .set("store.url", &database.url)
+            .set("topology.shards", "2")
+            .set("retry.within", "0s")
+            .set("topology.delay_tiers", "200ms");
+        (0..SESSIONS).fold(options, |options, n| {
+            options
+                .set(
+                    &format!("engine.sandbox.sessions.s{n}"),
+                    format!("1555000010{n}"),
+                )
+                .set(&format!("engine.sandbox.faults.s{n}.restricted"), "true")
+        })
+    })
+    .await;
+    let commands = (0..SESSIONS).map(|n| {
+        let expires_at = jiff::Timestamp::now() + Duration::from_secs(2);
+        let (id, session) = (format!("restricted-{n}"), format!("s{n}"));
+        let body = json!({
+            "id": id, "type": "ListGroups", "session": session,
+            "expiresAt": expires_at.to_string(),
+        });
+        Command::raw(&id, &session, body.to_string())
+    });
+    scene.producer.send_all(commands.collect()).await.unwrap();
+    scene.producer.answered(SESSIONS, PATIENCE).await.unwrap();
+    let counted = || metric(&scene.worker, "groupmq_accounts_restricted ");
+    let all = counted().await;
+    assert!((all - 8.0).abs() < 0.5, "{all}");
+
+    // Takes one of the two shards over.
+    let _other = Worker::start(&scene.options).await.unwrap();
+    let begun = Instant::now();
+    while counted().await >= all {
+        assert!(begun.elapsed() < EVEN_WITHIN, "{all} are still counted");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
