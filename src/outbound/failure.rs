@@ -30,7 +30,7 @@ pub enum FailureKind {
     AddressRefused,
     /// Our own way out is broken: DNS does not answer, or the proxy is away or refuses us.
     OwnEgress,
-    /// The receiver's name has no address, or those who should know it fail (SERVFAIL).
+    /// The receiver's name has no address.
     UnknownHost,
     /// No connection.
     Connect,
@@ -117,7 +117,7 @@ impl fmt::Display for Failure {
             FailureKind::OwnEgress => {
                 write!(f, "our own way to {to} is broken: DNS, or egress.proxy")
             }
-            FailureKind::UnknownHost => write!(f, "DNS has no address for {to}"),
+            FailureKind::UnknownHost => write!(f, "{to} has no address in DNS"),
             FailureKind::Connect => write!(f, "{to} takes no connection"),
             FailureKind::Tls => write!(f, "no TLS with {to}"),
             FailureKind::TimedOut { sent: false } => write!(f, "no connection to {to} in time"),
@@ -154,7 +154,7 @@ fn classify(
         }
         return match unresolved.why {
             Reason::Refused => FailureKind::AddressRefused,
-            Reason::Unknown(_) | Reason::Broken(_) => FailureKind::UnknownHost,
+            Reason::Unknown(_) => FailureKind::UnknownHost,
             Reason::Unavailable(_) | Reason::Late => FailureKind::OwnEgress,
         };
     }

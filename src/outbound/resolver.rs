@@ -15,9 +15,8 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{
     LookupIpStrategy, NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts,
 };
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::Name;
 use reqwest::dns::{Addrs, Resolve, Resolving};
 
@@ -74,8 +73,6 @@ pub(super) enum Reason {
     Refused,
     #[error("the name has no address")]
     Unknown(#[source] NetError),
-    #[error("the DNS servers of the name itself fail")]
-    Broken(#[source] NetError),
     #[error("DNS did not answer; see /etc/resolv.conf or egress.dns")]
     Unavailable(#[source] NetError),
     #[error("DNS did not answer in time; see /etc/resolv.conf or egress.dns")]
@@ -131,7 +128,6 @@ impl Resolver {
             Ok(Ok(found)) => Ok(found.iter().collect()),
             // No such name, or a name without addresses.
             Ok(Err(error)) if error.is_no_records_found() => Err(Reason::Unknown(error)),
-            Ok(Err(error)) if is_of_the_name(&error) => Err(Reason::Broken(error)),
             Ok(Err(error)) => Err(Reason::Unavailable(error)),
             Err(_) => Err(Reason::Late),
         }
@@ -153,15 +149,6 @@ impl Resolve for Resolver {
             }
         })
     }
-}
-
-/// Whether our DNS server is there, and could not learn of this name from those who know it. Its other
-/// codes (that it refuses, or does not understand) are about us, and the same for every name.
-const fn is_of_the_name(error: &NetError) -> bool {
-    matches!(
-        error,
-        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail))
-    )
 }
 
 /// An address in the place of a name; SOCKS hands those on as they stand in the URL.
