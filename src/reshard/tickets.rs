@@ -113,7 +113,6 @@ mod tests {
 
     use super::*;
     use crate::clock::SystemClock;
-    use crate::config;
     use crate::contract::LaneName;
     use crate::store::Store;
 
@@ -127,18 +126,10 @@ mod tests {
     }
 
     impl Change {
-        #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
         async fn begin() -> Self {
             let folder = tempfile::tempdir().unwrap();
-            let settings = config::Store {
-                url: format!("sqlite:{}", folder.path().join("store.db").display()).into(),
-                connections: 2,
-                timeout: Duration::from_secs(5),
-            };
-            let (store, writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
-            tokio::spawn(writer);
             Self {
-                store,
+                store: Store::in_folder(folder.path()).await,
                 decoder: Decoder::new().unwrap(),
                 _folder: folder,
             }

@@ -154,6 +154,21 @@ impl Store {
         workers::Workers::new(self.pool.clone(), self.clock.clone(), name.into())
     }
 
+    /// A SQLite store in a folder, for tests that are about something else.
+    #[cfg(test)]
+    #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
+    pub(crate) async fn in_folder(folder: &std::path::Path) -> Self {
+        let settings = config::Store {
+            url: format!("sqlite:{}", folder.join("store.db").display()).into(),
+            connections: 1,
+            timeout: std::time::Duration::from_secs(5),
+        };
+        let clock = Arc::new(crate::clock::SystemClock);
+        let (store, writer) = Self::open(&settings, clock).await.unwrap();
+        tokio::spawn(writer);
+        store
+    }
+
     /// Has the next transaction fail as on a database that is read-only, and none after that.
     #[cfg(test)]
     pub(crate) async fn fail_once(&self) {

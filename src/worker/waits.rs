@@ -187,27 +187,11 @@ fn is_too_long(overdue: jiff::SignedDuration) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
-    use crate::clock::SystemClock;
-    use crate::config;
     use crate::store::Store;
 
     const SECOND: Duration = Duration::from_secs(1);
     const TIERS: [Duration; 2] = [SECOND, Duration::from_hours(1)];
-
-    #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
-    async fn store(folder: &tempfile::TempDir) -> Store {
-        let settings = config::Store {
-            url: format!("sqlite:{}", folder.path().join("store.db").display()).into(),
-            connections: 1,
-            timeout: 5 * SECOND,
-        };
-        let (store, writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
-        tokio::spawn(writer);
-        store
-    }
 
     fn key(session: &str) -> LaneKey {
         LaneKey {
@@ -223,7 +207,7 @@ mod tests {
     #[tokio::test]
     async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let waits = Waits::new(store(&folder).await.lanes());
+        let waits = Waits::new(Store::in_folder(folder.path()).await.lanes());
         let lane = key("default");
         assert_eq!(waits.turn(&lane, None, None), Turn::Now);
         let first = waits.ticket(&lane, None, at(0));
@@ -261,7 +245,7 @@ mod tests {
     #[tokio::test]
     async fn another_worker_takes_the_order_over() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder).await;
+        let store = Store::in_folder(folder.path()).await;
         let (one, other) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
         let lane = key("default");
         let ticket = one.ticket(&lane, None, at(0));
@@ -279,7 +263,7 @@ mod tests {
     #[tokio::test]
     async fn what_a_killed_worker_recorded_too_late_holds_nobody_up() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder).await;
+        let store = Store::in_folder(folder.path()).await;
         let waits = || Waits::new(store.lanes());
         let (killed, successor, next) = (waits(), waits(), waits());
         let lane = key("default");
@@ -299,7 +283,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_store_did_not_take_is_written_when_asked_again() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder).await;
+        let store = Store::in_folder(folder.path()).await;
         let (waits, next) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
         let lane = key("default");
         let first = waits.ticket(&lane, None, at(0));
@@ -319,7 +303,7 @@ mod tests {
     #[tokio::test]
     async fn a_resting_command_that_never_comes_back_does_not_hold_its_lane_for_good() {
         let folder = tempfile::tempdir().unwrap();
-        let waits = Waits::new(store(&folder).await.lanes());
+        let waits = Waits::new(Store::in_folder(folder.path()).await.lanes());
         let lane = key("default");
         let ticket = waits.ticket(&lane, None, at(0));
         waits.rests(&lane, ticket, SECOND, at(0)).await.unwrap();
@@ -336,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn a_standstill_of_any_length_does_not_change_the_order() {
         let folder = tempfile::tempdir().unwrap();
-        let store = store(&folder).await;
+        let store = Store::in_folder(folder.path()).await;
         let (before, after) = (Waits::new(store.lanes()), Waits::new(store.lanes()));
         let lane = key("default");
         let first = before.ticket(&lane, None, at(0));
@@ -367,7 +351,7 @@ mod tests {
     #[tokio::test]
     async fn the_next_one_may_just_have_begun_a_long_rest() {
         let folder = tempfile::tempdir().unwrap();
-        let waits = Waits::new(store(&folder).await.lanes());
+        let waits = Waits::new(Store::in_folder(folder.path()).await.lanes());
         let lane = key("default");
         let [_, hour] = TIERS;
         let first = waits.ticket(&lane, None, at(0));
