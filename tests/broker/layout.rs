@@ -140,163 +140,164 @@ impl Pour for Into<'_> {
     }
 }
 
+/// A queue to move messages from and one to move them to, and somebody who does it.
+struct Moving {
+    url: String,
+    target: Target,
+    client: Client,
+    connection: Connection,
+    publishing: Channel,
+    from: String,
+    to: String,
+}
+
+impl Moving {
+    /// With so many messages to move: their numbers.
+    async fn of(count: usize) -> Self {
+        let url = RabbitMq::shared().await.unwrap().url();
+        let prefix = groupmq_test_support::prefix();
+        let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
+        let (connection, publishing) = channel(&url).await;
+        declare(&publishing, &from).await;
+        declare(&publishing, &to).await;
+        for body in numbers(count) {
+            assert!(publish(&publishing, "", &from, &body).await);
+        }
+        let target = Target::new(config(&url, &prefix).amqp);
+        let client = Client::connect(&target).await.unwrap();
+        Self {
+            url,
+            target,
+            client,
+            connection,
+            publishing,
+            from,
+            to,
+        }
+    }
+
+    async fn pour<P: Pour>(&self, client: &Client, pour: &mut P) -> Result<u64, P::Error> {
+        let until = Until::Empty;
+        client.pour(&self.from, until, PREFETCH, pour).await
+    }
+
+    async fn end(&self) {
+        self.connection.close(200, "".into()).await.unwrap();
+    }
+}
+
+fn numbers(count: usize) -> Vec<String> {
+    (0..count).map(|n| n.to_string()).collect()
+}
+
 #[tokio::test]
 async fn what_another_has_in_hand_is_moved_too_and_in_its_place() {
     const ALL: usize = 300;
-    let broker = RabbitMq::shared().await.unwrap();
-    let prefix = groupmq_test_support::prefix();
-    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
-    let (connection, publishing) = channel(&broker.url()).await;
-    declare(&publishing, &from).await;
-    declare(&publishing, &to).await;
-    for n in 0..ALL {
-        assert!(publish(&publishing, "", &from, &n.to_string()).await);
-    }
+    let scene = Moving::of(ALL).await;
     // Somebody was killed, and the broker has not noticed yet.
-    let (dead, holding) = channel(&broker.url()).await;
-    let _held = hold(&holding, &from, 100).await;
-    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
-        .await
-        .unwrap();
-    let mut moved = Into::new(&to);
+    let (dead, holding) = channel(&scene.url).await;
+    let _held = hold(&holding, &scene.from, 100).await;
+    let mut moved = Into::new(&scene.to);
     let noticing = async {
         tokio::time::sleep(Duration::from_secs(2)).await;
         dead.close(200, "".into()).await.unwrap();
     };
-    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
-    let (count, ()) = tokio::join!(moving, noticing);
+    let (count, ()) = tokio::join!(scene.pour(&scene.client, &mut moved), noticing);
     assert_eq!(count.unwrap(), ALL as u64);
-    let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
-    assert_eq!(moved.bodies, wanted);
-    connection.close(200, "".into()).await.unwrap();
+    assert_eq!(moved.bodies, numbers(ALL));
+    scene.end().await;
 }
 
 /// As on a broker that is slow: what comes while one looks whether something is left.
 #[tokio::test]
 async fn what_comes_late_is_moved_too() {
-    let broker = RabbitMq::shared().await.unwrap();
-    let prefix = groupmq_test_support::prefix();
-    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
-    let (connection, publishing) = channel(&broker.url()).await;
-    declare(&publishing, &from).await;
-    declare(&publishing, &to).await;
-    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
-        .await
-        .unwrap();
+    let scene = Moving::of(0).await;
     // Wherever in its doing it is met.
     for late in (0..=700).step_by(50) {
-        let mut moved = Into::new(&to);
+        let mut moved = Into::new(&scene.to);
         let coming = async {
             tokio::time::sleep(Duration::from_millis(late)).await;
-            assert!(publish(&publishing, "", &from, "late").await);
+            assert!(publish(&scene.publishing, "", &scene.from, "late").await);
         };
-        let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
-        let (count, ()) = tokio::join!(moving, coming);
-        let (left, _) = client.queue(&from).await.unwrap();
+        let (count, ()) = tokio::join!(scene.pour(&scene.client, &mut moved), coming);
+        let (left, _) = scene.client.queue(&scene.from).await.unwrap();
         // What comes when it is over is simply there.
         let count = count.unwrap() + u64::from(left);
         assert_eq!(count, 1, "after {late} ms");
         assert!(left == 0 || late >= 500, "left there after {late} ms");
-        let purged = publishing.queue_purge(from.as_str().into(), QueuePurgeOptions::default());
+        let from = scene.from.as_str().into();
+        let purged = scene
+            .publishing
+            .queue_purge(from, QueuePurgeOptions::default());
         purged.await.unwrap();
     }
-    connection.close(200, "".into()).await.unwrap();
+    scene.end().await;
 }
 
 /// RabbitMQ 3 puts what is given back behind what was given back before.
 #[tokio::test]
 async fn what_a_worker_gave_back_keeps_its_order_when_moving_it_is_cut_off() {
     const ALL: usize = 500;
-    let broker = RabbitMq::shared().await.unwrap();
-    let prefix = groupmq_test_support::prefix();
-    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
-    let (connection, publishing) = channel(&broker.url()).await;
-    declare(&publishing, &from).await;
-    declare(&publishing, &to).await;
-    for n in 0..ALL {
-        assert!(publish(&publishing, "", &from, &n.to_string()).await);
-    }
-    let (worker, holding) = channel(&broker.url()).await;
-    let mut held = hold(&holding, &from, PREFETCH).await;
+    let scene = Moving::of(ALL).await;
+    let (worker, holding) = channel(&scene.url).await;
+    let mut held = hold(&holding, &scene.from, PREFETCH).await;
     for _ in 0..PREFETCH {
         held.next().await.unwrap().unwrap();
     }
     worker.close(200, "".into()).await.unwrap();
-    let target = Target::new(config(&broker.url(), &prefix).amqp);
-    let mut moved = Into::new(&to);
+    let mut moved = Into::new(&scene.to);
     moved.is_cut_off = true;
     for _ in 0..2 {
-        let client = Client::connect(&target).await.unwrap();
-        let cut_off = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
-        assert_eq!(cut_off.await.unwrap_err().to_string(), "cut off");
+        let client = Client::connect(&scene.target).await.unwrap();
+        let cut_off = scene.pour(&client, &mut moved).await;
+        assert_eq!(cut_off.unwrap_err().to_string(), "cut off");
         client.close().await;
     }
-    let client = Client::connect(&target).await.unwrap();
-    let mut moved = Into::new(&to);
-    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
-    assert_eq!(moving.await.unwrap(), ALL as u64);
-    let wanted: Vec<_> = (0..ALL).map(|n| n.to_string()).collect();
-    assert_eq!(moved.bodies, wanted);
-    connection.close(200, "".into()).await.unwrap();
+    let mut moved = Into::new(&scene.to);
+    let count = scene.pour(&scene.client, &mut moved).await;
+    assert_eq!(count.unwrap(), ALL as u64);
+    assert_eq!(moved.bodies, numbers(ALL));
+    scene.end().await;
 }
 
 #[tokio::test]
 async fn what_the_broker_refuses_is_offered_again_until_it_takes_it() {
-    let broker = RabbitMq::shared().await.unwrap();
-    let prefix = groupmq_test_support::prefix();
-    let (from, to) = (format!("{prefix}.from"), format!("{prefix}.to"));
-    let (connection, publishing) = channel(&broker.url()).await;
-    declare(&publishing, &from).await;
-    declare_small(&publishing, &to, 5).await;
-    for n in 0..6 {
-        assert!(publish(&publishing, "", &from, &n.to_string()).await);
-    }
-    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
-        .await
-        .unwrap();
-    let mut moved = Into::new(&to);
-    let mut moving = pin!(client.pour(&from, Until::Empty, PREFETCH, &mut moved));
+    let scene = Moving::of(6).await;
+    let small = format!("{}.small", scene.to);
+    declare_small(&scene.publishing, &small, 5).await;
+    let mut moved = Into::new(&small);
+    let mut moving = pin!(scene.pour(&scene.client, &mut moved));
     let early = tokio::time::timeout(Duration::from_secs(2), &mut moving).await;
     assert!(early.is_err(), "the sixth has no room: {early:?}");
-    let purged = publishing.queue_purge((&*to).into(), QueuePurgeOptions::default());
+    let purged = scene
+        .publishing
+        .queue_purge(small.as_str().into(), QueuePurgeOptions::default());
     assert_eq!(purged.await.unwrap(), 5);
     assert_eq!(moving.await.unwrap(), 6);
-    assert_eq!(client.queue(&to).await.unwrap().0, 1);
-    connection.close(200, "".into()).await.unwrap();
+    assert_eq!(scene.client.queue(&small).await.unwrap().0, 1);
+    scene.end().await;
 }
 
 /// Offered again, it would come after what came after it.
 #[tokio::test]
 async fn what_the_broker_refuses_stays_where_it_is_when_a_later_message_was_taken() {
-    let broker = RabbitMq::shared().await.unwrap();
-    let prefix = groupmq_test_support::prefix();
-    let (from, full, to) = (
-        format!("{prefix}.from"),
-        format!("{prefix}.full"),
-        format!("{prefix}.to"),
-    );
-    let (connection, publishing) = channel(&broker.url()).await;
-    declare(&publishing, &from).await;
-    declare(&publishing, &to).await;
-    declare_small(&publishing, &full, 1).await;
-    assert!(publish(&publishing, "", &full, "there").await);
-    for queue in [&full, &to] {
-        assert!(publish(&publishing, "", &from, queue).await);
+    let scene = Moving::of(0).await;
+    let full = format!("{}.full", scene.to);
+    declare_small(&scene.publishing, &full, 1).await;
+    assert!(publish(&scene.publishing, "", &full, "there").await);
+    for queue in [&full, &scene.to] {
+        assert!(publish(&scene.publishing, "", &scene.from, queue).await);
     }
-    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
-        .await
-        .unwrap();
-    let mut moved = ByBody;
-    let moving = client.pour(&from, Until::Empty, PREFETCH, &mut moved);
-    let error = moving.await.unwrap_err();
+    let client = Client::connect(&scene.target).await.unwrap();
+    let error = scene.pour(&client, &mut ByBody).await.unwrap_err();
     let refused = matches!(&error, Error::NotMoved(queue) if *queue == full);
     assert!(refused, "{error}");
     client.close().await;
-    let client = Client::connect(&Target::new(config(&broker.url(), &prefix).amqp))
-        .await
-        .unwrap();
-    assert_eq!(client.queue(&from).await.unwrap().0, 2);
-    connection.close(200, "".into()).await.unwrap();
+    let mut moved = Into::new(&scene.to);
+    let count = scene.pour(&scene.client, &mut moved).await;
+    assert_eq!(count.unwrap(), 2);
+    assert_eq!(moved.bodies, [full, scene.to.clone()]);
+    scene.end().await;
 }
 
 /// Moves each message to the queue that it names.
