@@ -101,6 +101,19 @@ async fn a_wait_that_the_endpoint_asks_for_is_kept() {
     assert!(waited >= Duration::from_secs(3), "too early: {waited:?}");
 }
 
+/// The letters of two endpoints, by their names.
+async fn two_letters(scene: &Scene) -> Vec<Value> {
+    let mut kept = Vec::new();
+    let begun = std::time::Instant::now();
+    while kept.len() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "{kept:?}");
+        kept.extend(letters(scene).await);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    kept.sort_by_key(|it| it["groupmq-webhook"].to_string());
+    kept
+}
+
 #[tokio::test]
 async fn what_is_refused_for_good_or_too_often_is_kept_with_the_last_answer() {
     let mut scene = Scene::shared().await;
@@ -115,14 +128,7 @@ async fn what_is_refused_for_good_or_too_often_is_kept_with_the_last_answer() {
     let event = scene.announcer.announce("default", "group.join", 1).await;
     let event = event.unwrap().remove(0);
     scene.receiver.gets("/tired", 2).await.unwrap();
-    let mut kept = Vec::new();
-    let begun = std::time::Instant::now();
-    while kept.len() < 2 {
-        assert!(begun.elapsed() < PATIENCE, "{kept:?}");
-        kept.extend(letters(&scene).await);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    kept.sort_by_key(|it| it["groupmq-webhook"].to_string());
+    let kept = two_letters(&scene).await;
     assert_eq!(kept[0]["groupmq-webhook"], "strict");
     assert_eq!(kept[0]["groupmq-fault-reason"], "413 far too large");
     assert_eq!(kept[0]["groupmq-attempts"], "1");
@@ -212,14 +218,7 @@ async fn what_our_own_way_out_holds_up_for_too_long_is_given_up() {
     }
     let sent = scene.announcer.announce("default", "group.join", 1).await;
     sent.unwrap();
-    let mut kept = Vec::new();
-    let begun = std::time::Instant::now();
-    while kept.len() < 2 {
-        assert!(begun.elapsed() < PATIENCE, "{kept:?}");
-        kept.extend(letters(&scene).await);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    kept.sort_by_key(|it| it["groupmq-webhook"].to_string());
+    let kept = two_letters(&scene).await;
     for (letter, webhook) in kept.iter().zip(["beside", "inline"]) {
         assert_eq!(letter["groupmq-webhook"], webhook);
         assert_eq!(letter["groupmq-attempts"], "0", "charged: {letter}");

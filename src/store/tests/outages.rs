@@ -106,7 +106,7 @@ async fn beyond_a_proxy(database: &Database) -> (Store, Proxy) {
     let config = config::Store {
         url: String::from(url).into(),
         connections: 1,
-        timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
     };
     (database.open_with(config).await, proxy)
 }
@@ -144,7 +144,7 @@ async fn a_question_that_nobody_answers_is_given_up_with_its_connection() {
         tokio::time::sleep(Duration::from_millis(100)).await;
         proxy.freeze_those("");
     };
-    let sql = "SELECT CAST(pg_sleep(0.4) AS TEXT)";
+    let sql = "SELECT CAST(pg_sleep(0.9) AS TEXT)";
     let ask = store.pool.fetch("testing", sql, Vec::new());
     let (answer, ()) = tokio::join!(tokio::time::timeout(SOON, ask), freeze);
     let Err(error) = answer.unwrap() else {
