@@ -22,11 +22,17 @@ pub(in crate::engines::waha) fn id_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A person's id in the contract's form. `123:4@s.whatsapp.net` names a device of 123.
+/// A person's id in the contract's form. `123:4@s.whatsapp.net` names a device of 123, and `@hosted`
+/// a device that Meta hosts for a business.
 pub(in crate::engines::waha) fn participant(value: &Value) -> Option<ParticipantId> {
     let text = id_text(value)?;
     let (local, server) = text.split_once('@')?;
     let user = local.split([':', '.']).next()?;
+    let server = match server {
+        "hosted" => "c.us",
+        "hosted.lid" => "lid",
+        server => server,
+    };
     format!("{user}@{server}").parse().ok()
 }
 

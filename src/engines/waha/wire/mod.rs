@@ -9,6 +9,7 @@
 
 mod group;
 mod ids;
+mod numbers;
 mod outcomes;
 mod people;
 mod values;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::ids::{is_phone, participant};
+use super::numbers::is_same;
 use crate::contract::{Participant, ParticipantId, Role};
 
 /// Somebody in a group, by all ids that were told.
@@ -27,7 +28,7 @@ impl Person {
 
     /// Whether this is one of the person's ids.
     pub(in crate::engines::waha) fn is(&self, id: &ParticipantId) -> bool {
-        self.id == *id || self.lid.as_ref() == Some(id)
+        is_same(&self.id, id) || self.lid.as_ref() == Some(id)
     }
 
     /// Whether the phone was not told.

@@ -215,6 +215,13 @@ fn ids_lose_their_device_and_their_wire_form() {
         participant(&json!("123456@lid")).unwrap().as_str(),
         "123456@lid"
     );
+    for (hosted, person) in [
+        ("123456@hosted", "123456@c.us"),
+        ("123456:99@hosted", "123456@c.us"),
+        ("123456:99@hosted.lid", "123456@lid"),
+    ] {
+        assert_eq!(participant(&json!(hosted)).unwrap().as_str(), person);
+    }
     assert_eq!(participant(&json!("+123456@c.us")), None);
     assert_eq!(participant(&json!(7)), None);
 }
