@@ -19,6 +19,7 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -33,6 +34,9 @@ use crate::tls::Certificates;
 /// Names the folder of a running node that the tests of all processes share: `make test` starts one
 /// with `deploy/local/broker.sh with`.
 const SHARED_NODE: &str = "GROUPMQ_TEST_BROKER";
+
+/// For how long the shared node may not answer.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How a node differs from a plain one.
 #[derive(Debug, Clone, Default)]
@@ -151,21 +155,26 @@ impl RabbitMq {
         static SHARED: OnceCell<RabbitMq> = OnceCell::const_new();
         SHARED
             .get_or_try_init(async || match std::env::var_os(SHARED_NODE) {
-                Some(dir) => Self::running_in(dir.into()),
+                Some(dir) => Self::running_in(dir.into()).await,
                 None => Self::start(Options::default().plugin("rabbitmq_sharding")).await,
             })
             .await
     }
 
-    fn running_in(dir: PathBuf) -> Result<Self> {
+    async fn running_in(dir: PathBuf) -> Result<Self> {
         let port = fs::read_to_string(dir.join("port"))
             .with_context(|| format!("{SHARED_NODE} names no node: {}", dir.display()))?;
         let port = port.trim().parse()?;
-        ensure!(
-            process::answers(port),
-            "the node in {} does not answer",
-            dir.display()
-        );
+        // On a machine that is busy with other things, a greeting may take longer than it waits for.
+        let begun = Instant::now();
+        while !process::answers(port) {
+            ensure!(
+                begun.elapsed() < PATIENCE,
+                "the node in {} does not answer",
+                dir.display()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         Ok(Self {
             process: None,
             _home: None,
