@@ -49,7 +49,7 @@ impl Check {
 impl Doctor {
     pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
         let mut checks = broker(&config).await;
-        checks.extend(store_and_engine(&config).await);
+        checks.extend(Box::pin(store_and_engine(&config)).await);
         let healthy = checks.iter().all(|check| check.ok);
         if self.json {
             let report = serde_json::json!({ "healthy": healthy, "checks": checks });

@@ -74,20 +74,34 @@ impl Start {
         self.options.clone().file(&file)
     }
 
-    /// Has commands wait in their queue, of which the broker has nothing else: no exchange that an
-    /// endpoint's queue could be bound to.
+    /// Has commands wait in their queue, and the broker have nothing else: no exchange that an endpoint's
+    /// queue could be bound to, and much to declare.
     async fn commands_wait(&self) -> Producer {
-        run(&self.options, &["topology", "apply"]).await;
+        let pieces = run(&self.options, &["topology", "apply"]).await;
         let producer = Producer::connect(&self.url, &self.prefix).await.unwrap();
-        producer
-            .send_all((0..COMMANDS).map(create).collect())
-            .await
-            .unwrap();
+        let commands = (0..COMMANDS).map(create).collect();
+        producer.send_all(commands).await.unwrap();
         let (_connection, channel) = channel(&self.url).await;
-        for exchange in ["events", "return"] {
-            let name = format!("{}.{exchange}", self.prefix);
-            let options = ExchangeDeleteOptions::default();
-            channel.exchange_delete(name.into(), options).await.unwrap();
+        let kept = ["commands", "commands.0", "replies"];
+        for piece in pieces.lines() {
+            let mut words = piece.split_whitespace();
+            let (Some(kind), Some(name)) = (words.next(), words.next()) else {
+                continue;
+            };
+            if kept
+                .iter()
+                .any(|it| name == format!("{}.{it}", self.prefix))
+            {
+                continue;
+            }
+            match kind {
+                "exchange" => {
+                    let options = ExchangeDeleteOptions::default();
+                    channel.exchange_delete(name.into(), options).await.unwrap();
+                }
+                "queue" => delete_queue(&channel, name).await,
+                _ => {}
+            }
         }
         producer
     }
@@ -113,6 +127,11 @@ impl Start {
             assert_eq!(events.into_iter().collect::<Vec<_>>(), EVENTS, "{command}");
         }
     }
+}
+
+async fn delete_queue(channel: &Channel, name: &str) {
+    let options = QueueDeleteOptions::default();
+    channel.queue_delete(name.into(), options).await.unwrap();
 }
 
 async fn channel(url: &str) -> (Connection, Channel) {
@@ -234,7 +253,12 @@ async fn what_an_engine_told_before_the_first_start_waits_for_the_endpoints_too(
         .set("engine.kind", "waha")
         .set("engine.waha.url", "http://127.0.0.1:1")
         .set("engine.waha.api_key", "hunter2");
-    let _worker = Worker::spawn(&waha).unwrap();
+    let (_connection, channel) = channel(&start.url).await;
+    let queue = format!("{}.webhook.hook", start.prefix);
+    declare_classic(&channel, &queue).await;
+    let worker = Worker::spawn(&waha).unwrap();
+    until_problems(&worker, &["webhook hook", "406"]).await;
+    delete_queue(&channel, &queue).await;
     start.receiver.takes("/hook", 100, PATIENCE).await.unwrap();
 }
 
@@ -338,8 +362,7 @@ async fn no_command_is_taken_while_a_declared_endpoint_cannot_be_put_in_place() 
     assert_eq!(producer.seen().answered(), 0, "{body}");
     assert_eq!(worker.get("/livez").await.unwrap().0, 200);
 
-    let options = QueueDeleteOptions::default();
-    channel.queue_delete(queue.into(), options).await.unwrap();
+    delete_queue(&channel, &queue).await;
     worker.until_ready(PATIENCE).await.unwrap();
     start.all_arrive().await;
 }
@@ -392,6 +415,5 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
     assert!(claimed.unwrap(), "the next attempt has to wait");
     let (_connection, channel) = channel(&start.url).await;
     let queue = format!("{}.webhook.hook", start.prefix);
-    let options = QueueDeleteOptions::default();
-    channel.queue_delete(queue.into(), options).await.unwrap();
+    delete_queue(&channel, &queue).await;
 }
