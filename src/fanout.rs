@@ -166,12 +166,13 @@ impl Fanout {
         let client = Client::connect(&self.target).await?;
         let (this, over) = (self, &client);
         let one = |name: String| async move {
-            let is_fine = only_missing && this.is_in_place(over, &name).await?;
-            match if is_fine {
-                Ok(())
-            } else {
+            let brought = async {
+                if only_missing && this.is_in_place(over, &name).await? {
+                    return Ok(());
+                }
                 this.bring(over, &name).await
-            } {
+            };
+            match brought.await {
                 Ok(()) => Ok(None),
                 // That concerns all of them.
                 Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),

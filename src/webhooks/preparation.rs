@@ -111,7 +111,8 @@ impl Preparation {
 
 fn sentence(error: Option<&Error>) -> String {
     let mut text =
-        "the webhook endpoints are not in place yet, and no command is taken before".to_owned();
+        "the webhook endpoints are not in place yet, and no command is taken here before"
+            .to_owned();
     let mut cause = error.map(|error| error as &dyn std::error::Error);
     while let Some(error) = cause {
         text = format!("{text}: {error}");
