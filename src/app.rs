@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Context;
+use tokio::sync::watch;
 
 use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
@@ -19,9 +20,12 @@ use crate::observability::{events, metrics};
 use crate::ops;
 use crate::outbound::{self, Outbound, Reach};
 use crate::store::Store;
-use crate::webhooks::{self, Webhooks};
+use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
 use crate::worker::{Outlets, Worker, upkeep};
+
+/// Why the webhook endpoints are not in place; none once they are.
+type Unprepared = watch::Receiver<Option<String>>;
 
 /// What the roles of a process share.
 struct Process {
@@ -35,6 +39,8 @@ struct Process {
     tracer: Tracer,
     /// Made for the first role that publishes.
     publisher: Option<Publisher>,
+    /// Begun for the first role that publishes events.
+    preparation: Option<Unprepared>,
     refusal: Refusal,
     health: ops::Health,
 }
@@ -120,6 +126,7 @@ impl Process {
             store,
             tracer,
             publisher: None,
+            preparation: None,
             refusal: Refusal::default(),
             health,
         }
@@ -145,6 +152,26 @@ impl Process {
         );
         self.publisher = Some(publisher.clone());
         publisher
+    }
+
+    /// Begins to put the webhook endpoints in place, once the publisher has seen to the exchanges.
+    fn preparation(&mut self) -> Unprepared {
+        if let Some(preparation) = &self.preparation {
+            return preparation.clone();
+        }
+        let preparation = Preparation {
+            store: self.store.clone(),
+            fanout: self.fanout(),
+            declared: self.config.webhooks.clone(),
+            delivers: self.config.roles.contains(&Role::Webhooks),
+            topology: self.publisher().connected(),
+            lifecycle: self.lifecycle.clone(),
+        };
+        let (unprepared, preparing) = preparation.begin();
+        self.lifecycle.spawn(preparing);
+        self.health.hear(unprepared.clone());
+        self.preparation = Some(unprepared.clone());
+        unprepared
     }
 
     /// Begins to execute commands from the queue.
@@ -183,6 +210,7 @@ impl Process {
             names: self.names.clone(),
             shards: self.config.topology.shards,
             prefetch: self.config.amqp.prefetch,
+            unprepared: self.preparation(),
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),
         });
@@ -206,7 +234,14 @@ impl Process {
         let pending = self.store.pending_events();
         let (publisher, names) = (self.publisher(), self.names.clone());
         let (store, lifecycle) = (self.store.clone(), self.lifecycle.clone());
-        let outbox = ops::outbox::publish(store, pending, publisher, names, lifecycle);
+        let mut unprepared = self.preparation();
+        let outbox = async move {
+            // Not when the process stops first.
+            let prepared = unprepared.wait_for(Option::is_none).await.is_ok();
+            if prepared {
+                ops::outbox::publish(store, pending, publisher, names, lifecycle).await;
+            }
+        };
         let tls = outbound::websocket_tls(&self.config.egress).context("cannot use TLS")?;
         self.lifecycle.spawn_background(outbox);
         self.lifecycle.spawn_background(Arc::clone(&waha).watch());
@@ -231,7 +266,8 @@ impl Process {
             taps.connected(),
             "not connected to the broker for the queues of webhooks",
         );
-        let (webhooks, prepared) = Webhooks::new(webhooks::Parts {
+        self.preparation();
+        let webhooks = Webhooks::new(webhooks::Parts {
             store: self.store.clone(),
             fanout: self.fanout(),
             taps,
@@ -240,13 +276,10 @@ impl Process {
             names: self.names.clone(),
             settings: self.config.delivery.clone(),
             tiers: self.config.topology.tiers.clone(),
-            declared: self.config.webhooks.clone(),
             clock: Arc::clone(&self.clock),
             tracer: self.tracer.clone(),
             lifecycle: self.lifecycle.clone(),
         });
-        self.health
-            .need(prepared, "the webhook endpoints are not in place yet");
         self.lifecycle.spawn_critical("webhooks", webhooks.run());
         events::role_started("webhooks");
         Ok(())

@@ -6,11 +6,14 @@
 //! nothing unknown. When a filter changes, new keys are bound before old ones go: an event that fits
 //! both is in the queue once, as the broker puts it there once however many keys fit.
 //!
-//! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line.
+//! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line; and
+//! for all endpoints at the start of a process.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _};
 
 use crate::amqp::{self, Client, Names, Target};
 use crate::clock::Clock;
@@ -20,6 +23,9 @@ use crate::store::{self, Store};
 
 /// For how long one process may change an endpoint's bindings before another one may.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// So many endpoints are brought up to date at a time, where it is all of them.
+const AT_ONCE: usize = 8;
 
 /// How long to wait for somebody who is at it, between two looks and in all.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,6 +46,16 @@ pub enum Error {
     /// Somebody else is changing the endpoint and does not come to an end.
     #[error("another process is changing the bindings of the webhook {0}; try again")]
     Busy(String),
+}
+
+/// An endpoint that could not be brought up to date.
+#[derive(Debug, thiserror::Error)]
+#[error("the webhook {name} cannot be put in place")]
+pub struct NotInPlace {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub source: Error,
 }
 
 /// Brings the broker up to date with the store; clones are cheap.
@@ -75,21 +91,36 @@ impl Fanout {
         done
     }
 
-    /// The same for every endpoint there is.
+    /// The same for every endpoint there is; returns those for which it failed.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
-    pub async fn bring_all_up_to_date(&self) -> Result<(), Error> {
-        let client = Client::connect(&self.target).await?;
-        let bring = async {
-            for endpoint in self.endpoints.all().await? {
-                self.bring(&client, &endpoint.name).await?;
-            }
-            Ok(())
+    /// When store or broker cannot be used at all; asking again is safe.
+    pub async fn bring_all_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
+        self.bring_each(false).await
+    }
+
+    /// The same, but leaves alone whatever is in place as far as can be seen: what the store says, and that
+    /// there is a queue. That needs no rights on the broker, and takes nobody's turn.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used at all; asking again is safe.
+    pub async fn bring_missing_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
+        self.bring_each(true).await
+    }
+
+    /// Whether an endpoint collects what it should, as far as can be seen. So does one that collects
+    /// nothing.
+    ///
+    /// # Errors
+    /// When store or broker cannot be used.
+    pub async fn is_in_place(&self, client: &Client, name: &str) -> Result<bool, Error> {
+        let Some(endpoint) = self.endpoints.get(name).await? else {
+            return Ok(false);
         };
-        let done = bring.await;
-        client.close().await;
-        done
+        if keys(&endpoint).is_empty() {
+            return Ok(true);
+        }
+        Ok(is_up_to_date(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
     }
 
     /// Does so for one endpoint, unless somebody else is at it.
@@ -131,18 +162,54 @@ impl Fanout {
         done
     }
 
+    async fn bring_each(&self, only_missing: bool) -> Result<Vec<NotInPlace>, Error> {
+        let client = Client::connect(&self.target).await?;
+        let (this, over) = (self, &client);
+        let one = |name: String| async move {
+            let brought = async {
+                if only_missing && this.is_in_place(over, &name).await? {
+                    return Ok(());
+                }
+                this.bring(over, &name).await
+            };
+            match brought.await {
+                Ok(()) => Ok(None),
+                // That concerns all of them.
+                Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),
+                Err(source) => Ok(Some(NotInPlace { name, source })),
+            }
+        };
+        let bring = async {
+            let all = this.endpoints.all().await?;
+            let mut each = stream::iter(all.into_iter().map(|endpoint| one(endpoint.name)))
+                .buffer_unordered(AT_ONCE);
+            let mut failed = Vec::new();
+            while let Some(brought) = each.next().await {
+                failed.extend(brought?);
+            }
+            Ok(failed)
+        };
+        let done = bring.await;
+        client.close().await;
+        done
+    }
+
     async fn bring(&self, client: &Client, name: &str) -> Result<(), Error> {
         let begun = self.clock.now();
+        let mut has_waited = false;
         loop {
             let Some(endpoint) = self.endpoints.get(name).await? else {
                 return Ok(());
             };
-            if self.bind(client, &endpoint).await? {
+            // Whoever was waited for may have done it.
+            let is_done = has_waited && is_up_to_date(&endpoint) && !is_discarded(&endpoint);
+            if is_done || self.bind(client, &endpoint).await? {
                 if is_discarded(&endpoint) {
                     self.remove(client, name).await?;
                 }
                 return Ok(());
             }
+            has_waited = true;
             let waited = self.clock.now().duration_since(begun);
             if Duration::try_from(waited).is_ok_and(|waited| waited > PATIENCE) {
                 return Err(Error::Busy(name.to_owned()));
@@ -174,7 +241,13 @@ impl Fanout {
         };
         // Not beyond the lease: somebody else may bind by then what is unbound here.
         match tokio::time::timeout(LEASE / 2, change).await {
-            Ok(changed) => changed?,
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                // The next attempt, here or elsewhere, need not wait for the end of the lease.
+                self.endpoints.give_up_binding(name).await.ok();
+                return Err(error.into());
+            }
+            // Nobody knows what the broker still does about it: the rest of the lease is for that.
             Err(_) => return Err(amqp::Error::TimedOut(LEASE / 2, "binding a queue").into()),
         }
         Ok(self.endpoints.end_binding(name, &wanted).await?)

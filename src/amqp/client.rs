@@ -154,6 +154,14 @@ impl Client {
         topology.ensure_all(&self.connection).await
     }
 
+    /// The same without the command queues and what leads to them.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn ensure_all_but_commands(&self, topology: &Topology) -> Result<(), Error> {
+        topology.ensure(&self.connection).await
+    }
+
     /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
     /// and tests, which use a prefix of their own.
     ///

@@ -7,7 +7,7 @@ use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, Que
 use lapin::types::FieldTable;
 
 use super::properties::short;
-use super::topology::{standing, webhook_queue};
+use super::topology::{is_there, standing, webhook_queue};
 use super::{Client, Error, Names};
 
 impl Client {
@@ -35,6 +35,14 @@ impl Client {
             )
             .await?;
         Ok(())
+    }
+
+    /// Whether the endpoint has a queue.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn has_webhook_queue(&self, names: &Names, endpoint: &str) -> Result<bool, Error> {
+        is_there(self.connection(), &names.webhook(endpoint)).await
     }
 
     /// Has events with these keys put into the endpoint's queue.

@@ -1,5 +1,6 @@
 //! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use crate::amqp::{self, Client, Names, Target, Topology};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
+use crate::contract::endpoint_name;
+use crate::fanout::{self, Fanout};
 use crate::store::Store;
 
 use super::exit::{Exit, Failure};
@@ -46,7 +49,7 @@ impl Check {
 impl Doctor {
     pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
         let mut checks = broker(&config).await;
-        checks.extend(store_and_engine(&config).await);
+        checks.extend(Box::pin(store_and_engine(&config)).await);
         let healthy = checks.iter().all(|check| check.ok);
         if self.json {
             let report = serde_json::json!({ "healthy": healthy, "checks": checks });
@@ -207,9 +210,54 @@ async fn store_and_engine(config: &Config) -> Vec<Check> {
         Ok(Err(error)) => Err(words(error)),
         Err(_) => Err("does not answer within 10 s".to_owned()),
     };
-    let works = match app::engine(config, &store, clock) {
+    let works = match app::engine(config, &store, Arc::clone(&clock)) {
         Ok(engines) => engines.engine.check().await.map_err(words),
         Err(error) => Err(format!("{error:#}")),
     };
-    vec![Check::of("store", finding), Check::of("engine", works)]
+    let mut checks = vec![Check::of("store", finding)];
+    let target = Target::new(config.amqp.clone());
+    // Without a broker that is said already.
+    if let Ok(client) = Client::connect(&target).await {
+        let names = Names::new(&config.topology.prefix);
+        let fanout = Fanout::new(&store, target, names, clock);
+        checks.push(Check::of(
+            "webhooks",
+            webhooks(&client, &fanout, &store, config).await,
+        ));
+        client.close().await;
+    }
+    checks.push(Check::of("engine", works));
+    checks
+}
+
+/// Whether every endpoint collects its events: those of the configuration, and all others there are.
+async fn webhooks(
+    client: &Client,
+    fanout: &Fanout,
+    store: &Store,
+    config: &Config,
+) -> Result<String, String> {
+    let known = store.endpoints().all().await.map_err(words)?;
+    let declared = config.webhooks.iter();
+    let names: BTreeSet<_> = known
+        .into_iter()
+        .map(|endpoint| endpoint.name)
+        .chain(declared.map(|webhook| endpoint_name(None, &webhook.id)))
+        .collect();
+    let mut missing = Vec::new();
+    for name in &names {
+        let is_in_place = fanout.is_in_place(client, name).await;
+        if !is_in_place.map_err(|error: fanout::Error| words(error))? {
+            missing.push(name.as_str());
+        }
+    }
+    if missing.is_empty() {
+        return Ok(format!("all endpoints are in place ({})", names.len()));
+    }
+    Err(format!(
+        "not in place: {}. Events that are published now do not reach them: before any commands are \
+         taken, run `groupmq topology apply` for those of the configuration; a process with the role \
+         commands or webhooks puts the others in place when it starts",
+        missing.join(", ")
+    ))
 }

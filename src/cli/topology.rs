@@ -9,9 +9,11 @@ use crate::amqp::{self, Client, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::Decoder;
+use crate::fanout::Fanout;
 use crate::lifecycle::Lifecycle;
 use crate::reshard::{self, Moved, Reshard};
 use crate::store::Store;
+use crate::webhooks;
 
 use super::exit::{Exit, Failure};
 use super::output;
@@ -20,7 +22,9 @@ use super::output;
 pub(super) enum Topology {
     /// Show what should be on the broker, without asking it.
     Show,
-    /// Create what is missing on the broker.
+    /// Create what is missing on the broker, and put the webhook endpoints of the configuration in place.
+    ///
+    /// The endpoints are set in the store, and have their queues before there is a way for commands.
     Apply,
     /// Change the number of command queues to topology.shards, without losing anything or its order.
     ///
@@ -36,9 +40,10 @@ impl Topology {
         match self {
             Self::Show => {}
             Self::Apply => {
-                let client = Client::connect(&Target::new(config.amqp)).await?;
-                client.ensure(&topology.clone().declared()).await?;
+                let client = Client::connect(&Target::new(config.amqp.clone())).await?;
+                let applied = apply(&client, &config, &topology).await;
                 client.close().await;
+                applied?;
             }
             Self::Reshard => return reshard(config, &topology).await,
         }
@@ -47,6 +52,23 @@ impl Topology {
         }
         Ok(Exit::Ok)
     }
+}
+
+/// Command queues come last: whoever waits for them to be there finds the endpoints in place.
+async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> Result<(), Failure> {
+    let topology = topology.clone().declared();
+    client.ensure_all_but_commands(&topology).await?;
+    if !config.webhooks.is_empty() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        // Its writer is for commands from the queue, of which there are none here.
+        let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
+        let target = Target::new(config.amqp.clone());
+        let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
+        for name in webhooks::declare(&store, &config.webhooks).await? {
+            fanout.bring_up_to_date(&name).await?;
+        }
+    }
+    Ok(client.ensure(&topology).await?)
 }
 
 async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Failure> {

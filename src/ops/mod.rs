@@ -32,6 +32,8 @@ pub struct Health {
     waha: Option<Arc<Waha>>,
     /// What has to be so, and the problem where it is not.
     needs: Vec<(watch::Receiver<bool>, &'static str)>,
+    /// Problems in their own words, none where there is none.
+    told: Vec<watch::Receiver<Option<String>>>,
 }
 
 /// The answer of `/readyz`.
@@ -54,6 +56,7 @@ impl Health {
             lifecycle,
             waha: None,
             needs: Vec::new(),
+            told: Vec::new(),
         }
     }
 
@@ -67,6 +70,11 @@ impl Health {
         self.needs.push((is_so, problem));
     }
 
+    /// Watches something that says itself what is wrong.
+    pub fn hear(&mut self, problem: watch::Receiver<Option<String>>) {
+        self.told.push(problem);
+    }
+
     async fn readiness(&self) -> Readiness {
         let mut problems = Vec::new();
         if self.lifecycle.is_stopping() {
@@ -74,6 +82,7 @@ impl Health {
         }
         let unmet = self.needs.iter().filter(|(is_so, _)| !*is_so.borrow());
         problems.extend(unmet.map(|(_, problem)| (*problem).to_owned()));
+        problems.extend(self.told.iter().filter_map(|it| it.borrow().clone()));
         if let Err(error) = self.store.ping().await {
             problems.push(error.in_full());
         }

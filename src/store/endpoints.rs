@@ -327,6 +327,20 @@ impl Endpoints {
         .await
     }
 
+    /// Gives the right to change an endpoint's bindings back with the change undone or half done: it stays
+    /// noted that there was one, and whoever comes next may claim the right at once.
+    ///
+    /// # Errors
+    /// When the store cannot be used; the right ends by itself then.
+    pub async fn give_up_binding(&self, name: &str) -> Result<bool, Error> {
+        self.change(
+            "giving a webhook's bindings back",
+            "UPDATE webhook_endpoints SET binder_until = 0 WHERE name = $1 AND binder = $2",
+            vec![Value::from(name), Value::from(&*self.me)],
+        )
+        .await
+    }
+
     /// Opens the breaker; false when another replica did, or closed it since.
     ///
     /// # Errors

@@ -4,14 +4,19 @@ use std::collections::BTreeSet;
 
 use crate::config::DeclaredWebhook;
 use crate::contract::{SigningSecret, WebhookState};
-use crate::fanout::Error;
-use crate::store::Store;
 use crate::store::endpoints::{NewEndpoint, Origin};
+use crate::store::{Error, Store};
 
-/// Makes the endpoints of the configuration those that it declares now.
-pub(super) async fn declare(store: &Store, declared: &[DeclaredWebhook]) -> Result<(), Error> {
+/// Sets the endpoints of the configuration, and returns their names.
+///
+/// # Errors
+/// When the store cannot be used; asking again is safe.
+pub async fn declare(
+    store: &Store,
+    declared: &[DeclaredWebhook],
+) -> Result<BTreeSet<String>, Error> {
     let endpoints = store.endpoints();
-    let mut wanted = BTreeSet::new();
+    let mut names = BTreeSet::new();
     for webhook in declared {
         let new = NewEndpoint {
             session: None,
@@ -20,10 +25,16 @@ pub(super) async fn declare(store: &Store, declared: &[DeclaredWebhook]) -> Resu
             settings: webhook.settings.clone(),
             secret: SigningSecret::generate(rand::random()),
         };
-        wanted.insert(endpoints.set(new).await?.name);
+        names.insert(endpoints.set(new).await?.name);
     }
+    Ok(names)
+}
+
+/// Has those go that some configuration declared and that are not declared now.
+pub(super) async fn retire(store: &Store, declared: &BTreeSet<String>) -> Result<(), Error> {
+    let endpoints = store.endpoints();
     for old in endpoints.all().await? {
-        if old.origin == Origin::Configuration && !wanted.contains(&old.name) {
+        if old.origin == Origin::Configuration && !declared.contains(&old.name) {
             endpoints
                 .set_state(&old.name, WebhookState::Removing, None)
                 .await?;

@@ -6,6 +6,7 @@
 //! queue; one that was given up is kept as a dead letter. Endpoints and their breakers are in the store,
 //! which every process reads again and again.
 //!
+//! [`Preparation`] puts everything in place before anybody publishes events.
 //! [`Webhooks::run`] keeps one [`line`] for each endpoint: `flow` delivers, `ordered` does so in order,
 //! `probe` tries a failing one out. `verdict` says what an answer means, `schedule` when to try again.
 
@@ -17,6 +18,7 @@ mod line;
 mod log;
 mod messages;
 mod ordered;
+mod preparation;
 mod probe;
 mod schedule;
 mod signer;
@@ -31,7 +33,7 @@ use tokio::time::Instant;
 
 use crate::amqp::{Names, Publisher, Taps};
 use crate::clock::Clock;
-use crate::config::{DeclaredWebhook, Delivery};
+use crate::config::Delivery;
 use crate::contract::{Timestamp, WebhookState};
 use crate::fanout::{self, Fanout};
 use crate::lifecycle::Lifecycle;
@@ -42,6 +44,9 @@ use crate::store::Store;
 use crate::store::endpoints::{Endpoint, Endpoints};
 
 use log::Log;
+
+pub use declared::declare;
+pub use preparation::Preparation;
 
 /// What the role works with.
 #[derive(Debug)]
@@ -62,8 +67,6 @@ pub struct Parts {
     pub settings: Delivery,
     /// Every delay tier there is, shortest first; never empty.
     pub tiers: Vec<Duration>,
-    /// `[[webhooks]]`
-    pub declared: Vec<DeclaredWebhook>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Where it is told what took how long.
@@ -76,9 +79,6 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Webhooks {
     shared: Arc<Shared>,
-    store: Store,
-    declared: Vec<DeclaredWebhook>,
-    prepared: watch::Sender<bool>,
 }
 
 /// What all lines share.
@@ -102,9 +102,9 @@ struct Shared {
 }
 
 impl Webhooks {
-    /// A role that is ready to run, and whether it has prepared everything, as a value to watch.
+    /// A role that is ready to run.
     #[must_use]
-    pub fn new(parts: Parts) -> (Self, watch::Receiver<bool>) {
+    pub fn new(parts: Parts) -> Self {
         let (log, writing) = log::open(&parts.store);
         parts.lifecycle.spawn_background(writing);
         let retention = parts.settings.log_retention;
@@ -125,49 +125,27 @@ impl Webhooks {
             lifecycle: parts.lifecycle,
             lines: Mutex::default(),
         };
-        let (prepared, is_prepared) = watch::channel(false);
-        let role = Self {
+        Self {
             shared: Arc::new(shared),
-            store: parts.store,
-            declared: parts.declared,
-            prepared,
-        };
-        (role, is_prepared)
+        }
     }
 
     /// Delivers until the process stops.
     pub async fn run(self) {
         let shared = &self.shared;
-        if self.prepare().await {
-            self.prepared.send_replace(true);
-            let mut empty_since = BTreeMap::new();
-            while !shared.lifecycle.is_stopping() {
-                shared.round(&mut empty_since).await;
-                shared.rest(shared.settings.refresh).await;
-            }
+        // The exchanges come first; queues are bound to them.
+        let mut connected = shared.taps.connected();
+        tokio::select! {
+            _ = connected.wait_for(|is_connected| *is_connected) => {}
+            () = shared.lifecycle.stopping() => {}
+        }
+        let mut empty_since = BTreeMap::new();
+        while !shared.lifecycle.is_stopping() {
+            shared.round(&mut empty_since).await;
+            shared.rest(shared.settings.refresh).await;
         }
         // The lines end by themselves; without their channels they would wait for a change for ever.
         shared.lines().clear();
-    }
-
-    /// Puts what the configuration declares into the store, and the broker in step; false when the
-    /// process stops first.
-    async fn prepare(&self) -> bool {
-        let shared = &self.shared;
-        loop {
-            let prepared = async {
-                declared::declare(&self.store, &self.declared).await?;
-                shared.fanout.bring_all_up_to_date().await
-            };
-            match prepared.await {
-                Ok(()) => return true,
-                Err(error) => events::webhooks_not_prepared(&error),
-            }
-            shared.rest(shared.settings.probe_min).await;
-            if shared.lifecycle.is_stopping() {
-                return false;
-            }
-        }
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Parts {
     pub shards: u16,
     /// Commands that this process holds unanswered at most, over all shards.
     pub prefetch: u16,
+    /// Why nothing may be taken yet; none once everything is in place that its events go to.
+    pub unprepared: watch::Receiver<Option<String>>,
     /// Where epochs and owners are.
     pub store: Store,
     /// When to stop.
@@ -376,6 +378,11 @@ impl Shards {
 
 impl amqp::Service for Shards {
     async fn serve(&mut self, session: &Session<'_>) -> Result<(), amqp::Error> {
+        let prepared = self.parts.unprepared.wait_for(Option::is_none);
+        if prepared.await.is_err() {
+            // The process stops before.
+            return Ok(());
+        }
         let window = Window {
             prefetch: 1,
             places: Arc::new(Semaphore::new(1)),

@@ -5,6 +5,7 @@ use groupmq_test_support::worker::{Options, store_in};
 use serde_json::Value;
 
 use super::cli::run;
+use super::queues::Queues;
 use super::scene::{Scene, options};
 
 /// The one thing that `doctor` finds wrong: its exit code, the thing, and what it says.
@@ -61,6 +62,37 @@ async fn doctor_names_what_is_wrong_and_what_to_do() {
         assert_eq!((code, name.as_str()), (1, "store"), "{finding}");
         assert!(finding.contains("store.url"), "{finding}");
     }
+}
+
+#[tokio::test]
+async fn doctor_names_endpoints_that_are_not_in_place_until_topology_apply_has_put_them_there() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let alone = options(&broker.url(), &prefix).set("store.url", store_in(folder.path()));
+    assert_eq!(run(&alone, &["topology", "apply"]).await.code, 0);
+    let file = folder.path().join("groupmq.toml");
+    let endpoint = "[[webhooks]]\nid = \"audit\"\nurl = \"https://example.com/hooks\"\n";
+    std::fs::write(&file, endpoint).unwrap();
+    let declared = alone.file(&file);
+
+    let (code, name, finding) = wrong(&declared).await;
+    assert_eq!((code, name.as_str()), (1, "webhooks"), "{finding}");
+    assert!(finding.contains("not in place: audit."), "{finding}");
+    assert!(finding.contains("groupmq topology apply"), "{finding}");
+    assert_eq!(run(&declared, &["topology", "apply"]).await.code, 0);
+    let well = run(&declared, &["doctor"]).await;
+    assert_eq!(well.code, 0, "{well:?}");
+    assert!(
+        well.out.contains("all endpoints are in place (1)"),
+        "{well:?}"
+    );
+
+    // The store says so still, but the broker has forgotten.
+    let queues = Queues::connect(&broker.url()).await;
+    queues.delete(&format!("{prefix}.webhook.audit")).await;
+    let (code, name, finding) = wrong(&declared).await;
+    assert_eq!((code, name.as_str()), (1, "webhooks"), "{finding}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lapin::options::{
     BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -71,6 +72,15 @@ impl Queues {
         };
         let found = channel.queue_declare(queue.into(), options, FieldTable::default());
         found.await.is_ok()
+    }
+
+    /// Deletes a queue with what is in it.
+    pub(crate) async fn delete(&self, queue: &str) {
+        let options = QueueDeleteOptions::default();
+        self.channel
+            .queue_delete(queue.into(), options)
+            .await
+            .unwrap();
     }
 
     /// Publishes a message that has to reach a queue.

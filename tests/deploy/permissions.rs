@@ -120,6 +120,44 @@ async fn webhooks_are_delivered_tried_again_given_up_and_removed() {
 }
 
 #[tokio::test]
+async fn the_job_puts_endpoints_in_place_for_roles_that_start_in_any_order() {
+    let world = World::new("first").await;
+    let receiver = Receiver::start().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("webhooks.toml");
+    let endpoint = format!(
+        "[[webhooks]]\nid = \"first\"\nurl = \"{}\"\n",
+        receiver.url("/first")
+    );
+    std::fs::write(&file, endpoint).unwrap();
+    let store = store_in(folder.path());
+    let operator = world.user("groupmq-operator").set("store.url", &store);
+    let applied = world
+        .run_in_its_store(&operator.file(&file), &["topology", "apply"])
+        .await;
+    assert_eq!(applied.code, 0, "{applied:?}");
+
+    let commands = world.role("commands").set("store.url", &store);
+    let mut executing = Worker::start(&commands).await.unwrap();
+    let payload = r#"{"name":"Climbing","participants":["491700000001@c.us"]}"#;
+    let send = ["send", "CreateGroup", "--payload", payload];
+    let made = world.run(&world.user("shop"), &send).await;
+    assert_eq!(made.code, 0, "{made:?}");
+    let webhooks = world
+        .role("webhooks")
+        .file(&file)
+        .set("store.url", &store)
+        .set("egress.allow", "127.0.0.0/8");
+    let mut delivering = Worker::start(&webhooks).await.unwrap();
+    let got = receiver.gets("/first", 2).await.unwrap();
+    assert!(got.iter().all(|it| it.status == 204), "{got:?}");
+    for worker in [&mut delivering, &mut executing] {
+        assert_eq!(worker.stop().await.unwrap(), 0);
+    }
+    world.remove().await;
+}
+
+#[tokio::test]
 async fn endpoints_come_and_go_by_command() {
     let world = World::new("endpoints").await;
     let receiver = Receiver::start().unwrap();

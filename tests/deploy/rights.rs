@@ -113,7 +113,13 @@ impl<'a> World<'a> {
     pub(crate) async fn run(&self, options: &Options, arguments: &[&str]) -> Ran {
         let folder = tempfile::tempdir().unwrap();
         let store = groupmq_test_support::worker::store_in(folder.path());
-        let mut command = options.clone().set("store.url", store).command(arguments);
+        self.run_in_its_store(&options.clone().set("store.url", store), arguments)
+            .await
+    }
+
+    /// The same with the store that the settings name.
+    pub(crate) async fn run_in_its_store(&self, options: &Options, arguments: &[&str]) -> Ran {
+        let mut command = options.command(arguments);
         let output = tokio::task::spawn_blocking(move || command.output());
         let output = output.await.unwrap().unwrap();
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

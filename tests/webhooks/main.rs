@@ -16,6 +16,7 @@ mod broker;
 mod declared;
 mod delivery;
 mod filters;
+mod first_start;
 mod isolation;
 mod kills;
 mod scene;

@@ -133,13 +133,17 @@ pub(crate) fn quick(url: &str, prefix: &str) -> Options {
         .set("delivery.refresh", "100ms")
 }
 
-async fn open(url: &str) -> Store {
-    let settings = config::Store {
+/// Opens a store, whose writer is not run: endpoints are written beside it.
+pub(crate) async fn open(url: &str) -> Store {
+    let opened = Store::open(&store_at(url), Arc::new(SystemClock)).await;
+    opened.unwrap().0
+}
+
+/// The settings of a store.
+pub(crate) fn store_at(url: &str) -> config::Store {
+    config::Store {
         url: url.into(),
         connections: 2,
         timeout: Duration::from_secs(30),
-    };
-    // Its writer is not run: endpoints are written beside it.
-    let (store, _writer) = Store::open(&settings, Arc::new(SystemClock)).await.unwrap();
-    store
+    }
 }

@@ -73,3 +73,11 @@ pub fn webhooks_not_prepared(error: &(dyn Error + 'static)) {
         "the webhook endpoints cannot be put in place yet; trying again"
     );
 }
+
+/// An endpoint that somebody else has set cannot be put in place; nobody waits for it.
+pub fn webhook_not_in_place(endpoint: &str, error: &(dyn Error + 'static)) {
+    warn!(
+        endpoint,
+        error, "a webhook endpoint cannot be put in place; it misses events until it is"
+    );
+}
