@@ -11,6 +11,7 @@ use sha2::Sha512;
 
 use super::Waha;
 use super::book::Heard;
+use super::health::Teller;
 use super::notices::{self, Notice, What};
 use crate::contract::Timestamp;
 use crate::observability::events::{self, Took};
@@ -127,8 +128,12 @@ impl Waha {
         };
         match what {
             What::Other => Ok(Took::Ignored),
-            What::Status(status) => {
-                if self.sessions.hear(session, &server.name, status, me) {
+            What::Status(status, at) => {
+                let teller = Teller::Event(*at);
+                if self
+                    .sessions
+                    .hear(session, &server.name, status, me, teller)
+                {
                     self.wish(session.clone());
                 }
                 Ok(Took::Taken)

@@ -33,8 +33,8 @@ pub(super) enum What {
     Group(GroupId, Vec<Claim>, Moment),
     /// A group changed, and only looking at it tells how.
     Look(GroupId),
-    /// The session's status.
-    Status(String),
+    /// The session's status, and when it became so, in milliseconds.
+    Status(String, i64),
     /// Nothing that there is an event for.
     Other,
 }
@@ -117,13 +117,21 @@ impl Told<'_> {
             "group.v2.update" => self.update(),
             "group.join" => self.older_join(),
             "group.leave" | "group.left" => self.older_leave(),
-            "session.status" => {
-                let status = self.payload.get("status").and_then(Value::as_str);
-                let status = status.ok_or(Malformed("it tells no status"))?;
-                Ok(What::Status(status.to_owned()))
-            }
+            "session.status" => self.status(),
             _ => Ok(What::Other),
         }
+    }
+
+    /// WAHA retries each webhook by itself, so the status's own time tells which is the latest.
+    fn status(&self) -> Result<What, Malformed> {
+        let status = self.payload.get("status").and_then(Value::as_str);
+        let status = status.ok_or(Malformed("it tells no status"))?;
+        let all = self.payload.get("statuses").and_then(Value::as_array);
+        let last = all.and_then(|all| all.last());
+        let last = last.filter(|last| last.get("status").and_then(Value::as_str) == Some(status));
+        let at = last.and_then(|last| last.get("timestamp").and_then(timestamp));
+        let at = at.map_or(self.sent, |at| at.0.as_millisecond());
+        Ok(What::Status(status.to_owned(), at))
     }
 
     /// The account is in a group. WAHA's own shape lacks owner, age and lock; the engine's, beside
