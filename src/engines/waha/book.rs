@@ -22,6 +22,9 @@ pub(super) struct Book {
     groups: KnownGroups,
     clock: Arc<dyn Clock>,
     wishes: Arc<Wishes>,
+    /// Groups whose notifications wait for a look.
+    // A std mutex: held for a set operation and never across an await.
+    waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
 }
 
 /// Groups that had better be looked at, and sessions.
@@ -41,6 +44,8 @@ pub(super) enum Heard {
     Outdated,
     /// It came before.
     Again,
+    /// It waits until the group has been looked at.
+    Held,
 }
 
 impl Book {
@@ -49,6 +54,7 @@ impl Book {
             groups,
             clock,
             wishes: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -89,21 +95,41 @@ impl Book {
             }
             rows.put(&key, &known)?;
             rows.put(&own, &about)?;
-            Ok((follows.events.len(), follows.outdated, follows.look))
+            Ok((follows, known.has_held()))
         });
         Ok(match taken.await? {
             None => Heard::Again,
-            Some((told, outdated, look)) => {
-                if look {
+            Some((follows, waits)) => {
+                self.note_waiting(&wish, waits);
+                if follows.look {
                     self.wish(wish);
                 }
-                if told == 0 && outdated {
+                let told = follows.events.len();
+                if follows.held {
+                    Heard::Held
+                } else if told == 0 && follows.outdated {
                     Heard::Outdated
                 } else {
                     Heard::Told(told)
                 }
             }
         })
+    }
+
+    fn note_waiting(&self, key: &KnownKey, waits: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits {
+            waiting.insert(key.clone());
+        } else {
+            waiting.remove(key);
+        }
+    }
+
+    /// The groups whose notifications wait for a look, as far as they came to this worker.
+    pub(super) fn waiting(&self) -> Vec<KnownKey> {
+        let waiting = self.waiting.lock();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().cloned().collect()
     }
 
     /// Writes down that a command is about to be carried out.
@@ -250,7 +276,8 @@ impl Book {
             .await
     }
 
-    /// The groups that a session's account is known to be in, and that nothing was heard of since.
+    /// The groups that a session's account is known to be in, and that nothing was heard of since; and
+    /// those whose notifications wait for a look.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -261,7 +288,9 @@ impl Book {
     ) -> Result<Vec<GroupId>, Error> {
         let mut inside = Vec::new();
         for group in self.groups.of(session).await? {
-            let still = move |known: Known| known.is_inside() && !known.moved_since(since);
+            let still = move |known: Known| {
+                known.has_held() || (known.is_inside() && !known.moved_since(since))
+            };
             if self.read(session, Some(&group), still).await? {
                 inside.push(group);
             }
@@ -372,13 +401,13 @@ fn what(command: &Command) -> Option<What> {
         Command::SetGroupSubject(it) => What::Subject(it.subject.clone()),
         Command::SetGroupDescription(it) => What::Description(it.description.clone()),
         Command::SetInfoAdminOnly(it) => What::InfoAdminOnly(it.admins_only),
+        Command::RevokeInviteCode(_) => What::Invite,
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
-        | Command::RevokeInviteCode(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

@@ -87,6 +87,7 @@ impl Waha {
                     self.wish(session);
                 }
             }
+            self.see_to_waiting().await;
             // Dropping either loses nothing.
             tokio::select! {
                 () = tokio::time::sleep(self.settings.health_interval) => {}

@@ -36,6 +36,7 @@ pub(in crate::engines::waha) enum What {
     Subject(Subject),
     Description(Description),
     InfoAdminOnly(bool),
+    Invite,
 }
 
 /// What happens to one person.

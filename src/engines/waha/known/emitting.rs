@@ -16,8 +16,12 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f6
 impl Telling<'_> {
     /// Who did it: who was told to have, or ourselves where it was our command.
     pub(super) fn author(&self, command: Option<&CommandId>) -> Option<ParticipantId> {
-        let ours = command.and_then(|_| self.report.me.first());
-        ours.or(self.report.author.as_ref()).cloned()
+        if let Some(ours) = command.and_then(|_| self.report.me.first()) {
+            return Some(ours.clone());
+        }
+        let author = self.report.author.as_ref()?;
+        let phone = self.known.phones.get(&author.id);
+        Some(phone.unwrap_or(&author.id).clone())
     }
 
     pub(super) fn update(&mut self, changed: ChangedGroup, command: Option<CommandId>) {

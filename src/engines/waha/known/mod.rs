@@ -9,6 +9,8 @@
 
 mod causes;
 mod emitting;
+mod held;
+mod own;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -61,6 +63,10 @@ pub(super) struct Known {
     phones: BTreeMap<ParticipantId, ParticipantId>,
     /// Our own commands that are under way, or were a moment ago.
     causes: Vec<Cause>,
+    /// When everybody in it was shown; who is not named since was not in it then.
+    shown: i64,
+    /// Notifications that wait for a look at the group.
+    held: Vec<Report>,
 }
 
 /// What a session knows beside its groups.
@@ -83,7 +89,7 @@ pub(super) struct Creation {
 }
 
 /// Who tells; the ids of the events follow from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Source {
     /// WAHA, by a notification of this id.
     Notification(String),
@@ -94,7 +100,7 @@ pub(super) enum Source {
 }
 
 /// What somebody tells of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Claim {
     /// The account is in it now, and this is the group.
     Joined(Box<Seen>),
@@ -110,14 +116,16 @@ pub(super) enum Claim {
     Demoted(Vec<Person>),
     /// What is told of the group's texts and settings is so now.
     Updated(Box<Seen>),
-    /// The link is this now.
+    /// The link has become this.
     Invite(String),
+    /// The link is this, and may have been so before.
+    InviteShown(String),
     /// This is the whole group, as it was when the report was begun.
     Compared(Box<Seen>),
 }
 
 /// A claim with its circumstances.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) source: Source,
     /// When it became so, by the teller's clock; milliseconds.
@@ -129,7 +137,7 @@ pub(super) struct Report {
     /// The ids of the session's own account, the phone's first.
     pub(super) me: Vec<ParticipantId>,
     /// Who did it, where that was told.
-    pub(super) author: Option<ParticipantId>,
+    pub(super) author: Option<Person>,
     pub(super) claims: Vec<Claim>,
     /// The headers of the trace that it belongs to.
     pub(super) trace: Headers,
@@ -151,6 +159,8 @@ pub(super) struct Follows {
     pub(super) outdated: bool,
     /// What was told is not enough: the group had better be looked at.
     pub(super) look: bool,
+    /// What was told waits until the group has been looked at.
+    pub(super) held: bool,
 }
 
 impl Known {
@@ -165,11 +175,29 @@ impl Known {
         session
             .creations
             .retain(|creation| causes::is_recent(creation.at, report.now));
-        let mut telling = Telling::new(self, place, session, report);
-        for claim in &report.claims {
-            telling.hear(claim);
+        // The own leaving comes after what happened before it, the own joining before the rest.
+        let is_leaving = |claim: &Claim| !matches!(claim, Claim::Joined(_) | Claim::Compared(_));
+        let mut follows = if report.claims.iter().all(is_leaving) {
+            self.release(place, session, report, None)
+        } else {
+            Follows::default()
+        };
+        if self.hold(report) {
+            follows.held = true;
+            follows.look = true;
+            return follows;
         }
-        let follows = telling.follows;
+        let was_inside = self.is_inside();
+        let mut telling = Telling::new(self, place, session, report);
+        telling.hear_all();
+        let told = telling.follows;
+        let looked = report.source == Source::Comparison && !was_inside;
+        let after = self.release(place, session, report, looked.then_some(report.heard));
+        for next in [told, after] {
+            follows.events.extend(next.events);
+            follows.outdated |= next.outdated;
+            follows.look |= next.look;
+        }
         // Who is gone is kept for a day, since what is told late is about them too.
         self.people
             .retain(|_, told| told.value.is_some() || report.now - told.heard < DAY);

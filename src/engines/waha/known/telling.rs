@@ -48,7 +48,16 @@ impl<'a> Telling<'a> {
         }
     }
 
-    pub(super) fn hear(&mut self, claim: &Claim) {
+    pub(super) fn hear_all(&mut self) {
+        if let Some(author) = &self.report.author {
+            self.identify(author);
+        }
+        for claim in &self.report.claims {
+            self.hear(claim);
+        }
+    }
+
+    fn hear(&mut self, claim: &Claim) {
         match claim {
             Claim::Joined(group) => self.joined(group),
             Claim::Left(how) => self.left(*how),
@@ -57,7 +66,8 @@ impl<'a> Telling<'a> {
             Claim::Promoted(people) => self.ranked(people, Kind::Promote),
             Claim::Demoted(people) => self.ranked(people, Kind::Demote),
             Claim::Updated(group) => self.updated(group),
-            Claim::Invite(link) => self.invite(link),
+            Claim::Invite(link) => self.invite(link, true),
+            Claim::InviteShown(link) => self.invite(link, false),
             Claim::Compared(group) => self.compared(group),
         }
     }
@@ -68,6 +78,7 @@ impl<'a> Telling<'a> {
             if !self.known.whole {
                 self.learn(group);
             }
+            self.stay();
             return;
         }
         if self.is_outdated(self.known.inside.as_ref().map(|inside| inside.at)) {
@@ -75,6 +86,7 @@ impl<'a> Telling<'a> {
         }
         let command = self.creation(group);
         let created = command.is_some();
+        self.known.people.clear();
         self.learn(group);
         self.known.inside = Some(self.told(true));
         let Some(whole) = group.clone().into_group() else {
@@ -100,14 +112,17 @@ impl<'a> Telling<'a> {
         let how = if created {
             NotificationType::Create
         } else {
-            NotificationType::Add
+            self.how_joined(group)
         };
         self.notify(EventName::GroupJoin, how, &who, command);
     }
 
     /// The account is out. An event unless that is known.
     fn left(&mut self, how: NotificationType) {
-        let doing = self.doing_of(|what| *what == What::Leave);
+        let mut doing = self.doing_of(|what| *what == What::Leave);
+        if doing == Doing::Unknown {
+            doing = self.removal_of_oneself();
+        }
         let at = self.known.inside.as_ref().map(|inside| inside.at);
         if doing == Doing::Echo || self.known.was_inside() || self.is_outdated(at) {
             return;
@@ -124,6 +139,7 @@ impl<'a> Telling<'a> {
         // What happens in it now is not told any more.
         self.known.whole = false;
         self.known.people.clear();
+        self.known.invite = None;
         let me: Vec<_> = self.report.me.iter().take(1).cloned().collect();
         let author = self.author(command.as_ref());
         let group = self.nothing();
@@ -223,14 +239,16 @@ impl<'a> Telling<'a> {
             (Kind::Promote, Some(now)) => matches!(now, Some(Role::Admin | Role::Superadmin)),
             (Kind::Go | Kind::Demote, Some(now)) => now == role,
         };
-        let at = earlier.map(|told| told.at);
+        // Who is not known was not in the group when everybody was shown.
+        let shown = self.known.whole.then_some(self.known.shown);
+        let at = earlier.map(|told| told.at).or(shown);
         if same || self.is_outdated(at) {
             return News::Old;
         }
         News::New(None)
     }
 
-    fn expect_echo(&mut self, command: CommandId, kind: Kind, id: &ParticipantId) {
+    pub(super) fn expect_echo(&mut self, command: CommandId, kind: Kind, id: &ParticipantId) {
         let who = BTreeSet::from([id.clone()]);
         let what = match kind {
             Kind::Come => What::Come(who),
@@ -325,15 +343,6 @@ impl<'a> Telling<'a> {
         true
     }
 
-    fn invite(&mut self, link: &String) {
-        let mut command = None;
-        if self.news(|known| &mut known.invite, link, |_| false, &mut command) {
-            let mut changed = self.nothing();
-            changed.invite = Some(link.clone());
-            self.update(changed, self.by().cloned());
-        }
-    }
-
     /// The whole group as it was when the report was begun; what was heard since is newer.
     fn compared(&mut self, group: &Seen) {
         if self.known.moved_since(self.report.heard) {
@@ -388,6 +397,7 @@ impl<'a> Telling<'a> {
     fn learn(&mut self, group: &Seen) {
         let people = group.people.clone().unwrap_or_default();
         self.known.whole = !people.is_empty();
+        self.known.shown = self.report.at;
         for person in &people {
             let id = self.identify(person);
             let told = self.told(Some(person.role));
@@ -453,7 +463,7 @@ impl<'a> Telling<'a> {
     }
 
     /// Whose doing something is; when the command itself says so, WAHA's echo is still to come.
-    fn doing_of(&mut self, is_it: impl Fn(&What) -> bool) -> Doing {
+    pub(super) fn doing_of(&mut self, is_it: impl Fn(&What) -> bool) -> Doing {
         let by = self.by();
         let (doing, what) = causes::of_change(&mut self.known.causes, by, is_it);
         if let (Some(command), Some(what)) = (by, what) {
@@ -463,7 +473,7 @@ impl<'a> Telling<'a> {
     }
 
     /// The command that tells, where it is one.
-    const fn by(&self) -> Option<&'a CommandId> {
+    pub(super) const fn by(&self) -> Option<&'a CommandId> {
         match &self.report.source {
             Source::Command(command) => Some(command),
             Source::Notification(_) | Source::Comparison => None,
@@ -471,7 +481,7 @@ impl<'a> Telling<'a> {
     }
 
     /// Whether what is known is newer than what a notification tells.
-    fn is_outdated(&mut self, known: Option<i64>) -> bool {
+    pub(super) fn is_outdated(&mut self, known: Option<i64>) -> bool {
         let Source::Notification(_) = self.report.source else {
             return false;
         };
@@ -482,7 +492,7 @@ impl<'a> Telling<'a> {
         outdated
     }
 
-    const fn told<T>(&self, value: T) -> Told<T> {
+    pub(super) const fn told<T>(&self, value: T) -> Told<T> {
         Told {
             value,
             at: self.report.at,

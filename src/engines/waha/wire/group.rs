@@ -1,6 +1,7 @@
 //! A group, as Baileys (NOWEB), whatsmeow (GOWS) and whatsapp-web.js (WEBJS) describe it, and as
 //! WAHA's own `group.v2.*` events do.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::{id_text, is_phone, participant, timestamp};
@@ -11,7 +12,7 @@ use crate::contract::{
 };
 
 /// What an answer tells of a group; engines leave things out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) id: GroupId,
     pub(in crate::engines::waha) subject: Option<Subject>,
@@ -44,9 +45,10 @@ impl Seen {
         }
     }
 
-    /// A stub: GOWS lists groups that it has not loaded with their id alone (WAHA#1471).
+    /// A stub: GOWS lists groups that it has not loaded without their people (WAHA#1471). A group may
+    /// have an empty subject.
     pub(in crate::engines::waha) fn is_stub(&self) -> bool {
-        self.subject.is_none() || self.people.as_ref().is_none_or(Vec::is_empty)
+        self.people.as_ref().is_none_or(Vec::is_empty)
     }
 
     /// The contract's group. A setting that was not told is as in a new group: open, without
@@ -58,14 +60,8 @@ impl Seen {
             let known = people.iter().find(|person| person.is(&owner));
             known.map_or(owner, |person| person.id.clone())
         });
-        let number = self
-            .id
-            .as_str()
-            .split(['@', '-'])
-            .next()
-            .unwrap_or_default();
         Some(Group {
-            subject: self.subject.or_else(|| number.parse().ok())?,
+            subject: self.subject.or_else(|| number_as_subject(&self.id))?,
             id: self.id,
             description: self.description.unwrap_or_default(),
             owner,
@@ -85,6 +81,11 @@ impl Seen {
             outcomes: None,
         })
     }
+}
+
+/// What a group without a name is called: the number in its id.
+pub(in crate::engines::waha) fn number_as_subject(id: &GroupId) -> Option<Subject> {
+    id.as_str().split(['@', '-']).next()?.parse().ok()
 }
 
 /// Reads a group; none where the value names no group.
