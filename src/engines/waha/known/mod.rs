@@ -16,7 +16,7 @@ mod comparing;
 mod doubts;
 mod emitting;
 mod identity;
-mod own;
+mod joining;
 mod telling;
 mod texts;
 

@@ -1,5 +1,5 @@
 //! From a claim about people to what is new in it, in the sandbox's order, so that a consumer sees the
-//! same from every engine. `own` knows about the account itself, `texts` about the group's texts and
+//! same from every engine. `joining` knows about the account itself, `texts` about the group's texts and
 //! settings, `comparing` about looks; the events are made in `emitting`.
 
 use std::collections::BTreeSet;
