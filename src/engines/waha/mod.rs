@@ -66,11 +66,17 @@ impl Waha {
         settings: config::Waha,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let lids = Lids::default();
         Self {
             client: Client::new(outbound, &settings),
             sessions: Sessions::new(settings.health_interval, Arc::clone(&clock)),
-            lids: Lids::default(),
-            book: Book::new(store.known_groups(), Arc::clone(&clock)),
+            book: Book::new(
+                store.known_groups(),
+                Arc::clone(&clock),
+                lids.clone(),
+                known::Lag::new(settings.reconcile_lag),
+            ),
+            lids,
             store,
             clock,
             settings,

@@ -16,12 +16,13 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f6
 impl Telling<'_> {
     /// Who did it: who was told to have, or ourselves where it was our command.
     pub(super) fn author(&self, command: Option<&CommandId>) -> Option<ParticipantId> {
-        if let Some(ours) = command.and_then(|_| self.report.me.first()) {
-            return Some(ours.clone());
+        let ours = command.and_then(|_| self.report.me.first());
+        if ours.is_some() {
+            return ours.cloned();
         }
-        let author = self.report.author.as_ref()?;
-        let phone = self.known.phones.get(&author.id);
-        Some(phone.unwrap_or(&author.id).clone())
+        let told = self.report.author.as_ref()?;
+        let ids = self.ids(told);
+        self.directory.key(&ids).or_else(|| ids.name().cloned())
     }
 
     pub(super) fn update(&mut self, changed: ChangedGroup, command: Option<CommandId>) {
@@ -104,7 +105,7 @@ impl Telling<'_> {
             seconds: self.report.at.div_euclid(1_000),
             sequence,
             command,
-            reconciled: self.report.source == Source::Comparison,
+            reconciled: self.reconciled,
         };
         self.follows.events.push(Event {
             id: Uuid::new_v5(&NAMESPACE, notification.as_bytes()),

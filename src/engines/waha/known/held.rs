@@ -5,7 +5,7 @@
 //! long is told without a join.
 
 use super::telling::Telling;
-use super::{Claim, Follows, Known, KnownSession, Place, Report, Source};
+use super::{Claim, Follows, Known, KnownSession, Lag, Place, Report, Source};
 
 /// For how long a notification waits, in milliseconds. NOWEB's store shows a new group late.
 const LONGEST: i64 = 30_000;
@@ -29,7 +29,12 @@ impl Known {
         };
         // What is older than our leaving happened while we were in.
         let is_late = self.inside.as_ref().is_some_and(|it| it.at >= report.at);
-        !self.is_inside() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
+        !self.is_open() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
+    }
+
+    /// Whether the account is known to be in the group, and the event that says so is published.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_inside() && self.joined.is_none()
     }
 
     /// Whether notifications wait for a look at this group.
@@ -41,7 +46,7 @@ impl Known {
     /// just shown the group.
     pub(super) fn release(
         &mut self,
-        place: Place<'_>,
+        at: (Place<'_>, Lag),
         session: &mut KnownSession,
         report: &Report,
         looked: Option<i64>,
@@ -52,7 +57,7 @@ impl Known {
         // A look that shows no such group may have come too early; an own leaving is certain.
         let is_certain = matches!(report.source, Source::Notification(_));
         let is_own = is_certain && report.claims.iter().any(|it| is_own(it, report));
-        if self.held.is_empty() || !(self.is_inside() || is_late || is_own) {
+        if self.held.is_empty() || !(self.is_open() || is_late || is_own) {
             return follows;
         }
         let mut held = std::mem::take(&mut self.held);
@@ -70,31 +75,40 @@ impl Known {
             ..Self::default()
         };
         for held in shown {
-            before.replay(place, session, held, report.now, &mut follows);
+            follows.add(before.replay(at, session, held, report.now));
         }
         self.sequence = before.sequence;
         self.causes = before.causes;
         self.phones = before.phones;
         for held in since {
-            self.replay(place, session, held, report.now, &mut follows);
+            follows.add(self.replay(at, session, held, report.now));
         }
         follows
     }
 
     fn replay(
         &mut self,
-        place: Place<'_>,
+        (place, lag): (Place<'_>, Lag),
         session: &mut KnownSession,
         mut held: Report,
         now: i64,
-        follows: &mut Follows,
-    ) {
+    ) -> Follows {
         held.now = now;
-        let mut telling = Telling::new(self, place, session, &held);
+        let mut telling = Telling::new(self, place, session, &held, lag);
         telling.hear_all();
-        let told = telling.follows;
-        follows.events.extend(told.events);
-        follows.outdated |= told.outdated;
+        telling.follows
+    }
+}
+
+impl Follows {
+    /// What follows from something else as well.
+    pub(super) fn add(&mut self, next: Self) {
+        self.events.extend(next.events);
+        self.outdated |= next.outdated;
+        self.look_at = match (self.look_at, next.look_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
 }
 

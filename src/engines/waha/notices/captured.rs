@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::contract::Event;
-use crate::engines::waha::known::{Known, KnownSession, Place};
+use crate::engines::waha::known::{Known, KnownSession, Lag, Place};
 
 const CAPTURES: [(&str, &str); 5] = [
     (
@@ -64,7 +64,12 @@ impl World {
             group,
         };
         let known = self.groups.entry(group.clone()).or_default();
-        let follows = known.hear(place, &mut self.session, &report);
+        let follows = known.hear(
+            place,
+            &mut self.session,
+            &report,
+            Lag::new(std::time::Duration::from_secs(20)),
+        );
         let told = follows
             .events
             .iter()
@@ -223,7 +228,11 @@ fn in_whatever_order_the_webhooks_come_their_events_add_up_to_the_same() {
                 let group = group.or_else(|| payload["group"]["id"].as_str()).unwrap();
                 let number = next.entry(group.to_owned()).or_default();
                 *number += 1;
-                assert_eq!(payload["sequence"].as_u64(), Some(*number), "{name}, {seed}");
+                assert_eq!(
+                    payload["sequence"].as_u64(),
+                    Some(*number),
+                    "{name}, {seed}"
+                );
             }
         }
     }

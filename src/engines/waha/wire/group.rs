@@ -24,7 +24,20 @@ pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) members_can_add: Option<bool>,
     pub(in crate::engines::waha) approval_required: Option<bool>,
     pub(in crate::engines::waha) people: Option<Vec<Person>>,
+    /// Entries of the list that could not be read.
+    pub(in crate::engines::waha) unread: usize,
     pub(in crate::engines::waha) size: Option<u32>,
+}
+
+/// How much a list of people can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) enum Extent {
+    /// Nothing says that somebody is missing.
+    Whole,
+    /// Who is listed is there; others may be missing.
+    Partial,
+    /// It is empty, or lists more people than the group has.
+    Useless,
 }
 
 impl Seen {
@@ -41,6 +54,7 @@ impl Seen {
             members_can_add: None,
             approval_required: None,
             people: None,
+            unread: 0,
             size: None,
         }
     }
@@ -49,6 +63,21 @@ impl Seen {
     /// have an empty subject.
     pub(in crate::engines::waha) fn is_stub(&self) -> bool {
         self.people.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// How much the list of people can be relied on, as far as the answer itself shows it.
+    pub(in crate::engines::waha) fn extent(&self) -> Extent {
+        let listed = self.people.as_ref().map_or(0, Vec::len) + self.unread;
+        // GOWS lists people beside a count of 0, which WhatsApp did not tell it.
+        let size = self.size.filter(|size| *size > 0);
+        let size = size.map_or(listed, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        if self.is_stub() || size < listed {
+            Extent::Useless
+        } else if size > listed || self.unread > 0 {
+            Extent::Partial
+        } else {
+            Extent::Whole
+        }
     }
 
     /// The contract's group. A setting that was not told is as in a new group: open, without
@@ -97,6 +126,7 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
     let entries = field(body, &["participants", "Participants"]);
     // After a creation, WEBJS has a map of outcomes in the place of the people.
     let people = entries.and_then(people);
+    let unread = people.as_ref().map_or(0, |(_, unread)| *unread);
     let size = field(body, &["size", "ParticipantCount", "participantsCount"]);
     let size = size.and_then(Value::as_u64);
     let name = field(
@@ -118,7 +148,8 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
             "IsJoinApprovalRequired",
             "membershipApprovalMode",
         ]),
-        people,
+        people: people.map(|(people, _)| people),
+        unread,
         size: size.and_then(|size| u32::try_from(size).ok()),
     })
 }
