@@ -64,7 +64,9 @@ async fn commands_of_a_session_that_is_not_working_wait_until_it_is() {
 async fn until(stage: &Stage, is_so: impl Fn(&str) -> bool) {
     let begun = Instant::now();
     loop {
-        let (_, body) = stage.scene.worker.get("/readyz").await.unwrap();
+        // A worker that has just been started does not answer yet.
+        let answer = stage.scene.worker.get("/readyz").await;
+        let (_, body) = answer.unwrap_or_default();
         if is_so(&body) {
             return;
         }
@@ -135,7 +137,7 @@ async fn a_wrong_base_url_refuses_no_command_and_is_named() {
     let url = format!("{}/api", stage.waha().url());
     let wrong = right.clone().set("engine.waha.url", url);
     stage.scene.worker.stop().await.unwrap();
-    stage.scene.worker = Worker::start(&wrong).await.unwrap();
+    stage.scene.worker = Worker::spawn(&wrong).unwrap();
     let payload = json!({"groupId": id, "subject": "Still wanted"});
     let command = Command::new("wanted", "SetGroupSubject", "default", &payload);
     stage.scene.producer.send(command).await.unwrap();
@@ -181,7 +183,7 @@ async fn a_server_that_answers_something_else_for_a_while_refuses_no_command() {
     .await;
     let id = stage.group("Mistaken", &[ONE]).await;
     let page = Fault::Answer(200, r#"{"sessions": "elsewhere"}"#.to_owned());
-    stage.waha().fail_always("GET /sessions", page);
+    stage.waha().fail_always("GET /sessions?all=true", page);
     until(&stage, |body| body.contains("is engine.waha.url right?")).await;
     let payload = json!({"groupId": id, "subject": "In the end"});
     let command = Command::new("waiting", "SetGroupSubject", "default", &payload);
@@ -189,7 +191,11 @@ async fn a_server_that_answers_something_else_for_a_while_refuses_no_command() {
     let deferred = r#"groupmq_commands_deferred_total{reason="SESSION_NOT_READY"}"#;
     let begun = Instant::now();
     while metric(&stage.scene.worker, deferred).await < 1 {
-        assert!(begun.elapsed() < PATIENCE, "{}", stage.scene.worker.log_tail());
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{}",
+            stage.scene.worker.log_tail()
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(stage.waha().group(&id).unwrap().subject, "Mistaken");
