@@ -138,12 +138,7 @@ async fn webhooks_of_a_real_waha_in_another_order_add_up_to_the_same_people() {
     let join = webhooks.remove(0);
     webhooks.shuffle(&mut rand::rngs::StdRng::seed_from_u64(14));
     webhooks.push(join);
-    let events = events(
-        Kind::Noweb,
-        &webhooks,
-        r#"group.v2.update infoAdminOnly=true"#,
-    )
-    .await;
+    let events = events(Kind::Noweb, &webhooks, "group.v2.update infoAdminOnly=true").await;
     assert_eq!(events[0]["event"], "group.v2.join", "{events:#?}");
     let wanted = [
         ("15550000001@c.us", "participant"),

@@ -165,7 +165,7 @@ async fn a_wrong_base_url_refuses_no_command_and_is_named() {
         );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let rejected = r#"groupmq_dead_letters_total"#;
+    let rejected = "groupmq_dead_letters_total";
     assert_eq!(metric(&stage.scene.worker, rejected).await, 0);
     stage.scene.worker.stop().await.unwrap();
     stage.scene.worker = Worker::start(&right).await.unwrap();

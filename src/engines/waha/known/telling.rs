@@ -262,9 +262,10 @@ impl<'a> Telling<'a> {
         let Some(earlier) = earlier else {
             // Who is not known was not in the group when everybody was shown.
             let shown = self.known.whole.then_some(self.known.shown);
+            if self.is_outdated(shown) {
+                return News::Old;
+            }
             return match kind {
-                _ if self.is_outdated(shown) => News::Old,
-                Kind::Come => News::New(None),
                 // Everybody who is in the group is known.
                 Kind::Go if self.known.whole => {
                     self.keep(ids, None, None);
