@@ -20,7 +20,8 @@ fn deaf(deaf: bool) -> Quirks {
 async fn what_somebody_else_does_is_told_without_a_command() {
     for kind in [Kind::Webjs, Kind::Noweb, Kind::Gows] {
         let stage = Stage::new(kind).await;
-        let id = stage.group("Open", &[ONE]).await;
+        let people = ["15550000001", "491700000001"];
+        let id = stage.waha().created_by_hand("491700000009", "Open", &people);
         stage.events("default", &id, 2).await;
         let mut count = 2;
         let mut then = async |hand: &dyn Fn(&mut groupmq_test_support::waha::ByHand<'_>),
