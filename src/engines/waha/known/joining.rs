@@ -20,13 +20,14 @@ impl Telling<'_> {
             return;
         }
         let command = self.creation(group);
+        let is_back = self.known.was_inside();
         self.known.inside = Some(self.told(true));
         self.known.out_shown = false;
         self.known.inside_doubt = None;
         let how = if command.is_some() {
             NotificationType::Create
         } else {
-            self.how_joined(group)
+            self.how_joined(group, is_back)
         };
         let joined = Joined {
             author: self.author(command.as_ref()),

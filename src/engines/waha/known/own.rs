@@ -12,7 +12,7 @@ const NEW: i64 = 60_000;
 impl Telling<'_> {
     /// How the account came in without a command: where it did so by itself, it made the group or
     /// used the link.
-    pub(super) fn how_joined(&self, group: &Seen) -> NotificationType {
+    pub(super) fn how_joined(&self, group: &Seen, is_back: bool) -> NotificationType {
         let me = self.me();
         let is_mine = |person: &Person| me.is(&self.ids(person));
         if !self.report.author.as_ref().is_some_and(is_mine) {
@@ -21,7 +21,7 @@ impl Telling<'_> {
         let owner = group.owner.as_ref().map(Person::bare);
         let created = group.created_at.map(|at| at.0.as_millisecond());
         let is_new = created.is_some_and(|at| self.report.at - at < NEW);
-        if is_new && owner.as_ref().is_some_and(is_mine) {
+        if is_new && !is_back && owner.as_ref().is_some_and(is_mine) {
             NotificationType::Create
         } else {
             NotificationType::Invite
