@@ -21,6 +21,8 @@ pub struct Waha {
     pub health_interval: Duration,
     /// How often the groups are compared with those last known; none: never.
     pub reconcile_interval: Option<Duration>,
+    /// How long WAHA's lists may be behind, or lack something.
+    pub reconcile_lag: Duration,
     /// The intake for WAHA's webhooks, where it is switched on.
     pub intake: Option<WahaIntake>,
     /// Whether events come over WAHA's WebSocket.
@@ -134,7 +136,7 @@ impl Waha {
         let settle = section.required("settle", duration(hours.clone()));
         let health_interval = section.required("health_interval", duration(hours));
         let socket = section.required("socket", flag);
-        let reconcile = Self::reconcile(section.section("reconcile"));
+        let (reconcile_interval, reconcile_lag) = Self::reconcile(section.section("reconcile"));
         let intake = WahaIntake::read(section.section("intake"));
         let mut servers: Vec<_> = section
             .section("servers")
@@ -160,17 +162,20 @@ impl Waha {
             servers,
             settle,
             health_interval,
-            reconcile_interval: reconcile,
+            reconcile_interval,
+            reconcile_lag,
             intake,
             socket,
         }
     }
 
-    fn reconcile(mut section: Section<'_>) -> Option<Duration> {
+    fn reconcile(mut section: Section<'_>) -> (Option<Duration>, Duration) {
         let days = Duration::ZERO..=Duration::from_hours(24 * 7);
         let interval = section.required("interval", duration(days));
+        let hour = Duration::from_millis(100)..=Duration::from_hours(1);
+        let lag = section.required("lag", duration(hour));
         section.finish();
-        (!interval.is_zero()).then_some(interval)
+        ((!interval.is_zero()).then_some(interval), lag)
     }
 }
 

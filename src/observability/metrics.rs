@@ -103,6 +103,9 @@ metrics! {
     WAHA_SESSIONS = "groupmq_waha_sessions", Gauge ["status"];
     /// What WAHA told (webhook, socket) or a comparison showed, by what became of it
     WAHA_EVENTS = "groupmq_waha_events_total", Counter ["source", "outcome"];
+    /// Looks at groups in WAHA that were not believed: no-groups (all or most are missing), incomplete
+    /// (people are missing), failed (a group could not be read)
+    WAHA_DOUBTFUL_LOOKS = "groupmq_waha_doubtful_looks_total", Counter ["reason"];
     /// WebSockets to WAHA that are open
     WAHA_SOCKETS = "groupmq_waha_sockets", Gauge [];
     /// Events of an engine that wait for the broker

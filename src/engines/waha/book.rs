@@ -2,12 +2,16 @@
 //!
 //! `known` says what follows from a report; `ops` publishes it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::known::{Cause, Creation, Known, KnownSession, Place, Report, What};
+use super::known::{
+    self, Cause, Claim, Creation, Known, KnownSession, Lag, Place, Report, Standing, Verdict, What,
+};
+use super::lids::Lids;
 use super::wire::Person;
 use crate::clock::Clock;
 use crate::contract::{
@@ -21,14 +25,23 @@ use crate::store::known_groups::{KnownGroups, KnownKey, Notification};
 pub(super) struct Book {
     groups: KnownGroups,
     clock: Arc<dyn Clock>,
+    lids: Lids,
+    lag: Lag,
     wishes: Arc<Wishes>,
+    /// Groups whose notifications wait for a look.
+    // A std mutex: held for a set operation and never across an await.
+    waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
 }
+
+/// So many groups wait to be looked at, at most; the others are looked at with all groups.
+const WISHES: usize = 10_000;
 
 /// Groups that had better be looked at, and sessions.
 #[derive(Debug, Default)]
 struct Wishes {
-    // A std mutex: held for a set operation and never across an await.
-    open: Mutex<BTreeSet<KnownKey>>,
+    /// And when, in milliseconds.
+    // A std mutex: held for map operations and never across an await.
+    open: Mutex<BTreeMap<KnownKey, i64>>,
     news: Notify,
 }
 
@@ -41,14 +54,19 @@ pub(super) enum Heard {
     Outdated,
     /// It came before.
     Again,
+    /// It waits until the group has been looked at.
+    Held,
 }
 
 impl Book {
-    pub(super) fn new(groups: KnownGroups, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(groups: KnownGroups, clock: Arc<dyn Clock>, lids: Lids, lag: Lag) -> Self {
         Self {
             groups,
             clock,
+            lids,
+            lag,
             wishes: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -66,8 +84,10 @@ impl Book {
         session: &SessionName,
         group: &GroupId,
         id: Option<String>,
-        report: Report,
+        mut report: Report,
     ) -> Result<Heard, Error> {
+        self.name(&mut report);
+        let lag = self.lag;
         let (own, key) = keys(session, group);
         let notification = Notification {
             id,
@@ -83,27 +103,69 @@ impl Book {
                 session: &session,
                 group: &group,
             };
-            let follows = known.hear(place, &mut about, &report);
+            let follows = known.hear(place, &mut about, &report, lag);
             for event in &follows.events {
                 rows.tell(event, &report.trace)?;
             }
             rows.put(&key, &known)?;
             rows.put(&own, &about)?;
-            Ok((follows.events.len(), follows.outdated, follows.look))
+            Ok((follows, known.has_held()))
         });
         Ok(match taken.await? {
             None => Heard::Again,
-            Some((told, outdated, look)) => {
-                if look {
-                    self.wish(wish);
+            Some((follows, waits)) => {
+                self.note_waiting(&wish, waits);
+                if let Some(due) = follows.look_at {
+                    self.wish_at(wish, due);
                 }
-                if told == 0 && outdated {
+                let told = follows.events.len();
+                if follows.held {
+                    Heard::Held
+                } else if told == 0 && follows.outdated {
                     Heard::Outdated
                 } else {
                     Heard::Told(told)
                 }
             }
         })
+    }
+
+    fn note_waiting(&self, key: &KnownKey, waits: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits {
+            waiting.insert(key.clone());
+        } else {
+            waiting.remove(key);
+        }
+    }
+
+    /// The groups whose notifications wait for a look, as far as they came to this worker.
+    pub(super) fn waiting(&self) -> Vec<KnownKey> {
+        let waiting = self.waiting.lock();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().cloned().collect()
+    }
+
+    /// Adds the ids that people are known by, wherever they are told by one alone.
+    fn name(&self, report: &mut Report) {
+        for claim in &mut report.claims {
+            match claim {
+                Claim::Came(people, _)
+                | Claim::Went(people, _)
+                | Claim::Promoted(people)
+                | Claim::Demoted(people) => {
+                    self.lids.complete(people);
+                }
+                Claim::Joined(group) | Claim::Updated(group) | Claim::Compared(group) => {
+                    self.lids
+                        .complete(group.people.as_deref_mut().unwrap_or_default());
+                }
+                Claim::Left(_) | Claim::Invite(_) | Claim::InviteShown(_) | Claim::Missing => {}
+            }
+        }
+        if let Some(author) = &mut report.author {
+            self.lids.complete(std::slice::from_mut(author));
+        }
     }
 
     /// Writes down that a command is about to be carried out.
@@ -250,7 +312,8 @@ impl Book {
             .await
     }
 
-    /// The groups that a session's account is known to be in, and that nothing was heard of since.
+    /// The groups that a session's account is known to be in, and that nothing was heard of since; and
+    /// those whose notifications wait for a look.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -261,12 +324,76 @@ impl Book {
     ) -> Result<Vec<GroupId>, Error> {
         let mut inside = Vec::new();
         for group in self.groups.of(session).await? {
-            let still = move |known: Known| known.is_inside() && !known.moved_since(since);
+            let still = move |known: Known| {
+                known.has_held() || (known.is_inside() && !known.moved_since(since))
+            };
             if self.read(session, Some(&group), still).await? {
                 inside.push(group);
             }
         }
         Ok(inside)
+    }
+
+    /// The members of a group of whom the phone alone is known, and who are not among these people.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn unpaired(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        people: Vec<Person>,
+    ) -> Result<Vec<ParticipantId>, Error> {
+        let unpaired = move |known: Known| known.unpaired(&people);
+        self.read(session, Some(group), unpaired).await
+    }
+
+    /// What was heard last of a person in a group, by whichever id; none where nothing was. An answer
+    /// that contradicts what was told since the request was begun is not to be believed over it.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn person(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        id: &ParticipantId,
+    ) -> Result<Option<Standing>, Error> {
+        let ids = self.lids.ids_of(id);
+        let person = move |known: Known| known.person(&ids);
+        self.read(session, Some(group), person).await
+    }
+
+    /// Writes down whether a look shows none of a session's groups, or few. None: it shows them.
+    /// Otherwise whether to believe it, and whether this is the first such look.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(super) async fn all_missing(
+        &self,
+        session: &SessionName,
+        begun: Option<i64>,
+    ) -> Result<Option<(Verdict, bool)>, Error> {
+        let lag = self.lag;
+        let key = KnownKey {
+            session: session.clone(),
+            group: None,
+        };
+        let notification = self.notification(key.clone());
+        let weighed = self.groups.take(notification, move |rows| {
+            let mut about: KnownSession = rows.get(&key)?.unwrap_or_default();
+            let is_first = about.all_missing.is_none();
+            let verdict = if let Some(begun) = begun {
+                let verdict = known::weigh_all(&mut about.all_missing, begun, lag);
+                Some((verdict, is_first))
+            } else {
+                about.all_missing = None;
+                None
+            };
+            rows.put(&key, &about)?;
+            Ok(verdict)
+        });
+        Ok(weighed.await?.flatten())
     }
 
     async fn read<S, T>(
@@ -320,33 +447,56 @@ impl Book {
 
     /// Wishes that a group, or all groups of a session, be looked at soon.
     pub(super) fn wish(&self, key: KnownKey) {
+        self.wish_at(key, self.now());
+    }
+
+    /// Wishes that a group, or all groups of a session, be looked at no sooner than `due`.
+    pub(super) fn wish_at(&self, key: KnownKey, due: i64) {
         let mut open = self
             .wishes
             .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        open.insert(key);
+        let is_room = open.len() < WISHES || key.group.is_none() || open.contains_key(&key);
+        if is_room {
+            let wish = open.entry(key).or_insert(due);
+            *wish = due.min(*wish);
+        }
         drop(open);
         self.wishes.news.notify_one();
     }
 
-    /// What has been wished for since the last call; waits for a wish.
+    /// The wishes that are due; waits for one.
     ///
     /// # Cancellation
     /// Dropping the future loses no wish.
     pub(super) async fn wishes(&self) -> BTreeSet<KnownKey> {
         loop {
-            let wishes = self.open_wishes();
-            if !wishes.is_empty() {
-                return wishes;
+            let (due, next) = self.due_wishes();
+            if !due.is_empty() {
+                return due;
             }
-            self.wishes.news.notified().await;
+            let news = self.wishes.news.notified();
+            match next {
+                None => news.await,
+                // Whether there was news or not: what is due is seen above.
+                Some(wait) => drop(tokio::time::timeout(wait, news).await),
+            }
         }
     }
 
-    fn open_wishes(&self) -> BTreeSet<KnownKey> {
+    /// Takes the wishes that are due; and how long until the next one is.
+    fn due_wishes(&self) -> (BTreeSet<KnownKey>, Option<Duration>) {
+        let now = self.now();
         let open = self.wishes.open.lock();
-        std::mem::take(&mut *open.unwrap_or_else(PoisonError::into_inner))
+        let mut open = open.unwrap_or_else(PoisonError::into_inner);
+        let due = open.iter().filter(|(_, due)| **due <= now);
+        let due: BTreeSet<_> = due.map(|(key, _)| key.clone()).collect();
+        open.retain(|key, _| !due.contains(key));
+        let next = open.values().min().map(|next| next - now);
+        drop(open);
+        let next = next.map(|wait| Duration::from_millis(wait.unsigned_abs()));
+        (due, next)
     }
 }
 
@@ -372,13 +522,13 @@ fn what(command: &Command) -> Option<What> {
         Command::SetGroupSubject(it) => What::Subject(it.subject.clone()),
         Command::SetGroupDescription(it) => What::Description(it.description.clone()),
         Command::SetInfoAdminOnly(it) => What::InfoAdminOnly(it.admins_only),
+        Command::RevokeInviteCode(_) => What::Invite,
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
-        | Command::RevokeInviteCode(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

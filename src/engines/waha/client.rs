@@ -185,10 +185,18 @@ impl Client {
     }
 
     /// Asks for something else of a session's, such as its lids.
-    pub(super) async fn of_session(&self, by: Caller<'_>, path: &str) -> Result<Body, Trouble> {
+    pub(super) async fn of_session(
+        &self,
+        by: Caller<'_>,
+        path: &str,
+        query: &[(&'static str, String)],
+    ) -> Result<Body, Trouble> {
         let path = format!("api/{}/{path}", by.session);
-        self.send(by.server, &path, Ask::get(String::new()), by.trace)
-            .await
+        let ask = Ask {
+            query,
+            ..Ask::get(String::new())
+        };
+        self.send(by.server, &path, ask, by.trace).await
     }
 
     /// Asks which sessions a server has.

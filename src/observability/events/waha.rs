@@ -37,6 +37,28 @@ impl Took {
     }
 }
 
+/// Why a look at groups was not believed, or not wholly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Doubtful {
+    /// All or most groups of a session are missing.
+    NoGroups,
+    /// A group's people are missing, or not all of them can be read.
+    Incomplete,
+    /// A group could not be read.
+    Failed,
+}
+
+impl Doubtful {
+    /// As the label of a metric.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NoGroups => "no-groups",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A WAHA server answered a request, or did not.
 pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
     let duration_ms = super::millis(took);
@@ -99,6 +121,22 @@ pub fn reconciled(session: &str, changed: usize) {
 /// Groups could not be compared; they will be, later.
 pub fn not_reconciled(session: &str, error: &(dyn Error + 'static)) {
     warn!(session, error, "the session's groups could not be compared");
+}
+
+/// A look at groups was not believed, or not wholly.
+pub fn doubtful_look(reason: Doubtful) {
+    let reason = reason.name();
+    debug!(reason, "a look at groups in WAHA was not wholly believed");
+    counter!(name::WAHA_DOUBTFUL_LOOKS, "reason" => reason).increment(1);
+}
+
+/// WAHA shows none of a session's groups, or few; logged when that begins.
+pub fn groups_missing(session: &str) {
+    warn!(
+        session,
+        "WAHA does not show most of the session's groups; that they are gone is published only when \
+         later looks agree"
+    );
 }
 
 /// A WebSocket to WAHA was opened.

@@ -111,6 +111,7 @@ impl Stage {
             doubled_events: true,
             deaf: false,
             silent_refusals: false,
+            ..Quirks::default()
         });
         stage
     }

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::producer::Command;
+use groupmq_test_support::waha::Fault;
+use groupmq_test_support::worker::Worker;
 use serde_json::json;
 
 use super::metric;
@@ -62,7 +64,9 @@ async fn commands_of_a_session_that_is_not_working_wait_until_it_is() {
 async fn until(stage: &Stage, is_so: impl Fn(&str) -> bool) {
     let begun = Instant::now();
     loop {
-        let (_, body) = stage.scene.worker.get("/readyz").await.unwrap();
+        // A worker that has just been started does not answer yet.
+        let answer = stage.scene.worker.get("/readyz").await;
+        let (_, body) = answer.unwrap_or_default();
         if is_so(&body) {
             return;
         }
@@ -118,4 +122,84 @@ async fn keys_are_not_printed() {
             printed.out
         );
     }
+}
+
+#[tokio::test]
+async fn a_wrong_base_url_refuses_no_command_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = groupmq_test_support::worker::store_in(folder.path());
+    let mut stage = Stage::with(Kind::Gows, |options| {
+        options.set("store.url", store).set("retry.attempts", "0")
+    })
+    .await;
+    let id = stage.group("Found again", &[ONE]).await;
+    let right = stage.scene.options.clone();
+    let url = format!("{}/api", stage.waha().url());
+    let wrong = right.clone().set("engine.waha.url", url);
+    stage.scene.worker.stop().await.unwrap();
+    stage.scene.worker = Worker::spawn(&wrong).unwrap();
+    let payload = json!({"groupId": id, "subject": "Still wanted"});
+    let command = Command::new("wanted", "SetGroupSubject", "default", &payload);
+    stage.scene.producer.send(command).await.unwrap();
+    let words = "does not list sessions as WAHA does";
+    until(&stage, |body| {
+        body.contains(words) && body.contains("is engine.waha.url right?")
+    })
+    .await;
+    let (status, body) = stage.scene.worker.get("/readyz").await.unwrap();
+    assert_eq!(status, 503, "{body}");
+    let doctor = run(&wrong, &["doctor"]).await;
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(
+        doctor.out.contains("is engine.waha.url right?"),
+        "{}",
+        doctor.out
+    );
+    let deferred = r#"groupmq_commands_deferred_total{reason="SESSION_NOT_READY"}"#;
+    let begun = Instant::now();
+    while metric(&stage.scene.worker, deferred).await < 1 {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{}",
+            stage.scene.worker.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let rejected = "groupmq_dead_letters_total";
+    assert_eq!(metric(&stage.scene.worker, rejected).await, 0);
+    stage.scene.worker.stop().await.unwrap();
+    stage.scene.worker = Worker::start(&right).await.unwrap();
+    let reply = stage.scene.producer.reply("wanted").await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_something_else_for_a_while_refuses_no_command() {
+    let stage = Stage::with(Kind::Noweb, |options| {
+        options
+            .set("retry.attempts", "0")
+            .set("engine.waha.health_interval", "100ms")
+    })
+    .await;
+    let id = stage.group("Mistaken", &[ONE]).await;
+    let page = Fault::Answer(200, r#"{"sessions": "elsewhere"}"#.to_owned());
+    stage.waha().fail_always("GET /sessions?all=true", page);
+    until(&stage, |body| body.contains("is engine.waha.url right?")).await;
+    let payload = json!({"groupId": id, "subject": "In the end"});
+    let command = Command::new("waiting", "SetGroupSubject", "default", &payload);
+    stage.scene.producer.send(command).await.unwrap();
+    let deferred = r#"groupmq_commands_deferred_total{reason="SESSION_NOT_READY"}"#;
+    let begun = Instant::now();
+    while metric(&stage.scene.worker, deferred).await < 1 {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{}",
+            stage.scene.worker.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(stage.waha().group(&id).unwrap().subject, "Mistaken");
+    stage.waha().mend();
+    let reply = stage.scene.producer.reply("waiting").await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
 }

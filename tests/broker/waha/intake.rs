@@ -49,7 +49,8 @@ async fn quiet(kind: Kind) -> Stage {
 #[tokio::test]
 async fn forged_replayed_oversized_and_malformed_posts_are_refused_and_counted() {
     let stage = quiet(Kind::Gows).await;
-    let group = "120363000000000001@g.us";
+    let group = stage.waha().created_by_hand("15550000001", "Posted", &[]);
+    let group = group.as_str();
     let host = stage.scene.worker.health().to_string();
     let good = joined(stage.waha(), group, "491700000001");
     let body = good.to_string();
@@ -145,29 +146,26 @@ async fn the_intake_is_off_unless_it_is_switched_on() {
 #[tokio::test]
 async fn what_is_told_late_and_out_of_order_does_not_undo_what_is_newer() {
     let stage = quiet(Kind::Noweb).await;
-    let group = "120363000000000002@g.us";
+    let group = stage.group("Late", &["491700000001@c.us"]).await;
+    let group = group.as_str();
     let mut came = joined(stage.waha(), group, "491700000001");
-    came["payload"]["timestamp"] = json!(now_ms() - 5_000);
+    came["payload"]["timestamp"] = json!(now_ms() + 2_000);
     let mut went = came.clone();
     went["id"] = json!("evt_the_later_one");
     went["payload"]["type"] = json!("leave");
-    went["payload"]["timestamp"] = json!(now_ms() - 2_000);
+    went["payload"]["timestamp"] = json!(now_ms() + 5_000);
     assert_eq!(posted(&stage, &went.to_string()).await, 200);
     assert_eq!(posted(&stage, &came.to_string()).await, 200);
     let after = joined(stage.waha(), group, "491700000002");
     assert_eq!(posted(&stage, &after.to_string()).await, 200);
-    let events = stage.events("default", group, 4).await;
-    assert_eq!(
-        events[..2],
-        ["group.left leave 01", "group.v2.participants leave 01:"]
-    );
-    assert_eq!(
-        events[2..],
-        [
-            "group.join add 02",
-            "group.v2.participants join 02:participant"
-        ]
-    );
+    let events = stage.events("default", group, 6).await.split_off(2);
+    let wanted = [
+        "group.left leave 01",
+        "group.v2.participants leave 01:",
+        "group.join add 02",
+        "group.v2.participants join 02:participant",
+    ];
+    assert_eq!(events, wanted);
     assert_eq!(webhooks(&stage.scene.worker, "outdated").await, 1);
 }
 
@@ -183,7 +181,9 @@ async fn while_the_store_is_down_waha_is_told_to_try_again() {
         deaf: true,
         ..Quirks::default()
     });
-    let group = "120363000000000003@g.us";
+    let group = stage.group("Stored", &[]).await;
+    let group = group.as_str();
+    stage.events("default", group, 2).await;
     let body = joined(stage.waha(), group, "491700000001").to_string();
     postgres.stop().unwrap();
     assert_eq!(posted(&stage, &body).await, 503);
@@ -197,7 +197,7 @@ async fn while_the_store_is_down_waha_is_told_to_try_again() {
         assert!(begun.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    let events = stage.events("default", group, 2).await;
+    let events = stage.events("default", group, 4).await.split_off(2);
     assert_eq!(
         events,
         [
@@ -224,12 +224,15 @@ mod own_node {
     async fn two_hundred_posters_lose_nothing_while_the_broker_goes_up_and_down() {
         let mut broker = RabbitMq::start(Options::default()).await.unwrap();
         let waha = Waha::start(Personality::Gows).await.unwrap();
+        let groups: Vec<_> = (0..GROUPS)
+            .map(|n| waha.created_by_hand("15550000001", &format!("Posted {n}"), &[]))
+            .collect();
         let scene = Scene::at(&broker.url(), |options| {
             on(&waha, options).set("engine.waha.reconcile.interval", "0s")
         })
         .await;
         let host = scene.worker.health().to_string();
-        let group = |n: usize| format!("12036300000000{:04}@g.us", n % GROUPS);
+        let group = |n: usize| groups[n % GROUPS].clone();
         let phone = |n: usize| format!("4930{n:08}");
         let poster = async |poster: usize| {
             for round in 0..EACH {

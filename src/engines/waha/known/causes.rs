@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::Ids;
 use crate::contract::{CommandId, Description, ParticipantId, Subject};
 
 /// For how long something is put down to a command; WAHA's own retries take half a minute.
@@ -36,6 +37,7 @@ pub(in crate::engines::waha) enum What {
     Subject(Subject),
     Description(Description),
     InfoAdminOnly(bool),
+    Invite,
 }
 
 /// What happens to one person.
@@ -68,6 +70,18 @@ impl What {
             _ => None,
         }
     }
+
+    /// The people to whom it is to happen; those of the given kind alone where one is given.
+    pub(super) fn named(&self, kind: Option<Kind>) -> impl Iterator<Item = &ParticipantId> {
+        let people = match (self, kind) {
+            (Self::Come(people), None | Some(Kind::Come))
+            | (Self::Go(people), None | Some(Kind::Go))
+            | (Self::Promote(people), None | Some(Kind::Promote))
+            | (Self::Demote(people), None | Some(Kind::Demote)) => Some(people),
+            _ => None,
+        };
+        people.into_iter().flatten()
+    }
 }
 
 pub(super) const fn is_recent(at: i64, now: i64) -> bool {
@@ -78,21 +92,25 @@ pub(super) fn forget_old(causes: &mut Vec<Cause>, now: i64) {
     causes.retain(|cause| is_recent(cause.at, now));
 }
 
+/// Who tells of a change, as far as it says which causes it can have.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum By<'a> {
+    /// WAHA: any command's doing, or the echo of one.
+    Waha,
+    /// A comparison. It echoes nothing: what was told is in what is known.
+    Comparison,
+    /// A command that tells of itself, and of nothing else.
+    Command(&'a CommandId),
+}
+
 /// Whose doing it is that something happened to a person; that command is then done with them.
-///
-/// A command that tells of itself (`by`) asks for its own alone.
-pub(super) fn of_person(
-    causes: &mut [Cause],
-    by: Option<&CommandId>,
-    kind: Kind,
-    who: &ParticipantId,
-) -> Doing {
+pub(super) fn of_person(causes: &mut [Cause], by: By<'_>, kind: Kind, who: &Ids) -> Doing {
     for cause in causes.iter_mut().filter(|cause| cause.may_be(by)) {
-        if cause
-            .what
-            .people(kind)
-            .is_some_and(|people| people.remove(who))
-        {
+        let Some(people) = cause.what.people(kind) else {
+            continue;
+        };
+        if let Some(named) = people.iter().find(|id| who.has(id)).cloned() {
+            people.remove(&named);
             return doing(cause);
         }
     }
@@ -102,7 +120,7 @@ pub(super) fn of_person(
 /// Whose doing a text, a setting or our own leaving is; what was expected is handed back beside it.
 pub(super) fn of_change(
     causes: &mut Vec<Cause>,
-    by: Option<&CommandId>,
+    by: By<'_>,
     is_it: impl Fn(&What) -> bool,
 ) -> (Doing, Option<What>) {
     let fits = |cause: &Cause| cause.may_be(by) && is_it(&cause.what);
@@ -116,8 +134,12 @@ pub(super) fn of_change(
 }
 
 impl Cause {
-    fn may_be(&self, by: Option<&CommandId>) -> bool {
-        by.is_none_or(|by| !self.told && self.command == *by)
+    fn may_be(&self, by: By<'_>) -> bool {
+        match by {
+            By::Waha => true,
+            By::Comparison => !self.told,
+            By::Command(command) => !self.told && self.command == *command,
+        }
     }
 }
 

@@ -17,7 +17,12 @@ impl Telling<'_> {
     /// Who did it: who was told to have, or ourselves where it was our command.
     pub(super) fn author(&self, command: Option<&CommandId>) -> Option<ParticipantId> {
         let ours = command.and_then(|_| self.report.me.first());
-        ours.or(self.report.author.as_ref()).cloned()
+        if ours.is_some() {
+            return ours.cloned();
+        }
+        let told = self.report.author.as_ref()?;
+        let ids = self.ids(told);
+        self.directory.key(&ids).or_else(|| ids.name().cloned())
     }
 
     pub(super) fn update(&mut self, changed: ChangedGroup, command: Option<CommandId>) {
@@ -100,7 +105,7 @@ impl Telling<'_> {
             seconds: self.report.at.div_euclid(1_000),
             sequence,
             command,
-            reconciled: self.report.source == Source::Comparison,
+            reconciled: self.reconciled,
         };
         self.follows.events.push(Event {
             id: Uuid::new_v5(&NAMESPACE, notification.as_bytes()),

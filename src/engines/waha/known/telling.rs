@@ -1,15 +1,17 @@
-//! From a claim to what is new in it, in the sandbox's order, so that a consumer sees the same from
-//! every engine. The events that say so are made in `emitting`.
+//! From a claim about people to what is new in it, in the sandbox's order, so that a consumer sees the
+//! same from every engine. `joining` knows about the account itself, `texts` about the group's texts and
+//! settings, `comparing` about looks; the events are made in `emitting`.
 
 use std::collections::BTreeSet;
 
-use super::causes::{self, Cause, Doing, Kind, What};
-use super::{Claim, Follows, Known, KnownSession, Place, Report, Source, Told};
+use super::causes::{self, By, Cause, Doing, Kind, What};
+use super::doubts::Lag;
+use super::identity::{Directory, Ids};
+use super::{Claim, Follows, Known, KnownSession, Member, Place, Report, Source, Told};
 use crate::contract::{
-    CommandId, EventName, EventPayload, MembershipChange, NotificationType, OwnMembership,
-    ParticipantId, Role,
+    CommandId, EventName, MembershipChange, NotificationType, ParticipantId, Role,
 };
-use crate::engines::waha::wire::{Person, Seen};
+use crate::engines::waha::wire::{Person, is_phone};
 
 /// How much a time in whole seconds may be behind.
 const SECOND: i64 = 999;
@@ -20,6 +22,10 @@ pub(super) struct Telling<'a> {
     pub(super) place: Place<'a>,
     pub(super) session: &'a mut KnownSession,
     pub(super) report: &'a Report,
+    pub(super) lag: Lag,
+    pub(super) directory: Directory,
+    /// Whether the events say that nobody told.
+    pub(super) reconciled: bool,
     pub(super) follows: Follows,
 }
 
@@ -27,6 +33,8 @@ pub(super) struct Telling<'a> {
 enum News {
     Old,
     New(Option<CommandId>),
+    /// It does not fit what is known: a look at the group will tell.
+    Unclear,
 }
 
 /// People to whom the same happened through the same command.
@@ -38,17 +46,32 @@ impl<'a> Telling<'a> {
         place: Place<'a>,
         session: &'a mut KnownSession,
         report: &'a Report,
+        lag: Lag,
     ) -> Self {
+        let directory = Directory::new(&known.people, &known.phones);
         Self {
             known,
             place,
             session,
             report,
+            lag,
+            directory,
+            reconciled: report.source == Source::Comparison,
             follows: Follows::default(),
         }
     }
 
-    pub(super) fn hear(&mut self, claim: &Claim) {
+    pub(super) fn hear_all(&mut self) {
+        self.learn_own();
+        if let Some(author) = &self.report.author {
+            self.pair(author);
+        }
+        for claim in &self.report.claims {
+            self.hear(claim);
+        }
+    }
+
+    fn hear(&mut self, claim: &Claim) {
         match claim {
             Claim::Joined(group) => self.joined(group),
             Claim::Left(how) => self.left(*how),
@@ -56,87 +79,21 @@ impl<'a> Telling<'a> {
             Claim::Went(people, how) => self.went(people, *how),
             Claim::Promoted(people) => self.ranked(people, Kind::Promote),
             Claim::Demoted(people) => self.ranked(people, Kind::Demote),
-            Claim::Updated(group) => self.updated(group),
-            Claim::Invite(link) => self.invite(link),
+            Claim::Updated(group) if !self.is_closed() => self.updated(group),
+            Claim::Invite(link) if !self.is_closed() => self.invite(link, true),
+            Claim::InviteShown(link) if !self.is_closed() => self.invite(link, false),
+            Claim::Updated(_) | Claim::Invite(_) | Claim::InviteShown(_) => {}
             Claim::Compared(group) => self.compared(group),
+            Claim::Missing => self.missing(),
         }
     }
 
-    /// The account is in the group. An event unless that is known.
-    fn joined(&mut self, group: &Seen) {
-        if self.known.is_inside() {
-            if !self.known.whole {
-                self.learn(group);
-            }
-            return;
-        }
-        if self.is_outdated(self.known.inside.as_ref().map(|inside| inside.at)) {
-            return;
-        }
-        let command = self.creation(group);
-        let created = command.is_some();
-        self.learn(group);
-        self.known.inside = Some(self.told(true));
-        let Some(whole) = group.clone().into_group() else {
-            return;
-        };
-        let author = self.author(command.as_ref());
-        let everybody = whole.participants.iter().flatten().map(|it| it.id.clone());
-        let who: Vec<_> = if created {
-            everybody.collect()
-        } else {
-            self.report.me.iter().take(1).cloned().collect()
-        };
-        self.emit(EventName::OwnJoin, command.clone(), |seen| {
-            EventPayload::OwnJoin(OwnMembership {
-                timestamp: seen.seconds,
-                group: Box::new(whole),
-                author: author.clone(),
-                sequence: seen.sequence,
-                command_id: seen.command,
-                reconciled: seen.reconciled,
-            })
-        });
-        let how = if created {
-            NotificationType::Create
-        } else {
-            NotificationType::Add
-        };
-        self.notify(EventName::GroupJoin, how, &who, command);
-    }
-
-    /// The account is out. An event unless that is known.
-    fn left(&mut self, how: NotificationType) {
-        let doing = self.doing_of(|what| *what == What::Leave);
-        let at = self.known.inside.as_ref().map(|inside| inside.at);
-        if doing == Doing::Echo || self.known.was_inside() || self.is_outdated(at) {
-            return;
-        }
-        // Who was never known to be in cannot be found to be out.
-        if self.report.source == Source::Comparison && !self.known.is_inside() {
-            return;
-        }
-        let command = match doing {
-            Doing::Command(command) => Some(command),
-            Doing::Echo | Doing::Unknown => None,
-        };
-        self.known.inside = Some(self.told(false));
-        // What happens in it now is not told any more.
-        self.known.whole = false;
-        self.known.people.clear();
-        let me: Vec<_> = self.report.me.iter().take(1).cloned().collect();
-        let author = self.author(command.as_ref());
-        let group = self.nothing();
-        self.emit(EventName::OwnLeave, command.clone(), |seen| {
-            seen.change(group, author)
-        });
-        self.notify(EventName::GroupLeft, how, &me, command);
-    }
-
-    fn came(&mut self, people: &[Person], how: NotificationType) {
+    pub(super) fn came(&mut self, people: &[Person], how: NotificationType) {
         let (mine, others) = self.split(people);
         // Without the group there is no event of it.
-        self.follows.look |= mine && !self.known.is_inside();
+        if mine && !self.known.is_inside() {
+            self.look_soon();
+        }
         for (command, lot) in self.lots(&others, Kind::Come) {
             let who: Vec<_> = lot.iter().map(|(id, _)| id.clone()).collect();
             self.notify(EventName::GroupJoin, how, &who, command.clone());
@@ -144,23 +101,32 @@ impl<'a> Telling<'a> {
         }
     }
 
-    fn went(&mut self, people: &[Person], how: NotificationType) {
+    pub(super) fn went(&mut self, people: &[Person], how: NotificationType) {
         let (mine, others) = self.split(people);
         for (command, lot) in self.lots(&others, Kind::Go) {
-            let who: Vec<_> = lot.iter().map(|(id, _)| id.clone()).collect();
             let how = match (how, &command) {
                 (NotificationType::Leave, Some(_)) => NotificationType::Remove,
                 _ => how,
             };
-            self.notify(EventName::GroupLeft, how, &who, command.clone());
-            self.membership(MembershipChange::Leave, lot, command);
+            self.gone(lot, how, command);
         }
         if mine {
             self.left(how);
         }
     }
 
-    fn ranked(&mut self, people: &[Person], kind: Kind) {
+    pub(super) fn gone(
+        &mut self,
+        lot: Vec<(ParticipantId, Option<Role>)>,
+        how: NotificationType,
+        command: Option<CommandId>,
+    ) {
+        let who: Vec<_> = lot.iter().map(|(id, _)| id.clone()).collect();
+        self.notify(EventName::GroupLeft, how, &who, command.clone());
+        self.membership(MembershipChange::Leave, lot, command);
+    }
+
+    pub(super) fn ranked(&mut self, people: &[Person], kind: Kind) {
         let change = match kind {
             Kind::Promote => MembershipChange::Promote,
             _ => MembershipChange::Demote,
@@ -173,8 +139,13 @@ impl<'a> Telling<'a> {
     /// The people to whom something new happened, by the command that did it; they are known so now.
     fn lots(&mut self, people: &[Person], kind: Kind) -> Vec<Lot> {
         let mut lots: Vec<Lot> = Vec::new();
+        if people.is_empty() || self.is_closed() {
+            return lots;
+        }
         for person in people {
-            let id = self.identify(person);
+            self.pair(person);
+            let ids = self.ids(person);
+            let key = self.directory.key(&ids);
             let role = match kind {
                 Kind::Come => Some(person.role),
                 Kind::Go => None,
@@ -182,11 +153,22 @@ impl<'a> Telling<'a> {
                 Kind::Promote => Some(Role::Admin),
                 Kind::Demote => Some(Role::Participant),
             };
-            let News::New(command) = self.news_of(&id, kind, role) else {
+            let news = if self.is_unclear(&ids, key.as_ref(), kind) {
+                News::Unclear
+            } else {
+                self.news_of(&ids, key.as_ref(), kind, role)
+            };
+            let command = match news {
+                News::Old => continue,
+                News::New(command) => command,
+                News::Unclear => {
+                    self.look_soon();
+                    continue;
+                }
+            };
+            let Some(id) = self.keep(&ids, key, role) else {
                 continue;
             };
-            let told = self.told(role);
-            self.known.people.insert(id.clone(), told);
             match lots.iter_mut().find(|(of, _)| *of == command) {
                 Some((_, lot)) => lot.push((id, role)),
                 None => lots.push((command, vec![(id, role)])),
@@ -195,15 +177,74 @@ impl<'a> Telling<'a> {
         lots
     }
 
+    /// Whether nothing about others is an event now: the account is out of the group, or the event
+    /// that it has joined waits for a whole list, which will hold what is told meanwhile.
+    fn is_closed(&mut self) -> bool {
+        if self.known.joined.is_some() {
+            self.look_soon();
+            return true;
+        }
+        let out = self.known.inside.as_ref().filter(|inside| !inside.value);
+        let Some(at) = out.map(|out| out.at) else {
+            return false;
+        };
+        // What is told from inside means that the account is in it again.
+        if self.report.at > at {
+            self.look_soon();
+        }
+        true
+    }
+
+    /// Whether somebody may be one whom we know, or are about to change, by another id. Then whatever
+    /// happened to them is found by looking, where both ids are told.
+    fn is_unclear(&self, ids: &Ids, key: Option<&ParticipantId>, kind: Kind) -> bool {
+        let is_complete = ids.phone.is_some() && ids.lid.is_some();
+        if is_complete || self.report.source == Source::Comparison {
+            return false;
+        }
+        let known = &*self.known;
+        let phones = &known.phones;
+        let member = key.and_then(|key| known.people.get(key));
+        if member.is_none_or(|member| member.role.is_none()) {
+            // Who came is somebody else than those who have been there for a while.
+            let recent = |member: &Member| {
+                kind != Kind::Come || causes::is_recent(member.heard, self.report.now)
+            };
+            let others = known
+                .people
+                .iter()
+                .filter(|(id, member)| member.role.is_some() && recent(member) && Some(*id) != key);
+            let mut others = others.map(|(id, _)| self.directory.ids_of([id], phones));
+            if others.any(|other| other.may_be(ids)) {
+                return true;
+            }
+        }
+        if matches!(self.report.source, Source::Command(_)) {
+            return false;
+        }
+        let expected = known.causes.iter();
+        let mut expected = expected.flat_map(|cause| cause.what.named(Some(kind)));
+        let is_expected = known.causes.iter();
+        let mut is_expected = is_expected.flat_map(|cause| cause.what.named(Some(kind)));
+        !is_expected.any(|id| ids.has(id))
+            && expected.any(|id| self.directory.ids_of([id], phones).may_be(ids))
+    }
+
     /// Whether what is told of a person is new, and which command did it.
-    fn news_of(&mut self, id: &ParticipantId, kind: Kind, role: Option<Role>) -> News {
+    fn news_of(
+        &mut self,
+        ids: &Ids,
+        key: Option<&ParticipantId>,
+        kind: Kind,
+        role: Option<Role>,
+    ) -> News {
         let by = self.by();
-        let doing = causes::of_person(&mut self.known.causes, by, kind, id);
-        if let Some(command) = by {
+        let doing = causes::of_person(&mut self.known.causes, by, kind, ids);
+        if let By::Command(command) = by {
             // It stood in the command's list until now, or WAHA was faster; there is no third.
             return match doing {
                 Doing::Command(_) => {
-                    self.expect_echo(command.clone(), kind, id);
+                    self.expect_echo(command.clone(), kind, ids);
                     News::New(Some(command.clone()))
                 }
                 _ => News::Old,
@@ -214,24 +255,50 @@ impl<'a> Telling<'a> {
             Doing::Command(command) => return News::New(Some(command)),
             Doing::Unknown => {}
         }
-        let earlier = self.known.people.get(id);
-        let same = match (kind, earlier.map(|told| told.value)) {
-            // Nothing is known of them: new, unless everybody who is in the group is known.
-            (Kind::Go, None) => self.known.whole,
-            (_, None) => false,
-            (Kind::Come, Some(now)) => now.is_some(),
-            (Kind::Promote, Some(now)) => matches!(now, Some(Role::Admin | Role::Superadmin)),
-            (Kind::Go | Kind::Demote, Some(now)) => now == role,
-        };
-        let at = earlier.map(|told| told.at);
-        if same || self.is_outdated(at) {
+        let earlier = key.and_then(|key| self.known.people.get(key)).cloned();
+        if self.is_outdated(earlier.as_ref().map(|earlier| earlier.at)) {
             return News::Old;
         }
-        News::New(None)
+        let Some(earlier) = earlier else {
+            // Who is not known was not in the group when everybody was shown.
+            let shown = self.known.whole.then_some(self.known.shown);
+            if self.is_outdated(shown) {
+                return News::Old;
+            }
+            return match kind {
+                // Everybody who is in the group is known.
+                Kind::Go if self.known.whole => {
+                    self.keep(ids, None, None);
+                    News::Old
+                }
+                Kind::Promote | Kind::Demote if self.known.whole => News::Unclear,
+                _ => News::New(None),
+            };
+        };
+        let same = match (kind, earlier.role) {
+            (Kind::Come, now) => now.is_some(),
+            (Kind::Go, now) => now.is_none(),
+            // They must have come back.
+            (_, None) => return News::Unclear,
+            (Kind::Promote, Some(now)) => now != Role::Participant,
+            (Kind::Demote, Some(now)) => Some(now) == role,
+        };
+        if !same {
+            return News::New(None);
+        }
+        if let (By::Waha, Some(key)) = (by, key) {
+            let fresh = Member {
+                at: earlier.at.max(self.report.at),
+                quiet: earlier.quiet,
+                ..self.member(earlier.role)
+            };
+            self.known.people.insert(key.clone(), fresh);
+        }
+        News::Old
     }
 
-    fn expect_echo(&mut self, command: CommandId, kind: Kind, id: &ParticipantId) {
-        let who = BTreeSet::from([id.clone()]);
+    pub(super) fn expect_echo(&mut self, command: CommandId, kind: Kind, ids: &Ids) {
+        let who: BTreeSet<_> = ids.name().into_iter().cloned().collect();
         let what = match kind {
             Kind::Come => What::Come(who),
             Kind::Go => What::Go(who),
@@ -241,7 +308,7 @@ impl<'a> Telling<'a> {
         self.echo(command, what);
     }
 
-    fn echo(&mut self, command: CommandId, what: What) {
+    pub(super) fn echo(&mut self, command: CommandId, what: What) {
         self.known.causes.push(Cause {
             command,
             at: self.report.now,
@@ -250,228 +317,171 @@ impl<'a> Telling<'a> {
         });
     }
 
-    /// Texts and settings: one event with all that is new.
-    fn updated(&mut self, group: &Seen) {
-        let mut changed = self.nothing();
-        let mut command = None;
-        if let Some(subject) = &group.subject {
-            let is_it = |what: &What| *what == What::Subject(subject.clone());
-            let new = self.news(|known| &mut known.subject, subject, is_it, &mut command);
-            changed.subject = new.then(|| subject.clone());
-        }
-        if let Some(description) = &group.description {
-            let is_it = |what: &What| *what == What::Description(description.clone());
-            let slot: fn(&mut Known) -> &mut Option<Told<_>> = |known| &mut known.description;
-            let new = self.news(slot, description, is_it, &mut command);
-            changed.description = new.then(|| description.clone());
-        }
-        if let Some(on) = group.info_admin_only {
-            let is_it = |what: &What| *what == What::InfoAdminOnly(on);
-            let new = self.news(|known| &mut known.info_admin_only, &on, is_it, &mut command);
-            changed.info_admin_only = new.then_some(on);
-        }
-        let none = |_: &What| false;
-        if let Some(on) = group.messages_admin_only {
-            let new = self.news(
-                |known| &mut known.messages_admin_only,
-                &on,
-                none,
-                &mut command,
-            );
-            changed.messages_admin_only = new.then_some(on);
-        }
-        if let Some(on) = group.members_can_add {
-            let new = self.news(|known| &mut known.members_can_add, &on, none, &mut command);
-            changed.members_can_add_new_member = new.then_some(on);
-        }
-        if let Some(on) = group.approval_required {
-            let new = self.news(
-                |known| &mut known.approval_required,
-                &on,
-                none,
-                &mut command,
-            );
-            changed.new_members_approval_required = new.then_some(on);
-        }
-        if changed != self.nothing() {
-            self.update(changed, command);
-        }
-    }
-
-    /// Whether a text or setting is news; it is known so now.
-    fn news<T: Clone + PartialEq>(
+    /// Keeps that somebody is in the group as something, or gone; the id that events call them by.
+    pub(super) fn keep(
         &mut self,
-        slot: fn(&mut Known) -> &mut Option<Told<T>>,
-        value: &T,
-        is_it: impl Fn(&What) -> bool,
-        command: &mut Option<CommandId>,
-    ) -> bool {
-        let doing = self.doing_of(&is_it);
-        if doing == Doing::Echo {
-            return false;
-        }
-        let earlier = slot(self.known).clone();
-        if self.is_outdated(earlier.as_ref().map(|told| told.at)) {
-            return false;
-        }
-        let told = self.told(value.clone());
-        *slot(self.known) = Some(told);
-        if earlier.is_some_and(|earlier| earlier.value == *value) {
-            return false;
-        }
-        if let Doing::Command(by) = doing {
-            *command = Some(by);
-        }
-        true
-    }
-
-    fn invite(&mut self, link: &String) {
-        let mut command = None;
-        if self.news(|known| &mut known.invite, link, |_| false, &mut command) {
-            let mut changed = self.nothing();
-            changed.invite = Some(link.clone());
-            self.update(changed, self.by().cloned());
-        }
-    }
-
-    /// The whole group as it was when the report was begun; what was heard since is newer.
-    fn compared(&mut self, group: &Seen) {
-        if self.known.moved_since(self.report.heard) {
-            return;
-        }
-        if !self.known.is_inside() {
-            if self.session.looked || self.known.was_inside() {
-                self.joined(group);
-            } else {
-                self.learn(group);
-                self.known.inside = Some(self.told(true));
-            }
-            return;
-        }
-        if !self.known.whole {
-            self.learn(group);
-            return;
-        }
-        let mut there = BTreeSet::new();
-        let (mut came, mut promoted, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
-        for person in group.people.iter().flatten() {
-            let id = self.identify(person);
-            there.insert(id.clone());
-            if self.heard_since(&id) {
-                continue;
-            }
-            let rank = |role| u8::from(role != Role::Participant);
-            match self.known.people.get(&id).and_then(|told| told.value) {
-                None => came.push(person.clone()),
-                Some(role) if rank(role) < rank(person.role) => promoted.push(person.clone()),
-                Some(role) if rank(role) > rank(person.role) => demoted.push(person.clone()),
-                Some(_) => {}
-            }
-        }
-        let gone = self.known.people.iter().filter(|(id, told)| {
-            told.value.is_some() && !there.contains(*id) && told.heard < self.report.heard
-        });
-        let went: Vec<_> = gone.map(|(id, _)| Person::bare(id)).collect();
-        self.came(&came, NotificationType::Add);
-        self.went(&went, NotificationType::Leave);
-        self.ranked(&promoted, Kind::Promote);
-        self.ranked(&demoted, Kind::Demote);
-        self.updated(group);
-    }
-
-    fn heard_since(&self, id: &ParticipantId) -> bool {
-        let told = self.known.people.get(id);
-        told.is_some_and(|told| told.heard >= self.report.heard)
-    }
-
-    /// Takes a whole group as known, without any event.
-    fn learn(&mut self, group: &Seen) {
-        let people = group.people.clone().unwrap_or_default();
-        self.known.whole = !people.is_empty();
-        for person in &people {
-            let id = self.identify(person);
-            let told = self.told(Some(person.role));
-            self.known.people.insert(id, told);
-        }
-        let Report { at, now, .. } = *self.report;
-        let told = |value| Told {
-            value,
-            at,
-            heard: now,
+        ids: &Ids,
+        key: Option<ParticipantId>,
+        role: Option<Role>,
+    ) -> Option<ParticipantId> {
+        let is_member = |key: &ParticipantId| {
+            let member = self.known.people.get(key);
+            member.is_some_and(|member| member.role.is_some())
         };
-        let known = &mut *self.known;
-        known.subject = group.subject.clone().map(|value| Told {
-            value,
-            at,
-            heard: now,
-        });
-        let description = group.description.clone().unwrap_or_default();
-        known.description = Some(Told {
-            value: description,
-            at,
-            heard: now,
-        });
-        known.info_admin_only = group.info_admin_only.map(told);
-        known.messages_admin_only = group.messages_admin_only.map(told);
-        known.members_can_add = group.members_can_add.map(told);
-        known.approval_required = group.approval_required.map(told);
+        // Who is in it keeps their id, and who is gone keeps the form of their phone.
+        let kept = key
+            .as_ref()
+            .filter(|key| is_phone(key) || is_member(key))
+            .cloned();
+        let id = kept.or_else(|| ids.name().cloned())?;
+        if let Some(key) = key.filter(|key| *key != id) {
+            self.known.people.remove(&key);
+            self.directory.renamed(&key, &id);
+        }
+        let member = self.member(role);
+        self.known.people.insert(id.clone(), member);
+        self.directory.enter(&id, &self.known.phones);
+        Some(id)
     }
 
-    /// A person's id, by phone where that was ever told.
-    fn identify(&mut self, person: &Person) -> ParticipantId {
-        let known = &mut *self.known;
-        if let Some(lid) = person.lid.as_ref().filter(|_| !person.is_private()) {
-            if known.phones.get(lid) != Some(&person.id) {
-                known.phones.insert(lid.clone(), person.id.clone());
+    /// Learns that two ids are one person's, where that is told.
+    pub(super) fn pair(&mut self, person: &Person) {
+        let Some(lid) = person.lid.as_ref().filter(|_| !person.is_private()) else {
+            return;
+        };
+        let phone = &person.id;
+        let ids = |id: &ParticipantId| self.directory.ids_of([id], &self.known.phones);
+        let (by_phone, by_lid) = (ids(phone), ids(lid));
+        if by_phone.has(lid) && by_lid.has(phone) {
+            return;
+        }
+        let key = |ids: &Ids| self.directory.key(ids);
+        let (one, other) = (key(&by_phone), key(&by_lid));
+        let is_known_otherwise = |ids: &Ids, key: &Option<ParticipantId>| {
+            let member = key.as_ref().and_then(|key| self.known.people.get(key));
+            ids.phone.is_some() && ids.lid.is_some() && member.is_some_and(|it| it.role.is_some())
+        };
+        // A number or a private id that changed; they stay who they were while they are in the group.
+        if is_known_otherwise(&by_phone, &one) || is_known_otherwise(&by_lid, &other) {
+            return;
+        }
+        let replaced = by_phone.lid.is_some() || by_lid.phone.is_some();
+        if let Some(earlier) = &by_phone.lid {
+            self.known.phones.remove(earlier);
+        }
+        self.known.phones.insert(lid.clone(), phone.clone());
+        match (one, other) {
+            (Some(one), Some(other)) if one != other => self.merge(&one, &other),
+            (None, Some(other)) if self.may_be_renamed(&other) => {
+                if let Some(member) = self.known.people.remove(&other) {
+                    self.known.people.insert(phone.clone(), member);
+                }
             }
-            // They were known by the private id until now.
-            if let Some(told) = known.people.remove(lid) {
-                known.people.entry(person.id.clone()).or_insert(told);
+            (one, other) if !replaced => {
+                self.directory.learn(lid, phone, one.or(other).as_ref());
+                return;
+            }
+            _ => {}
+        }
+        self.directory = Directory::new(&self.known.people, &self.known.phones);
+    }
+
+    /// Whether no event has called somebody by their private id, or they are gone.
+    fn may_be_renamed(&self, lid: &ParticipantId) -> bool {
+        let member = self.known.people.get(lid);
+        member.is_some_and(|member| member.quiet || member.role.is_none())
+    }
+
+    /// Two who were known are one person.
+    fn merge(&mut self, phone: &ParticipantId, lid: &ParticipantId) {
+        let people = &mut self.known.people;
+        let (Some(one), Some(other)) = (people.get(phone).cloned(), people.get(lid).cloned())
+        else {
+            return;
+        };
+        match (one.role, other.role) {
+            (None, None) => {
+                people.remove(lid);
+                let later = if one.at < other.at { other } else { one };
+                people.insert(phone.clone(), later);
+            }
+            (None, Some(_)) if other.quiet => {
+                people.remove(lid);
+                people.insert(phone.clone(), other);
+            }
+            (None, Some(_)) => {
+                people.remove(phone);
+            }
+            (Some(_), None) => {
+                people.remove(lid);
+            }
+            (Some(_), Some(_)) => {
+                // They left, unheard, and came back under the other id.
+                let earlier = if one.heard < other.heard { phone } else { lid };
+                people.remove(earlier);
+                if !(one.quiet && other.quiet) {
+                    let lot = vec![(earlier.clone(), None)];
+                    self.gone(lot, NotificationType::Leave, None);
+                }
             }
         }
-        known.phones.get(&person.id).unwrap_or(&person.id).clone()
+    }
+
+    pub(super) fn ids(&self, person: &Person) -> Ids {
+        self.directory.ids(person, &self.known.phones)
+    }
+
+    /// Learns that the ids of the session's own account are one person's.
+    fn learn_own(&mut self) {
+        let phone = self.report.me.iter().find(|id| is_phone(id));
+        let lid = self.report.me.iter().find(|id| !is_phone(id));
+        if let (Some(phone), Some(lid)) = (phone, lid) {
+            self.pair(&Person {
+                lid: Some(lid.clone()),
+                ..Person::bare(phone)
+            });
+        }
+    }
+
+    /// The ids of the session's own account; empty where nobody told.
+    pub(super) fn me(&self) -> Ids {
+        self.directory.ids_of(&self.report.me, &self.known.phones)
     }
 
     /// The others, and whether the session's own account is among these people.
-    fn split(&self, people: &[Person]) -> (bool, Vec<Person>) {
-        let mine = |person: &&Person| self.report.me.iter().any(|me| person.is(me));
+    fn split(&mut self, people: &[Person]) -> (bool, Vec<Person>) {
+        for person in people {
+            self.pair(person);
+        }
+        let me = self.me();
+        let mine = |person: &&Person| me.is(&self.ids(person));
         let others = people.iter().filter(|person| !mine(person)).cloned();
         (people.iter().any(|it| mine(&it)), others.collect())
     }
 
-    /// The creation that this new group belongs to.
-    fn creation(&mut self, group: &Seen) -> Option<CommandId> {
-        let creations = &mut self.session.creations;
-        let fits = |it: &super::Creation| match &self.report.source {
-            Source::Command(command) => it.command == *command,
-            _ => Some(&it.subject) == group.subject.as_ref(),
-        };
-        let found = creations.iter().position(fits);
-        let found = found.map(|index| creations.remove(index).command);
-        // A group may be found again long after the command was forgotten here.
-        self.by().cloned().or(found)
+    /// Wants the group looked at, no sooner than `due`.
+    pub(super) fn look(&mut self, due: i64) {
+        let earlier = self.follows.look_at;
+        self.follows.look_at = Some(earlier.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// Whose doing something is; when the command itself says so, WAHA's echo is still to come.
-    fn doing_of(&mut self, is_it: impl Fn(&What) -> bool) -> Doing {
-        let by = self.by();
-        let (doing, what) = causes::of_change(&mut self.known.causes, by, is_it);
-        if let (Some(command), Some(what)) = (by, what) {
-            self.echo(command.clone(), what);
-        }
-        doing
+    /// Wants the group looked at now, and again once a list cannot be the one from before any more.
+    pub(super) fn look_soon(&mut self) {
+        self.known.unclear = Some(self.report.now);
+        self.look(self.report.now);
     }
 
-    /// The command that tells, where it is one.
-    const fn by(&self) -> Option<&'a CommandId> {
+    /// Who tells.
+    pub(super) const fn by(&self) -> By<'a> {
         match &self.report.source {
-            Source::Command(command) => Some(command),
-            Source::Notification(_) | Source::Comparison => None,
+            Source::Command(command) => By::Command(command),
+            Source::Notification(_) => By::Waha,
+            Source::Comparison => By::Comparison,
         }
     }
 
     /// Whether what is known is newer than what a notification tells.
-    fn is_outdated(&mut self, known: Option<i64>) -> bool {
+    pub(super) fn is_outdated(&mut self, known: Option<i64>) -> bool {
         let Source::Notification(_) = self.report.source else {
             return false;
         };
@@ -482,11 +492,30 @@ impl<'a> Telling<'a> {
         outdated
     }
 
-    const fn told<T>(&self, value: T) -> Told<T> {
+    /// Since when it is so, at least: a look may show what was so a while before it was begun.
+    pub(super) const fn since(&self) -> i64 {
+        match self.report.source {
+            Source::Comparison => self.report.at - self.lag.usual(),
+            _ => self.report.at,
+        }
+    }
+
+    pub(super) const fn told<T>(&self, value: T) -> Told<T> {
         Told {
             value,
-            at: self.report.at,
+            at: self.since(),
             heard: self.report.now,
+        }
+    }
+
+    pub(super) fn member(&self, role: Option<Role>) -> Member {
+        Member {
+            role,
+            at: self.since(),
+            heard: self.report.now,
+            shown: self.report.source == Source::Comparison,
+            quiet: false,
+            doubt: None,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A group, as Baileys (NOWEB), whatsmeow (GOWS) and whatsapp-web.js (WEBJS) describe it, and as
 //! WAHA's own `group.v2.*` events do.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::{id_text, is_phone, participant, timestamp};
@@ -11,7 +12,7 @@ use crate::contract::{
 };
 
 /// What an answer tells of a group; engines leave things out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) id: GroupId,
     pub(in crate::engines::waha) subject: Option<Subject>,
@@ -23,7 +24,20 @@ pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) members_can_add: Option<bool>,
     pub(in crate::engines::waha) approval_required: Option<bool>,
     pub(in crate::engines::waha) people: Option<Vec<Person>>,
+    /// Entries of the list that could not be read.
+    pub(in crate::engines::waha) unread: usize,
     pub(in crate::engines::waha) size: Option<u32>,
+}
+
+/// How much a list of people can be relied on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) enum Extent {
+    /// Nothing says that somebody is missing.
+    Whole,
+    /// Who is listed is there; others may be missing.
+    Partial,
+    /// It is empty, or lists more people than the group has.
+    Useless,
 }
 
 impl Seen {
@@ -40,13 +54,30 @@ impl Seen {
             members_can_add: None,
             approval_required: None,
             people: None,
+            unread: 0,
             size: None,
         }
     }
 
-    /// A stub: GOWS lists groups that it has not loaded with their id alone (WAHA#1471).
+    /// A stub: GOWS lists groups that it has not loaded without their people (WAHA#1471). A group may
+    /// have an empty subject.
     pub(in crate::engines::waha) fn is_stub(&self) -> bool {
-        self.subject.is_none() || self.people.as_ref().is_none_or(Vec::is_empty)
+        self.people.as_ref().is_none_or(Vec::is_empty)
+    }
+
+    /// How much the list of people can be relied on, as far as the answer itself shows it.
+    pub(in crate::engines::waha) fn extent(&self) -> Extent {
+        let listed = self.people.as_ref().map_or(0, Vec::len) + self.unread;
+        // GOWS lists people beside a count of 0, which WhatsApp did not tell it.
+        let size = self.size.filter(|size| *size > 0);
+        let size = size.map_or(listed, |size| usize::try_from(size).unwrap_or(usize::MAX));
+        if self.is_stub() || size < listed {
+            Extent::Useless
+        } else if size > listed || self.unread > 0 {
+            Extent::Partial
+        } else {
+            Extent::Whole
+        }
     }
 
     /// The contract's group. A setting that was not told is as in a new group: open, without
@@ -58,14 +89,8 @@ impl Seen {
             let known = people.iter().find(|person| person.is(&owner));
             known.map_or(owner, |person| person.id.clone())
         });
-        let number = self
-            .id
-            .as_str()
-            .split(['@', '-'])
-            .next()
-            .unwrap_or_default();
         Some(Group {
-            subject: self.subject.or_else(|| number.parse().ok())?,
+            subject: self.subject.or_else(|| number_as_subject(&self.id))?,
             id: self.id,
             description: self.description.unwrap_or_default(),
             owner,
@@ -87,6 +112,11 @@ impl Seen {
     }
 }
 
+/// What a group without a name is called: the number in its id.
+pub(in crate::engines::waha) fn number_as_subject(id: &GroupId) -> Option<Subject> {
+    id.as_str().split(['@', '-']).next()?.parse().ok()
+}
+
 /// Reads a group; none where the value names no group.
 pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
     let id = ["id", "JID", "gid", "groupId"]
@@ -96,6 +126,7 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
     let entries = field(body, &["participants", "Participants"]);
     // After a creation, WEBJS has a map of outcomes in the place of the people.
     let people = entries.and_then(people);
+    let unread = people.as_ref().map_or(0, |(_, unread)| *unread);
     let size = field(body, &["size", "ParticipantCount", "participantsCount"]);
     let size = size.and_then(Value::as_u64);
     let name = field(
@@ -117,7 +148,8 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
             "IsJoinApprovalRequired",
             "membershipApprovalMode",
         ]),
-        people,
+        people: people.map(|(people, _)| people),
+        unread,
         size: size.and_then(|size| u32::try_from(size).ok()),
     })
 }

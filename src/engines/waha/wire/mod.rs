@@ -14,10 +14,11 @@ mod outcomes;
 mod people;
 mod values;
 
-pub(super) use group::{Seen, group, groups};
+pub(super) use group::{Extent, Seen, group, groups, number_as_subject};
 pub(super) use ids::{id_text, is_phone, participant, timestamp};
+pub(super) use numbers::{comparable, is_same};
 pub(super) use outcomes::{Answered, adding, changing, created, outcomes};
-pub(super) use people::{Person, named, people};
+pub(super) use people::{Person, named};
 pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
 
 use serde_json::Value;

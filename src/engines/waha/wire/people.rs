@@ -1,5 +1,6 @@
 //! The people in a group, as NOWEB, GOWS, WEBJS and WAHA's own `participants/v2` write them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::{is_phone, participant};
@@ -7,7 +8,7 @@ use super::numbers::is_same;
 use crate::contract::{Participant, ParticipantId, Role};
 
 /// Somebody in a group, by all ids that were told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct Person {
     /// The phone's id where it was told, else the private one.
     pub(in crate::engines::waha) id: ParticipantId,
@@ -44,23 +45,33 @@ impl Person {
     }
 }
 
+/// The fields that name a person, in Baileys, whatsmeow, whatsapp-web.js and WhatsApp's own protocol.
+const NAMES: [&str; 9] = [
+    "phoneNumber",
+    "PhoneNumber",
+    "pn",
+    "phone_number",
+    "id",
+    "jid",
+    "JID",
+    "lid",
+    "LID",
+];
+
 /// All ids that an entry tells, the phone's first.
 pub(super) fn ids(entry: &Value) -> Vec<ParticipantId> {
     // An entry may be the bare id, and whatsapp-web.js's entry has its id as an object.
     let direct = participant(entry);
-    let named = [
-        "phoneNumber",
-        "PhoneNumber",
-        "pn",
-        "id",
-        "jid",
-        "JID",
-        "lid",
-        "LID",
-    ];
-    let named = named
-        .iter()
-        .filter_map(|name| participant(entry.get(*name)?));
+    // Baileys' answers have WhatsApp's own node beside the entry, which tells more.
+    let node = entry
+        .get("content")
+        .and_then(|content| content.get("attrs"));
+    let named = [Some(entry), node].into_iter().flatten().flat_map(|told| {
+        let ids = NAMES
+            .iter()
+            .filter_map(|name| participant(told.get(*name)?));
+        ids.collect::<Vec<_>>()
+    });
     let mut all: Vec<_> = direct.into_iter().chain(named).collect();
     // Stable: among phones, and among private ids, the order above stays.
     all.sort_by_key(|id| !is_phone(id));
@@ -68,8 +79,13 @@ pub(super) fn ids(entry: &Value) -> Vec<ParticipantId> {
     all
 }
 
-/// Reads one person; none for an entry that names nobody, or somebody who has left.
+/// Reads one person; none for an entry that names nobody, somebody who has left, or somebody whom
+/// WhatsApp refused (whatsmeow lists them in a new group, with `Error`).
 fn person(entry: &Value) -> Option<Person> {
+    let error = entry.get("Error").and_then(Value::as_u64);
+    if error.is_some_and(|code| code != 0 && code != 200) {
+        return None;
+    }
     let ids = ids(entry);
     let id = ids.first()?.clone();
     let lid = ids
@@ -97,9 +113,11 @@ pub(in crate::engines::waha) fn named(entries: &Value) -> Vec<Person> {
     entries.iter().filter_map(read).collect()
 }
 
-/// Reads the people of a group.
-pub(in crate::engines::waha) fn people(entries: &Value) -> Option<Vec<Person>> {
-    Some(entries.as_array()?.iter().filter_map(person).collect())
+/// Reads the people of a group, and counts the entries that name nobody.
+pub(super) fn people(entries: &Value) -> Option<(Vec<Person>, usize)> {
+    let entries = entries.as_array()?;
+    let unread = entries.iter().filter(|entry| ids(entry).is_empty()).count();
+    Some((entries.iter().filter_map(person).collect(), unread))
 }
 
 /// The role; none for `left`.

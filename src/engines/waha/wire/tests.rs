@@ -96,6 +96,50 @@ fn a_group_with_its_id_alone_is_a_stub() {
 }
 
 #[test]
+fn a_list_of_people_tells_whether_it_is_whole() {
+    let extent = |size: Value, people: Value| {
+        let told = json!({"id": "12345@g.us", "subject": "", "size": size, "participants": people});
+        group(&told).unwrap().extent()
+    };
+    let two = || json!([{"id": "15550000001@c.us"}, {"id": "7715550000002@lid"}]);
+    assert_eq!(extent(json!(2), two()), Extent::Whole);
+    assert_eq!(extent(json!(null), two()), Extent::Whole);
+    // GOWS counts nobody in all its groups.
+    assert_eq!(extent(json!(0), two()), Extent::Whole);
+    assert_eq!(extent(json!(6), two()), Extent::Partial);
+    // After a creation NOWEB lists who was refused as well.
+    assert_eq!(extent(json!(1), two()), Extent::Useless);
+    for none in [json!([]), json!(null)] {
+        assert_eq!(extent(json!(null), none), Extent::Useless);
+    }
+    let unreadable = json!([{"id": "15550000001@c.us"}, {"id": "status@broadcast"}, {}]);
+    assert_eq!(extent(json!(null), unreadable), Extent::Partial);
+    let hosted = json!([{"id": "15550000001:99@hosted"}, {"id": "7715550000002@hosted.lid"}]);
+    assert_eq!(extent(json!(2), hosted), Extent::Whole);
+    // WhatsApp Web goes on listing who has left, as such.
+    let left = json!([{"id": "15550000001@c.us"}, {"id": "15550000002@c.us", "role": "left"}]);
+    assert_eq!(extent(json!(1), left), Extent::Whole);
+}
+
+#[test]
+fn a_group_with_an_empty_subject_is_a_group() {
+    let told =
+        json!({"id": "12345@g.us", "subject": "", "participants": [{"id": "15550000001@c.us"}]});
+    assert!(!group(&told).unwrap().is_stub());
+}
+
+#[test]
+fn an_answer_tells_ids_at_every_level() {
+    let told = json!([{
+        "status": "200", "jid": "7715550000002@lid",
+        "content": {"tag": "participant", "attrs": {"jid": "7715550000002@lid", "phone_number": "15550000002@s.whatsapp.net"}},
+    }]);
+    let ids: Vec<_> = outcomes(&told).unwrap().remove(0).ids;
+    let ids: Vec<_> = ids.iter().map(|id| id.as_str()).collect();
+    assert_eq!(ids, ["15550000002@c.us", "7715550000002@lid"]);
+}
+
+#[test]
 fn subjects_that_the_contract_would_refuse_are_made_to_fit() {
     let named = |name: &str| {
         group(&json!({"id": "12345@g.us", "subject": name}))

@@ -1,0 +1,150 @@
+//! When something that WAHA shows is believed over what is known.
+//!
+//! A list may be the one from before a change, may lack people or groups for a while, and WhatsApp Web
+//! goes on showing people who have left. So what contradicts what is known is a doubt first. It is
+//! believed when another look, begun long enough after the first, shows the same, and nothing told or
+//! shown in between says otherwise. Doubts are stored with what is known: a restart forgets none.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Role;
+
+/// How many times longer somebody who was told to be gone must be shown before that is believed.
+const STUBBORN: i64 = 60;
+
+/// So many looks must agree that a session's groups are gone, all at once,
+const ALL_LOOKS: u8 = 5;
+
+/// over so many times the usual span.
+const ALL_SPAN: i64 = 8;
+
+/// How long WAHA's lists may be behind, or lack something; milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) struct Lag(i64);
+
+impl Lag {
+    pub(in crate::engines::waha) fn new(lag: std::time::Duration) -> Self {
+        Self(
+            i64::try_from(lag.as_millis())
+                .unwrap_or(i64::MAX / STUBBORN)
+                .max(1),
+        )
+    }
+
+    /// A list shows a state that is no older than this.
+    pub(in crate::engines::waha) const fn usual(self) -> i64 {
+        self.0
+    }
+
+    /// A list shows somebody who was told to be gone no longer than this.
+    pub(in crate::engines::waha) const fn stubborn(self) -> i64 {
+        self.0.saturating_mul(STUBBORN)
+    }
+}
+
+/// A look showed something else than what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Doubt {
+    /// When the first look that showed it was begun.
+    since: i64,
+    /// What it showed: a role, or that they are not there.
+    role: Option<Role>,
+}
+
+/// Whether to believe a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) enum Verdict {
+    Believed,
+    /// Another look, begun no sooner than this, may settle it.
+    Wait(i64),
+}
+
+/// A list showed none, or few, of a session's groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::engines::waha) struct AllMissing {
+    /// When the first such look was begun.
+    since: i64,
+    looks: u8,
+}
+
+/// Takes in that a look shows no groups, or few of those that are known.
+pub(in crate::engines::waha) fn weigh_all(
+    doubt: &mut Option<AllMissing>,
+    begun: i64,
+    lag: Lag,
+) -> Verdict {
+    let all = doubt.get_or_insert(AllMissing {
+        since: begun,
+        looks: 0,
+    });
+    all.looks = all.looks.saturating_add(1);
+    let span = lag.usual().saturating_mul(ALL_SPAN);
+    if all.looks >= ALL_LOOKS && begun - all.since >= span {
+        Verdict::Believed
+    } else {
+        Verdict::Wait(begun.saturating_add(span / i64::from(ALL_LOOKS - 1)))
+    }
+}
+
+/// Takes in that a look shows somebody otherwise than they are known.
+pub(super) fn weigh(
+    doubt: &mut Option<Doubt>,
+    shown: Option<Role>,
+    begun: i64,
+    span: i64,
+) -> Verdict {
+    let same = doubt.filter(|doubt| rank(doubt.role) == rank(shown));
+    let since = same.map_or(begun, |doubt| doubt.since);
+    *doubt = Some(Doubt { since, role: shown });
+    if begun - since >= span {
+        Verdict::Believed
+    } else {
+        Verdict::Wait(since + span)
+    }
+}
+
+/// The roles that events tell apart: engines differ in whom they call a superadmin.
+pub(super) fn rank(role: Option<Role>) -> Option<u8> {
+    role.map(|role| u8::from(role != Role::Participant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contradiction_is_believed_when_a_later_look_shows_it_again() {
+        let mut doubt = None;
+        let mut look = |shown, begun| weigh(&mut doubt, shown, begun, 60);
+        assert_eq!(look(None, 100), Verdict::Wait(160));
+        assert_eq!(look(None, 159), Verdict::Wait(160));
+        // Something else is a doubt of its own.
+        assert_eq!(look(Some(Role::Admin), 160), Verdict::Wait(220));
+        assert_eq!(look(Some(Role::Superadmin), 220), Verdict::Believed);
+    }
+
+    #[test]
+    fn that_all_groups_are_gone_takes_several_looks_over_a_while() {
+        let lag = Lag(60);
+        let mut doubt = None;
+        let mut looks = 0;
+        let mut due = 1_000;
+        while let Verdict::Wait(next) = weigh_all(&mut doubt, due, lag) {
+            assert!(next > due);
+            due = next;
+            looks += 1;
+        }
+        assert_eq!((looks, due), (4, 1_480));
+        // Many looks at once are one.
+        let mut doubt = None;
+        for _ in 0..100 {
+            assert_ne!(weigh_all(&mut doubt, 1_000, lag), Verdict::Believed);
+        }
+    }
+
+    #[test]
+    fn the_longest_lag_does_not_overflow() {
+        let lag = Lag::new(std::time::Duration::MAX);
+        assert!(lag.stubborn() >= lag.usual());
+    }
+}

@@ -1,0 +1,223 @@
+//! The session's own account: that it is in the group, and that it is out.
+
+use super::causes::{self, Doing, What};
+use super::doubts::{self, Verdict};
+use super::telling::Telling;
+use super::{Joined, Source};
+use crate::contract::{
+    CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId,
+};
+use crate::engines::waha::wire::{Extent, Person, Seen};
+
+impl Telling<'_> {
+    /// The account is in the group. An event unless that is known.
+    pub(super) fn joined(&mut self, group: &Seen) {
+        if self.known.is_inside() {
+            self.still_inside(group);
+            return;
+        }
+        if self.is_outdated(self.known.inside.as_ref().map(|inside| inside.at)) {
+            return;
+        }
+        let command = self.creation(group);
+        let is_back = self.known.was_inside();
+        self.known.inside = Some(self.told(true));
+        self.known.out_shown = false;
+        self.known.inside_doubt = None;
+        let how = if command.is_some() {
+            NotificationType::Create
+        } else {
+            self.how_joined(group, is_back)
+        };
+        let joined = Joined {
+            author: self.author(command.as_ref()),
+            how,
+            command,
+            heard: self.report.now,
+        };
+        if group.extent() == Extent::Whole {
+            self.announce(group, joined);
+        } else {
+            // The event says who is in the group, so it waits for a list that does.
+            self.known.joined = Some(joined);
+            self.look_soon();
+        }
+    }
+
+    fn still_inside(&mut self, group: &Seen) {
+        let at = self.since();
+        if let Some(inside) = &mut self.known.inside {
+            inside.at = inside.at.max(at);
+        }
+        if group.extent() != Extent::Whole {
+            return;
+        }
+        if let Some(joined) = self.known.joined.take() {
+            self.announce(group, joined);
+        } else if !self.known.whole {
+            self.enroll(group, true);
+            self.known.whole = true;
+            self.known.shown = self.since();
+            self.learn_texts(group);
+        }
+    }
+
+    /// Publishes that the account is in the group, with everybody who is in it.
+    pub(super) fn announce(&mut self, group: &Seen, joined: Joined) {
+        self.known.joined = None;
+        self.enroll(group, false);
+        self.known.whole = group.extent() == Extent::Whole;
+        self.known.shown = self.since();
+        self.learn_texts(group);
+        let mut shown = group.clone();
+        shown.people = Some(self.everybody(group));
+        let Some(whole) = shown.into_group() else {
+            return;
+        };
+        let Joined {
+            command,
+            author,
+            how,
+            ..
+        } = joined;
+        let created = command.is_some();
+        let everybody = whole.participants.iter().flatten().map(|it| it.id.clone());
+        let who: Vec<_> = if created {
+            everybody.collect()
+        } else {
+            self.report.me.iter().take(1).cloned().collect()
+        };
+        self.emit(EventName::OwnJoin, command.clone(), |seen| {
+            EventPayload::OwnJoin(OwnMembership {
+                timestamp: seen.seconds,
+                group: Box::new(whole),
+                author: author.clone(),
+                sequence: seen.sequence,
+                command_id: seen.command,
+                reconciled: seen.reconciled,
+            })
+        });
+        self.notify(EventName::GroupJoin, how, &who, command);
+    }
+
+    /// Takes the people of a list as known; of whom something is known already, that stays, unless
+    /// the account is told to have come into the group later. `quiet`: no event names them.
+    pub(super) fn enroll(&mut self, group: &Seen, quiet: bool) {
+        let is_look = self.report.source == Source::Comparison;
+        for person in group.people.iter().flatten() {
+            self.pair(person);
+            let ids = self.ids(person);
+            let key = self.directory.key(&ids);
+            let known = key.as_ref().and_then(|key| self.known.people.get(key));
+            if known.is_some_and(|known| is_look || known.at > self.report.at) {
+                continue;
+            }
+            let role = Some(person.role);
+            if let Some(id) = self.keep(&ids, key, role)
+                && let Some(member) = self.known.people.get_mut(&id)
+            {
+                member.quiet = quiet;
+            }
+        }
+    }
+
+    /// Everybody who is known to be in the group, in the order of a list.
+    fn everybody(&self, group: &Seen) -> Vec<Person> {
+        let mut all: Vec<ParticipantId> = Vec::new();
+        let listed = group.people.iter().flatten();
+        let listed = listed.filter_map(|person| self.directory.key(&self.ids(person)));
+        for id in listed.chain(self.known.people.keys().cloned()) {
+            if !all.contains(&id) {
+                all.push(id);
+            }
+        }
+        let member = |id: ParticipantId| {
+            let role = self.known.people.get(&id)?.role?;
+            let ids = self.directory.ids_of([&id], &self.known.phones);
+            Some(Person {
+                lid: ids.lid.filter(|lid| *lid != id),
+                id,
+                role,
+            })
+        };
+        all.into_iter().filter_map(member).collect()
+    }
+
+    /// The account is out. An event unless that is known.
+    pub(super) fn left(&mut self, how: NotificationType) {
+        let mut doing = self.doing_of(|what| *what == What::Leave);
+        if doing == Doing::Unknown {
+            doing = self.removal_of_oneself();
+        }
+        let at = self.known.inside.as_ref().map(|inside| inside.at);
+        if doing == Doing::Echo || self.is_outdated(at) {
+            return;
+        }
+        if self.known.was_inside() {
+            let at = self.since();
+            if let Some(inside) = &mut self.known.inside {
+                inside.at = inside.at.max(at);
+            }
+            return;
+        }
+        // A comparison reports the account as gone only if it was known to be in.
+        if self.report.source == Source::Comparison && !self.known.is_inside() {
+            return;
+        }
+        let command = match doing {
+            Doing::Command(command) => Some(command),
+            Doing::Echo | Doing::Unknown => None,
+        };
+        self.known.inside = Some(self.told(false));
+        self.known.out_shown = self.report.source == Source::Comparison;
+        self.known.inside_doubt = None;
+        // What happens in it now is not told any more.
+        self.known.whole = false;
+        self.known.people.clear();
+        self.known.invite = None;
+        if self.known.joined.take().is_some() {
+            // Nobody was told that it had joined.
+            return;
+        }
+        let me: Vec<_> = self.report.me.iter().take(1).cloned().collect();
+        let author = self.author(command.as_ref());
+        let group = self.nothing();
+        self.emit(EventName::OwnLeave, command.clone(), |seen| {
+            seen.change(group, author)
+        });
+        self.notify(EventName::GroupLeft, how, &me, command);
+    }
+
+    /// WAHA shows the group neither in its list nor by itself.
+    pub(super) fn missing(&mut self) {
+        if !self.known.is_inside() || self.known.moved_since(self.report.heard) {
+            return;
+        }
+        self.doubt_inside(self.lag.usual());
+    }
+
+    /// A look shows the group without the account.
+    pub(super) fn doubt_inside(&mut self, span: i64) {
+        let begun = self.report.heard;
+        match doubts::weigh(&mut self.known.inside_doubt, None, begun, span) {
+            Verdict::Believed => self.left(NotificationType::Leave),
+            Verdict::Wait(due) => self.look(due),
+        }
+    }
+
+    /// The creation that this new group belongs to.
+    pub(super) fn creation(&mut self, group: &Seen) -> Option<CommandId> {
+        let creations = &mut self.session.creations;
+        let fits = |it: &super::Creation| match &self.report.source {
+            Source::Command(command) => it.command == *command,
+            _ => Some(&it.subject) == group.subject.as_ref(),
+        };
+        let found = creations.iter().position(fits);
+        let found = found.map(|index| creations.remove(index).command);
+        // A group may be found again long after the command was forgotten here.
+        match self.by() {
+            causes::By::Command(command) => Some(command.clone()),
+            _ => found,
+        }
+    }
+}
