@@ -144,7 +144,8 @@ pub(super) fn events(
             // WAHA compares with the phone of the account alone.
             if mine(who) && !by_lid {
                 let data = told["_data"].clone();
-                let left = json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
+                let left =
+                    json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
                 all.push(("group.v2.leave", left));
             }
             if inside || mine(who) {
@@ -248,6 +249,12 @@ pub(super) fn merged(metadata: &mut Value, data: &Value) {
         .filter(|(name, _)| !["participants", "action"].contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    // An update that tells no more than its author is that of an emptied description.
+    if fields
+        .keys()
+        .all(|name| ["id", "author", "authorPn"].contains(&name.as_str()))
+    {
+        metadata.remove("desc");
+    }
     metadata.extend(fields);
 }
-

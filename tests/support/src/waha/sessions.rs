@@ -15,6 +15,8 @@ use super::{Personality, Shared, now_ms};
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) status: String,
+    /// Whether WAHA knows who the account is.
+    known: bool,
     /// The statuses since the start, and when.
     history: Vec<(String, i64)>,
     config: Value,
@@ -31,6 +33,7 @@ impl Session {
     pub(super) fn working() -> Self {
         Self {
             status: "WORKING".to_owned(),
+            known: true,
             history: vec![("WORKING".to_owned(), now_ms())],
             config: json!({}),
         }
@@ -46,9 +49,15 @@ impl Shared {
     pub(super) fn set_status(&self, session: &str, status: &str) {
         let mut inner = self.lock();
         let it = inner.sessions.entry(session.to_owned()).or_default();
-        if status == "STARTING" && it.status != "WORKING" {
+        let anew = status == "STARTING" && it.status != "WORKING";
+        if anew {
             it.history.clear();
         }
+        it.known = match status {
+            "WORKING" => true,
+            "SCAN_QR_CODE" => false,
+            _ => it.known && !anew,
+        };
         status.clone_into(&mut it.status);
         it.history.push((status.to_owned(), now_ms()));
         let statuses = it.history.iter().rev().take(TOLD).rev();
@@ -64,11 +73,7 @@ impl Shared {
     pub(super) fn me(&self, session: &str) -> Option<Value> {
         let quirks = self.quirks();
         let account = self.accounts.get(session)?;
-        let inner = self.lock();
-        let status = inner.sessions.get(session).map(|it| it.status.clone());
-        let status = status.unwrap_or_default();
-        drop(inner);
-        if ["STARTING", "SCAN_QR_CODE"].contains(&status.as_str()) {
+        if !self.lock().sessions.get(session)?.known {
             return None;
         }
         let mut me = json!({"id": public(account), "pushName": "…"});
@@ -116,7 +121,11 @@ impl Shared {
         if self.personality != Personality::Gows {
             return json!({"engine": self.personality.name()});
         }
-        let ready = if status == "STARTING" { "CONNECTING" } else { "READY" };
+        let ready = if status == "STARTING" {
+            "CONNECTING"
+        } else {
+            "READY"
+        };
         let error = json!({
             "code": 12, "details": "GetSessionState",
             "metadata": {"content-type": ["application/grpc+proto"], "date": ["Fri, 27 Nov 2026 20:36:58 GMT"]},
@@ -143,7 +152,10 @@ impl Shared {
         let found = inner.sessions.get(session).zip(self.accounts.get(session));
         let Some((found, account)) = found else {
             let error = format!("Session \"{session}\" does not exist");
-            return Err(Error::Status(422, json!({"error": error, "session": session})));
+            return Err(Error::Status(
+                422,
+                json!({"error": error, "session": session}),
+            ));
         };
         if found.status == "WORKING" {
             return Ok(account.clone());
@@ -195,7 +207,8 @@ impl Shared {
         }
         let session = self.session(name);
         Some(session.map(Said::Json).ok_or_else(|| {
-            let body = json!({"message": "Session not found", "error": "Not Found", "statusCode": 404});
+            let body =
+                json!({"message": "Session not found", "error": "Not Found", "statusCode": 404});
             Error::Status(404, body)
         }))
     }
