@@ -314,10 +314,10 @@ impl Shared {
         if ids.iter().any(is_none) {
             return Err(Error::WhatsApp(400));
         }
-        let inner = self.lock();
-        Ok(ids
-            .into_iter()
-            .map(|id| inner.people.own_form(id))
-            .collect())
+        let mut inner = self.lock();
+        let ids = ids.into_iter().map(|id| inner.people.own_form(id));
+        let ids: Vec<_> = ids.collect();
+        inner.met.extend(ids.iter().cloned());
+        Ok(ids)
     }
 }

@@ -1,5 +1,6 @@
 //! Sessions and their life, private ids, and whether a number is on `WhatsApp`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -233,7 +234,7 @@ impl Shared {
         let inner = self.lock();
         let groups = inner.world.groups.values();
         let all = groups.flat_map(super::model::Group::phones);
-        let all: std::collections::BTreeSet<_> = all.collect();
+        let all: BTreeSet<_> = all.chain(inner.met.iter().cloned()).collect();
         match rest {
             [] => {
                 let number = |name: &str| {
