@@ -74,11 +74,11 @@ impl Stage {
     }
 
     pub(crate) async fn with(kind: Kind, settings: impl FnOnce(Options) -> Options) -> Self {
-        Self::on(kind, Quirks::default(), settings).await
+        Self::set_up(kind, Quirks::default(), settings).await
     }
 
     /// With WAHA set up in some way before the worker starts.
-    pub(crate) async fn on(
+    pub(crate) async fn set_up(
         kind: Kind,
         quirks: Quirks,
         settings: impl FnOnce(Options) -> Options,
@@ -115,7 +115,7 @@ impl Stage {
             lids: true,
             ..Quirks::default()
         };
-        Self::on(kind, quirks, |options| options).await
+        Self::set_up(kind, quirks, |options| options).await
     }
 
     /// WAHA's NOWEB with its store, as it is usually run.
@@ -125,7 +125,7 @@ impl Stage {
             lids,
             ..Quirks::default()
         };
-        Self::on(Kind::Noweb, quirks, |options| options).await
+        Self::set_up(Kind::Noweb, quirks, |options| options).await
     }
 
     /// WAHA with everything that is known to be odd about it.
@@ -145,7 +145,7 @@ impl Stage {
             repeated_posts: true,
             ..Quirks::default()
         };
-        Self::on(kind, quirks, |options| options).await
+        Self::set_up(kind, quirks, |options| options).await
     }
 
     /// The server, where there is one.

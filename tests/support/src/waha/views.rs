@@ -206,7 +206,7 @@ impl Shared {
             let groups = self.noweb_fresh(session, account);
             let found = groups.into_iter().find(|group| group["id"] == id);
             let message = "Cannot read properties of undefined (reading 'participants')";
-            let found = found.ok_or_else(|| Error::TypeError(None, message.to_owned()))?;
+            let found = found.ok_or_else(|| Error::Thrown(None, message.to_owned()))?;
             return Ok(Said::Json(found["participants"].clone()));
         }
         let seen = self.lock().seen_at(id, account);

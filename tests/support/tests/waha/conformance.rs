@@ -89,13 +89,14 @@ impl Life {
             "not an admin, info is admins only: rename" => {
                 self.hand("the group is locked", |group| group.locked(true));
             }
-            "not a member: get" => self
-                .hand("15550000002 removes the account itself (kick)", |group| {
-                    group.remove(&[ME])
-                }),
+            "not a member: get" => {
+                self.hand("15550000002 removes the account itself (kick)", |group| {
+                    group.remove(&[ME]);
+                })
+            }
             "WhatsApp answers 429 rate-overlimit: create" if self.has("adds the account again") => {
                 self.hand("15550000002 adds the account again", |group| {
-                    group.add(&[ME])
+                    group.add(&[ME]);
                 });
             }
             // GOWS' stand-in for WhatsApp could not break its connection.
@@ -120,23 +121,23 @@ impl Life {
         self.names.pair(THEIRS, &self.theirs.clone(), "group");
         self.compare_posts("others: 15550000002 makes a group with the account in it");
         self.hand("15550000002 adds 15550000008", |group| {
-            group.add(&["15550000008"])
+            group.add(&["15550000008"]);
         });
         self.hand("15550000009 joins by the link", |group| {
-            group.joins("15550000009")
+            group.joins("15550000009");
         });
         self.hand("15550000002 promotes 15550000007", |group| {
-            group.promote("15550000007")
+            group.promote("15550000007");
         });
         self.hand("15550000002 demotes 15550000007", |group| {
-            group.demote("15550000007")
+            group.demote("15550000007");
         });
         self.hand("15550000009 leaves", |group| group.leaves("15550000009"));
         self.hand("15550000002 removes 15550000008 (kick)", |group| {
             group.remove(&["15550000008"]);
         });
         self.hand("15550000002 renames the group", |group| {
-            group.subject("Theirs, renamed")
+            group.subject("Theirs, renamed");
         });
         let describe = |group: &mut ByHand<'_>| group.description("About us");
         let describes = "15550000002 describes the group";
@@ -148,10 +149,10 @@ impl Life {
             self.hand(describes, describe);
         }
         self.hand("15550000002 sets \"only admins write\" on", |group| {
-            group.announce(true)
+            group.announce(true);
         });
         self.hand("15550000002 sets \"only admins write\" off", |group| {
-            group.announce(false)
+            group.announce(false);
         });
         let edits = "15550000002 sets \"only admins edit the info\"";
         self.hand(&format!("{edits} on"), |group| group.locked(true));
