@@ -92,7 +92,7 @@ impl Life {
             "not a member: get" => {
                 self.hand("15550000002 removes the account itself (kick)", |group| {
                     group.remove(&[ME]);
-                })
+                });
             }
             "WhatsApp answers 429 rate-overlimit: create" if self.has("adds the account again") => {
                 self.hand("15550000002 adds the account again", |group| {
