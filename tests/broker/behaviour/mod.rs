@@ -1,5 +1,5 @@
-//! One suite of behaviour, run over every engine: the sandbox, and WAHA with each of its three that the
-//! stand-in knows, in each way in which they can be run.
+//! One suite of behaviour, run over every engine: the sandbox, and WAHA with WEBJS, NOWEB and GOWS, each
+//! with groups by phone and by lid, and NOWEB with its store and without.
 //!
 //! Commands go through the broker to the real binary, which talks to a real HTTP server. What a
 //! producer and a listener see has to be the same, whatever is underneath; where it cannot be, the
