@@ -195,7 +195,9 @@ impl Shared {
             }
             ("POST", ["start"]) => {
                 self.set_status(name, "STARTING");
-                self.lock().stores.clear();
+                if let Some(account) = self.accounts.get(name) {
+                    self.lock().stores.remove(account);
+                }
                 self.works_soon(name);
             }
             ("POST", ["stop"]) => self.set_status(name, "STOPPED"),
