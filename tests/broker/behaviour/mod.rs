@@ -1,4 +1,5 @@
-//! One suite of behaviour, run over every engine: the sandbox, and WAHA with each of its three.
+//! One suite of behaviour, run over every engine: the sandbox, and WAHA with WEBJS, NOWEB and GOWS, each
+//! with groups by phone and by lid, and NOWEB with its store and without.
 //!
 //! Commands go through the broker to the real binary, which talks to a real HTTP server. What a
 //! producer and a listener see has to be the same, whatever is underneath; where it cannot be, the
@@ -34,6 +35,31 @@ macro_rules! on_every_engine {
             #[tokio::test]
             async fn on_waha_with_gows() {
                 $test(Stage::new(Kind::Gows).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_webjs_by_lid() {
+                $test(Stage::by_lid(Kind::Webjs).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_noweb_by_lid() {
+                $test(Stage::by_lid(Kind::Noweb).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_nowebs_store() {
+                $test(Stage::stored(false).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_nowebs_store_by_lid() {
+                $test(Stage::stored(true).await).await;
+            }
+
+            #[tokio::test]
+            async fn on_waha_with_gows_by_lid() {
+                $test(Stage::by_lid(Kind::Gows).await).await;
             }
 
             #[tokio::test]

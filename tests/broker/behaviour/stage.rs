@@ -74,10 +74,22 @@ impl Stage {
     }
 
     pub(crate) async fn with(kind: Kind, settings: impl FnOnce(Options) -> Options) -> Self {
+        Self::set_up(kind, Quirks::default(), settings).await
+    }
+
+    /// With WAHA set up in some way before the worker starts.
+    pub(crate) async fn set_up(
+        kind: Kind,
+        quirks: Quirks,
+        settings: impl FnOnce(Options) -> Options,
+    ) -> Self {
         let waha = match kind.personality() {
             None => None,
             Some(personality) => Some(Waha::start(personality).await.unwrap()),
         };
+        if let Some(waha) = &waha {
+            waha.set(quirks);
+        }
         let scene = Scene::shared_with(|options| {
             let options = match &waha {
                 None => options,
@@ -97,11 +109,32 @@ impl Stage {
         }
     }
 
+    /// WAHA with groups that are addressed by lid.
+    pub(crate) async fn by_lid(kind: Kind) -> Self {
+        let quirks = Quirks {
+            lids: true,
+            ..Quirks::default()
+        };
+        Self::set_up(kind, quirks, |options| options).await
+    }
+
+    /// WAHA's NOWEB with its store, as it is usually run.
+    pub(crate) async fn stored(lids: bool) -> Self {
+        let quirks = Quirks {
+            store: true,
+            lids,
+            ..Quirks::default()
+        };
+        Self::set_up(Kind::Noweb, quirks, |options| options).await
+    }
+
     /// WAHA with everything that is known to be odd about it.
     pub(crate) async fn odd(kind: Kind) -> Self {
-        let stage = Self::new(kind).await;
-        stage.waha().set(Quirks {
+        let quirks = Quirks {
             lids: true,
+            store: true,
+            newer: true,
+            webjs_lock_as_add_mode: true,
             secret_phones: true,
             post_is_200: true,
             invite_is_link: true,
@@ -109,11 +142,10 @@ impl Stage {
             stubs: true,
             older_events: true,
             doubled_events: true,
-            deaf: false,
-            silent_refusals: false,
+            repeated_posts: true,
             ..Quirks::default()
-        });
-        stage
+        };
+        Self::set_up(kind, quirks, |options| options).await
     }
 
     /// The server, where there is one.

@@ -74,7 +74,7 @@ impl Shared {
         if subject.is_none() && self.personality == Personality::Noweb {
             let message = "The first argument must be of type string or an instance of Buffer, ArrayBuffer, or Array or an Array-like Object. Received undefined";
             let code = Some("ERR_INVALID_ARG_TYPE");
-            return Err(Error::TypeError(code, message.to_owned()));
+            return Err(Error::Thrown(code, message.to_owned()));
         }
         let subject = subject.unwrap_or_default().to_owned();
         let valid = subject.chars().count() <= LONGEST;
@@ -314,10 +314,10 @@ impl Shared {
         if ids.iter().any(is_none) {
             return Err(Error::WhatsApp(400));
         }
-        let inner = self.lock();
-        Ok(ids
-            .into_iter()
-            .map(|id| inner.people.own_form(id))
-            .collect())
+        let mut inner = self.lock();
+        let ids = ids.into_iter().map(|id| inner.people.own_form(id));
+        let ids: Vec<_> = ids.collect();
+        inner.met.extend(ids.iter().cloned());
+        Ok(ids)
     }
 }

@@ -47,7 +47,7 @@ impl Waha {
     }
 
     /// From now on views show a group as it is now, whatever happens to it (`WAHA-API.md`, section 4: "goes
-    /// on showing people who have left", "a view right after a change may be the one before it").
+    /// on showing people who have left", "a view right after a change may be the one before it"). NOWEB's store learns of events nevertheless.
     pub fn freeze(&self, id: &str) {
         let mut inner = self.shared.lock();
         if let Some(group) = inner.world.groups.get(id).cloned() {
@@ -140,9 +140,12 @@ impl<'a> ByHand<'a> {
         self.changes.extend(changes);
     }
 
-    /// People are added.
+    /// People are added, those too who had left.
     pub fn add(&mut self, people: &[&str]) {
         let people: Vec<_> = people.iter().map(|it| (*it).to_owned()).collect();
+        for phone in &people {
+            self.group.former.remove(phone);
+        }
         let (_, changes) = self.group.add(&people);
         self.did(changes);
     }

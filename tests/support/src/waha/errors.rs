@@ -13,8 +13,8 @@ pub(super) enum Error {
     Sentence(&'static str),
     /// NOWEB looked through its list, in vain.
     NotListed(String),
-    /// The engine's code fails.
-    TypeError(Option<&'static str>, String),
+    /// The engine's code throws a `TypeError`, perhaps with a code.
+    Thrown(Option<&'static str>, String),
     /// A status and a body, by `NestJS`.
     Status(u16, Value),
 }
@@ -38,7 +38,7 @@ pub(super) const fn whatsmeow_reads(refusal: Refusal) -> Error {
 /// A field that is missing, which nothing checks.
 pub(super) fn no_list() -> Error {
     let message = "Cannot read properties of undefined (reading 'map')";
-    Error::TypeError(None, message.to_owned())
+    Error::Thrown(None, message.to_owned())
 }
 
 /// `NestJS` finds no such route.
@@ -96,7 +96,7 @@ pub(super) fn exception(personality: Personality, error: Error) -> Result<Value,
             let message = format!("Group with id '{group}' not found");
             json!({"message": message, "name": "Error", "stack": format!("Error: {message}\n    at [cut]")})
         }
-        Error::TypeError(code, message) => {
+        Error::Thrown(code, message) => {
             let mut exception = json!({
                 "message": message, "name": "TypeError", "stack": format!("TypeError: {message}\n    at [cut]"),
             });

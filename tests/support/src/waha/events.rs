@@ -62,7 +62,7 @@ impl Shared {
         let sessions = self.accounts.iter();
         for (session, account) in sessions.filter(|(it, _)| !core || *it == "default") {
             let events = events(&style, group, actor, change, account);
-            if style.quirks.store {
+            if style.quirks.store && self.personality == Personality::Noweb {
                 self.store_learns(account, &events);
             }
             let times = if style.quirks.doubled_events { 2 } else { 1 };

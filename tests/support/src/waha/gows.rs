@@ -230,8 +230,10 @@ fn joined(
     });
     let by_link = matches!(change, Change::JoinedByLink(_));
     data["Reason"] = json!(if by_link { "invite" } else { "" });
-    data["CreateKey"] = json!("");
-    data["Notify"] = json!("");
+    if own {
+        data["CreateKey"] = json!("");
+        data["Notify"] = json!("");
+    }
     data["Sender"] = if own {
         Value::Null
     } else {

@@ -116,6 +116,8 @@ struct Inner {
     world: World,
     quirks: Quirks,
     people: People,
+    /// Whoever was named in a request: WAHA knows their private ids.
+    met: BTreeSet<String>,
     sessions: BTreeMap<String, Session>,
     /// NOWEB's stores, by account.
     stores: BTreeMap<String, Store>,

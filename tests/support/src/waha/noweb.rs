@@ -249,5 +249,12 @@ pub(super) fn merged(metadata: &mut Value, data: &Value) {
         .filter(|(name, _)| !["participants", "action"].contains(&name.as_str()))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
+    // An update that tells no more than its author is that of an emptied description.
+    if fields
+        .keys()
+        .all(|name| ["id", "author", "authorPn"].contains(&name.as_str()))
+    {
+        metadata.remove("desc");
+    }
     metadata.extend(fields);
 }

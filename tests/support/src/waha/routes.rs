@@ -88,7 +88,7 @@ async fn work(shared: &Arc<Shared>, method: &Method, path: &str, body: &Value) -
         Some(Fault::Closed) => return closed(),
         Some(Fault::WhatsApp(code)) => return shared.failed(Error::WhatsApp(*code), asked),
         Some(Fault::TypeError(message)) => {
-            return shared.failed(Error::TypeError(None, message.clone()), asked);
+            return shared.failed(Error::Thrown(None, message.clone()), asked);
         }
         Some(Fault::UnknownErrorOnCreate { made: false }) => {
             return text_response(201, UNKNOWN_ERROR);

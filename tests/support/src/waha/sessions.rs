@@ -1,5 +1,6 @@
 //! Sessions and their life, private ids, and whether a number is on `WhatsApp`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -15,6 +16,8 @@ use super::{Personality, Shared, now_ms};
 #[derive(Debug, Default)]
 pub(super) struct Session {
     pub(super) status: String,
+    /// Whether WAHA knows who the account is.
+    known: bool,
     /// The statuses since the start, and when.
     history: Vec<(String, i64)>,
     config: Value,
@@ -31,6 +34,7 @@ impl Session {
     pub(super) fn working() -> Self {
         Self {
             status: "WORKING".to_owned(),
+            known: true,
             history: vec![("WORKING".to_owned(), now_ms())],
             config: json!({}),
         }
@@ -46,9 +50,15 @@ impl Shared {
     pub(super) fn set_status(&self, session: &str, status: &str) {
         let mut inner = self.lock();
         let it = inner.sessions.entry(session.to_owned()).or_default();
-        if status == "STARTING" && it.status != "WORKING" {
+        let anew = status == "STARTING" && it.status != "WORKING";
+        if anew {
             it.history.clear();
         }
+        it.known = match status {
+            "WORKING" => true,
+            "SCAN_QR_CODE" => false,
+            _ => it.known && !anew,
+        };
         status.clone_into(&mut it.status);
         it.history.push((status.to_owned(), now_ms()));
         let statuses = it.history.iter().rev().take(TOLD).rev();
@@ -64,11 +74,7 @@ impl Shared {
     pub(super) fn me(&self, session: &str) -> Option<Value> {
         let quirks = self.quirks();
         let account = self.accounts.get(session)?;
-        let inner = self.lock();
-        let status = inner.sessions.get(session).map(|it| it.status.clone());
-        let status = status.unwrap_or_default();
-        drop(inner);
-        if ["STARTING", "SCAN_QR_CODE"].contains(&status.as_str()) {
+        if !self.lock().sessions.get(session)?.known {
             return None;
         }
         let mut me = json!({"id": public(account), "pushName": "…"});
@@ -189,7 +195,9 @@ impl Shared {
             }
             ("POST", ["start"]) => {
                 self.set_status(name, "STARTING");
-                self.lock().stores.clear();
+                if let Some(account) = self.accounts.get(name) {
+                    self.lock().stores.remove(account);
+                }
                 self.works_soon(name);
             }
             ("POST", ["stop"]) => self.set_status(name, "STOPPED"),
@@ -228,7 +236,7 @@ impl Shared {
         let inner = self.lock();
         let groups = inner.world.groups.values();
         let all = groups.flat_map(super::model::Group::phones);
-        let all: std::collections::BTreeSet<_> = all.collect();
+        let all: BTreeSet<_> = all.chain(inner.met.iter().cloned()).collect();
         match rest {
             [] => {
                 let number = |name: &str| {

@@ -17,10 +17,25 @@ pub(super) struct Store {
 }
 
 impl Store {
+    /// Takes a list; what was pending has been stored until it is there.
     pub(super) fn load(&mut self, groups: Vec<Value>) {
         self.loaded = true;
         let by_id = |group: Value| (id_of(&group), group);
         self.groups = groups.into_iter().map(by_id).collect();
+        self.catch_up();
+    }
+
+    /// Takes what a list tells of the groups that it has.
+    pub(super) fn merge(&mut self, groups: &[Value]) {
+        for group in groups {
+            let known = self.groups.get_mut(&id_of(group));
+            let known = known.and_then(Value::as_object_mut);
+            if let (Some(known), Some(group)) = (known, group.as_object()) {
+                // Told as `undefined` where there is none.
+                known.remove("desc");
+                known.extend(group.clone());
+            }
+        }
     }
 
     /// All groups, without the people that views do not show.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::actions::{Outcome, Said};
+use super::bodies::Style;
 use super::errors::{Error, whatsmeow_reads};
 use super::model::{Group, Refusal};
 use super::{Inner, Personality, Shared, gows, noweb, webjs};
@@ -27,7 +28,8 @@ impl Seen {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fetch {
     IfNeverBefore,
-    Always,
+    /// And the store forgets what it had.
+    Anew,
 }
 
 impl Inner {
@@ -56,6 +58,12 @@ impl Inner {
             .collect()
     }
 
+    /// What `WhatsApp` tells NOWEB of an account's groups.
+    fn fetched(&self, style: &Style, account: &str) -> Vec<Value> {
+        let seen = self.seen_by(account, false);
+        seen.iter().map(|seen| style.group(seen)).collect()
+    }
+
     /// The group, for who is in it.
     fn seen_at(&self, id: &str, account: &str) -> Result<Seen, Refusal> {
         let group = self.world.groups.get(id).ok_or(Refusal::Unknown)?;
@@ -77,9 +85,8 @@ impl Shared {
         let mut inner = self.lock();
         let loaded = inner.stores.get(account).is_some_and(|store| store.loaded);
         let mut posts = Vec::new();
-        if !store || !loaded || fetch == Fetch::Always {
-            let seen = inner.seen_by(account, false);
-            let all: Vec<_> = seen.iter().map(|seen| style.group(seen)).collect();
+        if !store || !loaded || fetch == Fetch::Anew {
+            let all = inner.fetched(&style, account);
             posts = all.iter().map(|it| noweb::listed(&style, it)).collect();
             inner
                 .stores
@@ -96,6 +103,24 @@ impl Shared {
             self.send(session, event, &payload);
         }
         groups.unwrap_or_default()
+    }
+
+    /// All groups, straight from `WhatsApp`; the store keeps what it has beside them.
+    fn noweb_fresh(&self, session: &str, account: &str) -> Vec<Value> {
+        let style = self.style();
+        let mut inner = self.lock();
+        let all = inner.fetched(&style, account);
+        inner
+            .stores
+            .entry(account.to_owned())
+            .or_default()
+            .merge(&all);
+        drop(inner);
+        for group in &all {
+            let (event, payload) = noweb::listed(&style, group);
+            self.send(session, event, &payload);
+        }
+        all
     }
 
     fn noweb_group(&self, id: &str, session: &str, account: &str) -> Result<Value, Error> {
@@ -146,7 +171,7 @@ impl Shared {
 
     pub(super) fn refresh(&self, session: &str, account: &str) -> Said {
         if self.personality == Personality::Noweb {
-            self.noweb_groups(session, account, Fetch::Always);
+            self.noweb_groups(session, account, Fetch::Anew);
         }
         Said::Json(json!({"success": true}))
     }
@@ -178,10 +203,10 @@ impl Shared {
     pub(super) fn people_of(&self, id: &str, session: &str, account: &str) -> Outcome {
         let style = self.style();
         if self.personality == Personality::Noweb {
-            let groups = self.noweb_groups(session, account, Fetch::Always);
+            let groups = self.noweb_fresh(session, account);
             let found = groups.into_iter().find(|group| group["id"] == id);
             let message = "Cannot read properties of undefined (reading 'participants')";
-            let found = found.ok_or_else(|| Error::TypeError(None, message.to_owned()))?;
+            let found = found.ok_or_else(|| Error::Thrown(None, message.to_owned()))?;
             return Ok(Said::Json(found["participants"].clone()));
         }
         let seen = self.lock().seen_at(id, account);

@@ -133,7 +133,7 @@ pub(super) fn events(
 }
 
 fn facts(style: &Style, group: &Group) -> Value {
-    let adds = !(style.quirks.webjs_lock_as_add_mode && !group.locked);
+    let adds = !style.quirks.webjs_lock_as_add_mode || group.locked;
     json!({
         "id": group.id, "subject": group.subject, "description": group.description,
         "invite": format!("https://chat.whatsapp.com/{}", group.invite),

@@ -2,144 +2,38 @@
 //! in the same state, what others did is done to it, and answers and posts have to be the same but for ids
 //! and times. See `data/waha-2026.2.1/README.md`.
 
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking, helpers included"
-)]
-
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use groupmq_test_support::receiver::{Answer, Receiver};
 use groupmq_test_support::waha::events::{Webhook, signature};
 use groupmq_test_support::waha::{ByHand, Fault, KEY, Personality, Quirks, Waha};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+
+use crate::ask;
+use crate::compare::{Names, differences, normal};
 
 const ME: &str = "15550000001";
 const OTHER: &str = "15550000002";
+const FOLDERS: [&str; 5] = [
+    "noweb-phone",
+    "noweb-lid",
+    "noweb-store",
+    "noweb-store-lid",
+    "gows-lid",
+];
 /// The captured group that somebody else has made.
 const THEIRS: &str = "120363000000000777@g.us";
 
-/// An answer: status, content type, body.
-type Answered = (u16, Value, Value);
-
-async fn ask(waha: &Waha, method: &str, path: &str, key: Option<&str>, body: &str) -> Answered {
-    let host = waha.url().replace("http://", "");
-    let mut stream = TcpStream::connect(&host).await.unwrap();
-    let key = key.map(|key| format!("x-api-key: {key}\r\n"));
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
-        key.unwrap_or_default(),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await.unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await.unwrap();
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    let kind = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-type: "));
-    let is_json = kind.is_some_and(|kind| kind.starts_with("application/json"));
-    let body = match body {
-        "" => Value::Null,
-        body if is_json => serde_json::from_str(body).unwrap(),
-        body => json!(body),
-    };
-    (status, json!(kind), body)
-}
-
-/// What stands for what: captured ids and codes, and those of the stand-in, by a name that they share.
-#[derive(Debug, Default)]
-struct Names {
-    captured: BTreeMap<String, String>,
-    ours: BTreeMap<String, String>,
-    /// From captured to ours.
-    pairs: BTreeMap<String, String>,
-}
-
-impl Names {
-    fn pair(&mut self, captured: &str, ours: &str, kind: &str) {
-        let name = format!("<{kind} {}>", self.captured.len());
-        self.captured.insert(captured.to_owned(), name.clone());
-        self.ours.insert(ours.to_owned(), name);
-        self.pairs.insert(captured.to_owned(), ours.to_owned());
-    }
-
-    /// Ids and codes in a text, as the stand-in has them.
-    fn translated(&self, text: &str) -> String {
-        replaced(text, &self.pairs)
-    }
-
-    /// Pairs what an answer tells for the first time.
-    fn learn(&mut self, captured: &Value, ours: &Value) {
-        for field in ["id", "JID"] {
-            let both = (captured[field].as_str(), ours[field].as_str());
-            if let (Some(captured), Some(ours)) = both
-                && captured.ends_with("@g.us")
-                && !self.pairs.contains_key(captured)
-            {
-                self.pair(captured, ours, "group");
-            }
-        }
-        let code = |value: &Value| {
-            let text = value.as_str()?;
-            Some(text.rsplit('/').next()?.to_owned())
-        };
-        if let (Some(captured), Some(ours)) = (code(captured), code(ours))
-            && captured.len() == 22
-            && !self.pairs.contains_key(&captured)
-        {
-            self.pair(&captured, &ours, "code");
-        }
-    }
-}
-
-fn replaced(text: &str, by: &BTreeMap<String, String>) -> String {
-    by.iter()
-        .fold(text.to_owned(), |text, (from, to)| text.replace(from, to))
-}
-
-/// The same for all runs: names for ids and codes, and no times.
-fn normal(value: &Value, names: &BTreeMap<String, String>) -> Value {
-    match value {
-        Value::Number(number) if number.as_u64().is_some_and(|it| it > 1_000_000_000) => {
-            json!("<time>")
-        }
-        Value::String(text) if is_time(text) => json!("<time>"),
-        Value::String(text) => json!(replaced(text, names)),
-        Value::Array(all) => all.iter().map(|it| normal(it, names)).collect(),
-        Value::Object(all) => {
-            let fields = all.iter().map(|(field, value)| {
-                let known = value.is_string() && value != "";
-                let value = match field.as_str() {
-                    "stack" | "pushName" | "TopicID" | "date" if known => json!("<text>"),
-                    "date" => json!("<text>"),
-                    _ => normal(value, names),
-                };
-                (replaced(field, names), value)
-            });
-            Value::Object(fields.collect())
-        }
-        other => other.clone(),
-    }
-}
-
-/// `2026-11-27T20:36:59Z`, or seconds as text; the year 1 is none.
-fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let iso = bytes.len() >= 20 && bytes[4] == b'-' && bytes[10] == b'T' && text.ends_with('Z');
-    let seconds = bytes.len() == 10 && bytes.iter().all(u8::is_ascii_digit);
-    (iso && !text.starts_with("0001")) || seconds
+fn at(folder: &str, file: &str) -> PathBuf {
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/waha-2026.2.1");
+    base.join(folder).join(file)
 }
 
 fn load(folder: &str, file: &str) -> Vec<Value> {
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("data/waha-2026.2.1");
-    let text = fs::read_to_string(base.join(folder).join(file)).unwrap();
-    serde_json::from_str(&text).unwrap()
+    serde_json::from_str(&fs::read_to_string(at(folder, file)).unwrap()).unwrap()
 }
 
 /// One life of a session: the captured one beside the stand-in's.
@@ -195,16 +89,18 @@ impl Life {
             "not an admin, info is admins only: rename" => {
                 self.hand("the group is locked", |group| group.locked(true));
             }
-            "not a member: get" => self
-                .hand("15550000002 removes the account itself (kick)", |group| {
-                    group.remove(&[ME])
-                }),
-            "WhatsApp answers 429 rate-overlimit: create" if self.has("adds the account again") => {
-                self.hand("15550000002 adds the account again", |group| {
-                    group.add(&[ME])
+            "not a member: get" => {
+                self.hand("15550000002 removes the account itself (kick)", |group| {
+                    group.remove(&[ME]);
                 });
             }
-            "stop the session" if self.has_status("428") => {
+            "WhatsApp answers 429 rate-overlimit: create" if self.has("adds the account again") => {
+                self.hand("15550000002 adds the account again", |group| {
+                    group.add(&[ME]);
+                });
+            }
+            // GOWS' stand-in for WhatsApp could not break its connection.
+            "stop the session" if self.personality == Personality::Noweb => {
                 self.waha.status("default", "STARTING");
                 self.waha.status("default", "WORKING");
             }
@@ -218,11 +114,6 @@ impl Life {
         self.posts.keys().any(|cause| cause.contains(what))
     }
 
-    /// GOWS' stand-in for `WhatsApp` cannot break its connection.
-    fn has_status(&self, _: &str) -> bool {
-        self.personality == Personality::Noweb
-    }
-
     fn their_group(&mut self) {
         self.theirs = self
             .waha
@@ -230,23 +121,23 @@ impl Life {
         self.names.pair(THEIRS, &self.theirs.clone(), "group");
         self.compare_posts("others: 15550000002 makes a group with the account in it");
         self.hand("15550000002 adds 15550000008", |group| {
-            group.add(&["15550000008"])
+            group.add(&["15550000008"]);
         });
         self.hand("15550000009 joins by the link", |group| {
-            group.joins("15550000009")
+            group.joins("15550000009");
         });
         self.hand("15550000002 promotes 15550000007", |group| {
-            group.promote("15550000007")
+            group.promote("15550000007");
         });
         self.hand("15550000002 demotes 15550000007", |group| {
-            group.demote("15550000007")
+            group.demote("15550000007");
         });
         self.hand("15550000009 leaves", |group| group.leaves("15550000009"));
         self.hand("15550000002 removes 15550000008 (kick)", |group| {
             group.remove(&["15550000008"]);
         });
         self.hand("15550000002 renames the group", |group| {
-            group.subject("Theirs, renamed")
+            group.subject("Theirs, renamed");
         });
         let describe = |group: &mut ByHand<'_>| group.description("About us");
         let describes = "15550000002 describes the group";
@@ -258,10 +149,10 @@ impl Life {
             self.hand(describes, describe);
         }
         self.hand("15550000002 sets \"only admins write\" on", |group| {
-            group.announce(true)
+            group.announce(true);
         });
         self.hand("15550000002 sets \"only admins write\" off", |group| {
-            group.announce(false)
+            group.announce(false);
         });
         let edits = "15550000002 sets \"only admins edit the info\"";
         self.hand(&format!("{edits} on"), |group| group.locked(true));
@@ -288,6 +179,7 @@ impl Life {
     async fn request(&mut self, captured: &Value) {
         let note = captured["note"].as_str().unwrap();
         self.others(note);
+        self.until_working(note).await;
         let asked = &captured["request"];
         let method = asked["method"].as_str().unwrap();
         let path = asked["path"].as_str().unwrap();
@@ -321,27 +213,20 @@ impl Life {
             "status": captured["status"], "contentType": captured["contentType"],
             "body": normal(&captured["body"], &self.names.captured),
         });
-        if ours != theirs {
-            self.differences
-                .push(format!("{note}\n  captured {theirs}\n  ours     {ours}"));
-        }
-        self.until_told(note).await;
+        self.differ(note, &theirs, &ours);
         self.compare_posts(&format!("{method} {path} ({note})"));
     }
 
-    /// A session that starts tells a moment later that it works.
-    async fn until_told(&self, note: &str) {
-        while note == "the session, working" && self.statuses() < 2 {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    /// A session that starts works a moment later.
+    async fn until_working(&self, note: &str) {
+        let statuses = || {
+            let posts = self.waha.held_posts();
+            let statuses = posts.iter().filter(|it| it["event"] == "session.status");
+            statuses.count()
+        };
+        while note == "the session, working" && statuses() < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    fn statuses(&self) -> usize {
-        let posts = self.waha.held_posts();
-        posts
-            .iter()
-            .filter(|it| it["event"] == "session.status")
-            .count()
     }
 
     /// Each captured post of a cause has to be among those of the stand-in, and the other way round. Of
@@ -357,18 +242,17 @@ impl Life {
         let captured = self.posts.remove(cause).unwrap_or_default();
         for post in &captured {
             let wanted = plain(post, &self.names.captured);
-            match ours.iter().position(|it| *it == wanted) {
-                Some(found) => drop(ours.remove(found)),
-                None => self
-                    .differences
-                    .push(format!("{cause}\n  captured {wanted}\n  ours     {ours:?}")),
+            let same = ours.iter().position(|it| *it == wanted);
+            let event = |it: &Value| it["event"] == wanted["event"];
+            match same.or_else(|| ours.iter().position(event)) {
+                Some(found) => self.differ(cause, &wanted, &ours.remove(found)),
+                None => self.differ(cause, &wanted, &Value::Null),
             }
         }
         let noweb = self.personality == Personality::Noweb;
         ours.retain(|post| !(noweb && is_of_a_list(post)));
         for post in ours {
-            self.differences
-                .push(format!("{cause}\n  not captured: {post}"));
+            self.differ(cause, &Value::Null, &post);
         }
     }
 
@@ -383,13 +267,17 @@ impl Life {
             .map(|it| plain(it, &self.names.captured))
             .collect();
         for n in 0..ours.len().max(captured.len()) {
-            let (ours, captured) = (ours.get(n), captured.get(n));
-            if ours != captured {
-                self.differences.push(format!(
-                    "status {n}\n  captured {captured:?}\n  ours     {ours:?}"
-                ));
-            }
+            let of = |all: &[Value]| all.get(n).cloned().unwrap_or_default();
+            self.differ(&format!("status {n}"), &of(&captured), &of(&ours));
         }
+    }
+
+    /// Keeps what differs, by where it stands.
+    fn differ(&mut self, what: &str, captured: &Value, ours: &Value) {
+        let mut found = Vec::new();
+        differences("", captured, ours, &mut found);
+        let found = found.iter().map(|found| format!("{what}{found}"));
+        self.differences.extend(found);
     }
 
     /// Nothing differs, nothing captured is left over, and everything arrives with its signature.
@@ -436,20 +324,39 @@ fn is_of_a_list(post: &Value) -> bool {
     post["event"] == "group.v2.update" && !post["payload"]["_data"]["size"].is_null()
 }
 
-/// The signatures of the captured posts are of WAHA's making.
+/// The text of a file without the blanks between its values, as WAHA signs it.
+fn compact(folder: &str, file: &str) -> String {
+    let text = fs::read_to_string(at(folder, file)).unwrap();
+    let (mut quoted, mut escaped) = (false, false);
+    let stays = |c: &char| {
+        let stays = quoted || !c.is_whitespace();
+        if *c == '"' && !escaped {
+            quoted = !quoted;
+        }
+        escaped = *c == '\\' && !escaped;
+        stays
+    };
+    text.chars().filter(stays).collect()
+}
+
 #[test]
 fn captured_posts_are_signed_as_the_stand_in_signs() {
-    for folder in [
-        "noweb-phone",
-        "noweb-lid",
-        "noweb-store",
-        "noweb-store-lid",
-        "gows-lid",
-    ] {
-        for post in load(folder, "webhooks.json") {
-            let captured = post["headers"]["x-webhook-hmac"].as_str().unwrap();
-            assert_eq!(captured.len(), signature("shared-hmac-key", "").len());
+    for folder in FOLDERS {
+        let mut signed = 0;
+        for post in compact(folder, "webhooks.json")
+            .split("{\"cause\":")
+            .skip(1)
+        {
+            let (head, body) = post.split_once(",\"body\":").unwrap();
+            let body = body.trim_end_matches([',', ']']).strip_suffix('}').unwrap();
+            let wanted = format!(
+                "\"x-webhook-hmac\":\"{}\"",
+                signature("shared-hmac-key", body)
+            );
+            assert!(head.contains(&wanted), "{head}\n{body}");
+            signed += 1;
         }
+        assert_eq!(signed, load(folder, "webhooks.json").len());
     }
 }
 
