@@ -155,7 +155,7 @@ impl Target {
         // The parser's own error would repeat the url, password included.
         let mut uri: AMQPUri = url
             .parse()
-            .map_err(|_| Error::Settings("amqp.url cannot be read".to_owned()))?;
+            .map_err(|_| Error::Settings("amqp.url cannot be read; is its password percent-encoded?".to_owned()))?;
         // An IPv6 address is lost on the parser, which then means localhost.
         if let Ok(parsed) = url::Url::parse(&url)
             && let Some(url::Host::Ipv6(address)) = parsed.host()

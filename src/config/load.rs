@@ -1,6 +1,7 @@
 //! Where settings come from and which source wins.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use figment::Figment;
@@ -8,7 +9,8 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use serde_json::{Map, json};
 
-use super::read::{Problems, Section, list};
+use super::environment::{self, Setting};
+use super::read::{Problems, Section, has_unescaped_credentials, list};
 use super::webhooks;
 use super::{
     Amqp, Config, Delivery, Egress, Engine, Error, Executor, Gateway, Ledger, Log, Ops, Otlp,
@@ -18,9 +20,6 @@ use super::{
 /// The defaults, as they stand in `config.default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// The prefix of environment variables that are settings.
-const PREFIX: &str = "GROUPMQ_";
-
 /// What a configuration is read from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -28,48 +27,57 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Settings from flags, as dotted keys.
     pub flags: Vec<(String, String)>,
-    /// The environment's settings, already split into dotted keys.
-    pub environment: Vec<(String, String)>,
+    /// The environment's variables that may be settings, as they are written: `GROUPMQ_…`.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Sources {
     /// The defaults, this file, and the process's environment.
     #[must_use]
     pub fn from_process(file: Option<PathBuf>) -> Self {
-        let environment = std::env::vars()
-            .filter_map(|(name, value)| {
-                let key = name.strip_prefix(PREFIX)?;
-                // GROUPMQ_CONFIG names the file (--config), and GROUPMQ_TEST_… belongs to the tests.
-                (key != "CONFIG" && !key.starts_with("TEST_"))
-                    .then(|| (key.to_lowercase().replace("__", "."), value))
-            })
-            .collect();
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with(environment::PREFIX)
+                .then_some((name, value))
+        });
         Self {
             file,
             flags: Vec::new(),
-            environment,
+            environment: environment.collect(),
         }
     }
 
-    /// Merges the sources.
-    ///
-    /// # Errors
-    /// When the file cannot be read or is not TOML.
-    pub fn merged(&self) -> Result<Dict, Error> {
+    /// Merges the sources, and tells what comes from the environment.
+    fn merged(&self) -> Result<(Dict, Vec<Setting>), Error> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
                 path: path.clone(),
                 source,
             })?;
-            figment = figment.merge(Toml::string(&text));
+            figment = figment.merge(Toml::string(text.trim_start_matches('\u{feff}')));
         }
-        for (key, value) in self.environment.iter().chain(&self.flags) {
-            figment = figment.merge(Serialized::globals(nested(key, value)));
+        let malformed = |error: figment::Error| Error::Malformed(error.to_string());
+        let known = figment.extract::<Dict>().map_err(malformed)?;
+        let settings: Vec<_> = self
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Setting::read(name, value, &known))
+            .collect();
+        for setting in &settings {
+            let Some(value) = &setting.value else {
+                let (key, variable) = (setting.key(), &setting.variable);
+                let problem = format!("{key}: {variable} is not UTF-8");
+                return Err(Error::Invalid(vec![problem]));
+            };
+            let path = setting.path.iter().map(String::as_str);
+            figment = figment.merge(Serialized::globals(nested(path, value)));
         }
-        figment
-            .extract::<Dict>()
-            .map_err(|error| Error::Malformed(error.to_string()))
+        for (key, value) in &self.flags {
+            figment = figment.merge(Serialized::globals(nested(key.split('.'), value)));
+        }
+        let merged = figment.extract::<Dict>().map_err(malformed)?;
+        Ok((merged, settings))
     }
 
     /// Merges and checks everything.
@@ -78,12 +86,16 @@ impl Sources {
     /// With every problem that was found, by key and without any value.
     pub fn load(&self) -> Result<Config, Error> {
         let mut problems = Problems::default();
-        let config = read(self.merged()?, &mut problems);
+        let (merged, settings) = self.merged()?;
+        let config = read(merged, &mut problems);
         if problems.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(Error::Invalid(problems.0))
+            return Ok(config);
         }
+        let told = problems.0.into_iter().map(|problem| {
+            let origin = environment::origin(&settings, &problem.key);
+            format!("{}: {}{origin}", problem.key, problem.what)
+        });
+        Err(Error::Invalid(told.collect()))
     }
 
     /// The merged settings as TOML, with secrets left out.
@@ -91,14 +103,21 @@ impl Sources {
     /// # Errors
     /// When the file cannot be read or is not TOML.
     pub fn printed(&self) -> Result<String, Error> {
-        let mut settings = self.merged()?;
+        let (mut settings, _) = self.merged()?;
         hide_secrets(&mut settings);
         toml::to_string(&settings).map_err(|error| Error::Malformed(error.to_string()))
     }
 }
 
 /// Settings that are secrets whatever they look like, by their last key.
-const SECRETS: [&str; 5] = ["api_key", "hmac_key", "key", "secrets", "value"];
+const SECRETS: [&str; 6] = [
+    "api_key",
+    "authorization",
+    "hmac_key",
+    "key",
+    "secrets",
+    "value",
+];
 
 fn hide_secrets(entries: &mut Dict) {
     for (key, value) in entries {
@@ -114,6 +133,10 @@ fn hide(value: &mut figment::value::Value) {
     match value {
         figment::value::Value::Dict(_, entries) => hide_secrets(entries),
         figment::value::Value::Array(_, values) => values.iter_mut().for_each(hide),
+        // Nobody can tell where in it the password ends.
+        figment::value::Value::String(_, text) if has_unescaped_credentials(text) => {
+            "***".clone_into(text);
+        }
         figment::value::Value::String(_, text) => {
             if let Ok(mut url) = url::Url::parse(text)
                 && url.password().is_some()
@@ -126,9 +149,9 @@ fn hide(value: &mut figment::value::Value) {
     }
 }
 
-/// `a.b.c` = v as tables within tables. Values stay text: see `read`.
-fn nested(key: &str, value: &str) -> serde_json::Value {
-    key.rsplit('.').fold(json!(value), |inner, part| {
+/// `a`, `b`, `c` = v as tables within tables. Values stay text: see `read`.
+fn nested<'a>(path: impl DoubleEndedIterator<Item = &'a str>, value: &str) -> serde_json::Value {
+    path.rev().fold(json!(value), |inner, part| {
         serde_json::Value::Object(Map::from_iter([(part.to_owned(), inner)]))
     })
 }
@@ -172,15 +195,17 @@ fn read(entries: Dict, problems: &mut Problems) -> Config {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha512};
+
     use super::*;
 
     fn with(settings: &[(&str, &str)]) -> Result<Config, Error> {
-        let environment = settings
+        let flags = settings
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         Sources {
-            environment,
+            flags,
             ..Sources::default()
         }
         .load()
@@ -233,7 +258,7 @@ mod tests {
     #[test]
     fn printed_settings_hold_no_keys_and_no_passwords() {
         let sources = Sources {
-            environment: vec![
+            flags: vec![
                 (
                     "gateway.keys.shop.key".to_owned(),
                     "hunter2hunter2hunter2".to_owned(),
@@ -241,6 +266,10 @@ mod tests {
                 (
                     "store.url".to_owned(),
                     "postgres://u:hunter2@h/d".to_owned(),
+                ),
+                (
+                    "otlp.authorization".to_owned(),
+                    "Bearer hunter2".to_owned(),
                 ),
             ],
             ..Sources::default()
@@ -258,5 +287,205 @@ mod tests {
         std::fs::write(&file, "amqp://u:p@elsewhere/%2f\n").unwrap();
         let config = with(&[("amqp.url_file", file.to_str().unwrap())]).unwrap();
         assert_eq!(config.amqp.url.expose_secret(), "amqp://u:p@elsewhere/%2f");
+    }
+
+    fn environment(variables: &[(&str, &str)]) -> Sources {
+        let environment = variables
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).into()));
+        Sources {
+            environment: environment.collect(),
+            ..Sources::default()
+        }
+    }
+
+    fn problems(loaded: Result<Config, Error>) -> Vec<String> {
+        match loaded {
+            Err(Error::Invalid(problems)) => problems,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn secrets_lose_the_line_break_behind_them_wherever_they_come_from() {
+        use secrecy::ExposeSecret;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("groupmq.toml");
+        let toml = r#"
+            [engine]
+            kind = "waha"
+            [engine.waha]
+            api_key = "in-toml\n"
+            [[webhooks]]
+            url = "https://example.com/"
+            hmac = { key = "signing \r\n" }
+            secrets = ["whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD\n"]
+            customHeaders = [{ name = "X-Token", value = "token\n" }]
+        "#;
+        std::fs::write(&file, format!("\u{feff}{toml}")).unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "\u{feff}in-file \n").unwrap();
+        let mut sources = environment(&[
+            ("GROUPMQ_AMQP__URL", "amqp://u:p@h/%2f\n"),
+            ("GROUPMQ_STORE__URL", "postgres://u:p@h/d\n"),
+            ("GROUPMQ_EGRESS__PROXY", "http://u:p@proxy:3128\r\n"),
+            ("GROUPMQ_OTLP__AUTHORIZATION", "Bearer t\n"),
+            ("GROUPMQ_ENGINE__WAHA__INTAKE__ENABLED", "true\n"),
+            ("GROUPMQ_ENGINE__WAHA__INTAKE__HMAC_KEY", "hmac\n"),
+            ("GROUPMQ_ENGINE__WAHA__SERVERS__x__URL", "http://x\n"),
+            ("GROUPMQ_ENGINE__WAHA__SERVERS__x__SESSIONS", "x\n"),
+            ("GROUPMQ_ENGINE__WAHA__SERVERS__x__API_KEY", "of-x \n\n"),
+            ("GROUPMQ_ENGINE__WAHA__SERVERS__y__URL", "http://y"),
+            ("GROUPMQ_ENGINE__WAHA__SERVERS__y__SESSIONS", "y"),
+            ("GROUPMQ_GATEWAY__KEYS__x__KEY", "correct horse battery\n"),
+            ("GROUPMQ_GATEWAY__KEYS__x__SESSIONS", "*"),
+            ("GROUPMQ_GATEWAY__KEYS__x__ACCESS", "read\n"),
+        ]);
+        let of_y = "GROUPMQ_ENGINE__WAHA__SERVERS__y__API_KEY_FILE".to_owned();
+        sources.environment.push((of_y, key.into()));
+        sources.file = Some(file);
+        let config = sources.load().unwrap();
+        assert_eq!(config.amqp.url.expose_secret(), "amqp://u:p@h/%2f");
+        assert_eq!(config.store.url.expose_secret(), "postgres://u:p@h/d");
+        let proxy = config.egress.proxy.unwrap();
+        assert_eq!(proxy.expose_secret(), "http://u:p@proxy:3128");
+        assert_eq!(
+            config.otlp.authorization.unwrap().expose_secret(),
+            "Bearer t"
+        );
+        let Engine::Waha(waha) = config.engine else {
+            panic!("another engine");
+        };
+        assert_eq!(waha.intake.unwrap().hmac_key.expose_secret(), "hmac");
+        let keys: Vec<_> = waha.servers.iter().map(|it| it.api_key.expose_secret()).collect();
+        assert_eq!(keys, ["of-x", "in-file", "in-toml"]);
+        let hook = &config.webhooks[0].settings;
+        assert_eq!(hook.hmac.as_ref().unwrap().key.as_str(), "signing");
+        assert!(hook.secrets[0].as_str().ends_with("ob7oD"));
+        assert_eq!(hook.custom_headers[0].value.as_str(), "token");
+        let digest: [u8; 64] = Sha512::digest("correct horse battery").into();
+        let keys: Vec<_> = config.gateway.keys.values().map(|it| it.digest).collect();
+        assert_eq!(keys, [digest]);
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_sent_is_refused_by_its_key() {
+        for key in [
+            "amqp.url",
+            "store.url",
+            "egress.proxy",
+            "otlp.authorization",
+            "engine.waha.api_key",
+            "engine.waha.servers.x.api_key",
+            "engine.waha.intake.hmac_key",
+            "gateway.keys.x.key",
+        ] {
+            let value = "http://hunter2-hunter2\nx: y";
+            let problems = problems(with(&[(key, value)]));
+            let own: Vec<_> = problems.iter().filter(|it| it.starts_with(key)).collect();
+            assert_eq!(own.len(), 1, "{problems:?}");
+            assert!(own[0].contains("control character"), "{problems:?}");
+            assert!(!problems.join("").contains("hunter2"), "{problems:?}");
+        }
+        for key in ["otlp.authorization", "engine.waha.api_key"] {
+            let said = problems(with(&[(key, "schl\u{fc}ssel")]));
+            assert!(said[0].starts_with(&format!("{key}: ")), "{said:?}");
+        }
+        // The file is blamed where the secret is in one, and nothing is called missing.
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key");
+        std::fs::write(&file, "a\nb").unwrap();
+        let key = [
+            ("gateway.keys.x.key_file", file.to_str().unwrap()),
+            ("gateway.keys.x.sessions", "*"),
+            ("gateway.keys.x.access", "read"),
+        ];
+        let said = problems(with(&key));
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said[0].starts_with("gateway.keys.x.key_file: "), "{said:?}");
+    }
+
+    #[test]
+    fn a_password_that_is_not_percent_encoded_is_named_as_such_and_not_shown() {
+        for secret in [
+            "hun#ter2", "hun?ter2", "hun/ter2", "hun@ter2", "12#hunter2", "12/hunter2", "hun@x/ter2",
+        ] {
+            for (key, scheme) in [
+                ("amqp.url", "amqp"),
+                ("amqp.url", "amqps"),
+                ("store.url", "postgres"),
+                ("egress.proxy", "http"),
+                ("egress.proxy", "socks5h"),
+                ("otlp.endpoint", "https"),
+            ] {
+                let url = format!("{scheme}://user:{secret}@example.com/x");
+                let said = problems(with(&[(key, &url)]));
+                assert_eq!(said.len(), 1, "{said:?}");
+                assert!(said[0].starts_with(&format!("{key}: ")), "{said:?}");
+                assert!(said[0].contains("percent-encode the password"), "{said:?}");
+                assert!(!said[0].contains("ter2"), "{said:?}");
+                let flags = vec![(key.to_owned(), url)];
+                let printed = Sources {
+                    flags,
+                    ..Sources::default()
+                };
+                assert!(!printed.printed().unwrap().contains("ter2"));
+            }
+            let waha = format!("http://user:{secret}@example.com/x");
+            let said = problems(with(&[("engine.waha.url", &waha)]));
+            assert!(said[0].contains("without credentials"), "{said:?}");
+        }
+        for good in [
+            "amqp://user:hun%23%2F%3F%40ter2@example.com/%2f",
+            "amqp://user@example.com/shop?heartbeat=10",
+            "amqp://example.com",
+        ] {
+            assert!(with(&[("amqp.url", good)]).is_ok(), "{good}");
+        }
+        assert!(with(&[("store.url", "sqlite:///var/@/groupmq.db")]).is_ok());
+    }
+
+    #[test]
+    fn a_message_names_the_variable_as_it_was_written() {
+        let said = problems(
+            environment(&[
+                ("GROUPMQ_PORT", "8080"),
+                ("GROUPMQ_AMPQ__URL", "amqp://u:hunter2@h"),
+                ("GROUPMQ_Amqp__PREFETCH", "many"),
+                ("GROUPMQ_STORE__URL_FILE", "/nowhere/at/all"),
+                ("GROUPMQ_ENGINE__SANDBOX__FAULTS__Shop__OUTAGE", "true"),
+            ])
+            .load(),
+        );
+        let all = said.join("\n");
+        for (key, variable) in [
+            ("port", "GROUPMQ_PORT"),
+            ("ampq", "GROUPMQ_AMPQ__URL"),
+            ("amqp.prefetch", "GROUPMQ_Amqp__PREFETCH"),
+            ("store.url_file", "GROUPMQ_STORE__URL_FILE"),
+            (
+                "engine.sandbox.faults",
+                "GROUPMQ_ENGINE__SANDBOX__FAULTS__Shop__OUTAGE",
+            ),
+        ] {
+            let own = said.iter().find(|it| it.starts_with(&format!("{key}: ")));
+            let own = own.unwrap_or_else(|| panic!("{key} is not in:\n{all}"));
+            let end = format!("(from the environment: {variable})");
+            assert!(own.ends_with(&end), "{own}");
+        }
+        assert_eq!(said.len(), 5, "{all}");
+        assert!(!all.contains("hunter2"), "{all}");
+    }
+
+    #[test]
+    fn a_variable_that_is_not_utf_8_is_named_and_does_not_panic() {
+        use std::os::unix::ffi::OsStringExt as _;
+        let mut sources = environment(&[]);
+        let value = OsString::from_vec(b"amqp://\xff".to_vec());
+        sources
+            .environment
+            .push(("GROUPMQ_AMQP__URL".to_owned(), value));
+        let said = problems(sources.load());
+        assert_eq!(said, ["amqp.url: GROUPMQ_AMQP__URL is not UTF-8"]);
     }
 }
