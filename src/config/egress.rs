@@ -74,8 +74,7 @@ impl Egress {
                 matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host()
             })
         });
-        let is_unescaped =
-            |proxy: &SecretString| has_unescaped_credentials(proxy.expose_secret());
+        let is_unescaped = |proxy: &SecretString| has_unescaped_credentials(proxy.expose_secret());
         if proxy.as_ref().is_some_and(is_unescaped) {
             section.problem("proxy", UNESCAPED);
         } else if proxy_is_wrong {

@@ -211,7 +211,10 @@ mod tests {
                 "GROUPMQ_ENGINE__WAHA__SERVERS__x__URL",
                 "engine.waha.servers.x.url",
             ),
-            ("GROUPMQ_GATEWAY__KEYS__myShop__KEY", "gateway.keys.myShop.key"),
+            (
+                "GROUPMQ_GATEWAY__KEYS__myShop__KEY",
+                "gateway.keys.myShop.key",
+            ),
         ] {
             assert_eq!(read(variable, "1").as_deref(), Some(key));
         }

@@ -267,10 +267,7 @@ mod tests {
                     "store.url".to_owned(),
                     "postgres://u:hunter2@h/d".to_owned(),
                 ),
-                (
-                    "otlp.authorization".to_owned(),
-                    "Bearer hunter2".to_owned(),
-                ),
+                ("otlp.authorization".to_owned(), "Bearer hunter2".to_owned()),
             ],
             ..Sources::default()
         };
@@ -357,7 +354,11 @@ mod tests {
             panic!("another engine");
         };
         assert_eq!(waha.intake.unwrap().hmac_key.expose_secret(), "hmac");
-        let keys: Vec<_> = waha.servers.iter().map(|it| it.api_key.expose_secret()).collect();
+        let keys: Vec<_> = waha
+            .servers
+            .iter()
+            .map(|it| it.api_key.expose_secret())
+            .collect();
         assert_eq!(keys, ["of-x", "in-file", "in-toml"]);
         let hook = &config.webhooks[0].settings;
         assert_eq!(hook.hmac.as_ref().unwrap().key.as_str(), "signing");
@@ -408,7 +409,13 @@ mod tests {
     #[test]
     fn a_password_that_is_not_percent_encoded_is_named_as_such_and_not_shown() {
         for secret in [
-            "hun#ter2", "hun?ter2", "hun/ter2", "hun@ter2", "12#hunter2", "12/hunter2", "hun@x/ter2",
+            "hun#ter2",
+            "hun?ter2",
+            "hun/ter2",
+            "hun@ter2",
+            "12#hunter2",
+            "12/hunter2",
+            "hun@x/ter2",
         ] {
             for (key, scheme) in [
                 ("amqp.url", "amqp"),

@@ -104,9 +104,9 @@ impl<'a> Section<'a> {
     ) -> Option<SecretString> {
         self.checked_secret(name, file_name, |text| {
             // In the middle of it, since the end was trimmed.
-            (!text.contains(char::is_control)).then_some(()).ok_or(
-                "must hold no line break and no other control character",
-            )
+            (!text.contains(char::is_control))
+                .then_some(())
+                .ok_or("must hold no line break and no other control character")
         })
     }
 

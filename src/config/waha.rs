@@ -8,9 +8,7 @@ use url::Url;
 
 use crate::contract::SessionName;
 
-use super::read::{
-    Section, duration, flag, has_unescaped_credentials, list, number, text,
-};
+use super::read::{Section, duration, flag, has_unescaped_credentials, list, number, text};
 
 /// `[engine.waha]`.
 #[derive(Debug, Clone)]

@@ -212,12 +212,14 @@ proptest! {
         message_id in proptest::option::of(".{0,20}"),
         message_type in proptest::option::of(".{0,20}"),
         session in proptest::option::of(".{0,20}"),
+        content_encoding in proptest::option::of(".{0,20}"),
     ) {
         let _verdict = DECODER.decode(&Incoming {
             body: &body,
             message_id: message_id.as_deref(),
             message_type: message_type.as_deref(),
             session: session.as_deref(),
+            content_encoding: content_encoding.as_deref(),
         });
     }
 
