@@ -2,7 +2,7 @@
 //!
 //! `GROUPMQ_AMQP__PREFETCH` is `amqp.prefetch`. What a variable's value means is for `read` to say.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 
 use figment::value::{Dict, Value};
 
@@ -47,7 +47,7 @@ pub(super) struct Setting {
 
 impl Setting {
     /// Reads a variable; none where it is no setting. `known` is what the file and the defaults say.
-    pub(super) fn read(variable: &str, value: &OsString, known: &Dict) -> Option<Self> {
+    pub(super) fn read(variable: &str, value: &OsStr, known: &Dict) -> Option<Self> {
         let rest = variable.strip_prefix(PREFIX)?;
         let value = value.to_str();
         // GROUPMQ_CONFIG names the file (--config), and GROUPMQ_TEST_… belongs to the tests.
@@ -154,7 +154,7 @@ mod tests {
 
     fn read(variable: &str, value: &str) -> Option<String> {
         let known = Dict::new();
-        Setting::read(variable, &value.into(), &known).map(|setting| setting.key())
+        Setting::read(variable, OsStr::new(value), &known).map(|setting| setting.key())
     }
 
     #[test]
@@ -229,7 +229,7 @@ mod tests {
         let known = Dict::from([("engine".to_owned(), Value::from(engine))]);
         let name = |table: &str, name: &str| {
             let variable = format!("GROUPMQ_ENGINE__SANDBOX__{table}__{name}");
-            let setting = Setting::read(&variable, &"1".into(), &known).unwrap();
+            let setting = Setting::read(&variable, OsStr::new("1"), &known).unwrap();
             setting.path.into_iter().nth(3).unwrap()
         };
         assert_eq!(name("SESSIONS", "DEFAULT"), "default");

@@ -346,9 +346,7 @@ mod tests {
             (name.as_str(), value.as_bytes()),
             ("x-api-key", &b"secret key"[..])
         );
-        for key in ["a\nb", "schl\u{fc}ssel"] {
-            assert!(matches!(header(key), Err(Cause::Key)), "{key:?}");
-        }
+        assert!(matches!(header("a\nb"), Err(Cause::Key)));
     }
 
     #[test]
