@@ -118,29 +118,31 @@ fn is_port_and_protocol(text: &str) -> bool {
 fn path(rest: &str, known: &Dict) -> Vec<String> {
     let words: Vec<&str> = rest.split("__").collect();
     let mut path: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
-    let named = NAMED.iter().find(|named| {
-        let begins = path.get(..named.table.len());
-        begins.is_some_and(|begins| begins.iter().eq(named.table.iter()))
+    let chosen = NAMED.iter().find(|it| {
+        let begins = path.get(..it.table.len());
+        begins.is_some_and(|begins| begins.iter().eq(it.table.iter()))
     });
-    if let Some(named) = named
-        && let Some(word) = words.get(named.table.len())
-        && let Some(name) = path.get_mut(named.table.len())
+    if let Some(Named { table, names }) = chosen
+        && let Some(word) = words.get(table.len())
+        && let Some(name) = path.get_mut(table.len())
     {
-        let capitals = !word.contains(|c: char| c.is_lowercase());
-        let names = table(known, named.names).into_iter().flat_map(Dict::keys);
-        let names: Vec<&String> = names.collect();
-        let same = names.iter().find(|it| it.eq_ignore_ascii_case(word));
-        let exact = names.iter().any(|it| it.as_str() == *word);
-        *name = match same {
-            Some(same) if capitals && !exact => (*same).clone(),
-            _ => (*word).to_owned(),
-        };
+        *name = known_name(word, at(known, names)).unwrap_or_else(|| (*word).to_owned());
     }
     path
 }
 
+/// The known name that one in capitals alone means.
+fn known_name(word: &str, known: Option<&Dict>) -> Option<String> {
+    let known = known?;
+    if known.contains_key(word) || word.contains(char::is_lowercase) {
+        return None;
+    }
+    let mut all = known.keys();
+    all.find(|it| it.eq_ignore_ascii_case(word)).cloned()
+}
+
 /// The table at this place, if there is one.
-fn table<'a>(settings: &'a Dict, path: &[&str]) -> Option<&'a Dict> {
+fn at<'a>(settings: &'a Dict, path: &[&str]) -> Option<&'a Dict> {
     path.iter()
         .try_fold(settings, |table, name| match table.get(*name) {
             Some(Value::Dict(_, inner)) => Some(inner),
