@@ -97,28 +97,23 @@ struct PayloadSchema {
 }
 
 impl PayloadSchema {
-    /// Takes the fields out that the schema does not know, and names them.
+    /// Takes the payload's own fields out that the schema does not know, and names them.
     fn strip(&self, payload: &mut Value) -> Vec<String> {
         let mut unknown = Vec::new();
         for error in self.validator.iter_errors(payload) {
-            if let Kind::AdditionalProperties { unexpected } = error.kind() {
-                let place = error.instance_path().as_str();
-                unknown.extend(
-                    unexpected
-                        .iter()
-                        .map(|name| (place.to_owned(), name.clone())),
-                );
+            if let Kind::AdditionalProperties { unexpected } = error.kind()
+                && error.instance_path().as_str().is_empty()
+            {
+                unknown.extend(unexpected.iter().cloned());
             }
         }
-        for (place, name) in &unknown {
-            if let Some(Value::Object(fields)) = payload.pointer_mut(place) {
+        if let Value::Object(fields) = payload {
+            for name in &unknown {
                 fields.shift_remove(name);
             }
         }
-        unknown
-            .into_iter()
-            .map(|(place, name)| format!("{place}/{}", reason::quotable(&name).unwrap_or("?")))
-            .collect()
+        let shown = |name: &String| format!("/{}", reason::quotable(name).unwrap_or("?"));
+        unknown.iter().map(shown).collect()
     }
 }
 
@@ -161,8 +156,8 @@ impl Decoder {
         self.read(incoming, None)
     }
 
-    /// Reads one message as if the fields that its payload's schema does not know were not there, and
-    /// names these, as JSON pointers into the payload. None where something else is wrong too.
+    /// Reads one message as if those fields of its payload were not there that the schema does not
+    /// know, and names these, as JSON pointers into the payload. None where something else is wrong too.
     #[must_use]
     pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Vec<String>)> {
         let mut unknown = Vec::new();

@@ -71,9 +71,7 @@ pub(super) fn all() -> Result<Schemas, Error> {
     writing.subschema_for::<CommandId>();
     // The same name stands for the same thing in both: what differs between reading and writing are
     // payloads, which are no definitions.
-    let mut read = definitions(reading);
-    read.values_mut().for_each(take_unknown_fields);
-    components.extend(read);
+    components.extend(definitions(reading));
     components.extend(definitions(writing));
     Ok(Schemas {
         components,
@@ -85,21 +83,11 @@ fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// Lets objects have other fields, which the gateway ignores.
-fn take_unknown_fields(schema: &mut Value) {
-    match schema {
-        Value::Object(fields) => {
-            fields.shift_remove("additionalProperties");
-            fields.values_mut().for_each(take_unknown_fields);
-        }
-        Value::Array(values) => values.iter_mut().for_each(take_unknown_fields),
-        _ => {}
-    }
-}
-
 /// The payload without what path and query hold, and with any other field beside its own.
 fn body(endpoint: Endpoint, mut payload: Value, example: &Value) -> Value {
-    take_unknown_fields(&mut payload);
+    if let Some(payload) = payload.as_object_mut() {
+        payload.shift_remove("additionalProperties");
+    }
     let mut example = example.clone();
     let not_group = |name: &Value| name != "groupId";
     if let Some(fields) = payload.get_mut("properties").and_then(Value::as_object_mut) {
