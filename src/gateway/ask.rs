@@ -117,7 +117,7 @@ pub(super) fn command(
             ignored.extend(unknown);
             // A field of another name than the one that was meant: without it, the request would ask
             // for something else.
-            if written.are_all_among(&ignored) {
+            if written.count() == ignored.len() {
                 return Err(refused(rejected.error));
             }
             // The worker refuses what is ignored here.
