@@ -150,12 +150,16 @@ impl Target {
     async fn uri(&self) -> Result<AMQPUri, Error> {
         let url = match &self.settings.url_file {
             None => self.settings.url.expose_secret().to_owned(),
-            Some(file) => read(file, "amqp.url_file").await?.trim_end().to_owned(),
+            Some(file) => {
+                let url = read(file, "amqp.url_file").await?;
+                // As the configuration reads it at the start.
+                url.trim_start_matches('\u{feff}').trim_end().to_owned()
+            }
         };
         // The parser's own error would repeat the url, password included.
-        let mut uri: AMQPUri = url
-            .parse()
-            .map_err(|_| Error::Settings("amqp.url cannot be read".to_owned()))?;
+        let mut uri: AMQPUri = url.parse().map_err(|_| {
+            Error::Settings("amqp.url cannot be read; is its password percent-encoded?".to_owned())
+        })?;
         // An IPv6 address is lost on the parser, which then means localhost.
         if let Ok(parsed) = url::Url::parse(&url)
             && let Some(url::Host::Ipv6(address)) = parsed.host()

@@ -20,6 +20,10 @@ pub struct Outgoing {
     pub correlation_id: Option<String>,
     /// AMQP's `reply_to`.
     pub reply_to: Option<String>,
+    /// AMQP's `content_type`; JSON's where there is none.
+    pub content_type: Option<String>,
+    /// AMQP's `content_encoding`, of a message that is passed on.
+    pub content_encoding: Option<String>,
     /// Text headers.
     pub headers: BTreeMap<String, String>,
     /// The body, JSON in UTF-8 unless it is somebody else's, passed on.
@@ -59,6 +63,10 @@ pub struct Incoming {
     pub correlation_id: Option<String>,
     /// AMQP's `reply_to`.
     pub reply_to: Option<String>,
+    /// AMQP's `content_type`.
+    pub content_type: Option<String>,
+    /// AMQP's `content_encoding`.
+    pub content_encoding: Option<String>,
     /// AMQP's `timestamp`: when it was published, as its producer says, in seconds since 1970.
     pub published_at: Option<u64>,
     /// Headers whose values are texts or numbers.

@@ -25,8 +25,9 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     for (name, value) in &message.headers {
         headers.insert(short(name), AMQPValue::LongString(value.as_str().into()));
     }
+    let content_type = message.content_type.as_deref();
     let mut properties = BasicProperties::default()
-        .with_content_type(short("application/json"))
+        .with_content_type(short(content_type.unwrap_or("application/json")))
         .with_delivery_mode(PERSISTENT)
         .with_app_id(short("groupmq"))
         .with_timestamp(seconds_since_1970());
@@ -42,6 +43,9 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     }
     if let Some(id) = &message.correlation_id {
         properties = properties.with_correlation_id(short(id));
+    }
+    if let Some(encoding) = &message.content_encoding {
+        properties = properties.with_content_encoding(short(encoding));
     }
     if let Some(queue) = &message.reply_to {
         properties = properties.with_reply_to(short(queue));
@@ -75,6 +79,8 @@ pub(super) fn incoming(delivery: Delivery) -> Incoming {
         message_type: text(properties.kind()),
         correlation_id: text(properties.correlation_id()),
         reply_to: text(properties.reply_to()),
+        content_type: text(properties.content_type()),
+        content_encoding: text(properties.content_encoding()),
         published_at: *properties.timestamp(),
         headers,
         redelivered: delivery.redelivered,

@@ -112,7 +112,8 @@ pub(super) fn payload(given: &str) -> Result<Value, Failure> {
             .map_err(|error| Failure::Usage(format!("--payload @{file}: {error}")))?,
         (inline, None) => inline.to_owned(),
     };
-    serde_json::from_str(&text)
+    // Some editors and shells write a byte order mark; the worker lets it pass, too.
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| Failure::Usage(format!("--payload: is not JSON: {error}")))
 }
 

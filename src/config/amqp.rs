@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::read::{Section, duration, flag, list, number, path};
+use super::read::{
+    Section, UNESCAPED, duration, flag, has_unescaped_credentials, list, number, path,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -99,7 +101,9 @@ impl Amqp {
         let url = section.secret("url", "url_file").unwrap_or_default();
         let scheme_is_right = url::Url::parse(url.expose_secret())
             .is_ok_and(|url| matches!(url.scheme(), "amqp" | "amqps") && url.has_host());
-        if !scheme_is_right {
+        if has_unescaped_credentials(url.expose_secret()) {
+            section.problem("url", UNESCAPED);
+        } else if !scheme_is_right {
             section.problem(
                 "url",
                 "must be amqp://user:password@host:port/vhost, or amqps://…",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::read::{Section, duration, list, path};
+use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, list, path};
 
 /// How HTTP requests leave this process, and where they may go.
 #[derive(Debug, Clone)]
@@ -74,7 +74,10 @@ impl Egress {
                 matches!(url.scheme(), "http" | "https" | "socks5" | "socks5h") && url.has_host()
             })
         });
-        if proxy_is_wrong {
+        let is_unescaped = |proxy: &SecretString| has_unescaped_credentials(proxy.expose_secret());
+        if proxy.as_ref().is_some_and(is_unescaped) {
+            section.problem("proxy", UNESCAPED);
+        } else if proxy_is_wrong {
             section.problem(
                 "proxy",
                 "must be http://user:password@host:port, or https://, socks5:// or socks5h://…",
@@ -111,12 +114,12 @@ mod tests {
     use super::*;
 
     fn read(settings: &[(&str, &str)]) -> Result<Egress, Error> {
-        let environment = settings
+        let flags = settings
             .iter()
             .map(|(key, value)| (format!("egress.{key}"), (*value).to_owned()))
             .collect();
         let sources = Sources {
-            environment,
+            flags,
             ..Sources::default()
         };
         sources.load().map(|config| config.egress)

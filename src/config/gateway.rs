@@ -124,7 +124,7 @@ impl Gateway {
 }
 
 fn key(_: &str, mut section: Section<'_>) -> Key {
-    let digest = match section.secret("key", "key_file") {
+    let digest = match section.header_secret("key", "key_file") {
         None => {
             section.problem("key", "is missing, or key_file");
             [0; 64]
@@ -172,12 +172,12 @@ mod tests {
     use crate::config::{Config, Error, Sources};
 
     fn with(settings: &[(&str, &str)]) -> Result<Config, Error> {
-        let environment = settings
+        let flags = settings
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
             .collect();
         Sources {
-            environment,
+            flags,
             ..Sources::default()
         }
         .load()

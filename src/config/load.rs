@@ -1,6 +1,7 @@
 //! Where settings come from and which source wins.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use figment::Figment;
@@ -8,7 +9,8 @@ use figment::providers::{Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use serde_json::{Map, json};
 
-use super::read::{Problems, Section, list};
+use super::environment::{self, Setting};
+use super::read::{Problems, Section, has_unescaped_credentials, list};
 use super::webhooks;
 use super::{
     Amqp, Config, Delivery, Egress, Engine, Error, Executor, Gateway, Ledger, Log, Ops, Otlp,
@@ -18,9 +20,6 @@ use super::{
 /// The defaults, as they stand in `config.default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// The prefix of environment variables that are settings.
-const PREFIX: &str = "GROUPMQ_";
-
 /// What a configuration is read from.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
@@ -28,48 +27,57 @@ pub struct Sources {
     pub file: Option<PathBuf>,
     /// Settings from flags, as dotted keys.
     pub flags: Vec<(String, String)>,
-    /// The environment's settings, already split into dotted keys.
-    pub environment: Vec<(String, String)>,
+    /// The environment's variables that may be settings, as they are written: `GROUPMQ_…`.
+    pub environment: Vec<(String, OsString)>,
 }
 
 impl Sources {
     /// The defaults, this file, and the process's environment.
     #[must_use]
     pub fn from_process(file: Option<PathBuf>) -> Self {
-        let environment = std::env::vars()
-            .filter_map(|(name, value)| {
-                let key = name.strip_prefix(PREFIX)?;
-                // GROUPMQ_CONFIG names the file (--config), and GROUPMQ_TEST_… belongs to the tests.
-                (key != "CONFIG" && !key.starts_with("TEST_"))
-                    .then(|| (key.to_lowercase().replace("__", "."), value))
-            })
-            .collect();
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            let name = name.into_string().ok()?;
+            name.starts_with(environment::PREFIX)
+                .then_some((name, value))
+        });
         Self {
             file,
             flags: Vec::new(),
-            environment,
+            environment: environment.collect(),
         }
     }
 
-    /// Merges the sources.
-    ///
-    /// # Errors
-    /// When the file cannot be read or is not TOML.
-    pub fn merged(&self) -> Result<Dict, Error> {
+    /// Merges the sources, and tells what comes from the environment.
+    fn merged(&self) -> Result<(Dict, Vec<Setting>), Error> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path).map_err(|source| Error::Unreadable {
                 path: path.clone(),
                 source,
             })?;
-            figment = figment.merge(Toml::string(&text));
+            figment = figment.merge(Toml::string(text.trim_start_matches('\u{feff}')));
         }
-        for (key, value) in self.environment.iter().chain(&self.flags) {
-            figment = figment.merge(Serialized::globals(nested(key, value)));
+        let malformed = |error: figment::Error| Error::Malformed(error.to_string());
+        let known = figment.extract::<Dict>().map_err(malformed)?;
+        let settings: Vec<_> = self
+            .environment
+            .iter()
+            .filter_map(|(name, value)| Setting::read(name, value, &known))
+            .collect();
+        for setting in &settings {
+            let Some(value) = &setting.value else {
+                let (key, variable) = (setting.key(), &setting.variable);
+                let problem = format!("{key}: {variable} is not UTF-8");
+                return Err(Error::Invalid(vec![problem]));
+            };
+            let path = setting.path.iter().map(String::as_str);
+            figment = figment.merge(Serialized::globals(nested(path, value)));
         }
-        figment
-            .extract::<Dict>()
-            .map_err(|error| Error::Malformed(error.to_string()))
+        for (key, value) in &self.flags {
+            figment = figment.merge(Serialized::globals(nested(key.split('.'), value)));
+        }
+        let merged = figment.extract::<Dict>().map_err(malformed)?;
+        Ok((merged, settings))
     }
 
     /// Merges and checks everything.
@@ -78,12 +86,16 @@ impl Sources {
     /// With every problem that was found, by key and without any value.
     pub fn load(&self) -> Result<Config, Error> {
         let mut problems = Problems::default();
-        let config = read(self.merged()?, &mut problems);
+        let (merged, settings) = self.merged()?;
+        let config = read(merged, &mut problems);
         if problems.0.is_empty() {
-            Ok(config)
-        } else {
-            Err(Error::Invalid(problems.0))
+            return Ok(config);
         }
+        let told = problems.0.into_iter().map(|problem| {
+            let origin = environment::origin(&settings, &problem.key);
+            format!("{}: {}{origin}", problem.key, problem.what)
+        });
+        Err(Error::Invalid(told.collect()))
     }
 
     /// The merged settings as TOML, with secrets left out.
@@ -91,14 +103,21 @@ impl Sources {
     /// # Errors
     /// When the file cannot be read or is not TOML.
     pub fn printed(&self) -> Result<String, Error> {
-        let mut settings = self.merged()?;
+        let (mut settings, _) = self.merged()?;
         hide_secrets(&mut settings);
         toml::to_string(&settings).map_err(|error| Error::Malformed(error.to_string()))
     }
 }
 
 /// Settings that are secrets whatever they look like, by their last key.
-const SECRETS: [&str; 5] = ["api_key", "hmac_key", "key", "secrets", "value"];
+const SECRETS: [&str; 6] = [
+    "api_key",
+    "authorization",
+    "hmac_key",
+    "key",
+    "secrets",
+    "value",
+];
 
 fn hide_secrets(entries: &mut Dict) {
     for (key, value) in entries {
@@ -114,6 +133,10 @@ fn hide(value: &mut figment::value::Value) {
     match value {
         figment::value::Value::Dict(_, entries) => hide_secrets(entries),
         figment::value::Value::Array(_, values) => values.iter_mut().for_each(hide),
+        // Nobody can tell where in it the password ends.
+        figment::value::Value::String(_, text) if has_unescaped_credentials(text) => {
+            "***".clone_into(text);
+        }
         figment::value::Value::String(_, text) => {
             if let Ok(mut url) = url::Url::parse(text)
                 && url.password().is_some()
@@ -126,9 +149,9 @@ fn hide(value: &mut figment::value::Value) {
     }
 }
 
-/// `a.b.c` = v as tables within tables. Values stay text: see `read`.
-fn nested(key: &str, value: &str) -> serde_json::Value {
-    key.rsplit('.').fold(json!(value), |inner, part| {
+/// `a`, `b`, `c` = v as tables within tables. Values stay text: see `read`.
+fn nested<'a>(path: impl DoubleEndedIterator<Item = &'a str>, value: &str) -> serde_json::Value {
+    path.rev().fold(json!(value), |inner, part| {
         serde_json::Value::Object(Map::from_iter([(part.to_owned(), inner)]))
     })
 }
@@ -171,92 +194,4 @@ fn read(entries: Dict, problems: &mut Problems) -> Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn with(settings: &[(&str, &str)]) -> Result<Config, Error> {
-        let environment = settings
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect();
-        Sources {
-            environment,
-            ..Sources::default()
-        }
-        .load()
-    }
-
-    #[test]
-    fn the_embedded_defaults_are_valid() {
-        let config = with(&[]).unwrap();
-        assert_eq!(config.topology.prefix, "groupmq");
-        assert_eq!(config.amqp.prefetch, 300);
-    }
-
-    #[test]
-    fn every_problem_is_named_by_key_and_never_by_value() {
-        let Err(Error::Invalid(problems)) = with(&[
-            ("amqp.url", "amqp//hunter2@nowhere"),
-            ("amqp.prefetch", "many"),
-            ("amqp.heartbeat", "10"),
-            ("amqp.prefech", "1"),
-            ("shutdown.deadline", "0s"),
-            ("topology.mode", "maybe"),
-        ]) else {
-            panic!("wrong settings were accepted");
-        };
-        let all = problems.join("\n");
-        for key in [
-            "amqp.url",
-            "amqp.prefetch",
-            "amqp.heartbeat",
-            "amqp.prefech",
-            "shutdown.deadline",
-            "topology.mode",
-        ] {
-            assert!(all.contains(&format!("{key}:")), "{key} is not in:\n{all}");
-        }
-        assert_eq!(problems.len(), 6, "{all}");
-        assert!(!all.contains("hunter2"), "{all}");
-    }
-
-    #[test]
-    fn a_password_of_digits_stays_text() {
-        let config = with(&[("engine.sandbox.sessions.zero", "015550000009")]).unwrap();
-        let Engine::Sandbox(sandbox) = config.engine else {
-            panic!("another engine");
-        };
-        let phone = &sandbox.sessions[&"zero".parse().unwrap()];
-        assert_eq!(phone.as_str(), "015550000009@c.us");
-    }
-
-    #[test]
-    fn printed_settings_hold_no_keys_and_no_passwords() {
-        let sources = Sources {
-            environment: vec![
-                (
-                    "gateway.keys.shop.key".to_owned(),
-                    "hunter2hunter2hunter2".to_owned(),
-                ),
-                (
-                    "store.url".to_owned(),
-                    "postgres://u:hunter2@h/d".to_owned(),
-                ),
-            ],
-            ..Sources::default()
-        };
-        let printed = sources.printed().unwrap();
-        assert!(!printed.contains("hunter2"), "{printed}");
-        assert!(printed.contains("[gateway.keys.shop]"), "{printed}");
-    }
-
-    #[test]
-    fn a_secret_is_read_from_the_file_that_is_named() {
-        use secrecy::ExposeSecret;
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("url");
-        std::fs::write(&file, "amqp://u:p@elsewhere/%2f\n").unwrap();
-        let config = with(&[("amqp.url_file", file.to_str().unwrap())]).unwrap();
-        assert_eq!(config.amqp.url.expose_secret(), "amqp://u:p@elsewhere/%2f");
-    }
-}
+mod tests;

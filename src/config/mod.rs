@@ -7,6 +7,7 @@ mod amqp;
 mod delivery;
 mod egress;
 mod engine;
+mod environment;
 mod gateway;
 mod load;
 mod otlp;

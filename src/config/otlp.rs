@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::read::{Section, duration, share, text};
+use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, share, text};
 
 /// Where spans are sent, and which.
 #[derive(Debug, Clone)]
@@ -26,7 +26,11 @@ impl Otlp {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let otlp = Self {
             endpoint: section.optional("endpoint", |value| {
-                let url = text(value)?.parse::<Url>().ok();
+                let text = text(value)?;
+                if has_unescaped_credentials(&text) {
+                    return Err(UNESCAPED.to_owned());
+                }
+                let url = text.parse::<Url>().ok();
                 url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
                     .ok_or_else(|| {
                         "must be an http:// or https:// address, such as \
@@ -34,7 +38,7 @@ impl Otlp {
                             .to_owned()
                     })
             }),
-            authorization: section.secret("authorization", "authorization_file"),
+            authorization: section.header_secret("authorization", "authorization_file"),
             share: section.required("share", share),
             service_name: section.required("service_name", text),
             timeout: section.required(

@@ -13,9 +13,27 @@ use std::time::Duration;
 use figment::value::{Dict, Value};
 use secrecy::SecretString;
 
-/// Everything that is wrong with the configuration so far, one sentence each.
+/// Everything that is wrong with the configuration so far; of one key the first thing alone.
 #[derive(Debug, Default)]
-pub(super) struct Problems(pub(super) Vec<String>);
+pub(super) struct Problems(pub(super) Vec<Problem>);
+
+/// What is wrong with a key, in a sentence that begins with it.
+#[derive(Debug)]
+pub(super) struct Problem {
+    pub(super) key: String,
+    pub(super) what: String,
+}
+
+impl Problems {
+    fn add(&mut self, key: String, what: impl Display) {
+        // A secret that its file did not give is not missing.
+        let file = format!("{key}_file");
+        if !self.0.iter().any(|it| it.key == key || it.key == file) {
+            let what = what.to_string();
+            self.0.push(Problem { key, what });
+        }
+    }
+}
 
 /// One table of the configuration, consumed key by key.
 #[derive(Debug)]
@@ -46,7 +64,7 @@ impl<'a> Section<'a> {
 
     pub(super) fn problem(&mut self, name: &str, what: impl Display) {
         let key = self.key(name);
-        self.problems.0.push(format!("{key}: {what}"));
+        self.problems.add(key, what);
     }
 
     fn take(&mut self, name: &'static str) -> Option<Value> {
@@ -63,16 +81,8 @@ impl<'a> Section<'a> {
         if let Some(value) = self.optional(name, read) {
             return value;
         }
-        // A value that is there but wrong has been reported already.
-        let missing = self.key(name);
-        if !self
-            .problems
-            .0
-            .iter()
-            .any(|problem| problem.starts_with(&format!("{missing}:")))
-        {
-            self.problem(name, "is missing");
-        }
+        // A value that is there but wrong has been reported already, and is no problem a second time.
+        self.problem(name, "is missing");
         T::default()
     }
 
@@ -92,11 +102,47 @@ impl<'a> Section<'a> {
         name: &'static str,
         file_name: &'static str,
     ) -> Option<SecretString> {
+        self.checked_secret(name, file_name, |text| {
+            // In the middle of it, since the end was trimmed.
+            (!text.contains(char::is_control))
+                .then_some(())
+                .ok_or("must hold no line break and no other control character")
+        })
+    }
+
+    /// Reads a secret that is sent as a header's value.
+    pub(super) fn header_secret(
+        &mut self,
+        name: &'static str,
+        file_name: &'static str,
+    ) -> Option<SecretString> {
+        self.checked_secret(name, file_name, |text| {
+            let fits = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+            fits.then_some(()).ok_or(
+                "must hold ASCII characters alone, and no control characters such as line breaks: \
+                 it is sent in a header",
+            )
+        })
+    }
+
+    fn checked_secret(
+        &mut self,
+        name: &'static str,
+        file_name: &'static str,
+        check: impl FnOnce(&str) -> Result<(), &'static str>,
+    ) -> Option<SecretString> {
         let file = self.optional(file_name, path);
         let direct = self.optional(name, text);
-        match file {
-            Some(path) => self.file(file_name, &path).map(SecretString::from),
-            None => direct.map(SecretString::from),
+        let (name, secret) = match file {
+            Some(path) => (file_name, self.file(file_name, &path)?),
+            None => (name, direct?),
+        };
+        match check(&secret) {
+            Ok(()) => Some(secret.into()),
+            Err(what) => {
+                self.problem(name, what);
+                None
+            }
         }
     }
 
@@ -138,7 +184,7 @@ impl<'a> Section<'a> {
     /// Reads the file that a key names.
     pub(super) fn file(&mut self, name: &str, path: &Path) -> Option<String> {
         match std::fs::read_to_string(path) {
-            Ok(content) => Some(content.trim_end_matches(['\r', '\n']).to_owned()),
+            Ok(content) => Some(trimmed(&content).to_owned()),
             Err(error) => {
                 self.problem(name, format!("cannot read {}: {error}", path.display()));
                 None
@@ -186,7 +232,7 @@ impl<'a> Section<'a> {
                 Value::Dict(_, entries) => {
                     all.push(read(Section::new(&path, entries, self.problems)));
                 }
-                _ => self.problems.0.push(format!("{path}: must be a table")),
+                _ => self.problems.add(path, "must be a table"),
             }
         }
         all
@@ -234,9 +280,40 @@ impl<'a> Section<'a> {
     }
 }
 
+/// A value without what an editor or `echo` leaves around it: a byte order mark before it, a line
+/// break or other white space behind it. Nobody means these.
+pub(super) fn trimmed(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}').trim_end()
+}
+
+/// The text of a value that is one.
+fn string(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(_, text) => Some(trimmed(text)),
+        _ => None,
+    }
+}
+
+/// What to do about a URL that [`has_unescaped_credentials`].
+pub(super) const UNESCAPED: &str = "holds a #, ?, / or @ that its parser takes for something else: \
+     percent-encode the password (# is %23, / is %2F, ? is %3F, @ is %40)";
+
+/// Whether a URL holds an `@` where none can be meant: behind a `#`, `?` or `/` that ended user and
+/// password too early, or beside another one.
+pub(super) fn has_unescaped_credentials(url: &str) -> bool {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return false;
+    };
+    // There a parser takes a backslash for a slash.
+    let backslash = scheme.starts_with("http");
+    let ends = |c: char| matches!(c, '/' | '?' | '#') || (backslash && c == '\\');
+    let (authority, behind) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
+    authority.matches('@').count() > 1 || behind.contains('@')
+}
+
 pub(super) fn text(value: &Value) -> Result<String, String> {
     match value {
-        Value::String(_, text) => Ok(text.clone()),
+        Value::String(_, text) => Ok(trimmed(text).to_owned()),
         Value::Num(_, number) => number
             .to_i128()
             .map(|number| number.to_string())
@@ -259,10 +336,10 @@ where
 }
 
 pub(super) fn flag(value: &Value) -> Result<bool, String> {
-    match value {
-        Value::Bool(_, flag) => Ok(*flag),
-        Value::String(_, text) if text == "true" => Ok(true),
-        Value::String(_, text) if text == "false" => Ok(false),
+    match (value, string(value)) {
+        (Value::Bool(_, flag), _) => Ok(*flag),
+        (_, Some("true")) => Ok(true),
+        (_, Some("false")) => Ok(false),
         _ => Err("must be true or false".to_owned()),
     }
 }
@@ -275,8 +352,7 @@ where
     move |value| {
         let read = match value {
             Value::Num(_, number) => number.to_i128(),
-            Value::String(_, text) => text.parse().ok(),
-            _ => None,
+            _ => string(value).and_then(|text| text.parse().ok()),
         };
         read.and_then(|number| T::try_from(number).ok())
             .filter(|number| range.contains(number))
@@ -294,8 +370,7 @@ where
 pub(super) fn share(value: &Value) -> Result<f64, String> {
     let read = match value {
         Value::Num(_, number) => number.to_f64(),
-        Value::String(_, text) => text.parse().ok(),
-        _ => None,
+        _ => string(value).and_then(|text| text.parse().ok()),
     };
     read.filter(|share| (0.0..=1.0).contains(share))
         .ok_or_else(|| "must be a number from 0 to 1".to_owned())
@@ -306,10 +381,7 @@ pub(super) fn duration(
     range: RangeInclusive<Duration>,
 ) -> impl FnOnce(&Value) -> Result<Duration, String> {
     move |value| {
-        let read = match value {
-            Value::String(_, text) => text.parse::<jiff::SignedDuration>().ok(),
-            _ => None,
-        };
+        let read = string(value).and_then(|text| text.parse::<jiff::SignedDuration>().ok());
         let read = read.ok_or_else(|| {
             "must be a duration with its unit in quotes, such as \"30s\"".to_owned()
         })?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::read::{Section, duration, number};
+use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, number};
 
 /// Where state is kept.
 #[derive(Debug, Clone)]
@@ -36,6 +36,11 @@ impl Store {
                 "url",
                 "must be sqlite:<path> or postgres://user:password@host/database",
             );
+        }
+        // The path of a file may hold anything.
+        let is_file = url.expose_secret().starts_with("sqlite:");
+        if !is_file && has_unescaped_credentials(url.expose_secret()) {
+            section.problem("url", UNESCAPED);
         }
         let timeouts = Duration::from_millis(100)..=Duration::from_mins(10);
         let store = Self {

@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::contract::SessionName;
 
-use super::read::{Section, duration, flag, list, number, text};
+use super::read::{Section, duration, flag, has_unescaped_credentials, list, number, text};
 
 /// `[engine.waha]`.
 #[derive(Debug, Clone)]
@@ -95,7 +95,7 @@ impl WahaServer {
 
     fn read(name: &str, mut section: Section<'_>, defaults: &Defaults) -> Option<Self> {
         let url = section.optional("url", base_url);
-        let api_key = section.secret("api_key", "api_key_file");
+        let api_key = section.header_secret("api_key", "api_key_file");
         let sessions = section.required("sessions", list);
         if sessions.is_empty() {
             section.problem("sessions", "must name at least one session, or \"*\"");
@@ -127,7 +127,7 @@ const TIMEOUTS: std::ops::RangeInclusive<Duration> =
 impl Waha {
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let url = section.optional("url", base_url);
-        let api_key = section.secret("api_key", "api_key_file");
+        let api_key = section.header_secret("api_key", "api_key_file");
         let defaults = Defaults {
             timeout: section.required("timeout", duration(TIMEOUTS)),
             body_limit: section.required("body_limit", number(1_024..=1_073_741_824)),
@@ -204,8 +204,10 @@ impl WahaIntake {
 fn base_url(value: &figment::value::Value) -> Result<Url, String> {
     let wrong =
         "must be an http or https URL without credentials and query, such as http://waha:3000";
-    let url: Url = text(value)?.parse().map_err(|_| wrong.to_owned())?;
-    let plain = matches!(url.scheme(), "http" | "https")
+    let text = text(value)?;
+    let url: Url = text.parse().map_err(|_| wrong.to_owned())?;
+    let plain = !has_unescaped_credentials(&text)
+        && matches!(url.scheme(), "http" | "https")
         && url.username().is_empty()
         && url.password().is_none()
         && url.query().is_none()

@@ -12,7 +12,7 @@ use crate::contract::{
     CustomHeader, Hmac, Retries, RetryPolicy, WebhookId, WebhookSettings, WebhookUrl,
 };
 
-use super::read::{Section, flag, list, number, parsed, text};
+use super::read::{Section, flag, list, number, parsed, text, trimmed};
 
 /// An endpoint that the configuration declares.
 #[derive(Debug, Clone)]
@@ -126,8 +126,7 @@ fn read_secret(file: &str) -> Result<crate::contract::SigningSecret, String> {
     let secret: SecretString = std::fs::read_to_string(file)
         .map_err(|error| format!("cannot read {file}: {error}"))?
         .into();
-    let secret = secret.expose_secret().trim_end_matches(['\r', '\n']);
-    secret
+    trimmed(secret.expose_secret())
         .parse()
         .map_err(|error| format!("what is in {file} {error}"))
 }

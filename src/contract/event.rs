@@ -265,9 +265,11 @@ pub struct ChangedGroup {
     pub id: GroupId,
     /// The new subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub subject: Option<Subject>,
     /// The new description; empty where it was removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub description: Option<Description>,
     /// Whether only admins may change subject and description now.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -6,6 +6,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::ids::NamedParticipant;
 use super::{Description, GroupId, ParticipantId, Subject, Timestamp};
 
 /// A group as the asking session sees it.
@@ -15,8 +16,10 @@ pub struct Group {
     /// The group's id.
     pub id: GroupId,
     /// What the group is called.
+    #[schemars(with = "String")]
     pub subject: Subject,
     /// What the group says about itself; empty where it says nothing.
+    #[schemars(with = "String")]
     pub description: Description,
     /// Who created the group, where that is known.
     pub owner: Option<ParticipantId>,
@@ -166,7 +169,7 @@ impl<'de> Deserialize<'de> for ParticipantInput {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ParticipantInput, E> {
-                text.parse()
+                ParticipantId::named(text)
                     .map(|id| ParticipantInput { id })
                     .map_err(E::custom)
             }
@@ -180,7 +183,9 @@ impl<'de> Deserialize<'de> for ParticipantInput {
                     if field != "id" {
                         return Err(de::Error::unknown_field(&field, &["id"]));
                     }
-                    if id.replace(map.next_value()?).is_some() {
+                    let named = map.next_value::<Cow<'de, str>>()?;
+                    let read = ParticipantId::named(&named).map_err(de::Error::custom)?;
+                    if id.replace(read).is_some() {
                         return Err(de::Error::duplicate_field("id"));
                     }
                 }
@@ -199,7 +204,7 @@ impl JsonSchema for ParticipantInput {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let id = generator.subschema_for::<ParticipantId>();
+        let id = generator.subschema_for::<NamedParticipant>();
         json_schema!({
             "description": "Must be a participant: an object with its id, or the bare id.",
             "type": ["object", "string"],

@@ -155,6 +155,58 @@ checked_text! {
     }
 }
 
+impl ParticipantId {
+    /// Reads a person as a command may name them: by an id, by an id of WhatsApp's wire form with a
+    /// device (`123123123123:12@s.whatsapp.net`), or by a phone number as it stands in a database.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn named(text: &str) -> Result<Self, InvalidId> {
+        let number = text.strip_prefix('+').unwrap_or(text);
+        let id = if (7..=15).contains(&number.len()) && digits(number, 7) {
+            format!("{number}@c.us")
+        } else {
+            match text.split_once(':') {
+                Some((user, device)) => {
+                    let device = device.strip_suffix("@s.whatsapp.net");
+                    let fits = device.is_some_and(|it| it.len() <= 5 && digits(it, 1));
+                    if fits {
+                        format!("{user}@c.us")
+                    } else {
+                        text.to_owned()
+                    }
+                }
+                None => text.to_owned(),
+            }
+        };
+        id.parse().map_err(|_| InvalidId(NAMED_FORM))
+    }
+}
+
+const NAMED_FORM: &str = "a participant id such as 123123123123@c.us (or @s.whatsapp.net, or @lid), or a phone number of 7 to 15 digits";
+const NAMED_PATTERN: &str = concat!(
+    "^([0-9]{5,20}@(c\\.us|lid)|[0-9]{5,20}(:[0-9]{1,5})?@s\\.whatsapp\\.net",
+    "|\\+?[0-9]{7,15})$",
+);
+
+/// The schema of what [`ParticipantId::named`] reads.
+pub(in crate::contract) struct NamedParticipant;
+
+impl JsonSchema for NamedParticipant {
+    fn schema_name() -> Cow<'static, str> {
+        "NamedParticipant".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "description": format!("Must be {NAMED_FORM}."),
+            "pattern": NAMED_PATTERN,
+            "examples": ["123123123123@c.us"],
+        })
+    }
+}
+
 checked_text! {
     /// A webhook endpoint, by the name that whoever set it gave it.
     WebhookId,
@@ -297,6 +349,43 @@ mod tests {
         );
         assert!("+491700000001@c.us".parse::<ParticipantId>().is_err());
         assert!("491700000001".parse::<ParticipantId>().is_err());
+    }
+
+    #[test]
+    fn commands_may_name_people_by_their_numbers_too() {
+        for text in [
+            "491700000001@c.us",
+            "491700000001@s.whatsapp.net",
+            "491700000001:12@s.whatsapp.net",
+            "491700000001",
+            "+491700000001",
+        ] {
+            let read = ParticipantId::named(text).unwrap();
+            assert_eq!(read.as_str(), "491700000001@c.us", "{text}");
+        }
+        let lid = ParticipantId::named("7715550000002@lid").unwrap();
+        assert_eq!(lid.as_str(), "7715550000002@lid");
+        for wrong in [
+            "",
+            "+",
+            "123456",
+            "1234567890123456",
+            "++491700000001",
+            "+491700000001@c.us",
+            "491700000001:12@c.us",
+            "491700000001:12@lid",
+            "491700000001:@s.whatsapp.net",
+            "491700000001:123456@s.whatsapp.net",
+            "49 1700000001",
+            "491700000001@g.us",
+            "491700000001\n",
+        ] {
+            assert_eq!(
+                ParticipantId::named(wrong),
+                Err(InvalidId(NAMED_FORM)),
+                "{wrong}"
+            );
+        }
     }
 
     #[test]

@@ -1,4 +1,8 @@
 //! What a group is called and described as. The limits are WhatsApp's own.
+//!
+//! They bind what a command sets (`FromStr`, the schemas of payloads). What WhatsApp tells of a group
+//! is passed on whole (`told`, `Deserialize`): older groups, and those of business platforms, have
+//! texts that it would refuse today.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,12 +16,14 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 #[error("must be {0}")]
 pub struct InvalidText(&'static str);
 
-/// A group's subject (its name): 1 to 100 characters, not blank, no control characters.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+/// A group's subject (its name). One that a command sets has 1 to 100 characters, is not blank, and
+/// holds no control characters.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Subject(String);
 
-/// A group's description: up to 2048 characters, line breaks allowed; empty removes it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Default)]
+/// A group's description; empty where there is none. One that a command sets has up to 2048
+/// characters, line breaks allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
 pub struct Description(String);
 
 /// No control characters, and one character at least that is neither space nor line separator.
@@ -35,8 +41,14 @@ const DESCRIPTION_FORM: &str =
     "at most 2048 characters, without control characters other than tab and line breaks";
 
 impl Subject {
-    /// The longest subject, in characters (WhatsApp's `group_max_subject`).
+    /// The longest that can be set, in characters (WhatsApp's `group_max_subject`).
     pub const MAX_CHARS: usize = 100;
+
+    /// What WhatsApp tells, whatever it is.
+    #[must_use]
+    pub fn told(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
 
     /// The subject as text.
     #[must_use]
@@ -46,8 +58,14 @@ impl Subject {
 }
 
 impl Description {
-    /// The longest description, in characters (WhatsApp's property 14778).
+    /// The longest that can be set, in characters (WhatsApp's property 14778).
     pub const MAX_CHARS: usize = 2048;
+
+    /// What WhatsApp tells, whatever it is.
+    #[must_use]
+    pub fn told(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
 
     /// The description as text; empty where there is none.
     #[must_use]
@@ -79,20 +97,15 @@ impl FromStr for Description {
     }
 }
 
-impl<'de> Deserialize<'de> for Subject {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
-    }
-}
-
-impl<'de> Deserialize<'de> for Description {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<'de, str>::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
-    }
+/// Reads a text that a command sets.
+pub(in crate::contract) fn to_set<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err = InvalidText>,
+    D: Deserializer<'de>,
+{
+    Cow::<'de, str>::deserialize(deserializer)?
+        .parse()
+        .map_err(de::Error::custom)
 }
 
 impl fmt::Display for Subject {
@@ -149,6 +162,19 @@ mod tests {
         assert!("é".repeat(101).parse::<Subject>().is_err());
         assert!("é".repeat(2048).parse::<Description>().is_ok());
         assert!("é".repeat(2049).parse::<Description>().is_err());
+    }
+
+    #[test]
+    fn what_whatsapp_tells_is_read_whole() {
+        let long = "x".repeat(3_000);
+        for text in [long.as_str(), "", "two\nlines"] {
+            let json = serde_json::to_string(text).unwrap();
+            let subject: Subject = serde_json::from_str(&json).unwrap();
+            let description: Description = serde_json::from_str(&json).unwrap();
+            assert_eq!((subject.as_str(), description.as_str()), (text, text));
+            assert_eq!(subject, Subject::told(text));
+            assert_eq!(description, Description::told(text));
+        }
     }
 
     #[test]

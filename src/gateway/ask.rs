@@ -6,15 +6,15 @@ use std::time::Duration;
 use axum::body::{Body as HttpBody, Bytes};
 use axum::extract::FromRequest;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Request, StatusCode, header};
-use serde_json::value::RawValue;
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
+use super::fields::Written;
 use super::problem::{Fault, Problem};
 use super::routes::{Body, Endpoint};
-use crate::contract::{CommandId, ErrorBody, ErrorCode};
-use crate::executor::decode::{Accepted, Decoder, Incoming};
+use crate::contract::CommandId;
+use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
 use crate::observability::trace::Place;
 
 /// The header by which clients name a command.
@@ -29,6 +29,8 @@ pub(super) struct Ask {
     /// What the message carries along.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) preference: Preference,
+    /// Fields of the body that nobody knows, as JSON pointers.
+    pub(super) ignored: Vec<String>,
 }
 
 /// `Prefer` (RFC 7240), as far as it is heard.
@@ -98,29 +100,72 @@ pub(super) fn command(
     body: &[u8],
 ) -> Result<Ask, Problem> {
     let id = command_id(&parts.headers)?;
-    let payload =
-        payload(fields, body).map_err(|error| Problem::contract(error).about(id.as_str()))?;
-    let text = |text: &str| Value::from(text).to_string();
-    let body = format!(
-        r#"{{"id":{},"type":"{}","session":{},"payload":{payload}}}"#,
-        text(id.as_str()),
-        endpoint.command.as_str(),
-        text(session),
-    )
-    .into_bytes();
+    let refused = |error| Problem::contract(error).about(id.as_str());
+    let written = Written::read(body).map_err(refused)?;
+    let (payload, mut ignored) = written.payload(fields);
+    let mut body = message(&id, endpoint, session, &payload);
     let incoming = Incoming {
         body: &body,
         ..Incoming::default()
     };
-    let accepted = decoder
-        .decode(&incoming)
-        .map_err(|rejected| Problem::contract(rejected.error).about(id.as_str()))?;
+    let accepted = match decoder.decode(&incoming) {
+        Ok(accepted) => accepted,
+        Err(rejected) => {
+            let Some((accepted, unknown)) = decoder.decode_known(&incoming) else {
+                return Err(refused(rejected.error));
+            };
+            ignored.extend(unknown);
+            // A field of another name than the one that was meant: without it, the request would ask
+            // for something else.
+            if written.count() == ignored.len() {
+                return Err(refused(rejected.error));
+            }
+            // The worker refuses what is ignored here.
+            let payload = serde_json::to_string(&accepted.command).unwrap_or(payload);
+            body = message(&id, endpoint, session, &payload);
+            accepted
+        }
+    };
     Ok(Ask {
         accepted,
         body,
         headers: carried(&parts.headers),
         preference: preference(&parts.headers),
+        ignored,
     })
+}
+
+/// A command as it stands on the wire.
+fn message(id: &CommandId, endpoint: Endpoint, session: &str, payload: &str) -> Vec<u8> {
+    let text = |text: &str| Value::from(text).to_string();
+    format!(
+        r#"{{"id":{},"type":"{}","session":{},"payload":{payload}}}"#,
+        text(id.as_str()),
+        endpoint.command.as_str(),
+        text(session),
+    )
+    .into_bytes()
+}
+
+/// `Warning` (RFC 7234, 299: persistent, for people) that names fields which were ignored.
+pub(super) fn warning(ignored: &[String]) -> Option<HeaderValue> {
+    if ignored.is_empty() {
+        return None;
+    }
+    let shown: Vec<_> = ignored
+        .iter()
+        .take(MAX_DETAILS)
+        .map(String::as_str)
+        .collect();
+    let more = match ignored.len() - shown.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let text = format!(
+        "299 groupmq \"Unknown fields were ignored: {}{more}\"",
+        shown.join(", ")
+    );
+    HeaderValue::try_from(text).ok()
 }
 
 /// The client's key for this command, plain or as a quoted string, or a new id.
@@ -138,27 +183,6 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
 fn unusable_key() -> Problem {
     let why = "Idempotency-Key must be 1 to 128 visible ASCII characters without spaces.";
     Problem::of(Fault::BadRequest, why)
-}
-
-/// The payload: what path and query hold, then the body's fields as they were written, so that the
-/// decoder sees them all, those too that stand there twice.
-fn payload(fields: &Map<String, Value>, body: &[u8]) -> Result<String, ErrorBody> {
-    let wrong = |what: &str| ErrorBody::new(ErrorCode::InvalidJson, format!("The body {what}."));
-    if body.is_empty() {
-        return Ok(Value::Object(fields.clone()).to_string());
-    }
-    let text = std::str::from_utf8(body).map_err(|_| wrong("is not UTF-8"))?;
-    let raw: &RawValue =
-        serde_json::from_str(text).map_err(|error| wrong(&format!("is not JSON: {error}")))?;
-    let inner = raw.get().trim().strip_prefix('{');
-    let inner = inner.and_then(|it| it.strip_suffix('}'));
-    let inner = inner.ok_or_else(|| wrong("must be a JSON object"))?.trim();
-    let outer = Value::Object(fields.clone()).to_string();
-    Ok(match (fields.is_empty(), inner.is_empty()) {
-        (_, true) => outer,
-        (true, false) => format!("{{{inner}}}"),
-        (false, false) => format!("{},{inner}}}", outer.strip_suffix('}').unwrap_or_default()),
-    })
 }
 
 /// The trace of the request goes with the command, so that it is found with its dead letters too.
@@ -207,21 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_kept_as_it_was_written() {
-        let group = Map::from_iter([("groupId".to_owned(), Value::from("1}@g.us"))]);
-        let none = Map::new();
-        let joined = |fields, body: &str| payload(fields, body.as_bytes()).unwrap();
+    fn a_warning_names_so_many_fields_and_no_more() {
+        assert_eq!(warning(&[]), None);
+        let named = warning(&["/a".to_owned(), "/participants/0/b".to_owned()]).unwrap();
         assert_eq!(
-            joined(&group, r#" { "a": 1, "a": 2 } "#),
-            r#"{"groupId":"1}@g.us","a": 1, "a": 2}"#
+            named,
+            "299 groupmq \"Unknown fields were ignored: /a, /participants/0/b\""
         );
-        assert_eq!(joined(&group, "{ }"), r#"{"groupId":"1}@g.us"}"#);
-        assert_eq!(joined(&group, ""), r#"{"groupId":"1}@g.us"}"#);
-        assert_eq!(joined(&none, r#"{"a":{}}"#), r#"{"a":{}}"#);
-        for bad in ["[]", "{", "{} {}", "\"{}\"", "1"] {
-            assert!(payload(&group, bad.as_bytes()).is_err(), "{bad}");
-        }
-        assert!(payload(&group, b"{\"a\":\"\xff\"}").is_err());
+        let many = warning(&vec!["/a".to_owned(); MAX_DETAILS + 7]).unwrap();
+        assert!(many.to_str().unwrap().ends_with("/a and 7 more\""));
     }
 
     #[test]

@@ -33,6 +33,7 @@ pub(super) fn router() -> Router {
         async move { file(path.as_deref().map_or("", String::as_str), config) }
     };
     Router::new()
+        .route("/", get(|| async { Redirect::temporary("/docs") }))
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
         .route("/docs/", get(page.clone()))
         .route("/docs/{*path}", get(page))

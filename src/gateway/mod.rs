@@ -9,6 +9,7 @@ mod answer;
 mod ask;
 mod calls;
 mod docs;
+mod fields;
 mod live;
 pub mod openapi;
 mod problem;
@@ -30,7 +31,7 @@ use axum::http::header;
 use axum::http::request;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, get, on};
+use axum::routing::{MethodFilter, MethodRouter, get, on};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -163,12 +164,11 @@ fn router(shared: Arc<Shared>, body_max: usize) -> Router {
             let (parts, body) = request.into_parts();
             command(&shared, endpoint, parts, body).await
         };
-        router = router.route(endpoint.path, on(filter, handle));
+        router = route(router, endpoint.path, on(filter, handle));
     }
-    router
-        .route("/api/{session}/events", get(live::of_session))
-        .route("/ws", get(live::as_waha_has_it))
-        .route("/api/commands/{id}", get(status_of))
+    let router = route(router, "/api/{session}/events", get(live::of_session));
+    let router = route(router, "/ws", get(live::as_waha_has_it));
+    route(router, "/api/commands/{id}", get(status_of))
         .with_state(shared)
         .merge(docs::router())
         .fallback(|| async {
@@ -183,6 +183,17 @@ fn router(shared: Arc<Shared>, body_max: usize) -> Router {
         .layer(CatchPanicLayer::custom(watch::panicked))
         .layer(CompressionLayer::new())
         .layer(middleware::from_fn_with_state(tracer, watch::watch))
+}
+
+/// Adds a path, which may end in a slash as it may in WAHA.
+fn route(
+    router: Router<Arc<Shared>>,
+    path: &str,
+    methods: MethodRouter<Arc<Shared>>,
+) -> Router<Arc<Shared>> {
+    router
+        .route(&format!("{path}/"), methods.clone())
+        .route(path, methods)
 }
 
 /// One of WAHA's requests.
@@ -209,8 +220,12 @@ async fn command(
         let decoder = &shared.decoder;
         let ask = ask::command(decoder, endpoint, session, &fields, &parts, &body)?;
         let id = ask.accepted.id.to_string();
+        let warning = ask::warning(&ask.ignored);
         let answered = shared.calls.carry_out(endpoint, ask, accept).await;
-        Ok((id, answered.unwrap_or_else(Problem::into_response)))
+        let mut response = answered.unwrap_or_else(Problem::into_response);
+        let warning = warning.map(|warning| (header::WARNING, warning));
+        response.headers_mut().extend(warning);
+        Ok((id, response))
     };
     match answer.await {
         Ok((id, mut response)) => {

@@ -10,9 +10,9 @@ pub(super) fn all<'a>(uri: &'a Uri, name: &'a str) -> impl Iterator<Item = Strin
         .map(|(_, value)| value.into_owned())
 }
 
-/// The first value of a parameter.
+/// The first value of a parameter; one that is empty says nothing.
 pub(super) fn first(uri: &Uri, name: &str) -> Option<String> {
-    all(uri, name).next()
+    all(uri, name).find(|value| !value.is_empty())
 }
 
 /// All values of a parameter, those of lists separated by commas too.

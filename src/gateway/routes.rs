@@ -36,6 +36,8 @@ pub(super) struct Parameter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Number,
+    /// A number of which 0 means no bound, as in WAHA.
+    Bound,
     Text,
     Flag,
     List,
@@ -99,7 +101,7 @@ impl Endpoint {
             CommandType::ListGroups => {
                 const {
                     &[
-                        parameter("limit", Kind::Number),
+                        parameter("limit", Kind::Bound),
                         parameter("offset", Kind::Number),
                         parameter("sortBy", Kind::Text),
                         parameter("sortOrder", Kind::Text),
@@ -135,8 +137,11 @@ impl Parameter {
             return (!values.is_empty()).then(|| values.into());
         }
         let text = query::first(uri, self.name)?;
+        if self.kind == Kind::Bound && text.parse() == Ok(0_u64) {
+            return None;
+        }
         Some(match self.kind {
-            Kind::Number => text.parse::<u64>().map_or(text.into(), Value::from),
+            Kind::Number | Kind::Bound => text.parse::<u64>().map_or(text.into(), Value::from),
             Kind::Flag => text.parse::<bool>().map_or(text.into(), Value::from),
             Kind::Text | Kind::List => text.into(),
         })
@@ -163,8 +168,11 @@ mod tests {
         );
         assert_eq!(
             fields(CommandType::ListGroups, "/?limit=-1&offset="),
-            r#"{"limit":"-1","offset":""}"#
+            r#"{"limit":"-1"}"#
         );
+        for unbounded in ["/?limit=", "/?limit=0", "/?limit=&limit=0&sortBy=&exclude="] {
+            assert_eq!(fields(CommandType::ListGroups, unbounded), "{}");
+        }
         assert_eq!(
             fields(CommandType::DeleteGroup, "/?forEveryone=true"),
             r#"{"forEveryone":true}"#

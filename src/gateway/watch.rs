@@ -28,7 +28,7 @@ pub(super) async fn watch(
     let method = request.method().clone();
     let trace = ask::traceparent(request.headers()).map(str::to_owned);
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let path = route.as_ref().map_or("none", MatchedPath::as_str);
+    let path = route.as_ref().map_or("none", |route| label(route.as_str()));
     let mut span = span(&tracer, &mut request);
     let mut response = next.run(request).await;
     if span.is_recorded() {
@@ -59,6 +59,14 @@ pub(super) async fn watch(
     let nosniff = HeaderValue::from_static("nosniff");
     headers.insert("x-content-type-options", nosniff);
     response
+}
+
+/// A route under one name, whether the path ended in a slash or not.
+fn label(route: &str) -> &str {
+    let without = route.strip_suffix('/');
+    without
+        .filter(|it| it.starts_with("/api/") || *it == "/ws")
+        .unwrap_or(route)
 }
 
 /// Begins the request's span, and has what follows from it belong there.

@@ -42,19 +42,23 @@ impl Answer {
     }
 }
 
-/// Reads an answer, and no more than `limit` bytes of its body.
-pub(super) async fn read(
-    mut response: Response,
-    limit: usize,
-    now: jiff::Timestamp,
-) -> Result<Answer, reqwest::Error> {
-    let mut answer = Answer {
+/// What an answer's head says; its body is still to come.
+pub(super) fn begin(response: &Response, now: jiff::Timestamp) -> Answer {
+    Answer {
         status: response.status().as_u16(),
         retry_after: retry_after(response.headers(), now),
         content_type: content_type(response.headers()),
         body: Vec::new(),
         truncated: false,
-    };
+    }
+}
+
+/// Reads an answer's body, and no more than `limit` bytes of it.
+pub(super) async fn fill(
+    answer: &mut Answer,
+    mut response: Response,
+    limit: usize,
+) -> Result<(), reqwest::Error> {
     while let Some(chunk) = response.chunk().await? {
         let room = limit.saturating_sub(answer.body.len());
         answer.body.extend(chunk.iter().take(room));
@@ -63,7 +67,7 @@ pub(super) async fn read(
             break;
         }
     }
-    Ok(answer)
+    Ok(())
 }
 
 fn content_type(headers: &HeaderMap) -> Option<String> {

@@ -3,7 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::time::Duration;
 
+use super::answer::Answer;
 use super::proxy::{Fault, Proxy, fault};
 use super::resolver::{Reason, Unresolved};
 
@@ -16,9 +18,20 @@ type Source = Box<dyn StdError + Send + Sync>;
 pub struct Failure {
     /// What went wrong.
     pub kind: FailureKind,
+    /// What the answer's head said, where the head was complete and the body was not.
+    pub begun: Option<Begun>,
     to: String,
     sent: bool,
     source: Option<Source>,
+}
+
+/// The head of an answer whose body broke off, or took too long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The HTTP status.
+    pub status: u16,
+    /// How long the receiver asks to be left alone.
+    pub retry_after: Option<Duration>,
 }
 
 /// What went wrong.
@@ -69,6 +82,7 @@ impl Failure {
         let sent = matches!(kind, FailureKind::TimedOut { sent: true });
         Self {
             kind,
+            begun: None,
             to: receiver(url),
             sent,
             source: None,
@@ -87,10 +101,20 @@ impl Failure {
         let kind = classify(&error, url, sent, proxy);
         Self {
             kind,
+            begun: None,
             to: receiver(url),
             sent,
             source: Some(Box::new(error)),
         }
+    }
+
+    /// The same, with as much of the answer as came.
+    pub(super) fn within(self, answer: Option<&Answer>) -> Self {
+        let begun = answer.map(|answer| Begun {
+            status: answer.status,
+            retry_after: answer.retry_after,
+        });
+        Self { begun, ..self }
     }
 
     /// Whether the receiver may have seen the request; true where nobody knows.

@@ -39,7 +39,7 @@ use proxy::Proxy;
 use resolver::{Lookups, Resolver};
 
 pub use answer::{Answer, RETRY_AFTER_MAX};
-pub use failure::{Failure, FailureKind};
+pub use failure::{Begun, Failure, FailureKind};
 pub use http::{HeaderName, HeaderValue, Method};
 
 /// How we call ourselves.
@@ -181,25 +181,44 @@ impl Outbound {
         self.check(&url).map_err(|kind| Failure::new(kind, &url))?;
         let deadline = request.deadline;
         let sent = Sent::default();
-        let mut exchange = pin!(self.exchange(request, sent.clone()));
-        match tokio::time::timeout(deadline, &mut exchange).await {
-            Ok(Ok(answer)) if self.is_the_proxys(&url, answer.status) => {
+        let mut begun = None;
+        let failure = {
+            let mut exchange = pin!(self.exchange(request, sent.clone(), &mut begun));
+            match tokio::time::timeout(deadline, &mut exchange).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => {
+                    let proxy = self.proxy.as_ref();
+                    Some(Failure::of(error, &url, sent.maybe(), proxy))
+                }
+                // The exchange is still alive here, and with it what it waits for.
+                Err(_) if !sent.maybe() && self.waits_for_dns(&url) => {
+                    Some(Failure::new(FailureKind::OwnEgress, &url))
+                }
+                Err(_) => {
+                    let sent = sent.maybe();
+                    Some(Failure::new(FailureKind::TimedOut { sent }, &url))
+                }
+            }
+        };
+        match (begun, failure) {
+            (Some(answer), _) if self.is_the_proxys(&url, answer.status) => {
                 Err(Failure::new(FailureKind::OwnEgress, &url))
             }
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(Failure::of(error, &url, sent.maybe(), self.proxy.as_ref())),
-            // The exchange is still alive here, and with it what it waits for.
-            Err(_) if !sent.maybe() && self.waits_for_dns(&url) => {
-                Err(Failure::new(FailureKind::OwnEgress, &url))
-            }
-            Err(_) => {
-                let sent = sent.maybe();
-                Err(Failure::new(FailureKind::TimedOut { sent }, &url))
+            (Some(answer), None) => Ok(answer),
+            (begun, failure) => {
+                let failure = failure.unwrap_or_else(|| Failure::new(FailureKind::Broken, &url));
+                Err(failure.within(begun.as_ref()))
             }
         }
     }
 
-    async fn exchange(&self, request: Request, sent: Sent) -> Result<Answer, reqwest::Error> {
+    /// Sends a request, and reads its answer into `begun`, which holds as much as came.
+    async fn exchange(
+        &self,
+        request: Request,
+        sent: Sent,
+        begun: &mut Option<Answer>,
+    ) -> Result<(), reqwest::Error> {
         let mut headers = HeaderMap::with_capacity(request.headers.len() + 1);
         if request.body.is_empty() && !matches!(request.method, Method::GET | Method::HEAD) {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
@@ -216,7 +235,8 @@ impl Outbound {
             .body(reqwest::Body::wrap(Watched::new(request.body, sent)))
             .send()
             .await?;
-        answer::read(response, request.body_limit, SystemClock.now()).await
+        let answer = begun.insert(answer::begin(&response, SystemClock.now()));
+        answer::fill(answer, response, request.body_limit).await
     }
 
     /// What can be said before anything is looked up or connected.

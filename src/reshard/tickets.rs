@@ -72,6 +72,7 @@ impl<'a> Tickets<'a> {
             message_id: message.message_id.as_deref(),
             message_type: message.message_type.as_deref(),
             session,
+            content_encoding: message.content_encoding.as_deref(),
         });
         let accepted = read.ok()?;
         let lane = accepted.command.about().lane(&accepted.session)?;

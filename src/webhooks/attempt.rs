@@ -201,6 +201,9 @@ fn told(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
             let words = format!("{} {}", answer.status, shown.trim());
             (Some(answer.status), words.trim_end().to_owned())
         }
-        Err(failure) => (None, failure.to_string()),
+        Err(failure) => match failure.begun {
+            Some(begun) => (Some(begun.status), format!("{}; {failure}", begun.status)),
+            None => (None, failure.to_string()),
+        },
     }
 }

@@ -37,11 +37,15 @@ impl Verdict {
     }
 }
 
-/// Only 2xx is success; a redirect is a wrong URL. Standard Webhooks, section "Response".
+/// Only 2xx is success; a redirect is a wrong URL. Standard Webhooks, section "Response". The status
+/// says all of it: whether the body behind it comes too does not matter.
 pub(super) fn of(answer: &Result<Answer, Failure>) -> Verdict {
     match answer {
         Ok(answer) => of_status(answer.status, answer.retry_after),
-        Err(failure) => of_failure(failure.kind),
+        Err(failure) => match failure.begun {
+            Some(begun) => of_status(begun.status, begun.retry_after),
+            None => of_failure(failure.kind),
+        },
     }
 }
 

@@ -153,6 +153,8 @@ pub(super) fn dead(
         message_type: command.message_type.clone().unwrap_or_default(),
         correlation_id: command.correlation_id.clone(),
         reply_to: command.reply_to.clone(),
+        content_type: command.content_type.clone(),
+        content_encoding: command.content_encoding.clone(),
         headers,
         body: command.body.clone(),
         mandatory: true,
@@ -198,7 +200,7 @@ pub(super) fn resting(
         reply_to: command.reply_to.clone(),
         headers,
         body: json(&body),
-        mandatory: false,
+        ..Outgoing::default()
     }
 }
 

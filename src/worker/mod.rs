@@ -470,5 +470,6 @@ fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {
         message_id: message.message_id.as_deref(),
         message_type: message.message_type.as_deref(),
         session: by_session.then_some(message.routing_key.as_str()),
+        content_encoding: message.content_encoding.as_deref(),
     }
 }

@@ -149,6 +149,39 @@ async fn every_bad_message_is_answered_and_kept_and_the_worker_goes_on() {
     assert!(!scene.worker.log().contains("panicked"));
 }
 
+/// An empty file, compressed.
+const GZIP: &[u8] =
+    b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03\x03\x00\x00\x00\x00\x00\x00\x00\x00\x00";
+
+#[tokio::test]
+async fn a_compressed_command_is_refused_for_its_encoding_and_kept_with_it() {
+    let scene = Scene::shared().await;
+    let command = Command {
+        content_type: Some("application/vnd.shop+json".to_owned()),
+        content_encoding: Some("gzip".to_owned()),
+        ..Command::raw("zipped", "default", GZIP)
+    };
+    let reply = scene.producer.call(command).await.unwrap();
+    assert_eq!(reply["error"]["code"], "INVALID_JSON", "{reply}");
+    let message = reply["error"]["message"].as_str().unwrap();
+    assert!(message.contains("content_encoding says gzip"), "{message}");
+    let letter = scene.producer.dead_letters_of(1).await.unwrap().remove(0);
+    assert_eq!(letter.body, GZIP);
+    assert_eq!(letter.content_encoding.as_deref(), Some("gzip"));
+    let content_type = letter.content_type.as_deref();
+    assert_eq!(content_type, Some("application/vnd.shop+json"));
+    let reason = &letter.headers["groupmq-fault-reason"];
+    assert!(reason.contains("content_encoding says gzip"), "{reason}");
+
+    // What some clients say of every message says nothing about compression.
+    let plain = Command {
+        content_encoding: Some("utf-8".to_owned()),
+        ..Command::new("plain", "ListGroups", "default", &json!({}))
+    };
+    let reply = scene.producer.call(plain).await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
+}
+
 #[tokio::test]
 async fn hostile_names_are_kept_as_they_are() {
     let scene = Scene::shared().await;

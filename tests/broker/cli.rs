@@ -27,7 +27,8 @@ pub(crate) async fn run(options: &Options, arguments: &[&str]) -> Ran {
 }
 
 /// Runs a command of the binary with an input.
-async fn run_with(options: &Options, arguments: &[&str], input: &'static str) -> Ran {
+async fn run_with(options: &Options, arguments: &[&str], input: &str) -> Ran {
+    let input = input.to_owned();
     let mut command = options.command(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.stderr(Stdio::piped()).env_remove("COLUMNS");

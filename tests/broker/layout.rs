@@ -28,7 +28,7 @@ fn config(url: &str, prefix: &str) -> Config {
         ("topology.shards", "2"),
     ];
     let sources = Sources {
-        environment: settings
+        flags: settings
             .map(|(key, value)| (key.into(), value.into()))
             .into(),
         ..Sources::default()

@@ -12,6 +12,7 @@
 )]
 
 mod access;
+mod as_in_waha;
 mod browser;
 mod events;
 mod http;

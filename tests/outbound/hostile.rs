@@ -134,17 +134,18 @@ async fn endless_trailers_and_chunk_extensions_end_at_the_deadline_at_the_latest
 async fn what_drips_ends_at_the_deadline() {
     let pause = Some(Duration::from_millis(20));
     let mut waiting = JoinSet::new();
-    for (first, again, pause) in [
+    for (first, again, pause, status) in [
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n",
             "x",
             pause,
+            Some(200),
         ),
-        ("HTTP/1.1 200 OK\r\nX: ", "x", pause),
-        ("H", "", Some(AMPLE)),
-        ("", "", Some(AMPLE)),
+        ("HTTP/1.1 200 OK\r\nX: ", "x", pause, None),
+        ("H", "", Some(AMPLE), None),
+        ("", "", Some(AMPLE), None),
         // Interim answers, one after the other.
-        ("", "HTTP/1.1 103 Early Hints\r\n\r\n", pause),
+        ("", "HTTP/1.1 103 Early Hints\r\n\r\n", pause, None),
     ] {
         waiting.spawn(async move {
             let endless = Endless::start(first, again, pause).await;
@@ -157,6 +158,7 @@ async fn what_drips_ends_at_the_deadline() {
                 let kind = FailureKind::TimedOut { sent: true };
                 assert_eq!(failure.kind, kind, "{first}{again}: {}", whole(&failure));
                 assert!(failure.was_sent());
+                assert_eq!(failure.begun.map(|it| it.status), status);
             }
         });
     }

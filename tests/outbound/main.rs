@@ -28,12 +28,12 @@ const LIMIT: usize = 16 * 1024;
 
 /// `[egress]` with these settings, read as the binary reads them.
 fn egress(settings: &[(&str, &str)]) -> Egress {
-    let environment = settings
+    let flags = settings
         .iter()
         .map(|(key, value)| (format!("egress.{key}"), (*value).to_owned()))
         .collect();
     let sources = Sources {
-        environment,
+        flags,
         ..Sources::default()
     };
     sources.load().unwrap().egress

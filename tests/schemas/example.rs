@@ -67,5 +67,6 @@ pub(crate) fn decode(decoder: &Decoder, example: &Value) -> Result<Accepted, Box
         message_id: property("messageId"),
         message_type: property("type"),
         session: property("routingKey").filter(|_| !exchange.is_empty()),
+        content_encoding: property("contentEncoding"),
     })
 }

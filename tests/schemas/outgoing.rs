@@ -80,6 +80,28 @@ fn assert_result_round_trips(name: &str, result: &Value) {
 }
 
 #[test]
+fn a_group_is_told_with_the_texts_it_has() {
+    let mut reply = example::json("schemas/examples/replies/ok/GetGroup.json");
+    reply["result"]["subject"] = "x".repeat(150).into();
+    reply["result"]["description"] = "two\nlines\u{b}".repeat(500).into();
+    assert_round_trip::<Reply>("GetGroup", &reply);
+    assert_valid("GetGroup", "schemas/reply.json", &reply);
+    assert_valid(
+        "GetGroup",
+        "schemas/results/GetGroup.json",
+        &reply["result"],
+    );
+    assert_round_trip::<Group>("GetGroup", &reply["result"]);
+    let mut event = example::json("schemas/examples/events/group.v2.update.json");
+    event["payload"]["group"]["subject"] = "x".repeat(150).into();
+    event["payload"]["group"]["description"] = "x".repeat(3_000).into();
+    assert_round_trip::<Event>("group.v2.update", &event);
+    assert_valid("group.v2.update", "schemas/event.json", &event);
+    let schema = "schemas/events/group.v2.update.json";
+    assert_valid("group.v2.update", schema, &event);
+}
+
+#[test]
 fn every_error_code_has_a_reply() {
     let examples = example::all("replies/error");
     let names: Vec<_> = examples.iter().map(|(name, _)| name.as_str()).collect();

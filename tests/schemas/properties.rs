@@ -53,6 +53,10 @@ fn value() -> impl Strategy<Value = Value> {
         json!(format!("{phone}@s.whatsapp.net")),
         json!(format!("{phone}@lid")),
         json!(format!("{phone}@c.us\n")),
+        json!(phone),
+        json!(format!("+{phone}")),
+        json!(format!("{phone}:12@s.whatsapp.net")),
+        json!(format!("{phone}:12@c.us")),
         json!({ "id": format!("{phone}@c.us") }),
         json!({ "id": null }),
         json!("https://shop.example.com/hooks?a=1"),
@@ -82,6 +86,7 @@ fn value() -> impl Strategy<Value = Value> {
         1 => proptest::collection::vec(any::<char>(), 0..4)
             .prop_map(|text| Value::String(text.into_iter().collect())),
         1 => "[0-9]{4,21}@(c\\.us|g\\.us|lid|s\\.whatsapp\\.net)".prop_map(Value::String),
+        1 => "\\+?[0-9]{4,17}(:[0-9]{0,6})?(@s\\.whatsapp\\.net)?".prop_map(Value::String),
     ]
 }
 
@@ -212,12 +217,14 @@ proptest! {
         message_id in proptest::option::of(".{0,20}"),
         message_type in proptest::option::of(".{0,20}"),
         session in proptest::option::of(".{0,20}"),
+        content_encoding in proptest::option::of(".{0,20}"),
     ) {
         let _verdict = DECODER.decode(&Incoming {
             body: &body,
             message_id: message_id.as_deref(),
             message_type: message_type.as_deref(),
             session: session.as_deref(),
+            content_encoding: content_encoding.as_deref(),
         });
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use groupmq::contract::WebhookState;
 use groupmq::store::deliveries::Wanted;
-use groupmq_test_support::receiver::{Answer, Delivered};
+use groupmq_test_support::receiver::{Answer, Delivered, End};
 use groupmq_test_support::worker::Worker;
 use serde_json::{Value, json};
 
@@ -79,6 +79,42 @@ async fn a_delivery_that_fails_is_tried_again_with_the_same_id_until_it_is_taken
         ]
     );
     assert_eq!(letters(&scene).await, Vec::<Value>::new());
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_answer_breaks_off_behind_its_status_has_said_what_it_means() {
+    let mut scene = Scene::shared_with(|options| options.set("delivery.timeout", "2s")).await;
+    let rows = [
+        ("cut", 200, End::Cut, "delivered"),
+        ("drips", 202, End::Drips, "delivered"),
+        ("busy", 429, End::Cut, "failed"),
+        ("strict", 413, End::Drips, "refused"),
+    ];
+    for (id, status, end, _) in rows {
+        let path = format!("/{id}");
+        scene.endpoint(id, &path, json!({})).await;
+        let mut first = true;
+        scene.receiver.rule(&path, move |_| {
+            let is_first = std::mem::take(&mut first);
+            let answer = Answer::status(if is_first { status } else { 204 });
+            answer.ending(if is_first { end } else { End::Whole })
+        });
+    }
+    let event = scene.announcer.announce("default", "group.join", 1).await;
+    let event = event.unwrap().remove(0).id;
+    for (id, status, _, outcome) in rows {
+        let logged = logged_at(&scene, Some(id), &event, 1).await;
+        assert_eq!(logged[0]["outcome"], outcome, "{id}: {logged:?}");
+        assert_eq!(logged[0]["status"], status, "{id}: {logged:?}");
+        let words = logged[0]["answer"].as_str().unwrap();
+        assert!(words.starts_with(&format!("{status}; ")), "{words}");
+    }
+    scene.receiver.gets("/busy", 2).await.unwrap();
+    // Whatever else were tried again would have been by now: a retry comes after a second.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for path in ["/cut", "/drips", "/strict"] {
+        assert_eq!(scene.receiver.got(path).len(), 1, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -301,9 +337,15 @@ async fn a_retry_whose_endpoint_is_gone_becomes_an_orphan_and_stalls_nobody() {
 
 /// The attempts at one event, in order, once there are so many.
 async fn logged(scene: &Scene, event: &str, count: usize) -> Vec<Value> {
+    logged_at(scene, None, event, count).await
+}
+
+/// The same, of one endpoint alone where one is named.
+async fn logged_at(scene: &Scene, endpoint: Option<&str>, event: &str, count: usize) -> Vec<Value> {
     let begun = std::time::Instant::now();
     loop {
         let wanted = Wanted {
+            endpoint: endpoint.map(str::to_owned),
             event_id: Some(event.to_owned()),
             limit: 100,
             ..Wanted::default()

@@ -59,6 +59,8 @@ fn back(message: &Incoming, names: &Names) -> Outgoing {
         message_type: message.message_type.clone().unwrap_or_default(),
         correlation_id: message.correlation_id.clone(),
         reply_to: message.reply_to.clone(),
+        content_type: message.content_type.clone(),
+        content_encoding: message.content_encoding.clone(),
         headers,
         body: message.body.clone(),
         mandatory: true,

@@ -11,7 +11,7 @@ use crate::contract::{GroupId, ParticipantInput};
 pub struct AddParticipants {
     /// The group.
     pub group_id: GroupId,
-    /// Whom to add.
-    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    /// Whom to add; may be nobody.
+    #[schemars(length(max = 1024), extend("uniqueItems" = true))]
     pub participants: Vec<ParticipantInput>,
 }

@@ -10,6 +10,7 @@ use crate::contract::{ParticipantInput, Subject};
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CreateGroup {
     /// What the group is to be called.
+    #[serde(deserialize_with = "crate::contract::text::to_set")]
     pub name: Subject,
     /// Whom to add at once, besides the account itself; may be empty.
     #[schemars(length(max = 1024), extend("uniqueItems" = true))]

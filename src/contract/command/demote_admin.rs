@@ -11,7 +11,7 @@ use crate::contract::{GroupId, ParticipantInput};
 pub struct DemoteAdmin {
     /// The group.
     pub group_id: GroupId,
-    /// Whom to demote.
-    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    /// Whom to demote; may be nobody.
+    #[schemars(length(max = 1024), extend("uniqueItems" = true))]
     pub participants: Vec<ParticipantInput>,
 }

@@ -11,7 +11,7 @@ use crate::contract::{GroupId, ParticipantInput};
 pub struct PromoteAdmin {
     /// The group.
     pub group_id: GroupId,
-    /// Whom to promote.
-    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    /// Whom to promote; may be nobody.
+    #[schemars(length(max = 1024), extend("uniqueItems" = true))]
     pub participants: Vec<ParticipantInput>,
 }

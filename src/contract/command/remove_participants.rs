@@ -11,7 +11,7 @@ use crate::contract::{GroupId, ParticipantInput};
 pub struct RemoveParticipants {
     /// The group.
     pub group_id: GroupId,
-    /// Whom to remove.
-    #[schemars(length(min = 1, max = 1024), extend("uniqueItems" = true))]
+    /// Whom to remove; may be nobody.
+    #[schemars(length(max = 1024), extend("uniqueItems" = true))]
     pub participants: Vec<ParticipantInput>,
 }

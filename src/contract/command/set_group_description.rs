@@ -12,5 +12,6 @@ pub struct SetGroupDescription {
     /// The group.
     pub group_id: GroupId,
     /// The new description; empty removes it.
+    #[serde(deserialize_with = "crate::contract::text::to_set")]
     pub description: Description,
 }

@@ -12,5 +12,6 @@ pub struct SetGroupSubject {
     /// The group.
     pub group_id: GroupId,
     /// The new subject.
+    #[serde(deserialize_with = "crate::contract::text::to_set")]
     pub subject: Subject,
 }

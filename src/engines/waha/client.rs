@@ -256,7 +256,7 @@ impl Client {
                 Bytes::from(value.to_string())
             }
         };
-        headers.extend(key_header(&server.api_key));
+        headers.extend(key_header(&server.api_key)?);
         for (name, value) in trace.headers() {
             if let (Ok(name), Ok(value)) = (name.parse(), value.parse()) {
                 headers.push((name, value));
@@ -311,14 +311,15 @@ fn name_of(cause: &Cause) -> &'static str {
     }
 }
 
-fn key_header(key: &SecretString) -> Option<(HeaderName, HeaderValue)> {
+/// The key, where the server asks for one. The configuration refuses what no header can hold; should
+/// such a key come here all the same, the request is not sent without it.
+fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, Cause> {
     let key = key.expose_secret();
     if key.is_empty() {
-        return None;
+        return Ok(None);
     }
-    // A key with a line break would be refused by WAHA as well; then its 401 tells.
-    let value = HeaderValue::from_str(key).ok()?;
-    Some((HeaderName::from_static("x-api-key"), value))
+    let value = HeaderValue::from_str(key).map_err(|_| Cause::Key)?;
+    Ok(Some((HeaderName::from_static("x-api-key"), value)))
 }
 
 /// The path is encoded already; `Url::join` would drop the base's own path.
@@ -343,6 +344,18 @@ fn trace_id(session: &SessionName, command: &CommandId) -> Uuid {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_sent_or_the_request_is_not() {
+        let header = |key: &str| key_header(&key.to_owned().into());
+        assert!(matches!(header(""), Ok(None)));
+        let (name, value) = header("secret key").unwrap().unwrap();
+        assert_eq!(
+            (name.as_str(), value.as_bytes()),
+            ("x-api-key", &b"secret key"[..])
+        );
+        assert!(matches!(header("a\nb"), Err(Cause::Key)));
+    }
 
     #[test]
     fn the_at_of_a_group_is_encoded_and_the_base_keeps_its_path() {

@@ -1,7 +1,7 @@
 //! The rules about payloads that JSON Schema cannot state.
 //!
 //! Each person is named once, and each header: `uniqueItems` compares what is written, while `1…@c.us`,
-//! `1…@s.whatsapp.net` and `{"id": "1…@c.us"}` are one person. And what is set for a webhook endpoint
+//! `+1…` and `{"id": "1…@s.whatsapp.net"}` are one person. And what is set for a webhook endpoint
 //! is what it looks like: a URL that can be read, events that there are, headers that are free.
 
 use std::collections::HashMap;
@@ -26,7 +26,7 @@ pub(super) fn find(command: CommandType, payload: &Value, problems: &mut Problem
             "",
             |person| {
                 let id = person.get("id").unwrap_or(person).as_str();
-                id.and_then(|id| id.parse::<ParticipantId>().ok())
+                id.and_then(|id| ParticipantId::named(id).ok())
             },
             "participant",
             problems,

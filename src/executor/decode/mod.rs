@@ -7,6 +7,7 @@
 
 use std::io;
 
+use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
@@ -38,6 +39,9 @@ pub struct Incoming<'a> {
     /// The routing key where it is a session (the message came by the commands exchange); none
     /// where it was published straight to the queue.
     pub session: Option<&'a str>,
+    /// The property `content_encoding`. It says why a body cannot be read; one that can be read is
+    /// taken whatever it says, since some clients name a character set there.
+    pub content_encoding: Option<&'a str>,
 }
 
 /// A command that has been read and checked.
@@ -92,6 +96,27 @@ struct PayloadSchema {
     validator: jsonschema::Validator,
 }
 
+impl PayloadSchema {
+    /// Takes the payload's own fields out that the schema does not know, and names them.
+    fn strip(&self, payload: &mut Value) -> Vec<String> {
+        let mut unknown = Vec::new();
+        for error in self.validator.iter_errors(payload) {
+            if let Kind::AdditionalProperties { unexpected } = error.kind()
+                && error.instance_path().as_str().is_empty()
+            {
+                unknown.extend(unexpected.iter().cloned());
+            }
+        }
+        if let Value::Object(fields) = payload {
+            for name in &unknown {
+                fields.shift_remove(name);
+            }
+        }
+        let shown = |name: &String| format!("/{}", reason::quotable(name).unwrap_or("?"));
+        unknown.iter().map(shown).collect()
+    }
+}
+
 impl Decoder {
     /// Compiles the payload schemas of all commands (some milliseconds).
     ///
@@ -128,18 +153,37 @@ impl Decoder {
     /// # Errors
     /// Everything that is wrong with the message, ready to be sent back.
     pub fn decode(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Rejected>> {
+        self.read(incoming, None)
+    }
+
+    /// Reads one message as if those fields of its payload were not there that the schema does not
+    /// know, and names these, as JSON pointers into the payload. None where something else is wrong too.
+    #[must_use]
+    pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Vec<String>)> {
+        let mut unknown = Vec::new();
+        let accepted = self.read(incoming, Some(&mut unknown)).ok()?;
+        Some((accepted, unknown))
+    }
+
+    fn read(
+        &self,
+        incoming: &Incoming<'_>,
+        unknown: Option<&mut Vec<String>>,
+    ) -> Result<Accepted, Box<Rejected>> {
         let (mut body, fault) = body::read(incoming.body);
         let mut problems = Problems::default();
         if let Some(fault) = fault {
-            problems.add(ErrorCode::InvalidJson, fault.path, fault.reason);
+            let encoded = reason::encoded(incoming.content_encoding);
+            problems.add(ErrorCode::InvalidJson, fault.path, fault.reason + &encoded);
             return Err(Box::new(
                 problems.reject(envelope::salvage(incoming, &body)),
             ));
         }
         let envelope = envelope::judge(incoming, &body, &mut problems);
-        let command = envelope
-            .command_type
-            .and_then(|command| self.payload(command, body.payload.take(), &mut problems));
+        let command = envelope.command_type.and_then(|command| {
+            let payload = body.payload.take();
+            self.payload(command, payload, unknown, &mut problems)
+        });
         match (envelope.id, envelope.session, command) {
             (Some(id), Some(session), Some(command)) if problems.details.is_empty() => {
                 Ok(Accepted {
@@ -156,18 +200,23 @@ impl Decoder {
         }
     }
 
-    /// Reads the payload of a command of a known type; adds what is wrong with it.
+    /// Reads the payload of a command of a known type; adds what is wrong with it. With somewhere to
+    /// name them, unknown fields are taken out instead of being wrong.
     fn payload(
         &self,
         command: CommandType,
         payload: Option<Value>,
+        unknown: Option<&mut Vec<String>>,
         problems: &mut Problems,
     ) -> Option<Command> {
         let known = self
             .payloads
             .iter()
             .find(|known| known.command == command)?;
-        let payload = payload.unwrap_or_else(|| Value::Object(Map::new()));
+        let mut payload = payload.unwrap_or_else(|| Value::Object(Map::new()));
+        if let Some(unknown) = unknown {
+            *unknown = known.strip(&mut payload);
+        }
         let before = problems.count;
         let valid = known.validator.is_valid(&payload);
         if !valid {

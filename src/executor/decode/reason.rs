@@ -154,6 +154,22 @@ fn types(schema: &Value) -> String {
     }
 }
 
+/// What to add to the reason why a body cannot be read, where its producer says that it is encoded.
+pub(super) fn encoded(content_encoding: Option<&str>) -> String {
+    let none = ["", "identity", "utf-8", "utf8"];
+    let encoding = content_encoding
+        .filter(|encoding| !none.iter().any(|it| it.eq_ignore_ascii_case(encoding)));
+    encoding.map_or_else(String::new, |encoding| {
+        let named = quotable(encoding).map_or_else(
+            || "is set".to_owned(),
+            |encoding| format!("says {encoding}"),
+        );
+        format!(
+            "; the AMQP property content_encoding {named}: send the body as it is, without encoding"
+        )
+    })
+}
+
 /// A name of the caller's that may be quoted: short, plain, and no phone number.
 pub(super) fn quotable(name: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');

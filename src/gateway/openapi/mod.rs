@@ -24,7 +24,9 @@ const DESCRIPTION: &str = "\
 WAHA's own paths for WhatsApp groups, served through groupmq's queue: each request becomes a \
 command, with one effect per `Idempotency-Key` and in order within its group.
 
-- Group ids may be written with `@` or `%40`.
+- Group ids may be written with `@` or `%40`, and a path may end in a slash. A parameter without a \
+value counts as absent.
+- Unknown fields beside known ones in a body are ignored; the header `Warning` names them.
 - Send `Idempotency-Key` to be able to repeat a request safely: the same key gets the same answer, \
 and another request under the same key gets 409. Without one, each request is a new command; \
 `X-Command-Id` tells its id.

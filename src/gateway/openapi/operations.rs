@@ -219,6 +219,10 @@ fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
         .content(WHOLE, content("Reply"))
         .header("X-Command-Id", text_header("The command's id."))
         .header(
+            "Warning",
+            text_header("Names the fields of the body that nobody knows; they were ignored."),
+        )
+        .header(
             REPLAYED,
             text_header("`true` where the answer was given before."),
         );

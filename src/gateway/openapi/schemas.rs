@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::contract::schema::{self, Error};
 use crate::contract::{CommandId, CommandType, Event, GroupId, Reply, SessionName};
 use crate::gateway::problem::Described;
-use crate::gateway::routes::{self, Body, Endpoint};
+use crate::gateway::routes::{self, Body, Endpoint, Kind};
 use crate::gateway::status::Status;
 
 /// Where schemas stand within the document.
@@ -55,7 +55,7 @@ pub(super) fn all() -> Result<Schemas, Error> {
         let payload = command.payload_schema(&mut reading).to_value();
         parameters.insert(command.as_str().to_owned(), query(endpoint, &payload));
         if endpoint.body() != Body::None {
-            let body = body(payload, &examples.payload);
+            let body = body(endpoint, payload, &examples.payload);
             components.insert(body_name(endpoint), body);
         }
         let result = command.result_schema(&mut writing).to_value();
@@ -83,8 +83,11 @@ fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// The payload without what path and query hold.
-fn body(mut payload: Value, example: &Value) -> Value {
+/// The payload without what path and query hold, and with any other field beside its own.
+fn body(endpoint: Endpoint, mut payload: Value, example: &Value) -> Value {
+    if let Some(payload) = payload.as_object_mut() {
+        payload.shift_remove("additionalProperties");
+    }
     let mut example = example.clone();
     let not_group = |name: &Value| name != "groupId";
     if let Some(fields) = payload.get_mut("properties").and_then(Value::as_object_mut) {
@@ -98,6 +101,16 @@ fn body(mut payload: Value, example: &Value) -> Value {
     {
         payload.shift_remove("required");
     }
+    // Unknown fields alone are a mistake.
+    if endpoint.body() == Body::Optional
+        && let Some(payload) = payload.as_object_mut()
+        && let Some(fields) = payload.get("properties").and_then(Value::as_object)
+    {
+        let none = std::iter::once(json!({ "maxProperties": 0 }));
+        let known = fields.keys().map(|name| json!({ "required": [name] }));
+        let either = none.chain(known).collect();
+        payload.insert("anyOf".to_owned(), Value::Array(either));
+    }
     if let Some(fields) = example.as_object_mut() {
         fields.shift_remove("groupId");
     }
@@ -107,7 +120,15 @@ fn body(mut payload: Value, example: &Value) -> Value {
 fn query(endpoint: Endpoint, payload: &Value) -> Value {
     let fields = endpoint.parameters().iter().filter_map(|parameter| {
         let schema = payload.get("properties")?.get(parameter.name)?;
-        Some((parameter.name.to_owned(), never_null(schema.clone())))
+        let mut schema = never_null(schema.clone());
+        if parameter.kind == Kind::Bound
+            && let Some(schema) = schema.as_object_mut()
+        {
+            let words = json!("At most so many groups; absent or 0: all of them.");
+            schema.insert("minimum".to_owned(), json!(0));
+            schema.insert("description".to_owned(), words);
+        }
+        Some((parameter.name.to_owned(), schema))
     });
     Value::Object(fields.collect())
 }

@@ -23,6 +23,65 @@ async fn config_is_checked_and_printed_without_secrets() {
     }
 }
 
+/// `config check` with these variables besides.
+fn check(variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let mut command = alone().command(&["config", "check"]);
+    let output = command.envs(variables.iter().copied()).output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+#[test]
+fn what_kubernetes_sets_for_services_is_ignored_and_other_variables_are_named() {
+    let links = [
+        ("GROUPMQ_SERVICE_HOST", "10.96.0.7"),
+        ("GROUPMQ_SERVICE_PORT", "9464"),
+        ("GROUPMQ_SERVICE_PORT_HTTP", "9464"),
+        ("GROUPMQ_PORT", "tcp://10.96.0.7:9464"),
+        ("GROUPMQ_PORT_9464_TCP", "tcp://10.96.0.7:9464"),
+        ("GROUPMQ_PORT_9464_TCP_ADDR", "10.96.0.7"),
+        ("GROUPMQ_PORT_9464_TCP_PORT", "9464"),
+        ("GROUPMQ_PORT_9464_TCP_PROTO", "tcp"),
+        ("GROUPMQ_GATEWAY_SERVICE_HOST", "10.96.0.8"),
+        ("GROUPMQ_GATEWAY_PORT", "tcp://10.96.0.8:8080"),
+        ("GROUPMQ_GATEWAY_PORT_8080_TCP", "tcp://10.96.0.8:8080"),
+    ];
+    assert_eq!(check(&links), (Some(0), String::new()));
+    let (code, said) = check(&[("GROUPMQ_AMQP_PREFETCH", "7"), ("GROUPMQ_PORT", "7")]);
+    assert_eq!(code, Some(2), "{said}");
+    for variable in ["GROUPMQ_AMQP_PREFETCH", "GROUPMQ_PORT"] {
+        assert!(
+            said.contains(&format!("(from the environment: {variable})")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_password_that_is_not_percent_encoded_is_told_and_not_shown() {
+    for password in ["hun#ter2", "hun?ter2", "hun/ter2", "hun@ter2", "7#hunter2"] {
+        let url = format!("amqp://shop:{password}@127.0.0.1:1/%2f");
+        let (code, said) = check(&[("GROUPMQ_AMQP__URL", &url)]);
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains("amqp.url: "), "{said}");
+        assert!(said.contains("percent-encode the password"), "{said}");
+        assert!(said.contains("GROUPMQ_AMQP__URL"), "{said}");
+        assert!(!said.contains("ter2"), "{said}");
+    }
+}
+
+#[test]
+fn a_session_that_the_environment_names_keeps_its_case() {
+    let session = ("GROUPMQ_ENGINE__SANDBOX__SESSIONS__Shop1", "15550000009");
+    let mut command = alone().command(&["config", "print"]);
+    let output = command.envs([session]).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.contains("Shop1 = \"15550000009\""), "{printed}");
+    assert!(!printed.contains("shop1"), "{printed}");
+}
+
 #[tokio::test]
 async fn the_file_may_be_named_by_the_environment() {
     let folder = tempfile::tempdir().unwrap();

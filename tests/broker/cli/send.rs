@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::rabbitmq::RabbitMq;
+use groupmq_test_support::worker::Options;
 use serde_json::{Value, json};
 
 use super::{alone, run, run_with};
@@ -47,10 +48,36 @@ async fn send_takes_its_payload_from_a_file_or_from_stdin() {
     assert_eq!(reply["result"]["subject"], "from file");
 
     let stdin = r#"{"name":"from stdin","participants":["491700000001@c.us"]}"#;
+    assert_sends(&scene.options, stdin, "from stdin").await;
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_before_a_payload_does_not_matter() {
+    let scene = Scene::shared().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("payload.json");
+    let payload = |name: &str| format!("\u{feff}{}", create(name));
+    std::fs::write(&file, payload("from file")).unwrap();
+    for (given, name) in [
+        (format!("@{}", file.display()), "from file"),
+        (payload("inline"), "inline"),
+    ] {
+        let arguments = ["send", "CreateGroup", "--json", "--payload", &given];
+        let made = run(&scene.options, &arguments).await;
+        assert_eq!(made.code, 0, "{made:?}");
+        let reply: Value = serde_json::from_str(&made.out).unwrap();
+        assert_eq!(reply["result"]["subject"], name);
+    }
+    assert_sends(&scene.options, &payload("from stdin"), "from stdin").await;
+}
+
+/// Has a payload from stdin make a group of this name.
+async fn assert_sends(options: &Options, stdin: &str, name: &str) {
     let arguments = ["send", "CreateGroup", "--json", "--payload", "-"];
-    let made = run_with(&scene.options, &arguments, stdin).await;
+    let made = run_with(options, &arguments, stdin).await;
+    assert_eq!(made.code, 0, "{made:?}");
     let reply: Value = serde_json::from_str(&made.out).unwrap();
-    assert_eq!(reply["result"]["subject"], "from stdin");
+    assert_eq!(reply["result"]["subject"], name);
 }
 
 #[tokio::test]

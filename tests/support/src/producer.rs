@@ -45,6 +45,10 @@ pub struct Command {
     pub correlation_id: String,
     /// The AMQP property `reply_to`, if it is not to be the producer's own queue.
     pub reply_to: Option<String>,
+    /// The AMQP property `content_type`.
+    pub content_type: Option<String>,
+    /// The AMQP property `content_encoding`.
+    pub content_encoding: Option<String>,
 }
 
 impl Command {
@@ -78,6 +82,12 @@ impl Command {
         if let Some(name) = &self.message_type {
             properties = properties.with_type(name.as_str().into());
         }
+        if let Some(content_type) = &self.content_type {
+            properties = properties.with_content_type(content_type.as_str().into());
+        }
+        if let Some(encoding) = &self.content_encoding {
+            properties = properties.with_content_encoding(encoding.as_str().into());
+        }
         properties
     }
 }
@@ -97,6 +107,10 @@ pub struct DeadLetter {
     pub headers: BTreeMap<String, String>,
     /// Its `correlation_id`.
     pub correlation_id: String,
+    /// Its `content_type`.
+    pub content_type: Option<String>,
+    /// Its `content_encoding`.
+    pub content_encoding: Option<String>,
 }
 
 /// Sends and collects. Dropping it ends both.
@@ -323,7 +337,11 @@ impl Producer {
                 .headers()
                 .iter()
                 .flat_map(lapin::types::FieldTable::inner);
+            let property =
+                |text: &Option<lapin::types::ShortString>| text.as_ref().map(ToString::to_string);
             letters.push(DeadLetter {
+                content_type: property(got.properties.content_type()),
+                content_encoding: property(got.properties.content_encoding()),
                 headers: headers
                     .filter_map(|(name, value)| Some((name.to_string(), text(value)?)))
                     .collect(),

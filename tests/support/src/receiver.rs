@@ -11,6 +11,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, Uri};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -29,6 +30,19 @@ pub struct Answer {
     pub headers: Vec<(&'static str, String)>,
     /// With this body.
     pub body: String,
+    /// What comes behind that body.
+    pub end: End,
+}
+
+/// How a body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// As it should.
+    Whole,
+    /// The connection is cut.
+    Cut,
+    /// It does not: a byte comes now and then.
+    Drips,
 }
 
 impl Answer {
@@ -40,7 +54,15 @@ impl Answer {
             delay: Duration::ZERO,
             headers: Vec::new(),
             body: String::new(),
+            end: End::Whole,
         }
+    }
+
+    /// The same, with a body that ends so.
+    #[must_use]
+    pub const fn ending(mut self, end: End) -> Self {
+        self.end = end;
+        self
     }
 
     /// The same, later.
@@ -279,7 +301,25 @@ async fn answer(
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
-    response.body(Body::from(answer.body)).unwrap_or_default()
+    let body = match answer.end {
+        End::Whole => Body::from(answer.body),
+        end => Body::from_stream(broken(answer.body, end)),
+    };
+    response.body(body).unwrap_or_default()
+}
+
+/// A body that does not end as it should.
+fn broken(body: String, end: End) -> impl Stream<Item = std::io::Result<Bytes>> + Send + 'static {
+    let more = stream::unfold((), move |()| async move {
+        // What came before is to be on its way first.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let next = match end {
+            End::Drips => Ok(Bytes::from_static(b".")),
+            End::Whole | End::Cut => Err(std::io::Error::other("cut off on purpose")),
+        };
+        Some((next, ()))
+    });
+    stream::once(async { Ok(Bytes::from(body)) }).chain(more)
 }
 
 /// A request that is being answered, until dropped: the client may go away meanwhile.

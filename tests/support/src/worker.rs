@@ -91,11 +91,28 @@ impl Options {
         }
         command.args(arguments);
         for (key, value) in &self.settings {
-            let name = format!("GROUPMQ_{}", key.replace('.', "__")).to_uppercase();
-            command.env(name, value);
+            command.env(variable(key), value);
         }
         command
     }
+}
+
+/// The variable of a setting: in capitals, but for names that somebody chose, which keep their case.
+fn variable(key: &str) -> String {
+    let named = [
+        "engine.sandbox.sessions.",
+        "engine.sandbox.faults.",
+        "engine.waha.servers.",
+        "gateway.keys.",
+    ];
+    let table = named.iter().find(|table| key.starts_with(**table));
+    let (table, rest) = key.split_at(table.map_or(0, |table| table.len()));
+    let (name, rest) = match rest.split_once('.') {
+        _ if table.is_empty() => ("", rest.to_uppercase()),
+        Some((name, rest)) => (name, format!(".{}", rest.to_uppercase())),
+        None => (rest, String::new()),
+    };
+    format!("GROUPMQ_{}{name}{rest}", table.to_uppercase()).replace('.', "__")
 }
 
 /// A running worker, or one that has ended. Dropping it kills it.

@@ -11,8 +11,8 @@ mod settings;
 use serde_json::{Value, json};
 
 use crate::contract::{
-    Command, CommandResult, ErrorCode, GroupId, Outcome, OutcomeKind, ParticipantId,
-    ParticipantInput,
+    AddParticipants, Command, CommandResult, DemoteAdmin, ErrorCode, GroupId, Outcome, OutcomeKind,
+    ParticipantId, ParticipantInput, PromoteAdmin, RemoveParticipants,
 };
 use crate::engines::{Call, EngineError};
 
@@ -71,6 +71,26 @@ impl Errand<'_> {
             Command::GetInfoAdminOnly(it) => self.get_info_admin_only(&it.group_id).await,
             Command::SetInfoAdminOnly(it) => self.set_info_admin_only(it).await,
             Command::GetParticipants(it) => self.get_participants(&it.group_id).await,
+            Command::AddParticipants(AddParticipants {
+                group_id,
+                participants,
+            })
+            | Command::RemoveParticipants(RemoveParticipants {
+                group_id,
+                participants,
+            })
+            | Command::PromoteAdmin(PromoteAdmin {
+                group_id,
+                participants,
+            })
+            | Command::DemoteAdmin(DemoteAdmin {
+                group_id,
+                participants,
+            }) if participants.is_empty() => {
+                // WhatsApp is not asked for nothing: it takes the request for a wrong one.
+                self.look(group_id).await?;
+                Ok(Done::unchanged(CommandResult::Outcomes(Vec::new())))
+            }
             Command::AddParticipants(it) => self.add(&it.group_id, &it.participants).await,
             Command::RemoveParticipants(it) => self.remove(&it.group_id, &it.participants).await,
             Command::PromoteAdmin(it) => self.promote(&it.group_id, &it.participants).await,

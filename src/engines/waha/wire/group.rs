@@ -187,23 +187,23 @@ fn members_can_add(body: &Value) -> Option<bool> {
     }
 }
 
-/// A subject as the contract allows it: WhatsApp itself has been less strict.
+/// A subject, on one line: WhatsApp itself has been less strict than the contract. None where there is
+/// nothing to read.
 fn subject(text: &str) -> Option<Subject> {
     let plain: String = text
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
-        .take(Subject::MAX_CHARS)
         .collect();
-    plain.parse().ok()
+    let visible = plain.contains(|c: char| !c.is_whitespace() && c != '\u{feff}');
+    visible.then(|| Subject::told(plain))
 }
 
-/// A description as the contract allows it.
+/// A description, without control characters that are no line breaks or tabs.
 fn description(text: &str) -> Description {
     let allowed = |c: char| !c.is_control() || matches!(c, '\t' | '\n' | '\r');
     let plain: String = text
         .chars()
         .map(|c| if allowed(c) { c } else { ' ' })
-        .take(Description::MAX_CHARS)
         .collect();
-    plain.parse().unwrap_or_default()
+    Description::told(plain)
 }

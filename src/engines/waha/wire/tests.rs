@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::contract::{OutcomeKind, Role};
+use crate::contract::{Group, OutcomeKind, Role};
 
 fn body(text: &str) -> Body {
     Body::read(text.as_bytes()).unwrap()
@@ -140,14 +140,19 @@ fn an_answer_tells_ids_at_every_level() {
 }
 
 #[test]
-fn subjects_that_the_contract_would_refuse_are_made_to_fit() {
-    let named = |name: &str| {
-        group(&json!({"id": "12345@g.us", "subject": name}))
-            .unwrap()
-            .subject
+fn subjects_and_descriptions_that_a_command_could_not_set_are_shown_whole() {
+    let seen = |name: &str, about: &str| {
+        group(&json!({"id": "12345@g.us", "subject": name, "desc": about})).unwrap()
     };
+    let named = |name: &str| seen(name, "").subject;
+    let long = seen(&"é".repeat(150), &"é".repeat(3_000));
+    let long = long.into_group().unwrap();
+    assert_eq!(long.subject.as_str(), "é".repeat(150));
+    assert_eq!(long.description.as_str(), "é".repeat(3_000));
+    // A reply that holds it can be read again.
+    let text = serde_json::to_string(&long).unwrap();
+    assert_eq!(serde_json::from_str::<Group>(&text).unwrap(), long);
     assert_eq!(named("two\nlines").unwrap().as_str(), "two lines");
-    assert_eq!(named(&"x".repeat(300)).unwrap().as_str().len(), 100);
     assert_eq!(named(" "), None);
 }
 
