@@ -5,11 +5,14 @@
 //! and consuming use separate connections, since a broker that is short of memory blocks whole
 //! connections that publish, acknowledgements included.
 
+mod batch;
 mod broker;
 mod client;
 mod connection;
 mod consumer;
+mod direct;
 mod error;
+mod fate;
 mod layout;
 mod listener;
 mod mend;
@@ -24,14 +27,17 @@ mod stream;
 mod supervisor;
 mod taps;
 mod topology;
+mod trial;
 mod walk;
 mod webhooks;
+mod writer;
 
 pub use broker::Broker;
 pub use client::{CallError, Caller, Client, Tailed};
 pub use connection::Target;
 pub use consumer::{Consumer, Delivery, Window};
 pub use error::{Error, Refusal};
+pub use fate::BROKER_REFUSED;
 pub use layout::{Flow, Pour, Until, Way};
 pub use listener::{Heard, listen};
 pub use message::{Incoming, Outgoing, header};

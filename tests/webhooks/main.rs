@@ -18,5 +18,6 @@ mod delivery;
 mod filters;
 mod isolation;
 mod kills;
+mod large;
 mod scene;
 mod verifiers;
