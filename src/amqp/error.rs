@@ -227,3 +227,47 @@ pub(super) async fn why_closed(
     let reason = tokio::time::timeout(REASON_WITHIN, reason).await;
     reason.ok().flatten().map_or(error, Error::from)
 }
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn closed(kind: impl Into<AMQPErrorKind>) -> Error {
+        let error = AMQPError::new(kind.into(), "words".into());
+        lapin::Error::from(ErrorKind::ProtocolError(error)).into()
+    }
+
+    #[test]
+    fn what_the_broker_closes_a_link_for_is_something_that_it_was_sent() {
+        for error in [
+            closed(AMQPSoftError::NOTFOUND),
+            closed(AMQPSoftError::PRECONDITIONFAILED),
+            closed(AMQPSoftError::ACCESSREFUSED),
+            closed(AMQPHardError::FRAMEERROR),
+            closed(AMQPHardError::INTERNALERROR),
+        ] {
+            let blame = error.blame().unwrap();
+            assert_eq!(blame.text, "words", "{error}");
+        }
+        let code = |error: Error| error.blame().map(|it| it.code);
+        assert_eq!(code(closed(AMQPHardError::INTERNALERROR)), Some(541));
+        assert_eq!(code(closed(AMQPSoftError::PRECONDITIONFAILED)), Some(406));
+    }
+
+    #[test]
+    fn a_broker_that_stops_or_is_gone_or_silent_blames_nothing() {
+        let gone = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let gone = lapin::Error::from(ErrorKind::IOError(std::sync::Arc::new(gone)));
+        for error in [
+            closed(AMQPHardError::CONNECTIONFORCED),
+            gone.into(),
+            lapin::Error::from(ErrorKind::MissingHeartbeatError).into(),
+            Error::TimedOut(Duration::from_secs(30), "confirming a message"),
+            Error::NotTaken(Duration::from_secs(3)),
+        ] {
+            assert!(error.blame().is_none(), "{error}");
+        }
+    }
+}

@@ -68,6 +68,9 @@ impl Fate {
             events::message_given_up(kind, &message.message_id, refusal.code, &refusal.text);
             let now = self.clock.now().to_string();
             let letter = dead_letter(kind, message, &refusal, &self.names, now);
+            if letter.is_some() {
+                events::lost_message_kept(kind, BROKER_REFUSED);
+            }
             next = letter.map(|letter| (letter, true, None));
         }
         Some(())

@@ -7,6 +7,7 @@
 
 mod batch;
 mod broker;
+mod call;
 mod client;
 mod connection;
 mod consumer;
@@ -33,6 +34,7 @@ mod webhooks;
 mod writer;
 
 pub use broker::Broker;
+pub use call::{Call, Progress};
 pub use client::{CallError, Caller, Client, Tailed};
 pub use connection::Target;
 pub use consumer::{Consumer, Delivery, Window};
@@ -43,7 +45,7 @@ pub use listener::{Heard, listen};
 pub use message::{Incoming, Outgoing, header};
 pub use names::Names;
 pub use publisher::{Publisher, Stopped};
-pub use requests::{Call, Progress, Requests};
+pub use requests::Requests;
 pub use session::{Service, Session, keep};
 pub use taps::{Tap, Tapped, Taps, Waiting};
 pub use topology::Topology;

@@ -63,9 +63,15 @@ pub(super) struct Trials {
 #[derive(Debug)]
 struct Suspect {
     message: Outgoing,
-    /// When a link was closed last that it was under way on, and when first.
-    died: Option<(Instant, Instant)>,
+    died: Option<Died>,
     answer: oneshot::Sender<Verdict>,
+}
+
+/// When links were closed by the broker that a message was under way on.
+#[derive(Debug, Clone, Copy)]
+struct Died {
+    first: Instant,
+    last: Instant,
 }
 
 impl Trials {
@@ -110,7 +116,10 @@ impl Trials {
     /// the process ends first.
     pub(super) async fn offer(&self, message: Outgoing, died: Option<Instant>) -> Option<Verdict> {
         let (answer, verdict) = oneshot::channel();
-        let died = died.map(|at| (at, at));
+        let died = died.map(|at| Died {
+            first: at,
+            last: at,
+        });
         let suspect = Suspect {
             message,
             died,
@@ -221,25 +230,57 @@ impl Trial {
             self.waiting.push_front(suspect);
             return error.while_serving();
         };
-        let now = Instant::now();
-        match suspect.died {
-            Some((last, first)) if last < opened => {
-                let exchange = &suspect.message.exchange;
-                if refusal.code == ACCESS_REFUSED && !self.taken.since(exchange, first) {
-                    self.waiting.push_back(suspect);
-                    return Error::Refused(refusal);
-                }
+        let others = |since| self.taken.since(&suspect.message.exchange, since);
+        match judge(suspect.died, opened, refusal.code, others) {
+            Proof::Blamed => {
                 if refusal.code == INTERNAL_ERROR {
                     self.unreachable.note(&suspect.message);
                 }
                 suspect.answer.send(Verdict::GivenUp(refusal.clone())).ok();
             }
-            earlier => {
-                suspect.died = Some((now, earlier.map_or(now, |(_, first)| first)));
+            Proof::Suspected => {
+                let now = Instant::now();
+                let first = suspect.died.map_or(now, |it| it.first);
+                suspect.died = Some(Died { first, last: now });
                 self.waiting.push_front(suspect);
+            }
+            Proof::Forbidden => {
+                self.waiting.push_back(suspect);
+                return Error::Refused(refusal);
             }
         }
         Error::Provoked(refusal)
+    }
+}
+
+/// What a link that the broker closed while one message was under way proves about the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    /// It is to blame.
+    Blamed,
+    /// Nothing yet.
+    Suspected,
+    /// Whatever is published there is refused.
+    Forbidden,
+}
+
+/// `opened` is when the link was made, `others` says whether the message's exchange has taken another one
+/// since some time.
+fn judge(
+    died: Option<Died>,
+    opened: Instant,
+    code: u16,
+    others: impl FnOnce(Instant) -> bool,
+) -> Proof {
+    match died {
+        Some(died) if died.last < opened => {
+            if code == ACCESS_REFUSED && !others(died.first) {
+                Proof::Forbidden
+            } else {
+                Proof::Blamed
+            }
+        }
+        _ => Proof::Suspected,
     }
 }
 
@@ -253,5 +294,56 @@ async fn offer(channel: &Channel, message: &Outgoing, within: Duration) -> Resul
             Confirmation::Nack(_) | Confirmation::NotRequested => Verdict::Nacked,
         }),
         Err(_) => Err(Error::TimedOut(within, "confirming a message")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRAME_ERROR: u16 = 501;
+
+    fn died(at: Instant) -> Died {
+        Died {
+            first: at,
+            last: at,
+        }
+    }
+
+    #[test]
+    fn a_message_is_blamed_for_the_second_link_if_that_was_made_after_the_first_had_ended() {
+        let first = Instant::now();
+        let later = first + Duration::from_secs(1);
+        for code in [404, 406, FRAME_ERROR, INTERNAL_ERROR] {
+            assert_eq!(
+                judge(Some(died(first)), later, code, |_| false),
+                Proof::Blamed
+            );
+            // A link that had stood before: the topology may have changed since.
+            assert_eq!(
+                judge(Some(died(later)), first, code, |_| false),
+                Proof::Suspected
+            );
+            assert_eq!(judge(None, later, code, |_| false), Proof::Suspected);
+        }
+    }
+
+    #[test]
+    fn a_missing_permission_is_a_message_s_fault_only_if_its_exchange_takes_others() {
+        let first = Instant::now();
+        let later = first + Duration::from_secs(1);
+        let judged = |others| judge(Some(died(first)), later, ACCESS_REFUSED, |_| others);
+        assert_eq!(judged(false), Proof::Forbidden);
+        assert_eq!(judged(true), Proof::Blamed);
+    }
+
+    #[test]
+    fn an_exchange_has_taken_another_message_only_after_that_time() {
+        let taken = Taken::default();
+        let before = Instant::now();
+        taken.note(["events"].into_iter());
+        assert!(taken.since("events", before - Duration::from_secs(1)));
+        assert!(!taken.since("events", Instant::now() + Duration::from_secs(1)));
+        assert!(!taken.since("replies", before - Duration::from_secs(1)));
     }
 }

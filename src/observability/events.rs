@@ -194,6 +194,18 @@ pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
     counter!(name::GIVEN_UP, &labels).increment(1);
 }
 
+/// A message that was given up is kept as a dead letter with this code; its line says that it was given up.
+pub fn lost_message_kept(lost: Lost, code: &'static str) {
+    match lost {
+        Lost::Webhook => counter!(name::WEBHOOK_DEAD).increment(1),
+        Lost::Command | Lost::Event | Lost::ReplyCopy => {
+            counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
+        }
+        // Counted when it became one; or it is not kept.
+        Lost::DeadLetter | Lost::Reply => {}
+    }
+}
+
 /// No queue takes a message that must not be lost; it is offered again.
 pub fn message_unroutable(exchange: &str, routing_key: &str) {
     error!(
