@@ -31,8 +31,11 @@ mod own_node {
         scene.announcer.publish(&[large.clone()]).await.unwrap();
         let small = scene.announcer.announce("default", "group.join", 20).await;
         let small = small.unwrap();
-        // From now on, for channels that are opened from now on.
-        let limit = format!("application:set_env(rabbit, max_message_size, {MOST}).");
+        // From now on, for channels that are opened from now on: RabbitMQ 3.10, then 4.
+        let limit = format!(
+            "application:set_env(rabbit, max_message_size, {MOST}), \
+             persistent_term:put(max_message_size, {MOST})."
+        );
         broker.ctl(&["eval", &limit]).await.unwrap();
         scene.worker = Worker::start(&scene.options).await.unwrap();
 
