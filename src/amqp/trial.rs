@@ -27,7 +27,7 @@ use super::direct::Unreachable;
 use super::error::why_closed;
 use super::message::Outgoing;
 use super::supervisor::{self, Link};
-use super::writer::{confirming_channel, publish};
+use super::writer::{confirming_channel, publish, refusal};
 use super::{Error, Refusal, Target, Topology};
 
 /// The connection stays for so long after the last message: the next of its batch follows at once.
@@ -185,13 +185,19 @@ impl Link for Trial {
         let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
         let channel = confirming_channel(connection).await?;
+        let mut refused_at = None;
         while let Some(suspect) = self.next().await {
             match offer(&channel, &suspect.message, self.confirm_timeout).await {
                 Ok(verdict) => {
-                    self.taken
-                        .note([suspect.message.exchange.as_str()].into_iter());
+                    let nacked = matches!(verdict, Verdict::Nacked);
                     // Nobody may be waiting any more.
                     suspect.answer.send(verdict).ok();
+                    if nacked {
+                        refusal(&mut refused_at)?;
+                    } else {
+                        self.taken
+                            .note([suspect.message.exchange.as_str()].into_iter());
+                    }
                 }
                 Err(error) => {
                     let error = why_closed(error, &mut notices).await;
