@@ -139,6 +139,7 @@ impl Process {
         let (publisher, publishing) = Publisher::new(
             self.target.clone(),
             self.topology.clone(),
+            Arc::clone(&self.clock),
             self.lifecycle.clone(),
         );
         spawn_link(&self.lifecycle, &self.refusal, "publisher", publishing);

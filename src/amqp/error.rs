@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
-use lapin::{ErrorKind, protocol::AMQPErrorKind};
+use futures_util::stream::{Stream, StreamExt};
+use lapin::{ErrorKind, Event, protocol::AMQPErrorKind};
 
 use super::Broker;
 use super::stream::TlsFailure;
+
+/// How long the reason for a closed channel may take to become known: it has already arrived.
+const REASON_WITHIN: Duration = Duration::from_secs(5);
+
+/// AMQP's code for a broker, or its operator, that ends connections.
+const CONNECTION_FORCED: u16 = 320;
 
 /// Why a link, or something asked of the broker, failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +75,9 @@ pub enum Error {
     /// The broker closed a channel that had worked; it may work again.
     #[error("the broker closed the channel ({0}): {1}")]
     Closed(u16, String),
+    /// The broker closed the link over a message, which has been taken aside.
+    #[error("the broker closed the link over a message ({code}): {text}", code = .0.code, text = .0.text)]
+    Provoked(Refusal),
     /// No connection, or it broke.
     #[error("the connection to the broker failed")]
     Lost(#[source] lapin::Error),
@@ -95,6 +105,24 @@ impl Error {
                 | Self::OtherShards { .. }
                 | Self::Resharding(_)
         )
+    }
+
+    /// The broker's words, where it has closed a channel or the connection for something that it was
+    /// sent: neither a lost connection nor a broker that stops is anything's fault.
+    pub(super) fn blame(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused(refusal) => Some(refusal.clone()),
+            Self::Lost(error) => match error.kind() {
+                ErrorKind::ProtocolError(reply) if reply.get_id() != CONNECTION_FORCED => {
+                    Some(Refusal {
+                        code: reply.get_id(),
+                        text: reply.get_message().to_string(),
+                    })
+                }
+                _ => None,
+            },
+            _ => None,
+        }
     }
 
     /// The same, after everything had worked: no reason to believe that it will not work again. A
@@ -165,6 +193,81 @@ impl From<lapin::Error> for Error {
             })
         } else {
             Self::Lost(error)
+        }
+    }
+}
+
+/// Why the broker closed a channel or the connection. A request that comes just after it did learns only
+/// that the channel is closed; the reason is told to whoever listens to the connection.
+pub(super) async fn why_closed(
+    error: Error,
+    notices: &mut (impl Stream<Item = Event> + Unpin),
+) -> Error {
+    let is_after = |error: &lapin::Error| {
+        matches!(
+            error.kind(),
+            ErrorKind::InvalidChannelState(..)
+                | ErrorKind::InvalidConnectionState(..)
+                | ErrorKind::InvalidChannel(..)
+        )
+    };
+    if !matches!(&error, Error::Lost(error) if is_after(error)) {
+        return error;
+    }
+    let reason = async {
+        while let Some(notice) = notices.next().await {
+            if let Event::Error(reason) = notice
+                && !is_after(&reason)
+            {
+                return Some(reason);
+            }
+        }
+        None
+    };
+    let reason = tokio::time::timeout(REASON_WITHIN, reason).await;
+    reason.ok().flatten().map_or(error, Error::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use lapin::protocol::{AMQPError, AMQPHardError, AMQPSoftError};
+
+    use super::*;
+
+    fn closed(kind: impl Into<AMQPErrorKind>) -> Error {
+        let error = AMQPError::new(kind.into(), "words".into());
+        lapin::Error::from(ErrorKind::ProtocolError(error)).into()
+    }
+
+    #[test]
+    fn what_the_broker_closes_a_link_for_is_something_that_it_was_sent() {
+        for error in [
+            closed(AMQPSoftError::NOTFOUND),
+            closed(AMQPSoftError::PRECONDITIONFAILED),
+            closed(AMQPSoftError::ACCESSREFUSED),
+            closed(AMQPHardError::FRAMEERROR),
+            closed(AMQPHardError::INTERNALERROR),
+        ] {
+            let blame = error.blame().unwrap();
+            assert_eq!(blame.text, "words", "{error}");
+        }
+        let code = |error: Error| error.blame().map(|it| it.code);
+        assert_eq!(code(closed(AMQPHardError::INTERNALERROR)), Some(541));
+        assert_eq!(code(closed(AMQPSoftError::PRECONDITIONFAILED)), Some(406));
+    }
+
+    #[test]
+    fn a_broker_that_stops_or_is_gone_or_silent_blames_nothing() {
+        let gone = std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        let gone = lapin::Error::from(ErrorKind::IOError(std::sync::Arc::new(gone)));
+        for error in [
+            closed(AMQPHardError::CONNECTIONFORCED),
+            gone.into(),
+            lapin::Error::from(ErrorKind::MissingHeartbeatError).into(),
+            Error::TimedOut(Duration::from_secs(30), "confirming a message"),
+            Error::NotTaken(Duration::from_secs(3)),
+        ] {
+            assert!(error.blame().is_none(), "{error}");
         }
     }
 }

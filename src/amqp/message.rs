@@ -101,6 +101,14 @@ pub mod header {
     pub const EVENT: &str = "groupmq-event";
     /// The place of a resting command in its lane.
     pub const TICKET: &str = "groupmq-ticket";
+    /// Whether a header is an instruction to the broker, or a note of its own, which is not passed on. A
+    /// `CC` or `BCC` that is no list, as a message from another protocol may have it, closes the channel
+    /// (406) over which it is published again; one that is a list would send the message elsewhere.
+    #[must_use]
+    pub fn is_for_the_broker(name: &str) -> bool {
+        name.starts_with("x-") || ["CC", "BCC"].contains(&name)
+    }
+
     /// What a command has been through; to be believed only where it is ours.
     pub const TRAVELS: [&str; 5] = [ATTEMPTS, RESTS, TICKET, FIRST_SEEN, CODE];
 }

@@ -6,129 +6,41 @@
 //! connection, with the same message id and the new reply queue. That is safe for what is known by
 //! its message id, as commands are. It knows no commands, and no deadlines: who asks gives up by
 //! dropping the [`Call`]. Used by the gateway.
+//!
+//! What the broker had not confirmed when it closed the connection over one of the requests goes another
+//! way: each alone, over a connection apart (`trial`). The one that the broker will not have is refused.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use crate::lifecycle::Lifecycle;
-use crate::observability::events;
+use crate::observability::events::{self, Lost};
 
+use super::call::{Call, Progress, Ticket};
+use super::direct::Unreachable;
+use super::error::why_closed;
 use super::message::{Incoming, Outgoing};
-use super::properties::{incoming, outgoing, short};
-use super::publisher::refusal;
+use super::properties::incoming;
 use super::supervisor::{self, Link};
-use super::{Error, Target, Topology};
+use super::trial::{Trials, Verdict};
+use super::writer::{self, confirming_channel, refusal};
+use super::{Error, Refusal, Target, Topology};
 
 /// Requests handed over and not yet written, at most: whoever comes then waits.
 const QUEUE: usize = 1024;
 
 /// How often those that nobody asks for any more are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
-
-/// How far a request has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Progress {
-    /// On its way, as far as is known.
-    Sent,
-    /// The broker has it.
-    Queued,
-    /// The broker does not take it; nobody will answer.
-    Refused,
-    /// The answer.
-    Replied(Arc<Incoming>),
-}
-
-/// A request that was handed over.
-#[derive(Debug)]
-pub struct Call {
-    progress: watch::Receiver<Progress>,
-    ticket: Arc<Ticket>,
-}
-
-/// Whether a request has been written; settles who is first, its writer or whoever gives it up.
-#[derive(Debug, Default)]
-struct Ticket(AtomicU8);
-
-const UNSENT: u8 = 0;
-const WRITTEN: u8 = 1;
-const WITHDRAWN: u8 = 2;
-
-impl Ticket {
-    /// Has it written (again); not if it was withdrawn.
-    fn write(&self) -> bool {
-        let first = self
-            .0
-            .compare_exchange(UNSENT, WRITTEN, Ordering::AcqRel, Ordering::Acquire);
-        first.is_ok() || first == Err(WRITTEN)
-    }
-
-    fn withdraw(&self) -> bool {
-        let first = self
-            .0
-            .compare_exchange(UNSENT, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
-        first.is_ok() || first == Err(WITHDRAWN)
-    }
-}
-
-impl Call {
-    /// Waits until the broker has the request or refuses it, or the answer is there; none when the
-    /// process ends first.
-    ///
-    /// # Cancellation
-    /// Dropping the future loses nothing.
-    pub async fn queued(&mut self) -> Option<Progress> {
-        wait(&mut self.progress, |it| *it != Progress::Sent).await
-    }
-
-    /// Waits for the answer, or for a refusal; none when the process ends first.
-    ///
-    /// # Cancellation
-    /// Dropping the future loses nothing.
-    pub async fn settled(&mut self) -> Option<Progress> {
-        let settled = |it: &Progress| matches!(it, Progress::Refused | Progress::Replied(_));
-        wait(&mut self.progress, settled).await
-    }
-
-    /// Takes the request back; tells whether it is certain that it was never sent.
-    #[must_use]
-    pub fn withdraw(&self) -> bool {
-        self.ticket.withdraw()
-    }
-
-    /// Whether the broker has it for certain.
-    #[must_use]
-    pub fn is_queued(&self) -> bool {
-        matches!(
-            *self.progress.borrow(),
-            Progress::Queued | Progress::Replied(_)
-        )
-    }
-
-    /// A view of how far it has come, which does not count as waiting.
-    #[must_use]
-    pub fn progress(&self) -> watch::Receiver<Progress> {
-        self.progress.clone()
-    }
-}
-
-async fn wait(
-    progress: &mut watch::Receiver<Progress>,
-    done: impl FnMut(&Progress) -> bool,
-) -> Option<Progress> {
-    progress.wait_for(done).await.ok().map(|it| it.clone())
-}
 
 /// Hands requests to the writer; clones are cheap.
 #[derive(Debug, Clone)]
@@ -151,15 +63,30 @@ impl Requests {
         let (queue, asked) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
         let (answers, answered) = watch::channel(0);
-        let mut link = Requester {
+        let (trials, trying) = Trials::new(
+            "suspect-requests",
+            target.clone(),
+            topology.clone(),
+            lifecycle.clone(),
+            Unreachable::default(),
+        );
+        let link = Requester {
             topology,
             asked,
             pending: BTreeMap::new(),
             next: 0,
             connected,
             answers,
+            trials,
         };
-        let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
+        let task = async move {
+            let asking = async {
+                // It ends with its work: it has a hand on the trials, which end when nobody has.
+                let mut link = link;
+                supervisor::keep(&target, &lifecycle, &mut link).await
+            };
+            tokio::try_join!(asking, trying).map(drop)
+        };
         (
             Self {
                 queue,
@@ -182,6 +109,7 @@ impl Requests {
             message,
             told,
             ticket: Arc::clone(&ticket),
+            died: None,
         };
         self.queue.send(pending).await.ok()?;
         Some(Call { progress, ticket })
@@ -206,6 +134,8 @@ struct Pending {
     message: Outgoing,
     told: watch::Sender<Progress>,
     ticket: Arc<Ticket>,
+    /// When the broker closed the connection that it was under way on, for whatever was.
+    died: Option<Instant>,
 }
 
 impl Pending {
@@ -224,10 +154,23 @@ struct Requester {
     connected: watch::Sender<bool>,
     /// Bytes of all answers.
     answers: watch::Sender<u64>,
+    trials: Trials,
 }
 
-type Publishing<'a> =
-    FuturesUnordered<Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send + 'a>>>;
+/// What the broker said of a request.
+enum Said {
+    /// It has it.
+    Has,
+    /// It has this one, or by lapin's account another one, and no queue for it.
+    Returned(Option<u64>),
+    /// It does not take it.
+    Nacked,
+    /// It closes the connection over it.
+    GivenUp(Refusal),
+}
+
+type Saying<'a> = Pin<Box<dyn Future<Output = (u64, lapin::Result<Said>)> + Send + 'a>>;
+type Publishing<'a> = FuturesUnordered<Saying<'a>>;
 
 impl Link for Requester {
     fn purpose(&self) -> &'static str {
@@ -236,17 +179,21 @@ impl Link for Requester {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         // The one reader of events: lapin does not hand an event to a second one.
-        let notices = connection.events_listener();
+        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        let channel = confirming_channel(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
         self.connected.send_replace(true);
-        let served = self.exchange(&channel, &reply_to, replies, notices).await;
+        let served = self
+            .exchange(&channel, &reply_to, replies, &mut notices)
+            .await;
         self.connected.send_replace(false);
-        served.map_err(Error::while_serving)
+        let Err(error) = served else { return Ok(()) };
+        let error = why_closed(error, &mut notices).await;
+        Err(match error.blame() {
+            Some(refusal) if self.suspect() => Error::Provoked(refusal),
+            _ => error.while_serving(),
+        })
     }
 }
 
@@ -281,7 +228,7 @@ impl Requester {
         channel: &Channel,
         reply_to: &str,
         mut replies: lapin::Consumer,
-        mut notices: impl Stream<Item = Event> + Unpin,
+        notices: &mut (impl Stream<Item = Event> + Unpin),
     ) -> Result<(), Error> {
         let mut publishing = Publishing::new();
         self.send_again(channel, reply_to, &mut publishing);
@@ -310,11 +257,11 @@ impl Requester {
                         }
                     }
                 },
-                Some((number, confirmed)) = publishing.next(), if !publishing.is_empty() => {
-                    let confirmed = confirmed?;
-                    let refused = matches!(confirmed, Confirmation::Nack(_));
-                    self.confirmed(number, confirmed);
-                    if refused {
+                Some((number, said)) = publishing.next(), if !publishing.is_empty() => {
+                    let said = said?;
+                    let nacked = matches!(said, Said::Nacked);
+                    self.hear(number, said);
+                    if nacked {
                         refusal(&mut refused_at)?;
                     }
                 }
@@ -345,8 +292,25 @@ impl Requester {
     ) {
         self.pending.retain(|_, it| it.is_awaited());
         for (number, pending) in &self.pending {
-            publishing.push(publish(channel, *number, reply_to, &pending.message));
+            let message = &pending.message;
+            publishing.push(match pending.died {
+                None => publish(channel, *number, reply_to, message),
+                died => try_alone(&self.trials, *number, reply_to, message, died),
+            });
         }
+    }
+
+    /// Marks what is under way, one of which the broker has closed the connection over; false when there
+    /// is nothing that was not marked before.
+    fn suspect(&mut self) -> bool {
+        let mut any = false;
+        for pending in self.pending.values_mut() {
+            if pending.died.is_none() && *pending.told.borrow() == Progress::Sent {
+                pending.died = Some(Instant::now());
+                any = true;
+            }
+        }
+        any
     }
 
     fn hand_out(&mut self, reply: Incoming) {
@@ -361,24 +325,36 @@ impl Requester {
         }
     }
 
-    fn confirmed(&mut self, number: u64, confirmation: Confirmation) {
-        let refused = match confirmation {
-            Confirmation::Ack(None) | Confirmation::NotRequested => None,
-            // lapin hands a returned message to the wrong confirm now and then; it says itself
-            // which one it is.
-            Confirmation::Ack(Some(returned)) => {
-                let id = returned.properties.correlation_id().as_ref();
-                id.and_then(|id| id.as_str().parse().ok())
+    fn hear(&mut self, number: u64, said: Said) {
+        let refused = match said {
+            Said::Has => None,
+            Said::Returned(number) => number,
+            Said::Nacked => Some(number),
+            Said::GivenUp(refusal) => {
+                let message = self.pending.get(&number).map(|it| &it.message);
+                let id = message.map_or("", |it| &it.message_id);
+                events::message_given_up(Lost::Command, id, refusal.code, &refusal.text);
+                Some(number)
             }
-            Confirmation::Nack(_) => Some(number),
         };
         if let Some(pending) = refused.and_then(|number| self.pending.remove(&number)) {
             pending.told.send_replace(Progress::Refused);
         }
         // No longer there if its reply overtook the confirm.
         if let Some(pending) = self.pending.get(&number) {
+            self.trials.note([&pending.message].into_iter());
             pending.told.send_replace(Progress::Queued);
         }
+    }
+}
+
+/// The request as it is published: its reply is known by its number.
+fn addressed(message: &Outgoing, number: u64, reply_to: &str) -> Outgoing {
+    Outgoing {
+        reply_to: Some(reply_to.to_owned()),
+        correlation_id: Some(number.to_string()),
+        mandatory: true,
+        ..message.clone()
     }
 }
 
@@ -391,39 +367,43 @@ fn publish<'a>(
     number: u64,
     reply_to: &str,
     message: &Outgoing,
-) -> Pin<Box<dyn Future<Output = (u64, lapin::Result<Confirmation>)> + Send + 'a>> {
-    let properties = outgoing(message)
-        .with_reply_to(short(reply_to))
-        .with_correlation_id(short(&number.to_string()));
-    let exchange = short(&message.exchange);
-    let key = short(&message.routing_key);
-    let body = message.body.clone();
-    let options = BasicPublishOptions {
-        mandatory: true,
-        ..Default::default()
-    };
+) -> Saying<'a> {
+    let message = addressed(message, number, reply_to);
     Box::pin(async move {
-        let confirmed = async {
-            channel
-                .basic_publish(exchange, key, options, &body, properties)
-                .await?
-                .await
-        };
-        (number, confirmed.await)
+        let confirmed = async { writer::publish(channel, &message).await?.await };
+        let said = confirmed.await.map(|confirmation| match confirmation {
+            Confirmation::Ack(None) | Confirmation::NotRequested => Said::Has,
+            // lapin hands a returned message to the wrong confirm now and then; it says itself
+            // which one it is.
+            Confirmation::Ack(Some(returned)) => {
+                let id = returned.properties.correlation_id().as_ref();
+                Said::Returned(id.and_then(|id| id.as_str().parse().ok()))
+            }
+            Confirmation::Nack(_) => Said::Nacked,
+        });
+        (number, said)
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_was_withdrawn_is_never_written_and_the_other_way_round() {
-        let ticket = Ticket::default();
-        assert!(ticket.write() && ticket.write());
-        assert!(!ticket.withdraw());
-        let ticket = Ticket::default();
-        assert!(ticket.withdraw() && ticket.withdraw());
-        assert!(!ticket.write());
-    }
+/// Has a request offered alone, which was under way when the broker closed the connection.
+fn try_alone<'a>(
+    trials: &Trials,
+    number: u64,
+    reply_to: &str,
+    message: &Outgoing,
+    died: Option<Instant>,
+) -> Saying<'a> {
+    let trials = trials.clone();
+    let message = addressed(message, number, reply_to);
+    Box::pin(async move {
+        let said = match trials.offer(message, died).await {
+            Some(Verdict::Confirmed) => Said::Has,
+            Some(Verdict::Returned) => Said::Returned(Some(number)),
+            Some(Verdict::Nacked) => Said::Nacked,
+            Some(Verdict::GivenUp(refusal)) => Said::GivenUp(refusal),
+            // The process ends.
+            None => std::future::pending().await,
+        };
+        (number, Ok(said))
+    })
 }

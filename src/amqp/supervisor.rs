@@ -2,7 +2,7 @@
 //!
 //! Refusals (403, 404, 406, wrong certificates …) end it with the reason, at once when no connection
 //! ever worked, else after a time of grace, since a broker that starts up may refuse what it has not
-//! loaded yet.
+//! loaded yet. A link that is closed over a message goes on at once: see `trial`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -22,6 +22,11 @@ pub(super) trait Link: Send {
     /// What the link is for, in logs and in the broker's list of connections.
     fn purpose(&self) -> &'static str;
 
+    /// Whether what it needs has worked before it began: then a refusal has its time of grace at once.
+    fn has_worked(&self) -> bool {
+        false
+    }
+
     /// Works until the connection breaks (an error) or the work is over. Once everything is in place
     /// and at work, its errors are those of [`Error::while_serving`].
     fn serve(&mut self, connection: &Connection) -> impl Future<Output = Result<(), Error>> + Send;
@@ -40,7 +45,7 @@ pub(super) async fn keep(
     link: &mut impl Link,
 ) -> Result<(), Error> {
     let settings = target.settings();
-    let mut worked_at = None;
+    let mut worked_at = link.has_worked().then(Instant::now);
     let mut attempt = 0;
     // A node that lets us connect may be of no use all the same, so the next time begins with the next.
     let mut turn = 0_usize;
@@ -67,6 +72,16 @@ pub(super) async fn keep(
             return Err(error);
         }
         events::broker_lost(link.purpose());
+        if let Error::Provoked(_) = error {
+            // What provoked it is out of the way, so it is no reason to wait: others would wait for it.
+            attempt = 0;
+            info!(
+                link = link.purpose(),
+                error = &error as &dyn std::error::Error,
+                "connecting again; what was under way is offered by itself"
+            );
+            continue;
+        }
         let wait = backoff(settings, attempt);
         attempt = attempt.saturating_add(1);
         turn = turn.wrapping_add(1);

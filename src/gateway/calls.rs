@@ -117,7 +117,8 @@ impl Calls {
                 &reply.body,
             )),
             Ended::Refused => {
-                let why = "No queue takes commands: is a worker set up? See `groupmq doctor`.";
+                let why = "No queue takes the command, or the broker refuses it: is a worker set up? \
+                           See `groupmq doctor`.";
                 Err(Problem::of(Fault::Unavailable, why).about(id))
             }
             Ended::Stopped | Ended::TooLate if call.withdraw() => Err(unsent().about(id)),

@@ -158,6 +158,62 @@ pub fn reply_returned(message_id: &str) {
     counter!(name::RETURNED).increment(1);
 }
 
+/// What a message was that the broker closed the link over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// A command: on its way into a queue, or to rest.
+    Command,
+    /// A reply, on its way to `reply_to`.
+    Reply,
+    /// A reply, on its way to the replies exchange.
+    ReplyCopy,
+    /// An event.
+    Event,
+    /// A delivery to a webhook endpoint.
+    Webhook,
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// The broker closes the link over a message, which is given up. Its text names exchanges, routing keys
+/// and sizes.
+pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
+    let kind = match lost {
+        Lost::Command => "command",
+        Lost::Reply => "reply",
+        Lost::ReplyCopy => "reply-copy",
+        Lost::Event => "event",
+        Lost::Webhook => "webhook",
+        Lost::DeadLetter => "dead-letter",
+    };
+    error!(
+        message_id,
+        kind, code, text, "the broker closes the connection over a message, which is given up"
+    );
+    let labels = [("kind", kind.to_owned()), ("code", code.to_string())];
+    counter!(name::GIVEN_UP, &labels).increment(1);
+}
+
+/// A message that was given up is kept as a dead letter with this code; its line says that it was given up.
+pub fn lost_message_kept(lost: Lost, code: &'static str) {
+    match lost {
+        Lost::Webhook => counter!(name::WEBHOOK_DEAD).increment(1),
+        Lost::Command | Lost::Event | Lost::ReplyCopy => {
+            counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
+        }
+        // Counted when it became one; or it is not kept.
+        Lost::DeadLetter | Lost::Reply => {}
+    }
+}
+
+/// No queue takes a message that must not be lost; it is offered again.
+pub fn message_unroutable(exchange: &str, routing_key: &str) {
+    error!(
+        exchange,
+        routing_key, "no queue takes a message that must not be lost; is the topology complete?"
+    );
+}
+
 /// The broker has taken no messages for so many seconds, or for so many more.
 pub fn broker_blocked_for(seconds: u64) {
     counter!(name::BLOCKED_SECONDS).increment(seconds);

@@ -320,7 +320,7 @@ fn has_rested(names: &Names, message: &Incoming) -> bool {
 /// if it did.
 fn back(names: &Names, message: Incoming, ticket: Option<u64>) -> Outgoing {
     let mut headers = message.headers.clone();
-    headers.retain(|name, _| !name.starts_with("x-"));
+    headers.retain(|name, _| !header::is_for_the_broker(name));
     if !has_rested(names, &message) {
         // Only what we wrote ourselves says what a command went through.
         headers.retain(|name, _| !header::TRAVELS.contains(&name.as_str()));

@@ -178,6 +178,6 @@ fn same(message: &Incoming) -> Outgoing {
 /// The event's own headers, without the broker's and without ours from earlier rests.
 fn headers(message: &Incoming) -> BTreeMap<String, String> {
     let mut headers = message.headers.clone();
-    headers.retain(|name, _| !name.starts_with("x-") && !name.starts_with("groupmq-"));
+    headers.retain(|name, _| !header::is_for_the_broker(name) && !name.starts_with("groupmq-"));
     headers
 }

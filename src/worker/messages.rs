@@ -204,10 +204,11 @@ pub(super) fn resting(
     }
 }
 
-/// The command's own headers, without the broker's, and where it was published to at first.
+/// The command's own headers, without those that are the broker's business, and where it was published
+/// to at first.
 fn own_headers(command: &Incoming) -> BTreeMap<String, String> {
     let mut headers = command.headers.clone();
-    headers.retain(|name, _| !name.starts_with("x-"));
+    headers.retain(|name, _| !header::is_for_the_broker(name));
     headers
         .entry(header::EXCHANGE.to_owned())
         .or_insert_with(|| command.exchange.clone());
@@ -291,5 +292,18 @@ mod tests {
         ] {
             assert!(!goes(&queue), "{queue}");
         }
+    }
+
+    #[test]
+    fn headers_that_are_instructions_to_the_broker_are_not_passed_on() {
+        let names = ["CC", "BCC", "x-death", "x-delay", "tenant", "cc"];
+        let header = |name: &str| (name.to_owned(), "elsewhere".to_owned());
+        let command = Incoming {
+            headers: names.map(header).into(),
+            ..Incoming::default()
+        };
+        let kept = own_headers(&command);
+        let foreign = kept.keys().filter(|name| !name.starts_with("groupmq-"));
+        assert_eq!(foreign.collect::<Vec<_>>(), ["cc", "tenant"]);
     }
 }

@@ -37,6 +37,7 @@ mod metrics;
 mod order;
 mod outages;
 mod poison;
+mod provoked;
 mod queues;
 mod refusals;
 mod repeats;

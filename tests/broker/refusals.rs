@@ -101,7 +101,8 @@ async fn a_user_without_permissions_stops_the_worker() {
     let ours = format!("^{user}");
     let all_but_one = ["set_permissions", &user, ".*", &ours, ".*"];
     broker.ctl(&all_but_one).await.unwrap();
-    let mut worker = Worker::start(&options(&url, &user)).await.unwrap();
+    let settings = options(&url, &user).set("amqp.refusal_grace", "2s");
+    let mut worker = Worker::start(&settings).await.unwrap();
     let producer = Producer::connect(&broker.url(), &user).await.unwrap();
     let command = Command::new("one", "ListGroups", "default", &json!({}));
     producer.send(command).await.unwrap();

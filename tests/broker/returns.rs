@@ -1,10 +1,14 @@
 //! `reply_to` says anything: its reply is on the exchange in any case, and others get theirs.
 
+use std::time::Duration;
+
 use futures_util::StreamExt as _;
-use groupmq_test_support::producer::Command;
+use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::rabbitmq::RabbitMq;
-use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
-use lapin::types::FieldTable;
+use lapin::options::{
+    BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
@@ -39,23 +43,63 @@ async fn reply_queues_that_are_gone_do_not_disturb_the_others() {
         .collect();
     scene.producer.send_all(commands).await.unwrap();
     scene.producer.answered(1_000, PATIENCE).await.unwrap();
-    let direct = |seen: &groupmq_test_support::producer::Seen| {
-        (seen.answered_directly() == 500).then_some(())
-    };
+    let direct = |seen: &Seen| (seen.answered_directly() == 500).then_some(());
     scene.producer.until(PATIENCE, direct).await.unwrap();
 
     let log = scene.worker.log();
-    assert_eq!(
-        log.matches("link to the broker is down").count(),
-        0,
-        "{log}"
-    );
-    assert_eq!(
-        scene.producer.seen().reply_copies(),
-        1_500,
-        "nothing was sent twice"
-    );
+    let told = log.lines().filter(|it| !it.contains("command answered"));
+    let told = told.collect::<Vec<_>>().join("\n");
+    assert!(!told.contains("link to the broker is down"), "{told}");
+    assert!(!told.contains("no queue takes"), "{told}");
+    let copies = scene.producer.seen().reply_copies();
+    assert_eq!(copies, 1_500, "nothing was sent twice: {told}");
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_reply_that_its_queue_refuses_is_offered_again_without_what_the_broker_has_of_its_batch()
+{
+    let broker = RabbitMq::shared().await.unwrap();
+    let scene = Scene::shared().await;
+    let connection = Connection::connect(&broker.url(), ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    // It has room for one message, and refuses the next.
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    let overflow = AMQPValue::LongString("reject-publish".into());
+    arguments.insert("x-overflow".into(), overflow);
+    let queue = format!("test.{}.full", scene.prefix);
+    let options = QueueDeclareOptions::default();
+    let declaring = channel.queue_declare(queue.as_str().into(), options, arguments);
+    declaring.await.unwrap();
+    // A channel that is young is written to with more care.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    for id in ["first", "second"] {
+        let command = Command {
+            reply_to: Some(queue.clone()),
+            ..Command::new(id, "ListGroups", "default", &json!({}))
+        };
+        scene.producer.send(command).await.unwrap();
+        let copied = |seen: &Seen| (!seen.replies(id).is_empty()).then_some(());
+        scene.producer.until(PATIENCE, copied).await.unwrap();
+    }
+    let mut ids = Vec::new();
+    let begun = std::time::Instant::now();
+    while ids.len() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "{ids:?}");
+        let no_ack = BasicGetOptions { no_ack: true };
+        let got = channel.basic_get(queue.as_str().into(), no_ack).await;
+        match got.unwrap() {
+            Some(got) => ids.push(got.properties.correlation_id().clone().unwrap().to_string()),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+    assert_eq!(ids, ["first", "second"]);
+    // What was written with it had been confirmed before this.
+    scene.assert_works("after").await;
+    assert_eq!(scene.producer.seen().replies("second").len(), 1);
 }
 
 #[tokio::test]

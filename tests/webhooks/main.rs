@@ -19,5 +19,6 @@ mod filters;
 mod first_start;
 mod isolation;
 mod kills;
+mod large;
 mod scene;
 mod verifiers;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::amqp::{Client, Incoming, Names, Outgoing, header};
+use crate::amqp::{BROKER_REFUSED, Client, Incoming, Names, Outgoing, header};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::replay::Replay;
 use crate::contract::Envelope;
@@ -27,7 +27,8 @@ pub(super) async fn run(
     };
     replay
         .run(
-            |message| filter.takes(&Letter::read(message), now),
+            // Without a body there is nothing to send: the broker did not take it.
+            |message| !message.body.is_empty() && filter.takes(&Letter::read(message), now),
             |message| back(message, names),
         )
         .await
@@ -36,11 +37,15 @@ pub(super) async fn run(
 /// The message as it was first published, but for when it was first seen.
 fn back(message: &Incoming, names: &Names) -> Outgoing {
     let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
+    // An event, or a reply's copy, that the broker did not take.
+    let published = [names.events(), names.replies()].contains(&header(header::EXCHANGE));
+    let is_ours = published && header(header::CODE) == BROKER_REFUSED;
     // What was published straight to a queue, or came from there to the broker's own limit, goes to its
     // session's queue, as what has rested does.
     let by_exchange = header(header::EXCHANGE) == names.commands();
     let envelope: Option<Envelope> = serde_json::from_slice(&message.body).ok();
     let (exchange, routing_key) = match envelope.and_then(|it| it.session) {
+        _ if is_ours => (header(header::EXCHANGE), header(header::ROUTING_KEY)),
         _ if by_exchange => (names.commands(), header(header::ROUTING_KEY)),
         Some(session) => (names.back(), session.to_string()),
         None => (String::new(), names.shard(0)),
@@ -49,7 +54,7 @@ fn back(message: &Incoming, names: &Names) -> Outgoing {
     let headers: BTreeMap<_, _> = message
         .headers
         .iter()
-        .filter(|(name, _)| !own(name) && !name.starts_with("x-"))
+        .filter(|(name, _)| !own(name) && !header::is_for_the_broker(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     Outgoing {

@@ -66,7 +66,8 @@ impl Again {
             dry_run: self.dry_run,
             json: self.json,
         };
-        let takes = |message: &Incoming| self.takes(message);
+        // Without a body there is nothing to send: the broker did not take it.
+        let takes = |message: &Incoming| !message.body.is_empty() && self.takes(message);
         let done = replay
             .run(takes, |message| back(message, &self.name, &desk.names))
             .await;
@@ -97,7 +98,7 @@ fn back(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
     let headers: BTreeMap<_, _> = letter
         .headers
         .iter()
-        .filter(|(name, _)| !name.starts_with("groupmq-") && !name.starts_with("x-"))
+        .filter(|(name, _)| !name.starts_with("groupmq-") && !header::is_for_the_broker(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     Outgoing {
