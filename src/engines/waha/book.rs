@@ -28,6 +28,9 @@ pub(super) struct Book {
     lids: Lids,
     lag: Lag,
     wishes: Arc<Wishes>,
+    /// Groups whose notifications wait for a look.
+    // A std mutex: held for a set operation and never across an await.
+    waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
 }
 
 /// So many groups wait to be looked at, at most; the others are looked at with all groups.
@@ -51,6 +54,8 @@ pub(super) enum Heard {
     Outdated,
     /// It came before.
     Again,
+    /// It waits until the group has been looked at.
+    Held,
 }
 
 impl Book {
@@ -61,6 +66,7 @@ impl Book {
             lids,
             lag,
             wishes: Arc::default(),
+            waiting: Arc::default(),
         }
     }
 
@@ -103,15 +109,19 @@ impl Book {
             }
             rows.put(&key, &known)?;
             rows.put(&own, &about)?;
-            Ok((follows.events.len(), follows.outdated, follows.look_at))
+            Ok((follows, known.has_held()))
         });
         Ok(match taken.await? {
             None => Heard::Again,
-            Some((told, outdated, look_at)) => {
-                if let Some(due) = look_at {
+            Some((follows, waits)) => {
+                self.note_waiting(&wish, waits);
+                if let Some(due) = follows.look_at {
                     self.wish_at(wish, due);
                 }
-                if told == 0 && outdated {
+                let told = follows.events.len();
+                if follows.held {
+                    Heard::Held
+                } else if told == 0 && follows.outdated {
                     Heard::Outdated
                 } else {
                     Heard::Told(told)
@@ -134,14 +144,28 @@ impl Book {
                     self.lids
                         .complete(group.people.as_deref_mut().unwrap_or_default());
                 }
-                Claim::Left(_) | Claim::Invite(_) | Claim::Missing => {}
+                Claim::Left(_) | Claim::Invite(_) | Claim::InviteShown(_) | Claim::Missing => {}
             }
         }
         if let Some(author) = &mut report.author {
-            let mut person = [Person::bare(author)];
-            self.lids.complete(&mut person);
-            *author = person[0].id.clone();
+            self.lids.complete(std::slice::from_mut(author));
         }
+    }
+
+    fn note_waiting(&self, key: &KnownKey, waits: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits {
+            waiting.insert(key.clone());
+        } else {
+            waiting.remove(key);
+        }
+    }
+
+    /// The groups whose notifications wait for a look, as far as they came to this worker.
+    pub(super) fn waiting(&self) -> Vec<KnownKey> {
+        let waiting = self.waiting.lock();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().cloned().collect()
     }
 
     /// Writes down that a command is about to be carried out.
@@ -352,9 +376,8 @@ impl Book {
             session: session.clone(),
             group: None,
         };
-        let notification = self.notification(key.clone());
-        let weighed = self.groups.take(notification, move |rows| {
-            let mut about: KnownSession = rows.get(&key)?.unwrap_or_default();
+        self.change(key, move |rows, key| {
+            let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
             let is_first = about.all_missing.is_none();
             let verdict = if let Some(begun) = begun {
                 let verdict = known::weigh_all(&mut about.all_missing, begun, lag);
@@ -363,10 +386,10 @@ impl Book {
                 about.all_missing = None;
                 None
             };
-            rows.put(&key, &about)?;
+            rows.put(key, &about)?;
             Ok(verdict)
-        });
-        Ok(weighed.await?.flatten())
+        })
+        .await
     }
 
     async fn read<S, T>(
@@ -390,13 +413,13 @@ impl Book {
         Ok(read.await?.unwrap_or_default())
     }
 
-    async fn change(
+    async fn change<T: Send + Default + 'static>(
         &self,
         key: KnownKey,
-        step: impl Fn(&mut crate::store::known_groups::Known<'_>, &KnownKey) -> Result<(), Error>
+        step: impl Fn(&mut crate::store::known_groups::Known<'_>, &KnownKey) -> Result<T, Error>
         + Send
         + 'static,
-    ) -> Result<(), Error> {
+    ) -> Result<T, Error> {
         let notification = self.notification(key.clone());
         let changed = self.groups.take(notification, move |rows| step(rows, &key));
         changed.await.map(Option::unwrap_or_default)
@@ -495,13 +518,13 @@ fn what(command: &Command) -> Option<What> {
         Command::SetGroupSubject(it) => What::Subject(it.subject.clone()),
         Command::SetGroupDescription(it) => What::Description(it.description.clone()),
         Command::SetInfoAdminOnly(it) => What::InfoAdminOnly(it.admins_only),
+        Command::RevokeInviteCode(_) => What::Invite,
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
-        | Command::RevokeInviteCode(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

@@ -2,15 +2,21 @@
 //!
 //! A session that is known not to be `WORKING` is not asked for anything: its commands wait. What was
 //! heard too long ago counts for nothing; then WAHA itself says what it thinks of a request.
+//!
+//! WAHA sends each webhook by itself, so an older status may arrive after a newer one; it changes
+//! nothing. Webhooks have WAHA's time. A list has none: it is as old as the request for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use super::client::Client;
+use super::error::Cause;
 use super::wire::{Body, is_phone, participant};
+use crate::clock::Clock;
 use crate::config::WahaServer;
 use crate::contract::{ParticipantId, SessionName};
 use crate::engines::EngineError;
@@ -34,6 +40,9 @@ const STATES: [&str; 6] = [
 pub(super) struct Sessions {
     /// What was heard longer ago is not relied upon.
     fresh: Duration,
+    clock: Arc<dyn Clock>,
+    /// A webhook disagreed with a newer list: the server had better be asked at once.
+    doubt: Notify,
     // A std mutex: held for map operations and never across an await.
     state: Mutex<State>,
 }
@@ -41,8 +50,28 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct State {
     sessions: BTreeMap<SessionName, Session>,
-    /// Servers that did not answer when they were asked last, and why.
-    away: BTreeMap<String, String>,
+    /// How each server answered when it was asked last.
+    servers: BTreeMap<String, Listing>,
+}
+
+/// How a server answered when it was asked for its sessions.
+#[derive(Debug)]
+enum Listing {
+    /// As WAHA does.
+    Listed,
+    /// Not at all, or with a failure that WAHA may have; why.
+    Away(String),
+    /// As no WAHA does: behind this URL is something else; the words for people.
+    Strange(String),
+}
+
+/// Who told a session's status, and when.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Teller {
+    /// WAHA's event: when it became so, by WAHA's clock, in milliseconds.
+    Event(i64),
+    /// WAHA's list: when it was asked for, by both of our clocks.
+    List(Instant, i64),
 }
 
 #[derive(Debug, Clone)]
@@ -52,12 +81,27 @@ struct Session {
     /// The account's ids, the phone's first.
     me: Vec<ParticipantId>,
     heard: Instant,
+    /// When it became so, or was so; milliseconds.
+    at: i64,
+}
+
+impl Session {
+    /// Whether this is newer than what somebody tells.
+    fn is_newer_than(&self, teller: Teller) -> bool {
+        match teller {
+            Teller::Event(at) => self.at > at,
+            // Both by our own clock, whatever WAHA's says.
+            Teller::List(asked, _) => self.heard > asked,
+        }
+    }
 }
 
 impl Sessions {
-    pub(super) fn new(interval: Duration) -> Self {
+    pub(super) fn new(interval: Duration, clock: Arc<dyn Clock>) -> Self {
         Self {
             fresh: interval * 3,
+            clock,
+            doubt: Notify::new(),
             state: Mutex::default(),
         }
     }
@@ -95,6 +139,29 @@ impl Sessions {
         working.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Whether a server has listed its sessions as WAHA does when it was asked last: only then is
+    /// what it says of a request WAHA's word.
+    pub(super) fn is_listed(&self, server: &str) -> bool {
+        let state = self.lock();
+        matches!(state.servers.get(server), Some(Listing::Listed))
+    }
+
+    /// That a server answers as no WAHA does, in words, where it does.
+    pub(super) fn strange(&self, server: &str) -> Option<String> {
+        match self.lock().servers.get(server) {
+            Some(Listing::Strange(why)) => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits until a status had better be asked for at once.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub(super) async fn doubt(&self) {
+        self.doubt.notified().await;
+    }
+
     /// Takes in a session's status; true where it has become `WORKING`.
     pub(super) fn hear(
         &self,
@@ -102,9 +169,16 @@ impl Sessions {
         server: &str,
         status: &str,
         me: Vec<ParticipantId>,
+        teller: Teller,
     ) -> bool {
         let mut state = self.lock();
         let before = state.sessions.get(session);
+        if let Some(before) = before.filter(|before| before.is_newer_than(teller)) {
+            if before.status != status {
+                self.doubt.notify_one();
+            }
+            return false;
+        }
         let was = before.map(|before| before.status.clone());
         let me = if me.is_empty() {
             before.map(|before| before.me.clone()).unwrap_or_default()
@@ -116,6 +190,9 @@ impl Sessions {
             status: status.to_owned(),
             me,
             heard: Instant::now(),
+            at: match teller {
+                Teller::Event(at) | Teller::List(_, at) => at,
+            },
         };
         state.sessions.insert(session.clone(), now);
         Self::count(&state);
@@ -136,24 +213,39 @@ impl Sessions {
         client: &Client,
         server: &WahaServer,
     ) -> Result<Vec<SessionName>, EngineError> {
-        let answer = client.sessions(server).await.map_err(EngineError::from);
-        let listed = answer.and_then(|body| list(&body, &server.name));
+        let asked = Teller::List(Instant::now(), self.clock.now().as_millisecond());
+        let listed = match client.sessions(server).await {
+            Ok(body) => list(&body).ok_or_else(|| strange(server, "")),
+            Err(trouble) if is_no_wahas(&trouble.cause) => Err(match trouble.cause {
+                Cause::Unreadable(why) => strange(server, &format!(" ({why})")),
+                Cause::Status(status) => strange(server, &format!(" ({status})")),
+                _ => strange(server, ""),
+            }),
+            Err(trouble) => Err((trouble.judge(), false)),
+        };
         let listed = match listed {
             Ok(listed) => listed,
-            Err(error) => {
-                let mut state = self.lock();
-                let news = state.away.insert(server.name.clone(), error.to_string());
-                drop(state);
-                if news.is_none() {
+            Err((error, is_strange)) => {
+                let why = error.to_string();
+                let listing = if is_strange {
+                    Listing::Strange(why)
+                } else {
+                    Listing::Away(why)
+                };
+                let before = self.lock().servers.insert(server.name.clone(), listing);
+                if matches!(before, None | Some(Listing::Listed)) {
                     events::waha_away(&server.name, &error);
                 }
                 return Err(error);
             }
         };
         let mut state = self.lock();
-        let back = state.away.remove(&server.name).is_some();
+        let before = state.servers.insert(server.name.clone(), Listing::Listed);
+        let back = matches!(before, Some(Listing::Away(_) | Listing::Strange(_)));
         let still = |name: &SessionName| listed.iter().any(|(listed, ..)| listed == name);
-        let gone = |name: &SessionName, it: &Session| it.server == server.name && !still(name);
+        let gone = |name: &SessionName, it: &Session| {
+            it.server == server.name && !still(name) && !it.is_newer_than(asked)
+        };
         state.sessions.retain(|name, it| !gone(name, it));
         drop(state);
         if back {
@@ -162,14 +254,19 @@ impl Sessions {
         let ours =
             |name: &SessionName| client.server(name).is_some_and(|it| it.name == server.name);
         let ours = listed.into_iter().filter(|(name, ..)| ours(name));
-        let now =
-            ours.filter(|(name, status, me)| self.hear(name, &server.name, status, me.clone()));
+        let now = ours
+            .filter(|(name, status, me)| self.hear(name, &server.name, status, me.clone(), asked));
         Ok(now.map(|(name, ..)| name).collect())
     }
 
     /// Servers that do not answer, one sentence each.
     pub(super) fn away(&self) -> Vec<String> {
-        self.lock().away.values().cloned().collect()
+        let state = self.lock();
+        let away = |listing: &Listing| match listing {
+            Listing::Listed => None,
+            Listing::Away(why) | Listing::Strange(why) => Some(why.clone()),
+        };
+        state.servers.values().filter_map(away).collect()
     }
 
     /// The sessions that cannot be used, one sentence each.
@@ -215,19 +312,51 @@ fn label(status: &str) -> &'static str {
 
 type Listed = (SessionName, String, Vec<ParticipantId>);
 
-fn list(body: &Body, server: &str) -> Result<Vec<Listed>, EngineError> {
-    let entries = body.json().as_array().ok_or_else(|| EngineError::Unavailable {
+/// The sessions in an answer; none where it is no list of sessions.
+fn list(body: &Body) -> Option<Vec<Listed>> {
+    let entries = body.json().as_array()?;
+    let sessions: Vec<_> = entries.iter().filter_map(entry).collect();
+    if sessions.is_empty() && !entries.is_empty() {
+        return None;
+    }
+    // A session whose name the contract does not allow is nobody's here.
+    let named = |(name, status, me): (&str, _, _)| Some((name.parse().ok()?, status, me));
+    Some(sessions.into_iter().filter_map(named).collect())
+}
+
+fn entry(entry: &Value) -> Option<(&str, String, Vec<ParticipantId>)> {
+    let name = entry.get("name")?.as_str()?;
+    let status = entry.get("status")?.as_str()?.to_owned();
+    Some((name, status, me(entry)))
+}
+
+/// Whether a failure to list sessions shows that no WAHA answers at this URL: it does not know the
+/// path, or sends something that is no list. A WAHA's key, its patience and its failures are its own.
+const fn is_no_wahas(cause: &Cause) -> bool {
+    match cause {
+        Cause::NoSession
+        | Cause::NotImplemented
+        | Cause::Invalid(_)
+        | Cause::WhatsApp(_)
+        | Cause::Session(_)
+        | Cause::Words(_)
+        | Cause::Unreadable(_) => true,
+        Cause::Status(status) => *status < 500,
+        Cause::Key | Cause::Throttled(_) | Cause::NotSent(_) | Cause::Silent(_) => false,
+    }
+}
+
+/// The error for such a server; and that it is strange.
+fn strange(server: &WahaServer, why: &str) -> (EngineError, bool) {
+    let error = EngineError::Unavailable {
         message: format!(
-            "the server {server} does not list sessions as WAHA does; is engine.waha's url right?"
+            "the server {} does not list sessions as WAHA does{why}; is engine.waha.url right? It ends \
+             before /api",
+            server.name
         ),
         source: None,
-    })?;
-    let read = |entry: &Value| {
-        let name = entry.get("name")?.as_str()?.parse().ok()?;
-        let status = entry.get("status")?.as_str()?.to_owned();
-        Some((name, status, me(entry)))
     };
-    Ok(entries.iter().filter_map(read).collect())
+    (error, true)
 }
 
 /// The account's ids in a session's description or an event, the phone's first.

@@ -11,11 +11,15 @@ use sha2::Sha512;
 
 use super::Waha;
 use super::book::Heard;
+use super::health::Teller;
+use super::known::{Report, Source};
 use super::notices::{self, Notice, What};
+use super::wire::is_phone;
 use crate::contract::Timestamp;
 use crate::observability::events::{self, Took};
 use crate::store;
 use crate::store::known_groups::KnownKey;
+use crate::store::pending_events::Headers;
 
 /// Where an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,15 +124,22 @@ impl Waha {
         let Some(server) = self.client.server(session) else {
             return Ok(Took::Ignored);
         };
-        let me = if me.is_empty() {
-            self.sessions.me(session)
-        } else {
-            me.clone()
-        };
+        // Either may lack the private id, without which the account is not recognised.
+        let mut me = me.clone();
+        for id in self.sessions.me(session) {
+            if !me.contains(&id) {
+                me.push(id);
+            }
+        }
+        me.sort_by_key(|id| !is_phone(id));
         match what {
             What::Other => Ok(Took::Ignored),
-            What::Status(status) => {
-                if self.sessions.hear(session, &server.name, status, me) {
+            What::Status(status, at) => {
+                let teller = Teller::Event(*at);
+                if self
+                    .sessions
+                    .hear(session, &server.name, status, me, teller)
+                {
                     self.wish(session.clone());
                 }
                 Ok(Took::Taken)
@@ -147,10 +158,36 @@ impl Waha {
                 let heard = self.book.hear(session, group, key, report).await?;
                 Ok(match heard {
                     Heard::Told(0) => Took::Known,
-                    Heard::Told(_) => Took::Taken,
+                    Heard::Told(_) | Heard::Held => Took::Taken,
                     Heard::Outdated => Took::Outdated,
                     Heard::Again => Took::Again,
                 })
+            }
+        }
+    }
+
+    /// Sees to the groups whose notifications wait for a look: has them looked at again, and what has
+    /// waited too long told.
+    pub(super) async fn see_to_waiting(&self) {
+        for key in self.book.waiting() {
+            let Some(group) = &key.group else {
+                continue;
+            };
+            let now = self.book.now();
+            let report = Report {
+                source: Source::Comparison,
+                at: now,
+                heard: now,
+                now,
+                me: self.sessions.me(&key.session),
+                author: None,
+                claims: Vec::new(),
+                trace: Headers::new(),
+            };
+            match self.book.hear(&key.session, group, None, report).await {
+                Ok(Heard::Told(0)) => self.book.wish(key),
+                Ok(_) => {}
+                Err(error) => events::store_refused(&error),
             }
         }
     }

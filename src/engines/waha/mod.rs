@@ -69,7 +69,7 @@ impl Waha {
         let lids = Lids::default();
         Self {
             client: Client::new(outbound, &settings),
-            sessions: Sessions::new(settings.health_interval),
+            sessions: Sessions::new(settings.health_interval, Arc::clone(&clock)),
             book: Book::new(
                 store.known_groups(),
                 Arc::clone(&clock),
@@ -93,7 +93,12 @@ impl Waha {
                     self.wish(session);
                 }
             }
-            tokio::time::sleep(self.settings.health_interval).await;
+            self.see_to_waiting().await;
+            // Dropping either loses nothing.
+            tokio::select! {
+                () = tokio::time::sleep(self.settings.health_interval) => {}
+                () = self.sessions.doubt() => {}
+            }
         }
     }
 
@@ -120,7 +125,8 @@ impl Waha {
     /// An errand for a session; a command's requests are told apart by its trace.
     ///
     /// # Errors
-    /// When the session lives nowhere, or is known not to be `WORKING`.
+    /// When the session lives nowhere, is known not to be `WORKING`, or its server answers as no WAHA
+    /// does: what that says of a command is not WAHA's word, so nothing is refused by it.
     async fn errand<'a>(
         &'a self,
         session: &'a SessionName,
@@ -129,11 +135,18 @@ impl Waha {
         self.sessions.ready(session)?;
         let by = self.client.caller(session, call)?;
         let mut me = self.sessions.me(session);
-        if me.is_empty() {
+        let server = &by.server.name;
+        if me.is_empty() || !self.sessions.is_listed(server) {
             // What WAHA thinks of the session, its answer to the errand will tell.
             let asked = self.sessions.ask(&self.client, by.server).await;
             for session in asked.unwrap_or_default() {
                 self.wish(session);
+            }
+            if let Some(message) = self.sessions.strange(server) {
+                return Err(EngineError::NotReady {
+                    message,
+                    after: None,
+                });
             }
             me = self.sessions.me(session);
         }

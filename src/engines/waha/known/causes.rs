@@ -37,6 +37,7 @@ pub(in crate::engines::waha) enum What {
     Subject(Subject),
     Description(Description),
     InfoAdminOnly(bool),
+    Invite,
 }
 
 /// What happens to one person.

@@ -64,8 +64,9 @@ impl Telling<'_> {
             return;
         }
         let is_clear = view.extent != Extent::Useless && self.compare_people(&view);
-        if view.extent == Extent::Whole {
+        if view.extent == Extent::Whole && !self.known.whole {
             self.known.whole = true;
+            self.known.shown = self.since();
         }
         self.try_again(is_clear && view.extent == Extent::Whole);
         self.updated(group);
@@ -158,6 +159,7 @@ impl Telling<'_> {
         self.known.inside = Some(self.told(true));
         self.known.whole = is_whole;
         if is_whole {
+            self.known.shown = self.since();
             self.enroll(group, true);
             self.learn_texts(group);
         }

@@ -38,10 +38,8 @@ impl Telling<'_> {
     }
 
     fn still_inside(&mut self, group: &Seen) {
+        self.stay();
         let at = self.since();
-        if let Some(inside) = &mut self.known.inside {
-            inside.at = inside.at.max(at);
-        }
         if group.extent() != Extent::Whole {
             return;
         }
@@ -50,6 +48,7 @@ impl Telling<'_> {
         } else if !self.known.whole {
             self.enroll(group, true);
             self.known.whole = true;
+            self.known.shown = at;
             self.learn_texts(group);
         }
     }
@@ -59,6 +58,7 @@ impl Telling<'_> {
         self.known.joined = None;
         self.enroll(group, false);
         self.known.whole = group.extent() == Extent::Whole;
+        self.known.shown = self.since();
         self.learn_texts(group);
         let mut shown = group.clone();
         shown.people = Some(self.everybody(group));
@@ -88,7 +88,7 @@ impl Telling<'_> {
         let how = if created {
             NotificationType::Create
         } else {
-            NotificationType::Add
+            self.how_joined(group)
         };
         self.notify(EventName::GroupJoin, how, &who, command);
     }
@@ -138,7 +138,10 @@ impl Telling<'_> {
 
     /// The account is out. An event unless that is known.
     pub(super) fn left(&mut self, how: NotificationType) {
-        let doing = self.doing_of(|what| *what == What::Leave);
+        let mut doing = self.doing_of(|what| *what == What::Leave);
+        if doing == Doing::Unknown {
+            doing = self.removal_of_oneself();
+        }
         let at = self.known.inside.as_ref().map(|inside| inside.at);
         if doing == Doing::Echo || self.is_outdated(at) {
             return;
@@ -164,6 +167,7 @@ impl Telling<'_> {
         // What happens in it now is not told any more.
         self.known.whole = false;
         self.known.people.clear();
+        self.known.invite = None;
         if self.known.joined.take().is_some() {
             // Nobody was told that it had joined.
             return;

@@ -15,8 +15,10 @@ mod causes;
 mod comparing;
 mod doubts;
 mod emitting;
+mod held;
 mod identity;
 mod joining;
+mod own;
 mod telling;
 mod texts;
 
@@ -111,6 +113,10 @@ pub(super) struct Known {
     unclear: Option<i64>,
     /// How many looks in a row could not tell everything.
     unclear_looks: u8,
+    /// When everybody in it was shown; who is not named since was not in it then.
+    shown: i64,
+    /// Notifications that wait for a look at the group.
+    held: Vec<Report>,
 }
 
 /// What a session knows beside its groups.
@@ -135,7 +141,7 @@ pub(super) struct Creation {
 }
 
 /// Who tells; the ids of the events follow from it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Source {
     /// WAHA, by a notification of this id.
     Notification(String),
@@ -146,7 +152,7 @@ pub(super) enum Source {
 }
 
 /// What somebody tells of a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Claim {
     /// The account is in it now, and this is the group.
     Joined(Box<Seen>),
@@ -162,8 +168,10 @@ pub(super) enum Claim {
     Demoted(Vec<Person>),
     /// What is told of the group's texts and settings is so now.
     Updated(Box<Seen>),
-    /// The link is this now.
+    /// The link has become this.
     Invite(String),
+    /// The link is this, and may have been so before.
+    InviteShown(String),
     /// A look shows the group like this, as it was when the report was begun or a while before.
     Compared(Box<Seen>),
     /// WAHA shows the group neither in its list nor by itself.
@@ -171,7 +179,7 @@ pub(super) enum Claim {
 }
 
 /// A claim with its circumstances.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) source: Source,
     /// When it became so, by the teller's clock; milliseconds.
@@ -183,7 +191,7 @@ pub(super) struct Report {
     /// The ids of the session's own account, the phone's first.
     pub(super) me: Vec<ParticipantId>,
     /// Who did it, where that was told.
-    pub(super) author: Option<ParticipantId>,
+    pub(super) author: Option<Person>,
     pub(super) claims: Vec<Claim>,
     /// The headers of the trace that it belongs to.
     pub(super) trace: Headers,
@@ -216,6 +224,16 @@ pub(super) struct Follows {
     pub(super) outdated: bool,
     /// What is known is not enough: the group is to be looked at, no sooner than this.
     pub(super) look_at: Option<i64>,
+    /// What was told waits until the group has been looked at.
+    pub(super) held: bool,
+}
+
+impl Follows {
+    fn add(&mut self, next: Self) {
+        self.events.extend(next.events);
+        self.outdated |= next.outdated;
+        self.look_at = [self.look_at, next.look_at].into_iter().flatten().min();
+    }
 }
 
 impl Known {
@@ -231,12 +249,25 @@ impl Known {
         session
             .creations
             .retain(|creation| causes::is_recent(creation.at, report.now));
-        let mut telling = Telling::new(self, place, session, report, lag);
-        telling.learn_own();
-        for claim in &report.claims {
-            telling.hear(claim);
+        // The own leaving comes after what happened before it, the own joining before the rest.
+        let is_leaving = |claim: &Claim| !matches!(claim, Claim::Joined(_) | Claim::Compared(_));
+        let mut follows = if report.claims.iter().all(is_leaving) {
+            self.release(place, session, report, None, lag)
+        } else {
+            Follows::default()
+        };
+        if self.hold(report) {
+            follows.held = true;
+            follows.look_at = Some(report.now);
+            return follows;
         }
-        let follows = telling.follows;
+        let was_inside = self.is_inside();
+        let mut telling = Telling::new(self, place, session, report, lag);
+        telling.hear_all();
+        follows.add(telling.follows);
+        let looked = report.source == Source::Comparison && !was_inside;
+        let looked = looked.then_some(report.heard);
+        follows.add(self.release(place, session, report, looked, lag));
         // Who is gone is kept for a day, since what is told late is about them too.
         self.people
             .retain(|_, told| told.role.is_some() || report.now - told.heard < DAY);

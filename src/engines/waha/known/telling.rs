@@ -61,7 +61,17 @@ impl<'a> Telling<'a> {
         }
     }
 
-    pub(super) fn hear(&mut self, claim: &Claim) {
+    pub(super) fn hear_all(&mut self) {
+        self.learn_own();
+        if let Some(author) = &self.report.author {
+            self.pair(author);
+        }
+        for claim in &self.report.claims {
+            self.hear(claim);
+        }
+    }
+
+    fn hear(&mut self, claim: &Claim) {
         match claim {
             Claim::Joined(group) => self.joined(group),
             Claim::Left(how) => self.left(*how),
@@ -70,8 +80,9 @@ impl<'a> Telling<'a> {
             Claim::Promoted(people) => self.ranked(people, Kind::Promote),
             Claim::Demoted(people) => self.ranked(people, Kind::Demote),
             Claim::Updated(group) if !self.is_closed() => self.updated(group),
-            Claim::Invite(link) if !self.is_closed() => self.invite(link),
-            Claim::Updated(_) | Claim::Invite(_) => {}
+            Claim::Invite(link) if !self.is_closed() => self.invite(link, true),
+            Claim::InviteShown(link) if !self.is_closed() => self.invite(link, false),
+            Claim::Updated(_) | Claim::Invite(_) | Claim::InviteShown(_) => {}
             Claim::Compared(group) => self.compared(group),
             Claim::Missing => self.missing(),
         }
@@ -245,7 +256,9 @@ impl<'a> Telling<'a> {
             Doing::Unknown => {}
         }
         let earlier = key.and_then(|key| self.known.people.get(key)).cloned();
-        if self.is_outdated(earlier.as_ref().map(|earlier| earlier.at)) {
+        // Who is not known was not in the group when everybody was shown.
+        let shown = self.known.whole.then_some(self.known.shown);
+        if self.is_outdated(earlier.as_ref().map(|earlier| earlier.at).or(shown)) {
             return News::Old;
         }
         let Some(earlier) = earlier else {
@@ -282,7 +295,7 @@ impl<'a> Telling<'a> {
         News::Old
     }
 
-    fn expect_echo(&mut self, command: CommandId, kind: Kind, ids: &Ids) {
+    pub(super) fn expect_echo(&mut self, command: CommandId, kind: Kind, ids: &Ids) {
         let who: BTreeSet<_> = ids.name().into_iter().cloned().collect();
         let what = match kind {
             Kind::Come => What::Come(who),
@@ -417,7 +430,7 @@ impl<'a> Telling<'a> {
     }
 
     /// Learns that the ids of the session's own account are one person's.
-    pub(super) fn learn_own(&mut self) {
+    fn learn_own(&mut self) {
         let phone = self.report.me.iter().find(|id| is_phone(id));
         let lid = self.report.me.iter().find(|id| !is_phone(id));
         if let (Some(phone), Some(lid)) = (phone, lid) {

@@ -95,19 +95,6 @@ impl Telling<'_> {
         true
     }
 
-    pub(super) fn invite(&mut self, link: &String) {
-        let mut none = None;
-        if self.news(|known| &mut known.invite, link, |_| false, &mut none) {
-            let mut changed = self.nothing();
-            changed.invite = Some(link.clone());
-            let command = match self.by() {
-                By::Command(command) => Some(command.clone()),
-                By::Waha | By::Comparison => None,
-            };
-            self.update(changed, command);
-        }
-    }
-
     /// Takes texts and settings as known, without any event; what was told later stays.
     pub(super) fn learn_texts(&mut self, group: &Seen) {
         let subject = group.subject.clone();

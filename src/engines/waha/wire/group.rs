@@ -1,6 +1,7 @@
 //! A group, as Baileys (NOWEB), whatsmeow (GOWS) and whatsapp-web.js (WEBJS) describe it, and as
 //! WAHA's own `group.v2.*` events do.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::{id_text, is_phone, participant, timestamp};
@@ -11,7 +12,7 @@ use crate::contract::{
 };
 
 /// What an answer tells of a group; engines leave things out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) id: GroupId,
     pub(in crate::engines::waha) subject: Option<Subject>,
@@ -24,6 +25,7 @@ pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) approval_required: Option<bool>,
     pub(in crate::engines::waha) people: Option<Vec<Person>>,
     /// Entries of the list that could not be read.
+    #[serde(default)]
     pub(in crate::engines::waha) unread: usize,
     pub(in crate::engines::waha) size: Option<u32>,
 }
@@ -88,14 +90,8 @@ impl Seen {
             let known = people.iter().find(|person| person.is(&owner));
             known.map_or(owner, |person| person.id.clone())
         });
-        let number = self
-            .id
-            .as_str()
-            .split(['@', '-'])
-            .next()
-            .unwrap_or_default();
         Some(Group {
-            subject: self.subject.or_else(|| number.parse().ok())?,
+            subject: self.subject.or_else(|| number_as_subject(&self.id))?,
             id: self.id,
             description: self.description.unwrap_or_default(),
             owner,
@@ -115,6 +111,11 @@ impl Seen {
             outcomes: None,
         })
     }
+}
+
+/// What a group without a name is called: the number in its id.
+pub(in crate::engines::waha) fn number_as_subject(id: &GroupId) -> Option<Subject> {
+    id.as_str().split(['@', '-']).next()?.parse().ok()
 }
 
 /// Reads a group; none where the value names no group.

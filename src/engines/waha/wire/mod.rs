@@ -14,7 +14,7 @@ mod outcomes;
 mod people;
 mod values;
 
-pub(super) use group::{Extent, Seen, group, groups};
+pub(super) use group::{Extent, Seen, group, groups, number_as_subject};
 pub(super) use ids::{id_text, is_phone, participant, timestamp};
 pub(super) use numbers::{comparable, is_same};
 pub(super) use outcomes::{Answered, adding, changing, created, outcomes};

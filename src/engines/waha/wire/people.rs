@@ -1,5 +1,6 @@
 //! The people in a group, as NOWEB, GOWS, WEBJS and WAHA's own `participants/v2` write them.
 
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::ids::{is_phone, participant};
@@ -7,7 +8,7 @@ use super::numbers::is_same;
 use crate::contract::{Participant, ParticipantId, Role};
 
 /// Somebody in a group, by all ids that were told.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct Person {
     /// The phone's id where it was told, else the private one.
     pub(in crate::engines::waha) id: ParticipantId,

@@ -1,0 +1,116 @@
+//! Notifications about a group that the account is not known to be in: they wait until the group has
+//! been looked at, so that its `group.v2.join` comes first.
+//!
+//! They are kept with the group, so nothing is lost with the process. What can't be looked at for
+//! long is told without a join.
+
+use super::telling::Telling;
+use super::{Claim, Follows, Known, KnownSession, Lag, Place, Report, Source};
+
+/// For how long a notification waits, in milliseconds. NOWEB's store shows a new group late.
+const LONGEST: i64 = 30_000;
+
+/// The number of notifications that wait for one group.
+const MOST: usize = 100;
+
+impl Known {
+    /// Keeps a notification that has to wait; whether it does.
+    pub(super) fn hold(&mut self, report: &Report) -> bool {
+        let waits = self.has_to_wait(report);
+        if waits {
+            self.held.push(report.clone());
+        }
+        waits
+    }
+
+    fn has_to_wait(&self, report: &Report) -> bool {
+        let Source::Notification(_) = report.source else {
+            return false;
+        };
+        // What is older than our leaving happened while we were in.
+        let is_late = self.inside.as_ref().is_some_and(|it| it.at >= report.at);
+        !self.is_settled() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
+    }
+
+    /// Whether the account is known to be in the group, and the event that says so is published.
+    fn is_settled(&self) -> bool {
+        self.is_inside() && self.joined.is_none()
+    }
+
+    /// Whether notifications wait for a look at this group.
+    pub(in crate::engines::waha) fn has_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Tells what has waited, where its time has come. `looked` is when the look was begun that has
+    /// just shown the group.
+    pub(super) fn release(
+        &mut self,
+        place: Place<'_>,
+        session: &mut KnownSession,
+        report: &Report,
+        looked: Option<i64>,
+        lag: Lag,
+    ) -> Follows {
+        let mut follows = Follows::default();
+        let first = self.held.first().map_or(i64::MAX, |held| held.heard);
+        let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= LONGEST;
+        // A look that shows no such group may have come too early; an own leaving is certain.
+        let is_certain = matches!(report.source, Source::Notification(_));
+        let is_own = is_certain && report.claims.iter().any(|it| is_own(it, report));
+        if self.held.is_empty() || !(self.is_settled() || is_late || is_own) {
+            return follows;
+        }
+        let mut held = std::mem::take(&mut self.held);
+        held.sort_by_key(|held| held.at);
+        let (shown, since): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|held| looked.is_some_and(|looked| held.heard < looked));
+        // The look shows what these have changed, so it would make them old: they are compared with
+        // each other alone, and what the look shows stays.
+        let mut before = Self {
+            sequence: self.sequence,
+            inside: self.inside.clone(),
+            phones: self.phones.clone(),
+            causes: std::mem::take(&mut self.causes),
+            ..Self::default()
+        };
+        for held in shown {
+            follows.add(before.replay(place, session, held, report.now, lag));
+        }
+        self.sequence = before.sequence;
+        self.causes = before.causes;
+        self.phones = before.phones;
+        // Where the look shows something else, what is told counts until other looks agree.
+        self.people.extend(before.people);
+        for held in since {
+            follows.add(self.replay(place, session, held, report.now, lag));
+        }
+        follows
+    }
+
+    fn replay(
+        &mut self,
+        place: Place<'_>,
+        session: &mut KnownSession,
+        mut held: Report,
+        now: i64,
+        lag: Lag,
+    ) -> Follows {
+        held.now = now;
+        let mut telling = Telling::new(self, place, session, &held, lag);
+        telling.hear_all();
+        telling.follows
+    }
+}
+
+/// Whether a claim is about the account's own coming or going, which needs no look at the group.
+fn is_own(claim: &Claim, report: &Report) -> bool {
+    match claim {
+        Claim::Joined(_) | Claim::Left(_) => true,
+        Claim::Went(people, _) => people
+            .iter()
+            .any(|person| report.me.iter().any(|me| person.is(me))),
+        _ => false,
+    }
+}

@@ -1,0 +1,78 @@
+//! The session's own account in a group: how it came in and went out. And the invite link, which is
+//! told to admins alone.
+
+use super::Source;
+use super::causes::{self, By, Doing, Kind, What};
+use super::telling::Telling;
+use crate::contract::NotificationType;
+use crate::engines::waha::wire::{Person, Seen};
+
+/// For how long a group is new, in milliseconds.
+const NEW: i64 = 60_000;
+
+impl Telling<'_> {
+    /// How the account came in without a command: where it did so by itself, it made the group or
+    /// used the link.
+    pub(super) fn how_joined(&self, group: &Seen) -> NotificationType {
+        let is_mine = |person: &Person| self.report.me.iter().any(|me| person.is(me));
+        if !self.report.author.as_ref().is_some_and(is_mine) {
+            return NotificationType::Add;
+        }
+        let owner = group.owner.as_ref().map(Person::bare);
+        let created = group.created_at.map(|at| at.0.as_millisecond());
+        let is_new = created.is_some_and(|at| self.report.at - at < NEW);
+        if is_new && owner.as_ref().is_some_and(is_mine) {
+            NotificationType::Create
+        } else {
+            NotificationType::Invite
+        }
+    }
+
+    /// The account is told to be in the group that it is known to be in: what is told late of an
+    /// earlier leaving does not undo it.
+    pub(super) fn stay(&mut self) {
+        let Source::Notification(_) = self.report.source else {
+            return;
+        };
+        if let Some(inside) = &mut self.known.inside {
+            inside.at = inside.at.max(self.report.at);
+        }
+    }
+
+    /// Whose doing it is that a command removed its own account from the group.
+    pub(super) fn removal_of_oneself(&mut self) -> Doing {
+        let (by, me) = (self.by(), self.me());
+        let doing = causes::of_person(&mut self.known.causes, by, Kind::Go, &me);
+        if let (By::Command(command), Doing::Command(_)) = (by, &doing) {
+            self.expect_echo(command.clone(), Kind::Go, &me);
+        }
+        doing
+    }
+
+    /// The invite link. One that is only shown is news where another one was known.
+    pub(super) fn invite(&mut self, link: &String, changed: bool) {
+        let doing = self.doing_of(|what| *what == What::Invite);
+        let earlier = self.known.invite.clone();
+        if self.is_outdated(earlier.as_ref().map(|told| told.at)) {
+            return;
+        }
+        self.known.invite = Some(self.told(link.clone()));
+        let is_known = earlier
+            .as_ref()
+            .is_some_and(|earlier| earlier.value == *link);
+        if is_known || (earlier.is_none() && !changed) {
+            return;
+        }
+        let command = match doing {
+            Doing::Command(command) => Some(command),
+            // The echo of a command has its link.
+            Doing::Echo | Doing::Unknown => match self.by() {
+                By::Command(command) => Some(command.clone()),
+                By::Waha | By::Comparison => None,
+            },
+        };
+        let mut new = self.nothing();
+        new.invite = Some(link.clone());
+        self.update(new, command);
+    }
+}

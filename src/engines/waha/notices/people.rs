@@ -1,0 +1,180 @@
+//! What happens to people in a group, who did it, and how.
+//!
+//! WAHA's own events have neither; the engine's event beside them, in `_data`, has both. A person
+//! who is told by a private id alone is often named with the phone elsewhere in the same event.
+
+use serde_json::Value;
+
+use super::{Malformed, Told, What};
+use crate::contract::{NotificationType, ParticipantId, Role};
+use crate::engines::waha::known::Claim;
+use crate::engines::waha::wire::{Person, is_phone, named, participant};
+
+/// The fields of `_data` that name who did it: Baileys' and whatsapp-web.js's, then whatsmeow's.
+const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
+
+impl Told<'_> {
+    /// Who did it, by phone where that is told.
+    pub(super) fn actor(&self) -> Option<Person> {
+        let data = ACTORS.iter().filter_map(|name| self.data(&[name]));
+        let told = data.chain(self.payload.get("author"));
+        let told = person(&told.filter_map(participant).collect::<Vec<_>>());
+        match (told, self.word("Reason"), self.word("Type")) {
+            (Some(told), ..) => Some(self.with_phone(told)),
+            // whatsmeow names nobody where the account came by itself.
+            (None, Some("invite"), _) => self.own(),
+            (None, _, Some("new")) => self.owner(),
+            (None, ..) if self.word("type") == Some("invite") && self.name == "group.v2.join" => {
+                self.own()
+            }
+            _ => None,
+        }
+    }
+
+    fn own(&self) -> Option<Person> {
+        person(self.me)
+    }
+
+    fn owner(&self) -> Option<Person> {
+        let told = ["OwnerPN", "OwnerJID"];
+        let told = told
+            .iter()
+            .filter_map(|name| participant(self.data(&[name])?));
+        person(&told.collect::<Vec<_>>())
+    }
+
+    pub(super) fn participants(&self) -> Result<What, Malformed> {
+        let told = named(self.payload.get("participants").unwrap_or(&Value::Null));
+        if told.is_empty() {
+            return Err(Malformed("it names nobody"));
+        }
+        let people: Vec<_> = told.into_iter().map(|it| self.with_phone(it)).collect();
+        let kind = self.payload.get("type").and_then(Value::as_str);
+        self.claims(match kind {
+            Some("join") => split(people, |it| self.how_came(it), Claim::Came),
+            Some("leave") => split(people, |it| self.how_went(it), Claim::Went),
+            Some("promote") => vec![Claim::Promoted(people)],
+            Some("demote") => vec![Claim::Demoted(people)],
+            _ => {
+                return Err(Malformed(
+                    "its type is none of join, leave, promote, demote",
+                ));
+            }
+        })
+    }
+
+    /// How somebody came. Baileys tells who comes by the link by naming them as the author.
+    fn how_came(&self, person: &Person) -> NotificationType {
+        match (self.word("type"), self.word("JoinReason")) {
+            (Some("invite" | "linked_group_join"), _) | (_, Some("invite")) => {
+                NotificationType::Invite
+            }
+            (Some("add"), _) => NotificationType::Add,
+            _ if self.is_actor(person) == Some(true) => NotificationType::Invite,
+            _ => NotificationType::Add,
+        }
+    }
+
+    /// How somebody went: who was not the actor was removed.
+    fn how_went(&self, person: &Person) -> NotificationType {
+        match self.word("type") {
+            Some("remove") => NotificationType::Remove,
+            Some("leave") => NotificationType::Leave,
+            _ if self.is_actor(person) == Some(false) => NotificationType::Remove,
+            _ => NotificationType::Leave,
+        }
+    }
+
+    /// How the account itself went.
+    pub(super) fn how_left(&self) -> NotificationType {
+        let own = self.own();
+        let told = self.data(&["participants", "Leave"]).map(named);
+        let told = told.and_then(|told| told.into_iter().next());
+        let gone = own.or(told);
+        gone.map_or(NotificationType::Leave, |gone| self.how_went(&gone))
+    }
+
+    /// Whether a person is who did it; none where nobody is told to have.
+    fn is_actor(&self, person: &Person) -> Option<bool> {
+        let actor = self.actor()?;
+        Some(person.is(&actor.id) || actor.lid.is_some_and(|lid| person.is(&lid)))
+    }
+
+    /// A person with the phone that the same event tells elsewhere: in Baileys' own list, as the
+    /// actor's, or as the account's own.
+    fn with_phone(&self, person: Person) -> Person {
+        if !person.is_private() {
+            return person;
+        }
+        let listed = self.data(&["participants"]).map(named);
+        let listed = listed.unwrap_or_default().into_iter();
+        let actor = ACTORS.iter().filter_map(|name| self.data(&[name]));
+        let actor = self::person(&actor.filter_map(participant).collect::<Vec<_>>());
+        let mut others = listed.chain(actor).chain(self.own());
+        let same = others.find(|it| !it.is_private() && it.lid.as_ref() == Some(&person.id));
+        match same {
+            None => person,
+            Some(same) => Person {
+                role: person.role,
+                ..same
+            },
+        }
+    }
+
+    /// WEBJS: anybody came. NOWEB: the account is in a group, described as Baileys does.
+    pub(super) fn older_join(&self) -> Result<What, Malformed> {
+        if self.payload.get("recipientIds").is_none() {
+            return self.own_join(Some(self.payload));
+        }
+        let how = match self.payload.get("type").and_then(Value::as_str) {
+            Some("invite" | "linked_group_join") => NotificationType::Invite,
+            _ => NotificationType::Add,
+        };
+        self.claim(Claim::Came(self.recipients()?, how))
+    }
+
+    pub(super) fn older_leave(&self) -> Result<What, Malformed> {
+        let how = match self.payload.get("type").and_then(Value::as_str) {
+            Some("remove") => NotificationType::Remove,
+            _ => NotificationType::Leave,
+        };
+        self.claim(Claim::Went(self.recipients()?, how))
+    }
+
+    fn recipients(&self) -> Result<Vec<Person>, Malformed> {
+        let ids = self.payload.get("recipientIds").and_then(Value::as_array);
+        let ids = ids.ok_or(Malformed("it names nobody"))?;
+        let ids = ids.iter().filter_map(participant);
+        Ok(ids.map(|id| Person::bare(&id)).collect())
+    }
+}
+
+/// One person by all these ids.
+fn person(ids: &[ParticipantId]) -> Option<Person> {
+    let phone = ids.iter().find(|id| is_phone(id));
+    let lid = ids.iter().find(|id| !is_phone(id));
+    Some(Person {
+        id: phone.or(lid)?.clone(),
+        lid: phone.and(lid).cloned(),
+        role: Role::Participant,
+    })
+}
+
+/// A claim for each way in which some of the people came or went.
+fn split(
+    people: Vec<Person>,
+    how: impl Fn(&Person) -> NotificationType,
+    claim: fn(Vec<Person>, NotificationType) -> Claim,
+) -> Vec<Claim> {
+    let mut lots: Vec<(NotificationType, Vec<Person>)> = Vec::new();
+    for person in people {
+        let kind = how(&person);
+        match lots.iter_mut().find(|(of, _)| *of == kind) {
+            Some((_, lot)) => lot.push(person),
+            None => lots.push((kind, vec![person])),
+        }
+    }
+    lots.into_iter()
+        .map(|(kind, people)| claim(people, kind))
+        .collect()
+}
