@@ -53,7 +53,9 @@ impl Telling<'_> {
     pub(super) fn invite(&mut self, link: &String, changed: bool) {
         let doing = self.doing_of(|what| *what == What::Invite);
         let earlier = self.known.invite.clone();
-        if self.is_outdated(earlier.as_ref().map(|told| told.at)) {
+        // A link from before the account came in is not this one.
+        let at = earlier.as_ref().map_or(self.known.shown, |told| told.at);
+        if self.is_outdated(Some(at)) {
             return;
         }
         self.known.invite = Some(self.told(link.clone()));

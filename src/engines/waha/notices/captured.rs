@@ -92,8 +92,9 @@ impl World {
                     sum.set(&payload["group"]);
                 }
                 "group.v2.leave" => *sum = Sum::default(),
-                "group.v2.participants" => sum.add(&payload["participants"]),
-                "group.v2.update" => sum.set(&payload["group"]),
+                // What was told late of a group that the account is out of changes nothing.
+                "group.v2.participants" if sum.inside => sum.add(&payload["participants"]),
+                "group.v2.update" if sum.inside => sum.set(&payload["group"]),
                 _ => {}
             }
         }

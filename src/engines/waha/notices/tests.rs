@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::contract::NotificationType;
 
 fn notice(engine: &str, event: &str, payload: &Value) -> Notice {
     let body = json!({

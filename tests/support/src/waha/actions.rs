@@ -1,39 +1,35 @@
-//! What the routes about groups do to the model, and how each engine tells of it.
+//! What the routes about groups do to the model, and how each engine answers.
 
 use serde_json::{Value, json};
 
-use super::bodies::lid;
-use super::model::{Answer, Change, Refusal, Role};
-use super::routes::{Error, Outcome, Said};
-use super::{Personality, Shared, now_ms};
+use super::errors::{Error, no_list, not_implemented, whatsmeow_reads};
+use super::model::{Answer, Change, Group, Refusal};
+use super::{Personality, Shared, now_ms, people};
+
+/// What a request comes to.
+pub(super) enum Said {
+    Json(Value),
+    Text(String),
+    Nothing,
+}
+
+pub(super) type Outcome = Result<Said, Error>;
+
+/// A field of a body, and what it must be.
+type Field = (&'static str, fn(&Value) -> bool);
+
+/// The longest subject.
+const LONGEST: usize = 100;
 
 impl Shared {
-    pub(super) fn list(&self, account: &str) -> Said {
-        let quirks = self.quirks();
-        let inner = self.lock();
-        // WEBJS goes on listing groups that were left.
-        let groups: Vec<_> = if self.personality == Personality::Webjs {
-            let known = |group: &&super::model::Group| {
-                group.role(account).is_some() || group.former.contains_key(account)
-            };
-            inner.world.groups.values().filter(known).collect()
-        } else {
-            inner.world.of(account)
-        };
-        Said::Json(self.style(&quirks).groups(&groups))
-    }
-
     pub(super) fn create(&self, account: &str, body: &Value) -> Outcome {
-        self.fields(
+        self.documented(
             body,
-            &[
-                ("name", Value::is_string),
-                ("participants", Value::is_array),
-            ],
-        )?;
+            &[("name", Value::is_string), ("participants", Value::is_array)],
+        );
         let people = self.named(body)?;
         let name = body["name"].as_str().unwrap_or_default();
-        let quirks = self.quirks();
+        let style = self.style();
         let mut inner = self.lock();
         let (id, answers) = inner.world.create(account, name, &people, now_ms() / 1_000);
         let group = inner.world.groups.get(&id).cloned();
@@ -41,50 +37,16 @@ impl Shared {
         let Some(group) = group else {
             return Ok(Said::Nothing);
         };
-        self.tell(&group, &Change::Created);
-        Ok(Said::Json(self.style(&quirks).created(&group, &answers)))
-    }
-
-    pub(super) fn get(&self, id: &str, account: &str) -> Outcome {
-        let quirks = self.quirks();
-        let mut inner = self.lock();
-        if self.personality == Personality::Webjs {
-            // The chat stays when its group is left; of a chat that is none, nothing is said.
-            let known = inner.world.groups.get(id);
-            let known = known.filter(|group| {
-                group.role(account).is_some() || group.former.contains_key(account)
-            });
-            return Ok(known.map_or(Said::Nothing, |group| {
-                Said::Json(self.style(&quirks).group(group))
-            }));
-        }
-        let group = inner.world.group(id, account)?;
-        Ok(Said::Json(self.style(&quirks).group(group)))
-    }
-
-    pub(super) fn people_v2(&self, id: &str, account: &str) -> Outcome {
-        let mut inner = self.lock();
-        let group = inner.world.group(id, account)?;
-        let people = group.members.iter().map(|(phone, role)| {
-            let role = match role {
-                Role::Member => "participant",
-                Role::Admin => "admin",
-                Role::Creator => "superadmin",
-            };
-            json!({"id": lid(phone), "pn": format!("{phone}@c.us"), "role": role})
-        });
-        Ok(Said::Json(people.collect()))
+        self.tell(&group, account, &Change::Created);
+        Ok(Said::Json(style.created(&group, &answers)))
     }
 
     /// NOWEB and GOWS have no chat to delete.
     pub(super) fn delete(&self, id: &str, account: &str) -> Outcome {
         if self.personality != Personality::Webjs {
-            let body = json!({"statusCode": 422, "message": "The method is not implemented by the engine.", "error": "Unprocessable Entity"});
-            return Err(Error::Status(422, body));
+            return Err(not_implemented(self.personality));
         }
-        let mut inner = self.lock();
-        let known = inner.world.groups.get_mut(id);
-        if let Some(group) = known {
+        if let Some(group) = self.lock().world.groups.get_mut(id) {
             group.former.remove(account);
         }
         Ok(Said::Json(json!(true)))
@@ -96,9 +58,7 @@ impl Shared {
         let changes = group.leave(account);
         let group = group.clone();
         drop(inner);
-        for change in &changes {
-            self.tell(&group, change);
-        }
+        self.tell_all(&group, account, &changes);
         Ok(match self.personality {
             Personality::Webjs => Said::Json(json!({"status": 200})),
             _ => Said::Nothing,
@@ -106,45 +66,68 @@ impl Shared {
     }
 
     pub(super) fn subject(&self, id: &str, account: &str, body: &Value) -> Outcome {
-        self.fields(body, &[("subject", Value::is_string)])?;
-        let subject = body["subject"].as_str().unwrap_or_default().to_owned();
+        self.documented(body, &[("subject", Value::is_string)]);
+        let subject = body["subject"].as_str();
+        if subject.is_none() && self.personality == Personality::Noweb {
+            let message = "The first argument must be of type string or an instance of Buffer, ArrayBuffer, or Array or an Array-like Object. Received undefined";
+            let code = Some("ERR_INVALID_ARG_TYPE");
+            return Err(Error::TypeError(code, message.to_owned()));
+        }
+        let subject = subject.unwrap_or_default().to_owned();
+        let valid = subject.chars().count() <= LONGEST;
+        let now = now_ms() / 1_000;
         self.edit(id, account, Change::Subject, |group| {
-            std::mem::replace(&mut group.subject, subject.clone()) != subject
+            if !valid {
+                return Err(Refusal::Invalid(406));
+            }
+            group.subject_set = now;
+            Ok(std::mem::replace(&mut group.subject, subject.clone()) != subject)
         })
     }
 
     pub(super) fn description(&self, id: &str, account: &str, body: &Value) -> Outcome {
-        self.fields(body, &[("description", Value::is_string)])?;
+        self.documented(body, &[("description", Value::is_string)]);
         let text = body["description"].as_str().unwrap_or_default().to_owned();
-        if self.personality == Personality::Gows && text.trim().is_empty() {
-            let body = json!({"statusCode": 400, "message": ["description should not be empty"], "error": "Bad Request"});
+        let refuses_none = self.personality == Personality::Gows && self.quirks().newer;
+        if refuses_none && text.trim().is_empty() {
+            let message = ["description should not be empty"];
+            let body = json!({"message": message, "error": "Bad Request", "statusCode": 400});
             return Err(Error::Status(400, body));
         }
         self.edit(id, account, Change::Description, |group| {
-            std::mem::replace(&mut group.description, text.clone()) != text
+            Ok(std::mem::replace(&mut group.description, text.clone()) != text)
         })
     }
 
-    pub(super) fn lock_info(&self, id: &str, account: &str, body: &Value) -> Outcome {
-        self.fields(body, &[("adminsOnly", Value::is_boolean)])?;
+    /// `info-admin-only` and `messages-admin-only`; a missing field is taken for false, and even what
+    /// does not change is told.
+    pub(super) fn admins_only(
+        &self,
+        id: &str,
+        account: &str,
+        body: &Value,
+        change: Change,
+        set: impl FnOnce(&mut Group, bool),
+    ) -> Outcome {
+        self.documented(body, &[("adminsOnly", Value::is_boolean)]);
         let on = body["adminsOnly"] == true;
-        self.edit(id, account, Change::Locked, |group| {
-            std::mem::replace(&mut group.locked, on) != on
+        self.edit(id, account, change, |group| {
+            set(group, on);
+            Ok(true)
         })
     }
 
     /// WEBJS says true or false, the others nothing or 500.
-    pub(super) fn edit(
+    fn edit(
         &self,
         id: &str,
         account: &str,
         change: Change,
-        edit: impl FnOnce(&mut super::model::Group) -> bool,
+        edit: impl FnOnce(&mut Group) -> Result<bool, Refusal>,
     ) -> Outcome {
         let webjs = self.personality == Personality::Webjs;
         let mut inner = self.lock();
-        let edited = inner.world.group(id, account);
-        let edited = edited.and_then(|group| {
+        let edited = inner.world.group(id, account).and_then(|group| {
             let changes = group.edit(account, change, edit)?;
             Ok((group.clone(), changes))
         });
@@ -153,9 +136,7 @@ impl Shared {
             Err(_) if webjs => Ok(Said::Json(json!(false))),
             Err(refusal) => Err(refusal.into()),
             Ok((group, changes)) => {
-                for change in &changes {
-                    self.tell(&group, change);
-                }
+                self.tell_all(&group, account, &changes);
                 Ok(if webjs {
                     Said::Json(json!(true))
                 } else {
@@ -166,9 +147,9 @@ impl Shared {
     }
 
     pub(super) fn add(&self, id: &str, account: &str, body: &Value) -> Outcome {
-        self.fields(body, &[("participants", Value::is_array)])?;
+        self.documented(body, &[("participants", Value::is_array)]);
         let people = self.named(body)?;
-        let quirks = self.quirks();
+        let style = self.style();
         let mut inner = self.lock();
         let group = match inner.world.group(id, account) {
             Ok(group) => group,
@@ -181,28 +162,22 @@ impl Shared {
         let (answers, changes) = group.add(&people);
         let group = group.clone();
         drop(inner);
-        for change in &changes {
-            self.tell(&group, change);
-        }
-        Ok(Said::Json(self.style(&quirks).answers(&answers, true)))
+        self.tell_all(&group, account, &changes);
+        Ok(Said::Json(style.answers(&group, &answers, true)))
     }
 
-    pub(super) fn people(
+    pub(super) fn change_people(
         &self,
         id: &str,
         account: &str,
         body: &Value,
-        act: impl FnOnce(
-            &mut super::model::Group,
-            &str,
-            &[String],
-        ) -> Result<(Vec<Answer>, Vec<Change>), Refusal>,
+        act: impl FnOnce(&mut Group, &str, &[String]) -> Result<(Vec<Answer>, Vec<Change>), Refusal>,
     ) -> Outcome {
-        self.fields(body, &[("participants", Value::is_array)])?;
+        self.documented(body, &[("participants", Value::is_array)]);
         let people = self.named(body)?;
-        let quirks = self.quirks();
+        let style = self.style();
         let webjs = self.personality == Personality::Webjs;
-        if webjs && quirks.silent_refusals {
+        if webjs && style.quirks.silent_refusals {
             return Ok(Said::Json(json!({"status": 200})));
         }
         let mut inner = self.lock();
@@ -216,10 +191,8 @@ impl Shared {
             Err(_) if webjs => Ok(Said::Json(json!({"status": 200}))),
             Err(refusal) => Err(refusal.into()),
             Ok((group, answers, changes)) => {
-                for change in &changes {
-                    self.tell(&group, change);
-                }
-                Ok(Said::Json(self.style(&quirks).answers(&answers, false)))
+                self.tell_all(&group, account, &changes);
+                Ok(Said::Json(style.answers(&group, &answers, false)))
             }
         }
     }
@@ -229,20 +202,116 @@ impl Shared {
         let mut inner = self.lock();
         let code = inner.world.code();
         let told = inner.world.group(id, account).and_then(|group| {
-            group.link(account)?;
-            if revoke {
-                group.invite = code;
-            }
-            group.link(account)
+            let changes = if revoke {
+                group.revoke(account, code)?
+            } else {
+                Vec::new()
+            };
+            Ok((group.link(account)?, group.clone(), changes))
         });
-        match told {
+        drop(inner);
+        let (code, group, changes) = match told {
+            Ok(told) => told,
             // `undefined`
-            Err(_) if self.personality == Personality::Webjs => Ok(Said::Nothing),
-            Err(refusal) => Err(refusal.into()),
-            Ok(code) if quirks.invite_is_link => {
-                Ok(Said::Text(format!("https://chat.whatsapp.com/{code}")))
+            Err(_) if self.personality == Personality::Webjs => return Ok(Said::Nothing),
+            Err(refusal) if self.personality == Personality::Gows => {
+                return Err(whatsmeow_reads(refusal));
             }
-            Ok(code) => Ok(Said::Text(code)),
+            Err(refusal) => return Err(refusal.into()),
+        };
+        self.tell_all(&group, account, &changes);
+        let link = quirks.invite_is_link || self.personality == Personality::Gows;
+        Ok(Said::Text(if link {
+            format!("https://chat.whatsapp.com/{code}")
+        } else {
+            code
+        }))
+    }
+
+    pub(super) fn join(&self, account: &str, body: &Value) -> Outcome {
+        let code = body["code"].as_str().unwrap_or_default();
+        let mut inner = self.lock();
+        let group = inner.world.invited(code);
+        let group = group.map_err(|refusal| self.not_invited(refusal))?;
+        let changes = group.join(account);
+        let group = group.clone();
+        drop(inner);
+        self.tell_all(&group, account, &changes);
+        Ok(Said::Json(json!({ "id": group.id })))
+    }
+
+    /// whatsmeow does not tell the name of a group that one is not in yet.
+    pub(super) fn join_info(&self, code: &str) -> Outcome {
+        let style = self.style();
+        let mut inner = self.lock();
+        let group = inner.world.invited(code);
+        let group = group.map_err(|refusal| self.not_invited(refusal))?.clone();
+        drop(inner);
+        let mut body = style.group(&super::views::Seen::whole(&group));
+        if self.personality == Personality::Gows {
+            body["Name"] = json!("");
         }
+        Ok(Said::Json(body))
+    }
+
+    fn not_invited(&self, refusal: Refusal) -> Error {
+        match self.personality {
+            Personality::Gows => whatsmeow_reads(refusal),
+            _ => refusal.into(),
+        }
+    }
+
+    pub(super) fn picture(&self, id: &str, account: &str) -> Outcome {
+        let mut inner = self.lock();
+        let group = inner.world.group(id, account)?;
+        Ok(Said::Json(json!({ "url": group.picture })))
+    }
+
+    pub(super) fn set_picture(&self, id: &str, account: &str, body: &Value) -> Outcome {
+        let mut inner = self.lock();
+        let group = inner.world.group(id, account)?;
+        let file = &body["file"];
+        let url = file["url"].as_str().map(ToOwned::to_owned);
+        let made = format!("https://pps.whatsapp.net/{id}.jpg");
+        group.picture = (!file.is_null()).then(|| url.unwrap_or(made));
+        Ok(Said::Json(json!({"success": true})))
+    }
+
+    /// WAHA takes other bodies too; what is not as documented is kept.
+    pub(super) fn documented(&self, body: &Value, wanted: &[Field]) {
+        let count = body.as_object().map_or(0, serde_json::Map::len);
+        let wrong: Vec<_> = wanted
+            .iter()
+            .filter(|(name, is_valid)| !body.get(*name).is_some_and(is_valid))
+            .map(|(name, _)| *name)
+            .collect();
+        if !wrong.is_empty() || count != wanted.len() {
+            self.violation(&format!(
+                "a body that is not as documented: {wrong:?}, {count} fields"
+            ));
+        }
+    }
+
+    /// The people of a body, as `WhatsApp` knows them.
+    fn named(&self, body: &Value) -> Result<Vec<String>, Error> {
+        let entries = body["participants"].as_array().ok_or_else(no_list)?;
+        let ids = entries.iter().map(|entry| {
+            let id = entry.get("id").and_then(Value::as_str);
+            let alone = entry.as_object().is_some_and(|entry| entry.len() == 1);
+            id.filter(|_| alone).and_then(people::phone)
+        });
+        let Some(ids) = ids.collect::<Option<Vec<_>>>() else {
+            self.violation("participants that are not [{\"id\": …}]");
+            return Err(Error::WhatsApp(400));
+        };
+        // WAHA#266 and its kin: one number that is none fails them all.
+        let is_none = |id: &String| {
+            id.starts_with("000") || (id.starts_with("99900") && id.ends_with("0400"))
+        };
+        if ids.iter().any(is_none) {
+            return Err(Error::WhatsApp(400));
+        }
+        let inner = self.lock();
+        Ok(ids.into_iter().map(|id| inner.people.own_form(id)).collect())
     }
 }

@@ -1,5 +1,6 @@
 //! What this WAHA tells of by itself: envelopes, webhooks with their signature and retries, and the
-//! WebSocket. Each event is sent by itself, so a later one may arrive first, as with the real one.
+//! WebSocket. Each event is sent by itself, so a later one may arrive first, as with the real one. What
+//! stands in them is each engine's own business.
 
 use std::time::Duration;
 
@@ -9,9 +10,10 @@ use sha2::Sha512;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use super::bodies::{Style, lid};
-use super::model::{Change, Group, Role};
-use super::{Personality, Shared, now_ms};
+use super::bodies::Style;
+use super::model::{Change, Group};
+use super::store::Store;
+use super::{Personality, Shared, VERSION, gows, noweb, now_ms, webjs};
 
 /// Where webhooks go.
 #[derive(Debug, Clone)]
@@ -27,175 +29,77 @@ pub struct Webhook {
 /// How often a webhook is tried, and how long after: WAHA's default is 15 and two seconds.
 const ATTEMPTS: u32 = 150;
 const AGAIN: Duration = Duration::from_millis(200);
+/// How long NOWEB's store takes to learn of a new group.
+const STORED: Duration = Duration::from_millis(30);
 
 impl Shared {
+    /// How this server writes, now.
+    pub(super) fn style(&self) -> Style {
+        let inner = self.lock();
+        Style {
+            personality: self.personality,
+            quirks: inner.quirks,
+            people: inner.people.clone(),
+            now: now_ms(),
+        }
+    }
+
+    pub(super) fn tell_all(&self, group: &Group, actor: &str, changes: &[Change]) {
+        for change in changes {
+            self.tell(group, actor, change);
+        }
+    }
+
     /// Tells every session that sees a change.
-    pub(super) fn tell(&self, group: &Group, change: &Change) {
-        for (session, account) in &self.accounts {
-            let inside = group.role(account).is_some();
-            for (event, payload) in self.events_for(group, change, account, inside) {
-                self.send(session, event, &payload);
+    pub(super) fn tell(&self, group: &Group, actor: &str, change: &Change) {
+        let style = self.style();
+        let events = match self.personality {
+            Personality::Webjs => webjs::events,
+            Personality::Noweb => noweb::events,
+            Personality::Gows => gows::events,
+        };
+        let core = style.quirks.core;
+        let sessions = self.accounts.iter();
+        for (session, account) in sessions.filter(|(it, _)| !core || *it == "default") {
+            let events = events(&style, group, actor, change, account);
+            if style.quirks.store {
+                self.store_learns(account, &events);
             }
-        }
-    }
-
-    /// What one session sees of a change.
-    fn events_for(
-        &self,
-        group: &Group,
-        change: &Change,
-        account: &str,
-        inside: bool,
-    ) -> Vec<(&'static str, Value)> {
-        let quirks = self.quirks();
-        let named = |people: &[String]| people.iter().any(|it| it == account);
-        let mut all = Vec::new();
-        match change {
-            Change::Created if inside => all.push(self.own_join(group)),
-            Change::Joined(people) if named(people) => all.push(self.own_join(group)),
-            Change::Joined(people) if inside => {
-                all.push(self.participants(group, "join", people, Role::Member));
-                if quirks.older_events && self.personality == Personality::Webjs {
-                    all.push(("group.join", notification(group, "add", people)));
+            let times = if style.quirks.doubled_events { 2 } else { 1 };
+            for _ in 0..times {
+                for (event, payload) in &events {
+                    self.send(session, event, payload);
                 }
             }
-            Change::Left(who) if who == account => all.push(own_leave(group, &self.stamp())),
-            Change::Removed(people) if named(people) => all.push(own_leave(group, &self.stamp())),
-            Change::Left(who) if inside => {
-                all.push(self.participants(
-                    group,
-                    "leave",
-                    std::slice::from_ref(who),
-                    Role::Member,
-                ));
-            }
-            Change::Removed(people) if inside => {
-                all.push(self.participants(group, "leave", people, Role::Member));
-                if quirks.older_events && self.personality == Personality::Webjs {
-                    all.push(("group.leave", notification(group, "remove", people)));
+        }
+    }
+
+    /// NOWEB's store learns of what happens, of new groups a moment later.
+    #[expect(clippy::disallowed_methods, reason = "the tests have no lifecycle")]
+    fn store_learns(&self, account: &str, events: &[(&'static str, Value)]) {
+        let mut inner = self.lock();
+        let store = inner.stores.entry(account.to_owned()).or_default();
+        // Each event is to be learnt, whichever takes a moment.
+        let waits = events
+            .iter()
+            .filter(|(event, payload)| store.learn(event, payload))
+            .count();
+        if waits > 0 && !inner.quirks.store_waits {
+            let shared = self.this.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(STORED).await;
+                if let Some(shared) = shared.upgrade() {
+                    let mut inner = shared.lock();
+                    inner.stores.values_mut().for_each(Store::catch_up);
                 }
-            }
-            Change::Promoted(people) if inside => {
-                all.push(self.participants(group, "promote", people, Role::Admin));
-            }
-            Change::Demoted(people) if inside => {
-                // NOWEB says that who was demoted is an admin.
-                let role = if self.personality == Personality::Noweb {
-                    Role::Admin
-                } else {
-                    Role::Member
-                };
-                all.push(self.participants(group, "demote", people, role));
-            }
-            Change::Subject if inside => {
-                all.push(self.update(group, &json!({"subject": group.subject})));
-            }
-            Change::Description if inside => {
-                all.push(self.update(group, &json!({"description": group.description})));
-            }
-            Change::Locked if inside => all.push(self.update(group, &json!({}))),
-            _ => {}
+            });
         }
-        if quirks.doubled_events {
-            let again = all.clone();
-            all.extend(again);
-        }
-        all
-    }
-
-    fn own_join(&self, group: &Group) -> (&'static str, Value) {
-        let people: Vec<_> = group
-            .members
-            .iter()
-            .map(|(phone, role)| self.person(phone, *role))
-            .collect();
-        let told = json!({
-            "id": group.id, "subject": group.subject, "description": group.description,
-            "invite": format!("https://chat.whatsapp.com/{}", group.invite),
-            "membersCanAddNewMember": true,
-            // Inverted by all three engines: it is `announce`.
-            "membersCanSendMessages": false,
-            "newMembersApprovalRequired": false, "participants": people,
-        });
-        let data = self.style(&self.quirks()).group(group);
-        let payload = json!({"timestamp": self.stamp(), "group": told, "_data": data});
-        ("group.v2.join", payload)
-    }
-
-    fn participants(
-        &self,
-        group: &Group,
-        kind: &str,
-        people: &[String],
-        role: Role,
-    ) -> (&'static str, Value) {
-        let mut people: Vec<_> = people
-            .iter()
-            .map(|phone| self.person(phone, role))
-            .collect();
-        if kind == "leave" {
-            for person in &mut people {
-                person["role"] = json!("left");
-            }
-        }
-        let payload = json!({
-            "type": kind, "timestamp": self.stamp(), "group": {"id": group.id},
-            "participants": people, "_data": {},
-        });
-        ("group.v2.participants", payload)
-    }
-
-    /// WEBJS sends everything, the others what has changed; who may edit stands in `_data` alone.
-    fn update(&self, group: &Group, changed: &Value) -> (&'static str, Value) {
-        let mut told = json!({"id": group.id});
-        if self.personality == Personality::Webjs {
-            told["subject"] = json!(group.subject);
-            told["description"] = json!(group.description);
-        } else if let (Some(told), Some(changed)) = (told.as_object_mut(), changed.as_object()) {
-            told.extend(changed.clone());
-        }
-        let data = self.style(&self.quirks()).group(group);
-        let payload = json!({"timestamp": self.stamp(), "group": told, "_data": data});
-        ("group.v2.update", payload)
-    }
-
-    fn person(&self, phone: &str, role: Role) -> Value {
-        let quirks = self.quirks();
-        let id = if quirks.lids {
-            lid(phone)
-        } else {
-            format!("{phone}@c.us")
-        };
-        let role = match role {
-            Role::Member => "participant",
-            Role::Admin => "admin",
-            Role::Creator => "superadmin",
-        };
-        json!({"id": id, "pn": format!("{phone}@c.us"), "role": role})
-    }
-
-    /// Seconds with WEBJS, milliseconds elsewhere.
-    fn stamp(&self) -> Value {
-        let now = now_ms();
-        if self.personality == Personality::Webjs {
-            json!(now / 1_000)
-        } else {
-            json!(now)
-        }
-    }
-
-    pub(super) fn status_changed(&self, session: &str, status: &str) {
-        self.send(
-            session,
-            "session.status",
-            &json!({"name": session, "status": status}),
-        );
     }
 
     /// Sends an event to whoever listens.
-    #[expect(clippy::disallowed_methods, reason = "the tests have no lifecycle")]
     pub(super) fn send(&self, session: &str, event: &str, payload: &Value) {
-        if self.quirks().deaf {
+        let quirks = self.quirks();
+        if quirks.deaf {
             return;
         }
         let envelope = self.envelope(session, event, payload);
@@ -203,46 +107,47 @@ impl Shared {
         self.feed
             .send((event.to_owned(), envelope.to_string()))
             .ok();
-        let webhook = self.lock().webhook.clone();
-        if let Some(webhook) = webhook {
+        let times = if quirks.repeated_posts { 2 } else { 1 };
+        for _ in 0..times {
+            self.post(envelope.clone());
+        }
+    }
+
+    /// Posts an event, or keeps it as long as posts are held.
+    #[expect(clippy::disallowed_methods, reason = "the tests have no lifecycle")]
+    pub(super) fn post(&self, envelope: Value) {
+        let mut inner = self.lock();
+        if let Some(held) = &mut inner.held {
+            held.push(envelope);
+        } else if let Some(webhook) = inner.webhook.clone() {
             tokio::spawn(post_until_taken(webhook, envelope.to_string()));
         }
     }
 
+    /// As captured: GOWS tells its engine in `environment` alone, and has no `me` before it knows who it is.
     pub(super) fn envelope(&self, session: &str, event: &str, payload: &Value) -> Value {
-        let account = self.accounts.get(session).cloned().unwrap_or_default();
         let number = self.next_event();
-        json!({
+        let quirks = self.quirks();
+        let tier = if quirks.core { "CORE" } else { "PLUS" };
+        let engine = self.personality.name();
+        let mut envelope = json!({
             "id": format!("evt_{:013x}{number:013x}", now_ms()), "timestamp": now_ms(),
-            "event": event, "session": session, "metadata": {},
-            "me": {"id": format!("{account}@c.us"), "pushName": "…", "lid": lid(&account), "jid": format!("{account}:7@s.whatsapp.net")},
-            "payload": payload,
-            "environment": {"version": "2026.10.1", "engine": self.personality.name(), "tier": "PLUS", "browser": null},
-            "engine": self.personality.name(),
-        })
-    }
-
-    pub(super) fn style<'a>(&self, quirks: &'a super::Quirks) -> Style<'a> {
-        Style {
-            personality: self.personality,
-            quirks,
+            "event": event, "session": session, "payload": payload,
+            "environment": {
+                "version": VERSION, "engine": engine, "tier": tier, "browser": null,
+                "platform": "linux/x64", "worker": {"id": null},
+            },
+        });
+        let me = self.me(session);
+        let gows = self.personality == Personality::Gows;
+        if me.is_some() || !gows {
+            envelope["me"] = me.unwrap_or_default();
         }
+        if !gows || quirks.newer {
+            envelope["engine"] = json!(engine);
+        }
+        envelope
     }
-}
-
-fn own_leave(group: &Group, stamp: &Value) -> (&'static str, Value) {
-    let payload = json!({"timestamp": stamp, "group": {"id": group.id}, "_data": {}});
-    ("group.v2.leave", payload)
-}
-
-/// whatsapp-web.js's `GroupNotification`.
-fn notification(group: &Group, kind: &str, people: &[String]) -> Value {
-    let ids: Vec<_> = people.iter().map(|phone| format!("{phone}@c.us")).collect();
-    json!({
-        "id": {"_serialized": format!("false_{}_{}", group.id, now_ms())}, "body": "", "type": kind,
-        "timestamp": now_ms() / 1_000, "chatId": group.id, "author": format!("{}@c.us", group.owner),
-        "recipientIds": ids,
-    })
 }
 
 /// The signature of a body, as WAHA makes it.
@@ -278,8 +183,9 @@ pub async fn post(host: &str, path: &str, signature: &str, body: &[u8]) -> anyho
         let mut stream = TcpStream::connect(host).await?;
         let head = format!(
             "POST {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             user-agent: WAHA/2026.10.1\r\nx-webhook-hmac: {signature}\r\nx-webhook-hmac-algorithm: sha512\r\n\
+             user-agent: WAHA/2026.2.1\r\nx-webhook-request-id: {}\r\nx-webhook-hmac: {signature}\r\nx-webhook-hmac-algorithm: sha512\r\n\
              x-webhook-timestamp: {}\r\ncontent-length: {}\r\n\r\n",
+            uuid::Uuid::new_v4().simple(),
             now_ms(),
             body.len()
         );

@@ -10,12 +10,22 @@ pub mod model;
 
 mod actions;
 mod bodies;
+mod by_hand;
+mod errors;
+mod gows;
+mod noweb;
+mod people;
+mod quirks;
 mod routes;
+mod sessions;
+mod store;
+mod views;
+mod webjs;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
@@ -26,9 +36,18 @@ use tokio::task::JoinSet;
 
 use events::Webhook;
 use model::{Group, World};
+use people::People;
+use sessions::Session;
+use store::Store;
+
+pub use by_hand::ByHand;
+pub use quirks::{Fault, Quirks};
 
 /// The key that every request must carry.
 pub const KEY: &str = "waha-key";
+
+/// The version whose answers were captured.
+const VERSION: &str = "2026.2.1";
 
 /// Which engine the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,47 +70,6 @@ impl Personality {
             Self::Gows => "GOWS",
         }
     }
-}
-
-/// What can be switched on, beside what an engine always does.
-#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Quirks {
-    /// Groups are addressed by private ids.
-    pub lids: bool,
-    /// And the phones behind them are told by `participants/v2` and `lids` alone.
-    pub secret_phones: bool,
-    /// POST answers 200 and not `NestJS`'s 201.
-    pub post_is_200: bool,
-    /// Invite codes are told as the whole link.
-    pub invite_is_link: bool,
-    /// Texts are sent in JSON's quotes.
-    pub quoted_texts: bool,
-    /// The list of groups begins with one that is not loaded (GOWS).
-    pub stubs: bool,
-    /// The deprecated events are sent beside the new ones (WEBJS).
-    pub older_events: bool,
-    /// Every event is sent twice, with two ids.
-    pub doubled_events: bool,
-    /// No events are sent: they are lost.
-    pub deaf: bool,
-    /// WhatsApp Web refuses every change of people and says 200 (WAHA#1264, WEBJS).
-    pub silent_refusals: bool,
-}
-
-/// What goes wrong with the next requests, once each.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// This status and body, and nothing is done.
-    Answer(u16, String),
-    /// It is done, and this is said.
-    DoneButSays(u16, String),
-    /// It is done after so long, and the connection is closed without an answer.
-    DoneInSilence(Duration),
-    /// The connection is closed, and nothing is done.
-    Closed,
-    /// WhatsApp refuses with this code.
-    WhatsApp(u16),
 }
 
 /// A request that came.
@@ -120,6 +98,8 @@ pub struct Waha {
 
 #[derive(Debug)]
 pub(crate) struct Shared {
+    /// Itself, for what happens later.
+    this: Weak<Self>,
     personality: Personality,
     /// Sessions and the phones of their accounts.
     accounts: BTreeMap<String, String>,
@@ -135,8 +115,23 @@ pub(crate) struct Shared {
 struct Inner {
     world: World,
     quirks: Quirks,
-    statuses: BTreeMap<String, String>,
+    people: People,
+    sessions: BTreeMap<String, Session>,
+    /// NOWEB's stores, by account.
+    stores: BTreeMap<String, Store>,
+    /// Groups as they were when views of them stopped to change.
+    frozen: BTreeMap<String, Group>,
+    /// By group: the people that views of it lack.
+    hidden: BTreeMap<String, BTreeSet<String>>,
+    /// Groups that lists lack.
+    omitted: BTreeSet<String>,
+    /// Groups that are not loaded.
+    stubs: BTreeSet<String>,
     faults: VecDeque<(String, Fault)>,
+    /// Faults that strike each time.
+    lasting: Vec<(String, Fault)>,
+    /// Posts that are held back.
+    held: Option<Vec<Value>>,
     pace: (Duration, Duration),
     asked: Vec<Asked>,
     violations: Vec<String>,
@@ -158,14 +153,15 @@ impl Waha {
             .into_iter()
             .map(|(session, phone)| (session.to_owned(), phone.to_owned()))
             .collect();
-        let working = |session: &String| (session.clone(), "WORKING".to_owned());
+        let working = |session: &String| (session.clone(), Session::working());
         let inner = Inner {
-            statuses: accounts.keys().map(working).collect(),
+            sessions: accounts.keys().map(working).collect(),
             ..Inner::default()
         };
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new_cyclic(|this| Shared {
+            this: this.clone(),
             personality,
             accounts,
             feed: broadcast::channel(4_096).0,
@@ -245,6 +241,56 @@ impl Waha {
             .push_back((request.to_owned(), fault));
     }
 
+    /// Has something go wrong each time, until [`Waha::mend`], with requests like those of
+    /// [`Waha::fail`].
+    pub fn fail_always(&self, request: &str, fault: Fault) {
+        self.shared
+            .lock()
+            .lasting
+            .push((request.to_owned(), fault));
+    }
+
+    /// Nothing goes wrong any more.
+    pub fn mend(&self) {
+        let mut inner = self.shared.lock();
+        inner.lasting.clear();
+        inner.faults.clear();
+    }
+
+    /// Holds the webhooks back from now on.
+    pub fn hold_posts(&self) {
+        self.shared.lock().held.get_or_insert_default();
+    }
+
+    /// What is held back, in the order of its happening.
+    #[must_use]
+    pub fn held_posts(&self) -> Vec<Value> {
+        self.shared.lock().held.clone().unwrap_or_default()
+    }
+
+    /// Posts what was held back, in an order of the test's own, one after the other as they are taken
+    /// (`WAHA-API.md`, section 6: `session.status` out of order, retries).
+    ///
+    /// # Errors
+    /// When there is nowhere to post to, or one is not answered.
+    pub async fn release_posts(&self, order: impl FnOnce(&mut Vec<Value>)) -> Result<Vec<u16>> {
+        let (held, webhook) = {
+            let mut inner = self.shared.lock();
+            (inner.held.take(), inner.webhook.clone())
+        };
+        let webhook = anyhow::Context::context(webhook, "a webhook")?;
+        let mut held = held.unwrap_or_default();
+        order(&mut held);
+        let mut statuses = Vec::new();
+        for envelope in held {
+            let body = envelope.to_string();
+            let signature = events::signature(&webhook.key, &body);
+            let posted = events::post(&webhook.host, &webhook.path, &signature, body.as_bytes());
+            statuses.push(posted.await?);
+        }
+        Ok(statuses)
+    }
+
     /// How many faults have not struck yet.
     #[must_use]
     pub fn faults_left(&self) -> usize {
@@ -253,10 +299,7 @@ impl Waha {
 
     /// Gives a session another status, and tells.
     pub fn status(&self, session: &str, status: &str) {
-        let mut inner = self.shared.lock();
-        inner.statuses.insert(session.to_owned(), status.to_owned());
-        drop(inner);
-        self.shared.status_changed(session, status);
+        self.shared.set_status(session, status);
     }
 
     /// The group, whoever is in it.
@@ -269,40 +312,6 @@ impl Waha {
     #[must_use]
     pub fn groups(&self) -> Vec<Group> {
         self.shared.lock().world.groups.values().cloned().collect()
-    }
-
-    /// Somebody with a phone changes a group; returns whether there is such a group.
-    pub fn by_hand(&self, id: &str, hand: impl FnOnce(&mut ByHand<'_>)) -> bool {
-        let mut inner = self.shared.lock();
-        let Some(group) = inner.world.groups.get_mut(id) else {
-            return false;
-        };
-        let mut by_hand = ByHand {
-            group,
-            changes: Vec::new(),
-        };
-        hand(&mut by_hand);
-        let changes = by_hand.changes;
-        let group = group.clone();
-        drop(inner);
-        for change in changes {
-            self.shared.tell(&group, &change);
-        }
-        true
-    }
-
-    /// Somebody else creates a group.
-    pub fn created_by_hand(&self, owner: &str, subject: &str, people: &[&str]) -> String {
-        let people: Vec<_> = people.iter().map(|it| (*it).to_owned()).collect();
-        let mut inner = self.shared.lock();
-        let now = now_ms() / 1_000;
-        let (id, _) = inner.world.create(owner, subject, &people, now);
-        let group = inner.world.groups.get(&id).cloned();
-        drop(inner);
-        if let Some(group) = group {
-            self.shared.tell(&group, &model::Change::Created);
-        }
-        id
     }
 
     /// An event's envelope, to be sent by the test itself.
@@ -327,56 +336,6 @@ impl Waha {
     #[must_use]
     pub fn listeners(&self) -> usize {
         self.shared.feed.receiver_count()
-    }
-}
-
-/// A group in the hands of somebody with a phone.
-#[derive(Debug)]
-pub struct ByHand<'a> {
-    group: &'a mut Group,
-    changes: Vec<model::Change>,
-}
-
-impl ByHand<'_> {
-    /// People are added.
-    pub fn add(&mut self, people: &[&str]) {
-        let people: Vec<_> = people.iter().map(|it| (*it).to_owned()).collect();
-        let (_, changes) = self.group.add(&people);
-        self.changes.extend(changes);
-    }
-
-    /// People are removed, by an admin.
-    pub fn remove(&mut self, people: &[&str]) {
-        let people: Vec<_> = people.iter().map(|it| (*it).to_owned()).collect();
-        for phone in &people {
-            self.group.members.retain(|(it, _)| it != phone);
-            self.group.former.insert(phone.clone(), false);
-        }
-        self.changes.push(model::Change::Removed(people));
-    }
-
-    /// Somebody becomes an admin.
-    pub fn promote(&mut self, phone: &str) {
-        let owner = self.group.owner.clone();
-        let people = [phone.to_owned()];
-        if let Ok((_, changes)) = self.group.rank(&owner, &people, model::Role::Admin) {
-            self.changes.extend(changes);
-        }
-    }
-
-    /// Somebody is no admin any more.
-    pub fn demote(&mut self, phone: &str) {
-        let owner = self.group.owner.clone();
-        let people = [phone.to_owned()];
-        if let Ok((_, changes)) = self.group.rank(&owner, &people, model::Role::Member) {
-            self.changes.extend(changes);
-        }
-    }
-
-    /// The group gets another subject.
-    pub fn subject(&mut self, subject: &str) {
-        subject.clone_into(&mut self.group.subject);
-        self.changes.push(model::Change::Subject);
     }
 }
 

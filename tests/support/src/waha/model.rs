@@ -16,6 +16,15 @@ pub enum Role {
 }
 
 impl Role {
+    /// As it stands in WAHA's bodies.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Member => "participant",
+            Self::Admin => "admin",
+            Self::Creator => "superadmin",
+        }
+    }
+
     pub(super) const fn is_admin(self) -> bool {
         !matches!(self, Self::Member)
     }
@@ -34,8 +43,18 @@ pub struct Group {
     pub owner: String,
     /// When it was created, in seconds.
     pub created: i64,
+    /// When its subject was set, in seconds.
+    pub subject_set: i64,
     /// Only admins change subject and description.
     pub locked: bool,
+    /// Only admins write.
+    pub announce: bool,
+    /// Admins have to approve who wants to join.
+    pub approval: bool,
+    /// The URL of its picture.
+    pub picture: Option<String>,
+    /// Whether people are named by their private ids; None for what the server's quirks say.
+    pub by_lid: Option<bool>,
     /// The code of its link.
     pub invite: String,
     /// Phones, digits alone, in the order of joining.
@@ -53,6 +72,8 @@ pub(super) enum Refusal {
     Outside,
     /// No admin: 403, and 401 for the link.
     NoAdmin(u16),
+    /// Whatever it is, it is refused with this code.
+    Invalid(u16),
 }
 
 impl Refusal {
@@ -60,7 +81,7 @@ impl Refusal {
         match self {
             Self::Unknown => 404,
             Self::Outside => 403,
-            Self::NoAdmin(code) => code,
+            Self::NoAdmin(code) | Self::Invalid(code) => code,
         }
     }
 }
@@ -70,6 +91,7 @@ impl Refusal {
 pub(super) enum Change {
     Created,
     Joined(Vec<String>),
+    JoinedByLink(String),
     Removed(Vec<String>),
     Left(String),
     Promoted(Vec<String>),
@@ -77,6 +99,9 @@ pub(super) enum Change {
     Subject,
     Description,
     Locked,
+    Announce,
+    Approval,
+    Invite,
 }
 
 /// What became of one person: WhatsApp's code.
@@ -112,7 +137,12 @@ impl World {
             description: String::new(),
             owner: account.to_owned(),
             created: now,
+            subject_set: now,
             locked: false,
+            announce: false,
+            approval: false,
+            picture: None,
+            by_lid: None,
             invite,
             members: vec![(account.to_owned(), Role::Creator)],
             former: BTreeMap::new(),
@@ -134,9 +164,11 @@ impl World {
         }
     }
 
-    pub(super) fn of(&self, account: &str) -> Vec<&Group> {
-        let mine = |group: &&Group| group.role(account).is_some();
-        self.groups.values().filter(mine).collect()
+    /// The group of an invite code.
+    pub(super) fn invited(&mut self, code: &str) -> Result<&mut Group, Refusal> {
+        let code = code.rsplit('/').next().unwrap_or_default();
+        let found = self.groups.values_mut().find(|group| group.invite == code);
+        found.ok_or(Refusal::Invalid(406))
     }
 }
 
@@ -226,7 +258,7 @@ impl Group {
             let member = self.members.iter_mut().find(|(it, _)| it == phone);
             let code = match member {
                 None => 404,
-                Some((_, Role::Creator)) if to == Role::Member => 403,
+                Some((_, Role::Creator)) if to == Role::Member => 405,
                 Some((_, Role::Admin)) if to == Role::Member && admins == 1 => 403,
                 Some((_, role)) if role.is_admin() != to.is_admin() => {
                     *role = to;
@@ -243,6 +275,16 @@ impl Group {
             Change::Demoted(changed.clone())
         };
         Ok((answers, some(change, &changed)))
+    }
+
+    /// Somebody joins by the link.
+    pub(super) fn join(&mut self, account: &str) -> Vec<Change> {
+        if self.role(account).is_some() {
+            return Vec::new();
+        }
+        self.former.remove(account);
+        self.members.push((account.to_owned(), Role::Member));
+        vec![Change::JoinedByLink(account.to_owned())]
     }
 
     pub(super) fn leave(&mut self, account: &str) -> Vec<Change> {
@@ -263,17 +305,24 @@ impl Group {
         &mut self,
         account: &str,
         change: Change,
-        edit: impl FnOnce(&mut Self) -> bool,
+        edit: impl FnOnce(&mut Self) -> Result<bool, Refusal>,
     ) -> Result<Vec<Change>, Refusal> {
-        if self.locked || change == Change::Locked {
+        let for_admins = [Change::Locked, Change::Announce].contains(&change);
+        if self.locked || for_admins {
             self.admin(account, 403)?;
         }
-        Ok(if edit(self) { vec![change] } else { Vec::new() })
+        Ok(if edit(self)? { vec![change] } else { Vec::new() })
     }
 
     pub(super) fn link(&self, account: &str) -> Result<String, Refusal> {
         self.admin(account, 401)?;
         Ok(self.invite.clone())
+    }
+
+    pub(super) fn revoke(&mut self, account: &str, code: String) -> Result<Vec<Change>, Refusal> {
+        self.admin(account, 403)?;
+        self.invite = code;
+        Ok(vec![Change::Invite])
     }
 
     /// The phones of everybody in it.

@@ -2,6 +2,7 @@
 //! `NestJS` checks them, and answered in the way of the server's engine.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -13,33 +14,14 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::bodies::{lid, phone};
-use super::model::{Refusal, Role};
-use super::{Asked, Fault, KEY, Shared};
+use super::actions::{Outcome, Said};
+use super::errors::{Error, exception, no_json, no_route};
+use super::model::{Change, Group, Role};
+use super::quirks::UNKNOWN_ERROR;
+use super::{Asked, Fault, KEY, Shared, VERSION};
 
-/// What a request comes to.
-pub(super) enum Said {
-    Json(Value),
-    Text(String),
-    Nothing,
-}
-
-pub(super) type Outcome = Result<Said, Error>;
-
-/// A field of a body, and what it must be.
-type Field = (&'static str, fn(&Value) -> bool);
-
-/// Why it comes to nothing.
-pub(super) enum Error {
-    WhatsApp(u16),
-    Status(u16, Value),
-}
-
-impl From<Refusal> for Error {
-    fn from(refusal: Refusal) -> Self {
-        Self::WhatsApp(refusal.code())
-    }
-}
+/// How long a request waits for a session that is starting.
+const STARTING: Duration = Duration::from_secs(5);
 
 pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     let routes = Router::new().fallback(answer).with_state(shared);
@@ -72,14 +54,17 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         value.unwrap_or_default().to_owned()
     };
     if text("x-api-key") != KEY {
-        return json_response(401, &json!({"statusCode": 401, "message": "Unauthorized"}));
+        return json_response(401, &json!({"message": "Unauthorized", "statusCode": 401}));
     }
     let bytes = to_bytes(body, 16 * 1024 * 1024).await.unwrap_or_default();
     let typed = text("content-type").starts_with("application/json");
-    let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
     if !bytes.is_empty() && !typed {
         shared.violation(&format!("{path}: a body that is not application/json"));
     }
+    let body: Value = match serde_json::from_slice(&bytes) {
+        Err(_) if !bytes.is_empty() => return json_response(400, &no_json()),
+        body => body.unwrap_or_default(),
+    };
     let asked = Asked {
         method: parts.method.to_string(),
         path: path.clone(),
@@ -95,25 +80,35 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
         .unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
 }
 
-async fn work(shared: &Shared, method: &Method, path: &str, body: &Value) -> Response {
+async fn work(shared: &Arc<Shared>, method: &Method, path: &str, body: &Value) -> Response {
     let (fault, (before, after)) = shared.fault(method, path);
+    let asked = (method.as_str(), path, body);
     match &fault {
         Some(Fault::Answer(status, text)) => return text_response(*status, text),
         Some(Fault::Closed) => return closed(),
-        Some(Fault::WhatsApp(code)) => return shared.failed(Error::WhatsApp(*code), path),
+        Some(Fault::WhatsApp(code)) => return shared.failed(Error::WhatsApp(*code), asked),
+        Some(Fault::TypeError(message)) => {
+            return shared.failed(Error::TypeError(None, message.clone()), asked);
+        }
+        Some(Fault::UnknownErrorOnCreate { made: false }) => {
+            return text_response(201, UNKNOWN_ERROR);
+        }
         Some(Fault::DoneInSilence(delay)) => tokio::time::sleep(*delay).await,
-        Some(Fault::DoneButSays(..)) | None => {}
+        _ => {}
     }
     tokio::time::sleep(before).await;
-    let outcome = shared.handle(method, path, body);
+    shared.until_started(path).await;
+    let outcome = shared.handle(method.as_str(), path, body);
     tokio::time::sleep(after).await;
     match fault {
         Some(Fault::DoneButSays(status, text)) => return text_response(status, &text),
+        Some(Fault::UnknownErrorOnCreate { .. }) => return text_response(201, UNKNOWN_ERROR),
         Some(Fault::DoneInSilence(_)) => return closed(),
+        Some(Fault::DoneAnsweredLate(delay)) => tokio::time::sleep(delay).await,
         _ => {}
     }
     let quirks = shared.quirks();
-    let status = if *method == Method::POST && !quirks.post_is_200 {
+    let status = if *method == Method::POST && makes(path) && !quirks.post_is_200 {
         201
     } else {
         200
@@ -122,196 +117,192 @@ async fn work(shared: &Shared, method: &Method, path: &str, body: &Value) -> Res
         Ok(Said::Json(value)) => json_response(status, &value),
         Ok(Said::Text(text)) if quirks.quoted_texts => json_response(status, &json!(text)),
         Ok(Said::Text(text)) => text_response(status, &text),
-        Ok(Said::Nothing) => text_response(status, ""),
-        Err(error) => shared.failed(error, path),
+        Ok(Said::Nothing) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
+        Err(error) => shared.failed(error, asked),
     }
 }
 
+/// Of all POSTs, those answered with 201: what creates a group, and what starts and stops a session.
+fn makes(path: &str) -> bool {
+    ["/groups", "/start", "/stop"].iter().any(|it| path.ends_with(it))
+}
+
 impl Shared {
-    pub(super) fn fault(
-        &self,
-        method: &Method,
-        path: &str,
-    ) -> (Option<Fault>, (std::time::Duration, std::time::Duration)) {
+    fn fault(&self, method: &Method, path: &str) -> (Option<Fault>, (Duration, Duration)) {
         let mut inner = self.lock();
         let pace = inner.pace;
-        let is_it = |(request, _): &(String, Fault)| {
+        let is_it = |(request, _): &&(String, Fault)| {
             request
                 .split_once(' ')
                 .is_some_and(|(verb, end)| verb == method.as_str() && path.ends_with(end))
         };
-        let index = inner.faults.iter().position(is_it);
-        let fault = index.and_then(|index| inner.faults.remove(index));
+        let index = inner.faults.iter().position(|it| is_it(&it));
+        let once = index.and_then(|index| inner.faults.remove(index));
+        let fault = once.or_else(|| inner.lasting.iter().find(is_it).cloned());
         (fault.map(|(_, fault)| fault), pace)
+    }
+
+    /// Waits for a session that is starting, as WAHA does.
+    async fn until_started(&self, path: &str) {
+        let session = path.split('/').nth(2).unwrap_or_default();
+        let starting = || {
+            let inner = self.lock();
+            let session = inner.sessions.get(session);
+            session.is_some_and(|session| session.status == "STARTING")
+        };
+        let started = async {
+            while starting() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(STARTING, started).await.ok();
     }
 
     pub(super) fn violation(&self, what: &str) {
         self.lock().violations.push(what.to_owned());
     }
 
-    fn failed(&self, error: Error, path: &str) -> Response {
-        let quirks = self.quirks();
-        match error {
-            Error::WhatsApp(code) => {
-                let group = path
-                    .split('/')
-                    .nth(4)
-                    .unwrap_or_default()
-                    .replace("%40", "@");
-                json_response(500, &self.style(&quirks).refusal(code, &group, path))
-            }
-            Error::Status(status, body) => json_response(status, &body),
+    /// WAHA's answer to what went wrong, with the request in it.
+    fn failed(&self, error: Error, (method, path, body): (&str, &str, &Value)) -> Response {
+        let exception = match exception(self.personality, error) {
+            Ok(exception) => exception,
+            Err((status, body)) => return json_response(status, &body),
+        };
+        let tier = if self.quirks().core { "CORE" } else { "PLUS" };
+        let query = path.split_once('?').map_or("", |(_, query)| query);
+        let query = query.split('&').filter_map(|pair| pair.split_once('='));
+        let query: serde_json::Map<_, _> = query
+            .map(|(name, value)| (name.to_owned(), json!(value)))
+            .collect();
+        let mut request = json!({"path": path, "method": method, "query": query});
+        if !body.is_null() {
+            request["body"] = body.clone();
         }
+        json_response(
+            500,
+            &json!({
+                "statusCode": 500, "timestamp": "2026-11-23T10:00:00.000Z", "exception": exception,
+                "request": request,
+                "version": {
+                    "version": VERSION, "engine": self.personality.name(), "tier": tier, "browser": null,
+                    "platform": "linux/x64", "worker": {"id": null},
+                },
+            }),
+        )
     }
 
     /// Finds the route; the `@` of an id has to be encoded.
-    fn handle(&self, method: &Method, path: &str, body: &Value) -> Outcome {
+    fn handle(self: &Arc<Self>, method: &str, path: &str, body: &Value) -> Outcome {
         let (bare, query) = path.split_once('?').unwrap_or((path, ""));
         if bare.contains('@') {
             self.violation(&format!("{path}: an @ that is not encoded"));
         }
-        let parts: Vec<_> = bare.trim_start_matches('/').split('/').collect();
-        match (method.as_str(), parts.as_slice()) {
-            ("GET", ["api", "sessions"]) => Ok(Said::Json(self.sessions())),
-            (_, ["api", session, rest @ ..]) => {
-                let account = self.account(session)?;
-                match rest {
-                    ["groups", rest @ ..] => {
-                        self.groups(method.as_str(), rest, query, body, &account)
-                    }
-                    ["lids", rest @ ..] if *method == Method::GET => self.lids(rest),
-                    _ => Err(self.unknown(method, path)),
-                }
+        let bare = bare.trim_matches('/');
+        let parts: Vec<_> = bare.split('/').collect();
+        let found = match (method, parts.as_slice()) {
+            ("GET", ["api", "sessions"]) => Some(Ok(Said::Json(self.sessions()))),
+            (_, ["api", "sessions", name, rest @ ..]) => {
+                self.session_route(method, name, rest, body)
             }
-            _ => Err(self.unknown(method, path)),
-        }
-    }
-
-    fn unknown(&self, method: &Method, path: &str) -> Error {
-        self.violation(&format!("{method} {path}: no such route"));
-        let message = format!("Cannot {method} {path}");
-        Error::Status(
-            404,
-            json!({"statusCode": 404, "message": message, "error": "Not Found"}),
-        )
-    }
-
-    fn sessions(&self) -> Value {
-        let inner = self.lock();
-        let all = self.accounts.iter().map(|(name, phone)| {
-            let status = inner.statuses.get(name).cloned().unwrap_or_default();
-            let me = (status == "WORKING").then(|| {
-                json!({"id": format!("{phone}@c.us"), "lid": lid(phone), "pushName": "…"})
-            });
-            json!({"name": name, "status": status, "config": {}, "me": me, "engine": {"engine": self.personality.name()}})
-        });
-        Value::Array(all.collect())
-    }
-
-    pub(super) fn account(&self, session: &str) -> Result<String, Error> {
-        let inner = self.lock();
-        let Some(account) = self.accounts.get(session) else {
-            let message =
-                format!("We didn't find a session with name '{session}'. Please start it first");
-            return Err(Error::Status(
-                404,
-                json!({"statusCode": 404, "message": message, "error": "Not Found"}),
-            ));
+            ("GET", ["api", "contacts", "check-exists"]) => Some(self.check_exists(query)),
+            ("GET", ["api", session, "lids", rest @ ..]) if rest.len() < 3 => {
+                let working = self.account(session);
+                Some(working.and_then(|_| self.lids(rest, query)))
+            }
+            (_, ["api", session, "groups", rest @ ..]) => {
+                self.groups((method, rest), query, body, session)
+            }
+            _ => None,
         };
-        let status = inner.statuses.get(session).cloned().unwrap_or_default();
-        if status == "WORKING" {
-            return Ok(account.clone());
-        }
-        Err(Error::Status(
-            422,
-            json!({
-                "error": "Session status is not as expected. Try again later or restart the session",
-                "session": session, "status": status, "expected": ["WORKING"],
-            }),
-        ))
-    }
-
-    fn lids(&self, rest: &[&str]) -> Outcome {
-        let pair = |phone: &str| json!({"lid": lid(phone), "pn": format!("{phone}@c.us")});
-        match rest {
-            [] => {
-                let inner = self.lock();
-                let all = inner
-                    .world
-                    .groups
-                    .values()
-                    .flat_map(super::model::Group::phones);
-                let all: std::collections::BTreeSet<_> = all.collect();
-                Ok(Said::Json(all.iter().map(|phone| pair(phone)).collect()))
-            }
-            [one] => {
-                let known = phone(&one.replace("%40", "@"));
-                let body = known.map_or(json!({"lid": one, "pn": null}), |phone| pair(&phone));
-                Ok(Said::Json(body))
-            }
-            _ => Err(self.unknown(&Method::GET, &rest.join("/"))),
-        }
+        found.unwrap_or_else(|| {
+            self.violation(&format!("{method} {path}: no such route"));
+            Err(no_route(method, path))
+        })
     }
 
     fn groups(
         &self,
-        method: &str,
-        rest: &[&str],
+        (method, rest): (&str, &[&str]),
         query: &str,
         body: &Value,
-        account: &str,
-    ) -> Outcome {
-        let group = rest
-            .first()
-            .map(|id| id.replace("%40", "@"))
-            .unwrap_or_default();
-        match (method, rest) {
+        session: &str,
+    ) -> Option<Outcome> {
+        // Whether the session works is asked before anything is done.
+        let account = match self.account(session) {
+            Ok(account) => account,
+            Err(error) => return Some(Err(error)),
+        };
+        let account = account.as_str();
+        let found = match (method, rest) {
             ("GET", []) => {
                 self.check_query(query);
-                Ok(self.list(account))
+                Ok(self.list(session, account, query))
             }
+            ("GET", ["count"]) => Ok(self.count(session, account)),
+            ("GET", ["join-info"]) => self.join_info(&query.replace("code=", "")),
             ("POST", []) => self.create(account, body),
-            ("POST", ["refresh"]) => Ok(Said::Json(json!(true))),
-            ("GET", [_]) => self.get(&group, account),
-            ("DELETE", [_]) => self.delete(&group, account),
-            ("POST", [_, "leave"]) => self.leave(&group, account),
-            ("PUT", [_, "subject"]) => self.subject(&group, account, body),
-            ("PUT", [_, "description"]) => self.description(&group, account, body),
-            ("GET", [_, "settings", "security", "info-admin-only"]) => {
-                let locked = self.lock().world.group(&group, account)?.locked;
-                Ok(Said::Json(json!({ "adminsOnly": locked })))
+            ("POST", ["join"]) => self.join(account, body),
+            ("POST", ["refresh"]) => Ok(self.refresh(session, account)),
+            (_, [id, rest @ ..]) => {
+                let id = id.replace("%40", "@");
+                return self.group_route((method, rest), &id, body, session, account);
             }
-            ("PUT", [_, "settings", "security", "info-admin-only"]) => {
-                self.lock_info(&group, account, body)
+            _ => return None,
+        };
+        Some(found)
+    }
+
+    /// The routes of one group.
+    fn group_route(
+        &self,
+        (method, rest): (&str, &[&str]),
+        id: &str,
+        body: &Value,
+        session: &str,
+        account: &str,
+    ) -> Option<Outcome> {
+        let lock = |group: &mut Group, on| group.locked = on;
+        let announce = |group: &mut Group, on| group.announce = on;
+        Some(match (method, rest) {
+            ("GET", []) => self.get(id, session, account),
+            ("DELETE", []) => self.delete(id, account),
+            ("POST", ["leave"]) => self.leave(id, account),
+            ("PUT", ["subject"]) => self.subject(id, account, body),
+            ("PUT", ["description"]) => self.description(id, account, body),
+            ("GET", ["picture"]) => self.picture(id, account),
+            ("PUT" | "DELETE", ["picture"]) => self.set_picture(id, account, body),
+            ("GET", ["settings", "security", "info-admin-only"]) => {
+                self.setting(id, session, account, "restrict", |group| group.locked)
             }
-            ("GET", [_, "participants"]) => {
-                let quirks = self.quirks();
-                let mut inner = self.lock();
-                let group = inner.world.group(&group, account)?;
-                Ok(Said::Json(self.style(&quirks).people(group)))
+            ("GET", ["settings", "security", "messages-admin-only"]) => {
+                self.setting(id, session, account, "announce", |group| group.announce)
             }
-            ("GET", [_, "participants", "v2"]) => self.people_v2(&group, account),
-            ("POST", [_, "participants", "add"]) => self.add(&group, account, body),
-            ("POST", [_, "participants", "remove"]) => {
-                self.people(&group, account, body, super::model::Group::remove)
+            ("PUT", ["settings", "security", "info-admin-only"]) => {
+                self.admins_only(id, account, body, Change::Locked, lock)
             }
-            ("POST", [_, "admin", "promote"]) => {
-                self.people(&group, account, body, |group, account, people| {
+            ("PUT", ["settings", "security", "messages-admin-only"]) => {
+                self.admins_only(id, account, body, Change::Announce, announce)
+            }
+            ("GET", ["participants"]) => self.people_of(id, session, account),
+            ("GET", ["participants", "v2"]) => self.people_v2(id, session, account),
+            ("POST", ["participants", "add"]) => self.add(id, account, body),
+            ("POST", ["participants", "remove"]) => {
+                self.change_people(id, account, body, Group::remove)
+            }
+            ("POST", ["admin", "promote"]) => {
+                self.change_people(id, account, body, |group, account, people| {
                     group.rank(account, people, Role::Admin)
                 })
             }
-            ("POST", [_, "admin", "demote"]) => {
-                self.people(&group, account, body, |group, account, people| {
+            ("POST", ["admin", "demote"]) => {
+                self.change_people(id, account, body, |group, account, people| {
                     group.rank(account, people, Role::Member)
                 })
             }
-            ("GET", [_, "invite-code"]) => self.link(&group, account, false),
-            ("POST", [_, "invite-code", "revoke"]) => self.link(&group, account, true),
-            _ => {
-                let method = method.parse().unwrap_or_default();
-                Err(self.unknown(&method, &format!("groups/{}", rest.join("/"))))
-            }
-        }
+            ("GET", ["invite-code"]) => self.link(id, account, false),
+            ("POST", ["invite-code", "revoke"]) => self.link(id, account, true),
+            _ => return None,
+        })
     }
 
     fn check_query(&self, query: &str) {
@@ -322,45 +313,6 @@ impl Shared {
                 self.violation(&format!("a query that does not exist: {name}"));
             }
         }
-    }
-
-    /// As class-validator: these fields and no others.
-    pub(super) fn fields(&self, body: &Value, wanted: &[Field]) -> Result<(), Error> {
-        let object = body.as_object();
-        let count = object.map_or(0, serde_json::Map::len);
-        let wrong: Vec<_> = wanted
-            .iter()
-            .filter(|(name, is_valid)| !body.get(*name).is_some_and(is_valid))
-            .map(|(name, _)| format!("{name} must be valid"))
-            .collect();
-        if wrong.is_empty() && count == wanted.len() {
-            return Ok(());
-        }
-        self.violation(&format!(
-            "a body that is not as documented: {wrong:?}, {count} fields"
-        ));
-        Err(Error::Status(
-            400,
-            json!({"statusCode": 400, "message": wrong, "error": "Bad Request"}),
-        ))
-    }
-
-    pub(super) fn named(&self, body: &Value) -> Result<Vec<String>, Error> {
-        let entries = body["participants"].as_array().cloned().unwrap_or_default();
-        let ids = entries.iter().map(|entry| {
-            let id = entry.get("id").and_then(Value::as_str);
-            let alone = entry.as_object().is_some_and(|entry| entry.len() == 1);
-            id.filter(|_| alone).and_then(phone)
-        });
-        let Some(ids) = ids.collect::<Option<Vec<_>>>() else {
-            self.violation("participants that are not [{\"id\": …}]");
-            return Err(Error::WhatsApp(400));
-        };
-        // WAHA#266 and its kin: one number that is none fails them all.
-        if ids.iter().any(|id| id.starts_with("000")) {
-            return Err(Error::WhatsApp(400));
-        }
-        Ok(ids)
     }
 }
 
