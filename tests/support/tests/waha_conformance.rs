@@ -195,12 +195,14 @@ impl Life {
             "not an admin, info is admins only: rename" => {
                 self.hand("the group is locked", |group| group.locked(true));
             }
-            "not a member: get" => self.hand(
-                "15550000002 removes the account itself (kick)",
-                |group| group.remove(&[ME]),
-            ),
+            "not a member: get" => self
+                .hand("15550000002 removes the account itself (kick)", |group| {
+                    group.remove(&[ME])
+                }),
             "WhatsApp answers 429 rate-overlimit: create" if self.has("adds the account again") => {
-                self.hand("15550000002 adds the account again", |group| group.add(&[ME]));
+                self.hand("15550000002 adds the account again", |group| {
+                    group.add(&[ME])
+                });
             }
             "stop the session" if self.has_status("428") => {
                 self.waha.status("default", "STARTING");
@@ -227,15 +229,25 @@ impl Life {
             .created_by_hand(OTHER, "Theirs", &[ME, "15550000007"]);
         self.names.pair(THEIRS, &self.theirs.clone(), "group");
         self.compare_posts("others: 15550000002 makes a group with the account in it");
-        self.hand("15550000002 adds 15550000008", |group| group.add(&["15550000008"]));
-        self.hand("15550000009 joins by the link", |group| group.joins("15550000009"));
-        self.hand("15550000002 promotes 15550000007", |group| group.promote("15550000007"));
-        self.hand("15550000002 demotes 15550000007", |group| group.demote("15550000007"));
+        self.hand("15550000002 adds 15550000008", |group| {
+            group.add(&["15550000008"])
+        });
+        self.hand("15550000009 joins by the link", |group| {
+            group.joins("15550000009")
+        });
+        self.hand("15550000002 promotes 15550000007", |group| {
+            group.promote("15550000007")
+        });
+        self.hand("15550000002 demotes 15550000007", |group| {
+            group.demote("15550000007")
+        });
         self.hand("15550000009 leaves", |group| group.leaves("15550000009"));
         self.hand("15550000002 removes 15550000008 (kick)", |group| {
             group.remove(&["15550000008"]);
         });
-        self.hand("15550000002 renames the group", |group| group.subject("Theirs, renamed"));
+        self.hand("15550000002 renames the group", |group| {
+            group.subject("Theirs, renamed")
+        });
         let describe = |group: &mut ByHand<'_>| group.description("About us");
         let describes = "15550000002 describes the group";
         // The stand-in for WhatsApp under NOWEB forgot descriptions; all of them forgot the approval and
@@ -245,8 +257,12 @@ impl Life {
         } else {
             self.hand(describes, describe);
         }
-        self.hand("15550000002 sets \"only admins write\" on", |group| group.announce(true));
-        self.hand("15550000002 sets \"only admins write\" off", |group| group.announce(false));
+        self.hand("15550000002 sets \"only admins write\" on", |group| {
+            group.announce(true)
+        });
+        self.hand("15550000002 sets \"only admins write\" off", |group| {
+            group.announce(false)
+        });
         let edits = "15550000002 sets \"only admins edit the info\"";
         self.hand(&format!("{edits} on"), |group| group.locked(true));
         self.hand(&format!("{edits} off"), |group| group.locked(false));
@@ -322,7 +338,10 @@ impl Life {
 
     fn statuses(&self) -> usize {
         let posts = self.waha.held_posts();
-        posts.iter().filter(|it| it["event"] == "session.status").count()
+        posts
+            .iter()
+            .filter(|it| it["event"] == "session.status")
+            .count()
     }
 
     /// Each captured post of a cause has to be among those of the stand-in, and the other way round. Of
@@ -420,7 +439,13 @@ fn is_of_a_list(post: &Value) -> bool {
 /// The signatures of the captured posts are of WAHA's making.
 #[test]
 fn captured_posts_are_signed_as_the_stand_in_signs() {
-    for folder in ["noweb-phone", "noweb-lid", "noweb-store", "noweb-store-lid", "gows-lid"] {
+    for folder in [
+        "noweb-phone",
+        "noweb-lid",
+        "noweb-store",
+        "noweb-store-lid",
+        "gows-lid",
+    ] {
         for post in load(folder, "webhooks.json") {
             let captured = post["headers"]["x-webhook-hmac"].as_str().unwrap();
             assert_eq!(captured.len(), signature("shared-hmac-key", "").len());

@@ -62,6 +62,7 @@ impl Telling<'_> {
         self.learn_texts(group);
         let mut shown = group.clone();
         shown.people = Some(self.everybody(group));
+        self.show_texts(&mut shown);
         let Some(whole) = shown.into_group() else {
             return;
         };

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::contract::Event;
-use crate::engines::waha::known::{Known, KnownSession, Place};
+use crate::engines::waha::known::{Known, KnownSession, Lag, Place};
 
 const CAPTURES: [(&str, &str); 5] = [
     (
@@ -44,6 +44,8 @@ fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     all.iter().map(read).collect()
 }
 
+const LAG: std::time::Duration = std::time::Duration::from_mins(1);
+
 /// What a session knows of all groups.
 #[derive(Default)]
 struct World {
@@ -64,7 +66,7 @@ impl World {
             group,
         };
         let known = self.groups.entry(group.clone()).or_default();
-        let follows = known.hear(place, &mut self.session, &report);
+        let follows = known.hear(place, &mut self.session, &report, Lag::new(LAG));
         let told = follows
             .events
             .iter()

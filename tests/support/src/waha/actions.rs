@@ -25,7 +25,10 @@ impl Shared {
     pub(super) fn create(&self, account: &str, body: &Value) -> Outcome {
         self.documented(
             body,
-            &[("name", Value::is_string), ("participants", Value::is_array)],
+            &[
+                ("name", Value::is_string),
+                ("participants", Value::is_array),
+            ],
         );
         let people = self.named(body)?;
         let name = body["name"].as_str().unwrap_or_default();
@@ -312,6 +315,9 @@ impl Shared {
             return Err(Error::WhatsApp(400));
         }
         let inner = self.lock();
-        Ok(ids.into_iter().map(|id| inner.people.own_form(id)).collect())
+        Ok(ids
+            .into_iter()
+            .map(|id| inner.people.own_form(id))
+            .collect())
     }
 }

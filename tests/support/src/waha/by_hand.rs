@@ -64,7 +64,10 @@ impl Waha {
     /// (`WAHA-API.md`, section 4).
     pub fn hide(&self, id: &str, people: &[&str]) {
         let people = people.iter().map(|it| (*it).to_owned());
-        self.shared.lock().hidden.insert(id.to_owned(), people.collect());
+        self.shared
+            .lock()
+            .hidden
+            .insert(id.to_owned(), people.collect());
     }
 
     /// Lists lack this group (`WAHA-API.md`, section 4: "172 of 537 groups missing").
@@ -100,7 +103,10 @@ impl Waha {
     /// NOWEB's store learns of what was pending ([`super::Quirks::store_waits`]).
     pub fn store_catches_up(&self) {
         let mut inner = self.shared.lock();
-        inner.stores.values_mut().for_each(super::store::Store::catch_up);
+        inner
+            .stores
+            .values_mut()
+            .for_each(super::store::Store::catch_up);
     }
 }
 

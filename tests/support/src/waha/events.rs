@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::bodies::Style;
 use super::model::{Change, Group};
 use super::store::Store;
-use super::{Personality, Shared, VERSION, gows, noweb, now_ms, webjs};
+use super::{Personality, Shared, VERSION, gows, now_ms, noweb, webjs};
 
 /// Where webhooks go.
 #[derive(Debug, Clone)]

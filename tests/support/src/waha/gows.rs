@@ -58,9 +58,8 @@ pub(super) fn answer(style: &Style, group: &Group, (phone, code): &Answer) -> Va
     let role = group.role(phone);
     let by_lid = style.by_lid(group);
     let told = !(style.quirks.secret_phones && by_lid);
-    let request = (*code == 403 && role.is_none()).then(|| {
-        json!({"Code": "XyFAKE403", "Expiration": moment(group.created + 3 * 86_400)})
-    });
+    let request = (*code == 403 && role.is_none())
+        .then(|| json!({"Code": "XyFAKE403", "Expiration": moment(group.created + 3 * 86_400)}));
     json!({
         "JID": style.id(phone, by_lid), "PhoneNumber": if told { wire(phone) } else { String::new() },
         "LID": lid(phone), "IsAdmin": role.is_some_and(Role::is_admin),
@@ -96,7 +95,8 @@ pub(super) fn events(
             let mut all = Vec::new();
             if mine(who) && !by_lid {
                 let data = told.1["_data"].clone();
-                let left = json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
+                let left =
+                    json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
                 all.push(("group.v2.leave", left));
             }
             if inside || mine(who) {
@@ -108,7 +108,13 @@ pub(super) fn events(
             vec![people_changed(style, group, actor, change, who)]
         }
         Change::JoinedByLink(who) if inside => {
-            vec![people_changed(style, group, actor, change, std::slice::from_ref(who))]
+            vec![people_changed(
+                style,
+                group,
+                actor,
+                change,
+                std::slice::from_ref(who),
+            )]
         }
         // Of the lock nothing is told.
         Change::Locked => Vec::new(),
@@ -132,14 +138,21 @@ fn people_changed(
         _ => ("join", "Join", "participant"),
     };
     let mut data = notification(style, group, actor);
-    data[field] = people.iter().map(|it| json!(style.id(it, by_lid))).collect();
+    data[field] = people
+        .iter()
+        .map(|it| json!(style.id(it, by_lid)))
+        .collect();
     if matches!(change, Change::JoinedByLink(_)) {
         data["JoinReason"] = json!("invite");
     }
     let told = people.iter().map(|it| {
         let mut person = json!({"id": style.public_id(it, by_lid), "role": role});
         if style.quirks.newer {
-            person["pn"] = if by_lid { Value::Null } else { json!(public(it)) };
+            person["pn"] = if by_lid {
+                Value::Null
+            } else {
+                json!(public(it))
+            };
         }
         person
     });
@@ -210,12 +223,20 @@ fn joined(
     let by_lid = style.by_lid(group);
     let mut data = info(style, &Seen::whole(group));
     let own = actor == account;
-    data["Type"] = json!(if own && *change == Change::Created { "new" } else { "" });
+    data["Type"] = json!(if own && *change == Change::Created {
+        "new"
+    } else {
+        ""
+    });
     let by_link = matches!(change, Change::JoinedByLink(_));
     data["Reason"] = json!(if by_link { "invite" } else { "" });
     data["CreateKey"] = json!("");
     data["Notify"] = json!("");
-    data["Sender"] = if own { Value::Null } else { json!(style.id(actor, by_lid)) };
+    data["Sender"] = if own {
+        Value::Null
+    } else {
+        json!(style.id(actor, by_lid))
+    };
     data["SenderPN"] = if own { Value::Null } else { json!(wire(actor)) };
     let payload = json!({
         "timestamp": style.now,

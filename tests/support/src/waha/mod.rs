@@ -244,10 +244,7 @@ impl Waha {
     /// Has something go wrong each time, until [`Waha::mend`], with requests like those of
     /// [`Waha::fail`].
     pub fn fail_always(&self, request: &str, fault: Fault) {
-        self.shared
-            .lock()
-            .lasting
-            .push((request.to_owned(), fault));
+        self.shared.lock().lasting.push((request.to_owned(), fault));
     }
 
     /// Nothing goes wrong any more.

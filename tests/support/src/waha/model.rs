@@ -311,7 +311,11 @@ impl Group {
         if self.locked || for_admins {
             self.admin(account, 403)?;
         }
-        Ok(if edit(self)? { vec![change] } else { Vec::new() })
+        Ok(if edit(self)? {
+            vec![change]
+        } else {
+            Vec::new()
+        })
     }
 
     pub(super) fn link(&self, account: &str) -> Result<String, Refusal> {

@@ -144,7 +144,8 @@ pub(super) fn events(
             // WAHA compares with the phone of the account alone.
             if mine(who) && !by_lid {
                 let data = told["_data"].clone();
-                let left = json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
+                let left =
+                    json!({"timestamp": style.now, "group": {"id": group.id}, "_data": data});
                 all.push(("group.v2.leave", left));
             }
             if inside || mine(who) {
@@ -250,4 +251,3 @@ pub(super) fn merged(metadata: &mut Value, data: &Value) {
         .collect();
     metadata.extend(fields);
 }
-

@@ -117,14 +117,18 @@ async fn work(shared: &Arc<Shared>, method: &Method, path: &str, body: &Value) -
         Ok(Said::Json(value)) => json_response(status, &value),
         Ok(Said::Text(text)) if quirks.quoted_texts => json_response(status, &json!(text)),
         Ok(Said::Text(text)) => text_response(status, &text),
-        Ok(Said::Nothing) => StatusCode::from_u16(status).unwrap_or_default().into_response(),
+        Ok(Said::Nothing) => StatusCode::from_u16(status)
+            .unwrap_or_default()
+            .into_response(),
         Err(error) => shared.failed(error, asked),
     }
 }
 
 /// Of all POSTs, those answered with 201: what creates a group, and what starts and stops a session.
 fn makes(path: &str) -> bool {
-    ["/groups", "/start", "/stop"].iter().any(|it| path.ends_with(it))
+    ["/groups", "/start", "/stop"]
+        .iter()
+        .any(|it| path.ends_with(it))
 }
 
 impl Shared {

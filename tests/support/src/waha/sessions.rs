@@ -116,7 +116,11 @@ impl Shared {
         if self.personality != Personality::Gows {
             return json!({"engine": self.personality.name()});
         }
-        let ready = if status == "STARTING" { "CONNECTING" } else { "READY" };
+        let ready = if status == "STARTING" {
+            "CONNECTING"
+        } else {
+            "READY"
+        };
         let error = json!({
             "code": 12, "details": "GetSessionState",
             "metadata": {"content-type": ["application/grpc+proto"], "date": ["Fri, 27 Nov 2026 20:36:58 GMT"]},
@@ -143,7 +147,10 @@ impl Shared {
         let found = inner.sessions.get(session).zip(self.accounts.get(session));
         let Some((found, account)) = found else {
             let error = format!("Session \"{session}\" does not exist");
-            return Err(Error::Status(422, json!({"error": error, "session": session})));
+            return Err(Error::Status(
+                422,
+                json!({"error": error, "session": session}),
+            ));
         };
         if found.status == "WORKING" {
             return Ok(account.clone());
@@ -195,7 +202,8 @@ impl Shared {
         }
         let session = self.session(name);
         Some(session.map(Said::Json).ok_or_else(|| {
-            let body = json!({"message": "Session not found", "error": "Not Found", "statusCode": 404});
+            let body =
+                json!({"message": "Session not found", "error": "Not Found", "statusCode": 404});
             Error::Status(404, body)
         }))
     }

@@ -80,7 +80,11 @@ fn people_change(group: &mut Value, kind: &str, changed: &Value) {
             "join" => people.push(json!({"id": id, "admin": null})),
             "leave" => people.retain(|it| it["id"] != *id),
             _ => {
-                let admin = if kind == "promote" { json!("admin") } else { Value::Null };
+                let admin = if kind == "promote" {
+                    json!("admin")
+                } else {
+                    Value::Null
+                };
                 let found = people.iter_mut().filter(|it| it["id"] == *id);
                 found.for_each(|it| it["admin"] = admin.clone());
             }

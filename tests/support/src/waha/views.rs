@@ -81,9 +81,16 @@ impl Shared {
             let seen = inner.seen_by(account, false);
             let all: Vec<_> = seen.iter().map(|seen| style.group(seen)).collect();
             posts = all.iter().map(|it| noweb::listed(&style, it)).collect();
-            inner.stores.entry(account.to_owned()).or_default().load(all);
+            inner
+                .stores
+                .entry(account.to_owned())
+                .or_default()
+                .load(all);
         }
-        let groups = inner.stores.get(account).map(|store| store.all(&inner.hidden));
+        let groups = inner
+            .stores
+            .get(account)
+            .map(|store| store.all(&inner.hidden));
         drop(inner);
         for (event, payload) in posts {
             self.send(session, event, &payload);
@@ -231,7 +238,12 @@ fn page(mut groups: Vec<Value>, query: &str) -> Vec<Value> {
     if asked("sortBy") == Some("subject") {
         let subject = |group: &Value| {
             let names = ["subject", "Name", "name"].map(|name| group[name].as_str());
-            names.into_iter().flatten().next().unwrap_or_default().to_owned()
+            names
+                .into_iter()
+                .flatten()
+                .next()
+                .unwrap_or_default()
+                .to_owned()
         };
         groups.sort_by_key(subject);
     }
@@ -242,13 +254,18 @@ fn page(mut groups: Vec<Value>, query: &str) -> Vec<Value> {
         for group in groups.iter_mut().filter_map(Value::as_object_mut) {
             group.remove("participants");
             group.remove("Participants");
-            if let Some(metadata) = group.get_mut("groupMetadata").and_then(Value::as_object_mut) {
+            if let Some(metadata) = group
+                .get_mut("groupMetadata")
+                .and_then(Value::as_object_mut)
+            {
                 metadata.remove("participants");
             }
         }
     }
     let number = |name: &str| asked(name).and_then(|value| value.parse().ok());
-    let rest = groups.into_iter().skip(number("offset").unwrap_or_default());
+    let rest = groups
+        .into_iter()
+        .skip(number("offset").unwrap_or_default());
     match number("limit") {
         Some(limit) if limit > 0 => rest.take(limit).collect(),
         _ => rest.collect(),

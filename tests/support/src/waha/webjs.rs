@@ -47,7 +47,11 @@ pub(super) fn people_v2(style: &Style, group: &Group) -> Value {
 /// `pn` is the id where that is a phone.
 fn told(style: &Style, group: &Group, phone: &str, role: &str) -> Value {
     let by_lid = style.by_lid(group);
-    let pn = if by_lid { Value::Null } else { json!(public(phone)) };
+    let pn = if by_lid {
+        Value::Null
+    } else {
+        json!(public(phone))
+    };
     json!({"id": style.public_id(phone, by_lid), "pn": pn, "role": role})
 }
 
@@ -61,7 +65,9 @@ pub(super) fn created(group: &Group, answers: &[Answer]) -> Value {
         let said = json!({"statusCode": code, "message": "…", "isGroupCreator": false, "isInviteV4Sent": false});
         (public(phone), said)
     });
-    let people: Map<_, _> = std::iter::once((public(&group.owner), owner)).chain(people).collect();
+    let people: Map<_, _> = std::iter::once((public(&group.owner), owner))
+        .chain(people)
+        .collect();
     json!({"title": group.subject, "gid": serialized(&group.id), "participants": people})
 }
 
@@ -112,7 +118,8 @@ pub(super) fn events(
     if mine && name == "join" {
         all.push(joined(style, group, &data));
     } else if mine && name == "leave" {
-        let left = json!({"timestamp": style.now / 1_000, "group": {"id": group.id}, "_data": data});
+        let left =
+            json!({"timestamp": style.now / 1_000, "group": {"id": group.id}, "_data": data});
         all.push(("group.v2.leave", left));
     }
     if style.quirks.older_events {
