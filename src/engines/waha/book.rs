@@ -130,6 +130,22 @@ impl Book {
         })
     }
 
+    fn note_waiting(&self, key: &KnownKey, waits: bool) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waits {
+            waiting.insert(key.clone());
+        } else {
+            waiting.remove(key);
+        }
+    }
+
+    /// The groups whose notifications wait for a look, as far as they came to this worker.
+    pub(super) fn waiting(&self) -> Vec<KnownKey> {
+        let waiting = self.waiting.lock();
+        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
+        waiting.iter().cloned().collect()
+    }
+
     /// Adds the ids that people are known by, wherever they are told by one alone.
     fn name(&self, report: &mut Report) {
         for claim in &mut report.claims {
@@ -150,22 +166,6 @@ impl Book {
         if let Some(author) = &mut report.author {
             self.lids.complete(std::slice::from_mut(author));
         }
-    }
-
-    fn note_waiting(&self, key: &KnownKey, waits: bool) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waits {
-            waiting.insert(key.clone());
-        } else {
-            waiting.remove(key);
-        }
-    }
-
-    /// The groups whose notifications wait for a look, as far as they came to this worker.
-    pub(super) fn waiting(&self) -> Vec<KnownKey> {
-        let waiting = self.waiting.lock();
-        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
-        waiting.iter().cloned().collect()
     }
 
     /// Writes down that a command is about to be carried out.

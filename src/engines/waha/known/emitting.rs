@@ -16,10 +16,12 @@ const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f6
 impl Telling<'_> {
     /// Who did it: who was told to have, or ourselves where it was our command.
     pub(super) fn author(&self, command: Option<&CommandId>) -> Option<ParticipantId> {
-        if let Some(ours) = command.and_then(|_| self.report.me.first()) {
-            return Some(ours.clone());
+        let ours = command.and_then(|_| self.report.me.first());
+        if ours.is_some() {
+            return ours.cloned();
         }
-        let ids = self.ids(self.report.author.as_ref()?);
+        let told = self.report.author.as_ref()?;
+        let ids = self.ids(told);
         self.directory.key(&ids).or_else(|| ids.name().cloned())
     }
 

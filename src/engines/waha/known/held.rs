@@ -29,11 +29,11 @@ impl Known {
         };
         // What is older than our leaving happened while we were in.
         let is_late = self.inside.as_ref().is_some_and(|it| it.at >= report.at);
-        !self.is_settled() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
+        !self.is_open() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
     }
 
     /// Whether the account is known to be in the group, and the event that says so is published.
-    fn is_settled(&self) -> bool {
+    pub(super) fn is_open(&self) -> bool {
         self.is_inside() && self.joined.is_none()
     }
 
@@ -46,7 +46,7 @@ impl Known {
     /// just shown the group.
     pub(super) fn release(
         &mut self,
-        place: Place<'_>,
+        at: (Place<'_>, Lag),
         session: &mut KnownSession,
         report: &Report,
         looked: Option<i64>,
@@ -58,7 +58,7 @@ impl Known {
         // A look that shows no such group may have come too early; an own leaving is certain.
         let is_certain = matches!(report.source, Source::Notification(_));
         let is_own = is_certain && report.claims.iter().any(|it| is_own(it, report));
-        if self.held.is_empty() || !(self.is_settled() || is_late || is_own) {
+        if self.held.is_empty() || !(self.is_open() || is_late || is_own) {
             return follows;
         }
         let mut held = std::mem::take(&mut self.held);
@@ -76,7 +76,7 @@ impl Known {
             ..Self::default()
         };
         for held in shown {
-            follows.add(before.replay(place, session, held, report.now, lag));
+            follows.add(before.replay(at, session, held, report.now));
         }
         self.sequence = before.sequence;
         self.causes = before.causes;
@@ -84,23 +84,34 @@ impl Known {
         // Where the look shows something else, what is told counts until other looks agree.
         self.people.extend(before.people);
         for held in since {
-            follows.add(self.replay(place, session, held, report.now, lag));
+            follows.add(self.replay(at, session, held, report.now));
         }
         follows
     }
 
     fn replay(
         &mut self,
-        place: Place<'_>,
+        (place, lag): (Place<'_>, Lag),
         session: &mut KnownSession,
         mut held: Report,
         now: i64,
-        lag: Lag,
     ) -> Follows {
         held.now = now;
         let mut telling = Telling::new(self, place, session, &held, lag);
         telling.hear_all();
         telling.follows
+    }
+}
+
+impl Follows {
+    /// What follows from something else as well.
+    pub(super) fn add(&mut self, next: Self) {
+        self.events.extend(next.events);
+        self.outdated |= next.outdated;
+        self.look_at = match (self.look_at, next.look_at) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
 }
 

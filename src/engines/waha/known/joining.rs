@@ -23,8 +23,14 @@ impl Telling<'_> {
         self.known.inside = Some(self.told(true));
         self.known.out_shown = false;
         self.known.inside_doubt = None;
+        let how = if command.is_some() {
+            NotificationType::Create
+        } else {
+            self.how_joined(group)
+        };
         let joined = Joined {
             author: self.author(command.as_ref()),
+            how,
             command,
             heard: self.report.now,
         };
@@ -48,7 +54,7 @@ impl Telling<'_> {
         } else if !self.known.whole {
             self.enroll(group, true);
             self.known.whole = true;
-            self.known.shown = at;
+            self.known.shown = self.since();
             self.learn_texts(group);
         }
     }
@@ -67,7 +73,10 @@ impl Telling<'_> {
             return;
         };
         let Joined {
-            command, author, ..
+            command,
+            author,
+            how,
+            ..
         } = joined;
         let created = command.is_some();
         let everybody = whole.participants.iter().flatten().map(|it| it.id.clone());
@@ -86,11 +95,6 @@ impl Telling<'_> {
                 reconciled: seen.reconciled,
             })
         });
-        let how = if created {
-            NotificationType::Create
-        } else {
-            self.how_joined(group)
-        };
         self.notify(EventName::GroupJoin, how, &who, command);
     }
 

@@ -77,6 +77,7 @@ struct Member {
 struct Joined {
     command: Option<CommandId>,
     author: Option<ParticipantId>,
+    how: NotificationType,
     /// When we were told, by our clock; milliseconds.
     heard: i64,
 }
@@ -113,7 +114,7 @@ pub(super) struct Known {
     unclear: Option<i64>,
     /// How many looks in a row could not tell everything.
     unclear_looks: u8,
-    /// When everybody in it was shown; who is not named since was not in it then.
+    /// When everybody in it was shown; who is not known was not in it then.
     shown: i64,
     /// Notifications that wait for a look at the group.
     held: Vec<Report>,
@@ -228,14 +229,6 @@ pub(super) struct Follows {
     pub(super) held: bool,
 }
 
-impl Follows {
-    fn add(&mut self, next: Self) {
-        self.events.extend(next.events);
-        self.outdated |= next.outdated;
-        self.look_at = [self.look_at, next.look_at].into_iter().flatten().min();
-    }
-}
-
 impl Known {
     /// Takes in a report.
     pub(super) fn hear(
@@ -251,23 +244,22 @@ impl Known {
             .retain(|creation| causes::is_recent(creation.at, report.now));
         // The own leaving comes after what happened before it, the own joining before the rest.
         let is_leaving = |claim: &Claim| !matches!(claim, Claim::Joined(_) | Claim::Compared(_));
-        let mut follows = if report.claims.iter().all(is_leaving) {
-            self.release(place, session, report, None, lag)
-        } else {
-            Follows::default()
-        };
+        let mut follows = Follows::default();
+        if report.claims.iter().all(is_leaving) {
+            follows.add(self.release((place, lag), session, report, None));
+        }
         if self.hold(report) {
             follows.held = true;
             follows.look_at = Some(report.now);
             return follows;
         }
-        let was_inside = self.is_inside();
+        let was_open = self.is_open();
         let mut telling = Telling::new(self, place, session, report, lag);
         telling.hear_all();
         follows.add(telling.follows);
-        let looked = report.source == Source::Comparison && !was_inside;
+        let looked = report.source == Source::Comparison && !was_open;
         let looked = looked.then_some(report.heard);
-        follows.add(self.release(place, session, report, looked, lag));
+        follows.add(self.release((place, lag), session, report, looked));
         // Who is gone is kept for a day, since what is told late is about them too.
         self.people
             .retain(|_, told| told.role.is_some() || report.now - told.heard < DAY);

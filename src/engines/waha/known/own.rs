@@ -1,7 +1,6 @@
-//! The session's own account in a group: how it came in and went out. And the invite link, which is
+//! How the session's own account came into a group and went out of it. And the invite link, which is
 //! told to admins alone.
 
-use super::Source;
 use super::causes::{self, By, Doing, Kind, What};
 use super::telling::Telling;
 use crate::contract::NotificationType;
@@ -14,7 +13,8 @@ impl Telling<'_> {
     /// How the account came in without a command: where it did so by itself, it made the group or
     /// used the link.
     pub(super) fn how_joined(&self, group: &Seen) -> NotificationType {
-        let is_mine = |person: &Person| self.report.me.iter().any(|me| person.is(me));
+        let me = self.me();
+        let is_mine = |person: &Person| me.is(&self.ids(person));
         if !self.report.author.as_ref().is_some_and(is_mine) {
             return NotificationType::Add;
         }
@@ -28,20 +28,10 @@ impl Telling<'_> {
         }
     }
 
-    /// The account is told to be in the group that it is known to be in: what is told late of an
-    /// earlier leaving does not undo it.
-    pub(super) fn stay(&mut self) {
-        let Source::Notification(_) = self.report.source else {
-            return;
-        };
-        if let Some(inside) = &mut self.known.inside {
-            inside.at = inside.at.max(self.report.at);
-        }
-    }
-
     /// Whose doing it is that a command removed its own account from the group.
     pub(super) fn removal_of_oneself(&mut self) -> Doing {
-        let (by, me) = (self.by(), self.me());
+        let by = self.by();
+        let me = self.me();
         let doing = causes::of_person(&mut self.known.causes, by, Kind::Go, &me);
         if let (By::Command(command), Doing::Command(_)) = (by, &doing) {
             self.expect_echo(command.clone(), Kind::Go, &me);
@@ -65,13 +55,11 @@ impl Telling<'_> {
         if is_known || (earlier.is_none() && !changed) {
             return;
         }
-        let command = match doing {
-            Doing::Command(command) => Some(command),
+        let command = match (doing, self.by()) {
+            (Doing::Command(command), _) => Some(command),
+            (_, By::Command(command)) => Some(command.clone()),
             // The echo of a command has its link.
-            Doing::Echo | Doing::Unknown => match self.by() {
-                By::Command(command) => Some(command.clone()),
-                By::Waha | By::Comparison => None,
-            },
+            (Doing::Echo | Doing::Unknown, _) => None,
         };
         let mut new = self.nothing();
         new.invite = Some(link.clone());

@@ -256,13 +256,14 @@ impl<'a> Telling<'a> {
             Doing::Unknown => {}
         }
         let earlier = key.and_then(|key| self.known.people.get(key)).cloned();
-        // Who is not known was not in the group when everybody was shown.
-        let shown = self.known.whole.then_some(self.known.shown);
-        if self.is_outdated(earlier.as_ref().map(|earlier| earlier.at).or(shown)) {
+        if self.is_outdated(earlier.as_ref().map(|earlier| earlier.at)) {
             return News::Old;
         }
         let Some(earlier) = earlier else {
+            // Who is not known was not in the group when everybody was shown.
+            let shown = self.known.whole.then_some(self.known.shown);
             return match kind {
+                _ if self.is_outdated(shown) => News::Old,
                 Kind::Come => News::New(None),
                 // Everybody who is in the group is known.
                 Kind::Go if self.known.whole => {

@@ -66,7 +66,12 @@ impl World {
             group,
         };
         let known = self.groups.entry(group.clone()).or_default();
-        let follows = known.hear(place, &mut self.session, &report, Lag::new(LAG));
+        let follows = known.hear(
+            place,
+            &mut self.session,
+            &report,
+            Lag::new(std::time::Duration::from_secs(20)),
+        );
         let told = follows
             .events
             .iter()
