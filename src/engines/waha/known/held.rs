@@ -50,7 +50,6 @@ impl Known {
         session: &mut KnownSession,
         report: &Report,
         looked: Option<i64>,
-        lag: Lag,
     ) -> Follows {
         let mut follows = Follows::default();
         let first = self.held.first().map_or(i64::MAX, |held| held.heard);

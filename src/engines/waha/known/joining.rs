@@ -44,8 +44,10 @@ impl Telling<'_> {
     }
 
     fn still_inside(&mut self, group: &Seen) {
-        self.stay();
         let at = self.since();
+        if let Some(inside) = &mut self.known.inside {
+            inside.at = inside.at.max(at);
+        }
         if group.extent() != Extent::Whole {
             return;
         }

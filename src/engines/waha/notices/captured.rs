@@ -44,8 +44,6 @@ fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     all.iter().map(read).collect()
 }
 
-const LAG: std::time::Duration = std::time::Duration::from_mins(1);
-
 /// What a session knows of all groups.
 #[derive(Default)]
 struct World {
