@@ -372,3 +372,6 @@ pub(super) fn me(body: &Value) -> Vec<ParticipantId> {
     ids.dedup();
     ids
 }
+
+#[cfg(test)]
+mod tests;

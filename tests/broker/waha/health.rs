@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::producer::Command;
+use groupmq_test_support::waha::Fault;
+use groupmq_test_support::worker::Worker;
 use serde_json::json;
 
 use super::metric;
@@ -118,4 +120,72 @@ async fn keys_are_not_printed() {
             printed.out
         );
     }
+}
+
+#[tokio::test]
+async fn a_wrong_base_url_refuses_no_command_and_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = groupmq_test_support::worker::store_in(folder.path());
+    let mut stage = Stage::with(Kind::Gows, |options| {
+        options.set("store.url", store).set("retry.attempts", "0")
+    })
+    .await;
+    let id = stage.group("Found again", &[ONE]).await;
+    let right = stage.scene.options.clone();
+    let url = format!("{}/api", stage.waha().url());
+    let wrong = right.clone().set("engine.waha.url", url);
+    stage.scene.worker.stop().await.unwrap();
+    stage.scene.worker = Worker::start(&wrong).await.unwrap();
+    let payload = json!({"groupId": id, "subject": "Still wanted"});
+    let command = Command::new("wanted", "SetGroupSubject", "default", &payload);
+    stage.scene.producer.send(command).await.unwrap();
+    let words = "does not list sessions as WAHA does";
+    until(&stage, |body| {
+        body.contains(words) && body.contains("is engine.waha.url right?")
+    })
+    .await;
+    let (status, body) = stage.scene.worker.get("/readyz").await.unwrap();
+    assert_eq!(status, 503, "{body}");
+    let doctor = run(&wrong, &["doctor"]).await;
+    assert_eq!(doctor.code, 1, "{doctor:?}");
+    assert!(
+        doctor.out.contains("is engine.waha.url right?"),
+        "{}",
+        doctor.out
+    );
+    let deferred = r#"groupmq_commands_deferred_total{reason="SESSION_NOT_READY"}"#;
+    let begun = Instant::now();
+    while metric(&stage.scene.worker, deferred).await < 1 {
+        assert!(
+            begun.elapsed() < PATIENCE,
+            "{}",
+            stage.scene.worker.log_tail()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let refused = stage.scene.producer.seen().replies_of("wanted");
+    assert!(refused.is_empty(), "{refused:?}");
+    stage.scene.worker.stop().await.unwrap();
+    stage.scene.worker = Worker::start(&right).await.unwrap();
+    let reply = stage.scene.producer.reply("wanted").await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
+}
+
+#[tokio::test]
+async fn a_server_that_answers_something_else_for_a_while_refuses_no_command() {
+    let stage = Stage::with(Kind::Noweb, |options| {
+        options
+            .set("retry.attempts", "0")
+            .set("engine.waha.health_interval", "100ms")
+    })
+    .await;
+    let id = stage.group("Mistaken", &[ONE]).await;
+    for _ in 0..20 {
+        let page = Fault::Answer(200, r#"{"sessions": "elsewhere"}"#.to_owned());
+        stage.waha().fault("GET /sessions", page);
+    }
+    until(&stage, |body| body.contains("is engine.waha.url right?")).await;
+    let payload = json!({"groupId": id, "subject": "In the end"});
+    let reply = stage.ask("default", "SetGroupSubject", payload).await;
+    assert_eq!(reply["status"], "ok", "{reply}");
 }

@@ -1,6 +1,7 @@
 //! The `waha` engine beside what `behaviour` shows: what goes wrong, what WAHA tells by itself, and
 //! workers that are killed.
 
+mod captured;
 mod faults;
 mod health;
 mod intake;

@@ -357,3 +357,5 @@ proptest! {
         }
     }
 }
+
+mod waiting;

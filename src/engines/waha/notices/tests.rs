@@ -121,3 +121,227 @@ fn what_there_is_no_event_for_is_passed_over() {
         What::Status(..)
     ));
 }
+
+/// An update as GOWS 2026.2 posts it: without a top-level `engine`.
+fn gows(payload: &Value) -> Notice {
+    let body = json!({
+        "id": "evt_1", "timestamp": 1_732_355_881_123_i64, "event": "group.v2.update",
+        "session": "default", "environment": {"version": "2026.2.1", "engine": "GOWS"},
+        "payload": payload,
+    });
+    read(body.to_string().as_bytes()).unwrap()
+}
+
+fn admins_write(notice: Notice) -> Option<bool> {
+    match notice.what {
+        What::Group(_, mut claims, _) => match claims.remove(0) {
+            Claim::Updated(seen) => seen.messages_admin_only,
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn gows_is_recognised_by_its_environment_and_its_own_event_is_believed() {
+    let group = json!({"id": "12345@g.us", "membersCanSendMessages": false});
+    let payload = json!({"timestamp": 1, "group": group});
+    assert_eq!(admins_write(gows(&payload)), Some(true));
+    let data = json!({"JID": "12345@g.us", "Announce": {"IsAnnounce": true}});
+    for engine in ["GOWS", "NOWEB", "WPP", ""] {
+        for can_send in [true, false] {
+            let group = json!({"id": "12345@g.us", "membersCanSendMessages": can_send});
+            let payload = json!({"timestamp": 1, "group": group, "_data": data});
+            let read = notice(engine, "group.v2.update", &payload);
+            assert_eq!(admins_write(read), Some(true), "{engine} {can_send}");
+        }
+    }
+}
+
+#[test]
+fn what_an_unknown_engine_means_by_who_may_send_is_looked_up() {
+    let group = json!({"id": "12345@g.us", "membersCanSendMessages": true});
+    let payload = json!({"timestamp": 1, "group": group});
+    let read = notice("WPP", "group.v2.update", &payload);
+    assert!(matches!(read.what, What::Look(_)), "{read:?}");
+}
+
+#[test]
+fn the_lock_that_webjs_sent_under_another_name_is_not_taken_for_it() {
+    let add = |version: &str| {
+        let body = json!({
+            "id": "evt_1", "timestamp": 1_732_355_881_123_i64, "event": "group.v2.update",
+            "session": "default", "engine": "WEBJS", "environment": {"version": version},
+            "payload": {"timestamp": 1, "group":
+                {"id": "12345@g.us", "subject": "x", "membersCanAddNewMember": true}},
+        });
+        match read(body.to_string().as_bytes()).unwrap().what {
+            What::Group(_, claims, _) => match &claims[..] {
+                [Claim::Updated(seen)] => seen.members_can_add,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(add("2026.2.1"), None);
+    assert_eq!(add("2026.7.1"), Some(true));
+}
+
+/// How somebody came or went, and who did it.
+fn how(engine: &str, kind: &str, who: &str, data: &Value) -> (NotificationType, Option<String>) {
+    let payload = json!({"type": kind, "timestamp": 1, "group": {"id": "12345@g.us"},
+        "participants": [{"id": who, "role": "participant"}], "_data": data});
+    match notice(engine, "group.v2.participants", &payload).what {
+        What::Group(_, claims, moment) => match &claims[..] {
+            [Claim::Came(_, how) | Claim::Went(_, how)] => {
+                (*how, moment.author.map(|it| it.id.to_string()))
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn each_engine_tells_who_did_it_and_how() {
+    use NotificationType::{Add, Invite, Leave, Remove};
+    let (two, nine) = ("15550000002@c.us", "15550000009@c.us");
+    let baileys = |author: &str| json!({"author": format!("{author}@lid"), "authorPn": format!("{author}@s.whatsapp.net")});
+    let whatsmeow = |sender: &str, reason: &str| {
+        json!({"Sender": format!("77{sender}@lid"), "SenderPN": format!("{sender}@s.whatsapp.net"),
+            "JoinReason": reason})
+    };
+    let webjs = |author: &str, kind: &str| json!({"type": kind, "author": {"_serialized": format!("{author}@c.us")}});
+    let cases = [
+        ("NOWEB", "join", baileys("15550000002"), Add, two),
+        ("NOWEB", "join", baileys("15550000009"), Invite, nine),
+        ("NOWEB", "leave", baileys("15550000002"), Remove, two),
+        ("NOWEB", "leave", baileys("15550000009"), Leave, nine),
+        ("GOWS", "join", whatsmeow("15550000002", ""), Add, two),
+        (
+            "GOWS",
+            "join",
+            whatsmeow("15550000009", "invite"),
+            Invite,
+            nine,
+        ),
+        ("GOWS", "leave", whatsmeow("15550000002", ""), Remove, two),
+        ("GOWS", "leave", whatsmeow("15550000009", ""), Leave, nine),
+        ("WEBJS", "join", webjs("15550000002", "add"), Add, two),
+        (
+            "WEBJS",
+            "join",
+            webjs("15550000009", "invite"),
+            Invite,
+            nine,
+        ),
+        (
+            "WEBJS",
+            "leave",
+            webjs("15550000002", "remove"),
+            Remove,
+            two,
+        ),
+        ("WEBJS", "leave", webjs("15550000009", "leave"), Leave, nine),
+    ];
+    for (engine, kind, data, wanted, author) in cases {
+        let told = how(engine, kind, nine, &data);
+        assert_eq!(
+            told,
+            (wanted, Some(author.to_owned())),
+            "{engine} {kind} {data}"
+        );
+    }
+    assert_eq!(how("NOWEB", "leave", nine, &json!({})), (Leave, None));
+}
+
+#[test]
+fn a_person_gets_the_phone_that_the_same_event_tells_elsewhere() {
+    let person = |who: &str, data: &Value| {
+        let payload = json!({"type": "promote", "timestamp": 1, "group": {"id": "12345@g.us"},
+            "participants": [{"id": who, "role": "admin"}], "_data": data});
+        match claims("NOWEB", "group.v2.participants", &payload)
+            .0
+            .remove(0)
+        {
+            Claim::Promoted(people) => people[0].id.to_string(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let listed =
+        json!({"participants": [{"id": "77122@lid", "phoneNumber": "15550000002@s.whatsapp.net"}]});
+    assert_eq!(person("77122@lid", &listed), "15550000002@c.us");
+    let actor = json!({"author": "77122@lid", "authorPn": "15550000002@s.whatsapp.net"});
+    assert_eq!(person("77122@lid", &actor), "15550000002@c.us");
+    let own = "7715550000001@lid";
+    assert_eq!(person(own, &json!({})), "15550000001@c.us");
+    assert_eq!(person("77133@lid", &actor), "77133@lid");
+}
+
+#[test]
+fn a_changed_link_is_told_and_one_that_is_always_there_is_only_shown() {
+    let link = "https://chat.whatsapp.com/FakeFakeFakeFakeFake12";
+    let told = |engine: &str, data: Value| {
+        let payload =
+            json!({"timestamp": 1, "group": {"id": "12345@g.us", "invite": link}, "_data": data});
+        claims(engine, "group.v2.update", &payload).0
+    };
+    let changed = [Claim::Invite(link.to_owned())];
+    assert_eq!(
+        told(
+            "NOWEB",
+            json!({"id": "12345@g.us", "inviteCode": "FakeFakeFakeFakeFake12"})
+        ),
+        changed
+    );
+    assert_eq!(
+        told("GOWS", json!({"JID": "12345@g.us", "NewInviteLink": link})),
+        changed
+    );
+    assert_eq!(
+        told("WEBJS", json!({})),
+        [Claim::InviteShown(link.to_owned())]
+    );
+}
+
+#[test]
+fn a_list_that_noweb_posts_as_updates_is_no_change_of_any_group() {
+    let people = json!([{"id": "15550000001@s.whatsapp.net", "admin": null}]);
+    let group = json!({"id": "12345@g.us", "subject": "x"});
+    let listed = json!({"id": "12345@g.us", "subject": "x", "participants": people});
+    let payload = json!({"timestamp": 1, "group": group, "_data": listed});
+    let read = notice("NOWEB", "group.v2.update", &payload);
+    assert!(matches!(read.what, What::Other), "{read:?}");
+    let renamed =
+        json!({"id": "12345@g.us", "subject": "x", "author": "15550000002@s.whatsapp.net"});
+    let payload = json!({"timestamp": 1, "group": group, "_data": renamed});
+    let read = notice("NOWEB", "group.v2.update", &payload);
+    assert!(matches!(read.what, What::Group(..)), "{read:?}");
+}
+
+#[test]
+fn a_group_whose_subject_is_empty_is_called_by_its_number() {
+    let people = json!([{"id": "15550000001@c.us", "role": "admin"}]);
+    let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us", "subject": "", "participants": people}});
+    let (told, _) = claims("GOWS", "group.v2.join", &payload);
+    assert!(matches!(&told[..], [Claim::Joined(_)]), "{told:?}");
+    let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us", "subject": ""}});
+    match claims("GOWS", "group.v2.update", &payload).0.remove(0) {
+        Claim::Updated(seen) => assert_eq!(seen.subject.unwrap().as_str(), "12345"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_status_has_its_own_time() {
+    let statuses = json!([{"status": "STARTING", "timestamp": 1_732_355_000_000_i64},
+        {"status": "WORKING", "timestamp": 1_732_355_001_000_i64}]);
+    let at = |payload: &Value| match notice("NOWEB", "session.status", payload).what {
+        What::Status(_, at) => at,
+        other => panic!("{other:?}"),
+    };
+    let payload = json!({"status": "WORKING", "statuses": statuses});
+    assert_eq!(at(&payload), 1_732_355_001_000);
+    // Without it, the time at which WAHA sent it.
+    assert_eq!(at(&json!({"status": "FAILED"})), 1_732_355_881_123);
+}

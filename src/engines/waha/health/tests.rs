@@ -1,0 +1,88 @@
+//! Whoever tells a status, and in whatever order it arrives, the newest one counts.
+
+use super::*;
+use crate::clock::SystemClock;
+
+fn sessions() -> Sessions {
+    Sessions::new(Duration::from_secs(10), Arc::new(SystemClock))
+}
+
+fn status(sessions: &Sessions) -> String {
+    let state = sessions.lock();
+    state.sessions.values().next().unwrap().status.clone()
+}
+
+fn hear(sessions: &Sessions, status: &str, teller: Teller) -> bool {
+    let session = "default".parse().unwrap();
+    sessions.hear(&session, "main", status, Vec::new(), teller)
+}
+
+#[test]
+fn an_older_event_never_overrides_a_newer_one() {
+    let told = [
+        ("STARTING", 1_000),
+        ("WORKING", 2_000),
+        ("STOPPED", 3_000),
+        ("STARTING", 4_000),
+        ("WORKING", 5_000),
+    ];
+    for first in 0..told.len() {
+        let sessions = sessions();
+        let mut order = told.to_vec();
+        order.rotate_left(first);
+        for (status, at) in order {
+            hear(&sessions, status, Teller::Event(at));
+        }
+        assert_eq!(status(&sessions), "WORKING", "{first}");
+    }
+}
+
+#[test]
+fn an_event_from_before_a_list_does_not_override_it_and_has_the_server_asked_again() {
+    let sessions = sessions();
+    let list = Teller::List(Instant::now(), 5_000);
+    assert!(hear(&sessions, "WORKING", list));
+    assert!(!hear(&sessions, "STOPPED", Teller::Event(4_000)));
+    assert_eq!(status(&sessions), "WORKING");
+    let asked = futures_util::FutureExt::now_or_never(sessions.doubt());
+    assert!(asked.is_some(), "the clocks may differ, so WAHA is asked");
+    assert!(!hear(&sessions, "STOPPED", Teller::Event(6_000)));
+    assert_eq!(status(&sessions), "STOPPED");
+}
+
+#[test]
+fn a_list_that_was_asked_for_before_an_event_came_does_not_override_it() {
+    let sessions = sessions();
+    let asked = Teller::List(Instant::now(), 9_000);
+    // WAHA's clock does not matter: the event came after the question.
+    hear(&sessions, "STOPPED", Teller::Event(2_000));
+    assert!(!hear(&sessions, "WORKING", asked));
+    assert_eq!(status(&sessions), "STOPPED");
+    assert!(hear(
+        &sessions,
+        "WORKING",
+        Teller::List(Instant::now(), 9_500)
+    ));
+}
+
+#[test]
+fn a_list_is_one_of_sessions() {
+    let read = |text: &str| list(&Body::read(text.as_bytes()).unwrap()).map(|it| it.len());
+    assert_eq!(read("[]"), Some(0));
+    assert_eq!(
+        read(r#"[{"name": "default", "status": "WORKING"}]"#),
+        Some(1)
+    );
+    let named_oddly = r#"[{"name": "not a session!", "status": "WORKING"}]"#;
+    assert_eq!(read(named_oddly), Some(0));
+    for other in [
+        r#"{"sessions": []}"#,
+        "[1]",
+        r#"[{"id": 1}]"#,
+        "OK",
+        "",
+        "true",
+    ] {
+        assert_eq!(read(other), None, "{other}");
+    }
+}
