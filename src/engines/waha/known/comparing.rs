@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use super::Member;
 use super::causes::Kind;
 use super::doubts::{self, Verdict, rank};
 use super::identity::Ids;
 use super::telling::Telling;
-use super::{Joined, Member};
 use crate::contract::{NotificationType, ParticipantId, Role};
 use crate::engines::waha::wire::{Extent, Person, Seen};
 
@@ -38,7 +38,7 @@ enum Own {
 impl Telling<'_> {
     /// The group as a look shows it. What was told since the look was begun is newer.
     pub(super) fn compared(&mut self, group: &Seen) {
-        if self.known.moved_since(self.report.heard) {
+        if !self.is_latest() || self.known.moved_since(self.report.heard) {
             self.look_again();
             return;
         }
@@ -59,7 +59,7 @@ impl Telling<'_> {
             return;
         }
         if self.known.joined.is_some() {
-            self.may_announce(group, view.extent);
+            self.may_announce(group, &view);
             self.look_again();
             return;
         }
@@ -71,6 +71,13 @@ impl Telling<'_> {
         self.try_again(is_clear && view.extent == Extent::Whole);
         self.updated(group);
         self.look_again();
+    }
+
+    /// Whether no look that was begun later has been taken in.
+    pub(super) fn is_latest(&mut self) -> bool {
+        let is_latest = self.report.heard >= self.known.last_look;
+        self.known.last_look = self.known.last_look.max(self.report.heard);
+        is_latest
     }
 
     fn view<'b>(&mut self, group: &'b Seen) -> View<'b> {
@@ -117,9 +124,9 @@ impl Telling<'_> {
         match own {
             Own::Listed => self.known.inside_doubt = None,
             Own::Unclear => {}
-            Own::NotListed => self.doubt_inside(self.lag.usual()),
+            Own::NotListed => self.doubt_inside(None, self.lag.usual()),
             // NOWEB's store goes on showing a group with its old size after the account has gone.
-            Own::Alone => self.doubt_inside(self.lag.stubborn()),
+            Own::Alone => self.doubt_inside(Some(Role::Participant), self.lag.stubborn()),
         }
         matches!(own, Own::Listed | Own::Unclear)
     }
@@ -133,6 +140,9 @@ impl Telling<'_> {
                 self.known.inside_doubt = None;
                 return;
             }
+        }
+        if self.may_be_older(self.known.inside.as_ref().map(|inside| inside.heard)) {
+            return;
         }
         let span = self.span(self.known.out_shown);
         let (begun, role) = (self.report.heard, Some(Role::Participant));
@@ -167,20 +177,20 @@ impl Telling<'_> {
     }
 
     /// The event that the account has joined waits for a whole list.
-    fn may_announce(&mut self, group: &Seen, extent: Extent) {
-        let waited = self
-            .known
-            .joined
-            .as_ref()
-            .map_or(0, |joined| self.report.heard.saturating_sub(joined.heard));
-        let is_enough = match extent {
+    fn may_announce(&mut self, group: &Seen, view: &View<'_>) {
+        let heard = self.known.joined.as_ref().map(|joined| joined.heard);
+        // The list may be from before the account came.
+        if view.own != Own::Listed && self.may_be_older(heard) {
+            return;
+        }
+        let waited = self.report.heard - heard.unwrap_or_default();
+        let is_enough = match view.extent {
             Extent::Whole => true,
             Extent::Partial => waited >= self.lag.stubborn(),
             Extent::Useless => false,
         };
         self.try_again(is_enough);
         if is_enough && let Some(joined) = self.known.joined.take() {
-            let Joined { .. } = &joined;
             self.reconciled = false;
             self.announce(group, joined);
             self.reconciled = true;
@@ -282,6 +292,10 @@ impl Telling<'_> {
             None => self.span(is_shown),
             Some(_) => self.lag.usual(),
         };
+        let heard = member.heard;
+        if rank(role) != rank(shown) && self.may_be_older(Some(heard)) {
+            return false;
+        }
         let Some(member) = self.known.people.get_mut(id) else {
             return false;
         };
@@ -296,6 +310,17 @@ impl Telling<'_> {
                 false
             }
         }
+    }
+
+    /// Whether the look may show what was so before something was heard; one that is begun late enough
+    /// does not.
+    pub(super) fn may_be_older(&mut self, heard: Option<i64>) -> bool {
+        let due = heard.map_or(i64::MIN, |heard| heard + self.lag.usual());
+        let may_be = self.report.heard < due;
+        if may_be {
+            self.look(due);
+        }
+        may_be
     }
 
     /// How long somebody who is gone must be shown: longer where that was told.

@@ -5,7 +5,7 @@ use super::doubts::{self, Verdict};
 use super::telling::Telling;
 use super::{Joined, Source};
 use crate::contract::{
-    CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId,
+    CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId, Role,
 };
 use crate::engines::waha::wire::{Extent, Person, Seen};
 
@@ -190,16 +190,21 @@ impl Telling<'_> {
 
     /// WAHA shows the group neither in its list nor by itself.
     pub(super) fn missing(&mut self) {
-        if !self.known.is_inside() || self.known.moved_since(self.report.heard) {
+        let is_latest = self.is_latest();
+        if !is_latest || !self.known.is_inside() || self.known.moved_since(self.report.heard) {
             return;
         }
-        self.doubt_inside(self.lag.usual());
+        self.doubt_inside(None, self.lag.usual());
     }
 
-    /// A look shows the group without the account.
-    pub(super) fn doubt_inside(&mut self, span: i64) {
+    /// A look shows the group without the account. `shown`: what tells weak evidence, which takes a
+    /// longer span, from strong; neither confirms the other.
+    pub(super) fn doubt_inside(&mut self, shown: Option<Role>, span: i64) {
         let begun = self.report.heard;
-        match doubts::weigh(&mut self.known.inside_doubt, None, begun, span) {
+        if self.may_be_older(self.known.inside.as_ref().map(|inside| inside.heard)) {
+            return;
+        }
+        match doubts::weigh(&mut self.known.inside_doubt, shown, begun, span) {
             Verdict::Believed => self.left(NotificationType::Leave),
             Verdict::Wait(due) => self.look(due),
         }

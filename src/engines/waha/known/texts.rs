@@ -70,10 +70,7 @@ impl Telling<'_> {
             if earlier.value == *value {
                 return false;
             }
-            // The look may show what was so before that was told.
-            let due = earlier.heard + self.lag.usual();
-            if self.report.heard < due {
-                self.look(due);
+            if self.may_be_older(Some(earlier.heard)) {
                 return false;
             }
         }
