@@ -350,6 +350,7 @@ impl Book {
     ///
     /// # Errors
     /// When the store cannot be used.
+    #[expect(dead_code, reason = "for the commands, which do not use it yet")]
     pub(super) async fn person(
         &self,
         session: &SessionName,

@@ -30,8 +30,6 @@ enum Own {
     Listed,
     /// It may be one of those whom nobody can match, or of those who are missing.
     Unclear,
-    /// It alone is missing, of all who are known to be in the group.
-    Alone,
     NotListed,
 }
 
@@ -59,7 +57,7 @@ impl Telling<'_> {
             return;
         }
         if self.known.joined.is_some() {
-            self.may_announce(group, &view);
+            self.may_announce(group, view.own);
             self.look_again();
             return;
         }
@@ -105,18 +103,12 @@ impl Telling<'_> {
         if extent == Extent::Useless || listed.iter().any(|it| may_be_me(&it)) {
             return Own::Unclear;
         }
+        // Who is missing in an incomplete list may be the account.
         if extent == Extent::Whole {
-            return Own::NotListed;
+            Own::NotListed
+        } else {
+            Own::Unclear
         }
-        let keys = listed.iter().filter_map(|(ids, _)| self.directory.key(ids));
-        let keys: BTreeSet<_> = keys.collect();
-        let own = self.directory.key(&me);
-        let mut others = self
-            .known
-            .members()
-            .filter(|(id, _)| Some(*id) != own.as_ref());
-        let all_listed = self.known.whole && others.all(|(id, _)| keys.contains(id));
-        if all_listed { Own::Alone } else { Own::Unclear }
     }
 
     /// Whether the account is still in the group, as far as a look can tell.
@@ -124,9 +116,7 @@ impl Telling<'_> {
         match own {
             Own::Listed => self.known.inside_doubt = None,
             Own::Unclear => {}
-            Own::NotListed => self.doubt_inside(None, self.lag.usual()),
-            // NOWEB's store goes on showing a group with its old size after the account has gone.
-            Own::Alone => self.doubt_inside(Some(Role::Participant), self.lag.stubborn()),
+            Own::NotListed => self.doubt_inside(),
         }
         matches!(own, Own::Listed | Own::Unclear)
     }
@@ -136,7 +126,7 @@ impl Telling<'_> {
         match own {
             Own::Listed => {}
             Own::Unclear => return,
-            Own::NotListed | Own::Alone => {
+            Own::NotListed => {
                 self.known.inside_doubt = None;
                 return;
             }
@@ -148,24 +138,20 @@ impl Telling<'_> {
         let (begun, role) = (self.report.heard, Some(Role::Participant));
         match doubts::weigh(&mut self.known.inside_doubt, role, begun, span) {
             Verdict::Wait(due) => self.look(due),
-            Verdict::Believed if group.extent() == Extent::Whole => self.joined(group),
-            Verdict::Believed => self.try_again(false),
+            Verdict::Believed => self.found(group, own),
         }
     }
 
     /// Nothing was known of the group. It is new, unless the session was never looked at before.
     fn first_look(&mut self, group: &Seen, own: Own) {
-        if matches!(own, Own::NotListed | Own::Alone) {
+        if own == Own::NotListed {
+            return;
+        }
+        if self.session.looked {
+            self.found(group, own);
             return;
         }
         let is_whole = group.extent() == Extent::Whole;
-        if self.session.looked {
-            if is_whole {
-                self.joined(group);
-            }
-            self.try_again(is_whole);
-            return;
-        }
         self.known.inside = Some(self.told(true));
         self.known.whole = is_whole;
         if is_whole {
@@ -176,22 +162,27 @@ impl Telling<'_> {
         self.try_again(is_whole);
     }
 
-    /// The event that the account has joined waits for a whole list.
-    fn may_announce(&mut self, group: &Seen, view: &View<'_>) {
-        let heard = self.known.joined.as_ref().map(|joined| joined.heard);
-        // The list may be from before the account came.
-        if view.own != Own::Listed && self.may_be_older(heard) {
+    /// The account is found to be in the group.
+    fn found(&mut self, group: &Seen, own: Own) {
+        if own == Own::Unclear && group.extent() != Extent::Whole {
+            self.try_again(false);
             return;
         }
-        let waited = self.report.heard - heard.unwrap_or_default();
-        let is_enough = match view.extent {
-            Extent::Whole => true,
-            Extent::Partial => waited >= self.lag.stubborn(),
-            Extent::Useless => false,
-        };
+        self.joined(group);
+        self.may_announce(group, Own::Listed);
+    }
+
+    /// The event that the account has joined waits for a whole list.
+    fn may_announce(&mut self, group: &Seen, own: Own) {
+        let heard = self.known.joined.as_ref().map(|joined| joined.heard);
+        // The list may be from before the account came.
+        if own != Own::Listed && self.may_be_older(heard) {
+            return;
+        }
+        let is_enough = group.extent() == Extent::Whole;
         self.try_again(is_enough);
         if is_enough && let Some(joined) = self.known.joined.take() {
-            self.reconciled = false;
+            self.reconciled = joined.shown;
             self.announce(group, joined);
             self.reconciled = true;
         }
@@ -246,12 +237,20 @@ impl Telling<'_> {
                 went.push(Person::bare(id));
             }
         }
-        let is_new = |(ids, _): &&(&Ids, &Person)| !missing.iter().any(|(_, it)| it.may_be(ids));
+        // Who is gone may be shown still, by another id.
+        let gone = self.known.people.iter().filter(|(_, it)| it.role.is_none());
+        let gone = gone.filter(|(id, _)| !there.contains(*id));
+        let gone = gone.map(|(id, _)| self.directory.ids_of([id], &self.known.phones));
+        let gone: Vec<_> = gone.collect();
+        let is_new = |(ids, _): &&(&Ids, &Person)| {
+            !missing.iter().any(|(_, it)| it.may_be(ids)) && !gone.iter().any(|it| it.may_be(ids))
+        };
         let new: Vec<_> = open
             .iter()
             .filter(is_new)
             .map(|(_, it)| (*it).clone())
             .collect();
+        is_clear &= new.len() == open.len();
         if self.known.whole {
             came.extend(new);
         } else {

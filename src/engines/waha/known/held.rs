@@ -55,7 +55,9 @@ impl Known {
     ) -> Follows {
         let mut follows = Follows::default();
         let first = self.held.first().map_or(i64::MAX, |held| held.heard);
-        let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= LONGEST;
+        // A look may be taken for one from before the join for a while.
+        let longest = LONGEST.max(at.1.usual().saturating_mul(3));
+        let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= longest;
         // A look that shows no such group may have come too early; an own leaving is certain.
         let is_certain = matches!(report.source, Source::Notification(_));
         let is_own = is_certain && report.claims.iter().any(|it| is_own(it, report));
@@ -101,7 +103,7 @@ impl Known {
             let is_unclear = key.is_none()
                 && members.any(|(id, _)| directory.ids_of([id], &self.phones).may_be(&ids));
             let id = key.or_else(|| ids.name().cloned())?;
-            (!is_unclear && !me.is(&ids)).then(|| Person {
+            (!is_unclear && !me.is(&ids)).then_some(Person {
                 id,
                 lid: None,
                 role: person.role,

@@ -222,14 +222,10 @@ impl<'a> Telling<'a> {
         let phones = &known.phones;
         let member = key.and_then(|key| known.people.get(key));
         if member.is_none_or(|member| member.role.is_none()) {
-            // Who came is somebody else than those who have been there for a while.
-            let recent = |member: &Member| {
-                kind != Kind::Come || causes::is_recent(member.heard, self.report.now)
-            };
-            let others = known
-                .people
-                .iter()
-                .filter(|(id, member)| member.role.is_some() && recent(member) && Some(*id) != key);
+            // Who was told to be gone later, or is in it.
+            let others = known.people.iter().filter(|(id, member)| {
+                Some(*id) != key && (member.role.is_some() || member.at >= self.report.at)
+            });
             let mut others = others.map(|(id, _)| self.directory.ids_of([id], phones));
             if others.any(|other| other.may_be(ids)) {
                 return true;
@@ -280,7 +276,6 @@ impl<'a> Telling<'a> {
             let shown = self.known.whole.then_some(self.known.shown);
             return match kind {
                 _ if self.is_outdated(shown) => News::Old,
-                Kind::Come => News::New(None),
                 // Everybody who is in the group is known.
                 Kind::Go if self.known.whole => {
                     self.keep(ids, None, None);
