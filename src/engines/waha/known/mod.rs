@@ -317,7 +317,6 @@ impl Known {
     }
 
     /// What was heard last of a person, by any of their ids; none where nothing was.
-    #[expect(dead_code, reason = "for the commands, which do not use it yet")]
     pub(super) fn person(&self, ids: &[ParticipantId]) -> Option<Standing> {
         let directory = identity::Directory::new(&self.people, &self.phones);
         let ids = directory.ids_of(ids, &self.phones);
