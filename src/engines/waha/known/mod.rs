@@ -19,6 +19,7 @@ mod held;
 mod identity;
 mod joining;
 mod own;
+mod pairing;
 mod telling;
 mod texts;
 
