@@ -54,6 +54,7 @@ pub(crate) fn on(waha: &Waha, options: Options) -> Options {
         .set("engine.waha.api_key", KEY)
         .set("engine.waha.settle", "3s")
         .set("engine.waha.health_interval", "300ms")
+        .set("engine.waha.reconcile.lag", "300ms")
         .set("engine.waha.intake.enabled", "true")
         .set("engine.waha.intake.hmac_key", HMAC_KEY)
         .set("safety.limits", "off")

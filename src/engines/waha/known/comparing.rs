@@ -5,11 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use super::Member;
 use super::causes::Kind;
 use super::doubts::{self, Verdict, rank};
 use super::identity::Ids;
 use super::telling::Telling;
-use super::{Joined, Member};
 use crate::contract::{NotificationType, ParticipantId, Role};
 use crate::engines::waha::wire::{Extent, Person, Seen};
 
@@ -30,15 +30,13 @@ enum Own {
     Listed,
     /// It may be one of those whom nobody can match, or of those who are missing.
     Unclear,
-    /// It alone is missing, of all who are known to be in the group.
-    Alone,
     NotListed,
 }
 
 impl Telling<'_> {
     /// The group as a look shows it. What was told since the look was begun is newer.
     pub(super) fn compared(&mut self, group: &Seen) {
-        if self.known.moved_since(self.report.heard) {
+        if !self.is_latest() || self.known.moved_since(self.report.heard) {
             self.look_again();
             return;
         }
@@ -59,17 +57,25 @@ impl Telling<'_> {
             return;
         }
         if self.known.joined.is_some() {
-            self.may_announce(group, view.extent);
+            self.may_announce(group, view.own);
             self.look_again();
             return;
         }
         let is_clear = view.extent != Extent::Useless && self.compare_people(&view);
-        if view.extent == Extent::Whole {
+        if view.extent == Extent::Whole && !self.known.whole {
             self.known.whole = true;
+            self.known.shown = self.since();
         }
         self.try_again(is_clear && view.extent == Extent::Whole);
         self.updated(group);
         self.look_again();
+    }
+
+    /// Whether no look that was begun later has been taken in.
+    pub(super) fn is_latest(&mut self) -> bool {
+        let is_latest = self.report.heard >= self.known.last_look;
+        self.known.last_look = self.known.last_look.max(self.report.heard);
+        is_latest
     }
 
     fn view<'b>(&mut self, group: &'b Seen) -> View<'b> {
@@ -97,18 +103,12 @@ impl Telling<'_> {
         if extent == Extent::Useless || listed.iter().any(|it| may_be_me(&it)) {
             return Own::Unclear;
         }
+        // Who is missing in an incomplete list may be the account.
         if extent == Extent::Whole {
-            return Own::NotListed;
+            Own::NotListed
+        } else {
+            Own::Unclear
         }
-        let keys = listed.iter().filter_map(|(ids, _)| self.directory.key(ids));
-        let keys: BTreeSet<_> = keys.collect();
-        let own = self.directory.key(&me);
-        let mut others = self
-            .known
-            .members()
-            .filter(|(id, _)| Some(*id) != own.as_ref());
-        let all_listed = self.known.whole && others.all(|(id, _)| keys.contains(id));
-        if all_listed { Own::Alone } else { Own::Unclear }
     }
 
     /// Whether the account is still in the group, as far as a look can tell.
@@ -116,9 +116,7 @@ impl Telling<'_> {
         match own {
             Own::Listed => self.known.inside_doubt = None,
             Own::Unclear => {}
-            Own::NotListed => self.doubt_inside(self.lag.usual()),
-            // NOWEB's store goes on showing a group with its old size after the account has gone.
-            Own::Alone => self.doubt_inside(self.lag.stubborn()),
+            Own::NotListed => self.doubt_inside(),
         }
         matches!(own, Own::Listed | Own::Unclear)
     }
@@ -128,58 +126,63 @@ impl Telling<'_> {
         match own {
             Own::Listed => {}
             Own::Unclear => return,
-            Own::NotListed | Own::Alone => {
+            Own::NotListed => {
                 self.known.inside_doubt = None;
                 return;
             }
+        }
+        if self.may_be_older(self.known.inside.as_ref().map(|inside| inside.heard)) {
+            return;
         }
         let span = self.span(self.known.out_shown);
         let (begun, role) = (self.report.heard, Some(Role::Participant));
         match doubts::weigh(&mut self.known.inside_doubt, role, begun, span) {
             Verdict::Wait(due) => self.look(due),
-            Verdict::Believed if group.extent() == Extent::Whole => self.joined(group),
-            Verdict::Believed => self.try_again(false),
+            Verdict::Believed => self.found(group, own),
         }
     }
 
     /// Nothing was known of the group. It is new, unless the session was never looked at before.
     fn first_look(&mut self, group: &Seen, own: Own) {
-        if matches!(own, Own::NotListed | Own::Alone) {
+        if own == Own::NotListed {
+            return;
+        }
+        if self.session.looked {
+            self.found(group, own);
             return;
         }
         let is_whole = group.extent() == Extent::Whole;
-        if self.session.looked {
-            if is_whole {
-                self.joined(group);
-            }
-            self.try_again(is_whole);
-            return;
-        }
         self.known.inside = Some(self.told(true));
         self.known.whole = is_whole;
         if is_whole {
+            self.known.shown = self.since();
             self.enroll(group, true);
             self.learn_texts(group);
         }
         self.try_again(is_whole);
     }
 
+    /// The account is found to be in the group.
+    fn found(&mut self, group: &Seen, own: Own) {
+        if own == Own::Unclear && group.extent() != Extent::Whole {
+            self.try_again(false);
+            return;
+        }
+        self.joined(group);
+        self.may_announce(group, Own::Listed);
+    }
+
     /// The event that the account has joined waits for a whole list.
-    fn may_announce(&mut self, group: &Seen, extent: Extent) {
-        let waited = self
-            .known
-            .joined
-            .as_ref()
-            .map_or(0, |joined| self.report.heard.saturating_sub(joined.heard));
-        let is_enough = match extent {
-            Extent::Whole => true,
-            Extent::Partial => waited >= self.lag.stubborn(),
-            Extent::Useless => false,
-        };
+    fn may_announce(&mut self, group: &Seen, own: Own) {
+        let heard = self.known.joined.as_ref().map(|joined| joined.heard);
+        // The list may be from before the account came.
+        if own != Own::Listed && self.may_be_older(heard) {
+            return;
+        }
+        let is_enough = group.extent() == Extent::Whole;
         self.try_again(is_enough);
         if is_enough && let Some(joined) = self.known.joined.take() {
-            let Joined { .. } = &joined;
-            self.reconciled = false;
+            self.reconciled = joined.shown;
             self.announce(group, joined);
             self.reconciled = true;
         }
@@ -234,12 +237,20 @@ impl Telling<'_> {
                 went.push(Person::bare(id));
             }
         }
-        let is_new = |(ids, _): &&(&Ids, &Person)| !missing.iter().any(|(_, it)| it.may_be(ids));
+        // Who is gone may be shown still, by another id.
+        let gone = self.known.people.iter().filter(|(_, it)| it.role.is_none());
+        let gone = gone.filter(|(id, _)| !there.contains(*id));
+        let gone = gone.map(|(id, _)| self.directory.ids_of([id], &self.known.phones));
+        let gone: Vec<_> = gone.collect();
+        let is_new = |(ids, _): &&(&Ids, &Person)| {
+            !missing.iter().any(|(_, it)| it.may_be(ids)) && !gone.iter().any(|it| it.may_be(ids))
+        };
         let new: Vec<_> = open
             .iter()
             .filter(is_new)
             .map(|(_, it)| (*it).clone())
             .collect();
+        is_clear &= new.len() == open.len();
         if self.known.whole {
             came.extend(new);
         } else {
@@ -280,6 +291,10 @@ impl Telling<'_> {
             None => self.span(is_shown),
             Some(_) => self.lag.usual(),
         };
+        let heard = member.heard;
+        if rank(role) != rank(shown) && self.may_be_older(Some(heard)) {
+            return false;
+        }
         let Some(member) = self.known.people.get_mut(id) else {
             return false;
         };
@@ -294,6 +309,17 @@ impl Telling<'_> {
                 false
             }
         }
+    }
+
+    /// Whether the look may show what was so before something was heard; one that is begun late enough
+    /// does not.
+    pub(super) fn may_be_older(&mut self, heard: Option<i64>) -> bool {
+        let due = heard.map_or(i64::MIN, |heard| heard + self.lag.usual());
+        let may_be = self.report.heard < due;
+        if may_be {
+            self.look(due);
+        }
+        may_be
     }
 
     /// How long somebody who is gone must be shown: longer where that was told.

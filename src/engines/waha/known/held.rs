@@ -4,8 +4,10 @@
 //! They are kept with the group, so nothing is lost with the process. What can't be looked at for
 //! long is told without a join.
 
+use super::identity::Directory;
 use super::telling::Telling;
 use super::{Claim, Follows, Known, KnownSession, Lag, Place, Report, Source};
+use crate::engines::waha::wire::Person;
 
 /// For how long a notification waits, in milliseconds. NOWEB's store shows a new group late.
 const LONGEST: i64 = 30_000;
@@ -53,7 +55,9 @@ impl Known {
     ) -> Follows {
         let mut follows = Follows::default();
         let first = self.held.first().map_or(i64::MAX, |held| held.heard);
-        let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= LONGEST;
+        // A look may be taken for one from before the join for a while.
+        let longest = LONGEST.max(at.1.usual().saturating_mul(3));
+        let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= longest;
         // A look that shows no such group may have come too early; an own leaving is certain.
         let is_certain = matches!(report.source, Source::Notification(_));
         let is_own = is_certain && report.claims.iter().any(|it| is_own(it, report));
@@ -70,20 +74,55 @@ impl Known {
         let mut before = Self {
             sequence: self.sequence,
             inside: self.inside.clone(),
-            phones: self.phones.clone(),
             causes: std::mem::take(&mut self.causes),
             ..Self::default()
         };
-        for held in shown {
+        for mut held in shown {
+            self.name_as_known(&mut held);
             follows.add(before.replay(at, session, held, report.now));
         }
         self.sequence = before.sequence;
         self.causes = before.causes;
-        self.phones = before.phones;
+        // Where the look shows something else, what is told counts until other looks agree.
+        self.people.extend(before.people);
         for held in since {
             follows.add(self.replay(at, session, held, report.now));
         }
         follows
+    }
+
+    /// Names the people of a notification as the group's list names them. Who may be one of the list
+    /// by another id is left out: they are in it already.
+    fn name_as_known(&self, held: &mut Report) {
+        let directory = Directory::new(&self.people, &self.phones);
+        let me = directory.ids_of(&held.me, &self.phones);
+        let named = |person: &Person| {
+            let ids = directory.ids(person, &self.phones);
+            let key = directory.key(&ids);
+            let mut members = self.members();
+            let is_unclear = key.is_none()
+                && members.any(|(id, _)| directory.ids_of([id], &self.phones).may_be(&ids));
+            let id = key.or_else(|| ids.name().cloned())?;
+            (!is_unclear && !me.is(&ids)).then_some(Person {
+                id,
+                lid: None,
+                role: person.role,
+            })
+        };
+        for claim in &mut held.claims {
+            if let Claim::Came(people, _)
+            | Claim::Went(people, _)
+            | Claim::Promoted(people)
+            | Claim::Demoted(people) = claim
+            {
+                *people = people.iter().filter_map(named).collect();
+            }
+        }
+        if let Some(author) = &mut held.author {
+            let ids = directory.ids(author, &self.phones);
+            let id = directory.key(&ids).or_else(|| ids.name().cloned());
+            *author = id.map_or_else(|| author.clone(), |id| Person::bare(&id));
+        }
     }
 
     fn replay(

@@ -148,10 +148,17 @@ impl Directory {
     }
 
     fn complete(&self, mut ids: Ids, phones: &BTreeMap<ParticipantId, ParticipantId>) -> Ids {
-        match (&ids.phone, &ids.lid) {
-            (Some(phone), None) => ids.lid = self.lids.get(&*comparable(phone)).cloned(),
-            (None, Some(lid)) => ids.phone = phones.get(lid).cloned(),
-            _ => {}
+        if let (Some(phone), None) = (&ids.phone, &ids.lid) {
+            ids.lid = self.lids.get(&*comparable(phone)).cloned();
+        }
+        // Of two forms of the number, the one that was told first.
+        let first = ids.lid.as_ref().and_then(|lid| phones.get(lid));
+        let is_it = |first: &&ParticipantId| {
+            let told = ids.phone.as_ref();
+            told.is_none_or(|told| is_same(told, first))
+        };
+        if let Some(first) = first.filter(is_it) {
+            ids.phone = Some(first.clone());
         }
         ids
     }

@@ -2,6 +2,7 @@
 
 use super::causes::{self, Doing, What};
 use super::doubts::{self, Verdict};
+use super::identity::Directory;
 use super::telling::Telling;
 use super::{Joined, Source};
 use crate::contract::{
@@ -34,13 +35,17 @@ impl Telling<'_> {
             how,
             command,
             heard: self.report.now,
+            shown: self.report.source == Source::Comparison,
         };
-        if group.extent() == Extent::Whole {
+        if group.extent() == Extent::Whole && !joined.shown {
             self.announce(group, joined);
         } else {
             // The event says who is in the group, so it waits for a list that does.
+            let is_told = !joined.shown;
             self.known.joined = Some(joined);
-            self.look_soon();
+            if is_told {
+                self.look_soon();
+            }
         }
     }
 
@@ -66,11 +71,16 @@ impl Telling<'_> {
     pub(super) fn announce(&mut self, group: &Seen, joined: Joined) {
         self.known.joined = None;
         self.enroll(group, false);
+        for member in self.known.people.values_mut() {
+            member.quiet = false;
+        }
+        self.forget_doubles(group);
         self.known.whole = group.extent() == Extent::Whole;
         self.known.shown = self.since();
         self.learn_texts(group);
         let mut shown = group.clone();
         shown.people = Some(self.everybody(group));
+        self.show_texts(&mut shown);
         let Some(whole) = shown.into_group() else {
             return;
         };
@@ -119,6 +129,22 @@ impl Telling<'_> {
                 member.quiet = quiet;
             }
         }
+    }
+
+    /// Forgets those who may be in the list by another id: the list is what the event names.
+    fn forget_doubles(&mut self, group: &Seen) {
+        let listed = group.people.iter().flatten();
+        let listed: Vec<_> = listed.map(|person| self.ids(person)).collect();
+        let people = self.known.people.keys();
+        let doubles = people.filter(|id| {
+            let ids = self.directory.ids_of([*id], &self.known.phones);
+            !listed.iter().any(|it| it.is(&ids)) && listed.iter().any(|it| it.may_be(&ids))
+        });
+        let doubles: Vec<_> = doubles.cloned().collect();
+        for id in doubles {
+            self.known.people.remove(&id);
+        }
+        self.directory = Directory::new(&self.known.people, &self.known.phones);
     }
 
     /// Everybody who is known to be in the group, in the order of a list.
@@ -190,15 +216,20 @@ impl Telling<'_> {
 
     /// WAHA shows the group neither in its list nor by itself.
     pub(super) fn missing(&mut self) {
-        if !self.known.is_inside() || self.known.moved_since(self.report.heard) {
+        let is_latest = self.is_latest();
+        if !is_latest || !self.known.is_inside() || self.known.moved_since(self.report.heard) {
             return;
         }
-        self.doubt_inside(self.lag.usual());
+        self.doubt_inside();
     }
 
-    /// A look shows the group without the account.
-    pub(super) fn doubt_inside(&mut self, span: i64) {
+    /// A look shows the group without the account, or does not show the group.
+    pub(super) fn doubt_inside(&mut self) {
         let begun = self.report.heard;
+        if self.may_be_older(self.known.inside.as_ref().map(|inside| inside.heard)) {
+            return;
+        }
+        let span = self.lag.usual();
         match doubts::weigh(&mut self.known.inside_doubt, None, begun, span) {
             Verdict::Believed => self.left(NotificationType::Leave),
             Verdict::Wait(due) => self.look(due),

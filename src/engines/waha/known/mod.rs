@@ -19,6 +19,7 @@ mod held;
 mod identity;
 mod joining;
 mod own;
+mod pairing;
 mod telling;
 mod texts;
 
@@ -80,6 +81,8 @@ struct Joined {
     how: NotificationType,
     /// When we were told, by our clock; milliseconds.
     heard: i64,
+    /// Nobody told: a look showed it.
+    shown: bool,
 }
 
 /// What is known of a group.
@@ -112,6 +115,8 @@ pub(super) struct Known {
     causes: Vec<Cause>,
     /// When something was told last that could not be taken: a look will tell.
     unclear: Option<i64>,
+    /// When the latest look was begun; one that was begun earlier tells nothing any more.
+    last_look: i64,
     /// How many looks in a row could not tell everything.
     unclear_looks: u8,
     /// When everybody in it was shown; who is not known was not in it then.
@@ -249,6 +254,8 @@ impl Known {
             follows.add(self.release((place, lag), session, report, None));
         }
         if self.hold(report) {
+            // The list that the join waits for names people as they are named here.
+            Telling::new(self, place, session, report, lag).learn_named();
             follows.held = true;
             follows.look_at = Some(report.now);
             return follows;
@@ -269,6 +276,9 @@ impl Known {
 
     /// Forgets the ids of people of whom nothing is known.
     fn forget_strangers(&mut self) {
+        if self.has_held() {
+            return;
+        }
         let Self {
             people,
             phones,

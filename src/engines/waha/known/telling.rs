@@ -71,6 +71,22 @@ impl<'a> Telling<'a> {
         }
     }
 
+    /// Learns the ids of everybody whom the claims name.
+    pub(super) fn learn_named(&mut self) {
+        for claim in &self.report.claims {
+            let (Claim::Came(people, _)
+            | Claim::Went(people, _)
+            | Claim::Promoted(people)
+            | Claim::Demoted(people)) = claim
+            else {
+                continue;
+            };
+            for person in people {
+                self.pair(person);
+            }
+        }
+    }
+
     fn hear(&mut self, claim: &Claim) {
         match claim {
             Claim::Joined(group) => self.joined(group),
@@ -206,14 +222,10 @@ impl<'a> Telling<'a> {
         let phones = &known.phones;
         let member = key.and_then(|key| known.people.get(key));
         if member.is_none_or(|member| member.role.is_none()) {
-            // Who came is somebody else than those who have been there for a while.
-            let recent = |member: &Member| {
-                kind != Kind::Come || causes::is_recent(member.heard, self.report.now)
-            };
-            let others = known
-                .people
-                .iter()
-                .filter(|(id, member)| member.role.is_some() && recent(member) && Some(*id) != key);
+            // Who was told to be gone later, or is in it.
+            let others = known.people.iter().filter(|(id, member)| {
+                Some(*id) != key && (member.role.is_some() || member.at >= self.report.at)
+            });
             let mut others = others.map(|(id, _)| self.directory.ids_of([id], phones));
             if others.any(|other| other.may_be(ids)) {
                 return true;
@@ -262,10 +274,8 @@ impl<'a> Telling<'a> {
         let Some(earlier) = earlier else {
             // Who is not known was not in the group when everybody was shown.
             let shown = self.known.whole.then_some(self.known.shown);
-            if self.is_outdated(shown) {
-                return News::Old;
-            }
             return match kind {
+                _ if self.is_outdated(shown) => News::Old,
                 // Everybody who is in the group is known.
                 Kind::Go if self.known.whole => {
                     self.keep(ids, None, None);
@@ -342,89 +352,6 @@ impl<'a> Telling<'a> {
         self.known.people.insert(id.clone(), member);
         self.directory.enter(&id, &self.known.phones);
         Some(id)
-    }
-
-    /// Learns that two ids are one person's, where that is told.
-    pub(super) fn pair(&mut self, person: &Person) {
-        let Some(lid) = person.lid.as_ref().filter(|_| !person.is_private()) else {
-            return;
-        };
-        let phone = &person.id;
-        let ids = |id: &ParticipantId| self.directory.ids_of([id], &self.known.phones);
-        let (by_phone, by_lid) = (ids(phone), ids(lid));
-        if by_phone.has(lid) && by_lid.has(phone) {
-            return;
-        }
-        let key = |ids: &Ids| self.directory.key(ids);
-        let (one, other) = (key(&by_phone), key(&by_lid));
-        let is_known_otherwise = |ids: &Ids, key: &Option<ParticipantId>| {
-            let member = key.as_ref().and_then(|key| self.known.people.get(key));
-            ids.phone.is_some() && ids.lid.is_some() && member.is_some_and(|it| it.role.is_some())
-        };
-        // A number or a private id that changed; they stay who they were while they are in the group.
-        if is_known_otherwise(&by_phone, &one) || is_known_otherwise(&by_lid, &other) {
-            return;
-        }
-        let replaced = by_phone.lid.is_some() || by_lid.phone.is_some();
-        if let Some(earlier) = &by_phone.lid {
-            self.known.phones.remove(earlier);
-        }
-        self.known.phones.insert(lid.clone(), phone.clone());
-        match (one, other) {
-            (Some(one), Some(other)) if one != other => self.merge(&one, &other),
-            (None, Some(other)) if self.may_be_renamed(&other) => {
-                if let Some(member) = self.known.people.remove(&other) {
-                    self.known.people.insert(phone.clone(), member);
-                }
-            }
-            (one, other) if !replaced => {
-                self.directory.learn(lid, phone, one.or(other).as_ref());
-                return;
-            }
-            _ => {}
-        }
-        self.directory = Directory::new(&self.known.people, &self.known.phones);
-    }
-
-    /// Whether no event has called somebody by their private id, or they are gone.
-    fn may_be_renamed(&self, lid: &ParticipantId) -> bool {
-        let member = self.known.people.get(lid);
-        member.is_some_and(|member| member.quiet || member.role.is_none())
-    }
-
-    /// Two who were known are one person.
-    fn merge(&mut self, phone: &ParticipantId, lid: &ParticipantId) {
-        let people = &mut self.known.people;
-        let (Some(one), Some(other)) = (people.get(phone).cloned(), people.get(lid).cloned())
-        else {
-            return;
-        };
-        match (one.role, other.role) {
-            (None, None) => {
-                people.remove(lid);
-                let later = if one.at < other.at { other } else { one };
-                people.insert(phone.clone(), later);
-            }
-            (None, Some(_)) if other.quiet => {
-                people.remove(lid);
-                people.insert(phone.clone(), other);
-            }
-            (None, Some(_)) => {
-                people.remove(phone);
-            }
-            (Some(_), None) => {
-                people.remove(lid);
-            }
-            (Some(_), Some(_)) => {
-                // They left, unheard, and came back under the other id.
-                let earlier = if one.heard < other.heard { phone } else { lid };
-                people.remove(earlier);
-                if !(one.quiet && other.quiet) {
-                    let lot = vec![(earlier.clone(), None)];
-                    self.gone(lot, NotificationType::Leave, None);
-                }
-            }
-        }
     }
 
     pub(super) fn ids(&self, person: &Person) -> Ids {

@@ -77,6 +77,11 @@ impl World {
     }
 
     fn hear(&mut self, report: &Report) -> Vec<Value> {
+        self.hear_and_look(report).0
+    }
+
+    /// And when the group is to be looked at next.
+    fn hear_and_look(&mut self, report: &Report) -> (Vec<Value>, Option<i64>) {
         let (session, group) = ("default".parse().unwrap(), "12345@g.us".parse().unwrap());
         let place = Place {
             session: &session,
@@ -92,7 +97,7 @@ impl World {
         // What is known outlives the process as JSON.
         let kept = serde_json::to_string(&self.known).unwrap();
         self.known = serde_json::from_str(&kept).unwrap();
-        written
+        (written, follows.look_at)
     }
 
     fn names(&mut self, report: &Report) -> Vec<String> {
@@ -358,4 +363,5 @@ proptest! {
     }
 }
 
+mod histories;
 mod waiting;

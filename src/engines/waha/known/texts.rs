@@ -70,10 +70,7 @@ impl Telling<'_> {
             if earlier.value == *value {
                 return false;
             }
-            // The look may show what was so before that was told.
-            let due = earlier.heard + self.lag.usual();
-            if self.report.heard < due {
-                self.look(due);
+            if self.may_be_older(Some(earlier.heard)) {
                 return false;
             }
         }
@@ -107,6 +104,20 @@ impl Telling<'_> {
         self.learn_one(|known| &mut known.members_can_add, group.members_can_add);
         let approval = group.approval_required;
         self.learn_one(|known| &mut known.approval_required, approval);
+    }
+
+    /// Shows the texts and settings as they are known.
+    pub(super) fn show_texts(&self, group: &mut Seen) {
+        fn value<T: Clone>(told: Option<&Told<T>>) -> Option<T> {
+            told.map(|told| told.value.clone())
+        }
+        let known = &*self.known;
+        group.subject = value(known.subject.as_ref());
+        group.description = value(known.description.as_ref());
+        group.info_admin_only = value(known.info_admin_only.as_ref());
+        group.messages_admin_only = value(known.messages_admin_only.as_ref());
+        group.members_can_add = value(known.members_can_add.as_ref());
+        group.approval_required = value(known.approval_required.as_ref());
     }
 
     fn learn_one<T>(&mut self, slot: fn(&mut Known) -> &mut Option<Told<T>>, value: Option<T>) {

@@ -25,6 +25,7 @@ pub(in crate::engines::waha) struct Seen {
     pub(in crate::engines::waha) approval_required: Option<bool>,
     pub(in crate::engines::waha) people: Option<Vec<Person>>,
     /// Entries of the list that could not be read.
+    #[serde(default)]
     pub(in crate::engines::waha) unread: usize,
     pub(in crate::engines::waha) size: Option<u32>,
 }

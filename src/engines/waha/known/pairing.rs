@@ -1,0 +1,91 @@
+//! Learning that two ids are one person's, and what follows for who is known by either.
+
+use super::identity::{Directory, Ids};
+use super::telling::Telling;
+use crate::contract::{NotificationType, ParticipantId};
+use crate::engines::waha::wire::Person;
+
+impl Telling<'_> {
+    /// Learns that two ids are one person's, where that is told.
+    pub(super) fn pair(&mut self, person: &Person) {
+        let Some(lid) = person.lid.as_ref().filter(|_| !person.is_private()) else {
+            return;
+        };
+        let phone = &person.id;
+        let ids = |id: &ParticipantId| self.directory.ids_of([id], &self.known.phones);
+        let (by_phone, by_lid) = (ids(phone), ids(lid));
+        if by_phone.has(lid) && by_lid.has(phone) {
+            return;
+        }
+        let key = |ids: &Ids| self.directory.key(ids);
+        let (one, other) = (key(&by_phone), key(&by_lid));
+        let is_known_otherwise = |ids: &Ids, key: &Option<ParticipantId>| {
+            let member = key.as_ref().and_then(|key| self.known.people.get(key));
+            ids.phone.is_some() && ids.lid.is_some() && member.is_some_and(|it| it.role.is_some())
+        };
+        // A number or a private id that changed; they stay who they were while they are in the group.
+        if is_known_otherwise(&by_phone, &one) || is_known_otherwise(&by_lid, &other) {
+            return;
+        }
+        let replaced = by_phone.lid.is_some() || by_lid.phone.is_some();
+        if let Some(earlier) = &by_phone.lid {
+            self.known.phones.remove(earlier);
+        }
+        self.known.phones.insert(lid.clone(), phone.clone());
+        match (one, other) {
+            (Some(one), Some(other)) if one != other => self.merge(&one, &other),
+            (None, Some(other)) if self.may_be_renamed(&other) => {
+                if let Some(member) = self.known.people.remove(&other) {
+                    self.known.people.insert(phone.clone(), member);
+                }
+            }
+            (one, other) if !replaced => {
+                self.directory.learn(lid, phone, one.or(other).as_ref());
+                return;
+            }
+            _ => {}
+        }
+        self.directory = Directory::new(&self.known.people, &self.known.phones);
+    }
+
+    /// Whether no event has called somebody by their private id, or they are gone.
+    fn may_be_renamed(&self, lid: &ParticipantId) -> bool {
+        let member = self.known.people.get(lid);
+        member.is_some_and(|member| member.quiet || member.role.is_none())
+    }
+
+    /// Two who were known are one person.
+    fn merge(&mut self, phone: &ParticipantId, lid: &ParticipantId) {
+        let people = &mut self.known.people;
+        let (Some(one), Some(other)) = (people.get(phone).cloned(), people.get(lid).cloned())
+        else {
+            return;
+        };
+        match (one.role, other.role) {
+            (None, None) => {
+                people.remove(lid);
+                let later = if one.at < other.at { other } else { one };
+                people.insert(phone.clone(), later);
+            }
+            (None, Some(_)) if other.quiet => {
+                people.remove(lid);
+                people.insert(phone.clone(), other);
+            }
+            (None, Some(_)) => {
+                people.remove(phone);
+            }
+            (Some(_), None) => {
+                people.remove(lid);
+            }
+            (Some(_), Some(_)) => {
+                // They left, unheard, and came back under the other id.
+                let earlier = if one.heard < other.heard { phone } else { lid };
+                people.remove(earlier);
+                if !(one.quiet && other.quiet) {
+                    let lot = vec![(earlier.clone(), None)];
+                    self.gone(lot, NotificationType::Leave, None);
+                }
+            }
+        }
+    }
+}
