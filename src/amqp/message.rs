@@ -81,7 +81,7 @@ pub struct Incoming {
 pub mod header {
     /// The error code that made it a dead letter, or let it rest last.
     pub const CODE: &str = "groupmq-fault-code";
-    /// The error in words.
+    /// The error in words; of a resting command, the last failure.
     pub const REASON: &str = "groupmq-fault-reason";
     /// The exchange that the producer published to; empty for the default exchange.
     pub const EXCHANGE: &str = "groupmq-original-exchange";
@@ -110,5 +110,5 @@ pub mod header {
     }
 
     /// What a command has been through; to be believed only where it is ours.
-    pub const TRAVELS: [&str; 5] = [ATTEMPTS, RESTS, TICKET, FIRST_SEEN, CODE];
+    pub const TRAVELS: [&str; 6] = [ATTEMPTS, RESTS, TICKET, FIRST_SEEN, CODE, REASON];
 }

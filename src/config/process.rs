@@ -60,6 +60,8 @@ pub struct Retry {
     pub first: Duration,
     /// How long attempts are repeated before the command rests.
     pub within: Duration,
+    /// How long a command that only reads is repeated before it is answered with the failure.
+    pub reads: Duration,
     /// So many rests at most for an engine that fails.
     pub attempts: u32,
     /// When a command is given up.
@@ -71,6 +73,7 @@ impl Retry {
         let retry = Self {
             first: section.required("first", duration(MOMENT..=HOUR)),
             within: section.required("within", duration(Duration::ZERO..=HOUR)),
+            reads: section.required("reads", duration(Duration::ZERO..=HOUR)),
             attempts: section.required("attempts", number(0..=1_000)),
             max_age: section.required("max_age", duration(MOMENT..=24 * 365 * HOUR)),
         };

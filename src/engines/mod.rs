@@ -8,11 +8,11 @@ use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::contract::{
-    Command, CommandId, CommandResult, EngineName, ErrorCode, Event, SessionName, Timestamp,
+    Command, CommandId, CommandResult, EngineName, ErrorCode, Event, SessionName,
 };
 use crate::observability::trace::Trace;
 use crate::store;
-use crate::store::ledger::Record;
+use crate::store::ledger::{Begun, Record};
 use crate::store::shards::Fence;
 
 pub mod sandbox;
@@ -124,13 +124,13 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// Dropping the future leaves it open whether the command took effect.
     async fn execute(&self, call: &Call) -> Result<Executed, EngineError>;
 
-    /// Looks for what a command may have done that was begun at `since` and whose end nobody saw.
+    /// Looks for what a command may have done whose end nobody saw.
     ///
     /// Asked only for commands that must not be repeated: a `CreateGroup` looks for the group.
     ///
     /// # Errors
     /// When the engine cannot be asked now.
-    async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError>;
+    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError>;
 
     /// Tells whether the engine can work at all, and how it stands in a sentence; for `doctor`.
     ///
@@ -200,6 +200,15 @@ pub enum EngineError {
         /// What was seen last.
         message: String,
     },
+    /// The engine answered that it failed by itself. Waiting seldom helps: a fault of this kind lasts
+    /// until somebody mends or updates the engine.
+    #[error("{message}")]
+    Failing {
+        /// What it said.
+        message: String,
+        /// Whether it may have taken effect all the same.
+        is_open: bool,
+    },
 }
 
 /// What to do after an error.
@@ -225,8 +234,29 @@ impl EngineError {
             Self::NotReady { after, .. }
             | Self::Restricted { after, .. }
             | Self::RateLimited { after, .. } => Disposition::Retry { after: *after },
-            Self::Unavailable { .. } | Self::Own { .. } => Disposition::Retry { after: None },
-            Self::NoAnswer { .. } => Disposition::Unknown,
+            Self::Unavailable { .. } | Self::Own { .. } | Self::Failing { is_open: false, .. } => {
+                Disposition::Retry { after: None }
+            }
+            Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => Disposition::Unknown,
+        }
+    }
+
+    /// Whether waiting seldom helps, so that it is tried a few times and not for hours.
+    #[must_use]
+    pub const fn is_lasting(&self) -> bool {
+        matches!(self, Self::Failing { .. })
+    }
+
+    /// Whether WhatsApp, or what stands between it and us, was asked and has answered.
+    #[must_use]
+    pub const fn is_answer(&self) -> bool {
+        match self {
+            Self::Refused { .. }
+            | Self::Restricted { .. }
+            | Self::RateLimited { .. }
+            | Self::Failing { .. } => true,
+            Self::Unavailable { source, .. } => source.is_none(),
+            Self::NotReady { .. } | Self::Own { .. } | Self::NoAnswer { .. } => false,
         }
     }
 
@@ -239,7 +269,10 @@ impl EngineError {
             | Self::Restricted { .. }
             | Self::RateLimited { .. }
             | Self::Own { .. } => false,
-            Self::Refused { .. } | Self::Unavailable { .. } | Self::NoAnswer { .. } => true,
+            Self::Refused { .. }
+            | Self::Unavailable { .. }
+            | Self::NoAnswer { .. }
+            | Self::Failing { .. } => true,
         }
     }
 
@@ -268,9 +301,11 @@ impl EngineError {
             Self::Refused { code, .. } => *code,
             Self::NotReady { .. } | Self::Restricted { .. } => ErrorCode::SessionNotReady,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::Unavailable { .. } => ErrorCode::EngineUnavailable,
+            Self::Unavailable { .. } | Self::Failing { is_open: false, .. } => {
+                ErrorCode::EngineUnavailable
+            }
             Self::Own { .. } => ErrorCode::Internal,
-            Self::NoAnswer { .. } => ErrorCode::InDoubt,
+            Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => ErrorCode::InDoubt,
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Three things make an operation wait. Its account has used up its bucket for that kind of
 //! operation; WhatsApp has asked for patience with that kind; or the account was reported restricted,
 //! and then all its operations wait. After a pause one operation goes ahead, and the others follow
-//! when it succeeds.
+//! when it is answered otherwise; after a restriction, when it succeeds or is refused.
 //!
 //! All of this is the process's own memory: with a session's commands in one queue that one worker
 //! consumes at a time, that is where they all come by. Whoever gets a session's queue next begins
@@ -217,16 +217,22 @@ impl Accounts {
                 events::account_asked_for_patience(session.as_str(), kind.as_str(), pause);
             }
             Err(EngineError::Restricted { after, .. }) => {
+                self.resume(session, Scope::Kind(kind));
                 let pause = self.pause(session, queue, Scope::Account, *after);
                 events::account_restricted(session.as_str(), pause);
             }
-            // These tell nothing about the account.
+            // They tell nothing about the account; but whoever answers does not ask for patience.
             Err(
-                EngineError::NotReady { .. }
+                error @ (EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
+                | EngineError::Failing { .. }
                 | EngineError::Own { .. }
-                | EngineError::NoAnswer { .. },
-            ) => {}
+                | EngineError::NoAnswer { .. }),
+            ) => {
+                if error.is_answer() {
+                    self.resume(session, Scope::Kind(kind));
+                }
+            }
         }
     }
 

@@ -15,7 +15,7 @@ use crate::contract::{Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
 use crate::observability::events;
 use crate::store::Store;
-use crate::store::ledger::{Claim, Key, Ledger, Record};
+use crate::store::ledger::{Begun, Claim, Key, Ledger, Record};
 use crate::store::workers::Workers;
 
 use super::Failure;
@@ -24,6 +24,10 @@ use super::webhooks::Webhooks;
 
 /// While another worker is at the same command: how long until it is worth looking again.
 const BUSY: Duration = Duration::from_millis(500);
+
+/// How often a command that must not be repeated is begun, at most, where nobody saw the end: a search
+/// that finds nothing may be wrong, and each beginning may have had its effect.
+const BEGINNINGS: u32 = 2;
 
 /// Carries out commands through the ledger.
 #[derive(Debug)]
@@ -70,9 +74,9 @@ impl Journal {
                 replayed: true,
             }),
             Claim::Reused => Ok(Executed::Reused),
-            Claim::Started { owner, since } => {
+            Claim::Started { owner, begun } => {
                 self.take_over(&ledger, &key, &owner).await?;
-                self.resolve(key, call, since).await
+                self.resolve(key, call, begun).await
             }
         }
     }
@@ -89,16 +93,13 @@ impl Journal {
                 replayed: true,
             },
             Claim::Reused => Executed::Reused,
-            Claim::Started { owner, since } => {
+            Claim::Started { owner, begun } => {
                 self.take_over(&ledger, &key, &owner).await?;
-                match self.engine.engine().find(call, since).await? {
-                    Found::Effect(effect) => self.done(key, effect).await?,
-                    Found::Nothing => {
-                        self.release(&key).await?;
-                        return Ok(None);
-                    }
-                    Found::Unclear => return Err(Failure::InDoubt),
-                }
+                let Some(effect) = self.find(call, begun).await? else {
+                    self.release(&key).await?;
+                    return Ok(None);
+                };
+                self.done(key, effect).await?
             }
         };
         Ok(Some(executed))
@@ -132,18 +133,27 @@ impl Journal {
     }
 
     /// Decides about a command of which only the beginning is known.
-    async fn resolve(&self, key: Key, call: &Call, since: Timestamp) -> Result<Executed, Failure> {
+    async fn resolve(&self, key: Key, call: &Call, begun: Begun) -> Result<Executed, Failure> {
         match call.command.command_type().repeat() {
             Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
-            Repeat::Harmful => match self.engine.engine().find(call, since).await? {
-                Found::Effect(effect) => self.done(key, effect).await,
-                Found::Nothing => {
-                    // Should this attempt's end not be seen either, it is this one's age that counts.
-                    self.ledger.restart(key.clone(), self.workers.me()).await?;
-                    self.perform(key, call).await
+            Repeat::Harmful => {
+                if let Some(effect) = self.find(call, begun).await? {
+                    return self.done(key, effect).await;
                 }
-                Found::Unclear => Err(Failure::InDoubt),
-            },
+                // Recorded before the request goes out: whoever has the command next knows of it.
+                self.ledger.restart(key.clone(), self.workers.me()).await?;
+                self.perform(key, call).await
+            }
+        }
+    }
+
+    /// Asks the engine for the effect of a command; none if it may be begun (once more).
+    async fn find(&self, call: &Call, begun: Begun) -> Result<Option<Effect>, Failure> {
+        let found = self.engine.engine().find(call, begun).await;
+        match found.map_err(Failure::Searching)? {
+            Found::Effect(effect) => Ok(Some(effect)),
+            Found::Nothing if begun.times < BEGINNINGS => Ok(None),
+            Found::Nothing | Found::Unclear => Err(Failure::InDoubt),
         }
     }
 

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -34,6 +35,10 @@ use retry::ShortRetries;
 
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
 pub use outcome::{Outcome, Subject};
+
+/// So many rests, at most, for a failure that lasts: it may have been a bad moment of the engine's, and
+/// if it was not, nobody is helped by a group's other commands waiting for hours.
+const LASTING_RESTS: u32 = 2;
 
 /// What is to be done about a command now.
 #[derive(Debug)]
@@ -62,19 +67,41 @@ pub struct Deferral {
     pub after: Option<Duration>,
     /// The engine failed: this counts against the limit of attempts.
     pub counts: bool,
+    /// It failed in a way that lasts: few attempts are enough.
+    pub lasts: bool,
     /// Why.
     pub cause: ErrorBody,
 }
 
 /// What a command has been through.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
     /// How often the engine failed and the command rested.
     pub attempts: u32,
     /// When it first came.
     pub first_seen: Timestamp,
     /// Why it rested last.
-    pub cause: Option<ErrorCode>,
+    pub cause: Option<Cause>,
+}
+
+/// Why a command could not be done, as it is kept while the command rests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// For programs.
+    pub code: ErrorCode,
+    /// The last failure in words; empty where they were not kept.
+    pub words: String,
+}
+
+impl Cause {
+    /// The cause that an error is.
+    #[must_use]
+    pub fn of(error: &ErrorBody) -> Self {
+        Self {
+            code: error.code,
+            words: error.message.clone(),
+        }
+    }
 }
 
 /// Why a command was not carried out.
@@ -84,6 +111,9 @@ enum Failure {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] store::Error),
+    /// The engine could not be asked what became of the command.
+    #[error("{0}")]
+    Searching(#[source] EngineError),
     #[error("another worker is executing this command")]
     Busy(Duration),
     #[error("it is not known whether the command took effect; look, then decide")]
@@ -96,7 +126,9 @@ impl Failure {
     /// Whether it says nothing of the command itself.
     fn stalled(&self) -> Option<Stalled> {
         let (outage, fenced) = match self {
-            Self::Engine(error) => (error.is_store_outage(), error.is_fenced()),
+            Self::Engine(error) | Self::Searching(error) => {
+                (error.is_store_outage(), error.is_fenced())
+            }
             Self::Store(error) => (error.is_outage(), error.is_fenced()),
             Self::Busy(_) | Self::InDoubt | Self::TooLate(_) => (false, false),
         };
@@ -173,10 +205,12 @@ impl Executor {
     ) -> Result<Verdict, Stalled> {
         // Closed never: the semaphore lives as long as the executor.
         let _permit = self.permits.acquire().await;
-        let mut retries = ShortRetries::new(&self.retry);
-        let mut cause = past.cause;
+        let begun = Instant::now();
+        let reads = only_reads(accepted);
+        let mut retries = self.short_retries(reads);
+        let mut last = past.cause.clone();
         loop {
-            let late = self.too_late(accepted, cause);
+            let late = self.too_late(accepted, last.as_ref());
             let is_late = late.is_some();
             let attempt = match late {
                 Some(error) => self.look_up(accepted, context, error).await,
@@ -189,44 +223,65 @@ impl Executor {
             if let Some(stalled) = failure.stalled() {
                 return Err(stalled);
             }
-            let deferral = match Self::judge(&failure) {
+            let deferral = match Self::judge(&failure, last.as_ref()) {
                 Ok(deferral) => deferral,
                 Err(error) => return Ok(self.refuse(accepted, error)),
             };
-            cause = Some(deferral.cause.code);
-            match retries.next(deferral.after) {
+            last = Some(Cause::of(&deferral.cause));
+            // Somebody waits for what is read: an attempt that took long is not repeated.
+            let in_time = |wait: &Duration| !reads || begun.elapsed() + *wait <= self.retry.reads;
+            match retries.next(deferral.after).filter(in_time) {
                 Some(wait) => {
                     events::command_retried();
                     tokio::time::sleep(wait).await;
                 }
                 // It was begun, and there is no time left to wait until the engine can tell.
-                None if is_late && matches!(failure, Failure::Engine(_)) => {
-                    return Ok(self.refuse(accepted, in_doubt()));
+                None if is_late && matches!(failure, Failure::Searching(_)) => {
+                    return Ok(self.refuse(accepted, in_doubt(last.as_ref())));
+                }
+                None if reads && is_soon_answered(&failure) => {
+                    return Ok(self.refuse(accepted, deferral.cause));
                 }
                 None => return Ok(self.rest(accepted, past, deferral)),
             }
         }
     }
 
+    fn short_retries(&self, reads: bool) -> ShortRetries {
+        let within = if reads {
+            self.retry.reads
+        } else {
+            self.retry.within
+        };
+        ShortRetries::new(self.retry.first, within)
+    }
+
     /// What to answer a command that may not be begun any more.
-    fn too_late(&self, accepted: &Accepted, cause: Option<ErrorCode>) -> Option<ErrorBody> {
+    fn too_late(&self, accepted: &Accepted, last: Option<&Cause>) -> Option<ErrorBody> {
         let limit = accepted.expires_at?;
         if limit > self.now() {
             return None;
         }
-        Some(match cause {
-            // What it waited for is more telling than that it waited too long.
-            Some(code @ (ErrorCode::SessionNotReady | ErrorCode::RateLimited)) => ErrorBody::new(
-                code,
-                "expiresAt passed while the command waited for its session; send it again with a \
-                 new id if it is still wanted",
+        // What it waited for is more telling than that it waited too long.
+        let waiting = last
+            .filter(|it| matches!(it.code, ErrorCode::SessionNotReady | ErrorCode::RateLimited));
+        let (code, why) = match waiting {
+            Some(waiting) => (
+                waiting.code,
+                "expiresAt passed while the command waited for its session",
             ),
-            _ => ErrorBody::new(
+            None => (
                 ErrorCode::Expired,
-                "expiresAt passed before the command could be executed; send it again with a new \
-                 id if it is still wanted",
+                "expiresAt passed before the command could be executed",
             ),
-        })
+        };
+        Some(ErrorBody::new(
+            code,
+            format!(
+                "{why}; send it again with a new id if it is still wanted{}",
+                what_failed(last)
+            ),
+        ))
     }
 
     /// Says which command queues this worker has; what is known of accounts over others is forgotten.
@@ -260,25 +315,26 @@ impl Executor {
         }
     }
 
-    /// Whether a failure passes (a deferral) or is final (an error).
-    fn judge(failure: &Failure) -> Result<Deferral, ErrorBody> {
+    /// Whether a failure passes (a deferral) or is final (an error); `last` is the one before.
+    fn judge(failure: &Failure, last: Option<&Cause>) -> Result<Deferral, ErrorBody> {
         let deferral = |after, counts, cause| {
             Ok(Deferral {
                 after,
                 counts,
+                lasts: false,
                 cause,
             })
         };
         match failure {
-            Failure::Engine(error) => match error.disposition() {
-                Disposition::Reject => Err(error_body(error)),
-                Disposition::Retry { after } => {
-                    deferral(after, error.counts_as_attempt(), error_body(error))
+            Failure::Engine(error) => Self::judge_engine(error),
+            // It was begun, and whether it took effect is still open.
+            Failure::Searching(error) => {
+                let cause = ErrorBody::new(ErrorCode::InDoubt, error.to_string());
+                match Self::judge_engine(error) {
+                    Ok(deferral) => Ok(Deferral { cause, ..deferral }),
+                    Err(_) => Err(in_doubt(Some(&Cause::of(&cause)))),
                 }
-                // The ledger has it as started (or, with the sandbox, knows whether it is done):
-                // the next attempt finds out what happened before it does anything.
-                Disposition::Unknown => deferral(None, true, error_body(error)),
-            },
+            }
             Failure::Busy(after) => {
                 let cause = ErrorBody::new(ErrorCode::EngineUnavailable, failure.to_string());
                 deferral(Some(*after), false, cause)
@@ -288,16 +344,37 @@ impl Executor {
                 let cause = ErrorBody::new(ErrorCode::Internal, error.to_string());
                 deferral(None, false, cause)
             }
-            Failure::InDoubt => Err(in_doubt()),
+            Failure::InDoubt => Err(in_doubt(last)),
             Failure::TooLate(error) => Err(error.clone()),
         }
+    }
+
+    fn judge_engine(error: &EngineError) -> Result<Deferral, ErrorBody> {
+        let after = match error.disposition() {
+            Disposition::Reject => return Err(error_body(error)),
+            Disposition::Retry { after } => after,
+            // The ledger has it as started (or, with the sandbox, knows whether it is done):
+            // the next attempt finds out what happened before it does anything.
+            Disposition::Unknown => None,
+        };
+        Ok(Deferral {
+            after,
+            counts: error.counts_as_attempt(),
+            lasts: error.is_lasting(),
+            cause: error_body(error),
+        })
     }
 
     /// Lets a command rest, unless it has been through enough.
     fn rest(&self, accepted: &Accepted, past: &Past, deferral: Deferral) -> Verdict {
         let age = self.now().0.duration_since(past.first_seen.0);
         let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
-        let used_up = deferral.counts && past.attempts >= self.retry.attempts;
+        let most = if deferral.lasts {
+            self.retry.attempts.min(LASTING_RESTS)
+        } else {
+            self.retry.attempts
+        };
+        let used_up = deferral.counts && past.attempts >= most;
         if too_old || used_up {
             self.refuse(accepted, deferral.cause)
         } else {
@@ -361,8 +438,35 @@ fn only_reads(accepted: &Accepted) -> bool {
     accepted.command.command_type().repeat() == Repeat::ReadOnly
 }
 
-fn in_doubt() -> ErrorBody {
-    ErrorBody::new(ErrorCode::InDoubt, Failure::InDoubt.to_string())
+/// Whether a read that fails like this is answered and does not rest: the engine is away, not ready or
+/// broken. Patience that WhatsApp asks for, and faults of our own, are waited for by reads too.
+fn is_soon_answered(failure: &Failure) -> bool {
+    let Failure::Engine(error) = failure else {
+        return false;
+    };
+    match error {
+        EngineError::NotReady { .. }
+        | EngineError::Unavailable { .. }
+        | EngineError::NoAnswer { .. }
+        | EngineError::Failing { .. } => true,
+        EngineError::Refused { .. }
+        | EngineError::Restricted { .. }
+        | EngineError::RateLimited { .. }
+        | EngineError::Own { .. } => false,
+    }
+}
+
+fn in_doubt(last: Option<&Cause>) -> ErrorBody {
+    let message = format!("{}{}", Failure::InDoubt, what_failed(last));
+    ErrorBody::new(ErrorCode::InDoubt, message)
+}
+
+/// The last failure, at the end of a sentence.
+fn what_failed(last: Option<&Cause>) -> String {
+    match last {
+        Some(last) if !last.words.is_empty() => format!(" (the last failure: {})", last.words),
+        _ => String::new(),
+    }
 }
 
 fn error_body(error: &EngineError) -> ErrorBody {

@@ -8,8 +8,6 @@ use std::time::Duration;
 use backoff::backoff::Backoff;
 use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 
-use crate::config;
-
 /// The waits between attempts within the lane.
 #[derive(Debug)]
 pub(super) struct ShortRetries {
@@ -19,9 +17,10 @@ pub(super) struct ShortRetries {
 }
 
 impl ShortRetries {
-    pub(super) fn new(settings: &config::Retry) -> Self {
+    /// Waits that begin with `first` and are no longer than `within`, all together.
+    pub(super) fn new(first: Duration, within: Duration) -> Self {
         let policy = ExponentialBackoffBuilder::new()
-            .with_initial_interval(settings.first)
+            .with_initial_interval(first)
             .with_multiplier(2.0)
             .with_randomization_factor(0.3)
             // The budget ends it; backoff's own limit of 15 minutes must not.
@@ -29,7 +28,7 @@ impl ShortRetries {
             .build();
         Self {
             policy,
-            budget: settings.within,
+            budget: within,
         }
     }
 
@@ -50,12 +49,8 @@ mod tests {
     use super::*;
 
     fn retries(first: u64, within: u64) -> ShortRetries {
-        ShortRetries::new(&config::Retry {
-            first: Duration::from_millis(first),
-            within: Duration::from_millis(within),
-            attempts: 3,
-            max_age: Duration::from_mins(1),
-        })
+        let millis = Duration::from_millis;
+        ShortRetries::new(millis(first), millis(within))
     }
 
     proptest! {

@@ -1,5 +1,6 @@
 //! The executor against an engine that does what each test tells it, over a real SQLite store.
 
+mod bounds;
 mod scripted;
 mod webhooks;
 
@@ -15,7 +16,7 @@ use crate::contract::{CommandType, ErrorCode, Reply};
 use crate::engines::Found;
 use crate::store::ledger::Claim;
 
-use super::{Accepted, Deferral, Past, Verdict};
+use super::{Accepted, Cause, Deferral, Past, Verdict};
 use scripted::{Answer, Bench, accepted, create, rename};
 
 fn reply(verdict: Verdict) -> Reply {
@@ -98,11 +99,15 @@ async fn a_command_that_expired_says_what_it_waited_for() {
         Some(ErrorCode::Expired)
     );
     let past = Past {
-        cause: Some(ErrorCode::SessionNotReady),
+        cause: Some(Cause {
+            code: ErrorCode::SessionNotReady,
+            words: "it is STARTING".to_owned(),
+        }),
         ..bench.fresh()
     };
     let reply = reply(bench.run_after(&late, past).await);
     assert_eq!(code(&reply), Some(ErrorCode::SessionNotReady));
+    assert!(reply.error.unwrap().message.contains("it is STARTING"));
     assert_eq!(bench.calls(), 0);
 }
 

@@ -220,10 +220,10 @@ pub fn broker_blocked_for(seconds: u64) {
 }
 
 /// A message went to the dead-letter queue.
-pub fn dead_lettered(command_id: &str, code: &'static str) {
+pub fn dead_lettered(command_id: &str, code: &'static str, reason: &str) {
     warn!(
         command_id,
-        code, "a message could not be handled and is kept as a dead letter"
+        code, reason, "a message could not be handled and is kept as a dead letter"
     );
     counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
 }
@@ -241,11 +241,17 @@ pub fn role_started(role: &'static str) {
 }
 
 /// A command cannot be done now and rests.
-pub fn command_deferred(command_id: &str, command_type: &str, code: &'static str, tier: Duration) {
+pub fn command_deferred(
+    command_id: &str,
+    command_type: &str,
+    code: &'static str,
+    reason: &str,
+    tier: Duration,
+) {
     let tier_ms = millis(tier);
     info!(
         command_id,
-        command_type, code, tier_ms, "a command cannot be done now and rests"
+        command_type, code, reason, tier_ms, "a command cannot be done now and rests"
     );
     counter!(name::DEFERRED, "reason" => code).increment(1);
 }

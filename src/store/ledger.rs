@@ -60,9 +60,20 @@ pub enum Claim {
     Started {
         /// Who started it.
         owner: String,
-        /// When.
-        since: Timestamp,
+        /// When, and how often.
+        begun: Begun,
     },
+}
+
+/// The beginnings of a command whose end nobody saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begun {
+    /// The first of them.
+    pub first: Timestamp,
+    /// The last one.
+    pub last: Timestamp,
+    /// How many there were; those that certainly did nothing do not count.
+    pub times: u32,
 }
 
 /// Which commands the purge takes.
@@ -157,7 +168,8 @@ impl Ledger {
         .await
     }
 
-    /// Forgets that `owner` started a command, which then counts as never seen.
+    /// Forgets that `owner` started a command, which then counts as never seen; of one that was started
+    /// more than once ([`Ledger::restart`]), the last time.
     ///
     /// For failures before the engine began. What is done stays done, and another's claim stays.
     ///
@@ -166,8 +178,11 @@ impl Ledger {
     pub async fn release(&self, key: Key, owner: &str) -> Result<(), Error> {
         let owner = owner.to_owned();
         self.submit(key, move |rows, key| {
-            if rows.get(key).is_some_and(|row| row.is_started_by(&owner)) {
-                rows.remove(key);
+            if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
+                match row.clone().begun_once_less() {
+                    Some(row) => rows.put(key, row),
+                    None => rows.remove(key),
+                }
             }
             Ok(())
         })
@@ -212,8 +227,7 @@ impl Ledger {
         rows::size(&self.pool).await
     }
 
-    /// Records that `owner` starts a command once more, from now on: it was found that the first
-    /// attempt did nothing.
+    /// Records that `owner` starts a command once more, since nothing was found of what it did before.
     ///
     /// # Errors
     /// When the store cannot be used; asking again is safe.
@@ -222,7 +236,7 @@ impl Ledger {
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
-                let row = row.clone().started_at(now);
+                let row = row.clone().begun_again(now);
                 rows.put(key, row);
             }
             Ok(())
@@ -264,7 +278,7 @@ fn known(rows: &Rows, key: &Key, fingerprint: Fingerprint) -> Result<Claim, Erro
         Some(record) => Claim::Done(record),
         None => Claim::Started {
             owner: row.owner.clone(),
-            since: row.since(),
+            begun: row.begun(),
         },
     })
 }

@@ -45,6 +45,11 @@ const SQLITE: &[Step] = &[
         "shards",
         include_str!("../../migrations/sqlite/0006_shards.sql"),
     ),
+    (
+        7,
+        "ledger_starts",
+        include_str!("../../migrations/sqlite/0007_ledger_starts.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -77,6 +82,11 @@ const POSTGRES: &[Step] = &[
         6,
         "shards",
         include_str!("../../migrations/postgres/0006_shards.sql"),
+    ),
+    (
+        7,
+        "ledger_starts",
+        include_str!("../../migrations/postgres/0007_ledger_starts.sql"),
     ),
 ];
 

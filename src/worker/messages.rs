@@ -7,7 +7,7 @@ use crate::amqp::{Incoming, Names, Outgoing, header};
 use crate::contract::{
     CommandType, Envelope, ErrorBody, ErrorCode, Reply, Timestamp, WebhookNotice,
 };
-use crate::executor::{Accepted, Deferral, Outcome};
+use crate::executor::{Accepted, Cause, Deferral, Outcome};
 
 /// What a command has been through, as it travels in its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -21,7 +21,7 @@ pub(super) struct Travels {
     /// When it first came.
     pub(super) first_seen: Option<Timestamp>,
     /// Why it rested last.
-    pub(super) cause: Option<ErrorCode>,
+    pub(super) cause: Option<Cause>,
     /// When its last rest began.
     pub(super) since: Option<Timestamp>,
 }
@@ -42,10 +42,11 @@ impl Travels {
                 .and_then(|text| text.parse().ok())
                 .map(Timestamp),
             cause: text(header::CODE).and_then(|code| {
-                ErrorCode::ALL
-                    .iter()
-                    .find(|it| it.as_str() == code)
-                    .copied()
+                let code = ErrorCode::ALL.iter().find(|it| it.as_str() == code)?;
+                Some(Cause {
+                    code: *code,
+                    words: text(header::REASON).unwrap_or_default().to_owned(),
+                })
             }),
             // The message that comes back is the one that was published then.
             since: message
@@ -68,7 +69,7 @@ impl Travels {
             rests: self.rests + u32::from(deferral.is_some()),
             ticket,
             first_seen: self.first_seen.or(Some(now)),
-            cause: deferral.map_or(self.cause, |it| Some(it.cause.code)),
+            cause: deferral.map_or_else(|| self.cause.clone(), |it| Some(Cause::of(&it.cause))),
             since: Some(now),
         }
     }
@@ -129,13 +130,9 @@ pub(super) fn dead(
         .iter()
         .map(|detail| format!("; {}: {}", detail.path, detail.reason))
         .fold(error.message.clone(), |all, detail| all + &detail);
-    let end = reason.floor_char_boundary(REASON_BYTES);
     let mut headers = own_headers(command);
     headers.insert(header::CODE.to_owned(), error.code.as_str().to_owned());
-    headers.insert(
-        header::REASON.to_owned(),
-        reason.get(..end).unwrap_or_default().to_owned(),
-    );
+    headers.insert(header::REASON.to_owned(), fitting(&reason));
     // A message that was replayed and failed again keeps the time of its first failure.
     headers
         .entry(header::FIRST_SEEN.to_owned())
@@ -179,8 +176,9 @@ pub(super) fn resting(
     if let Some(first_seen) = travels.first_seen {
         set(header::FIRST_SEEN, first_seen.to_string());
     }
-    if let Some(cause) = travels.cause {
-        set(header::CODE, cause.as_str().to_owned());
+    if let Some(cause) = &travels.cause {
+        set(header::CODE, cause.code.as_str().to_owned());
+        set(header::REASON, fitting(&cause.words));
     }
     let command_type = accepted.command.command_type();
     // The routing key no longer says which session it is, so the body has to.
@@ -202,6 +200,12 @@ pub(super) fn resting(
         body: json(&body),
         ..Outgoing::default()
     }
+}
+
+/// A reason that fits into a header.
+fn fitting(reason: &str) -> String {
+    let end = reason.floor_char_boundary(REASON_BYTES);
+    reason.get(..end).unwrap_or_default().to_owned()
 }
 
 /// The command's own headers, without those that are the broker's business, and where it was published

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
-use crate::contract::{About, Timestamp, endpoint_name};
+use crate::contract::{About, ErrorBody, ErrorCode, Timestamp, endpoint_name};
 use crate::engines::Context;
 use crate::executor::lanes::Lanes;
 use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Stalled, Verdict};
@@ -326,6 +326,7 @@ impl Worker {
                 job.accepted.id.as_str(),
                 job.accepted.command.command_type().as_str(),
                 deferral.cause.code.as_str(),
+                &deferral.cause.message,
                 tier,
             );
         }
@@ -359,7 +360,7 @@ impl Worker {
         if let Some(error) = outcome.dead() {
             let dead = messages::dead(error, &delivery.message, reply, &self.names);
             self.publisher.publish_carefully(dead).await?;
-            events::dead_lettered(command_id, error.code.as_str());
+            events::dead_lettered(command_id, error.code.as_str(), words_of(error));
         }
         let written = Instant::now();
         let mut messages = messages::of(outcome, &delivery.message, &self.names);
@@ -443,7 +444,7 @@ impl Worker {
         Past {
             attempts: job.travels.attempts,
             first_seen: job.travels.first_seen.unwrap_or_else(|| self.now()),
-            cause: job.travels.cause,
+            cause: job.travels.cause.clone(),
         }
     }
 
@@ -458,6 +459,20 @@ fn fenced(held: &Held) {
         events::shard_fenced(held.number);
     }
     held.lose();
+}
+
+/// The words of a failure that was the engine's; those of a wrong message may quote it, and are not for the
+/// log.
+fn words_of(error: &ErrorBody) -> &str {
+    match error.code {
+        ErrorCode::EngineUnavailable
+        | ErrorCode::Expired
+        | ErrorCode::InDoubt
+        | ErrorCode::RateLimited
+        | ErrorCode::SessionNotFound
+        | ErrorCode::SessionNotReady => &error.message,
+        _ => "",
+    }
 }
 
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {

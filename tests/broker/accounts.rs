@@ -96,7 +96,12 @@ async fn a_restricted_account_is_left_alone_and_what_expires_is_told_so() {
     assert!((restrictions - 1.0).abs() < 0.5, "{restrictions}");
     assert!((restricted - 1.0).abs() < 0.5, "{restricted}");
     let log = scene.worker.log();
-    assert_eq!(log.matches("restricted or banned").count(), 1, "{log}");
+    assert_eq!(
+        log.matches("restricted or banned; its commands wait")
+            .count(),
+        1,
+        "{log}"
+    );
     // What could not be carried out is kept.
     let dead = scene.producer.dead_letters_of(COMMANDS).await.unwrap();
     assert_eq!(dead.len(), COMMANDS);

@@ -28,7 +28,7 @@ use crate::contract::{
     Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupId,
     ListGroups, ParticipantId, Repeat, Timestamp,
 };
-use crate::store::ledger::{Key, Record};
+use crate::store::ledger::{Begun, Key, Record};
 use crate::store::sandbox_groups::{GroupState, SandboxGroups, Transacted, World};
 use crate::store::{self, Store};
 
@@ -191,7 +191,7 @@ impl Engine for Sandbox {
         }
     }
 
-    async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError> {
+    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError> {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
@@ -200,7 +200,7 @@ impl Engine for Sandbox {
             .groups
             .of_account(account, &ListGroups::default())
             .await;
-        search::created(&groups.map_err(store_failed)?, account, wanted, since)
+        search::created(&groups.map_err(store_failed)?, account, wanted, begun.first)
     }
 
     async fn check(&self) -> Result<String, EngineError> {

@@ -351,7 +351,6 @@ impl Book {
     ///
     /// # Errors
     /// When the store cannot be used.
-    #[expect(dead_code, reason = "for the commands, which do not use it yet")]
     pub(super) async fn person(
         &self,
         session: &SessionName,
@@ -394,7 +393,7 @@ impl Book {
         .await
     }
 
-    async fn read<S, T>(
+    pub(super) async fn read<S, T>(
         &self,
         session: &SessionName,
         group: Option<&GroupId>,
@@ -415,7 +414,7 @@ impl Book {
         Ok(read.await?.unwrap_or_default())
     }
 
-    async fn change<T: Send + Default + 'static>(
+    pub(super) async fn change<T: Send + Default + 'static>(
         &self,
         key: KnownKey,
         step: impl Fn(&mut crate::store::known_groups::Known<'_>, &KnownKey) -> Result<T, Error>

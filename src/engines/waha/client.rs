@@ -306,7 +306,7 @@ fn name_of(cause: &Cause) -> &'static str {
         Cause::NotSent(_) => "not-sent",
         Cause::Silent(_) => "no-answer",
         Cause::Unreadable(_) => "unreadable",
-        Cause::Status(_) => "failed",
+        Cause::Status(_) | Cause::Exception { .. } => "failed",
         _ => "refused",
     }
 }

@@ -13,16 +13,21 @@ use crate::contract::ErrorCode;
 use crate::engines::EngineError;
 use crate::outbound::{Answer, Failure};
 
+pub(super) use quoting::quoted;
+
+mod quoting;
+
 /// What went wrong, before anybody judged it.
 #[derive(Debug)]
 pub(super) enum Cause {
     /// 401, or 403 by WAHA itself: the key is missing or wrong.
     Key,
-    /// 404: no session of this name.
+    /// 404, or 422 by newer servers: no session of this name.
     NoSession,
     /// 422: the session is not `WORKING`.
     Session(String),
-    /// 422: not implemented by this engine. Or 404: a WAHA that is older than the request.
+    /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than the
+    /// request, or no WAHA at this address (see [`super::Waha::certain`]).
     NotImplemented,
     /// 400, with the validator's words.
     Invalid(String),
@@ -32,8 +37,10 @@ pub(super) enum Cause {
     WhatsApp(WhatsApp),
     /// A text under a 2xx in which WEBJS says that it failed.
     Words(String),
-    /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx without a code.
+    /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
     Status(u16),
+    /// 500: an exception of WAHA's own, in its words. Those about its connection pass, others last.
+    Exception { words: String, lasts: bool },
     /// A 2xx whose body cannot be read: cut short, too large, not JSON, not what it should be.
     Unreadable(&'static str),
     /// There is no answer, and the request was not sent.
@@ -58,9 +65,6 @@ pub(super) enum Intent {
     Change,
 }
 
-/// Words of other people that are passed on, at most.
-const WORDS: usize = 200;
-
 impl Cause {
     /// What an answer that is no 2xx says.
     #[expect(
@@ -75,14 +79,17 @@ impl Cause {
             401 | 403 => Self::Key,
             429 => Self::Throttled(answer.retry_after),
             400 => Self::Invalid(message),
-            404 if lower.contains("session") => Self::NoSession,
+            // First: the path that it quotes may hold any word.
             404 if lower.starts_with("cannot ") => Self::NotImplemented,
+            404 if lower.contains("session") => Self::NoSession,
             404 if lower.contains("group") => Self::WhatsApp(WhatsApp::of(404, message)),
             422 if body.get("expected").is_some() => {
                 let status = body.get("status").and_then(Value::as_str);
                 Self::Session(status.unwrap_or("not WORKING").to_owned())
             }
             422 if lower.contains("session status") => Self::Session("not WORKING".to_owned()),
+            422 if lower.contains("session") && lower.contains("does not exist") => Self::NoSession,
+            422 if lower.contains("support only 'default' session") => Self::NoSession,
             422 if lower.contains("not implemented") || lower.contains("not available") => {
                 Self::NotImplemented
             }
@@ -91,9 +98,20 @@ impl Cause {
             status @ 500..=599 => WhatsApp::dug_out(&body)
                 // 408 is NOWEB's own: it has waited for WhatsApp in vain.
                 .filter(|refusal| refusal.code != 408)
-                .map_or(Self::Status(status), Self::WhatsApp),
+                .map_or_else(|| Self::failure(status, &body), Self::WhatsApp),
             status => Self::Status(status),
         }
+    }
+
+    /// A 5xx without a code of WhatsApp's.
+    fn failure(status: u16, body: &Value) -> Self {
+        let words = exception(body);
+        if status != 500 || words.is_empty() {
+            return Self::Status(status);
+        }
+        let lower = words.to_lowercase();
+        let lasts = !PASSING.iter().any(|sign| lower.contains(sign));
+        Self::Exception { words, lasts }
     }
 
     /// Why there is no answer.
@@ -137,7 +155,7 @@ impl Cause {
             ),
             Self::Invalid(words) => refused(
                 ErrorCode::EngineRejected,
-                format!("WAHA calls the request invalid: {words}"),
+                format!("WAHA calls the request invalid: {}", quoted(&words)),
             ),
             Self::Throttled(after) => EngineError::RateLimited {
                 message: "WAHA, or a proxy before it, asks for patience (429)".to_owned(),
@@ -149,6 +167,22 @@ impl Cause {
             Self::Status(503) => {
                 unavailable(format!("the WAHA server {server} is unavailable (503)"))
             }
+            Self::Exception { words, lasts: true } => EngineError::Failing {
+                message: format!(
+                    "the WAHA server {server} failed: {}; if it goes on, look at WAHA's log, restart \
+                     or update it",
+                    quoted(&words)
+                ),
+                is_open: intent == Intent::Change,
+            },
+            Self::Exception {
+                words,
+                lasts: false,
+            } => open(
+                intent,
+                format!("the WAHA server {server} failed: {}", quoted(&words)),
+                None,
+            ),
             Self::Status(status @ 500..) => open(
                 intent,
                 format!("the WAHA server {server} failed without saying what happened ({status})"),
@@ -204,7 +238,7 @@ impl WhatsApp {
             .find_map(|name| inner(name));
         Some(Self {
             code,
-            words: details.map_or(words, cut),
+            words: details.map_or(words, str::to_owned),
             after: after.map(Duration::from_secs),
         })
     }
@@ -229,13 +263,17 @@ impl WhatsApp {
                 after,
             },
             429 => EngineError::RateLimited {
-                message: "WhatsApp asks the session for patience (429)".to_owned(),
+                message: format!(
+                    "WhatsApp asks the session for patience ({})",
+                    said(code, &words)
+                ),
                 after,
             },
             // An answer with an error: WhatsApp has not done it.
-            409 | 500..=599 => {
-                unavailable(format!("WhatsApp could not do it now ({code} {words})"))
-            }
+            409 | 500..=599 => unavailable(format!(
+                "WhatsApp could not do it now ({})",
+                said(code, &words)
+            )),
             410 => rejected("it is gone"),
             419 => rejected("the group is full"),
             423 => rejected("the group is locked"),
@@ -284,8 +322,46 @@ fn refusal_in_words(words: String) -> EngineError {
     }
     refused(
         ErrorCode::EngineRejected,
-        format!("WhatsApp Web refused: {}", cut(&words)),
+        format!("WhatsApp Web refused: {}", quoted(&words)),
     )
+}
+
+/// Words of a 500 that is about WAHA's connection to WhatsApp, or about its start: it passes.
+const PASSING: &[&str] = &[
+    "connection closed",
+    "connection terminated",
+    "connection lost",
+    "connection was lost",
+    "connection failure",
+    "not connected",
+    "timed out",
+    "timeout",
+    "timedout",
+    "econnre",
+    "unavailable",
+    "session closed",
+    "target closed",
+    "context was destroyed",
+    "navigation",
+    "starting",
+    "not ready",
+    "deadline exceeded",
+];
+
+/// WhatsApp's code, and its words where it has any.
+fn said(code: u16, words: &str) -> String {
+    let words = quoted(words);
+    format!("{code} {words}").trim_end().to_owned()
+}
+
+/// The words of WAHA's own exception, and of what kind it is.
+fn exception(body: &Value) -> String {
+    let words = words(body);
+    let kind = body.get("exception").and_then(|inner| inner.get("name"));
+    match kind.and_then(Value::as_str) {
+        Some(kind) if kind != "Error" && kind != words => format!("{kind}: {words}"),
+        _ => words,
+    }
 }
 
 /// An error's words, wherever they stand.
@@ -297,17 +373,13 @@ fn words(body: &Value) -> String {
         .or_else(|| body.get("error"))
         .or_else(|| inner("name"));
     match told {
-        Some(Value::String(text)) => cut(text),
+        Some(Value::String(text)) => text.clone(),
         Some(Value::Array(all)) => {
             let texts: Vec<_> = all.iter().filter_map(Value::as_str).collect();
-            cut(&texts.join("; "))
+            texts.join("; ")
         }
         _ => String::new(),
     }
-}
-
-fn cut(text: &str) -> String {
-    text.chars().take(WORDS).collect()
 }
 
 /// `info query returned status 403: forbidden`.

@@ -342,7 +342,11 @@ const fn is_no_wahas(cause: &Cause) -> bool {
         | Cause::Words(_)
         | Cause::Unreadable(_) => true,
         Cause::Status(status) => *status < 500,
-        Cause::Key | Cause::Throttled(_) | Cause::NotSent(_) | Cause::Silent(_) => false,
+        Cause::Key
+        | Cause::Throttled(_)
+        | Cause::Exception { .. }
+        | Cause::NotSent(_)
+        | Cause::Silent(_) => false,
     }
 }
 

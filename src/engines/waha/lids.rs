@@ -81,7 +81,6 @@ impl Lids {
     }
 
     /// Whether two ids are known to be one person's. `false` also where nobody has told.
-    #[expect(dead_code, reason = "for the commands, which do not use it yet")]
     pub(super) fn is_same(&self, one: &ParticipantId, other: &ParticipantId) -> bool {
         is_same(one, other) || self.ids_of(one).iter().any(|id| is_same(id, other))
     }

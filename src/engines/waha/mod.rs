@@ -17,6 +17,7 @@ mod health;
 pub mod intake;
 mod known;
 mod lids;
+mod makings;
 mod notices;
 mod reconcile;
 mod search;
@@ -31,11 +32,10 @@ use async_trait::async_trait;
 use super::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
 use crate::clock::Clock;
 use crate::config;
-use crate::contract::{
-    Command, EngineName, GroupId, ParticipantId, Repeat, SessionName, Timestamp,
-};
+use crate::contract::{Command, EngineName, GroupId, ParticipantId, Repeat, SessionName};
 use crate::observability::events;
 use crate::outbound::Outbound;
+use crate::store::ledger::Begun;
 use crate::store::{self, Store};
 
 use book::Book;
@@ -44,6 +44,8 @@ use commands::{Done, Errand};
 use health::Sessions;
 use known::{Report, Source};
 use lids::Lids;
+use makings::Making;
+use search::{Search, Searching};
 
 /// The engine; one for the process.
 #[derive(Debug)]
@@ -166,19 +168,51 @@ impl Waha {
             .await
             .map_err(own)?;
         let begun = self.book.now();
-        match errand.run(call).await {
+        if let Command::CreateGroup(wanted) = &call.command {
+            let making = Making::new(id.clone(), wanted, begun);
+            let written = self.book.making_begins(session, making).await;
+            written.map_err(own)?;
+        }
+        match self.run(errand, call).await {
             Ok(done) => {
                 let effect = Effect::new(&done.result, Vec::new());
                 self.tell(call, &errand.me, begun, done).await;
                 effect.map(Executed::Done)
             }
             Err(error) => {
-                if error.disposition() == Disposition::Reject {
+                let disposition = error.disposition();
+                if disposition == Disposition::Reject {
                     let give_up = || self.book.give_up(session, id, &call.command);
                     note(self.store.through_outages(give_up).await);
                 }
+                let creates = matches!(call.command, Command::CreateGroup(_));
+                if creates && disposition != Disposition::Unknown {
+                    let failed = || self.book.making_failed(session, id);
+                    note(self.store.through_outages(failed).await);
+                }
                 Err(error)
             }
+        }
+    }
+
+    /// Carries out a command. A refusal counts only where WAHA refuses: whatever answers at an address at
+    /// which nobody lists sessions as WAHA does has not been shown to be WAHA.
+    async fn run(&self, errand: &Errand<'_>, call: &Call) -> Result<Done, EngineError> {
+        let server = &errand.by.server.name;
+        match errand.run(call).await {
+            Err(error)
+                if error.disposition() == Disposition::Reject
+                    && !self.sessions.is_listed(server) =>
+            {
+                Err(EngineError::Unavailable {
+                    message: format!(
+                        "the server {server} does not list its sessions, so this need not be WAHA's \
+                         word: {error}; is engine.waha.url right?"
+                    ),
+                    source: None,
+                })
+            }
+            run => run,
         }
     }
 
@@ -232,26 +266,33 @@ impl Engine for Waha {
         let errand = self.errand(&call.session, Some(call)).await?;
         match call.command.command_type().repeat() {
             Repeat::ReadOnly => {
-                let done = errand.run(call).await?;
+                let done = self.run(&errand, call).await?;
                 Effect::new(&done.result, Vec::new()).map(Executed::Done)
             }
             Repeat::Harmless | Repeat::Harmful => self.change(&errand, call).await,
         }
     }
 
-    async fn find(&self, call: &Call, since: Timestamp) -> Result<Found, EngineError> {
+    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError> {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
         let errand = self.errand(&call.session, Some(call)).await?;
-        let found = search::created(&errand, wanted, since, self.settings.settle, &*self.clock);
-        Ok(match found.await? {
-            search::Search::Nothing => Found::Nothing,
-            search::Search::Unclear => Found::Unclear,
-            search::Search::Found(seen) => {
+        let searching = Searching {
+            errand: &errand,
+            command: &call.id,
+            wanted,
+            begun,
+            settle: self.settings.settle,
+            clock: &*self.clock,
+        };
+        Ok(match searching.run().await? {
+            Search::Nothing => Found::Nothing,
+            Search::Unclear => Found::Unclear,
+            Search::Found(seen) => {
                 let done = errand.made(wanted, *seen, Vec::new()).await?;
                 let effect = Effect::new(&done.result, Vec::new())?;
-                let begun = since.0.as_millisecond();
+                let begun = begun.first.0.as_millisecond();
                 self.tell(call, &errand.me, begun, done).await;
                 Found::Effect(effect)
             }

@@ -190,3 +190,55 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_an_answer_other_than_429_ends_it() {
+    let message = "as scripted".to_owned();
+    let answers = [
+        EngineError::Failing {
+            message: message.clone(),
+            is_open: true,
+        },
+        EngineError::Unavailable {
+            message: message.clone(),
+            source: None,
+        },
+        EngineError::Refused {
+            code: ErrorCode::NotAllowed,
+            message: message.clone(),
+        },
+    ];
+    let silences = [
+        EngineError::Unavailable {
+            message: message.clone(),
+            source: Some("connection refused".into()),
+        },
+        EngineError::NoAnswer {
+            message: message.clone(),
+        },
+        EngineError::NotReady {
+            message,
+            after: None,
+        },
+    ];
+    let learn = |error: EngineError| {
+        let accounts = accounts(false);
+        let one = session("one");
+        accounts.learn(&one, None, &list(), &rate_limited(None));
+        async move {
+            tokio::time::advance(10 * SECOND).await;
+            // The one that goes ahead.
+            assert_eq!(wait(&accounts, "one", &list()), None);
+            accounts.learn::<()>(&session("one"), None, &list(), &Err(error));
+            wait(&accounts, "one", &list()).is_some()
+        }
+    };
+    for answer in answers {
+        let text = format!("{answer:?}");
+        assert!(!learn(answer).await, "{text}");
+    }
+    for silence in silences {
+        let text = format!("{silence:?}");
+        assert!(learn(silence).await, "{text}");
+    }
+}

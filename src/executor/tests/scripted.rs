@@ -17,7 +17,7 @@ use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
 use crate::executor::{Accepted, Decoder, Executor, Past, Stalled, Verdict};
 use crate::store::Store;
 use crate::store::endpoints::Endpoint;
-use crate::store::ledger::{Claim, Key};
+use crate::store::ledger::{Begun, Claim, Key};
 
 /// What the engine does when it is called.
 #[derive(Debug, Clone, Copy)]
@@ -29,8 +29,13 @@ pub(super) enum Answer {
     Unavailable,
     NotReady,
     Own,
+    Patience,
     Refused,
     Silence,
+    /// It answers that it failed, and nothing was done.
+    Failing,
+    /// It answers that it failed, and may have done it.
+    FailingOpen,
     Panic,
 }
 
@@ -38,9 +43,12 @@ pub(super) enum Answer {
 struct Scripted {
     store: Store,
     answers: Mutex<VecDeque<Answer>>,
-    found: Mutex<Option<Found>>,
+    found: Mutex<VecDeque<Found>>,
+    searches: AtomicUsize,
     /// Nobody can ask it what it did.
     is_away: AtomicBool,
+    /// It answers with a failure to who asks.
+    fails_searches: AtomicBool,
     calls: AtomicUsize,
 }
 
@@ -75,7 +83,15 @@ impl Engine for Scripted {
                 let source = message.clone().into();
                 return Err(EngineError::Own { message, source });
             }
+            Answer::Patience => {
+                let after = Some(Duration::from_mins(1));
+                return Err(EngineError::RateLimited { message, after });
+            }
             Answer::Silence => return Err(EngineError::NoAnswer { message }),
+            Answer::Failing | Answer::FailingOpen => {
+                let is_open = matches!(answer, Answer::FailingOpen);
+                return Err(EngineError::Failing { message, is_open });
+            }
             Answer::Refused => {
                 return Err(EngineError::Refused {
                     code: ErrorCode::NotAllowed,
@@ -86,14 +102,26 @@ impl Engine for Scripted {
         Ok(Executed::Done(effect()))
     }
 
-    async fn find(&self, _: &Call, _: Timestamp) -> Result<Found, EngineError> {
+    async fn find(&self, _: &Call, _: Begun) -> Result<Found, EngineError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(EngineError::NotReady {
                 message: "as scripted".to_owned(),
                 after: None,
             });
         }
-        Ok(self.found.lock().unwrap().take().unwrap_or(Found::Unclear))
+        if self.fails_searches.load(Ordering::SeqCst) {
+            return Err(EngineError::Unavailable {
+                message: "as scripted".to_owned(),
+                source: None,
+            });
+        }
+        self.searches.fetch_add(1, Ordering::SeqCst);
+        Ok(self
+            .found
+            .lock()
+            .unwrap()
+            .pop_front()
+            .unwrap_or(Found::Unclear))
     }
 
     async fn check(&self) -> Result<String, EngineError> {
@@ -136,13 +164,16 @@ impl Bench {
             store: store.clone(),
             answers: Mutex::default(),
             found: Mutex::default(),
+            searches: AtomicUsize::default(),
             is_away: AtomicBool::default(),
+            fails_searches: AtomicBool::default(),
             calls: AtomicUsize::default(),
         });
         let mut config = config::Sources::default().load().unwrap();
         config.retry = config::Retry {
             first: Duration::from_millis(5),
             within: Duration::from_secs(4),
+            reads: Duration::from_millis(200),
             attempts: 3,
             max_age: Duration::from_hours(1),
         };
@@ -166,11 +197,19 @@ impl Bench {
     }
 
     pub(super) fn finds(&self, found: Found) {
-        *self.engine.found.lock().unwrap() = Some(found);
+        self.engine.found.lock().unwrap().push_back(found);
+    }
+
+    pub(super) fn searches(&self) -> usize {
+        self.engine.searches.load(Ordering::SeqCst)
     }
 
     pub(super) fn leaves(&self) {
         self.engine.is_away.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn fails_searches(&self) {
+        self.engine.fails_searches.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn calls(&self) -> usize {
@@ -259,6 +298,11 @@ pub(super) fn accepted(
         fingerprint: [7; 32],
         expires_at: None,
     }
+}
+
+/// A command that only reads.
+pub(super) fn read(id: &str) -> Accepted {
+    accepted(id, CommandType::ListGroups, json!({}))
 }
 
 /// A command that may be repeated.

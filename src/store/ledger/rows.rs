@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
-use super::{Fingerprint, Found, Key, Limits, Record};
+use super::{Begun, Fingerprint, Found, Key, Limits, Record};
 use crate::contract::{InvalidId, Timestamp};
 use crate::store::Error;
 use crate::store::db::{self, Link, Pool, Value};
@@ -16,7 +16,11 @@ const TABLE: &str = "ledger";
 pub(in crate::store) struct Row {
     pub(in crate::store) fingerprint: Fingerprint,
     pub(super) owner: String,
+    /// The last time.
     started_at: i64,
+    /// How often it was started without an end that anybody saw, and when first.
+    starts: i64,
+    first_started_at: i64,
     /// When it was finished and the record as JSON; none while it is `started`.
     finished: Option<(i64, String)>,
 }
@@ -31,6 +35,8 @@ impl Row {
             fingerprint,
             owner,
             started_at: now,
+            starts: 1,
+            first_started_at: now,
             finished: None,
         }
     }
@@ -40,9 +46,19 @@ impl Row {
         Self { owner, ..self }
     }
 
-    /// The same command, started at another time.
-    pub(super) fn started_at(self, started_at: i64) -> Self {
-        Self { started_at, ..self }
+    /// The same command, started once more.
+    pub(super) fn begun_again(self, started_at: i64) -> Self {
+        Self {
+            started_at,
+            starts: self.starts + 1,
+            ..self
+        }
+    }
+
+    /// The same command, whose last start did nothing; none if there was no other.
+    pub(super) fn begun_once_less(self) -> Option<Self> {
+        let starts = self.starts - 1;
+        (starts > 0).then_some(Self { starts, ..self })
     }
 
     /// The same command, done.
@@ -62,8 +78,13 @@ impl Row {
             .map_err(|e| Error::corrupt(TABLE, e))
     }
 
-    pub(super) fn since(&self) -> Timestamp {
-        Timestamp(jiff::Timestamp::from_millisecond(self.started_at).unwrap_or_default())
+    pub(super) fn begun(&self) -> Begun {
+        let at = |at| Timestamp(jiff::Timestamp::from_millisecond(at).unwrap_or_default());
+        Begun {
+            first: at(self.first_started_at),
+            last: at(self.started_at),
+            times: u32::try_from(self.starts).unwrap_or(u32::MAX),
+        }
     }
 
     pub(super) fn is_started_by(&self, owner: &str) -> bool {
@@ -76,19 +97,23 @@ impl Row {
             command_id: text(&row.get::<String>(1)?)?,
         };
         let fingerprint: Vec<u8> = row.get(2)?;
+        let started_at = row.get(4)?;
         let finished: Option<i64> = row.get(5)?;
         let record: Option<String> = row.get(6)?;
+        let first: Option<i64> = row.get(8)?;
         let row = Self {
             // Never longer or shorter; were it, it would equal no command's.
             fingerprint: fingerprint.try_into().unwrap_or_default(),
             owner: row.get(3)?,
-            started_at: row.get(4)?,
+            started_at,
+            starts: row.get(7)?,
+            first_started_at: first.unwrap_or(started_at),
             finished: finished.zip(record),
         };
         Ok((key, row))
     }
 
-    fn values(self, key: &Key) -> [Value; 8] {
+    fn values(self, key: &Key) -> [Value; 10] {
         let state = if self.finished.is_some() {
             "done"
         } else {
@@ -104,6 +129,8 @@ impl Row {
             Value::Int(self.started_at),
             Value::MaybeInt(finished_at),
             Value::MaybeText(record),
+            Value::Int(self.starts),
+            Value::Int(self.first_started_at),
         ]
     }
 }
@@ -137,8 +164,8 @@ impl Rows {
         let keys: Vec<_> = rows.keys().map(key_values).collect();
         for (count, values) in sql::key_lists(&keys) {
             let sql = format!(
-                "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record \
-                 FROM ledger WHERE (session, command_id) IN (VALUES {}) \
+                "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record, \
+                 starts, first_started_at FROM ledger WHERE (session, command_id) IN (VALUES {}) \
                  ORDER BY session, command_id{}",
                 link.placeholders(count, 2),
                 link.for_update(),
@@ -205,8 +232,8 @@ impl Rows {
             let sql = insert(link, rows)
                 + " ON CONFLICT (session, command_id) DO UPDATE SET state = excluded.state, \
                    owner = excluded.owner, started_at = excluded.started_at, \
-                   finished_at = excluded.finished_at, \
-                   record = excluded.record";
+                   finished_at = excluded.finished_at, record = excluded.record, \
+                   starts = excluded.starts, first_started_at = excluded.first_started_at";
             run(link, sql, values).await?;
         }
         for (count, values) in sql::key_lists(&gone) {
@@ -221,8 +248,8 @@ impl Rows {
 fn insert(link: &Link, rows: usize) -> String {
     format!(
         "INSERT INTO ledger (session, command_id, fingerprint, state, owner, started_at, \
-         finished_at, record) VALUES {}",
-        link.placeholders(rows, 8)
+         finished_at, record, starts, first_started_at) VALUES {}",
+        link.placeholders(rows, 10)
     )
 }
 
@@ -282,8 +309,8 @@ pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
 
 /// What became of one command.
 pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<Found>, Error> {
-    let sql = "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record \
-               FROM ledger WHERE session = $1 AND command_id = $2";
+    let sql = "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record, \
+               starts, first_started_at FROM ledger WHERE session = $1 AND command_id = $2";
     let rows = pool
         .fetch("reading the ledger", sql, key_values(key).into())
         .await?;

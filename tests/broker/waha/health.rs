@@ -61,7 +61,7 @@ async fn commands_of_a_session_that_is_not_working_wait_until_it_is() {
     assert_eq!(stage.waha().group(&id).unwrap().subject, "Back again");
 }
 
-async fn until(stage: &Stage, is_so: impl Fn(&str) -> bool) {
+pub(super) async fn until(stage: &Stage, is_so: impl Fn(&str) -> bool) {
     let begun = Instant::now();
     loop {
         // A worker that has just been started does not answer yet.

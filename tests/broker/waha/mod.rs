@@ -1,7 +1,10 @@
 //! The `waha` engine beside what `behaviour` shows: what goes wrong, what WAHA tells by itself, and
 //! workers that are killed.
 
+mod answers;
+mod bounds;
 mod captured;
+mod failures;
 mod faults;
 mod health;
 mod intake;

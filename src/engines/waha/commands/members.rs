@@ -1,26 +1,30 @@
 //! Who comes and who goes, and who is an admin.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 
+use super::answers::{find, lists_everybody};
 use super::{Done, Errand, done_with, entries, is_outside, not_allowed, outcome};
 use crate::contract::{
-    CommandResult, CreateGroup, ErrorCode, GroupId, NotificationType, Outcome, OutcomeKind,
-    ParticipantId, ParticipantInput, Role,
+    CommandResult, ErrorCode, GroupId, NotificationType, Outcome, OutcomeKind, ParticipantId,
+    ParticipantInput, Role,
 };
 use crate::engines::waha::book;
 use crate::engines::waha::client::{Ask, Trouble, within};
 use crate::engines::waha::error::{Cause, Intent};
 use crate::engines::waha::known::{Claim, What};
-use crate::engines::waha::wire::{
-    self, Answered, Body, Person, Seen, adding, changing, created, outcomes, refusal_text,
-};
+use crate::engines::waha::wire::{Body, Person, Seen, adding, changing, outcomes, refusal_text};
 use crate::engines::{Call, EngineError};
 use crate::outbound::Method;
 
-/// Private ids in an answer that are looked up one by one, at most.
-const LOOKUPS: usize = 20;
+/// What is waited between looks for a change that WAHA has confirmed and that does not show.
+const RESTS: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
 
 /// What happens to people who are in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,85 +66,16 @@ impl Change {
     }
 
     /// Whether somebody is as they were to be.
-    fn is_done(self, person: Option<&Person>) -> bool {
+    fn is_done(self, role: Option<Role>) -> bool {
         match self {
-            Self::Remove => person.is_none(),
-            Self::Promote => person.is_some_and(|it| it.role != Role::Participant),
-            Self::Demote => person.is_some_and(|it| it.role == Role::Participant),
+            Self::Remove => role.is_none(),
+            Self::Promote => role.is_some_and(|role| role != Role::Participant),
+            Self::Demote => role == Some(Role::Participant),
         }
     }
 }
 
 impl Errand<'_> {
-    pub(super) async fn create(&self, asked: &CreateGroup) -> Result<Done, EngineError> {
-        let body = json!({ "name": asked.name, "participants": entries(&asked.participants) });
-        let ask = Ask::change(Method::POST, String::new(), Some(body));
-        let body = self.client.groups(self.by, ask).await?;
-        if let Some(words) = refusal_text(&body) {
-            return Err(self.creation_refused(words));
-        }
-        let Some(made) = wire::group(body.json()) else {
-            let cause = Cause::Unreadable("no group");
-            return Err(cause.judge(Intent::Change, &self.by.server.name));
-        };
-        let answered = created(body.json());
-        // Made it is, whatever comes now.
-        let seen = self.look(&made.id).await.unwrap_or(made);
-        self.made(asked, seen, answered).await
-    }
-
-    /// The result of a `CreateGroup` whose group is there.
-    pub(in crate::engines::waha) async fn made(
-        &self,
-        asked: &CreateGroup,
-        mut seen: Seen,
-        answered: Vec<Answered>,
-    ) -> Result<Done, EngineError> {
-        seen.subject.get_or_insert_with(|| asked.name.clone());
-        let people = seen.people.get_or_insert_default();
-        if people.is_empty() {
-            people.extend(self.me.first().map(|me| Person {
-                id: me.clone(),
-                lid: None,
-                role: Role::Superadmin,
-            }));
-        }
-        if seen.owner.is_none() {
-            seen.owner = self.me.first().cloned();
-        }
-        let told = self.match_up(&asked.participants, answered, adding).await;
-        let people = seen.people.as_deref().unwrap_or_default();
-        let outcomes = asked.participants.iter().zip(told);
-        let outcomes = outcomes.map(|(named, told)| match told {
-            Some(told) => told,
-            None if people.iter().any(|it| it.is(&named.id)) => {
-                outcome(&named.id, OutcomeKind::Ok, 200)
-            }
-            // NOWEB does not say why somebody is not in the new group.
-            None => outcome(&named.id, OutcomeKind::Unknown, 400),
-        });
-        let outcomes = outcomes.collect();
-        let claim = Claim::Joined(Box::new(seen.clone()));
-        let id = seen.id.clone();
-        let mut group = seen
-            .into_group()
-            .ok_or_else(|| self.unreadable("no group"))?;
-        group.outcomes = Some(outcomes);
-        let result = CommandResult::Group(Box::new(group));
-        Ok(Done::changed(result, &id, vec![claim]))
-    }
-
-    /// WEBJS's words in the place of a group. "An unknown error" has been seen beside a group that
-    /// was made all the same.
-    fn creation_refused(&self, words: &str) -> EngineError {
-        if words.to_lowercase().contains("unknown") {
-            return EngineError::NoAnswer {
-                message: "WhatsApp Web does not know whether it made the group".to_owned(),
-            };
-        }
-        Cause::Words(words.to_owned()).judge(Intent::Change, &self.by.server.name)
-    }
-
     pub(super) async fn add(
         &self,
         id: &GroupId,
@@ -207,11 +142,12 @@ impl Errand<'_> {
         } else {
             Vec::new()
         };
-        let told = named.iter().zip(told).map(|(person, told)| {
-            told.unwrap_or_else(|| match find(&after, &person.id) {
-                Some(_) => outcome(&person.id, OutcomeKind::Ok, 200),
-                None => outcome(&person.id, OutcomeKind::Unknown, 400),
-            })
+        let found = self.find_each(&after, named).await;
+        let told = named.iter().zip(told.into_iter().zip(found));
+        let told = told.map(|(person, (told, found))| match told {
+            Some(told) => told,
+            None if found.is_some() => outcome(&person.id, OutcomeKind::Ok, 200),
+            None => outcome(&person.id, OutcomeKind::Unknown, 400),
         });
         Ok(told.collect())
     }
@@ -222,7 +158,9 @@ impl Errand<'_> {
         named: &[ParticipantInput],
     ) -> Result<Done, EngineError> {
         // Removing oneself is leaving, last of all, and needs no right.
-        let mine = |person: &&ParticipantInput| self.me.contains(&person.id);
+        let lids = self.lids;
+        let mine =
+            |person: &&ParticipantInput| self.me.iter().any(|me| lids.is_same(me, &person.id));
         let others: Vec<_> = named.iter().filter(|it| !mine(it)).cloned().collect();
         let mut done = self.change(id, &others, Change::Remove).await?;
         let Some(me) = named.iter().find(mine) else {
@@ -256,14 +194,15 @@ impl Errand<'_> {
     }
 
     /// Asks for those who are not yet as they should be; read before, and where the answer says
-    /// nothing of anybody (WEBJS), after.
+    /// nothing of anybody (WEBJS), after. Somebody who is not in the list, and whom the list may lack or
+    /// call otherwise, is asked for: WhatsApp knows.
     async fn change(
         &self,
         id: &GroupId,
         named: &[ParticipantInput],
         change: Change,
     ) -> Result<Done, EngineError> {
-        let before = self.look(id).await?.people.unwrap_or_default();
+        let before = self.look(id).await?;
         if named.is_empty() {
             return Ok(Done::changed(
                 CommandResult::Outcomes(Vec::new()),
@@ -271,25 +210,32 @@ impl Errand<'_> {
                 Vec::new(),
             ));
         }
-        let own = self.me.iter().find_map(|me| find(&before, me));
+        let people = before.people.as_deref().unwrap_or_default();
+        let own = self.me.iter().find_map(|me| find(people, me));
         if own.is_some_and(|own| own.role == Role::Participant) {
             return Err(not_allowed(change.words()));
         }
-        let already = |it: &ParticipantInput| change.already(find(&before, &it.id));
-        let open: Vec<_> = named
-            .iter()
-            .filter(|it| already(it).is_none())
-            .cloned()
-            .collect();
+        let found = self.find_each(people, named).await;
+        let is_certain = lists_everybody(&before);
+        let already = |found: Option<&Person>| {
+            let is_known = found.is_some() || is_certain;
+            is_known.then(|| change.already(found)).flatten()
+        };
+        let already: Vec<_> = found.iter().map(|found| already(*found)).collect();
+        let asked = named.iter().zip(found.iter().zip(&already));
+        let asked = asked.filter(|(_, (_, already))| already.is_none());
+        let (open, unseen): (Vec<_>, Vec<_>) = asked
+            .map(|(person, (found, _))| (person.clone(), found.is_none()))
+            .unzip();
         let told = if open.is_empty() {
             Vec::new()
         } else {
-            self.changed(id, &open, change).await?
+            self.changed(id, &open, &unseen, change).await?
         };
         let mut told = told.into_iter();
-        let outcomes: Vec<_> = named
-            .iter()
-            .filter_map(|person| match already(person) {
+        let outcomes = named.iter().zip(already);
+        let outcomes: Vec<_> = outcomes
+            .filter_map(|(person, already)| match already {
                 Some((kind, code)) => Some(outcome(&person.id, kind, code)),
                 None => told.next(),
             })
@@ -307,33 +253,74 @@ impl Errand<'_> {
         ))
     }
 
+    /// Asks for a change. `unseen` are those who were not in the list before: that they are not in it
+    /// afterwards says nothing.
     async fn changed(
         &self,
         id: &GroupId,
         open: &[ParticipantInput],
+        unseen: &[bool],
         change: Change,
     ) -> Result<Vec<Outcome>, EngineError> {
+        let begun = self.book.now();
         let body = match self.ask_people(id, change.path(), open).await {
             Ok(body) => body,
             Err(trouble) => return Err(self.about_members(id, trouble, change.words()).await),
         };
         let answered = outcomes(body.json()).unwrap_or_default();
-        let told = self.match_up(open, answered, changing).await;
-        if let Some(told) = told.iter().cloned().collect() {
-            return Ok(told);
+        let mut told = self.match_up(open, answered, changing).await;
+        // WEBJS says 200 whatever the app did, and a view may be the one before the change: what it shows
+        // is looked for again, and what it does not show is not denied.
+        let mut rests = RESTS.iter();
+        let mut is_refused = false;
+        while told.iter().any(Option::is_none) {
+            let after = self.look(id).await?.people.unwrap_or_default();
+            let found = self.find_each(&after, open).await;
+            for (n, told) in told
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, told)| told.is_none())
+            {
+                let person = found.get(n).copied().flatten();
+                let says = person.is_some() || unseen.get(n) == Some(&false);
+                let Some(ParticipantInput { id: who }) = open.get(n) else {
+                    continue;
+                };
+                let role = person.map(|person| person.role);
+                *told =
+                    if says && change.is_done(role) || self.is_told(id, who, change, begun).await {
+                        Some(outcome(who, OutcomeKind::Ok, 200))
+                    } else if change != Change::Promote && role == Some(Role::Superadmin) {
+                        // Nobody can do that to the creator.
+                        Some(outcome(who, OutcomeKind::NotAllowed, 403))
+                    } else {
+                        None
+                    };
+            }
+            let own = self.me.iter().find_map(|me| find(&after, me));
+            is_refused = own.is_some_and(|own| own.role == Role::Participant);
+            match rests.next() {
+                Some(rest) if !is_refused => tokio::time::sleep(*rest).await,
+                _ => break,
+            }
         }
-        // WEBJS says 200 whatever the app did.
-        let after = self.look(id).await?.people.unwrap_or_default();
-        let told = open.iter().zip(told).map(|(person, told)| {
-            told.unwrap_or_else(|| {
-                if change.is_done(find(&after, &person.id)) {
-                    outcome(&person.id, OutcomeKind::Ok, 200)
-                } else {
-                    outcome(&person.id, OutcomeKind::NotAllowed, 403)
-                }
-            })
-        });
+        let (kind, code) = if is_refused {
+            (OutcomeKind::NotAllowed, 403)
+        } else {
+            (OutcomeKind::Unknown, 400)
+        };
+        let told = open.iter().zip(told);
+        let told = told.map(|(it, told)| told.unwrap_or_else(|| outcome(&it.id, kind, code)));
         Ok(told.collect())
+    }
+
+    /// Whether WAHA has told by itself, since then, that somebody is as they were to be.
+    async fn is_told(&self, id: &GroupId, who: &ParticipantId, change: Change, since: i64) -> bool {
+        let standing = self.book.person(self.by.session, id, who).await;
+        // What the store cannot say now, nobody is told.
+        let standing = standing.ok().flatten();
+        let standing = standing.filter(|it| it.told && it.heard >= since);
+        standing.is_some_and(|it| change.is_done(it.role))
     }
 
     pub(super) async fn leave(&self, id: &GroupId) -> Result<Done, EngineError> {
@@ -423,7 +410,9 @@ impl Errand<'_> {
             .book
             .also_expect(self.by.session, id, &call.id, What::Go(ids));
         expected.await.map_err(crate::engines::waha::own)?;
-        let told = self.changed(id, &others, Change::Remove).await?;
+        let told = self
+            .changed(id, &others, &vec![false; others.len()], Change::Remove)
+            .await?;
         if told.iter().any(|it| it.outcome != OutcomeKind::Ok) {
             return Err(not_allowed("remove everybody from this group"));
         }
@@ -452,40 +441,4 @@ impl Errand<'_> {
             Ok(_) => not_allowed(what),
         }
     }
-
-    /// Puts answers beside those who were named, whatever id the answer calls them by.
-    async fn match_up(
-        &self,
-        named: &[ParticipantInput],
-        mut answered: Vec<Answered>,
-        meaning: fn(u16) -> OutcomeKind,
-    ) -> Vec<Option<Outcome>> {
-        let missing = |answered: &[Answered]| {
-            named
-                .iter()
-                .any(|person| !answered.iter().any(|it| it.ids.contains(&person.id)))
-        };
-        if missing(&answered) {
-            let known = |it: &Answered| named.iter().any(|person| it.ids.contains(&person.id));
-            for answer in answered.iter_mut().filter(|it| !known(it)).take(LOOKUPS) {
-                let Some(lid) = answer.ids.first().cloned() else {
-                    continue;
-                };
-                let phone = self.lids.phone(self.client, self.by, &lid).await;
-                answer.ids.extend(phone);
-            }
-        }
-        let outcome_of = |person: &ParticipantInput| {
-            let answer = answered.iter().find(|it| it.ids.contains(&person.id))?;
-            Some(Outcome {
-                invite: answer.invite.clone(),
-                ..outcome(&person.id, meaning(answer.code), answer.code)
-            })
-        };
-        named.iter().map(outcome_of).collect()
-    }
-}
-
-fn find<'a>(people: &'a [Person], id: &ParticipantId) -> Option<&'a Person> {
-    people.iter().find(|person| person.is(id))
 }

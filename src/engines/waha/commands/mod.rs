@@ -4,6 +4,8 @@
 //! WAHA says 200 where WhatsApp Web refused, and one code for two reasons elsewhere; then the group is
 //! read again and the truth is told. Whoever calls sees to the ledger and to the events.
 
+mod answers;
+mod creating;
 mod members;
 mod reading;
 mod settings;
@@ -61,7 +63,7 @@ impl Errand<'_> {
     /// Carries out the command.
     pub(super) async fn run(&self, call: &Call) -> Result<Done, EngineError> {
         match &call.command {
-            Command::CreateGroup(it) => self.create(it).await,
+            Command::CreateGroup(it) => self.create(call, it).await,
             Command::ListGroups(it) => self.list(it).await,
             Command::GetGroup(it) => self.get(&it.group_id).await,
             Command::DeleteGroup(it) => self.delete(call, &it.group_id, it.for_everyone).await,
@@ -191,7 +193,7 @@ fn not_allowed(what: &str) -> EngineError {
 }
 
 /// Whether an error says that the account is not in the group, or never was.
-fn is_outside(error: &EngineError) -> bool {
+pub(super) fn is_outside(error: &EngineError) -> bool {
     matches!(
         error.code(),
         ErrorCode::NotAMember | ErrorCode::GroupNotFound

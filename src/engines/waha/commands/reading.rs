@@ -116,7 +116,7 @@ impl Errand<'_> {
         Ok(listed)
     }
 
-    pub(super) fn unreadable(&self, what: &'static str) -> EngineError {
+    pub(in crate::engines::waha) fn unreadable(&self, what: &'static str) -> EngineError {
         Cause::Unreadable(what).judge(Intent::Read, &self.by.server.name)
     }
 }

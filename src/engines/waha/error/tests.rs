@@ -24,6 +24,7 @@ fn judged(status: u16, body: &Value) -> (ErrorCode, Disposition) {
 const RETRY: Disposition = Disposition::Retry { after: None };
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn every_answer_has_its_code_and_verdict() {
     let noweb = |code: u16| json!({"exception": {"message": "…", "data": code}});
     let gows = |code: u16| json!({"exception": {"message": "13 INTERNAL", "details": format!("info query returned status {code}: …")}});
@@ -49,6 +50,25 @@ fn every_answer_has_its_code_and_verdict() {
             Disposition::Reject,
         ),
         (404, json!("<html>"), ErrorCode::EngineUnavailable, RETRY),
+        // The path that is quoted says nothing.
+        (
+            404,
+            json!({"message": "Cannot POST /api/api/session-group/groups"}),
+            ErrorCode::NotSupported,
+            Disposition::Reject,
+        ),
+        (
+            422,
+            json!({"error": "Session \"default\" does not exist", "session": "default"}),
+            ErrorCode::SessionNotFound,
+            Disposition::Reject,
+        ),
+        (
+            422,
+            json!({"message": "WAHA Core support only 'default' session. You tried to access 'nosuch' session (base64: bm9zdWNo).", "error": "Unprocessable Entity", "statusCode": 422}),
+            ErrorCode::SessionNotFound,
+            Disposition::Reject,
+        ),
         (422, status, ErrorCode::SessionNotReady, RETRY),
         (
             422,
@@ -118,6 +138,55 @@ fn every_answer_has_its_code_and_verdict() {
             "{status} {body}"
         );
     }
+}
+
+#[test]
+fn a_server_that_is_broken_is_told_from_one_that_is_away() {
+    let exception = |name: &str, message: &str| {
+        let body = json!({"statusCode": 500, "exception": {"message": message, "name": name}});
+        Cause::of(&answer(500, &body))
+    };
+    for (name, message) in [
+        (
+            "TypeError",
+            "Cannot read properties of undefined (reading 'map')",
+        ),
+        ("TypeError", "groupChat.getInviteCode is not a function"),
+        ("r", "r"),
+        ("Error", "Lid is missing in chat table"),
+    ] {
+        let error = exception(name, message).judge(Intent::Read, "here");
+        assert!(error.is_lasting(), "{message}");
+        assert_eq!(error.code(), ErrorCode::EngineUnavailable);
+        assert!(error.to_string().contains(message), "{error}");
+        // Whether a change was made before the exception, nobody knows.
+        let error = exception(name, message).judge(Intent::Change, "here");
+        assert!(error.is_lasting(), "{message}");
+        assert_eq!(error.disposition(), Disposition::Unknown);
+    }
+    for message in ["Connection Closed", "Timed Out", "Session closed."] {
+        let error = exception("Error", message).judge(Intent::Read, "here");
+        assert!(!error.is_lasting(), "{message}");
+        assert_eq!(error.disposition(), RETRY);
+    }
+    assert!(
+        !Cause::of(&answer(502, &json!({})))
+            .judge(Intent::Read, "here")
+            .is_lasting()
+    );
+}
+
+#[test]
+fn words_of_waha_name_nobody() {
+    let body = json!({"exception": {"message": "no chat 491700000001@c.us", "name": "TypeError"}});
+    let error = Cause::of(&answer(500, &body)).judge(Intent::Change, "here");
+    assert!(
+        error.to_string().contains("TypeError: no chat …"),
+        "{error}"
+    );
+    let body = json!({"message": ["id +49 1700000001 must be valid"]});
+    let error = Cause::of(&answer(400, &body)).judge(Intent::Change, "here");
+    assert!(error.to_string().contains("id … must be valid"), "{error}");
 }
 
 #[test]

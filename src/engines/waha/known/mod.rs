@@ -27,6 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::makings::Makings;
 use super::wire::{Person, Seen, comparable, is_phone};
 use crate::contract::{
     CommandId, Description, Event, GroupId, NotificationType, ParticipantId, Role, SessionName,
@@ -133,6 +134,8 @@ pub(super) struct KnownSession {
     pub(super) looked: bool,
     /// Groups that commands are creating, or were a moment ago.
     pub(super) creations: Vec<Creation>,
+    /// Which group each `CreateGroup` has made.
+    pub(super) makings: Makings,
     /// Looks show none of its groups, or few.
     pub(super) all_missing: Option<AllMissing>,
 }

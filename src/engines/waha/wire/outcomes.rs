@@ -43,10 +43,22 @@ fn entry(entry: &Value) -> Option<Answered> {
     let code = number(entry.get("Error").or_else(|| entry.get("status"))?)?;
     let code = if code == 0 { 200 } else { code };
     Some(Answered {
-        ids: people::ids(entry),
+        ids: ids(entry),
         code,
         invite: invite(entry),
     })
+}
+
+/// All ids that an entry tells: its own, and those of the node of WhatsApp's protocol that NOWEB passes on.
+fn ids(entry: &Value) -> Vec<ParticipantId> {
+    let mut all = people::ids(entry);
+    let attributes = entry.get("content").and_then(|node| node.get("attrs"));
+    for id in attributes.map(people::ids).unwrap_or_default() {
+        if !all.contains(&id) {
+            all.push(id);
+        }
+    }
+    all
 }
 
 /// An entry of WEBJS's map.

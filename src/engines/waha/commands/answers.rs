@@ -1,0 +1,243 @@
+//! Whom an answer is about: WhatsApp calls people by the id that it likes best, and the reply calls them
+//! by the one that was asked for.
+
+use super::{Errand, outcome};
+use crate::contract::{Outcome, OutcomeKind, ParticipantId, ParticipantInput};
+use crate::engines::waha::wire::{Answered, Extent, Person, Seen, is_phone, is_same};
+
+/// People whose other id is asked for one by one, at most, for one answer.
+const LOOKUPS: usize = 20;
+
+impl Errand<'_> {
+    /// Puts answers beside those who were named: by the ids that it tells, by those that WAHA knows beside
+    /// them, and at last by their place.
+    pub(super) async fn match_up(
+        &self,
+        named: &[ParticipantInput],
+        mut answered: Vec<Answered>,
+        meaning: fn(u16) -> OutcomeKind,
+    ) -> Vec<Option<Outcome>> {
+        // A new group's answer lists the account as well.
+        let mine = |it: &Answered| self.me.iter().any(|me| names(&it.ids, me));
+        let is_named = |it: &Answered| named.iter().any(|person| names(&it.ids, &person.id));
+        answered.retain(|it| is_named(it) || !mine(it));
+        let mut ids: Vec<_> = named.iter().map(|it| vec![it.id.clone()]).collect();
+        let mut places = places(&ids, &answered);
+        // Of one who was asked for and one answer, the place says enough.
+        if places.len() > 1 && has_rest(&places, &answered) {
+            self.learn(&mut ids, &places, &mut answered).await;
+            places = self::places(&ids, &answered);
+        }
+        by_place(&mut places, &answered);
+        let told = named.iter().zip(places);
+        let told = told.map(|(person, place)| {
+            let answer = answered.get(place?)?;
+            Some(Outcome {
+                invite: answer.invite.clone(),
+                ..outcome(&person.id, meaning(answer.code), answer.code)
+            })
+        });
+        told.collect()
+    }
+
+    /// Asks WAHA for the other ids of those whom nothing was matched with.
+    async fn learn(
+        &self,
+        ids: &mut [Vec<ParticipantId>],
+        places: &[Option<usize>],
+        answered: &mut [Answered],
+    ) {
+        let is_free = |(index, _): &(usize, &mut Answered)| !places.contains(&Some(*index));
+        let free = answered.iter_mut().enumerate().filter(is_free);
+        for (_, answer) in free.take(LOOKUPS) {
+            let Some(id) = answer.ids.first().cloned() else {
+                continue;
+            };
+            answer.ids.extend(self.other_id(&id).await);
+        }
+        let unmatched = ids.iter_mut().zip(places);
+        let unmatched = unmatched.filter(|(_, place)| place.is_none());
+        for (ids, _) in unmatched.take(LOOKUPS) {
+            let Some(id) = ids.first().cloned() else {
+                continue;
+            };
+            ids.extend(self.other_id(&id).await);
+        }
+    }
+
+    /// The phone of a private id, or the private id of a phone, where WAHA knows it.
+    async fn other_id(&self, id: &ParticipantId) -> Option<ParticipantId> {
+        if is_phone(id) {
+            self.lids.lid(self.client, self.by, id).await
+        } else {
+            self.lids.phone(self.client, self.by, id).await
+        }
+    }
+
+    /// Finds people among those of a group; where some of these are listed by an id alone that says
+    /// nothing, also by what WAHA knows.
+    pub(super) async fn find_each<'a>(
+        &self,
+        people: &'a [Person],
+        named: &[ParticipantInput],
+    ) -> Vec<Option<&'a Person>> {
+        let mut lookups = if people.iter().any(Person::is_private) {
+            LOOKUPS
+        } else {
+            0
+        };
+        let mut all = Vec::with_capacity(named.len());
+        for ParticipantInput { id } in named {
+            let mut found = find(people, id);
+            if found.is_none() && is_phone(id) && lookups > 0 {
+                lookups -= 1;
+                let other = self.other_id(id).await;
+                found = other.and_then(|other| find(people, &other));
+            }
+            all.push(found);
+        }
+        all
+    }
+}
+
+/// Finds somebody by one of their ids.
+pub(super) fn find<'a>(people: &'a [Person], id: &ParticipantId) -> Option<&'a Person> {
+    people.iter().find(|person| person.is(id))
+}
+
+/// Whether somebody who is not found in a list is certainly not in the group: all are listed, by phone.
+pub(super) fn lists_everybody(seen: &Seen) -> bool {
+    let people = seen.people.as_deref().unwrap_or_default();
+    seen.extent() == Extent::Whole && !people.iter().any(Person::is_private)
+}
+
+fn names(ids: &[ParticipantId], id: &ParticipantId) -> bool {
+    ids.iter().any(|it| is_same(it, id))
+}
+
+/// Which answer is about whom, by ids.
+fn places(named: &[Vec<ParticipantId>], answered: &[Answered]) -> Vec<Option<usize>> {
+    let place = |ids: &Vec<ParticipantId>| {
+        let exactly = |it: &Answered| ids.iter().any(|id| it.ids.contains(id));
+        let same = |it: &Answered| ids.iter().any(|id| names(&it.ids, id));
+        let found = answered.iter().position(exactly);
+        found.or_else(|| answered.iter().position(same))
+    };
+    named.iter().map(place).collect()
+}
+
+/// Whether there are answers about nobody who was named.
+fn has_rest(places: &[Option<usize>], answered: &[Answered]) -> bool {
+    (0..answered.len()).any(|index| !places.contains(&Some(index)))
+        && places.iter().any(Option::is_none)
+}
+
+/// Puts answers about nobody beside people without an answer, where the places leave no doubt: WhatsApp
+/// answers in the order in which it was asked, and one that is left is about the one who is left.
+fn by_place(places: &mut [Option<usize>], answered: &[Answered]) {
+    let is_free = |places: &[Option<usize>], index: usize| !places.contains(&Some(index));
+    if answered.len() != places.len() {
+        return;
+    }
+    // Whoever has an answer has it in order: else the order says nothing.
+    let in_order = places.iter().enumerate();
+    let in_order = in_order.filter(|(index, place)| place.is_some_and(|place| place != *index));
+    let is_ordered = in_order.count() == 0;
+    let left = places.iter().filter(|place| place.is_none()).count();
+    for index in 0..places.len() {
+        if places.get(index).is_some_and(Option::is_some) {
+            continue;
+        }
+        let found = if is_ordered {
+            Some(index)
+        } else if left == 1 {
+            (0..answered.len()).find(|place| is_free(places, *place))
+        } else {
+            None
+        };
+        let found = found.filter(|place| is_free(places, *place));
+        if let Some(place) = places.get_mut(index) {
+            *place = found;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(ids: &[&str], code: u16) -> Answered {
+        Answered {
+            ids: ids.iter().map(|id| id.parse().unwrap()).collect(),
+            code,
+            invite: None,
+        }
+    }
+
+    fn named(ids: &[&str]) -> Vec<Vec<ParticipantId>> {
+        ids.iter().map(|id| vec![id.parse().unwrap()]).collect()
+    }
+
+    fn matched(asked: &[&str], answered: &[Answered]) -> Vec<Option<usize>> {
+        let mut places = places(&named(asked), answered);
+        by_place(&mut places, answered);
+        places
+    }
+
+    #[test]
+    fn an_answer_is_found_by_every_id_and_both_forms_of_a_number() {
+        let answered = [
+            answer(&["770000000011@lid", "551187654321@c.us"], 200),
+            answer(&["491700000001@c.us"], 403),
+        ];
+        let asked = ["491700000001@c.us", "5511987654321@c.us"];
+        assert_eq!(matched(&asked, &answered), [Some(1), Some(0)]);
+        assert_eq!(matched(&["770000000011@lid"], &answered), [Some(0)]);
+    }
+
+    #[test]
+    fn of_two_forms_that_were_both_named_each_gets_its_own_answer() {
+        let answered = [
+            answer(&["551187654321@c.us"], 409),
+            answer(&["5511987654321@c.us"], 200),
+        ];
+        let asked = ["5511987654321@c.us", "551187654321@c.us"];
+        assert_eq!(matched(&asked, &answered), [Some(1), Some(0)]);
+    }
+
+    #[test]
+    fn what_no_id_tells_the_place_tells_where_the_order_was_kept() {
+        let answered = [
+            answer(&["491700000001@c.us"], 200),
+            answer(&["770000000002@lid"], 403),
+            answer(&["770000000003@lid"], 200),
+        ];
+        let asked = [
+            "491700000001@c.us",
+            "491700000002@c.us",
+            "491700000003@c.us",
+        ];
+        assert_eq!(matched(&asked, &answered), [Some(0), Some(1), Some(2)]);
+        // Another order: two who are left may be either.
+        let asked = [
+            "491700000002@c.us",
+            "491700000001@c.us",
+            "491700000003@c.us",
+        ];
+        assert_eq!(matched(&asked, &answered), [None, Some(0), None]);
+        // One who is left is the one who is left.
+        let answered = [
+            answer(&["491700000001@c.us"], 200),
+            answer(&["770000000002@lid"], 403),
+        ];
+        let asked = ["491700000002@c.us", "491700000001@c.us"];
+        assert_eq!(matched(&asked, &answered), [Some(1), Some(0)]);
+        // Fewer answers than people: nobody can say whose they are.
+        let asked = [
+            "491700000002@c.us",
+            "491700000003@c.us",
+            "491700000001@c.us",
+        ];
+        assert_eq!(matched(&asked, &answered), [None, None, Some(0)]);
+    }
+}
