@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::contract::{Group, OutcomeKind, Role};
+use crate::contract::{Group, OutcomeKind, ParticipantId, Role};
 
 fn body(text: &str) -> Body {
     Body::read(text.as_bytes()).unwrap()
@@ -135,7 +135,7 @@ fn an_answer_tells_ids_at_every_level() {
         "content": {"tag": "participant", "attrs": {"jid": "7715550000002@lid", "phone_number": "15550000002@s.whatsapp.net"}},
     }]);
     let ids: Vec<_> = outcomes(&told).unwrap().remove(0).ids;
-    let ids: Vec<_> = ids.iter().map(|id| id.as_str()).collect();
+    let ids: Vec<_> = ids.iter().map(ParticipantId::as_str).collect();
     assert_eq!(ids, ["15550000002@c.us", "7715550000002@lid"]);
 }
 

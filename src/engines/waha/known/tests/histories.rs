@@ -158,10 +158,9 @@ impl Truth {
             _ => return None,
         };
         match happening {
-            Happening::Came => state.people.insert(who, Role::Participant),
+            Happening::Came | Happening::Demoted => state.people.insert(who, Role::Participant),
             Happening::Went => state.people.remove(&who),
             Happening::Promoted => state.people.insert(who, Role::Admin),
-            Happening::Demoted => state.people.insert(who, Role::Participant),
         };
         state.inside = state.people.contains_key(&0);
         self.states.push((at, state));
