@@ -133,7 +133,7 @@ impl Publisher {
     }
 
     /// Publishes a batch, in its order; returns once the broker has confirmed all of it. Direct replies
-    /// go beside the rest.
+    /// go when it has the rest.
     ///
     /// # Errors
     /// When the process ends first.
@@ -149,11 +149,8 @@ impl Publisher {
             }
             !is_lost
         });
-        tokio::try_join!(
-            send(&self.direct, direct.collect()),
-            send(&self.pipelined, others)
-        )
-        .map(drop)
+        send(&self.pipelined, others).await?;
+        send(&self.direct, direct.collect()).await
     }
 
     /// Publishes a message that must reach a queue; returns once one has it for certain.

@@ -81,33 +81,27 @@ const REASON_BYTES: usize = 2_000;
 /// Stands for a session or type that could not be read; no session can be called so.
 const UNREAD: &str = "~";
 
-/// The reply, to whoever asked for it and to everybody; then the events, in order.
+/// The events in order, then the reply: to the replies exchange, and last of all to `reply_to`. A producer
+/// that has read it may send its next command about the same group, whose events must come later.
 pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Outgoing> {
     let reply = &outcome.reply;
     let body = json(reply);
-    let mut messages = Vec::with_capacity(2 + outcome.events.len());
+    let events = outcome.events.iter();
+    let mut messages: Vec<_> = events.map(|event| Outgoing::event(event, names)).collect();
+    messages.extend(outcome.test.iter().map(|test| test_message(test, names)));
+    messages.push(Outgoing {
+        exchange: names.replies(),
+        routing_key: reply_key(reply),
+        ..reply_message(reply, command, body.clone())
+    });
     // Through the default exchange and no other: a missing exchange would close our channel.
     if let Some(queue) = reply_queue(command, names) {
         messages.push(Outgoing {
             routing_key: queue.to_owned(),
             mandatory: true,
-            ..reply_message(reply, command, body.clone())
+            ..reply_message(reply, command, body)
         });
     }
-    messages.push(Outgoing {
-        exchange: names.replies(),
-        routing_key: reply_key(reply),
-        ..reply_message(reply, command, body)
-    });
-    if let Some(test) = &outcome.test {
-        messages.push(test_message(test, names));
-    }
-    messages.extend(
-        outcome
-            .events
-            .iter()
-            .map(|event| Outgoing::event(event, names)),
-    );
     messages
 }
 

@@ -4,13 +4,17 @@
 
 use std::fmt::Write as _;
 
+use futures_util::future::join_all;
 use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::producer::Seen;
 use groupmq_test_support::worker::{Options, store_in};
 use rand::Rng as _;
 use rand::seq::IndexedRandom as _;
+use serde_json::{Value, json};
 
 use super::crew::{Crew, endure};
 use super::load::Amount;
+use super::scene::{PATIENCE, Scene, create};
 use super::torture::{self, Chance};
 
 /// How the workers are set up, as drawn.
@@ -113,5 +117,44 @@ async fn each_group_keeps_its_order_whatever_goes_wrong_at_once() {
     let first = Chance::new().seed;
     for n in 0..torture::seeds(3) {
         keeps_order(Chance::of(first + u64::try_from(n).unwrap())).await;
+    }
+}
+
+#[tokio::test]
+async fn the_events_of_a_new_group_come_before_those_of_what_follows_its_reply() {
+    // The worker's channel is young, so the messages of a batch are written one by one.
+    let scene = &Scene::shared().await;
+    let come_and_go = |n: usize| async move {
+        let name = format!("group {n}");
+        let made = scene
+            .call(&format!("make-{n}"), "CreateGroup", &create(&name))
+            .await;
+        let group = made["result"]["id"].as_str().unwrap().to_owned();
+        let payload = json!({ "groupId": group });
+        let left = scene
+            .call(&format!("leave-{n}"), "LeaveGroup", &payload)
+            .await;
+        assert_eq!(left["status"], "ok", "{left}");
+        group
+    };
+    let groups = join_all((0..60).map(come_and_go)).await;
+    let all = |seen: &Seen| {
+        let left = |event: &&Value| event["event"] == "group.left";
+        let events = seen.events();
+        (events.iter().filter(left).count() == groups.len()).then_some(events)
+    };
+    let events = scene.producer.until(PATIENCE, all).await.unwrap();
+    for group in &groups {
+        let about = |event: &&Value| {
+            let payload = &event["payload"];
+            [&payload["chatId"], &payload["group"]["id"]].contains(&&json!(group))
+                && event["session"] == "default"
+        };
+        let numbers = events.iter().filter(about);
+        let numbers: Vec<_> = numbers
+            .map(|it| it["payload"]["sequence"].clone())
+            .collect();
+        let in_order: Vec<_> = (1..=numbers.len()).map(|n| json!(n)).collect();
+        assert_eq!(numbers, in_order, "{group}");
     }
 }
