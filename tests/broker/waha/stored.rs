@@ -43,6 +43,9 @@ async fn a_group_that_was_just_made_is_found_though_the_store_lacks_it() {
             let people = found["participants"].as_array().or(found.as_array());
             assert_eq!(people.unwrap().len(), 2, "{found}");
         }
+        let id = stage.group("Three", &[ONE]).await;
+        let setting = stage.result("default", "GetInfoAdminOnly", json!({ "groupId": id }));
+        assert_eq!(setting.await, json!({"adminsOnly": false}));
         stage.assert_valid();
     }
 }

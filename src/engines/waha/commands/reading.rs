@@ -31,14 +31,21 @@ impl Errand<'_> {
 
     pub(super) async fn get_info_admin_only(&self, id: &GroupId) -> Result<Done, EngineError> {
         let path = within(id, "/settings/security/info-admin-only");
-        let body = match self.client.groups(self.by, Ask::get(path)).await {
+        let ask = || self.client.groups(self.by, Ask::get(path.clone()));
+        let body = match ask().await {
             Ok(body) => body,
-            Err(trouble) => {
-                if matches!(trouble.cause.whatsapp(), Some(401 | 403 | 404)) {
+            Err(trouble) => match trouble.cause.whatsapp() {
+                Some(404) => {
+                    // The look has had NOWEB's list made anew, where that was needed.
                     self.look(id).await?;
+                    ask().await?
                 }
-                return Err(trouble.judge());
-            }
+                Some(401 | 403) => {
+                    self.look(id).await?;
+                    return Err(trouble.judge());
+                }
+                _ => return Err(trouble.judge()),
+            },
         };
         let Some(admins_only) = admins_only(&body) else {
             self.look(id).await?;

@@ -252,9 +252,8 @@ fn whatsapps_refusals_in_a_real_wahas_answers_are_told_from_its_own_failures() {
         }
         refusals += 1;
         let wanted: &[u16] = match note.split([':', ',']).next().unwrap() {
-            "not an admin" => &[401, 403],
             "not a member" if message.starts_with("Group with id") => &[404],
-            "not a member" => &[401, 403],
+            "not an admin" | "not a member" => &[401, 403],
             "unknown group" | "the second group" => &[404],
             "join-info" | "join" | "rename" => &[406],
             "leave again" => &[403],
