@@ -2,6 +2,8 @@
 //!
 //! `known` says what follows from a report; `ops` publishes it.
 
+mod own;
+mod refreshes;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +12,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 
 use super::known::{
-    self, Cause, Claim, Creation, Known, KnownSession, Lag, Place, Report, Standing, Verdict, What,
+    self, Claim, Known, KnownSession, Lag, Place, Report, Source, Standing, Verdict,
 };
 use super::lids::Lids;
 use super::wire::Person;
 use crate::clock::Clock;
-use crate::contract::{
-    Command, CommandId, GroupId, ParticipantId, ParticipantInput, SessionName, Timestamp,
-};
+use crate::contract::{GroupId, ParticipantId, SessionName, Timestamp};
 use crate::store::Error;
 use crate::store::known_groups::{KnownGroups, KnownKey, Notification};
 
@@ -32,6 +32,9 @@ pub(super) struct Book {
     /// Groups whose notifications wait for a look.
     // A std mutex: held for a set operation and never across an await.
     waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
+    /// When groups were asked for anew; milliseconds.
+    // A std mutex: held for map operations and never across an await.
+    refreshed: Arc<Mutex<BTreeMap<SessionName, i64>>>,
 }
 
 /// So many groups wait to be looked at, at most; the others are looked at with all groups.
@@ -68,6 +71,7 @@ impl Book {
             lag,
             wishes: Arc::default(),
             waiting: Arc::default(),
+            refreshed: Arc::default(),
         }
     }
 
@@ -158,8 +162,12 @@ impl Book {
                     self.lids.complete(people);
                 }
                 Claim::Joined(group) | Claim::Updated(group) | Claim::Compared(group) => {
-                    self.lids
-                        .complete(group.people.as_deref_mut().unwrap_or_default());
+                    let people = group.people.as_deref_mut().unwrap_or_default();
+                    let is_complete = self.lids.complete(people);
+                    // A look asks WAHA for their phones; the join waits for it.
+                    if !is_complete && matches!(report.source, Source::Notification(_)) {
+                        group.people = None;
+                    }
                 }
                 Claim::Left(_) | Claim::Invite(_) | Claim::InviteShown(_) | Claim::Missing => {}
             }
@@ -167,111 +175,6 @@ impl Book {
         if let Some(author) = &mut report.author {
             self.lids.complete(std::slice::from_mut(author));
         }
-    }
-
-    /// Writes down that a command is about to be carried out.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub(super) async fn expect(
-        &self,
-        session: &SessionName,
-        id: &CommandId,
-        command: &Command,
-    ) -> Result<(), Error> {
-        let at = self.now();
-        let creation = match command {
-            Command::CreateGroup(create) => Some(Creation {
-                command: id.clone(),
-                subject: create.name.clone(),
-                at,
-            }),
-            _ => None,
-        };
-        let cause = what(command).map(|what| Cause {
-            command: id.clone(),
-            at,
-            told: false,
-            what,
-        });
-        let key = KnownKey {
-            session: session.clone(),
-            group: command.group().cloned(),
-        };
-        let id = id.clone();
-        self.change(key, move |rows, key| {
-            if let Some(creation) = &creation {
-                let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
-                about.creations.retain(|it| it.command != id);
-                about.creations.push(creation.clone());
-                return rows.put(key, &about);
-            }
-            let Some(cause) = &cause else {
-                return Ok(());
-            };
-            let mut known: Known = rows.get(key)?.unwrap_or_default();
-            known.give_up(&id);
-            known.expect(cause.clone());
-            rows.put(key, &known)
-        })
-        .await
-    }
-
-    /// Writes down what else a command in a group is about to bring about.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub(super) async fn also_expect(
-        &self,
-        session: &SessionName,
-        group: &GroupId,
-        id: &CommandId,
-        what: What,
-    ) -> Result<(), Error> {
-        let cause = Cause {
-            command: id.clone(),
-            at: self.now(),
-            told: false,
-            what,
-        };
-        let key = KnownKey {
-            session: session.clone(),
-            group: Some(group.clone()),
-        };
-        self.change(key, move |rows, key| {
-            let mut known: Known = rows.get(key)?.unwrap_or_default();
-            known.expect(cause.clone());
-            rows.put(key, &known)
-        })
-        .await
-    }
-
-    /// Writes down that a command came to nothing, or to nothing more than was told.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub(super) async fn give_up(
-        &self,
-        session: &SessionName,
-        id: &CommandId,
-        command: &Command,
-    ) -> Result<(), Error> {
-        let key = KnownKey {
-            session: session.clone(),
-            group: command.group().cloned(),
-        };
-        let id = id.clone();
-        self.change(key, move |rows, key| {
-            if key.group.is_none() {
-                let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
-                about.creations.retain(|it| it.command != id);
-                return rows.put(key, &about);
-            }
-            let mut known: Known = rows.get(key)?.unwrap_or_default();
-            known.give_up(&id);
-            rows.put(key, &known)
-        })
-        .await
     }
 
     /// Whether a session's groups have been looked at before.
@@ -300,17 +203,20 @@ impl Book {
         .await
     }
 
-    /// Whether the account is known to have been in a group that it is out of.
+    /// Whether the account is in a group, as far as is known; none where nothing is.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub(super) async fn was_inside(
+    pub(super) async fn is_inside(
         &self,
         session: &SessionName,
         group: &GroupId,
-    ) -> Result<bool, Error> {
-        self.read(session, Some(group), |known: Known| known.was_inside())
-            .await
+    ) -> Result<Option<bool>, Error> {
+        let inside = |known: Known| match (known.is_inside(), known.was_inside()) {
+            (false, false) => None,
+            (inside, _) => Some(inside),
+        };
+        self.read(session, Some(group), inside).await
     }
 
     /// The groups that a session's account is known to be in, and that nothing was heard of since.
@@ -449,34 +355,6 @@ fn keys(session: &SessionName, group: &GroupId) -> (KnownKey, KnownKey) {
         group: group.cloned(),
     };
     (key(None), key(Some(group)))
-}
-
-/// What a command is to bring about, where WAHA tells of that.
-fn what(command: &Command) -> Option<What> {
-    let people = |named: &[ParticipantInput]| -> BTreeSet<ParticipantId> {
-        named.iter().map(|person| person.id.clone()).collect()
-    };
-    Some(match command {
-        Command::AddParticipants(it) => What::Come(people(&it.participants)),
-        Command::RemoveParticipants(it) => What::Go(people(&it.participants)),
-        Command::PromoteAdmin(it) => What::Promote(people(&it.participants)),
-        Command::DemoteAdmin(it) => What::Demote(people(&it.participants)),
-        Command::LeaveGroup(_) | Command::DeleteGroup(_) => What::Leave,
-        Command::SetGroupSubject(it) => What::Subject(it.subject.clone()),
-        Command::SetGroupDescription(it) => What::Description(it.description.clone()),
-        Command::SetInfoAdminOnly(it) => What::InfoAdminOnly(it.admins_only),
-        Command::RevokeInviteCode(_) => What::Invite,
-        Command::CreateGroup(_)
-        | Command::ListGroups(_)
-        | Command::GetGroup(_)
-        | Command::GetInfoAdminOnly(_)
-        | Command::GetParticipants(_)
-        | Command::GetInviteCode(_)
-        | Command::SetWebhook(_)
-        | Command::RemoveWebhook(_)
-        | Command::ListWebhooks(_)
-        | Command::TestWebhook(_) => return None,
-    })
 }
 
 /// People by their ids alone.

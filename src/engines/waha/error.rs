@@ -131,6 +131,14 @@ impl Cause {
         }
     }
 
+    /// Whether a group is missing only in a list that WAHA has: NOWEB asks nobody for a single group.
+    pub(super) fn is_of_a_list(&self) -> bool {
+        match self {
+            Self::WhatsApp(refusal) => names_a_missing_group(&refusal.words),
+            _ => false,
+        }
+    }
+
     /// **The table**: what each cause means for the command. `server` is the server's name in the
     /// configuration.
     pub(super) fn judge(self, intent: Intent, server: &str) -> EngineError {
@@ -389,7 +397,8 @@ fn code_after(said: &str, mark: &str) -> Option<u16> {
     digits.parse().ok().filter(|code| (300..600).contains(code))
 }
 
-/// WhatsApp's names for its codes, and NOWEB's words for a group that it does not know.
+/// WhatsApp's names for its codes, and the engines' own words in their place: NOWEB's for a group that it
+/// does not know, and whatsmeow's, where it knows what a code means for the request.
 fn code_by_name(said: &str) -> Option<u16> {
     const NAMES: &[(&str, u16)] = &[
         ("rate-overlimit", 429),
@@ -403,12 +412,22 @@ fn code_by_name(said: &str) -> Option<u16> {
         ("resource-limit", 419),
         ("service-unavailable", 503),
         ("internal-server-error", 500),
+        ("that group does not exist", 404),
+        ("not participating in that group", 403),
+        ("have the permission to get the group's invite link", 401),
+        ("group invite link is not valid", 406),
+        ("group invite link has been revoked", 410),
     ];
     let named = NAMES.iter().find(|(name, _)| said.contains(name));
-    let missing = said.contains("group with id") && said.contains("not found");
     named
         .map(|(_, code)| *code)
-        .or_else(|| missing.then_some(404))
+        .or_else(|| names_a_missing_group(said).then_some(404))
+}
+
+/// NOWEB's words for a group that is not in its list.
+fn names_a_missing_group(said: &str) -> bool {
+    let said = said.to_lowercase();
+    said.contains("group with id") && said.contains("not found")
 }
 
 #[cfg(test)]

@@ -175,6 +175,18 @@ impl Book {
         .await
     }
 
+    /// The groups that commands are remembered to have made.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub(super) async fn made(&self, session: &SessionName) -> Result<Vec<GroupId>, Error> {
+        self.read(session, None, |about: KnownSession| {
+            let made = about.makings.0.into_iter();
+            made.filter_map(|it| it.group).collect()
+        })
+        .await
+    }
+
     async fn of_makings<T: Send + Default + 'static>(
         &self,
         session: &SessionName,

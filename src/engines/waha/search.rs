@@ -11,13 +11,11 @@ use serde_json::Value;
 use super::LOOK_AGAIN;
 use super::client::Ask;
 use super::commands::{Errand, is_outside};
-use super::error::Cause;
 use super::makings::{Candidate, Choice, Making, choose};
 use super::wire::{Person, Seen, groups};
 use crate::clock::Clock;
 use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, Role};
 use crate::engines::EngineError;
-use crate::outbound::Method;
 use crate::store::ledger::Begun;
 
 /// The longest wait between two looks.
@@ -157,7 +155,7 @@ impl Searching<'_> {
     /// Looks at all groups. `known` are those that the account was in before the command.
     async fn look(&self, known: &[GroupId]) -> Result<View, EngineError> {
         let errand = self.errand;
-        let mut is_whole = refresh(errand).await;
+        let mut is_whole = errand.refresh().await;
         let asked = errand.client.groups(errand.by, Ask::get(String::new()));
         let body = asked.await?;
         let listed = groups(body.json()).ok_or_else(|| errand.unreadable("no list of groups"))?;
@@ -183,7 +181,10 @@ impl Searching<'_> {
         }
         for id in missing.iter().take(if is_whole { ONE_BY_ONE } else { 0 }) {
             // A group that the account is out of need not be listed.
-            is_whole &= errand.look(id).await.is_err_and(|error| is_outside(&error));
+            is_whole &= match errand.show(id).await {
+                Ok(shown) => shown.is_none_or(|seen| errand.is_out_of(&seen)),
+                Err(error) => is_outside(&error),
+            };
         }
         let people = listed.iter_mut().filter_map(|seen| seen.people.as_mut());
         let people = people.collect();
@@ -195,16 +196,6 @@ impl Searching<'_> {
             groups: listed,
             is_whole,
         })
-    }
-}
-
-/// Has WAHA ask WhatsApp anew: NOWEB lists from memory. Whether the list is as new as it can be; a WAHA
-/// that has no such request lists what there is.
-async fn refresh(errand: &Errand<'_>) -> bool {
-    let ask = Ask::change(Method::POST, "/refresh".to_owned(), None);
-    match errand.client.groups(errand.by, ask).await {
-        Ok(_) => true,
-        Err(trouble) => matches!(trouble.cause, Cause::NotImplemented),
     }
 }
 

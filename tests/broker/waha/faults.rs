@@ -10,9 +10,14 @@ use crate::scene::PATIENCE;
 
 const ONE: &str = "491700000001@c.us";
 
-/// Nothing is tried twice, so that each failure shows.
+/// Nothing is tried twice, so that each failure shows; and WAHA tells nothing by itself, so that no look
+/// that follows from it meets a fault which is meant for a command.
 async fn impatient(kind: Kind) -> Stage {
-    Stage::with(kind, |options| {
+    let quirks = Quirks {
+        deaf: true,
+        ..Quirks::default()
+    };
+    Stage::set_up(kind, quirks, |options| {
         options
             .set("retry.attempts", "0")
             .set("retry.within", "0s")

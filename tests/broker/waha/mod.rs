@@ -12,6 +12,7 @@ mod kills;
 mod missed;
 mod socket;
 mod stopping;
+mod stored;
 
 use groupmq_test_support::worker::Worker;
 

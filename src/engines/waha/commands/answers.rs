@@ -74,29 +74,18 @@ impl Errand<'_> {
         }
     }
 
-    /// Finds people among those of a group; where some of these are listed by an id alone that says
-    /// nothing, also by what WAHA knows.
-    pub(super) async fn find_each<'a>(
-        &self,
-        people: &'a [Person],
-        named: &[ParticipantInput],
-    ) -> Vec<Option<&'a Person>> {
-        let mut lookups = if people.iter().any(Person::is_private) {
-            LOOKUPS
-        } else {
-            0
+    /// Makes sure that those who were named are found among a group's people (see [`find`]): where some of
+    /// these are listed by an id alone that says nothing, WAHA is asked who they are.
+    pub(super) async fn recognise(&self, people: &mut [Person], named: &[ParticipantInput]) {
+        let is_open = |person: &&ParticipantInput| {
+            is_phone(&person.id)
+                && find(people, &person.id).is_none()
+                && people.iter().any(Person::is_private)
         };
-        let mut all = Vec::with_capacity(named.len());
-        for ParticipantInput { id } in named {
-            let mut found = find(people, id);
-            if found.is_none() && is_phone(id) && lookups > 0 {
-                lookups -= 1;
-                let other = self.other_id(id).await;
-                found = other.and_then(|other| find(people, &other));
-            }
-            all.push(found);
+        for ParticipantInput { id } in named.iter().filter(is_open).take(LOOKUPS) {
+            self.other_id(id).await;
         }
-        all
+        self.lids.complete(people);
     }
 }
 

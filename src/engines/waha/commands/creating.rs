@@ -80,12 +80,14 @@ impl Errand<'_> {
             seen.owner = self.me.first().cloned();
         }
         let told = self.match_up(&asked.participants, answered, adding).await;
-        let people = seen.people.as_deref().unwrap_or_default();
-        let found = self.find_each(people, &asked.participants).await;
-        let outcomes = asked.participants.iter().zip(told.into_iter().zip(found));
-        let outcomes = outcomes.map(|(named, (told, found))| match told {
+        let people = seen.people.get_or_insert_default();
+        self.recognise(people, &asked.participants).await;
+        let outcomes = asked.participants.iter().zip(told);
+        let outcomes = outcomes.map(|(named, told)| match told {
             Some(told) => told,
-            None if is_believed && found.is_some() => outcome(&named.id, OutcomeKind::Ok, 200),
+            None if is_believed && find(people, &named.id).is_some() => {
+                outcome(&named.id, OutcomeKind::Ok, 200)
+            }
             // NOWEB does not say why somebody is not in the new group.
             None => outcome(&named.id, OutcomeKind::Unknown, 400),
         });

@@ -137,16 +137,15 @@ impl Errand<'_> {
         }
         let answered = outcomes(body.json()).unwrap_or_default();
         let told = self.match_up(named, answered, adding).await;
-        let after = if told.iter().any(Option::is_none) {
-            self.look(id).await?.people.unwrap_or_default()
-        } else {
-            Vec::new()
-        };
-        let found = self.find_each(&after, named).await;
-        let told = named.iter().zip(told.into_iter().zip(found));
-        let told = told.map(|(person, (told, found))| match told {
+        let mut after = Vec::new();
+        if told.iter().any(Option::is_none) {
+            after = self.look(id).await?.people.unwrap_or_default();
+            self.recognise(&mut after, named).await;
+        }
+        let told = named.iter().zip(told);
+        let told = told.map(|(person, told)| match told {
             Some(told) => told,
-            None if found.is_some() => outcome(&person.id, OutcomeKind::Ok, 200),
+            None if find(&after, &person.id).is_some() => outcome(&person.id, OutcomeKind::Ok, 200),
             None => outcome(&person.id, OutcomeKind::Unknown, 400),
         });
         Ok(told.collect())
@@ -202,7 +201,7 @@ impl Errand<'_> {
         named: &[ParticipantInput],
         change: Change,
     ) -> Result<Done, EngineError> {
-        let before = self.look(id).await?;
+        let mut before = self.look(id).await?;
         if named.is_empty() {
             return Ok(Done::changed(
                 CommandResult::Outcomes(Vec::new()),
@@ -210,12 +209,15 @@ impl Errand<'_> {
                 Vec::new(),
             ));
         }
+        if let Some(people) = &mut before.people {
+            self.recognise(people, named).await;
+        }
         let people = before.people.as_deref().unwrap_or_default();
         let own = self.me.iter().find_map(|me| find(people, me));
         if own.is_some_and(|own| own.role == Role::Participant) {
             return Err(not_allowed(change.words()));
         }
-        let found = self.find_each(people, named).await;
+        let found: Vec<_> = named.iter().map(|it| find(people, &it.id)).collect();
         let is_certain = lists_everybody(&before);
         let already = |found: Option<&Person>| {
             let is_known = found.is_some() || is_certain;
@@ -274,18 +276,18 @@ impl Errand<'_> {
         let mut rests = RESTS.iter();
         let mut is_refused = false;
         while told.iter().any(Option::is_none) {
-            let after = self.look(id).await?.people.unwrap_or_default();
-            let found = self.find_each(&after, open).await;
+            let mut after = self.look(id).await?.people.unwrap_or_default();
+            self.recognise(&mut after, open).await;
             for (n, told) in told
                 .iter_mut()
                 .enumerate()
                 .filter(|(_, told)| told.is_none())
             {
-                let person = found.get(n).copied().flatten();
-                let says = person.is_some() || unseen.get(n) == Some(&false);
                 let Some(ParticipantInput { id: who }) = open.get(n) else {
                     continue;
                 };
+                let person = find(&after, who);
+                let says = person.is_some() || unseen.get(n) == Some(&false);
                 let role = person.map(|person| person.role);
                 *told =
                     if says && change.is_done(role) || self.is_told(id, who, change, begun).await {

@@ -6,6 +6,7 @@
 
 mod answers;
 mod creating;
+mod looking;
 mod members;
 mod reading;
 mod settings;
@@ -19,10 +20,9 @@ use crate::contract::{
 use crate::engines::{Call, EngineError};
 
 use super::book::Book;
-use super::client::{Ask, Caller, Client, within};
+use super::client::{Caller, Client};
 use super::known::Claim;
 use super::lids::Lids;
-use super::wire::Seen;
 
 /// A command being carried out.
 pub(super) struct Errand<'a> {
@@ -109,73 +109,17 @@ impl Errand<'_> {
             }),
         }
     }
+}
 
-    /// Reads a group, phones included where WAHA can tell them.
-    ///
-    /// # Errors
-    /// When there is no such group, or the account is not in it.
-    pub(super) async fn look(&self, id: &GroupId) -> Result<Seen, EngineError> {
-        let body = match self.client.groups(self.by, Ask::get(within(id, ""))).await {
-            Ok(body) => body,
-            Err(trouble) => {
-                return Err(match trouble.cause.whatsapp() {
-                    // Where reading is forbidden, it is for those who are not in the group.
-                    Some(401 | 403) => not_a_member(),
-                    Some(404) if self.was_inside(id).await => not_a_member(),
-                    _ => trouble.judge(),
-                });
-            }
-        };
-        // WEBJS says nothing at all where there is no such chat.
-        let Some(mut seen) = super::wire::group(body.json()).filter(|seen| seen.id == *id) else {
-            return Err(self.no_such_group(id).await);
-        };
-        if seen.is_stub() {
-            return Err(EngineError::Unavailable {
-                message: "WAHA knows the group but has not loaded it yet".to_owned(),
-                source: None,
-            });
-        }
-        if let Some(people) = &mut seen.people {
-            self.lids.resolve(self.client, self.by, id, people).await;
-        }
-        if self.is_out_of(&seen) {
-            return Err(not_a_member());
-        }
-        Ok(seen)
-    }
-
-    /// Whether the account is certain not to be among a group's people: WEBJS goes on showing groups
-    /// that were left.
-    pub(super) fn is_out_of(&self, seen: &Seen) -> bool {
-        let Some(people) = seen.people.as_ref().filter(|people| !people.is_empty()) else {
-            return false;
-        };
-        let listed = people.iter().any(|it| self.me.iter().any(|me| it.is(me)));
-        // Where everybody is private and our own private id was not told, nobody can say.
-        let comparable = self.me.len() > 1 || !people.iter().any(super::wire::Person::is_private);
-        !self.me.is_empty() && comparable && !listed
-    }
-
-    async fn was_inside(&self, id: &GroupId) -> bool {
-        // What is not known is told as it is: no such group.
-        let known = self.book.was_inside(self.by.session, id).await;
-        known.unwrap_or_default()
-    }
-
-    async fn no_such_group(&self, id: &GroupId) -> EngineError {
-        if self.was_inside(id).await {
-            return not_a_member();
-        }
-        EngineError::Refused {
-            code: ErrorCode::GroupNotFound,
-            message: "the session's account knows no such group; ListGroups tells which it is in"
-                .to_owned(),
-        }
+fn group_not_found() -> EngineError {
+    EngineError::Refused {
+        code: ErrorCode::GroupNotFound,
+        message: "the session's account knows no such group; ListGroups tells which it is in"
+            .to_owned(),
     }
 }
 
-pub(super) fn not_a_member() -> EngineError {
+fn not_a_member() -> EngineError {
     EngineError::Refused {
         code: ErrorCode::NotAMember,
         message: "the session's account is not in this group any more; an admin can add it again"

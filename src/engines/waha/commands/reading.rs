@@ -7,7 +7,7 @@ use crate::contract::{
 use crate::engines::EngineError;
 use crate::engines::waha::client::{Ask, within};
 use crate::engines::waha::error::{Cause, Intent};
-use crate::engines::waha::wire::{Person, Seen, admins_only, groups, invite_code};
+use crate::engines::waha::wire::{Person, Seen, admins_only, invite_code};
 
 /// So many stubs of a list are asked for one by one; the others are left out.
 const STUBS: usize = 50;
@@ -31,14 +31,21 @@ impl Errand<'_> {
 
     pub(super) async fn get_info_admin_only(&self, id: &GroupId) -> Result<Done, EngineError> {
         let path = within(id, "/settings/security/info-admin-only");
-        let body = match self.client.groups(self.by, Ask::get(path)).await {
+        let ask = || self.client.groups(self.by, Ask::get(path.clone()));
+        let body = match ask().await {
             Ok(body) => body,
-            Err(trouble) => {
-                if matches!(trouble.cause.whatsapp(), Some(401 | 403 | 404)) {
+            Err(trouble) => match trouble.cause.whatsapp() {
+                Some(404) => {
+                    // The look has had NOWEB's list made anew, where that was needed.
                     self.look(id).await?;
+                    ask().await?
                 }
-                return Err(trouble.judge());
-            }
+                Some(401 | 403) => {
+                    self.look(id).await?;
+                    return Err(trouble.judge());
+                }
+                _ => return Err(trouble.judge()),
+            },
         };
         let Some(admins_only) = admins_only(&body) else {
             self.look(id).await?;
@@ -100,8 +107,7 @@ impl Errand<'_> {
 
     /// As [`Errand::all_groups`], as WAHA shows them.
     pub(in crate::engines::waha) async fn all_seen(&self) -> Result<Vec<Seen>, EngineError> {
-        let body = self.client.groups(self.by, Ask::get(String::new())).await?;
-        let listed = groups(body.json()).ok_or_else(|| self.unreadable("no list of groups"))?;
+        let listed = self.listed().await?;
         let (stubs, mut listed): (Vec<_>, Vec<_>) = listed.into_iter().partition(Seen::is_stub);
         for stub in stubs.into_iter().take(STUBS) {
             // One that cannot be read even by itself is no group that could be shown.

@@ -106,7 +106,7 @@ impl Errand<'_> {
             self.look(id).await?;
             return Err(not_allowed("revoke the invite code"));
         };
-        // WAHA has no event for this one.
+        // The event that WAHA has of it is an echo then.
         let claims = vec![Claim::Invite(code.invite_url.clone())];
         Ok(Done::changed(CommandResult::InviteCode(code), id, claims))
     }

@@ -222,3 +222,47 @@ fn the_words_of_whatsapp_web_are_understood() {
         ErrorCode::EngineRejected
     );
 }
+
+/// The requests of a real WAHA's capture, with the statuses and bodies of their answers.
+fn captured() -> Vec<Value> {
+    let captures = [
+        include_str!("../../../../tests/support/data/waha-2026.2.1/noweb-phone/http.json"),
+        include_str!("../../../../tests/support/data/waha-2026.2.1/noweb-lid/http.json"),
+        include_str!("../../../../tests/support/data/waha-2026.2.1/noweb-store/http.json"),
+        include_str!("../../../../tests/support/data/waha-2026.2.1/noweb-store-lid/http.json"),
+        include_str!("../../../../tests/support/data/waha-2026.2.1/gows-lid/http.json"),
+    ];
+    let read = |capture: &&str| serde_json::from_str::<Vec<Value>>(capture).unwrap();
+    captures.iter().flat_map(read).collect()
+}
+
+#[test]
+fn whatsapps_refusals_in_a_real_wahas_answers_are_told_from_its_own_failures() {
+    let mut refusals = 0;
+    for entry in captured().iter().filter(|entry| entry["status"] == 500) {
+        let note = entry["note"].as_str().unwrap();
+        let message = entry["body"]["exception"]["message"].as_str().unwrap();
+        let code = Cause::of(&answer(500, &entry["body"])).whatsapp();
+        // JavaScript's own words: WAHA's code failed.
+        if message.starts_with("Cannot read properties")
+            || message.starts_with("The first argument")
+        {
+            assert_eq!(code, None, "{note}: {message}");
+            continue;
+        }
+        refusals += 1;
+        let wanted: &[u16] = match note.split([':', ',']).next().unwrap() {
+            "not a member" if message.starts_with("Group with id") => &[404],
+            "not an admin" | "not a member" => &[401, 403],
+            "unknown group" | "the second group" => &[404],
+            "join-info" | "join" | "rename" => &[406],
+            "leave again" => &[403],
+            _ => &[400, 429, 500],
+        };
+        assert!(
+            code.is_some_and(|code| wanted.contains(&code)),
+            "{note}: {message} is {code:?}"
+        );
+    }
+    assert!(refusals > 100, "{refusals}");
+}

@@ -104,8 +104,9 @@ impl Telling<'_> {
             notification: notification.clone(),
             seconds: self.report.at.div_euclid(1_000),
             sequence,
+            // What our own command has done is no surprise, though a look was faster than its answer.
+            reconciled: self.reconciled && command.is_none(),
             command,
-            reconciled: self.reconciled,
         };
         self.follows.events.push(Event {
             id: Uuid::new_v5(&NAMESPACE, notification.as_bytes()),

@@ -57,7 +57,13 @@ impl Telling<'_> {
         if group.extent() != Extent::Whole {
             return;
         }
-        if let Some(joined) = self.known.joined.take() {
+        if let Some(mut joined) = self.known.joined.take() {
+            // A command that tells so has made the group, whatever it is called by now.
+            if let causes::By::Command(command) = self.by() {
+                joined.author = self.author(Some(command));
+                joined.how = NotificationType::Create;
+                joined.command = Some(command.clone());
+            }
             self.announce(group, joined);
         } else if !self.known.whole {
             self.enroll(group, true);

@@ -209,6 +209,30 @@ fn a_created_group_is_told_once_with_its_command() {
 }
 
 #[test]
+fn the_answer_of_a_creation_that_was_told_without_its_people_has_the_commands_id() {
+    let mut world = World::default();
+    // Called by another name, so that nobody takes it for the command's.
+    let bare = Seen {
+        subject: Some("Tidied".parse().unwrap()),
+        ..Seen::bare("12345@g.us".parse().unwrap())
+    };
+    assert!(
+        world
+            .hear(&told(1, Claim::Joined(Box::new(bare))))
+            .is_empty()
+    );
+    let answer = Claim::Joined(whole(&[ME, "15550000002@c.us"]));
+    let answer = report(Source::Command(command("create-1")), 600, vec![answer]);
+    let events = world.hear(&answer);
+    assert_eq!(events.len(), 2);
+    for event in &events {
+        assert_eq!(event["payload"]["commandId"], "create-1", "{event}");
+        assert_eq!(event["payload"]["author"], ME, "{event}");
+    }
+    assert_eq!(events[1]["payload"]["type"], "create");
+}
+
+#[test]
 fn what_is_older_than_what_is_known_changes_nothing() {
     let mut world = World::with(&[]);
     let went = Claim::Went(vec![person("15550000002@c.us")], NotificationType::Leave);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Malformed, NO_GROUP, Told, What};
 use crate::engines::waha::known::Claim;
-use crate::engines::waha::wire::{self, Body, Seen, field, number_as_subject};
+use crate::engines::waha::wire::{self, Body, Seen, field, number_as_subject, timestamp};
 
 impl Told<'_> {
     /// The account is in a group. WAHA's own shape lacks owner, age and lock; the engine's, beside
@@ -37,6 +37,18 @@ impl Told<'_> {
         Ok(What::Group(id, claims, self.moment()))
     }
 
+    /// WEBJS tells of a new group by an update, whose author made it. Who is in it is not told.
+    fn created(&self, told: Option<&Value>) -> Result<What, Malformed> {
+        let mut seen = told.and_then(wire::group).ok_or(NO_GROUP)?;
+        self.settings(&mut seen, told, true);
+        let moment = self.moment();
+        seen.people = None;
+        seen.owner = moment.author.as_ref().map(|author| author.id.clone());
+        seen.created_at = self.payload.get("timestamp").and_then(timestamp);
+        let claims = vec![Claim::Joined(Box::new(seen))];
+        Ok(What::Group(self.group_id()?, claims, moment))
+    }
+
     /// WAHA's names for the settings.
     fn settings(&self, seen: &mut Seen, told: Option<&Value>, joins: bool) {
         let flag = |name: &str| told.and_then(|told| told.get(name)?.as_bool());
@@ -62,6 +74,9 @@ impl Told<'_> {
         let id = self.group_id()?;
         if self.is_listing() {
             return Ok(What::Other);
+        }
+        if self.word("type") == Some("create") {
+            return self.created(told);
         }
         let mut seen = told
             .and_then(wire::group)

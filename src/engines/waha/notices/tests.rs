@@ -345,3 +345,18 @@ fn a_status_has_its_own_time() {
     // Without it, the time at which WAHA sent it.
     assert_eq!(at(&json!({"status": "FAILED"})), 1_732_355_881_123);
 }
+
+#[test]
+fn a_group_that_webjs_tells_of_by_an_update_is_one_that_the_account_came_into() {
+    let data = json!({"type": "create", "author": "15550000001@c.us", "recipientIds": []});
+    let payload = json!({"timestamp": 1_732_355_881, "_data": data, "group": {
+        "id": "12345@g.us", "subject": "New", "membersCanSendMessages": false,
+    }});
+    let (told, _) = claims("WEBJS", "group.v2.update", &payload);
+    let [Claim::Joined(seen)] = &told[..] else {
+        panic!("{told:?}");
+    };
+    assert_eq!(seen.subject, Some("New".parse().unwrap()));
+    assert_eq!(seen.owner, Some("15550000001@c.us".parse().unwrap()));
+    assert_eq!(seen.people, None, "it does not say who is in it");
+}
