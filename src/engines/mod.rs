@@ -96,8 +96,10 @@ pub enum Executed {
 pub enum Found {
     /// It took effect; this is what it came to.
     Effect(Effect),
-    /// It did not take effect.
+    /// It did not take effect, for certain.
     Nothing,
+    /// No effect shows where it would have to. What the engine sees may be wrong or old all the same.
+    NotSeen,
     /// The engine cannot tell.
     Unclear,
 }

@@ -152,8 +152,9 @@ impl Journal {
         let found = self.engine.engine().find(call, begun).await;
         match found.map_err(Failure::Searching)? {
             Found::Effect(effect) => Ok(Some(effect)),
-            Found::Nothing if begun.times < BEGINNINGS => Ok(None),
-            Found::Nothing | Found::Unclear => Err(Failure::InDoubt),
+            Found::Nothing => Ok(None),
+            Found::NotSeen if begun.times < BEGINNINGS => Ok(None),
+            Found::NotSeen | Found::Unclear => Err(Failure::InDoubt),
         }
     }
 

@@ -287,7 +287,7 @@ impl Engine for Waha {
             clock: &*self.clock,
         };
         Ok(match searching.run().await? {
-            Search::Nothing => Found::Nothing,
+            Search::Nothing => Found::NotSeen,
             Search::Unclear => Found::Unclear,
             Search::Found(seen) => {
                 let done = errand.made(wanted, *seen, Vec::new()).await?;

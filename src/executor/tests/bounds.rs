@@ -7,7 +7,7 @@ use super::*;
 async fn what_must_not_be_done_twice_is_begun_twice_at_most() {
     let bench = Bench::new([Answer::FailingOpen; 50]).await;
     for _ in 0..50 {
-        bench.finds(Found::Nothing);
+        bench.finds(Found::NotSeen);
     }
     let first = reply(bench.run(&create("1")).await);
     assert_eq!(code(&first), Some(ErrorCode::InDoubt));
@@ -29,7 +29,7 @@ async fn a_beginning_that_certainly_did_nothing_does_not_count() {
     ];
     let bench = Bench::new(answers).await;
     for _ in 0..3 {
-        bench.finds(Found::Nothing);
+        bench.finds(Found::NotSeen);
     }
     assert_eq!(code(&reply(bench.run(&create("1")).await)), None);
     // But the first one may still have had its effect, so it is looked for each time.
@@ -37,9 +37,25 @@ async fn a_beginning_that_certainly_did_nothing_does_not_count() {
 }
 
 #[tokio::test]
+async fn what_certainly_had_no_effect_is_begun_again_however_often() {
+    let answers = [
+        Answer::Silence,
+        Answer::Silence,
+        Answer::Silence,
+        Answer::Done,
+    ];
+    let bench = Bench::new(answers).await;
+    for _ in 0..3 {
+        bench.finds(Found::Nothing);
+    }
+    assert_eq!(code(&reply(bench.run(&create("1")).await)), None);
+    assert_eq!((bench.calls(), bench.searches()), (4, 3));
+}
+
+#[tokio::test]
 async fn a_command_begun_twice_may_still_be_found() {
     let bench = Bench::new([Answer::Silence; 2]).await;
-    bench.finds(Found::Nothing);
+    bench.finds(Found::NotSeen);
     bench.finds(found());
     assert_eq!(code(&reply(bench.run(&create("1")).await)), None);
     assert_eq!(bench.calls(), 2);
