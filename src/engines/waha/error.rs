@@ -232,7 +232,8 @@ impl WhatsApp {
             .filter(|code| (300..600).contains(code))
             .or_else(|| code_after(&said, "status "))
             .or_else(|| code_after(&said, "error code "))
-            .or_else(|| code_by_name(&said))?;
+            .or_else(|| code_by_name(&said))
+            .or_else(|| code_by_sentence(&said))?;
         let after = ["backoff", "expire", "retryAfter"]
             .iter()
             .find_map(|name| inner(name));
@@ -390,6 +391,16 @@ fn code_after(said: &str, mark: &str) -> Option<u16> {
 }
 
 /// WhatsApp's names for its codes, and NOWEB's words for a group that it does not know.
+/// The code that whatsmeow (GOWS) has put into a sentence of its own.
+fn code_by_sentence(said: &str) -> Option<u16> {
+    let sentences = [
+        ("you're not participating in that group", 403),
+        ("that group does not exist", 404),
+    ];
+    let found = sentences.iter().find(|(words, _)| said.contains(words));
+    found.map(|(_, code)| *code)
+}
+
 fn code_by_name(said: &str) -> Option<u16> {
     const NAMES: &[(&str, u16)] = &[
         ("rate-overlimit", 429),

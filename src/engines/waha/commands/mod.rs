@@ -131,9 +131,10 @@ impl Errand<'_> {
             return Err(self.no_such_group(id).await);
         };
         if seen.is_stub() {
-            return Err(EngineError::Unavailable {
+            // It may stay so for hours, and the group's other commands would wait as long.
+            return Err(EngineError::Failing {
                 message: "WAHA knows the group but has not loaded it yet".to_owned(),
-                source: None,
+                is_open: false,
             });
         }
         if let Some(people) = &mut seen.people {
