@@ -4,6 +4,7 @@
 
 mod own;
 mod refreshes;
+mod sessions;
 mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -177,32 +178,6 @@ impl Book {
         }
     }
 
-    /// Whether a session's groups have been looked at before.
-    ///
-    /// # Errors
-    /// When the store cannot be used.
-    pub(super) async fn has_looked(&self, session: &SessionName) -> Result<bool, Error> {
-        self.read(session, None, |about: KnownSession| about.looked)
-            .await
-    }
-
-    /// Writes down that all groups of a session have been looked at.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub(super) async fn looked(&self, session: &SessionName) -> Result<(), Error> {
-        let key = KnownKey {
-            session: session.clone(),
-            group: None,
-        };
-        self.change(key, |rows, key| {
-            let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
-            about.looked = true;
-            rows.put(key, &about)
-        })
-        .await
-    }
-
     /// Whether the account is in a group, as far as is known; none where nothing is.
     ///
     /// # Errors
@@ -266,37 +241,6 @@ impl Book {
         let ids = self.lids.ids_of(id);
         let person = move |known: Known| known.person(&ids);
         self.read(session, Some(group), person).await
-    }
-
-    /// Writes down whether a look shows none of a session's groups, or few. None: it shows them.
-    /// Otherwise whether to believe it, and whether this is the first such look.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub(super) async fn all_missing(
-        &self,
-        session: &SessionName,
-        begun: Option<i64>,
-    ) -> Result<Option<(Verdict, bool)>, Error> {
-        let lag = self.lag;
-        let key = KnownKey {
-            session: session.clone(),
-            group: None,
-        };
-        self.change(key, move |rows, key| {
-            let mut about: KnownSession = rows.get(key)?.unwrap_or_default();
-            let is_first = about.all_missing.is_none();
-            let verdict = if let Some(begun) = begun {
-                let verdict = known::weigh_all(&mut about.all_missing, begun, lag);
-                Some((verdict, is_first))
-            } else {
-                about.all_missing = None;
-                None
-            };
-            rows.put(key, &about)?;
-            Ok(verdict)
-        })
-        .await
     }
 
     pub(super) async fn read<S, T>(

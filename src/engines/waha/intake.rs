@@ -12,14 +12,20 @@ use sha2::Sha512;
 use super::Waha;
 use super::book::Heard;
 use super::health::Teller;
-use super::known::{Report, Source};
+use super::known::{Claim, Report, Source};
 use super::notices::{self, Notice, What};
-use super::wire::is_phone;
-use crate::contract::Timestamp;
+use super::wire::{Person, is_phone};
+use crate::contract::{SessionName, Timestamp};
 use crate::observability::events::{self, Took};
 use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
+
+/// So many people's phones are asked for before a notification is taken in, at most,
+const LOOKUPS: usize = 20;
+
+/// and for so long, all together.
+const ASKING: Duration = Duration::from_secs(2);
 
 /// Where an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +158,8 @@ impl Waha {
                 Ok(Took::Taken)
             }
             What::Group(group, claims, moment) => {
+                self.learn_phones(session, claims, moment.author.as_ref())
+                    .await;
                 let now = self.book.now();
                 let report = Notice::report(id, me, claims.clone(), moment, now);
                 let key = Some(format!("waha/{id}"));
@@ -164,6 +172,23 @@ impl Waha {
                 })
             }
         }
+    }
+
+    /// Asks WAHA for the phones of people who are told by private ids alone, so that events call them by
+    /// these. What it cannot tell soon stays private.
+    async fn learn_phones(&self, session: &SessionName, claims: &[Claim], author: Option<&Person>) {
+        let Ok(by) = self.client.caller(session, None) else {
+            return;
+        };
+        let people = claims.iter().flat_map(Claim::people).chain(author);
+        let private = people.filter(|it| it.is_private()).take(LOOKUPS);
+        let ask = async {
+            for person in private {
+                self.lids.phone(&self.client, by, &person.id).await;
+            }
+        };
+        // Too late is as good as not at all: WAHA waits for its 200.
+        drop(tokio::time::timeout(ASKING, ask).await);
     }
 
     /// Sees to the groups whose notifications wait for a look: has them looked at again, and what has

@@ -97,6 +97,18 @@ impl Lids {
         all
     }
 
+    /// Learns that the person who was asked for by `id` was answered by these ids.
+    pub(super) fn learn(&self, id: &ParticipantId, answered: &[ParticipantId]) {
+        let all = || answered.iter().chain([id]);
+        let (lid, phone) = (
+            all().find(|id| !is_phone(id)),
+            all().find(|id| is_phone(id)),
+        );
+        if let (Some(lid), Some(phone)) = (lid, phone) {
+            self.lock().learn(lid.clone(), phone.clone());
+        }
+    }
+
     /// Remembers the ids of people of whom both are told.
     pub(super) fn remember(&self, people: &[Person]) {
         let both = people.iter().filter(|person| !person.is_private());

@@ -45,7 +45,7 @@ pub(super) enum What {
 #[derive(Debug)]
 pub(super) struct Moment {
     at: i64,
-    author: Option<Person>,
+    pub(super) author: Option<Person>,
 }
 
 /// A body that is no event of WAHA's.

@@ -166,7 +166,8 @@ impl Waha {
         let missing: Vec<_> = known.into_iter().filter(|it| !is_listed(it)).collect();
         self.compare_missing(&errand, &missing, all, begun, &mut tally)
             .await?;
-        if !self.book.has_looked(session).await? {
+        // Where there are known groups and none is listed, that has been weighed.
+        if (all == 0 || !listed.is_empty()) && !self.book.has_looked(session).await? {
             self.look_first(session, listed.is_empty(), begun).await?;
         }
         Ok(tally)
@@ -207,7 +208,7 @@ impl Waha {
             return Ok(());
         }
         if !is_most {
-            self.book.all_missing(session, None).await?;
+            self.book.not_missing(session).await?;
         }
         for group in gone {
             let told = self.report(errand, group, Claim::Missing, begun).await;
@@ -218,8 +219,8 @@ impl Waha {
 
     /// Whether to believe that a session's groups are gone, all or most at once.
     async fn is_all_missing(&self, session: &SessionName, begun: i64) -> Result<bool, Failed> {
-        let weighed = self.book.all_missing(session, Some(begun)).await?;
-        let Some((Verdict::Wait(due), is_first)) = weighed else {
+        let weighed = self.book.all_missing(session, begun, true).await?;
+        let (Verdict::Wait(due), is_first) = weighed else {
             return Ok(true);
         };
         events::doubtful_look(Doubtful::NoGroups);
@@ -239,13 +240,12 @@ impl Waha {
         begun: i64,
     ) -> Result<(), Failed> {
         if is_empty
-            && let Some((Verdict::Wait(due), _)) =
-                self.book.all_missing(session, Some(begun)).await?
+            && let (Verdict::Wait(due), _) = self.book.all_missing(session, begun, false).await?
         {
             self.look_at(session, due);
             return Ok(());
         }
-        self.book.all_missing(session, None).await?;
+        self.book.not_missing(session).await?;
         Ok(self.book.looked(session).await?)
     }
 

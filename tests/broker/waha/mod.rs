@@ -1,6 +1,7 @@
 //! The `waha` engine beside what `behaviour` shows: what goes wrong, what WAHA tells by itself, and
 //! workers that are killed.
 
+mod absence;
 mod answers;
 mod bounds;
 mod captured;
@@ -10,6 +11,7 @@ mod health;
 mod intake;
 mod kills;
 mod missed;
+mod names;
 mod socket;
 mod stopping;
 mod stored;

@@ -29,6 +29,12 @@ impl Errand<'_> {
             places = self::places(&ids, &answered);
         }
         by_place(&mut places, &answered);
+        let matched = named.iter().zip(&places);
+        for (person, place) in matched {
+            if let Some(answer) = place.and_then(|place| answered.get(place)) {
+                self.lids.learn(&person.id, &answer.ids);
+            }
+        }
         let told = named.iter().zip(places);
         let told = told.map(|(person, place)| {
             let answer = answered.get(place?)?;

@@ -88,9 +88,10 @@ impl Errand<'_> {
     /// Makes sure that a group can be used, and completes its people.
     async fn read(&self, mut seen: Seen) -> Result<Seen, EngineError> {
         if seen.is_stub() {
-            return Err(EngineError::Unavailable {
+            // It may stay so for hours, and the group's other commands would wait as long.
+            return Err(EngineError::Failing {
                 message: "WAHA knows the group but has not loaded it yet".to_owned(),
-                source: None,
+                is_open: false,
             });
         }
         let id = &seen.id;

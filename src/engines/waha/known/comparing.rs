@@ -151,6 +151,11 @@ impl Telling<'_> {
             self.found(group, own);
             return;
         }
+        if self.is_being_created(group) {
+            // The command's answer tells of it, or the next look.
+            self.look(self.report.now.saturating_add(self.lag.usual()));
+            return;
+        }
         let is_whole = group.extent() == Extent::Whole;
         self.known.inside = Some(self.told(true));
         self.known.whole = is_whole;

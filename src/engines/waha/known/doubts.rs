@@ -65,25 +65,35 @@ pub(in crate::engines::waha) struct AllMissing {
     /// When the first such look was begun.
     since: i64,
     looks: u8,
+    /// Groups were known; without any, that there are none is no contradiction.
+    #[serde(default)]
+    known: bool,
 }
 
-/// Takes in that a look shows no groups, or few of those that are known.
+/// Takes in that a look shows no groups, or few of those that are known. The verdict, and whether this is
+/// the first such look.
 pub(in crate::engines::waha) fn weigh_all(
     doubt: &mut Option<AllMissing>,
     begun: i64,
+    known: bool,
     lag: Lag,
-) -> Verdict {
+) -> (Verdict, bool) {
+    // Looks from before there were any groups say nothing of these.
+    *doubt = doubt.filter(|doubt| doubt.known == known);
+    let is_first = doubt.is_none();
     let all = doubt.get_or_insert(AllMissing {
         since: begun,
         looks: 0,
+        known,
     });
     all.looks = all.looks.saturating_add(1);
     let span = lag.usual().saturating_mul(ALL_SPAN);
-    if all.looks >= ALL_LOOKS && begun - all.since >= span {
+    let verdict = if all.looks >= ALL_LOOKS && begun - all.since >= span {
         Verdict::Believed
     } else {
         Verdict::Wait(begun.saturating_add(span / i64::from(ALL_LOOKS - 1)))
-    }
+    };
+    (verdict, is_first)
 }
 
 /// Takes in that a look shows somebody otherwise than they are known.
@@ -129,8 +139,9 @@ mod tests {
         let mut doubt = None;
         let mut looks = 0;
         let mut due = 1_000;
-        while let Verdict::Wait(next) = weigh_all(&mut doubt, due, lag) {
+        while let (Verdict::Wait(next), is_first) = weigh_all(&mut doubt, due, true, lag) {
             assert!(next > due);
+            assert_eq!(is_first, looks == 0);
             due = next;
             looks += 1;
         }
@@ -138,8 +149,21 @@ mod tests {
         // Many looks at once are one.
         let mut doubt = None;
         for _ in 0..100 {
-            assert_ne!(weigh_all(&mut doubt, 1_000, lag), Verdict::Believed);
+            let (verdict, _) = weigh_all(&mut doubt, 1_000, true, lag);
+            assert_ne!(verdict, Verdict::Believed);
         }
+    }
+
+    #[test]
+    fn looks_from_before_there_were_groups_do_not_count_against_them() {
+        let lag = Lag(60);
+        let mut doubt = None;
+        for look in 0..100 {
+            weigh_all(&mut doubt, 1_000 + look * 60, false, lag);
+        }
+        let (verdict, is_first) = weigh_all(&mut doubt, 10_000, true, lag);
+        assert_ne!(verdict, Verdict::Believed);
+        assert!(is_first);
     }
 
     #[test]

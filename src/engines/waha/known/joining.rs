@@ -3,6 +3,7 @@
 use super::causes::{self, Doing, What};
 use super::doubts::{self, Verdict};
 use super::identity::Directory;
+use super::own::NEW;
 use super::telling::Telling;
 use super::{Joined, Source};
 use crate::contract::{
@@ -240,6 +241,18 @@ impl Telling<'_> {
             Verdict::Believed => self.left(NotificationType::Leave),
             Verdict::Wait(due) => self.look(due),
         }
+    }
+
+    /// Whether a command may be creating this group, though nobody has told: it is then no group from
+    /// before the first look.
+    pub(super) fn is_being_created(&self, group: &Seen) -> bool {
+        let created = group.created_at.map(|at| at.0.as_millisecond());
+        let mut creations = self.session.creations.iter();
+        creations.any(|it| {
+            // The clocks may differ.
+            let is_new = created.is_none_or(|created| created >= it.at - NEW);
+            is_new && Some(&it.subject) == group.subject.as_ref()
+        })
     }
 
     /// The creation that this new group belongs to.

@@ -237,6 +237,19 @@ pub(super) struct Follows {
     pub(super) held: bool,
 }
 
+impl Claim {
+    /// The people to whom something is told to have happened.
+    pub(super) fn people(&self) -> &[Person] {
+        match self {
+            Self::Came(people, _)
+            | Self::Went(people, _)
+            | Self::Promoted(people)
+            | Self::Demoted(people) => people,
+            _ => &[],
+        }
+    }
+}
+
 impl Known {
     /// Takes in a report.
     pub(super) fn hear(

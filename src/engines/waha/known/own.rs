@@ -7,7 +7,7 @@ use crate::contract::NotificationType;
 use crate::engines::waha::wire::{Person, Seen};
 
 /// For how long a group is new, in milliseconds.
-const NEW: i64 = 60_000;
+pub(super) const NEW: i64 = 60_000;
 
 impl Telling<'_> {
     /// How the account came in without a command: where it did so by itself, it made the group or

@@ -74,14 +74,7 @@ impl<'a> Telling<'a> {
     /// Learns the ids of everybody whom the claims name.
     pub(super) fn learn_named(&mut self) {
         for claim in &self.report.claims {
-            let (Claim::Came(people, _)
-            | Claim::Went(people, _)
-            | Claim::Promoted(people)
-            | Claim::Demoted(people)) = claim
-            else {
-                continue;
-            };
-            for person in people {
+            for person in claim.people() {
                 self.pair(person);
             }
         }
