@@ -12,9 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::known::{
-    self, Claim, Known, KnownSession, Lag, Place, Report, Source, Standing, Verdict,
-};
+use super::known::{Claim, Known, KnownSession, Lag, Place, Report, Source, Standing};
 use super::lids::Lids;
 use super::wire::Person;
 use crate::clock::Clock;

@@ -240,7 +240,7 @@ impl WhatsApp {
             .filter(|code| (300..600).contains(code))
             .or_else(|| code_after(&said, "status "))
             .or_else(|| code_after(&said, "error code "))
-            .or_else(|| code_by_name(&said))
+            .or_else(|| code_by_name(&said))?;
         let after = ["backoff", "expire", "retryAfter"]
             .iter()
             .find_map(|name| inner(name));
