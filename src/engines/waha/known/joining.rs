@@ -61,8 +61,7 @@ impl Telling<'_> {
             self.announce(group, joined);
         } else if !self.known.whole {
             self.enroll(group, true);
-            self.known.whole = true;
-            self.known.shown = self.since();
+            self.all_shown();
             self.learn_texts(group);
         }
     }
@@ -75,8 +74,8 @@ impl Telling<'_> {
             member.quiet = false;
         }
         self.forget_doubles(group);
+        self.all_shown();
         self.known.whole = group.extent() == Extent::Whole;
-        self.known.shown = self.since();
         self.learn_texts(group);
         let mut shown = group.clone();
         shown.people = Some(self.everybody(group));
@@ -108,6 +107,13 @@ impl Telling<'_> {
             })
         });
         self.notify(EventName::GroupJoin, how, &who, command);
+    }
+
+    /// Everybody in the group is known from now on.
+    pub(super) fn all_shown(&mut self) {
+        self.known.whole = true;
+        self.known.shown = self.since();
+        self.known.shown_heard = self.report.now;
     }
 
     /// Takes the people of a list as known; of whom something is known already, that stays, unless
@@ -200,6 +206,7 @@ impl Telling<'_> {
         // What happens in it now is not told any more.
         self.known.whole = false;
         self.known.people.clear();
+        self.known.newcomers.clear();
         self.known.invite = None;
         if self.known.joined.take().is_some() {
             // Nobody was told that it had joined.

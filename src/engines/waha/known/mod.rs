@@ -18,6 +18,7 @@ mod emitting;
 mod held;
 mod identity;
 mod joining;
+mod newcomers;
 mod own;
 mod pairing;
 mod telling;
@@ -86,6 +87,15 @@ struct Joined {
     shown: bool,
 }
 
+/// Somebody who was told to have come, by a private id that nobody can match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Newcomer {
+    /// When they came, by the teller's clock; milliseconds.
+    at: i64,
+    /// When we were told, by ours.
+    heard: i64,
+}
+
 /// What is known of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -122,6 +132,10 @@ pub(super) struct Known {
     unclear_looks: u8,
     /// When everybody in it was shown; who is not known was not in it then.
     shown: i64,
+    /// When that was heard, by our clock: a look that is begun soon after it may be older.
+    shown_heard: i64,
+    /// Who was told to have come by a private id alone, and may be one of the known: looks will tell.
+    newcomers: BTreeMap<ParticipantId, Newcomer>,
     /// Notifications that wait for a look at the group.
     held: Vec<Report>,
 }
