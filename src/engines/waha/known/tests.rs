@@ -363,5 +363,6 @@ proptest! {
     }
 }
 
+mod certain;
 mod histories;
 mod waiting;
