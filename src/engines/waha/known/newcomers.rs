@@ -63,17 +63,15 @@ impl Telling<'_> {
         let (begun, lag) = (self.report.heard, self.lag.usual());
         let listed = |lid: &ParticipantId| open.iter().find(|(ids, _)| ids.has(lid));
         // One that is not listed is gone, or has been matched.
-        let is_waiting = |lid: &ParticipantId, it: &Newcomer| {
-            listed(lid).is_some() || begun - it.heard < lag
-        };
+        let is_waiting =
+            |lid: &ParticipantId, it: &Newcomer| listed(lid).is_some() || begun - it.heard < lag;
         self.known.newcomers.retain(|lid, it| is_waiting(lid, it));
         // The same coming may have been told by phone before: then the member is as new.
         let people = &self.known.people;
         let members = missing.iter().filter_map(|(id, _)| people.get(id));
         let latest = members.map(|it| it.at).max().unwrap_or(i64::MIN);
         let certain = self.known.newcomers.iter();
-        let certain =
-            certain.filter(|(_, it)| begun - it.heard >= lag && it.at - lag > latest);
+        let certain = certain.filter(|(_, it)| begun - it.heard >= lag && it.at - lag > latest);
         let certain = certain.filter_map(|(lid, _)| listed(lid));
         let certain: Vec<_> = certain.map(|(_, person)| (*person).clone()).collect();
         if certain.len() > surplus {

@@ -33,10 +33,7 @@ fn a_list_from_before_the_join_brings_nobody_in() {
     assert!(events.is_empty(), "{events:?}");
     assert!(next.is_some());
     let later = look(2 * BEHIND, &[ME, TWO, THREE]);
-    assert_eq!(
-        world.names(&later),
-        ["group.join", "group.v2.participants"]
-    );
+    assert_eq!(world.names(&later), ["group.join", "group.v2.participants"]);
 }
 
 #[test]
@@ -60,7 +57,11 @@ fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
     let mut world = World::default();
     let joined = told(0, Claim::Joined(whole(&[MY_LID, LID_TWO])));
     world.hear(&without_own_lid(joined));
-    assert!(world.hear(&without_own_lid(told(9, went(LID_TWO)))).is_empty());
+    assert!(
+        world
+            .hear(&without_own_lid(told(9, went(LID_TWO))))
+            .is_empty()
+    );
     // Private ids alone do not say that the account is out.
     for at in [20_000, 20_000 + 2 * BEHIND] {
         let seen = without_own_lid(look(at, &[MY_LID]));
@@ -164,7 +165,11 @@ fn our_own_commands_are_told_once_with_their_ids_whatever_waha_tells_beside() {
 /// One command about somebody: what is listed before, how WAHA's event names them, and when it comes.
 fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook, case: &str) {
     let mut before = listed.clone();
-    before.role = if kind == 3 { Role::Admin } else { Role::Participant };
+    before.role = if kind == 3 {
+        Role::Admin
+    } else {
+        Role::Participant
+    };
     let mut group = whole(&[ME, TWO]);
     if kind != 0 {
         group.people.as_mut().unwrap().push(before);
@@ -204,14 +209,25 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
     let mut after = whole(&[ME, TWO]);
     if kind != 1 {
         let mut now = listed;
-        now.role = if kind == 2 { Role::Admin } else { Role::Participant };
+        now.role = if kind == 2 {
+            Role::Admin
+        } else {
+            Role::Participant
+        };
         after.people.as_mut().unwrap().push(now);
     }
     for n in 1..5 {
         let claim = Claim::Compared(after.clone());
-        world.hear(&report(Source::Comparison, 60_000 + n * 2 * BEHIND, vec![claim]));
+        world.hear(&report(
+            Source::Comparison,
+            60_000 + n * 2 * BEHIND,
+            vec![claim],
+        ));
     }
-    let changes = world.events.iter().map(|it| serde_json::to_value(it).unwrap());
+    let changes = world
+        .events
+        .iter()
+        .map(|it| serde_json::to_value(it).unwrap());
     let changes: Vec<_> = changes
         .filter(|it| it["event"] == "group.v2.participants")
         .collect();

@@ -19,7 +19,12 @@ pub(super) struct Consumer {
 
 impl Consumer {
     /// Takes an event; `now` is when it is published.
-    pub(super) fn take(&mut self, event: &Value, now: i64, truth: &Truth) -> Result<(), TestCaseError> {
+    pub(super) fn take(
+        &mut self,
+        event: &Value,
+        now: i64,
+        truth: &Truth,
+    ) -> Result<(), TestCaseError> {
         let payload = &event["payload"];
         self.sequence += 1;
         prop_assert_eq!(payload["sequence"].as_u64(), Some(self.sequence));
@@ -119,4 +124,3 @@ impl Consumer {
         Ok(())
     }
 }
-

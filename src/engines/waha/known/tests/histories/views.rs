@@ -80,7 +80,12 @@ pub(super) struct Looks {
 }
 
 impl Looks {
-    pub(super) fn look(&mut self, truth: &Truth, at: i64, (age, _, cut, gone, forms): &Look) -> Option<Claim> {
+    pub(super) fn look(
+        &mut self,
+        truth: &Truth,
+        at: i64,
+        (age, _, cut, gone, forms): &Look,
+    ) -> Option<Claim> {
         let must_be_true = !self.may_lie;
         let age = if must_be_true { 0 } else { *age };
         let state = truth.at(at - age);
@@ -144,4 +149,3 @@ impl Looks {
         })
     }
 }
-
