@@ -9,6 +9,13 @@
 //! contradicts what is known, is a doubt until another look confirms it (`doubts`); and somebody who
 //! may be another by another id (`identity`) is looked at before anything is told of them.
 //!
+//! Certain at once: what WAHA tells of somebody whose ids are known, an answer to our own command, and
+//! somebody new whom nobody in the group can be by another id. After a second look, one lag later: who
+//! is missing, another role, the own leaving. After sixty lags: that somebody who was told to be gone
+//! is back. A look that may show otherwise ends a doubt, and one that is begun within a lag of what was
+//! heard tells nothing against it. Who may be another, or the account itself, by an id that nobody
+//! matches is left open until ids are told, or a list has more private ids than people to match them.
+//!
 //! Pure: no clock, no store. `book` keeps it and publishes what follows.
 
 mod causes;
