@@ -17,10 +17,10 @@ use crate::engines::waha::wire::{Extent, Person, Seen};
 const TRIES: u8 = 5;
 
 /// What a look shows of the people.
-struct View<'a> {
+pub(super) struct View<'a> {
     /// Those whom it lists, by all their ids.
-    listed: Vec<(Ids, &'a Person)>,
-    extent: Extent,
+    pub(super) listed: Vec<(Ids, &'a Person)>,
+    pub(super) extent: Extent,
     own: Own,
 }
 
@@ -63,8 +63,7 @@ impl Telling<'_> {
         }
         let is_clear = view.extent != Extent::Useless && self.compare_people(&view);
         if view.extent == Extent::Whole && !self.known.whole {
-            self.known.whole = true;
-            self.known.shown = self.since();
+            self.all_shown();
         }
         self.try_again(is_clear && view.extent == Extent::Whole);
         self.updated(group);
@@ -85,7 +84,7 @@ impl Telling<'_> {
         }
         let listed: Vec<_> = people.iter().map(|it| (self.ids(it), it)).collect();
         let extent = group.extent();
-        let own = self.own_in(&listed, extent);
+        let own = self.own_in(&listed, extent, group.unread);
         View {
             listed,
             extent,
@@ -93,18 +92,26 @@ impl Telling<'_> {
         }
     }
 
-    fn own_in(&self, listed: &[(Ids, &Person)], extent: Extent) -> Own {
+    fn own_in(&self, listed: &[(Ids, &Person)], extent: Extent, unread: usize) -> Own {
         let me = self.me();
         if me.name().is_none() || listed.iter().any(|(ids, _)| me.is(ids)) {
             return Own::Listed;
         }
-        let is_open = |ids: &Ids| self.directory.key(ids).is_none();
-        let may_be_me = |(ids, _): &&(Ids, &Person)| is_open(ids) && me.may_be(ids);
-        if extent == Extent::Useless || listed.iter().any(|it| may_be_me(&it)) {
+        let may_be_me = |ids: &Ids| {
+            self.may_be_own(ids) || (self.directory.key(ids).is_none() && me.may_be(ids))
+        };
+        if extent == Extent::Useless || listed.iter().any(|(ids, _)| may_be_me(ids)) {
             return Own::Unclear;
         }
-        // Who is missing in an incomplete list may be the account.
-        if extent == Extent::Whole {
+        // Who is missing in an incomplete list may be the account. But where everybody else is listed,
+        // it is the number that is old: NOWEB's store keeps it when the account is removed.
+        let is_listed = |id: &ParticipantId| {
+            let ids = self.directory.ids_of([id], &self.known.phones);
+            me.is(&ids) || listed.iter().any(|(listed, _)| listed.is(&ids))
+        };
+        let lacks_own_alone =
+            || self.known.whole && unread == 0 && self.known.members().all(|(id, _)| is_listed(id));
+        if extent == Extent::Whole || lacks_own_alone() {
             Own::NotListed
         } else {
             Own::Unclear
@@ -114,8 +121,8 @@ impl Telling<'_> {
     /// Whether the account is still in the group, as far as a look can tell.
     fn is_still_inside(&mut self, own: Own) -> bool {
         match own {
-            Own::Listed => self.known.inside_doubt = None,
-            Own::Unclear => {}
+            // That it may be listed is enough: a doubt is for looks that agree.
+            Own::Listed | Own::Unclear => self.known.inside_doubt = None,
             Own::NotListed => self.doubt_inside(),
         }
         matches!(own, Own::Listed | Own::Unclear)
@@ -158,9 +165,8 @@ impl Telling<'_> {
         }
         let is_whole = group.extent() == Extent::Whole;
         self.known.inside = Some(self.told(true));
-        self.known.whole = is_whole;
         if is_whole {
-            self.known.shown = self.since();
+            self.all_shown();
             self.enroll(group, true);
             self.learn_texts(group);
         }
@@ -199,6 +205,7 @@ impl Telling<'_> {
         let own = self.directory.key(&me);
         let mut there = BTreeSet::new();
         let mut open: Vec<(&Ids, &Person)> = Vec::new();
+        let mut back: Vec<(&Ids, &Person)> = Vec::new();
         let (mut came, mut promoted, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
         for (ids, person) in &view.listed {
             let Some(key) = self.directory.key(ids) else {
@@ -211,13 +218,16 @@ impl Telling<'_> {
                 continue;
             }
             let before = self.known.people.get(&key).and_then(|member| member.role);
+            if before.is_none() {
+                back.push((ids, person));
+                continue;
+            }
             if !self.is_shown_otherwise(&key, Some(person.role)) {
                 continue;
             }
             match before {
-                None => came.push((*person).clone()),
                 Some(Role::Participant) => promoted.push((*person).clone()),
-                Some(_) => demoted.push((*person).clone()),
+                _ => demoted.push((*person).clone()),
             }
         }
         let missing = self.known.members().filter(|(id, _)| !there.contains(*id));
@@ -229,43 +239,68 @@ impl Telling<'_> {
         if view.own == Own::Unclear && own.is_none() {
             missing.extend(me.name().cloned().map(|id| (id, me.clone())));
         }
-        let mut is_clear = true;
-        let mut went = Vec::new();
-        for (id, ids) in &missing {
-            let is_open = open.iter().any(|(other, _)| other.may_be(ids));
-            is_clear &= !is_open;
-            let is_own = me.is(ids);
-            if is_own || is_open || view.extent != Extent::Whole {
-                continue;
-            }
-            if self.is_shown_otherwise(id, None) {
-                went.push(Person::bare(id));
-            }
-        }
-        // Who is gone may be shown still, by another id.
-        let gone = self.known.people.iter().filter(|(_, it)| it.role.is_none());
-        let gone = gone.filter(|(id, _)| !there.contains(*id));
-        let gone = gone.map(|(id, _)| self.directory.ids_of([id], &self.known.phones));
-        let gone: Vec<_> = gone.collect();
-        let is_new = |(ids, _): &&(&Ids, &Person)| {
-            !missing.iter().any(|(_, it)| it.may_be(ids)) && !gone.iter().any(|it| it.may_be(ids))
-        };
-        let new: Vec<_> = open
-            .iter()
-            .filter(is_new)
-            .map(|(_, it)| (*it).clone())
-            .collect();
-        is_clear &= new.len() == open.len();
-        if self.known.whole {
-            came.extend(new);
-        } else {
+        let new = self.new_among(view, &open, &missing);
+        let mut is_clear = new.len() == open.len();
+        // Who is gone may be a member by another id, and somebody else not at all.
+        let may_be_known =
+            |(ids, _): &(&Ids, &Person)| missing.iter().any(|(_, it)| it.may_be(ids));
+        let (unsure, back): (Vec<_>, Vec<_>) = back.into_iter().partition(may_be_known);
+        is_clear &= unsure.is_empty();
+        open.extend(unsure);
+        came.extend(self.back_among(&back));
+        let (went, is_told) = self.gone_from(view, &open, &missing);
+        is_clear &= is_told;
+        if !self.known.whole {
             self.enroll_quietly(&new);
+        } else if !new.is_empty() && !self.may_be_older(Some(self.known.shown_heard)) {
+            // Else they may have been shown before they were not.
+            came.extend(new);
         }
         self.came(&came, NotificationType::Add);
         self.went(&went, NotificationType::Leave);
         self.ranked(&promoted, Kind::Promote);
         self.ranked(&demoted, Kind::Demote);
         is_clear
+    }
+
+    /// Who of those who were gone, and are shown, is believed to be back.
+    fn back_among(&mut self, back: &[(&Ids, &Person)]) -> Vec<Person> {
+        let mut came = Vec::new();
+        for (ids, person) in back {
+            if let Some(key) = self.directory.key(ids)
+                && self.is_shown_otherwise(&key, Some(person.role))
+            {
+                came.push((*person).clone());
+            }
+        }
+        came
+    }
+
+    /// Who of the missing is believed to be gone, and whether that could be told of each.
+    fn gone_from(
+        &mut self,
+        view: &View<'_>,
+        open: &[(&Ids, &Person)],
+        missing: &[(ParticipantId, Ids)],
+    ) -> (Vec<Person>, bool) {
+        let me = self.me();
+        let mut went = Vec::new();
+        let mut is_clear = true;
+        for (id, ids) in missing {
+            let is_open = open.iter().any(|(other, _)| other.may_be(ids)) || self.may_be_own(ids);
+            is_clear &= !is_open;
+            // That they may be listed is enough: a doubt is for looks that agree.
+            if is_open && let Some(member) = self.known.people.get_mut(id) {
+                member.doubt = None;
+            }
+            if me.is(ids) || is_open || view.extent != Extent::Whole {
+                continue;
+            }
+            if self.is_shown_otherwise(id, None) {
+                went.push(Person::bare(id));
+            }
+        }
+        (went, is_clear)
     }
 
     fn enroll_quietly(&mut self, people: &[Person]) {

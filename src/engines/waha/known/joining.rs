@@ -5,7 +5,7 @@ use super::doubts::{self, Verdict};
 use super::identity::Directory;
 use super::own::NEW;
 use super::telling::Telling;
-use super::{Joined, Source};
+use super::{Joined, Member, Source};
 use crate::contract::{
     CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId,
 };
@@ -68,8 +68,7 @@ impl Telling<'_> {
             self.announce(group, joined);
         } else if !self.known.whole {
             self.enroll(group, true);
-            self.known.whole = true;
-            self.known.shown = self.since();
+            self.all_shown();
             self.learn_texts(group);
         }
     }
@@ -77,13 +76,14 @@ impl Telling<'_> {
     /// Publishes that the account is in the group, with everybody who is in it.
     pub(super) fn announce(&mut self, group: &Seen, joined: Joined) {
         self.known.joined = None;
+        self.forget_unlisted(group);
         self.enroll(group, false);
         for member in self.known.people.values_mut() {
             member.quiet = false;
         }
         self.forget_doubles(group);
+        self.all_shown();
         self.known.whole = group.extent() == Extent::Whole;
-        self.known.shown = self.since();
         self.learn_texts(group);
         let mut shown = group.clone();
         shown.people = Some(self.everybody(group));
@@ -115,6 +115,31 @@ impl Telling<'_> {
             })
         });
         self.notify(EventName::GroupJoin, how, &who, command);
+    }
+
+    /// Forgets members whom the list of a join does not show, and who did not come later.
+    fn forget_unlisted(&mut self, group: &Seen) {
+        let listed = group.people.iter().flatten();
+        let listed: Vec<_> = listed.map(|person| self.ids(person)).collect();
+        let since = self.since();
+        let is_old = |id: &ParticipantId, member: &Member| {
+            let ids = self.directory.ids_of([id], &self.known.phones);
+            member.at <= since && !listed.iter().any(|it| it.is(&ids))
+        };
+        let people = self.known.people.iter();
+        let old = people.filter(|(id, it)| it.role.is_some() && is_old(id, it));
+        let old: Vec<_> = old.map(|(id, _)| id.clone()).collect();
+        for id in old {
+            self.known.people.remove(&id);
+        }
+        self.directory = Directory::new(&self.known.people, &self.known.phones);
+    }
+
+    /// Everybody in the group is known from now on.
+    pub(super) fn all_shown(&mut self) {
+        self.known.whole = true;
+        self.known.shown = self.since();
+        self.known.shown_heard = self.report.now;
     }
 
     /// Takes the people of a list as known; of whom something is known already, that stays, unless
@@ -206,7 +231,11 @@ impl Telling<'_> {
         self.known.inside_doubt = None;
         // What happens in it now is not told any more.
         self.known.whole = false;
-        self.known.people.clear();
+        // Where that is found late, what was told since is about the time after the account came back.
+        let out = self.since();
+        let people = &mut self.known.people;
+        people.retain(|_, member| !member.shown && member.at > out);
+        self.known.newcomers.clear();
         self.known.invite = None;
         if self.known.joined.take().is_some() {
             // Nobody was told that it had joined.

@@ -9,6 +9,13 @@
 //! contradicts what is known, is a doubt until another look confirms it (`doubts`); and somebody who
 //! may be another by another id (`identity`) is looked at before anything is told of them.
 //!
+//! Certain at once: what WAHA tells of somebody whose ids are known, an answer to our own command, and
+//! somebody new whom nobody in the group can be by another id. After a second look, one lag later: who
+//! is missing, another role, the own leaving. After sixty lags: that somebody who was told to be gone
+//! is back. A look that may show otherwise ends a doubt, and one that is begun within a lag of what was
+//! heard tells nothing against it. Who may be another, or the account itself, by an id that nobody
+//! matches is left open until ids are told, or a list has more private ids than people to match them.
+//!
 //! Pure: no clock, no store. `book` keeps it and publishes what follows.
 
 mod causes;
@@ -18,6 +25,7 @@ mod emitting;
 mod held;
 mod identity;
 mod joining;
+mod newcomers;
 mod own;
 mod pairing;
 mod telling;
@@ -86,6 +94,15 @@ struct Joined {
     shown: bool,
 }
 
+/// Somebody who was told to have come, by a private id that nobody can match.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Newcomer {
+    /// When they came, by the teller's clock; milliseconds.
+    at: i64,
+    /// When we were told, by ours.
+    heard: i64,
+}
+
 /// What is known of a group.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -122,6 +139,10 @@ pub(super) struct Known {
     unclear_looks: u8,
     /// When everybody in it was shown; who is not known was not in it then.
     shown: i64,
+    /// When that was heard, by our clock: a look that is begun soon after it may be older.
+    shown_heard: i64,
+    /// Who was told to have come by a private id alone, and may be one of the known: looks will tell.
+    newcomers: BTreeMap<ParticipantId, Newcomer>,
     /// Notifications that wait for a look at the group.
     held: Vec<Report>,
 }

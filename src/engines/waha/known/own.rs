@@ -2,6 +2,7 @@
 //! told to admins alone.
 
 use super::causes::{self, By, Doing, Kind, What};
+use super::identity::Ids;
 use super::telling::Telling;
 use crate::contract::NotificationType;
 use crate::engines::waha::wire::{Person, Seen};
@@ -10,6 +11,14 @@ use crate::engines::waha::wire::{Person, Seen};
 pub(super) const NEW: i64 = 60_000;
 
 impl Telling<'_> {
+    /// Whether somebody known by a private id alone may be the session's own account: nobody has told
+    /// the account's private id, and it is among the group's people by no other.
+    pub(super) fn may_be_own(&self, ids: &Ids) -> bool {
+        let me = self.me();
+        let is_open = me.name().is_some() && !me.is(ids) && me.may_be(ids);
+        is_open && self.directory.key(&me).is_none()
+    }
+
     /// How the account came in without a command: where it did so by itself, it made the group or
     /// used the link.
     pub(super) fn how_joined(&self, group: &Seen, is_back: bool) -> NotificationType {

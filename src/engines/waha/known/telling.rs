@@ -171,6 +171,7 @@ impl<'a> Telling<'a> {
                 News::Old => continue,
                 News::New(command) => command,
                 News::Unclear => {
+                    self.may_have_come(&ids, key.as_ref(), kind);
                     self.look_soon();
                     continue;
                 }
@@ -232,7 +233,8 @@ impl<'a> Telling<'a> {
         let is_expected = known.causes.iter();
         let mut is_expected = is_expected.flat_map(|cause| cause.what.named(Some(kind)));
         !is_expected.any(|id| ids.has(id))
-            && expected.any(|id| self.directory.ids_of([id], phones).may_be(ids))
+            && ((kind == Kind::Go && self.may_be_own(ids))
+                || expected.any(|id| self.directory.ids_of([id], phones).may_be(ids)))
     }
 
     /// Whether what is told of a person is new, and which command did it.

@@ -387,5 +387,6 @@ proptest! {
     }
 }
 
+mod certain;
 mod histories;
 mod waiting;

@@ -1,0 +1,237 @@
+//! What is certain of people and of the account itself, where ids cannot be matched.
+
+use super::*;
+
+const TWO: &str = "15550000002@c.us";
+const THREE: &str = "15550000003@c.us";
+const LID_TWO: &str = "7715550000002@lid";
+const LID_THREE: &str = "7715550000003@lid";
+
+fn came(who: &str) -> Claim {
+    Claim::Came(vec![person(who)], NotificationType::Add)
+}
+
+fn went(who: &str) -> Claim {
+    Claim::Went(vec![person(who)], NotificationType::Leave)
+}
+
+fn look(at: i64, people: &[&str]) -> Report {
+    report(Source::Comparison, at, vec![Claim::Compared(whole(people))])
+}
+
+/// As long as nobody knows the account's private id.
+fn without_own_lid(mut report: Report) -> Report {
+    report.me.truncate(1);
+    report
+}
+
+#[test]
+fn a_list_from_before_the_join_brings_nobody_in() {
+    let mut world = World::with(&[TWO]);
+    let old = look(BEHIND - 1, &[ME, TWO, THREE]);
+    let (events, next) = world.hear_and_look(&old);
+    assert!(events.is_empty(), "{events:?}");
+    assert!(next.is_some());
+    let later = look(2 * BEHIND, &[ME, TWO, THREE]);
+    assert_eq!(world.names(&later), ["group.join", "group.v2.participants"]);
+}
+
+#[test]
+fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
+    let mut world = World::default();
+    let joined = told(0, Claim::Joined(whole(&[MY_LID, LID_TWO])));
+    world.hear(&without_own_lid(joined));
+    let (events, next) = world.hear_and_look(&without_own_lid(told(9, went(MY_LID))));
+    assert!(events.is_empty(), "{events:?}");
+    assert!(next.is_some());
+    // Each look asks WAHA for it.
+    for at in [20_000, 20_000 + BEHIND] {
+        world.hear(&look(at, &[LID_TWO]));
+    }
+    let names: Vec<_> = world.events.iter().map(|it| it.event.as_str()).collect();
+    assert_eq!(names[2..], ["group.v2.leave", "group.left"]);
+}
+
+#[test]
+fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
+    let mut world = World::default();
+    let joined = told(0, Claim::Joined(whole(&[MY_LID, LID_TWO])));
+    world.hear(&without_own_lid(joined));
+    assert!(
+        world
+            .hear(&without_own_lid(told(9, went(LID_TWO))))
+            .is_empty()
+    );
+    // Private ids alone do not say that the account is out.
+    for at in [20_000, 20_000 + 2 * BEHIND] {
+        let seen = without_own_lid(look(at, &[MY_LID]));
+        assert!(world.hear(&seen).is_empty());
+    }
+    let mut left = Vec::new();
+    for at in [60_000, 60_000 + BEHIND] {
+        left.extend(world.names(&look(at, &[MY_LID])));
+    }
+    assert_eq!(left, ["group.left", "group.v2.participants"]);
+}
+
+#[test]
+fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says() {
+    let mut world = World::with(&[TWO, THREE]);
+    let seen = |people: &[&str]| Seen {
+        size: Some(3),
+        ..*whole(people)
+    };
+    let mut looks = |at, people: &[&str]| {
+        let claim = Claim::Compared(Box::new(seen(people)));
+        world.names(&report(Source::Comparison, at, vec![claim]))
+    };
+    // Somebody else is missing, too: that may be any.
+    for at in [10_000, 20_000, 40_000] {
+        assert!(looks(at, &[TWO]).is_empty());
+    }
+    assert!(looks(50_000, &[TWO, THREE]).is_empty());
+    let wanted = ["group.v2.leave", "group.left"];
+    assert_eq!(looks(50_000 + BEHIND, &[TWO, THREE]), wanted);
+}
+
+#[test]
+fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
+    let mut world = World::with(&[TWO]);
+    assert!(world.hear(&told(60, came(LID_THREE))).is_empty());
+    // As many private ids as people: it may be the one who is known.
+    let lids = [MY_LID, LID_THREE];
+    assert!(world.hear(&look(60_000 + 2 * BEHIND, &lids)).is_empty());
+    let lids = [MY_LID, LID_TWO, LID_THREE];
+    let events = world.hear(&look(60_000 + 4 * BEHIND, &lids));
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
+    assert!(world.hear(&look(60_000 + 9 * BEHIND, &lids)).is_empty());
+    // And who was added by the private id leaves by it.
+    let events = world.hear(&told(200, went(LID_THREE)));
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
+}
+
+#[test]
+fn an_addition_that_was_told_by_phone_is_not_told_by_private_id_again() {
+    let mut world = World::with(&[TWO]);
+    assert_eq!(world.hear(&told(60, came(THREE))).len(), 2);
+    assert!(world.hear(&told(60, came(LID_THREE))).is_empty());
+    // Somebody else came unheard, so there is one more private id than there are people.
+    let lids = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
+    for n in 2..40 {
+        let events = world.hear(&look(60_000 + n * BEHIND, &lids));
+        assert!(events.is_empty(), "{events:?}");
+    }
+}
+
+/// By which ids WAHA's event of our own command names the person, and when it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    Never,
+    Before,
+    After,
+}
+
+#[test]
+fn our_own_commands_are_told_once_with_their_ids_whatever_waha_tells_beside() {
+    let forms = ["5511987654321@c.us", "551187654321@c.us"];
+    let lid = "7715550000009@lid";
+    for kind in 0..4 {
+        for (asked, shown) in [(0, 0), (0, 1), (1, 0)] {
+            for hook in [Hook::Never, Hook::Before, Hook::After] {
+                for names in ["phone", "lid", "both"] {
+                    for is_paired in [true, false] {
+                        let case = format!("{kind} {asked} {shown} {hook:?} {names} {is_paired}");
+                        let by = |form: usize| Person {
+                            lid: is_paired.then(|| id(lid)),
+                            ..person(forms[form])
+                        };
+                        let event = match names {
+                            "phone" => person(forms[shown]),
+                            "lid" => person(lid),
+                            _ => Person {
+                                lid: Some(id(lid)),
+                                ..person(forms[shown])
+                            },
+                        };
+                        own_command(kind, forms[asked], by(shown), event, hook, &case);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One command about somebody: what is listed before, how WAHA's event names them, and when it comes.
+fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook, case: &str) {
+    let mut before = listed.clone();
+    before.role = if kind == 3 {
+        Role::Admin
+    } else {
+        Role::Participant
+    };
+    let mut group = whole(&[ME, TWO]);
+    if kind != 0 {
+        group.people.as_mut().unwrap().push(before);
+    }
+    let mut world = World::default();
+    world.hear(&told(0, Claim::Joined(group)));
+    world.events.clear();
+    let claim = |who: Person| match kind {
+        0 => Claim::Came(vec![who], NotificationType::Add),
+        1 => Claim::Went(vec![who], NotificationType::Remove),
+        2 => Claim::Promoted(vec![who]),
+        _ => Claim::Demoted(vec![who]),
+    };
+    let people = [id(asked)].into();
+    let what = match kind {
+        0 => What::Come(people),
+        1 => What::Go(people),
+        2 => What::Promote(people),
+        _ => What::Demote(people),
+    };
+    world.known.expect(Cause {
+        command: command("ours"),
+        at: 60_000,
+        told: false,
+        what,
+    });
+    let answer = claim(person(asked));
+    let answer = report(Source::Command(command("ours")), 60_500, vec![answer]);
+    let event = told(60, claim(event));
+    if hook == Hook::Before {
+        world.hear(&event);
+    }
+    world.hear(&answer);
+    if hook == Hook::After {
+        world.hear(&event);
+    }
+    let mut after = whole(&[ME, TWO]);
+    if kind != 1 {
+        let mut now = listed;
+        now.role = if kind == 2 {
+            Role::Admin
+        } else {
+            Role::Participant
+        };
+        after.people.as_mut().unwrap().push(now);
+    }
+    for n in 1..5 {
+        let claim = Claim::Compared(after.clone());
+        world.hear(&report(
+            Source::Comparison,
+            60_000 + n * 2 * BEHIND,
+            vec![claim],
+        ));
+    }
+    let changes = world
+        .events
+        .iter()
+        .map(|it| serde_json::to_value(it).unwrap());
+    let changes: Vec<_> = changes
+        .filter(|it| it["event"] == "group.v2.participants")
+        .collect();
+    assert_eq!(changes.len(), 1, "{case}: {changes:?}");
+    assert_eq!(changes[0]["payload"]["commandId"], "ours", "{case}");
+    assert_eq!(changes[0]["payload"]["author"], ME, "{case}");
+}
