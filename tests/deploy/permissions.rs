@@ -37,12 +37,14 @@ async fn commands_are_carried_out_put_to_rest_and_given_up() {
     let operator = world.user("groupmq-operator");
     let send = [
         "send",
-        "ListGroups",
+        "LeaveGroup",
         "--json",
         "--session",
         "second",
         "--id",
         "x",
+        "--payload",
+        r#"{"groupId":"123123123123@g.us"}"#,
     ];
     let failed = json(&world.run(&operator, &send).await);
     assert_eq!(failed["error"]["code"], "ENGINE_UNAVAILABLE", "{failed}");
