@@ -1,6 +1,7 @@
 //! The only place that constructs and wires: from a configuration to a running process.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use crate::fanout::Fanout;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{Ending, Lifecycle};
 use crate::observability::trace::Tracer;
-use crate::observability::{events, metrics};
+use crate::observability::{events, log, metrics};
 use crate::ops;
 use crate::outbound::{self, Outbound, Reach};
 use crate::store::Store;
@@ -50,10 +51,11 @@ struct Process {
 /// # Errors
 /// When something that is needed from the start is not there, or, with an [`amqp::Error`], when the
 /// broker refuses for good.
-pub async fn run(config: Config) -> anyhow::Result<Ending> {
+pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending> {
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
+    lifecycle.spawn_background(lost_lines.count());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let (store, writer) = Store::open(&config.store, Arc::clone(&clock))
         .await
@@ -197,8 +199,9 @@ impl Process {
             fanout: self.fanout(),
             names: self.names.clone(),
             tracer: self.tracer.clone(),
+            longest_execution: longest_execution(&self.config),
         };
-        let worker = Worker::new(
+        let (worker, moving) = Worker::new(
             executor,
             outlets,
             self.config.topology.delay_tiers.clone(),
@@ -206,6 +209,7 @@ impl Process {
             Arc::clone(&self.clock),
             self.lifecycle.clone(),
         );
+        self.health.need_to_live(moving);
         let (shards, taking_part) = Shards::new(shards::Parts {
             worker,
             names: self.names.clone(),
@@ -336,6 +340,20 @@ impl Process {
             Arc::clone(&self.clock),
         )
     }
+}
+
+/// The longest time for which the executor may have a command, by the deadlines of the configuration: all
+/// of the prefetched commands may wait for their turn with an engine that answers none of them in time,
+/// and one may look for the group that it made. Twice that, since this decides about killing a process.
+fn longest_execution(config: &Config) -> Duration {
+    let turns = u32::from(config.amqp.prefetch)
+        .div_ceil(u32::try_from(config.executor.concurrency.max(1)).unwrap_or(u32::MAX));
+    let settle = match &config.engine {
+        config::Engine::Sandbox(_) => Duration::ZERO,
+        config::Engine::Waha(waha) => waha.settle,
+    };
+    let turn = config.executor.timeout + config.retry.within + settle;
+    (turn.saturating_mul(turns + 1) * 2).max(Duration::from_mins(15))
 }
 
 /// Begins to send spans, where somebody collects them.

@@ -1,7 +1,9 @@
 //! Starting and stopping: the only place that spawns tasks, and the order in which they end.
 //!
 //! A first signal asks everything to finish (*soft*); a second one, or the deadline, abandons what
-//! still runs (*hard*). A critical task that ends early stops the process with a failure.
+//! still runs (*hard*). A critical task that ends early stops the process with a failure, and so does
+//! any task that panics: what it had in hand would have no owner any more, and goes back to the broker
+//! with the process.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,7 +66,9 @@ impl Lifecycle {
         F: Future<Output = ()> + Send + 'static,
     {
         let hard = self.hard.clone();
+        let guard = PanicGuard(self.clone());
         tokio::spawn(self.tasks.track_future(async move {
+            let _guard = guard;
             // Dropping `task` is the point of the hard stop: what it held goes back to the broker.
             tokio::select! {
                 () = task => {}
@@ -80,7 +84,9 @@ impl Lifecycle {
         F: Future<Output = ()> + Send + 'static,
     {
         let hard = self.hard.clone();
+        let guard = PanicGuard(self.clone());
         tokio::spawn(async move {
+            let _guard = guard;
             tokio::select! {
                 () = task => {}
                 () = hard.cancelled() => {}
@@ -144,6 +150,17 @@ impl Lifecycle {
     }
 }
 
+/// Notices, by being dropped while its task unwinds, that the task panicked.
+struct PanicGuard(Lifecycle);
+
+impl Drop for PanicGuard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("a task panicked; the log says where");
+        }
+    }
+}
+
 /// Notices, by being dropped, that a critical task ended: by return, panic or cancellation alike.
 struct CriticalGuard {
     name: &'static str,
@@ -173,6 +190,25 @@ mod tests {
             ending,
             Ending::Failed("the task `doomed` ended unexpectedly".to_owned())
         );
+    }
+
+    #[tokio::test]
+    async fn any_task_that_panics_stops_the_process() {
+        for spawn in [
+            |lifecycle: &Lifecycle| drop(lifecycle.spawn(async { panic!("as the test wants") })),
+            |lifecycle: &Lifecycle| {
+                lifecycle.spawn_background(async {
+                    tokio::task::yield_now().await;
+                    panic!("as the test wants")
+                });
+            },
+        ] {
+            let lifecycle = Lifecycle::default();
+            spawn(&lifecycle);
+            let ending = lifecycle.run_to_end(Duration::from_secs(5)).await.unwrap();
+            let reason = "a task panicked; the log says where".to_owned();
+            assert_eq!(ending, Ending::Failed(reason));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,6 +3,8 @@
 use std::error::Error;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use crate::observability::log;
+
 use super::exit::Failure;
 
 /// Prints a line; a reader that has gone away is no failure of ours.
@@ -23,8 +25,7 @@ pub(super) fn plain(text: &str, most: usize) -> String {
 
 /// Prints a failure with everything underneath it.
 pub(super) fn complain(failure: &Failure) {
-    // Nobody left to tell.
-    writeln!(io::stderr().lock(), "groupmq: {}", words(failure)).ok();
+    log::last_words(&format!("groupmq: {}", words(failure)));
 }
 
 /// An error and its causes as one sentence; causes that it quotes itself are not repeated.

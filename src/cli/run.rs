@@ -4,19 +4,22 @@ use crate::amqp;
 use crate::app;
 use crate::config::Config;
 use crate::lifecycle::Ending;
-use crate::observability;
+use crate::observability::log;
 
 use super::exit::{Exit, Failure};
 
 pub(super) fn run(config: Config) -> Result<Exit, Failure> {
-    observability::init(&config.log)
-        .map_err(|error| Failure::Usage(format!("log.filter: {error}")))?;
+    let log = log::init(&config.log).map_err(|error| match error {
+        log::Error::Filter(_) => Failure::Usage(error.to_string()),
+        log::Error::Stderr(_) => Failure::Other(error.into()),
+    })?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(error.into()))?;
-    let ending = runtime.block_on(app::run(config));
+    let ending = runtime.block_on(app::run(config, log.lost()));
     runtime.shutdown_background();
+    log.finish();
     // A refusal of the broker's has an exit code of its own, as with every other command.
     let ending = ending.map_err(|error| match error.downcast::<amqp::Error>() {
         Ok(error) => Failure::Broker(error),

@@ -231,7 +231,25 @@ pub fn dead_lettered(command_id: &str, code: &'static str, reason: &str) {
 /// An engine panicked while executing a command.
 pub fn engine_panicked(command_type: &str, text: &str) {
     error!(command_type, text, "the engine panicked");
+}
+
+/// A thread panicked, at this place in the code.
+pub fn panicked(place: &str, text: &str) {
+    error!(place, text, "a panic, which is a fault in groupmq: please report it");
     counter!(name::PANICS).increment(1);
+}
+
+/// So many log lines have been lost since the start.
+pub fn log_lines_lost(total: u64) {
+    counter!(name::LOG_LINES_LOST).absolute(total);
+}
+
+/// The executor has had a command for longer than any of its deadlines allows.
+pub fn command_hangs(limit: Duration) {
+    error!(
+        limit_ms = limit.as_millis(),
+        "a command hangs, which is a fault in groupmq; /livez fails until it is over"
+    );
 }
 
 /// A role is at work.
@@ -437,7 +455,6 @@ pub fn request_answered(request: Request<'_>) {
 /// A request handler panicked.
 pub fn request_panicked(text: &str) {
     error!(text, "the gateway panicked");
-    counter!(name::PANICS).increment(1);
 }
 
 /// So many more, or fewer, requests wait for a reply.

@@ -96,8 +96,10 @@ metrics! {
     RESTRICTIONS = "groupmq_account_restrictions_total", Counter [];
     /// Accounts that are restricted or banned now, so that their commands wait
     RESTRICTED = "groupmq_accounts_restricted", Gauge [];
-    /// Panics in the engine or in the gateway
+    /// Panics, wherever in the process
     PANICS = "groupmq_engine_panics_total", Counter [];
+    /// Log lines that were dropped, since stderr was not read fast enough or is closed
+    LOG_LINES_LOST = "groupmq_log_lines_lost_total", Counter [];
     /// Requests to WAHA, by outcome: ok, refused, failed, unreadable, no-answer, not-sent
     WAHA_REQUESTS = "groupmq_waha_requests_total", Counter ["outcome"];
     /// From a request to WAHA to the end of its answer

@@ -1,6 +1,7 @@
 //! Health and metrics over HTTP: `/livez`, `/readyz`, `/startupz`, `/metrics`.
 //!
-//! Liveness never asks the broker: an outage there must not restart the fleet here. Beside them stands
+//! Liveness never asks the broker: an outage there must not restart the fleet here. It fails where only a
+//! new start helps: a command hangs. Beside them stands
 //! the intake for what an engine tells of by itself (`intake`), where it is switched on.
 
 mod intake;
@@ -34,6 +35,8 @@ pub struct Health {
     needs: Vec<(watch::Receiver<bool>, &'static str)>,
     /// Problems in their own words, none where there is none.
     told: Vec<watch::Receiver<Option<String>>>,
+    /// What has to be so for the process to be of any use.
+    lives: Vec<watch::Receiver<bool>>,
 }
 
 /// The answer of `/readyz`.
@@ -57,6 +60,7 @@ impl Health {
             waha: None,
             needs: Vec::new(),
             told: Vec::new(),
+            lives: Vec::new(),
         }
     }
 
@@ -73,6 +77,11 @@ impl Health {
     /// Watches something that says itself what is wrong.
     pub fn hear(&mut self, problem: watch::Receiver<Option<String>>) {
         self.told.push(problem);
+    }
+
+    /// Has liveness depend on something.
+    pub fn need_to_live(&mut self, is_so: watch::Receiver<bool>) {
+        self.lives.push(is_so);
     }
 
     async fn readiness(&self) -> Readiness {
@@ -108,7 +117,7 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Exposition) {
         move || async move { ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render()) };
     let events = health.waha.clone().and_then(intake::route);
     let routes = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+        .route("/livez", get(liveness))
         .route("/startupz", get(startup))
         .route("/readyz", get(readiness))
         .with_state(health)
@@ -119,6 +128,15 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Exposition) {
             error = &error as &dyn std::error::Error,
             "health is not served any more"
         );
+    }
+}
+
+async fn liveness(State(health): State<Health>) -> Response {
+    if health.lives.iter().all(|is_so| *is_so.borrow()) {
+        "ok\n".into_response()
+    } else {
+        let problem = "a command hangs; this process is to be started anew\n";
+        (StatusCode::SERVICE_UNAVAILABLE, problem).into_response()
     }
 }
 

@@ -1,8 +1,14 @@
-//! What is in hand: how many commands, and since when the oldest one.
+//! What is in hand: how many commands, since when the oldest one, and whether one of them hangs.
+//!
+//! A command may wait for long, for its turn, the store or the broker; what the executor does with it is
+//! bounded by deadlines. One that is with the executor far beyond all of them has been lost by our own
+//! fault: then liveness fails, so that the process is started anew and the broker delivers it again.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
 
 use crate::observability::events;
 
@@ -19,8 +25,14 @@ pub(super) struct InFlight {
 #[derive(Debug, Default)]
 struct Arrivals {
     open: BTreeSet<(Instant, u64)>,
+    /// Those that the executor has, by their number, and since when.
+    executing: BTreeMap<u64, Instant>,
     next: u64,
 }
+
+/// A command that the executor has, until dropped.
+#[derive(Debug)]
+pub(super) struct Executing<'a>(&'a Aboard);
 
 /// A command in hand, until dropped.
 #[derive(Debug)]
@@ -51,11 +63,24 @@ impl InFlight {
         oldest.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    /// Tells now and then how old the oldest is; never ends.
-    pub(super) async fn watch(self) {
+    /// For how long the executor has had the one that it has had for longest.
+    fn longest_execution(&self) -> Duration {
+        let arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let first = arrivals.executing.values().min();
+        first.map_or(Duration::ZERO, Instant::elapsed)
+    }
+
+    /// Reports now and then how old the oldest is, and in `moving` whether the executor has had none for
+    /// longer than `limit`; never ends.
+    pub(super) async fn watch(self, limit: Duration, moving: watch::Sender<bool>) {
         loop {
             tokio::time::sleep(EVERY).await;
             events::oldest_in_flight(self.oldest());
+            let is_moving = self.longest_execution() < limit;
+            let changed = |before: &mut bool| std::mem::replace(before, is_moving) != is_moving;
+            if moving.send_if_modified(changed) && !is_moving {
+                events::command_hangs(limit);
+            }
         }
     }
 }
@@ -65,15 +90,31 @@ impl Aboard {
     pub(super) fn age(&self) -> Duration {
         self.arrival.0.elapsed()
     }
+
+    /// The executor has it from now on.
+    pub(super) fn execute(&self) -> Executing<'_> {
+        let mut arrivals = self.arrivals();
+        arrivals.executing.insert(self.arrival.1, Instant::now());
+        drop(arrivals);
+        Executing(self)
+    }
+
+    fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
+        let since = &self.all.since;
+        since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Executing<'_> {
+    fn drop(&mut self) {
+        let Self(aboard) = self;
+        aboard.arrivals().executing.remove(&aboard.arrival.1);
+    }
 }
 
 impl Drop for Aboard {
     fn drop(&mut self) {
-        let mut arrivals = self
-            .all
-            .since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut arrivals = self.arrivals();
         arrivals.open.remove(&self.arrival);
         drop(arrivals);
         events::command_left();
@@ -98,5 +139,29 @@ mod tests {
         assert!(all.oldest() < second.age() + Duration::from_millis(1));
         drop(second);
         assert_eq!(all.oldest(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_hangs_in_the_executor_is_noticed_until_it_is_gone() {
+        let all = InFlight::default();
+        let (moving, mut is_moving) = watch::channel(true);
+        let limit = Duration::from_millis(40);
+        let watching = all.clone().watch(limit, moving);
+        let scene = async {
+            let waits = all.board();
+            let hangs = all.board();
+            let executing = hangs.execute();
+            // By the real clock, which the paused one does not move.
+            std::thread::sleep(limit);
+            assert!(!*is_moving.wait_for(|it| !it).await.unwrap());
+            drop(executing);
+            // The other one may wait for as long as it has to.
+            assert!(*is_moving.wait_for(|it| *it).await.unwrap());
+            drop(waits);
+        };
+        tokio::select! {
+            () = watching => {}
+            () = scene => {}
+        }
     }
 }

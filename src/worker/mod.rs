@@ -17,6 +17,8 @@ mod waits;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
 use crate::contract::{About, ErrorBody, ErrorCode, Timestamp, endpoint_name};
@@ -67,6 +69,8 @@ pub struct Outlets {
     pub names: Names,
     /// Where it is told what took how long.
     pub tracer: Tracer,
+    /// The executor has no command for so long: one that it has for longer hangs.
+    pub longest_execution: Duration,
 }
 
 /// A command that waits for its turn.
@@ -93,7 +97,7 @@ impl From<Stopped> for Unsettled {
 }
 
 impl Worker {
-    /// A worker that is ready to run.
+    /// A worker that is ready to run, and whether no command hangs in its executor, as a value to watch.
     #[must_use]
     pub fn new(
         executor: Executor,
@@ -102,16 +106,18 @@ impl Worker {
         store: &Store,
         clock: Arc<dyn Clock>,
         lifecycle: Lifecycle,
-    ) -> Arc<Self> {
+    ) -> (Arc<Self>, watch::Receiver<bool>) {
         let Outlets {
             publisher,
             fanout,
             names,
             tracer,
+            longest_execution,
         } = outlets;
         let in_flight = InFlight::default();
-        lifecycle.spawn_background(in_flight.clone().watch());
-        Arc::new(Self {
+        let (moving, is_moving) = watch::channel(true);
+        lifecycle.spawn_background(in_flight.clone().watch(longest_execution, moving));
+        let worker = Arc::new(Self {
             in_flight,
             executor,
             publisher,
@@ -123,7 +129,8 @@ impl Worker {
             store: store.clone(),
             clock,
             lifecycle,
-        })
+        });
+        (worker, is_moving)
     }
 
     /// Says which command queues this worker has now.
@@ -248,7 +255,9 @@ impl Worker {
             trace: job.span.trace().clone(),
         };
         loop {
+            let executing = job.aboard.execute();
             let verdict = self.executor.run(&job.accepted, &past, &context).await;
+            drop(executing);
             drop(probe.take());
             match verdict {
                 Ok(verdict) => return Ok(verdict),

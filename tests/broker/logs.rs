@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::scene::{Scene, create};
-use groupmq_test_support::producer::Command;
+use super::scene::{PATIENCE, Scene, create, options};
+use groupmq_test_support::producer::{Command, Producer};
+use groupmq_test_support::rabbitmq::RabbitMq;
+use groupmq_test_support::worker::Worker;
 
 #[tokio::test]
 async fn each_command_has_one_line_with_its_outcome_and_nothing_of_its_content() {
@@ -70,4 +72,65 @@ async fn the_filter_silences_the_lines_of_commands_and_no_others() {
     let log = scene.worker.log();
     assert!(log.contains("connected to the broker"), "{log}");
     assert!(!log.contains("command answered"), "{log}");
+}
+
+/// A worker whose log goes into a pipe, and its producer.
+async fn piped() -> (std::io::PipeReader, Worker, Producer) {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let options = options(&broker.url(), &prefix);
+    let (reader, writer) = std::io::pipe().unwrap();
+    let mut worker = Worker::spawn_logging_to(&options, writer).unwrap();
+    worker.until_ready(PATIENCE).await.unwrap();
+    let producer = Producer::connect(&broker.url(), &prefix).await.unwrap();
+    (reader, worker, producer)
+}
+
+/// Changes of one group, so that one command without an end would hold up those behind it.
+async fn change_one_group(producer: &Producer, count: usize) {
+    let new = Command::new("new", "CreateGroup", "default", &create("One"));
+    let made = producer.call(new).await.unwrap();
+    let group = made["result"]["id"].as_str().unwrap().to_owned();
+    let commands = super::scene::subjects(&[group], "change", count);
+    producer.send_all(commands).await.unwrap();
+    producer.answered(count + 1, PATIENCE).await.unwrap();
+}
+
+async fn lost_lines(worker: &Worker) -> u64 {
+    let (_, metrics) = worker.get("/metrics").await.unwrap();
+    let line = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("groupmq_log_lines_lost_total "));
+    line.map_or(0, |count| count.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_log_whose_reader_goes_away_costs_no_command() {
+    let (reader, mut worker, producer) = piped().await;
+    drop(reader);
+    // More than the window of the consumer: each has to be acknowledged.
+    change_one_group(&producer, 400).await;
+    let begun = std::time::Instant::now();
+    while lost_lines(&worker).await < 400 {
+        assert!(begun.elapsed() < PATIENCE, "the lost lines are not counted");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(worker.get("/livez").await.unwrap().0, 200);
+    assert_eq!(worker.get("/readyz").await.unwrap().0, 200);
+    assert_eq!(worker.stop().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_costs_no_command() {
+    let (reader, mut worker, producer) = piped().await;
+    // A line each: so many that neither the pipe nor the buffer before it can hold them.
+    change_one_group(&producer, 4_000).await;
+    let begun = std::time::Instant::now();
+    while lost_lines(&worker).await == 0 {
+        assert!(begun.elapsed() < PATIENCE, "the lost lines are not counted");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!(worker.get("/livez").await.unwrap().0, 200);
+    assert_eq!(worker.stop().await.unwrap(), 0);
+    drop(reader);
 }

@@ -145,6 +145,19 @@ impl Worker {
     /// When it cannot be started.
     pub fn spawn(options: &Options) -> Result<Self> {
         let folder = tempfile::tempdir()?;
+        let log = File::create(folder.path().join("log"))?;
+        Self::spawn_in(folder, options, log.into())
+    }
+
+    /// As [`Worker::spawn`], with its log going elsewhere: [`Worker::log`] stays empty.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn spawn_logging_to(options: &Options, stderr: impl Into<Stdio>) -> Result<Self> {
+        Self::spawn_in(tempfile::tempdir()?, options, stderr.into())
+    }
+
+    fn spawn_in(folder: TempDir, options: &Options, stderr: Stdio) -> Result<Self> {
         let health = crate::free_address();
         let log = folder.path().join("log");
         let mut options = options.clone().set("ops.listen", health.to_string());
@@ -155,7 +168,7 @@ impl Worker {
             .command(&["run"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(stderr)
             .spawn()
             .context("starting the worker")?;
         Ok(Self {
