@@ -138,6 +138,9 @@ with() {
     else
         start_node "$dir"
     fi
+    # Hundreds of tests leave queues behind, and each of them costs the node some time twice a second.
+    "$here/node.sh" exec "$dir" rabbitmqctl --quiet set_policy --priority=-1 --apply-to queues \
+        forgotten '' '{"expires": 300000}' >&2
     GROUPMQ_TEST_BROKER=$dir "$@" || status=$?
     exit "$status"
 }

@@ -235,7 +235,10 @@ pub fn engine_panicked(command_type: &str, text: &str) {
 
 /// A thread panicked, at this place in the code.
 pub fn panicked(place: &str, text: &str) {
-    error!(place, text, "a panic, which is a fault in groupmq: please report it");
+    error!(
+        place,
+        text, "a panic, which is a fault in groupmq: please report it"
+    );
     counter!(name::PANICS).increment(1);
 }
 
