@@ -26,7 +26,7 @@ async fn watched(kind: Kind, quirks: Quirks, lag: &str) -> Stage {
 }
 
 /// Waits until so many looks at all groups have been taken in that were begun after this.
-async fn looks(stage: &Stage, count: usize) {
+pub(super) async fn looks(stage: &Stage, count: usize) {
     let lists = || {
         let asked = stage.waha().asked();
         let lists = asked.iter().filter(|it| it.method == "GET");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use groupmq_test_support::waha::{Fault, Quirks};
 use serde_json::{Value, json};
 
+use super::absence::looks;
 use crate::behaviour::stage::{Kind, Stage, of_group, outcomes};
 
 const ONE: &str = "491700000001@c.us";
@@ -277,4 +278,50 @@ async fn nobody_is_said_to_be_no_member_before_waha_was_asked_where_people_are_p
         let asked = asked.unwrap_or_else(|| panic!("{name}: WAHA was not asked"));
         assert!(asked.body.to_string().contains(absent), "{name}");
     }
+}
+
+#[tokio::test]
+async fn the_people_of_a_large_group_are_named_by_phone() {
+    let quirks = Quirks {
+        lids: true,
+        secret_phones: true,
+        ..Quirks::default()
+    };
+    let stage = Stage::set_up(Kind::Gows, quirks, |options| {
+        options.set("engine.waha.reconcile.interval", "1s")
+    })
+    .await;
+    // A group from before the first look at all groups is no news.
+    let first = stage.group("First", &[ONE]).await;
+    events(&stage, &first, 2).await;
+    looks(&stage, 2).await;
+    stage.waha().set(Quirks {
+        deaf: true,
+        ..quirks
+    });
+    // On one page of `/lids`, and on several.
+    for count in [100, 2_100] {
+        let phones: Vec<_> = (0..count).map(|n| format!("49170{n:07}")).collect();
+        let mut people: Vec<_> = phones.iter().map(String::as_str).collect();
+        people.push("15550000001");
+        let id = stage
+            .waha()
+            .created_by_hand("491700000000", "Large", &people);
+        let (_, all) = events(&stage, &id, 2).await;
+        let wanted: Vec<_> = people.iter().map(|it| format!("{it}@c.us")).collect();
+        let wanted: BTreeSet<_> = wanted.iter().map(String::as_str).collect();
+        assert_eq!(ids(&all[0]["payload"]["group"]["participants"]), wanted);
+        let asked = json!({ "groupId": id });
+        let answered = stage.result("default", "GetParticipants", asked).await;
+        assert_eq!(ids(&answered), wanted);
+    }
+    let asked = stage.waha().asked();
+    let pages = asked.iter().filter(|it| it.path.contains("/lids?"));
+    let pages = pages.filter(|it| it.path.contains("offset=2000"));
+    assert!(pages.count() > 0, "the third page was asked for");
+}
+
+fn ids(people: &Value) -> BTreeSet<&str> {
+    let people = people.as_array().into_iter().flatten();
+    people.map(|it| it["id"].as_str().unwrap()).collect()
 }
