@@ -329,7 +329,7 @@ async fn a_producer_reaches_its_own_session_and_no_other() {
 
 /// The worker has the rights to write there, so it must not be asked to.
 async fn replies_reach_no_queue_of_our_own(world: &World<'_>, worker: &Worker) {
-    // The letter that was refused before; the broker counts twice a second.
+    // The letter that was refused before; the broker counts once a second.
     let one = |depths: &BTreeMap<String, u64>| depths.get("groupmq.dead.commands") == Some(&1);
     world.until(PATIENCE, one).await;
     let before = world.depths().await;

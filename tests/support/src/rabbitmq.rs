@@ -129,7 +129,7 @@ impl RabbitMq {
             // How often quorum queues report their length, for `queue_depths`; 5 s by default.
             fs::write(
                 dir.join("advanced.config"),
-                "[{rabbit, [{quorum_tick_interval, 500}]}].",
+                "[{rabbit, [{quorum_tick_interval, 1000}]}].",
             )?;
             if let Some(mapper) = options.mapper {
                 cluster::prepare(&dir, mapper)?;
@@ -271,7 +271,7 @@ impl RabbitMq {
     }
 
     /// The number of messages in each queue of the default virtual host, ready and unacknowledged
-    /// ones together. May be half a second old.
+    /// ones together. May be a second old.
     ///
     /// # Errors
     ///
