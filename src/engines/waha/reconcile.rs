@@ -137,6 +137,11 @@ impl Waha {
         let mut errand = self.errand(session, None).await?;
         let begun = self.book.now();
         let mut listed = list(&errand).await?;
+        if let Some(seen) = listed.iter().find(|seen| is_size_old(&errand, seen)) {
+            // Once for all groups: NOWEB asks WhatsApp for all of them.
+            ask_whatsapp(&errand, &seen.id).await;
+            listed = list(&errand).await?;
+        }
         let people = listed.iter_mut().filter_map(|seen| seen.people.as_mut());
         let people = people.collect();
         errand
@@ -262,7 +267,14 @@ impl Waha {
         let mut errand = self.errand(session, None).await?;
         let begun = self.book.now();
         let mut tally = Tally::default();
-        match show(&errand, group).await {
+        let mut shown = show(&errand, group).await;
+        if let Ok(Shown::Group(seen)) = &shown
+            && is_size_old(&errand, seen)
+        {
+            ask_whatsapp(&errand, group).await;
+            shown = show(&errand, group).await;
+        }
+        match shown {
             Ok(Shown::Group(seen)) => {
                 learn_own_lid(&mut errand, seen.people.iter()).await;
                 tally.note(self.compare(&errand, *seen, begun).await)?;
@@ -332,6 +344,23 @@ async fn list(errand: &Errand<'_>) -> Result<Vec<Seen>, EngineError> {
     wire::groups(body.json()).ok_or_else(|| {
         Cause::Unreadable("no list of groups").judge(Intent::Read, &errand.by.server.name)
     })
+}
+
+/// Whether a group's number of people is all that disagrees with its list. NOWEB's store keeps the number
+/// while people come and go, so its list cannot be told from one that lacks people. A group that the
+/// account is out of stays in the store, and WhatsApp does not show it any more.
+fn is_size_old(errand: &Errand<'_>, seen: &Seen) -> bool {
+    !seen.is_stub() && seen.unread == 0 && seen.extent() != Extent::Whole && !errand.is_out_of(seen)
+}
+
+/// Has WAHA ask WhatsApp for a group's people. What it answers has no number to be checked by; but
+/// NOWEB's store takes both from it, and shows them from then on.
+async fn ask_whatsapp(errand: &Errand<'_>, group: &GroupId) {
+    let ask = Ask::get(within(group, "/participants"));
+    if errand.client.groups(errand.by, ask).await.is_err() {
+        // The look goes on with what WAHA shows by itself.
+        events::doubtful_look(Doubtful::Failed);
+    }
 }
 
 /// Asks for one group.

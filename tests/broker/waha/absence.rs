@@ -160,6 +160,41 @@ async fn people_whom_a_list_lacks_are_not_gone() {
     }
 }
 
+/// NOWEB's store keeps `size` when people come and go (captured: `noweb-store-lid`).
+#[tokio::test]
+async fn who_comes_and_goes_untold_is_found_though_the_store_keeps_the_size() {
+    for lids in [false, true] {
+        let quirks = Quirks {
+            store: true,
+            lids,
+            ..Quirks::default()
+        };
+        let stage = watched(Kind::Noweb, quirks, "300ms").await;
+        let (id, mut events) = made(&stage, "Stored", &[ONE, TWO, THREE]).await;
+        stage
+            .waha()
+            .by_hand(&id, |group| group.remove(&["491700000002"]));
+        let went = ["group.left remove 02", "group.v2.participants leave 02:"];
+        events.extend(went.map(str::to_owned));
+        assert_events(&stage, &id, &strs(&events)).await;
+        deaf(&stage, quirks);
+        stage
+            .waha()
+            .by_hand(&id, |group| group.remove(&["491700000003"]));
+        let went = ["group.left leave 03", "group.v2.participants leave 03:"];
+        events.extend(went.map(str::to_owned));
+        assert_events(&stage, &id, &strs(&events)).await;
+        let people = ["491700000004", "491700000005"];
+        stage.waha().by_hand(&id, |group| group.add(&people));
+        let came = [
+            "group.join add 04 05",
+            "group.v2.participants join 04:participant 05:participant",
+        ];
+        events.extend(came.map(str::to_owned));
+        assert_events(&stage, &id, &strs(&events)).await;
+    }
+}
+
 #[tokio::test]
 async fn who_is_still_shown_after_leaving_has_not_come_back() {
     for kind in ENGINES {

@@ -69,18 +69,21 @@ impl Known {
         let (shown, since): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|held| looked.is_some_and(|looked| held.heard < looked));
-        // The look shows what these have changed, so it would make them old: they are compared with
-        // each other alone, and what the look shows stays.
+        // The look shows whom these have changed, so it would make them old: people are compared with
+        // each other alone, and those whom the look shows stay.
         let mut before = Self {
             sequence: self.sequence,
             inside: self.inside.clone(),
             causes: std::mem::take(&mut self.causes),
             ..Self::default()
         };
+        // Texts that the look shows as they were told are no news.
+        self.hand_texts_to(&mut before);
         for mut held in shown {
             self.name_as_known(&mut held);
             follows.add(before.replay(at, session, held, report.now));
         }
+        before.hand_texts_to(self);
         self.sequence = before.sequence;
         self.causes = before.causes;
         // Where the look shows something else, what is told counts until other looks agree.

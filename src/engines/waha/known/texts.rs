@@ -6,6 +6,19 @@ use super::{Known, Source, Told};
 use crate::contract::CommandId;
 use crate::engines::waha::wire::Seen;
 
+impl Known {
+    /// Moves the texts, settings and invite link to another state of the same group.
+    pub(super) fn hand_texts_to(&mut self, other: &mut Self) {
+        other.subject = self.subject.take();
+        other.description = self.description.take();
+        other.info_admin_only = self.info_admin_only.take();
+        other.messages_admin_only = self.messages_admin_only.take();
+        other.members_can_add = self.members_can_add.take();
+        other.approval_required = self.approval_required.take();
+        other.invite = self.invite.take();
+    }
+}
+
 impl Telling<'_> {
     /// Texts and settings: one event with all that is new.
     pub(super) fn updated(&mut self, group: &Seen) {

@@ -80,6 +80,43 @@ fn the_same_thing_told_twice_while_it_waits_is_told_once() {
     assert_eq!(world.hear(&look(9_000, &[ME, TWO])).len(), 4);
 }
 
+/// WEBJS tells of a new group's texts before anybody tells that the account is in it.
+#[test]
+fn texts_that_the_join_shows_as_they_were_told_are_no_event_of_their_own() {
+    let text = |subject: &str| {
+        let mut group = Seen::bare("12345@g.us".parse().unwrap());
+        group.subject = Some(subject.parse().unwrap());
+        group.description = Some(crate::contract::Description::default());
+        Claim::Updated(Box::new(group))
+    };
+    let mut world = looked();
+    assert!(world.hear(&told(1, text("Climbing"))).is_empty());
+    let events = world.hear(&look(2_000, &[ME, TWO]));
+    assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
+    // What the join does not show yet is one, and once.
+    let mut world = looked();
+    assert!(world.hear(&told(1, text("Bouldering"))).is_empty());
+    let events = world.hear(&look(2_000, &[ME, TWO]));
+    let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
+    assert_eq!(names(&events), wanted);
+    assert_eq!(events[0]["payload"]["group"]["subject"], "Climbing");
+    let changed = &events[2]["payload"]["group"];
+    assert_eq!(changed["subject"], "Bouldering");
+    assert!(changed["description"].is_null(), "{changed}");
+    assert!(world.hear(&told(2, text("Bouldering"))).is_empty());
+}
+
+#[test]
+fn a_link_that_was_changed_before_the_join_is_told_once() {
+    let mut world = looked();
+    let changed = |n| told(n, Claim::Invite(LINK.to_owned()));
+    assert!(world.hear(&changed(1)).is_empty());
+    let events = world.hear(&look(2_000, &[ME, TWO]));
+    let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
+    assert_eq!(names(&events), wanted);
+    assert!(world.hear(&changed(2)).is_empty());
+}
+
 #[test]
 fn what_no_look_can_place_is_told_without_a_join_in_the_end() {
     let mut world = looked();
