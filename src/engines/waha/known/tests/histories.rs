@@ -6,8 +6,8 @@
 //! than sixty times as long. Further: a list that is cut lists the account itself; after a list that
 //! lacked somebody without a sign comes a true one; the list that a join is published with is whole.
 //!
-//! Seeds other than this one still find histories that fail, about one in some thousands: somebody left
-//! unheard and came back by a private id that nobody matches. Own commands are in `certain`, not here.
+//! Nobody need tell that two ids are one person's, so somebody who left unheard may be known under two
+//! ids until the pair is told; `consumer` says what is accepted of such. Own commands are in `certain`.
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::json;
