@@ -4,9 +4,13 @@
 //! They are kept with the group, so nothing is lost with the process. What can't be looked at for
 //! long is told without a join.
 
+use std::collections::BTreeMap;
+
+use super::doubts::rank;
 use super::identity::Directory;
-use super::telling::Telling;
+use super::telling::{Telling, latest};
 use super::{Claim, Follows, Known, KnownSession, Lag, Place, Report, Source};
+use crate::contract::Role;
 use crate::engines::waha::wire::Person;
 
 /// For how long a notification waits, in milliseconds. NOWEB's store shows a new group late.
@@ -31,7 +35,34 @@ impl Known {
         };
         // What is older than our leaving happened while we were in.
         let is_late = self.inside.as_ref().is_some_and(|it| it.at >= report.at);
-        !self.is_open() && !is_late && !report.claims.iter().any(|it| is_own(it, report))
+        !self.is_open()
+            && !is_late
+            && !report.claims.iter().any(|it| is_own(it, report))
+            && !self.is_told_again(report)
+    }
+
+    /// Whether all that a notification tells of people was told before, or something later was. What
+    /// is told of people outlives an own leaving that is found late.
+    fn is_told_again(&self, report: &Report) -> bool {
+        let directory = Directory::new(&self.people, &self.phones);
+        let is_known = |claim: &Claim, person: &Person| {
+            let ids = directory.ids(person, &self.phones);
+            let member = directory.key(&ids).and_then(|key| self.people.get(&key));
+            member.is_some_and(|member| {
+                let is_so = match claim {
+                    Claim::Came(..) => member.role.is_some(),
+                    Claim::Went(..) => member.role.is_none(),
+                    Claim::Promoted(_) => rank(member.role) == rank(Some(Role::Admin)),
+                    _ => rank(member.role) == rank(Some(Role::Participant)),
+                };
+                !member.shown
+                    && (member.at > latest(report.at) || (is_so && member.at >= report.at))
+            })
+        };
+        report.claims.iter().all(|claim| {
+            let people = claim.people();
+            !people.is_empty() && people.iter().all(|person| is_known(claim, person))
+        })
     }
 
     /// Whether the account is known to be in the group, and the event that says so is published.
@@ -70,11 +101,17 @@ impl Known {
             .into_iter()
             .partition(|held| looked.is_some_and(|looked| held.heard < looked));
         // The look shows whom these have changed, so it would make them old: people are compared with
-        // each other alone, and those whom the look shows stay.
+        // each other alone, and those whom the look shows stay. Without a whole list, what was told counts.
+        let told = if self.is_open() {
+            BTreeMap::new()
+        } else {
+            self.people.clone()
+        };
         let mut before = Self {
             sequence: self.sequence,
             inside: self.inside.clone(),
             causes: std::mem::take(&mut self.causes),
+            people: told,
             ..Self::default()
         };
         // Texts that the look shows as they were told are no news.

@@ -36,28 +36,31 @@ impl Telling<'_> {
         let gone = people.filter(|(id, it)| {
             it.role.is_none() && !view.listed.iter().any(|(ids, _)| ids.has(id))
         });
-        let gone = gone.map(|(id, _)| self.directory.ids_of([id], &self.known.phones));
-        let gone: Vec<_> = gone.filter(|ids| !is_listed(view, ids)).collect();
-        let others: Vec<_> = missing.iter().map(|(_, ids)| ids).chain(&gone).collect();
-        let is_new = |ids: &Ids| !others.iter().any(|it| it.may_be(ids));
+        let gone = gone.map(|(id, _)| {
+            let ids = self.directory.ids_of([id], &self.known.phones);
+            (id.clone(), ids)
+        });
+        let gone: Vec<_> = gone.filter(|(_, ids)| !is_listed(view, ids)).collect();
+        let others: Vec<_> = missing.iter().chain(&gone).collect();
+        let is_new = |ids: &Ids| !others.iter().any(|(_, it)| it.may_be(ids));
         let certain = open.iter().filter(|(ids, _)| is_new(ids));
         let mut new: Vec<_> = certain.map(|(_, it)| (*it).clone()).collect();
         let private = open.iter().filter(|(ids, _)| ids.phone.is_none());
         let private = private.filter(|(ids, _)| !is_new(ids)).count();
-        let without = others.iter().filter(|ids| ids.lid.is_none()).count();
+        let without = others.iter().filter(|(_, ids)| ids.lid.is_none()).count();
         let surplus = private.saturating_sub(without);
         if view.extent == Extent::Whole && self.known.whole {
-            new.extend(self.newcomers_in(open, missing, surplus));
+            new.extend(self.newcomers_in(open, &others, surplus));
         }
         new
     }
 
     /// Those of the told newcomers who are among the listed, where a whole list has so many more
-    /// private ids than there are people to match them.
+    /// private ids than there are people (`others`) to match them.
     fn newcomers_in(
         &mut self,
         open: &[(&Ids, &Person)],
-        missing: &[(ParticipantId, Ids)],
+        others: &[&(ParticipantId, Ids)],
         surplus: usize,
     ) -> Vec<Person> {
         let (begun, lag) = (self.report.heard, self.lag.usual());
@@ -66,10 +69,11 @@ impl Telling<'_> {
         let is_waiting =
             |lid: &ParticipantId, it: &Newcomer| listed(lid).is_some() || begun - it.heard < lag;
         self.known.newcomers.retain(|lid, it| is_waiting(lid, it));
-        // The same coming may have been told by phone before: then the member is as new.
+        // The same coming may have been told by phone too: then what is known of that phone is as new,
+        // even where they have left since.
         let people = &self.known.people;
-        let members = missing.iter().filter_map(|(id, _)| people.get(id));
-        let latest = members.map(|it| it.at).max().unwrap_or(i64::MIN);
+        let others = others.iter().filter_map(|(id, _)| people.get(id));
+        let latest = others.map(|it| it.at).max().unwrap_or(i64::MIN);
         let certain = self.known.newcomers.iter();
         let certain = certain.filter(|(_, it)| begun - it.heard >= lag && it.at - lag > latest);
         let certain = certain.filter_map(|(lid, _)| listed(lid));

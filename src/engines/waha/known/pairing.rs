@@ -78,11 +78,11 @@ impl Telling<'_> {
                 people.remove(lid);
             }
             (Some(_), Some(_)) => {
-                // They left, unheard, and came back under the other id.
-                let earlier = if one.heard < other.heard { phone } else { lid };
-                people.remove(earlier);
+                // They left, unheard, and came back by a private id that nobody could match. A phone
+                // that nobody can match waits until its private id is told.
+                people.remove(phone);
                 if !(one.quiet && other.quiet) {
-                    let lot = vec![(earlier.clone(), None)];
+                    let lot = vec![(phone.clone(), None)];
                     self.gone(lot, NotificationType::Leave, None);
                 }
             }

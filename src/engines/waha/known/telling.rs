@@ -16,6 +16,11 @@ use crate::engines::waha::wire::{Person, is_phone};
 /// How much a time in whole seconds may be behind.
 const SECOND: i64 = 999;
 
+/// When something happened at the latest, as it is told to have happened `at`.
+pub(super) const fn latest(at: i64) -> i64 {
+    if at % 1_000 == 0 { at + SECOND } else { at }
+}
+
 /// What is known of one group while a report is taken in.
 pub(super) struct Telling<'a> {
     pub(super) known: &'a mut Known,
@@ -407,8 +412,7 @@ impl<'a> Telling<'a> {
         let Source::Notification(_) = self.report.source else {
             return false;
         };
-        let at = self.report.at;
-        let latest = if at % 1_000 == 0 { at + SECOND } else { at };
+        let latest = latest(self.report.at);
         let outdated = known.is_some_and(|known| known > latest);
         self.follows.outdated |= outdated;
         outdated

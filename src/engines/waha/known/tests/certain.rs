@@ -235,3 +235,39 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
     assert_eq!(changes[0]["payload"]["commandId"], "ours", "{case}");
     assert_eq!(changes[0]["payload"]["author"], ME, "{case}");
 }
+
+#[test]
+fn who_was_told_to_have_come_and_gone_by_phone_has_not_come_by_private_id_as_well() {
+    let mut world = World::with(&[TWO]);
+    assert!(world.hear(&told(60, came(LID_THREE))).is_empty());
+    assert_eq!(world.hear(&told(60, came(THREE))).len(), 2);
+    assert_eq!(world.hear(&told(61, went(THREE))).len(), 2);
+    // A list shows them still, and somebody of whom nobody told.
+    let lids = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
+    let events = world.hear(&look(60_000 + 4 * BEHIND, &lids));
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[test]
+fn who_was_known_under_two_ids_has_left_under_the_phone() {
+    let mut world = World::with(&[TWO]);
+    // They left unheard, came back by a private id, and nobody tells that both are theirs.
+    assert!(world.hear(&told(60, came(LID_TWO))).is_empty());
+    let lids = [MY_LID, LID_TWO, LID_THREE];
+    let events = world.hear(&look(60_000 + 2 * BEHIND, &lids));
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_TWO);
+    assert_eq!(
+        world
+            .names(&told(80, Claim::Promoted(vec![person(TWO)])))
+            .len(),
+        1
+    );
+    let mut seen = whole(&[ME, TWO, LID_THREE]);
+    let people = seen.people.as_mut().unwrap();
+    people[1].lid = Some(id(LID_TWO));
+    let claim = Claim::Compared(seen);
+    let events = world.hear(&report(Source::Comparison, 100_000, vec![claim]));
+    let mut left = events.iter().filter(|it| it["payload"]["type"] == "leave");
+    assert_eq!(left.next().unwrap()["payload"]["recipientIds"][0], TWO);
+    assert_eq!(world.known.people.len(), 3);
+}

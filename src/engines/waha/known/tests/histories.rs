@@ -6,10 +6,10 @@
 //! than sixty times as long. Further: a list that is cut lists the account itself; after a list that
 //! lacked somebody without a sign comes a true one; the list that a join is published with is whole.
 //!
-//! Seeds other than this one still find histories that fail, about one in some thousands: somebody left
-//! unheard and came back by a private id that nobody matches. Own commands are in `certain`, not here.
+//! Nobody need tell that two ids are one person's, so somebody who left unheard may be known under two
+//! ids until the pair is told; `consumer` says what is accepted of such. Own commands are in `certain`.
 
-use proptest::test_runner::{Config, RngSeed};
+use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::json;
 
 use super::*;
@@ -26,8 +26,11 @@ use views::{Looks, claim, who_is};
 /// So many people beside the account, which is number 0.
 const OTHERS: usize = 5;
 
-/// How many histories are tried, of each of the two kinds.
-const HISTORIES: u32 = 10_000;
+/// How many histories are tried with each seed, of each of the two kinds.
+const HISTORIES: u32 = 1_000;
+
+/// What the histories are made from.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=10;
 
 /// When the history begins.
 const FIRST: i64 = 1_000_000_003;
@@ -140,6 +143,11 @@ impl History {
             match step {
                 Step::Change(gap, what, who, hooks) => {
                     now += gap;
+                    // A time in whole seconds is taken for one that was cut. What happened within the
+                    // same second is then in no order that anybody could tell.
+                    if now % 1_000 == 0 {
+                        now += 1;
+                    }
                     let was_inside = truth.now().inside;
                     let Some((who, what)) = truth.change(now, *what, *who) else {
                         continue;
@@ -235,27 +243,33 @@ fn check(history: &History) -> Result<(), TestCaseError> {
             .filter(|(who, _)| *who != 0)
             .collect();
         prop_assert_eq!(sum, people);
+        prop_assert!(consumer.doubles.is_empty(), "somebody is known twice");
     }
     Ok(())
 }
 
-proptest! {
-    #![proptest_config(Config {
-        cases: HISTORIES,
-        rng_seed: RngSeed::Fixed(14),
-        failure_persistence: None,
-        ..Config::default()
-    })]
-
-    #[test]
-    fn no_event_is_published_that_did_not_happen_and_all_that_did_in_the_end(
-        history in history(9),
-    ) {
-        check(&history)?;
+/// Tries histories of one kind, so many with each seed.
+fn try_histories(most: u8) {
+    for seed in SEEDS {
+        let mut runner = TestRunner::new(Config {
+            cases: HISTORIES,
+            rng_seed: RngSeed::Fixed(seed),
+            failure_persistence: None,
+            ..Config::default()
+        });
+        let tried = runner.run(&history(most), |history| check(&history));
+        if let Err(failure) = tried {
+            panic!("with seed {seed}: {failure}");
+        }
     }
+}
 
-    #[test]
-    fn nor_where_the_account_itself_leaves_and_comes_back(history in history(12)) {
-        check(&history)?;
-    }
+#[test]
+fn no_event_is_published_that_did_not_happen_and_all_that_did_in_the_end() {
+    try_histories(9);
+}
+
+#[test]
+fn nor_where_the_account_itself_leaves_and_comes_back() {
+    try_histories(12);
 }

@@ -305,3 +305,35 @@ fn a_link_that_somebody_else_changed_is_told_and_one_that_is_only_shown_is_not()
     assert_eq!(events.len(), 1);
     assert!(events[0]["payload"]["commandId"].is_null());
 }
+
+#[test]
+fn what_was_told_without_a_join_is_not_told_so_again() {
+    let mut world = looked();
+    let missing = |at| report(Source::Comparison, at, vec![Claim::Missing]);
+    let left = || Claim::Went(vec![person(TWO)], NotificationType::Leave);
+    world.hear(&told(1, left()));
+    let wanted = ["group.left leave", "group.v2.participants leave"];
+    assert_eq!(names(&world.hear(&missing(40_000))), wanted);
+    // They came back and left again; nobody told of their coming.
+    assert!(world.hear(&told(50, left())).is_empty());
+    assert!(world.hear(&missing(90_000)).is_empty());
+}
+
+#[test]
+fn what_was_told_before_an_own_leaving_was_found_does_not_wait_to_be_told_again() {
+    let mut world = World::with(&[TWO]);
+    let missing = |at| report(Source::Comparison, at, vec![Claim::Missing]);
+    assert!(world.hear(&missing(10_000)).is_empty());
+    assert_eq!(world.names(&told(12, promoted())).len(), 1);
+    assert_eq!(world.names(&missing(10_000 + BEHIND)).len(), 2);
+    let late = Report {
+        heard: 20_000,
+        now: 20_000,
+        ..told(12, promoted())
+    };
+    assert!(world.hear(&late).is_empty());
+    // By the time the account is found to be back, they have left.
+    assert!(world.hear(&look(30_000, &[ME])).is_empty());
+    let events = world.hear(&look(30_000 + BEHIND, &[ME]));
+    assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
+}

@@ -14,7 +14,21 @@ pub(super) struct Consumer {
     /// Who was named by an event since the account joined. What had to wait for that is in its list
     /// already, and is published all the same.
     pub(super) named: std::collections::BTreeSet<usize>,
+    /// Those who left and came back under another id, with nobody telling that both ids are theirs. It
+    /// is a fact of the world that one person may be known under two ids until the pair is told.
+    pub(super) doubles: Vec<Double>,
+    /// By which id an event has named somebody last.
+    pub(super) ids: BTreeMap<usize, String>,
     pub(super) sequence: u64,
+}
+
+/// What is known of somebody under one of two ids.
+#[derive(Debug)]
+pub(super) struct Double {
+    who: usize,
+    known: (Role, Option<String>),
+    last: Option<i64>,
+    ranked: Option<i64>,
 }
 
 impl Consumer {
@@ -33,12 +47,18 @@ impl Consumer {
                 prop_assert!(!self.inside, "joined twice");
                 self.inside = true;
                 self.happened(0, Happening::Came, now, truth)?;
-                self.people.clear();
-                self.named.clear();
+                self.forget();
                 for person in payload["group"]["participants"].as_array().unwrap() {
                     let id = person["id"].as_str().unwrap().to_owned();
                     let role = serde_json::from_value(person["role"].clone()).unwrap();
-                    let double = self.people.insert(who_is(&id), (role, Some(id)));
+                    let who = who_is(&id);
+                    // Who is gone may be shown still, by another id than they were told to be gone by.
+                    // As nobody tells the pair, they go under that id as well.
+                    let is_gone = !truth.at(now).people.contains_key(&who);
+                    if is_gone && self.ids.insert(who, id.clone()).is_some_and(|it| it != id) {
+                        self.last.remove(&who);
+                    }
+                    let double = self.people.insert(who, (role, Some(id)));
                     prop_assert!(double.is_none(), "listed twice");
                 }
             }
@@ -46,8 +66,7 @@ impl Consumer {
                 prop_assert!(self.inside, "left twice");
                 self.inside = false;
                 self.happened(0, Happening::Went, now, truth)?;
-                self.people.clear();
-                self.named.clear();
+                self.forget();
             }
             "group.v2.participants" => {
                 let kind = payload["type"].as_str().unwrap();
@@ -61,6 +80,12 @@ impl Consumer {
         Ok(())
     }
 
+    fn forget(&mut self) {
+        self.people.clear();
+        self.named.clear();
+        self.doubles.clear();
+    }
+
     pub(super) fn person(
         &mut self,
         kind: &str,
@@ -71,17 +96,22 @@ impl Consumer {
     ) -> Result<(), TestCaseError> {
         let who = who_is(id);
         let role: Option<Role> = serde_json::from_value(role.clone()).unwrap();
-        let before = self.people.get(&who).cloned();
-        if let Some((_, Some(named))) = &before {
-            prop_assert_eq!(named, id, "another id than before");
-        }
         let what = match kind {
             "join" => Happening::Came,
             "leave" => Happening::Went,
             "promote" => Happening::Promoted,
             _ => Happening::Demoted,
         };
+        self.turn_to(who, id);
+        if what == Happening::Came {
+            self.may_be_double(who, id, now, truth);
+        }
+        let before = self.people.get(&who).cloned();
+        if let Some((_, Some(named))) = &before {
+            prop_assert_eq!(named, id, "another id than before");
+        }
         self.happened(who, what, now, truth)?;
+        self.ids.insert(who, id.to_owned());
         let is_first = self.named.insert(who);
         let fits = match (what, before.map(|(role, _)| role)) {
             (Happening::Came, before) => before.is_none(),
@@ -94,7 +124,62 @@ impl Consumer {
             Some(role) => self.people.insert(who, (role, Some(id.to_owned()))),
             None => self.people.remove(&who),
         };
+        if role.is_none()
+            && let Some(index) = self.doubles.iter().position(|it| it.who == who)
+        {
+            let other = self.doubles.remove(index);
+            self.put(other);
+        }
         Ok(())
+    }
+
+    /// Who is known under two ids is looked at under this one.
+    fn turn_to(&mut self, who: usize, id: &str) {
+        let is_it = |named: &Option<String>| named.as_deref() == Some(id);
+        if self.people.get(&who).is_none_or(|(_, named)| is_it(named)) {
+            return;
+        }
+        let is_double = |it: &Double| it.who == who && (it.known.1.is_none() || is_it(&it.known.1));
+        if let Some(index) = self.doubles.iter().position(is_double) {
+            let double = self.doubles.remove(index);
+            self.set_aside(who);
+            self.put(double);
+        }
+    }
+
+    fn set_aside(&mut self, who: usize) {
+        self.doubles
+            .extend(self.people.remove(&who).map(|known| Double {
+                who,
+                known,
+                last: self.last.get(&who).copied(),
+                ranked: self.ranked.get(&who).copied(),
+            }));
+    }
+
+    fn put(&mut self, double: Double) {
+        let Double {
+            who,
+            known,
+            last,
+            ranked,
+        } = double;
+        self.people.insert(who, known);
+        self.last.insert(who, last.unwrap_or(i64::MIN));
+        self.ranked.insert(who, ranked.unwrap_or(i64::MIN));
+    }
+
+    /// Somebody who is known comes under another id, and has left in truth since: they are known twice.
+    fn may_be_double(&mut self, who: usize, id: &str, now: i64, truth: &Truth) {
+        let named = self.people.get(&who).map(|(_, named)| named.as_deref());
+        if named.is_none_or(|named| named == Some(id)) {
+            return;
+        }
+        let after = self.last.get(&who).copied().unwrap_or(i64::MIN);
+        if let Some(went) = truth.first(who, Happening::Went, after, now) {
+            self.set_aside(who);
+            self.last.insert(who, went);
+        }
     }
 
     /// Each event is something that happened by then, after what was published of them before.

@@ -75,6 +75,14 @@ impl Truth {
         Some((who, happening))
     }
 
+    /// When something happened to somebody first, after one time and by another.
+    pub(super) fn first(&self, who: usize, what: Happening, after: i64, by: i64) -> Option<i64> {
+        let mut happenings = self.happenings.iter();
+        let found =
+            happenings.find(|(at, of, it)| *of == who && *it == what && *at > after && *at <= by);
+        found.map(|(at, ..)| *at)
+    }
+
     /// Who left a while ago; WhatsApp Web still shows them.
     pub(super) fn ghosts(&self, at: i64) -> Vec<(usize, Role)> {
         let state = self.at(at);
