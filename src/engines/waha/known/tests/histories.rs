@@ -8,6 +8,10 @@
 //!
 //! Nobody need tell that two ids are one person's, so somebody who left unheard may be known under two
 //! ids until the pair is told; `consumer` says what is accepted of such. Own commands are in `certain`.
+//!
+//! All histories that are tried here pass. Of ten times as many with each seed, those where the account
+//! leaves pass with the seeds 1 to 3 and 8 to 10; the others were not tried to the end. No history is
+//! known that fails, which does not mean that there is none.
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::json;
