@@ -223,6 +223,28 @@ async fn who_does_something_by_a_private_id_is_named_by_phone() {
 }
 
 #[tokio::test]
+async fn people_of_a_new_group_who_were_asked_for_by_private_ids_are_named_by_phone() {
+    // Without its store, NOWEB has no directory.
+    let can_tell = |(kind, quirks): &(Kind, Quirks)| {
+        *kind != Kind::Noweb || quirks.store || !quirks.secret_phones
+    };
+    for (kind, quirks) in private().filter(can_tell) {
+        let stage = set_up(kind, quirks).await;
+        let asked = ["9491700000001@lid", "9491700000002@lid"];
+        let payload = json!({"name": "By private ids", "participants": asked});
+        let made = stage.result("default", "CreateGroup", payload).await;
+        let wanted = BTreeSet::from([ME, ONE, TWO]);
+        assert_eq!(ids(&made["participants"]), wanted, "{kind:?} {quirks:?}");
+        let id = made["id"].as_str().unwrap();
+        let (_, all) = events(&stage, id, 2).await;
+        let joined = &all[0]["payload"]["group"]["participants"];
+        assert_eq!(ids(joined), wanted, "{kind:?} {quirks:?}");
+        let told: BTreeSet<_> = people(&all[1]).into_iter().collect();
+        assert_eq!(told, wanted.iter().map(|it| (*it).to_owned()).collect());
+    }
+}
+
+#[tokio::test]
 async fn a_creation_is_recognised_by_its_people_under_other_ids() {
     for (kind, quirks) in private() {
         let stage = Stage::set_up(kind, quirks, |options| {

@@ -80,13 +80,12 @@ impl Errand<'_> {
         }
     }
 
-    /// Makes sure that those who were named are found among a group's people (see [`find`]): where some of
-    /// these are listed by an id alone that says nothing, WAHA is asked who they are.
+    /// Makes sure that those who were named are found among a group's people (see [`find`]), and called by
+    /// phone: where some of these are listed by an id alone that says nothing, WAHA is asked who they are.
     pub(super) async fn recognise(&self, people: &mut [Person], named: &[ParticipantInput]) {
-        let is_open = |person: &&ParticipantInput| {
-            is_phone(&person.id)
-                && find(people, &person.id).is_none()
-                && people.iter().any(Person::is_private)
+        let is_open = |named: &&ParticipantInput| match find(people, &named.id) {
+            Some(person) => person.is_private(),
+            None => is_phone(&named.id) && people.iter().any(Person::is_private),
         };
         for ParticipantInput { id } in named.iter().filter(is_open).take(LOOKUPS) {
             self.other_id(id).await;
