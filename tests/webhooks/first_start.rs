@@ -396,7 +396,7 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
         .unwrap();
     // Nothing has declared the exchanges.
     let sources = Sources {
-        environment: [("amqp.url".into(), start.url.as_str().into())].into(),
+        flags: [("amqp.url".into(), start.url.clone())].into(),
         ..Sources::default()
     };
     let target = Target::new(sources.load().unwrap().amqp);
