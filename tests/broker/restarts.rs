@@ -47,7 +47,9 @@ mod own_node {
                 && effects(seen, "s-") == COMMANDS;
             all_came.then_some(())
         };
-        scene.producer.until(patience, came).await.unwrap();
+        if let Err(error) = scene.producer.until(patience, came).await {
+            panic!("{error:#}\n{}", broker.report().await);
+        }
         println!(
             "{all} answered within {:?}: {:?}",
             begun.elapsed(),

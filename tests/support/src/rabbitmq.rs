@@ -38,6 +38,9 @@ const SHARED_NODE: &str = "GROUPMQ_TEST_BROKER";
 /// For how long the shared node may not answer.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// So many lines of a node's log are in its report.
+const LOG_END: usize = 400;
+
 /// How a node differs from a plain one.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -268,6 +271,29 @@ impl RabbitMq {
     pub fn log(&self) -> String {
         let log = fs::read(self.dir.join("log/node.log")).unwrap_or_default();
         String::from_utf8_lossy(&log).into_owned()
+    }
+
+    /// How the node stands and the end of its log, for the message of a test that waited in vain.
+    pub async fn report(&self) -> String {
+        const QUESTIONS: [&[&str]; 4] = [
+            &["list_queues", "name", "type", "state", "leader", "messages"],
+            &["list_connections", "peer_port", "channels", "state"],
+            &["list_channels", "connection", "messages_unconfirmed"],
+            &["list_consumers", "queue_name", "ack_required", "active"],
+        ];
+        let mut report = String::new();
+        for question in QUESTIONS {
+            let answer = match self.ctl(question).await {
+                Ok(answer) => answer,
+                Err(error) => format!("{error:#}"),
+            };
+            writeln!(report, "{}:\n{answer}", question.join(" ")).ok();
+        }
+        let log = self.log();
+        let lines: Vec<_> = log.lines().collect();
+        let end = lines.len().saturating_sub(LOG_END);
+        report.push_str(&lines.get(end..).unwrap_or_default().join("\n"));
+        report
     }
 
     /// The number of messages in each queue of the default virtual host, ready and unacknowledged
