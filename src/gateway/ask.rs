@@ -114,12 +114,13 @@ pub(super) fn command(
             let Some((accepted, unknown)) = decoder.decode_known(&incoming) else {
                 return Err(refused(rejected.error));
             };
-            ignored.extend(unknown);
+            ignored.extend(unknown.own);
             // A field of another name than the one that was meant: without it, the request would ask
             // for something else.
             if written.count() == ignored.len() {
                 return Err(refused(rejected.error));
             }
+            ignored.extend(unknown.nested);
             // The worker refuses what is ignored here.
             let payload = serde_json::to_string(&accepted.command).unwrap_or(payload);
             body = message(&id, endpoint, session, &payload);

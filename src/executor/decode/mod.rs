@@ -97,24 +97,54 @@ struct PayloadSchema {
 }
 
 impl PayloadSchema {
-    /// Takes the payload's own fields out that the schema does not know, and names them.
-    fn strip(&self, payload: &mut Value) -> Vec<String> {
-        let mut unknown = Vec::new();
+    /// Takes out what the schema does not know of the payload's own fields and of the people in it, and
+    /// names it.
+    fn strip(&self, payload: &mut Value) -> Unknown {
+        let mut unknown = Unknown::default();
+        let mut own = Vec::new();
         for error in self.validator.iter_errors(payload) {
             if let Kind::AdditionalProperties { unexpected } = error.kind()
                 && error.instance_path().as_str().is_empty()
             {
-                unknown.extend(unexpected.iter().cloned());
+                own.extend(unexpected.iter().cloned());
             }
         }
         if let Value::Object(fields) = payload {
-            for name in &unknown {
+            for name in &own {
                 fields.shift_remove(name);
             }
         }
-        let shown = |name: &String| format!("/{}", reason::quotable(name).unwrap_or("?"));
-        unknown.iter().map(shown).collect()
+        unknown.own = own.iter().map(|name| pointer("", name)).collect();
+        let people = payload
+            .get_mut("participants")
+            .and_then(Value::as_array_mut);
+        for (index, person) in people.into_iter().flatten().enumerate() {
+            if let Value::Object(fields) = person
+                && fields.contains_key("id")
+            {
+                let others = fields.keys().filter(|name| *name != "id");
+                let place = format!("/participants/{index}");
+                unknown
+                    .nested
+                    .extend(others.map(|name| pointer(&place, name)));
+                fields.retain(|name, _| name == "id");
+            }
+        }
+        unknown
     }
+}
+
+fn pointer(place: &str, name: &str) -> String {
+    format!("{place}/{}", reason::quotable(name).unwrap_or("?"))
+}
+
+/// Fields that a schema does not know, as JSON pointers.
+#[derive(Debug, Default)]
+pub struct Unknown {
+    /// Of the payload itself.
+    pub own: Vec<String>,
+    /// Of the people in it.
+    pub nested: Vec<String>,
 }
 
 impl Decoder {
@@ -159,8 +189,8 @@ impl Decoder {
     /// Reads one message as if those fields of its payload were not there that the schema does not
     /// know, and names these, as JSON pointers into the payload. None where something else is wrong too.
     #[must_use]
-    pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Vec<String>)> {
-        let mut unknown = Vec::new();
+    pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Unknown)> {
+        let mut unknown = Unknown::default();
         let accepted = self.read(incoming, Some(&mut unknown)).ok()?;
         Some((accepted, unknown))
     }
@@ -168,7 +198,7 @@ impl Decoder {
     fn read(
         &self,
         incoming: &Incoming<'_>,
-        unknown: Option<&mut Vec<String>>,
+        unknown: Option<&mut Unknown>,
     ) -> Result<Accepted, Box<Rejected>> {
         let (mut body, fault) = body::read(incoming.body);
         let mut problems = Problems::default();
@@ -206,7 +236,7 @@ impl Decoder {
         &self,
         command: CommandType,
         payload: Option<Value>,
-        unknown: Option<&mut Vec<String>>,
+        unknown: Option<&mut Unknown>,
         problems: &mut Problems,
     ) -> Option<Command> {
         let known = self
