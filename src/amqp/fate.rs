@@ -19,6 +19,7 @@ use crate::observability::events::{self, Lost};
 
 use super::batch::{Batch, left};
 use super::message::{Outgoing, header};
+use super::refusing::Refusing;
 use super::trial::{Trials, Verdict};
 use super::writer::NACK_REST;
 use super::{Names, Refusal};
@@ -30,6 +31,7 @@ pub const BROKER_REFUSED: &str = "BROKER_REFUSED";
 #[derive(Debug, Clone)]
 pub(super) struct Fate {
     pub(super) trials: Trials,
+    pub(super) refusing: Refusing,
     pub(super) names: Names,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) lifecycle: Lifecycle,
@@ -38,6 +40,7 @@ pub(super) struct Fate {
 impl Fate {
     /// Notes that a batch was taken as a whole.
     pub(super) fn note(&self, batch: &Batch) {
+        self.refusing.takes(batch);
         self.trials
             .note(batch.entries().iter().map(|it| &it.message));
     }
@@ -84,6 +87,8 @@ impl Fate {
         careful: bool,
         died: Option<Instant>,
     ) -> Option<Option<Refusal>> {
+        let begun = Instant::now();
+        let is_reply = kind(message, &self.names) == Lost::Reply;
         loop {
             match self.trials.offer(message.clone(), died).await? {
                 Verdict::Confirmed => return Some(None),
@@ -95,7 +100,13 @@ impl Fate {
                 Verdict::Returned => {
                     events::message_unroutable(&message.exchange, &message.routing_key);
                 }
-                Verdict::Nacked => events::messages_refused(),
+                Verdict::Nacked => {
+                    events::messages_refused();
+                    if is_reply && self.refusing.gives_up(message, begun.elapsed()) {
+                        events::reply_refused(&message.message_id);
+                        return Some(None);
+                    }
+                }
             }
             tokio::time::sleep(NACK_REST).await;
         }

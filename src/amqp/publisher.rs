@@ -28,10 +28,12 @@ use crate::observability::events;
 use super::batch::Batch;
 use super::direct::{Unreachable, is_direct_reply};
 use super::fate::Fate;
+use super::lane::Lane;
 use super::message::Outgoing;
+use super::refusing::Refusing;
 use super::supervisor;
 use super::trial::Trials;
-use super::writer::{Lane, Shown, Writer};
+use super::writer::{Shown, Writer};
 use super::{Error, Target, Topology};
 
 /// The process ends before the broker confirmed; whoever asked must not count on it.
@@ -77,6 +79,7 @@ impl Publisher {
         );
         let fate = Fate {
             trials,
+            refusing: Refusing::default(),
             names: topology.names().clone(),
             clock,
             lifecycle: lifecycle.clone(),

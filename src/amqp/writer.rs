@@ -4,7 +4,6 @@
 //! was under way when the broker closed the link over a message is handed to `fate`, and the link goes on
 //! with what comes next. Used by `publisher`.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::mem;
 use std::pin::Pin;
@@ -16,14 +15,15 @@ use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, Connection, Event, PublisherConfirm};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::observability::events;
 
-use super::batch::{Batch, Entry, left};
+use super::batch::{Entry, left};
 use super::error::why_closed;
 use super::fate::Fate;
+use super::lane::Lane;
 use super::message::Outgoing;
 use super::properties::{outgoing, short};
 use super::supervisor::Link;
@@ -45,62 +45,6 @@ const WARY_FOR: Duration = Duration::from_secs(3);
 
 /// How often pending confirms are looked at for their age.
 const TICK: Duration = Duration::from_secs(1);
-
-/// Batches on their way over one channel; survives the channel.
-#[derive(Debug)]
-pub(super) struct Lane {
-    queue: mpsc::Receiver<Batch>,
-    /// So many messages may be unconfirmed.
-    window: usize,
-    /// Each message must reach a queue.
-    careful: bool,
-    /// Written and unconfirmed, or to be written again: in the order of writing.
-    pending: BTreeMap<u64, Pending>,
-    next: u64,
-    open: bool,
-}
-
-#[derive(Debug)]
-struct Pending {
-    batch: Batch,
-    written_at: Instant,
-    /// How many messages were written then.
-    written: usize,
-}
-
-impl Lane {
-    pub(super) const fn new(queue: mpsc::Receiver<Batch>, window: usize) -> Self {
-        Self {
-            queue,
-            window,
-            careful: false,
-            pending: BTreeMap::new(),
-            next: 0,
-            open: true,
-        }
-    }
-
-    /// A lane for messages that must reach a queue: one at a time, since lapin attributes a returned
-    /// message to the wrong confirm when several are pending.
-    pub(super) const fn careful(queue: mpsc::Receiver<Batch>) -> Self {
-        let mut lane = Self::new(queue, 1);
-        lane.careful = true;
-        lane
-    }
-
-    /// Takes a batch in, which is not written yet; returns its number.
-    fn admit(&mut self, batch: Batch) -> u64 {
-        let number = self.next;
-        self.next += 1;
-        let pending = Pending {
-            batch,
-            written_at: Instant::now(),
-            written: 0,
-        };
-        self.pending.insert(number, pending);
-        number
-    }
-}
 
 /// A connection to write to.
 pub(super) struct Writer {
@@ -311,15 +255,22 @@ async fn run(lane: &mut Lane, channel: &Channel, pace: &Pace, fate: &Fate) -> Re
             }
             Some((number, taken)) = waiting.next(), if !waiting.is_empty() => match taken? {
                 Taken::Confirmed => {
-                    if let Some(pending) = lane.pending.remove(&number) {
-                        unconfirmed -= pending.written;
+                    if let Some(pending) = lane.pending.get(&number) {
                         fate.note(&pending.batch);
-                        pending.batch.finish();
                     }
+                    unconfirmed -= lane.finish(number);
                 }
                 Taken::Refused => {
-                    refusal(&mut refused_at)?;
-                    wary_since = Instant::now();
+                    let replies = lane.replies_refused_for(number, fate);
+                    if replies.is_some_and(|it| lane.gives_up(number, it, fate)) {
+                        unconfirmed -= lane.finish(number);
+                        continue;
+                    }
+                    // Replies that a second channel refuses too: it is their queue, not the channel.
+                    if replies.is_none_or(|refused_for| refused_for < 2 * REFUSED_FOR) {
+                        refusal(&mut refused_at)?;
+                        wary_since = Instant::now();
+                    }
                     waiting.push(Box::pin(async move {
                         tokio::time::sleep(NACK_REST).await;
                         (number, Ok(Taken::Rested))

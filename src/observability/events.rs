@@ -158,6 +158,16 @@ pub fn reply_returned(message_id: &str) {
     counter!(name::RETURNED).increment(1);
 }
 
+/// A reply's queue refuses it, and has refused replies for long; it is given up.
+pub fn reply_refused(message_id: &str) {
+    debug!(
+        message_id,
+        "a reply queue refuses replies; the reply is given up and stays on the replies exchange"
+    );
+    let labels = [("kind", "reply"), ("code", "nack")];
+    counter!(name::GIVEN_UP, &labels).increment(1);
+}
+
 /// What a message was that the broker closed the link over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {

@@ -9,7 +9,7 @@ use lapin::options::{
     BasicConsumeOptions, BasicGetOptions, BasicPublishOptions, QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
 
 use super::scene::{PATIENCE, Scene};
@@ -56,6 +56,97 @@ async fn reply_queues_that_are_gone_do_not_disturb_the_others() {
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
 }
 
+/// A queue of a producer that has room for one message, and refuses the next.
+async fn full_after_one(channel: &Channel, prefix: &str) -> String {
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
+    let overflow = AMQPValue::LongString("reject-publish".into());
+    arguments.insert("x-overflow".into(), overflow);
+    let queue = format!("test.{prefix}.full");
+    let options = QueueDeclareOptions::default();
+    let declaring = channel.queue_declare(queue.as_str().into(), options, arguments);
+    declaring.await.unwrap();
+    queue
+}
+
+#[tokio::test]
+async fn a_reply_queue_that_refuses_for_good_stops_nobody() {
+    const PREFETCH: usize = 10;
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefetch = PREFETCH.to_string();
+    let scene = Scene::shared_with(|options| options.set("amqp.prefetch", &prefetch)).await;
+    let connection = Connection::connect(&broker.url(), ConnectionProperties::default())
+        .await
+        .unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = full_after_one(&channel, &scene.prefix).await;
+    let wanted = |id: String| Command {
+        reply_to: Some(queue.clone()),
+        ..Command::new(&id, "ListGroups", "default", &json!({}))
+    };
+    scene
+        .producer
+        .send(wanted("first".to_owned()))
+        .await
+        .unwrap();
+    scene.producer.answered(1, PATIENCE).await.unwrap();
+    // More than the worker takes at once: as long as their replies are under way, nobody else's turn comes.
+    let stuck = (0..3 * PREFETCH).map(|n| wanted(format!("stuck-{n}")));
+    scene.producer.send_all(stuck.collect()).await.unwrap();
+    scene.assert_works("another").await;
+
+    let log = scene.worker.log();
+    let lost = log
+        .lines()
+        .filter(|it| it.contains("link to the broker is down"));
+    assert!(
+        lost.count() <= 1,
+        "only the channel's own refusals are tried elsewhere: {log}"
+    );
+    let given_up = async || {
+        let (_, metrics) = scene.worker.get("/metrics").await.unwrap();
+        let series = r#"groupmq_messages_given_up_total{kind="reply",code="nack"}"#;
+        let value = metrics.lines().find_map(|line| line.strip_prefix(series));
+        value.map_or(0, |value| value.trim().parse::<usize>().unwrap())
+    };
+    let begun = std::time::Instant::now();
+    while given_up().await < 3 * PREFETCH {
+        assert!(begun.elapsed() < PATIENCE, "{}", given_up().await);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // It takes replies again once there is room.
+    for id in ["first", "later-1", "later-2"] {
+        let no_ack = BasicGetOptions { no_ack: true };
+        let got = channel.basic_get(queue.as_str().into(), no_ack).await;
+        let got = got.unwrap().expect(id);
+        assert_eq!(
+            got.properties.correlation_id().as_ref().unwrap().as_str(),
+            id
+        );
+        if id != "later-2" {
+            let next = if id == "first" { "later-1" } else { "later-2" };
+            scene.producer.send(wanted(next.to_owned())).await.unwrap();
+            let mut waited = Duration::ZERO;
+            while standing(&channel, &queue).await == 0 {
+                assert!(waited < PATIENCE, "{next}");
+                waited += Duration::from_millis(50);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    assert_eq!(given_up().await, 3 * PREFETCH);
+    assert_eq!(scene.producer.seen().answered(), 3 * PREFETCH + 4);
+}
+
+async fn standing(channel: &Channel, queue: &str) -> u32 {
+    let options = QueueDeclareOptions {
+        passive: true,
+        ..Default::default()
+    };
+    let queue = channel.queue_declare(queue.into(), options, FieldTable::default());
+    queue.await.unwrap().message_count()
+}
+
 #[tokio::test]
 async fn a_reply_that_its_queue_refuses_is_offered_again_without_what_the_broker_has_of_its_batch()
 {
@@ -65,15 +156,7 @@ async fn a_reply_that_its_queue_refuses_is_offered_again_without_what_the_broker
         .await
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
-    // It has room for one message, and refuses the next.
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-max-length".into(), AMQPValue::LongInt(1));
-    let overflow = AMQPValue::LongString("reject-publish".into());
-    arguments.insert("x-overflow".into(), overflow);
-    let queue = format!("test.{}.full", scene.prefix);
-    let options = QueueDeclareOptions::default();
-    let declaring = channel.queue_declare(queue.as_str().into(), options, arguments);
-    declaring.await.unwrap();
+    let queue = full_after_one(&channel, &scene.prefix).await;
     // A channel that is young is written to with more care.
     tokio::time::sleep(Duration::from_secs(4)).await;
     for id in ["first", "second"] {
