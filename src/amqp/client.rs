@@ -151,15 +151,24 @@ impl Client {
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn ensure(&self, topology: &Topology) -> Result<(), Error> {
-        topology.ensure_all(&self.connection).await
+        topology.ensure(&self.connection).await
     }
 
-    /// The same without the command queues and what leads to them.
+    /// The same with what is bound at run time, whether it seems to be there or not; returns what of that
+    /// could not be bound, and why.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn ensure_every_binding(&self, topology: &Topology) -> Result<Vec<String>, Error> {
+        topology.ensure_every_binding(&self.connection).await
+    }
+
+    /// Creates what is missing but the command queues, what leads to them, and what is bound at run time.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn ensure_all_but_commands(&self, topology: &Topology) -> Result<(), Error> {
-        topology.ensure(&self.connection).await
+        topology.ensure_all_but_commands(&self.connection).await
     }
 
     /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
