@@ -350,11 +350,10 @@ impl Process {
     fn uphold(&mut self) {
         let (problem, watched) = watch::channel(None);
         self.health.hear(watched);
-        let upkeep = self.topology.clone().uphold(
-            self.target.clone(),
-            self.lifecycle.clone(),
-            problem,
-        );
+        let upkeep =
+            self.topology
+                .clone()
+                .uphold(self.target.clone(), self.lifecycle.clone(), problem);
         self.lifecycle.spawn_background(upkeep);
     }
 }

@@ -1,5 +1,7 @@
 //! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
 
+mod ways;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,10 +110,12 @@ async fn broker(config: &Config) -> Vec<Check> {
             .map_err(words),
     ));
     if topology_is_there {
-        checks.push(Check::of(
-            "permissions",
-            permissions(&client, config).await.map_err(words),
-        ));
+        let permitted = permissions(&client, config).await.map_err(words);
+        let is_permitted = permitted.is_ok();
+        checks.push(Check::of("permissions", permitted));
+        if is_permitted {
+            checks.push(Check::of("ways", ways::commands(config).await));
+        }
         checks.extend(queues(&client, config).await);
     }
     client.close().await;
@@ -220,10 +224,12 @@ async fn store_and_engine(config: &Config) -> Vec<Check> {
     if let Ok(client) = Client::connect(&target).await {
         let names = Names::new(&config.topology.prefix);
         let fanout = Fanout::new(&store, target, names, clock);
-        checks.push(Check::of(
-            "webhooks",
-            webhooks(&client, &fanout, &store, config).await,
-        ));
+        let in_place = webhooks(&client, &fanout, &store, config).await;
+        let are_in_place = in_place.is_ok();
+        checks.push(Check::of("webhooks", in_place));
+        if are_in_place && let Ok(endpoints) = store.endpoints().all().await {
+            checks.push(Check::of("events", ways::events(config, &endpoints).await));
+        }
         client.close().await;
     }
     checks.push(Check::of("engine", works));

@@ -3,7 +3,7 @@
 //! That takes nobody's turn and writes nothing to the store, since there may be hundreds of endpoints. So an
 //! endpoint may be changed meanwhile; what was bound for it then is looked at again afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
@@ -85,7 +85,8 @@ impl Fanout {
             let wanted = keys(endpoint);
             client.bind_webhook(&self.names, name, &wanted).await?;
         } else if !is_up_to_date(endpoint) {
-            self.bring(client, name, &BTreeSet::new()).await?;
+            // Somebody else may be at it.
+            self.bind(client, endpoint).await?;
         }
         Ok(())
     }
@@ -117,11 +118,7 @@ fn named(endpoint: Endpoint) -> (String, Endpoint) {
 }
 
 /// Keeps the failure of one endpoint; what concerns all of them is an error.
-fn note(
-    failed: &mut Vec<NotInPlace>,
-    name: &str,
-    outcome: Result<(), Error>,
-) -> Result<(), Error> {
+fn note(failed: &mut Vec<NotInPlace>, name: &str, outcome: Result<(), Error>) -> Result<(), Error> {
     match outcome {
         Ok(()) => Ok(()),
         Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),

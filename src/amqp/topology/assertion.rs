@@ -122,16 +122,24 @@ impl Topology {
         } else {
             self.put_back(connection, &missing).await?;
         }
-        let every = since.is_none() || self.standing.is_unbound.load(Ordering::Relaxed);
-        let unbound = match &self.dependents {
-            Some(dependents) if every => dependents.bind().await.map_err(Error::NotBound)?,
-            _ => Vec::new(),
-        };
-        self.standing.is_unbound.store(false, Ordering::Relaxed);
+        let mut bound = None;
+        if let Some(dependents) = &self.dependents
+            && self.standing.is_unbound.load(Ordering::Relaxed)
+        {
+            bound = Some(dependents.bind().await.map_err(Error::NotBound)?);
+            self.standing.is_unbound.store(false, Ordering::Relaxed);
+        }
         // It is there again.
         self.deleted().take();
         *last = Some(begun);
-        Ok(unbound)
+        // There may be many of them, and no link has to wait for those that are bound.
+        drop(last);
+        match (bound, &self.dependents) {
+            (None, Some(dependents)) if since.is_none() => {
+                dependents.bind().await.map_err(Error::NotBound)
+            }
+            (bound, _) => Ok(bound.unwrap_or_default()),
+        }
     }
 
     /// What this process needs, whoever makes it.

@@ -155,7 +155,6 @@ impl Piece {
     }
 }
 
-
 /// A broker without the plugin closes the connection with 503 (command invalid); RabbitMQ 4 only the
 /// channel, with the 406 that it also has for an exchange of another type, and other words.
 fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
@@ -201,4 +200,3 @@ pub(super) fn binding(queue: String, exchange: String, key: &str) -> Piece {
         key: key.to_owned(),
     }
 }
-
