@@ -5,6 +5,7 @@
 //! listen to `groupmq.events` themselves may get it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::amqp::{self, Client, Names, Pings, Target};
@@ -88,10 +89,15 @@ pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<St
         let open = std::mem::take(&mut ways.open);
         ways.missing.extend(open.into_values());
         let others = endpoints.len() - tried;
-        Ok(ways.finding(format!(
-            "events come to the queues of {tried} endpoints; {others} others were not tried, since \
-             nobody consumes their queues now or events wait there ({busy})"
-        )))
+        let mut found = format!("events come to the queues of {tried} of the endpoints");
+        if others > 0 {
+            write!(
+                found,
+                "; {others} were not tried, since nobody consumes their queues now, or events wait there ({busy})"
+            )
+            .ok();
+        }
+        Ok(ways.finding(found))
     })
     .await
 }
