@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::sync::watch;
 
-use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
+use crate::amqp::{self, Names, Publisher, Requests, Scope, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Role};
+use crate::config::{self, Config, Role, TopologyMode};
 use crate::engines::Engine;
 use crate::engines::sandbox::Sandbox;
 use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
-use crate::fanout::Fanout;
+use crate::fanout::{AllEndpoints, Fanout};
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{Ending, Lifecycle};
 use crate::observability::trace::Tracer;
@@ -73,6 +73,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
 
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
     let mut process = Process::new(config, lifecycle, clock, store, tracer);
+    process.uphold();
     for role in process.config.roles.clone() {
         match role {
             Role::Commands => process.commands()?,
@@ -118,10 +119,13 @@ impl Process {
         tracer: Tracer,
     ) -> Self {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
+        let names = Names::new(&config.topology.prefix);
+        let target = Target::new(config.amqp.clone());
+        let fanout = Fanout::new(&store, target.clone(), names.clone(), Arc::clone(&clock));
         Self {
-            names: Names::new(&config.topology.prefix),
-            target: Target::new(config.amqp.clone()),
-            topology: Topology::new(&config.topology),
+            topology: topology(&config, fanout),
+            names,
+            target,
             config,
             lifecycle,
             clock,
@@ -304,9 +308,9 @@ impl Process {
         spawn_link(&self.lifecycle, &self.refusal, "requests", requesting);
         let (heard, is_listening, listening) = amqp::listen(
             self.target.clone(),
+            self.topology.clone(),
             self.lifecycle.clone(),
             self.names.events(),
-            requests.connected(),
         );
         spawn_link(&self.lifecycle, &self.refusal, "events", listening);
         self.health.need(
@@ -339,7 +343,36 @@ impl Process {
             self.names.clone(),
             Arc::clone(&self.clock),
         )
+        .telling(self.topology.doubt())
     }
+
+    /// Begins to see to exchanges, queues and bindings while everything runs.
+    fn uphold(&mut self) {
+        let (problem, watched) = watch::channel(None);
+        self.health.hear(watched);
+        let upkeep =
+            self.topology
+                .clone()
+                .uphold(self.target.clone(), self.lifecycle.clone(), problem);
+        self.lifecycle.spawn_background(upkeep);
+    }
+}
+
+/// What should be on the broker, and which part of it these roles make. Who knows an exchange's bindings may
+/// make it: the number of shards counts for those who execute commands alone, and the endpoints of the store
+/// for those who publish events.
+fn topology(config: &Config, fanout: Fanout) -> Topology {
+    let has = |role| config.roles.contains(&role);
+    let topology = Topology::new(&config.topology);
+    let scope = match (has(Role::Commands), has(Role::Webhooks)) {
+        (true, _) => Scope::Everything,
+        (false, true) => Scope::Deliveries,
+        (false, false) => return topology.within(Scope::Requests),
+    };
+    let may_bind = has(Role::Webhooks) || config.topology.mode == TopologyMode::Declare;
+    topology
+        .within(scope)
+        .with(Arc::new(AllEndpoints::new(fanout, may_bind)))
 }
 
 /// The longest time for which the executor may have a command, by the deadlines of the configuration: all

@@ -9,17 +9,21 @@
 //! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line; and
 //! for all endpoints at the start of a process.
 
+mod whole;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::amqp::{self, Client, Names, Target};
+use crate::amqp::{self, Client, Doubt, Names, Target};
 use crate::clock::Clock;
 use crate::contract::{EventPattern, SessionPattern, Timestamp, WebhookState};
 use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::{self, Store};
+
+pub use whole::AllEndpoints;
 
 /// For how long one process may change an endpoint's bindings before another one may.
 const LEASE: Duration = Duration::from_secs(30);
@@ -65,6 +69,7 @@ pub struct Fanout {
     target: Target,
     names: Names,
     clock: Arc<dyn Clock>,
+    doubt: Doubt,
 }
 
 impl Fanout {
@@ -76,7 +81,15 @@ impl Fanout {
             target,
             names,
             clock,
+            doubt: Doubt::default(),
         }
+    }
+
+    /// The same, telling when an exchange is missing that something is to be bound to.
+    #[must_use]
+    pub fn telling(mut self, doubt: Doubt) -> Self {
+        self.doubt = doubt;
+        self
     }
 
     /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
@@ -86,7 +99,7 @@ impl Fanout {
     /// When store or broker cannot be used; asking again is safe.
     pub async fn bring_up_to_date(&self, name: &str) -> Result<(), Error> {
         let client = Client::connect(&self.target).await?;
-        let done = self.bring(&client, name).await;
+        let done = self.bring(&client, name, &BTreeSet::new()).await;
         client.close().await;
         done
     }
@@ -170,7 +183,7 @@ impl Fanout {
                 if only_missing && this.is_in_place(over, &name).await? {
                     return Ok(());
                 }
-                this.bring(over, &name).await
+                this.bring(over, &name, &BTreeSet::new()).await
             };
             match brought.await {
                 Ok(()) => Ok(None),
@@ -194,13 +207,20 @@ impl Fanout {
         done
     }
 
-    async fn bring(&self, client: &Client, name: &str) -> Result<(), Error> {
+    /// `stray` are keys that may be bound although the store does not say so.
+    async fn bring(
+        &self,
+        client: &Client,
+        name: &str,
+        stray: &BTreeSet<String>,
+    ) -> Result<(), Error> {
         let begun = self.clock.now();
         let mut has_waited = false;
         loop {
-            let Some(endpoint) = self.endpoints.get(name).await? else {
+            let Some(mut endpoint) = self.endpoints.get(name).await? else {
                 return Ok(());
             };
+            endpoint.bound.extend(stray.iter().cloned());
             // Whoever was waited for may have done it.
             let is_done = has_waited && is_up_to_date(&endpoint) && !is_discarded(&endpoint);
             if is_done || self.bind(client, &endpoint).await? {
@@ -243,6 +263,9 @@ impl Fanout {
         match tokio::time::timeout(LEASE / 2, change).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
+                if matches!(&error, amqp::Error::Refused(refusal) if refusal.code == 404) {
+                    self.doubt.raise();
+                }
                 // The next attempt, here or elsewhere, need not wait for the end of the lease.
                 self.endpoints.give_up_binding(name).await.ok();
                 return Err(error.into());

@@ -53,6 +53,7 @@ pub struct Caller<'a> {
 /// Messages that arrive on a queue of one's own.
 #[derive(Debug)]
 pub struct Tailed {
+    queue: String,
     consumer: lapin::Consumer,
 }
 
@@ -133,17 +134,28 @@ impl Client {
     /// When the broker is lost or refuses.
     pub async fn tail(&self, exchange: &str, pattern: &str) -> Result<Tailed, Error> {
         let queue = self.own_queue().await?;
-        let options = QueueBindOptions::default();
-        self.channel
-            .queue_bind(
-                short(&queue),
-                short(exchange),
-                short(pattern),
-                options,
-                FieldTable::default(),
-            )
-            .await?;
+        self.bind(&queue, exchange, pattern).await?;
         self.consume(&queue).await
+    }
+
+    /// Binds anew what is listened on: a binding that is gone is seen by nobody.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn tail_on(
+        &self,
+        tailed: &Tailed,
+        exchange: &str,
+        pattern: &str,
+    ) -> Result<(), Error> {
+        self.bind(&tailed.queue, exchange, pattern).await
+    }
+
+    pub(super) async fn bind(&self, queue: &str, exchange: &str, key: &str) -> Result<(), Error> {
+        let (queue, exchange, key) = (short(queue), short(exchange), short(key));
+        let (options, none) = (QueueBindOptions::default(), FieldTable::default());
+        let bound = self.channel.queue_bind(queue, exchange, key, options, none);
+        Ok(bound.await?)
     }
 
     /// Creates what is missing on the broker, or looks for it, as the topology's mode says.
@@ -151,15 +163,24 @@ impl Client {
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn ensure(&self, topology: &Topology) -> Result<(), Error> {
-        topology.ensure_all(&self.connection).await
+        topology.ensure(&self.connection).await
     }
 
-    /// The same without the command queues and what leads to them.
+    /// The same with what is bound at run time, whether it seems to be there or not; returns what of that
+    /// could not be bound, and why.
+    ///
+    /// # Errors
+    /// When the broker is lost or refuses.
+    pub async fn ensure_every_binding(&self, topology: &Topology) -> Result<Vec<String>, Error> {
+        topology.ensure_every_binding(&self.connection).await
+    }
+
+    /// Creates what is missing but the command queues, what leads to them, and what is bound at run time.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn ensure_all_but_commands(&self, topology: &Topology) -> Result<(), Error> {
-        topology.ensure(&self.connection).await
+        topology.ensure_all_but_commands(&self.connection).await
     }
 
     /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
@@ -267,7 +288,7 @@ impl Client {
         Ok(self.connection.create_channel().await?)
     }
 
-    async fn own_queue(&self) -> Result<String, Error> {
+    pub(super) async fn own_queue(&self) -> Result<String, Error> {
         let options = QueueDeclareOptions {
             exclusive: true,
             auto_delete: true,
@@ -281,7 +302,7 @@ impl Client {
         Ok(queue.name().to_string())
     }
 
-    async fn consume(&self, queue: &str) -> Result<Tailed, Error> {
+    pub(super) async fn consume(&self, queue: &str) -> Result<Tailed, Error> {
         let options = BasicConsumeOptions {
             no_ack: true,
             ..Default::default()
@@ -292,7 +313,8 @@ impl Client {
             .channel
             .basic_consume(short(queue), tag, options, none)
             .await?;
-        Ok(Tailed { consumer })
+        let queue = queue.to_owned();
+        Ok(Tailed { queue, consumer })
     }
 }
 

@@ -53,6 +53,22 @@ pub enum Error {
          reshard` to its end, by running it again if it is not running"
     )]
     Resharding(String),
+    /// Parts of the topology are not there, and this process may not make them.
+    #[error(
+        "not on the broker (404): {}. Run `groupmq topology apply`, or set topology.mode = \"declare\"",
+        .0.join(", ")
+    )]
+    Missing(Vec<String>),
+    /// Parts of the topology are not there, and a process with another role makes them.
+    #[error(
+        "not on the broker (404): {}. A process with the role commands puts that back, with all that is \
+         bound to it, and so does `groupmq topology apply`",
+        .0.join(", ")
+    )]
+    Awaited(Vec<String>),
+    /// The queues of webhook endpoints cannot be bound.
+    #[error("the queues of webhook endpoints cannot be bound now: {0}")]
+    NotBound(String),
     /// Somebody else takes messages from a queue that is to be moved.
     #[error(
         "somebody else takes messages from {0}: if another `groupmq topology reshard` is running, see it \
@@ -104,7 +120,22 @@ impl Error {
                 | Self::NoSharding
                 | Self::OtherShards { .. }
                 | Self::Resharding(_)
+                | Self::Missing(_)
         )
+    }
+
+    /// Whether it ends the link although everything had worked. Parts that are missing by then were deleted,
+    /// and come back, with whatever is bound to them, when somebody makes them.
+    pub(super) const fn outlasts_grace(&self) -> bool {
+        self.is_lasting() && !matches!(self, Self::Missing(_))
+    }
+
+    /// How many parts of the topology are missing, as far as this tells.
+    pub(super) const fn missing(&self) -> usize {
+        match self {
+            Self::Missing(parts) | Self::Awaited(parts) => parts.len(),
+            _ => 1,
+        }
     }
 
     /// The broker's words, where it has closed a channel or the connection for something that it was

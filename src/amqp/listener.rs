@@ -19,7 +19,7 @@ use crate::lifecycle::Lifecycle;
 use super::message::Incoming;
 use super::properties::{incoming, short};
 use super::supervisor::{self, Link};
-use super::{Error, Target};
+use super::{Error, Target, Topology};
 
 /// Messages on their way to whoever listens, at most.
 const PREFETCH: u16 = 500;
@@ -36,12 +36,12 @@ pub enum Heard {
 /// Listens to an exchange until the process stops; the task does the work. The flag beside the
 /// messages tells whether there is a connection.
 ///
-/// It declares nothing: it waits until `there` says that somebody else has.
+/// A binding that is gone is seen by nobody, so it is made anew as often as the topology is asserted.
 pub fn listen(
     target: Target,
+    topology: Topology,
     lifecycle: Lifecycle,
     exchange: String,
-    there: watch::Receiver<bool>,
 ) -> (
     mpsc::Receiver<Heard>,
     watch::Receiver<bool>,
@@ -50,7 +50,7 @@ pub fn listen(
     let (sender, receiver) = mpsc::channel(usize::from(PREFETCH));
     let (listening, is_listening) = watch::channel(false);
     let mut link = Listener {
-        there,
+        topology,
         exchange,
         heard: sender,
         listening,
@@ -62,7 +62,7 @@ pub fn listen(
 }
 
 struct Listener {
-    there: watch::Receiver<bool>,
+    topology: Topology,
     exchange: String,
     heard: mpsc::Sender<Heard>,
     listening: watch::Sender<bool>,
@@ -77,29 +77,25 @@ impl Link for Listener {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        // Broken at the same time, both links come back at the same time.
-        let there = tokio::select! {
-            there = self.there.wait_for(|there| *there) => there.is_ok(),
-            () = self.lifecycle.stopping() => false,
-        };
-        if !there {
-            return Ok(());
+        tokio::select! {
+            there = self.topology.ensure(connection) => there?,
+            () = self.lifecycle.stopping() => return Ok(()),
         }
         let channel = connection.create_channel().await?;
-        let messages = self.subscribe(&channel).await?;
+        let (queue, messages) = self.subscribe(&channel).await?;
         let again = std::mem::replace(&mut self.again, true);
         if again && self.heard.send(Heard::Gap).await.is_err() {
             return Ok(());
         }
         self.listening.send_replace(true);
-        let served = self.pass_on(&channel, messages).await;
+        let served = self.pass_on(&channel, &queue, messages).await;
         self.listening.send_replace(false);
         served.map_err(Error::while_serving)
     }
 }
 
 impl Listener {
-    async fn subscribe(&self, channel: &Channel) -> Result<lapin::Consumer, Error> {
+    async fn subscribe(&self, channel: &Channel) -> Result<(String, lapin::Consumer), Error> {
         channel
             .basic_qos(PREFETCH, BasicQosOptions::default())
             .await?;
@@ -112,33 +108,37 @@ impl Listener {
         let queue = channel
             .queue_declare(ShortString::default(), options, none())
             .await?;
-        let name = queue.name().clone();
-        let options = QueueBindOptions::default();
-        channel
-            .queue_bind(
-                name.clone(),
-                short(&self.exchange),
-                short("#"),
-                options,
-                none(),
-            )
-            .await?;
+        let name = queue.name().to_string();
+        self.bind(channel, &name).await?;
         let options = BasicConsumeOptions::default();
         let messages = channel
-            .basic_consume(name, ShortString::default(), options, none())
+            .basic_consume(short(&name), ShortString::default(), options, none())
             .await?;
-        Ok(messages)
+        Ok((name, messages))
+    }
+
+    async fn bind(&self, channel: &Channel, queue: &str) -> Result<(), Error> {
+        let (queue, exchange, key) = (short(queue), short(&self.exchange), short("#"));
+        let options = QueueBindOptions::default();
+        let bound = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
+        Ok(bound.await?)
     }
 
     async fn pass_on(
         &mut self,
         channel: &Channel,
+        queue: &str,
         mut messages: lapin::Consumer,
     ) -> Result<(), Error> {
+        let mut again = tokio::time::interval(self.topology.every());
         loop {
-            // Both can be dropped: what was not acknowledged is nobody's loss at a stop.
+            // Each can be dropped: what was not acknowledged is nobody's loss at a stop.
             let message = tokio::select! {
                 message = messages.next() => message,
+                _ = again.tick() => {
+                    self.bind(channel, queue).await?;
+                    continue;
+                }
                 () = self.lifecycle.stopping() => return Ok(()),
             };
             let message = message.ok_or_else(|| Error::ConsumerEnded(self.exchange.clone()))??;

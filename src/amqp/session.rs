@@ -95,11 +95,15 @@ impl<S: Service> Link for Served<S> {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        self.topology.ensure_all(connection).await?;
+        self.topology.ensure(connection).await?;
         let session = Session {
             connection,
             asking: Mutex::default(),
         };
-        self.service.serve(&session).await
+        let served = self.service.serve(&session).await;
+        if let Err(Error::ConsumerEnded(queue)) = &served {
+            self.topology.note_deleted(queue);
+        }
+        served
     }
 }

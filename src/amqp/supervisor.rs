@@ -68,7 +68,11 @@ pub(super) async fn keep(
             attempt = 0;
         }
         let in_grace = worked_at.is_some_and(|at: Instant| at.elapsed() < settings.refusal_grace);
-        if error.is_lasting() && !in_grace {
+        let is_over = match worked_at {
+            None => error.is_lasting(),
+            Some(_) => error.outlasts_grace() && !in_grace,
+        };
+        if is_over {
             return Err(error);
         }
         events::broker_lost(link.purpose());

@@ -1,56 +1,39 @@
-//! The exchanges and queues: their arguments, and declaring them; what they are called, `names` says.
+//! The exchanges, queues and bindings: one description of the whole, for whoever makes it, looks for it or
+//! shows it. What they are called, `names` says.
 //!
 //! What decides about loss (queue type, single active consumer, delivery limit, dead-lettering) is
 //! an argument, since a client cannot set policies; what operators tune is left to policies.
+//!
+//! No link makes a part alone: an exchange that comes back without its bindings loses what is published to
+//! it, and nobody sees that. [`assertion`] makes or looks for the whole, at each connection; [`upkeep`] does
+//! so again and again. The queues of webhook endpoints belong to it, and are known elsewhere: they are its
+//! [`Dependents`].
 
+mod arguments;
+mod assertion;
+mod piece;
+mod upkeep;
+
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lapin::options::{
-    ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
-    QueueDeclareOptions, QueueDeleteOptions,
-};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
-use lapin::{Channel, Connection, ErrorKind, ExchangeKind};
-use tokio::sync::Mutex;
+use futures_util::future::BoxFuture;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection, ExchangeKind};
 
 use crate::config::{self, TopologyMode};
 
 use super::properties::short;
 use super::{Error, Names};
 
-/// A delivery that failed so often is dead-lettered: it crashes whoever takes it. Explicit, since
-/// the default differs (none on 3.10, 20 on 4.x), and without one 3.10 requeues to the back.
-const DELIVERY_LIMIT: i64 = 200;
+use assertion::Standing;
+use piece::{Piece, binding, exchange, queue};
 
-/// Dead letters are looked at again and again and must never vanish: as good as no limit. (-1 is
-/// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
-const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
+pub use assertion::Doubt;
 
-/// An exchange, a queue, or a binding, as it should be.
-#[derive(Debug, Clone)]
-enum Piece {
-    Exchange {
-        name: String,
-        kind: ExchangeKind,
-        arguments: FieldTable,
-    },
-    Queue {
-        name: String,
-        arguments: FieldTable,
-    },
-    Binding {
-        queue: String,
-        exchange: String,
-        key: String,
-    },
-    /// From one exchange to another.
-    Route {
-        from: String,
-        to: String,
-        key: &'static str,
-    },
-}
+pub(super) use arguments::{holding_queue, webhook_queue};
 
 /// The type of exchange that spreads keys over what is bound to it, always in the same way. It comes
 /// with the plugin `rabbitmq_sharding`, and with RabbitMQ 4.3.
@@ -60,55 +43,91 @@ const HASH: &str = "x-modulus-hash";
 pub(super) const ANY: &str = "#";
 pub(super) const ANY_SESSION: &str = "*";
 
+/// Which part of the whole a process makes where it is missing.
+///
+/// Nobody makes an exchange without the bindings that it is to have, so a process that does not know them
+/// for certain only looks whether the exchange is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// Everything: for whoever executes commands, and for the command line.
+    Everything,
+    /// All but the ways of commands, which only their number of shards tells: for whoever delivers events.
+    Deliveries,
+    /// Nothing: for whoever only sends commands and listens to events.
+    Requests,
+}
+
+/// What is bound at run time, and is known elsewhere.
+pub trait Dependents: fmt::Debug + Send + Sync {
+    /// Whether it is known now what is to be bound; else why not.
+    fn known(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Makes it and binds it, whether it seems to be there or not. Returns those for which that failed, with
+    /// the reason; an error when none could be tried.
+    fn bind(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
+}
+
 /// Everything that should be on the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
     mode: TopologyMode,
+    scope: Scope,
     names: Names,
     shards: u16,
-    /// What everybody needs.
-    pieces: Vec<Piece>,
-    /// What those need who execute commands.
+    every: Duration,
+    /// What nobody needs to know the number of shards for.
+    common: Vec<Piece>,
+    /// The exchange over which things come back. Command queues and endpoints' queues are bound to it.
+    back: Piece,
+    /// The command queues and the ways into them.
     commands: Vec<Piece>,
-    /// One link of a process at a time: RabbitMQ 3.10 now and then fails (541) over one quorum queue that
-    /// several connections declare at once.
-    turn: Arc<Mutex<()>>,
+    /// The exchange of events, last: endpoints' queues are bound to it right after.
+    events: Piece,
+    dependents: Option<Arc<dyn Dependents>>,
+    standing: Arc<Standing>,
 }
 
 impl Topology {
-    /// What the configuration asks for.
+    /// What the configuration asks for, to be made whole here.
     #[must_use]
     pub fn new(settings: &config::Topology) -> Self {
         let names = Names::new(&settings.prefix);
-        let mut pieces = vec![
-            exchange(names.commands(), ExchangeKind::Topic),
-            exchange(names.replies(), ExchangeKind::Topic),
-            exchange(names.events(), ExchangeKind::Topic),
+        let mut common = vec![
+            queue(names.dead_commands(), arguments::kept()),
+            queue(names.dead_webhooks(), arguments::kept()),
             exchange(names.dead(), ExchangeKind::Direct),
-            queue(names.dead_commands(), quorum(NO_DELIVERY_LIMIT)),
             binding(names.dead_commands(), names.dead(), Names::DEAD_COMMANDS),
-            queue(names.dead_webhooks(), quorum(NO_DELIVERY_LIMIT)),
             binding(names.dead_webhooks(), names.dead(), Names::DEAD_WEBHOOKS),
+            queue(names.orphan(), arguments::kept()),
             exchange(names.orphan(), ExchangeKind::Fanout),
-            queue(names.orphan(), quorum(NO_DELIVERY_LIMIT)),
             binding(names.orphan(), names.orphan(), ""),
-            back(&names),
+            exchange(names.replies(), ExchangeKind::Topic),
         ];
         for tier in &settings.tiers {
             let name = names.delay(*tier);
-            pieces.push(exchange(name.clone(), ExchangeKind::Fanout));
-            pieces.push(queue(name.clone(), delay(&names, *tier)));
-            pieces.push(binding(name.clone(), name, ""));
+            common.push(queue(name.clone(), arguments::delay(&names, *tier)));
+            common.push(exchange(name.clone(), ExchangeKind::Fanout));
+            common.push(binding(name.clone(), name, ""));
         }
-        let mut commands = vec![queue(names.presence(), quorum(NO_DELIVERY_LIMIT))];
+        let back = Piece::Exchange {
+            name: names.back(),
+            kind: ExchangeKind::Topic,
+            arguments: arguments::back(&names),
+        };
+        let mut commands = vec![queue(names.presence(), arguments::kept())];
         commands.extend(shards(&names, settings.shards));
         Self {
             mode: settings.mode,
-            names,
+            scope: Scope::Everything,
             shards: settings.shards,
-            pieces,
+            every: settings.interval,
+            common,
+            back,
             commands,
-            turn: Arc::default(),
+            events: exchange(names.events(), ExchangeKind::Topic),
+            names,
+            dependents: None,
+            standing: Arc::default(),
         }
     }
 
@@ -126,6 +145,20 @@ impl Topology {
         self
     }
 
+    /// The same, of which a part is somebody else's to make.
+    #[must_use]
+    pub const fn within(mut self, scope: Scope) -> Self {
+        self.scope = scope;
+        self
+    }
+
+    /// The same, with what is bound at run time.
+    #[must_use]
+    pub fn with(mut self, dependents: Arc<dyn Dependents>) -> Self {
+        self.dependents = Some(dependents);
+        self
+    }
+
     /// How many command queues there should be.
     #[must_use]
     pub const fn shards(&self) -> u16 {
@@ -138,14 +171,20 @@ impl Topology {
         &self.names
     }
 
+    /// How often the whole is asserted while everything runs.
+    pub(super) const fn every(&self) -> Duration {
+        self.every
+    }
+
     /// Creates the command queues, and spreads sessions over them; but nothing comes to them yet.
     pub(super) async fn ensure_closed_shards(&self, channel: &Channel) -> Result<(), Error> {
         let sources = [self.names.commands(), self.names.back()];
         for piece in shards(&self.names, self.shards) {
             let opens = match &piece {
                 Piece::Binding { exchange, .. } => sources.contains(exchange),
+                Piece::Exchange { name, .. } => sources.contains(name),
                 Piece::Route { .. } => true,
-                Piece::Exchange { .. } | Piece::Queue { .. } => false,
+                Piece::Queue { .. } => false,
             };
             if !opens {
                 piece.ensure(channel, false).await?;
@@ -159,65 +198,10 @@ impl Topology {
         self.all().map(Piece::line)
     }
 
+    /// All of it, in the order in which it is made: what leads somewhere comes after what it leads to.
     fn all(&self) -> impl Iterator<Item = &Piece> {
-        self.pieces.iter().chain(&self.commands)
-    }
-
-    /// Creates what is missing, or looks whether it is there, as the mode says: all but the command
-    /// queues and what leads to them.
-    ///
-    /// Runs on a channel of its own, since a refusal closes the channel.
-    pub(super) async fn ensure(&self, connection: &Connection) -> Result<(), Error> {
-        if self.mode == TopologyMode::Off {
-            return Ok(());
-        }
-        let _turn = self.turn.lock().await;
-        self.ensure_pieces(connection, &self.pieces).await
-    }
-
-    /// The same for everything.
-    pub(super) async fn ensure_all(&self, connection: &Connection) -> Result<(), Error> {
-        if self.mode == TopologyMode::Off {
-            return Ok(());
-        }
-        let _turn = self.turn.lock().await;
-        self.ensure_shards(connection).await?;
-        self.ensure_pieces(connection, &self.pieces).await?;
-        self.ensure_pieces(connection, &self.commands).await
-    }
-
-    async fn ensure_pieces(&self, connection: &Connection, pieces: &[Piece]) -> Result<(), Error> {
-        let channel = connection.create_channel().await?;
-        for piece in pieces {
-            piece
-                .ensure(&channel, self.mode == TopologyMode::Passive)
-                .await?;
-        }
-        channel.close(200, ShortString::default()).await?;
-        Ok(())
-    }
-
-    /// Looks whether there are other command queues than should be: adding some, or taking some away,
-    /// would lead sessions elsewhere while their earlier commands still wait.
-    async fn ensure_shards(&self, connection: &Connection) -> Result<(), Error> {
-        if is_there(connection, &self.names.held()).await? {
-            return Err(Error::Resharding(self.names.prefix().to_owned()));
-        }
-        let shard = |number| self.names.shard(number);
-        let other = |found| Error::OtherShards {
-            prefix: self.names.prefix().to_owned(),
-            found,
-            wanted: self.shards,
-        };
-        if is_there(connection, &shard(self.shards)).await? {
-            return Err(other("more"));
-        }
-        // The first is declared last: where it is, all are.
-        let last = shard(self.shards.saturating_sub(1));
-        if is_there(connection, &shard(0)).await? && !is_there(connection, &last).await? {
-            return Err(other("fewer"));
-        }
-        Ok(())
+        let common = self.common.iter().chain([&self.back]);
+        common.chain(&self.commands).chain([&self.events])
     }
 
     /// Deletes every piece, with whatever is in it.
@@ -228,106 +212,6 @@ impl Topology {
         }
         channel.close(200, ShortString::default()).await?;
         Ok(())
-    }
-}
-
-impl Piece {
-    /// Deletes it; what is not there counts as deleted. Bindings go with their queue.
-    async fn delete(&self, channel: &Channel) -> Result<(), Error> {
-        match self {
-            Self::Exchange { name, .. } => {
-                let options = ExchangeDeleteOptions::default();
-                channel.exchange_delete(short(name), options).await?;
-            }
-            Self::Queue { name, .. } => {
-                let options = QueueDeleteOptions::default();
-                channel.queue_delete(short(name), options).await?;
-            }
-            Self::Binding { .. } | Self::Route { .. } => {}
-        }
-        Ok(())
-    }
-
-    async fn ensure(&self, channel: &Channel, passive: bool) -> Result<(), Error> {
-        match self {
-            Self::Exchange {
-                name,
-                kind,
-                arguments,
-            } => {
-                let options = ExchangeDeclareOptions {
-                    passive,
-                    durable: true,
-                    ..Default::default()
-                };
-                channel
-                    .exchange_declare(short(name), kind.clone(), options, arguments.clone())
-                    .await
-                    .map_err(|error| unknown_kind(error, kind))?;
-            }
-            Self::Queue { name, arguments } => {
-                let options = QueueDeclareOptions {
-                    passive,
-                    durable: true,
-                    ..Default::default()
-                };
-                channel
-                    .queue_declare(short(name), options, arguments.clone())
-                    .await?;
-            }
-            Self::Binding {
-                queue,
-                exchange,
-                key,
-            } => {
-                // A binding cannot be looked for with AMQP 0-9-1.
-                if !passive {
-                    let options = QueueBindOptions::default();
-                    let none = FieldTable::default();
-                    channel
-                        .queue_bind(short(queue), short(exchange), short(key), options, none)
-                        .await?;
-                }
-            }
-            Self::Route { from, to, key } => {
-                if !passive {
-                    let options = ExchangeBindOptions::default();
-                    let none = FieldTable::default();
-                    channel
-                        .exchange_bind(short(to), short(from), short(key), options, none)
-                        .await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn line(&self) -> String {
-        match self {
-            Self::Exchange { name, kind, .. } => {
-                let kind = match kind {
-                    ExchangeKind::Custom(kind) => kind.clone(),
-                    kind => format!("{kind:?}").to_lowercase(),
-                };
-                format!("exchange  {name}  {kind}")
-            }
-            Self::Queue { name, arguments } => {
-                let arguments: Vec<_> = arguments
-                    .inner()
-                    .iter()
-                    .map(|(name, value)| format!("{name}={}", argument_text(value)))
-                    .collect();
-                format!("queue     {name}  {}", arguments.join(" "))
-            }
-            Self::Binding {
-                queue,
-                exchange,
-                key,
-            } => {
-                format!("binding   {exchange} --{key}--> {queue}")
-            }
-            Self::Route { from, to, key } => format!("binding   {from} --{key}--> {to}"),
-        }
     }
 }
 
@@ -359,16 +243,18 @@ pub(super) async fn standing(channel: &Channel, queue: &str) -> Result<lapin::Qu
 /// The command queues, and the way of a command to the one of its session.
 ///
 /// The way into them comes last: how many there are decides which one is whose, so nothing may be
-/// spread over the first few.
+/// spread over the first few. The exchange that producers publish to comes right before its binding.
 fn shards(names: &Names, count: u16) -> Vec<Piece> {
     // The first one last: see `Topology::ensure_shards`.
     let mut pieces: Vec<_> = (0..count)
         .rev()
-        .map(|number| queue(names.shard(number), shard(names)))
+        .map(|number| queue(names.shard(number), arguments::shard(names)))
         .collect();
+    let commands = exchange(names.commands(), ExchangeKind::Topic);
     if count == 1 {
-        pieces.push(binding(names.shard(0), names.commands(), ANY));
         pieces.push(binding(names.shard(0), names.back(), ANY_SESSION));
+        pieces.push(commands);
+        pieces.push(binding(names.shard(0), names.commands(), ANY));
         return pieces;
     }
     pieces.push(exchange(names.shards(), ExchangeKind::Custom(HASH.into())));
@@ -379,119 +265,8 @@ fn shards(names: &Names, count: u16) -> Vec<Piece> {
         to: names.shards(),
         key,
     };
-    pieces.push(route(names.commands(), ANY));
     pieces.push(route(names.back(), ANY_SESSION));
+    pieces.push(commands);
+    pieces.push(route(names.commands(), ANY));
     pieces
-}
-
-/// A broker without the plugin closes the connection with 503 (command invalid); RabbitMQ 4 only the
-/// channel, with the 406 that it also has for an exchange of another type, and other words.
-fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
-    let is_unknown = match error.kind() {
-        ErrorKind::ProtocolError(reply) => {
-            let text = reply.get_message().as_str();
-            reply.get_id() == 503 || text.contains("unknown exchange type")
-        }
-        _ => false,
-    };
-    if is_unknown && matches!(kind, ExchangeKind::Custom(_)) {
-        Error::NoSharding
-    } else {
-        error.into()
-    }
-}
-
-fn argument_text(value: &AMQPValue) -> String {
-    match value {
-        AMQPValue::LongString(text) => text.to_string(),
-        AMQPValue::LongLongInt(number) => number.to_string(),
-        AMQPValue::Boolean(flag) => flag.to_string(),
-        other => format!("{other:?}"),
-    }
-}
-
-fn quorum(delivery_limit: i64) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    arguments.insert(
-        short("x-queue-type"),
-        AMQPValue::LongString("quorum".into()),
-    );
-    arguments.insert(
-        short("x-delivery-limit"),
-        AMQPValue::LongLongInt(delivery_limit),
-    );
-    arguments
-}
-
-fn shard(names: &Names) -> FieldTable {
-    let mut arguments = quorum(DELIVERY_LIMIT);
-    arguments.insert(short("x-single-active-consumer"), AMQPValue::Boolean(true));
-    // At-least-once dead-lettering needs all three; without one it silently becomes at-most-once.
-    arguments.insert(short("x-dead-letter-exchange"), text(&names.dead()));
-    arguments.insert(
-        short("x-dead-letter-routing-key"),
-        text(Names::DEAD_COMMANDS),
-    );
-    arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
-    arguments.insert(short("x-overflow"), text("reject-publish"));
-    arguments
-}
-
-/// Where a message rests for a fixed time. One TTL for the whole queue, since only its head expires.
-fn delay(names: &Names, tier: Duration) -> FieldTable {
-    let mut arguments = quorum(NO_DELIVERY_LIMIT);
-    let ttl = i64::try_from(tier.as_millis()).unwrap_or(i64::MAX);
-    arguments.insert(short("x-message-ttl"), AMQPValue::LongLongInt(ttl));
-    // The routing key stays the message's own: it says where it belongs.
-    arguments.insert(short("x-dead-letter-exchange"), text(&names.back()));
-    arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
-    arguments.insert(short("x-overflow"), text("reject-publish"));
-    arguments
-}
-
-/// A webhook endpoint's deliveries. A delivery goes back whenever its endpoint's breaker opens, so that
-/// says nothing about it.
-pub(super) fn webhook_queue() -> FieldTable {
-    quorum(NO_DELIVERY_LIMIT)
-}
-
-/// Commands on their way to other shards.
-pub(super) fn holding_queue() -> FieldTable {
-    quorum(NO_DELIVERY_LIMIT)
-}
-
-/// The exchange of what comes back. What belongs nowhere any more is caught by the alternate
-/// exchange: a few dozen unroutable messages would stall an at-least-once delay queue for good.
-fn back(names: &Names) -> Piece {
-    let mut arguments = FieldTable::default();
-    arguments.insert(short("alternate-exchange"), text(&names.orphan()));
-    Piece::Exchange {
-        name: names.back(),
-        kind: ExchangeKind::Topic,
-        arguments,
-    }
-}
-
-fn exchange(name: String, kind: ExchangeKind) -> Piece {
-    Piece::Exchange {
-        name,
-        kind,
-        arguments: FieldTable::default(),
-    }
-}
-
-const fn queue(name: String, arguments: FieldTable) -> Piece {
-    Piece::Queue { name, arguments }
-}
-
-fn binding(queue: String, exchange: String, key: &str) -> Piece {
-    Piece::Binding {
-        queue,
-        exchange,
-        key: key.to_owned(),
-    }
-}
-
-fn text(text: &str) -> AMQPValue {
-    AMQPValue::LongString(text.into())
 }

@@ -1,5 +1,7 @@
 //! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
 
+mod ways;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,7 +51,8 @@ impl Check {
 impl Doctor {
     pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
         let mut checks = broker(&config).await;
-        checks.extend(Box::pin(store_and_engine(&config)).await);
+        let is_whole = checks.iter().all(|check| check.ok);
+        checks.extend(Box::pin(store_and_engine(&config, is_whole)).await);
         let healthy = checks.iter().all(|check| check.ok);
         if self.json {
             let report = serde_json::json!({ "healthy": healthy, "checks": checks });
@@ -108,10 +111,12 @@ async fn broker(config: &Config) -> Vec<Check> {
             .map_err(words),
     ));
     if topology_is_there {
-        checks.push(Check::of(
-            "permissions",
-            permissions(&client, config).await.map_err(words),
-        ));
+        let permitted = permissions(&client, config).await.map_err(words);
+        let is_permitted = permitted.is_ok();
+        checks.push(Check::of("permissions", permitted));
+        if is_permitted {
+            checks.push(Check::of("ways", ways::commands(config).await));
+        }
         checks.extend(queues(&client, config).await);
     }
     client.close().await;
@@ -192,7 +197,8 @@ async fn queues(client: &Client, config: &Config) -> Vec<Check> {
     ]
 }
 
-async fn store_and_engine(config: &Config) -> Vec<Check> {
+/// `is_whole` when the broker has all that is the same for every store.
+async fn store_and_engine(config: &Config, is_whole: bool) -> Vec<Check> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = Store::open(&config.store, Arc::clone(&clock)).await;
     let (store, _writer) = match opened {
@@ -220,10 +226,12 @@ async fn store_and_engine(config: &Config) -> Vec<Check> {
     if let Ok(client) = Client::connect(&target).await {
         let names = Names::new(&config.topology.prefix);
         let fanout = Fanout::new(&store, target, names, clock);
-        checks.push(Check::of(
-            "webhooks",
-            webhooks(&client, &fanout, &store, config).await,
-        ));
+        let in_place = webhooks(&client, &fanout, &store, config).await;
+        let may_come = is_whole && in_place.is_ok();
+        checks.push(Check::of("webhooks", in_place));
+        if may_come && let Ok(endpoints) = store.endpoints().all().await {
+            checks.push(Check::of("events", ways::events(config, &endpoints).await));
+        }
         client.close().await;
     }
     checks.push(Check::of("engine", works));

@@ -46,9 +46,21 @@ impl Events {
         let client = Client::connect(&Target::new(config.amqp)).await?;
         let pattern = format!("{session}.{}", current_name(&event));
         let mut events = client.tail(&names.events(), &pattern).await?;
+        let mut again = tokio::time::interval(config.topology.interval);
         let print = async {
             for _ in 0..count.unwrap_or(usize::MAX) {
-                let message = events.next().await?;
+                let message = loop {
+                    // Both can be dropped.
+                    tokio::select! {
+                        message = events.next() => match message? {
+                            ping if ping.is_ping() => {}
+                            message => break message,
+                        },
+                        _ = again.tick() => {
+                            client.tail_on(&events, &names.events(), &pattern).await?;
+                        }
+                    }
+                };
                 let body = String::from_utf8_lossy(&message.body);
                 output::line(&if json {
                     body.into_owned()

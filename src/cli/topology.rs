@@ -9,7 +9,7 @@ use crate::amqp::{self, Client, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::Decoder;
-use crate::fanout::Fanout;
+use crate::fanout::{Fanout, NotInPlace};
 use crate::lifecycle::Lifecycle;
 use crate::reshard::{self, Moved, Reshard};
 use crate::store::Store;
@@ -58,17 +58,30 @@ impl Topology {
 async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> Result<(), Failure> {
     let topology = topology.clone().declared();
     client.ensure_all_but_commands(&topology).await?;
-    if !config.webhooks.is_empty() {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Its writer is for commands from the queue, of which there are none here.
-        let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
-        let target = Target::new(config.amqp.clone());
-        let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
-        for name in webhooks::declare(&store, &config.webhooks).await? {
-            fanout.bring_up_to_date(&name).await?;
-        }
+    let others = endpoints(config, &topology).await?;
+    client.ensure(&topology).await?;
+    // Only now: nobody's commands wait for the endpoint of somebody else.
+    match others.into_iter().next() {
+        Some(error) => Err(Failure::Other(error.into())),
+        None => Ok(()),
     }
-    Ok(client.ensure(&topology).await?)
+}
+
+/// Puts the endpoints of the configuration and of the store in place; returns those of the store for which
+/// that failed.
+async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<NotInPlace>, Failure> {
+    if config.webhooks.is_empty() && config.store.is_new() {
+        return Ok(Vec::new());
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    // Its writer is for commands from the queue, of which there are none here.
+    let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
+    let target = Target::new(config.amqp.clone());
+    let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
+    for name in webhooks::declare(&store, &config.webhooks).await? {
+        fanout.bring_up_to_date(&name).await?;
+    }
+    Ok(fanout.bring_all_up_to_date().await?)
 }
 
 async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Failure> {

@@ -1,5 +1,6 @@
 //! `[store]`: where the ledger and the sandbox's groups are kept.
 
+use std::path::Path;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -25,6 +26,13 @@ pub struct Ledger {
 }
 
 impl Store {
+    /// Whether it is a file that is not there yet, so that nothing can be in it.
+    #[must_use]
+    pub fn is_new(&self) -> bool {
+        let path = self.url.expose_secret().strip_prefix("sqlite:");
+        path.is_some_and(|path| !Path::new(path.strip_prefix("//").unwrap_or(path)).exists())
+    }
+
     pub(super) fn read(mut section: Section<'_>) -> Self {
         let url = section.secret("url", "url_file").unwrap_or_default();
         let known = ["sqlite:", "postgres://", "postgresql://"];

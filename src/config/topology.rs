@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use figment::value::Value;
 
-use super::read::{Section, list, number, parsed, text};
+use super::read::{Section, duration, list, number, parsed, text};
 
 /// The exchanges and queues on the broker.
 #[derive(Debug, Clone)]
@@ -16,6 +16,8 @@ pub struct Topology {
     pub mode: TopologyMode,
     /// How many command queues there are.
     pub shards: u16,
+    /// How often all of it is asserted while the process runs.
+    pub interval: Duration,
     /// For how long a deferred command can rest, shortest first; each is a queue.
     pub delay_tiers: Vec<Duration>,
     /// The same, with those for deliveries to webhooks: everything for which there is a queue.
@@ -75,6 +77,10 @@ impl Topology {
             prefix,
             mode: section.required("mode", parsed),
             shards: section.required("shards", number(1..=256)),
+            interval: section.required(
+                "interval",
+                duration(Duration::from_secs(1)..=Duration::from_hours(1)),
+            ),
             delay_tiers: section.required("delay_tiers", delay_tiers),
             tiers: Vec::new(),
         };

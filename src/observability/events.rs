@@ -1,5 +1,6 @@
 //! One function for each thing worth telling an operator: a log line, a metric, or both.
 
+mod topology;
 mod waha;
 mod webhooks;
 
@@ -11,6 +12,7 @@ use tracing::{debug, error, info, warn};
 
 use super::metrics as name;
 
+pub use topology::*;
 pub use waha::*;
 pub use webhooks::*;
 

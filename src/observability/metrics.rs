@@ -147,6 +147,11 @@ metrics! {
     CONNECTIONS = "groupmq_broker_connections_total", Counter ["purpose"];
     /// Connections to the broker that failed or broke, by purpose
     DISCONNECTIONS = "groupmq_broker_disconnections_total", Counter ["purpose"];
+    /// Exchanges and queues that somebody had deleted and that were put back
+    TOPOLOGY_REPAIRS = "groupmq_topology_repairs_total", Counter [];
+    /// Exchanges, queues and webhook endpoints that were missing on the broker at the last look and could not
+    /// be put back
+    TOPOLOGY_MISSING = "groupmq_topology_missing", Gauge [];
     /// 1 for each role that the process has taken up
     ROLE = "groupmq_role", Gauge ["role"];
 }

@@ -186,7 +186,7 @@ impl Line {
         let message = &tapped.message;
         let mut past = Past::of(message, &self.shared.names);
         let now = self.shared.now();
-        if !self.is_wanted(message) {
+        if self.answers(message).await || !self.is_wanted(message) {
             tapped.ack().await;
             return false;
         }

@@ -159,6 +159,16 @@ impl Line {
         self.endpoint.state == WebhookState::Removing
     }
 
+    /// Answers a ping, which is no event and is not sent; true when it was one.
+    pub(super) async fn answers(&self, message: &crate::amqp::Incoming) -> bool {
+        if message.is_ping() {
+            let arrived = message.arrived(&self.queue, &self.shared.names);
+            // Not published only when the process ends first.
+            self.shared.publisher.publish(vec![arrived]).await.ok();
+        }
+        message.is_ping()
+    }
+
     /// Notes that an attempt says nothing against the endpoint.
     pub(super) fn good(&self) {
         self.health().good();

@@ -149,7 +149,7 @@ impl Line {
     async fn deliver_held(&self, tapped: &Tapped, past: &mut Past) -> Option<Duration> {
         let message = &tapped.message;
         let now = self.shared.now();
-        if !self.is_wanted(message) {
+        if self.answers(message).await || !self.is_wanted(message) {
             return None;
         }
         past.first_seen.get_or_insert(now);

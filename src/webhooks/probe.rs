@@ -66,6 +66,10 @@ impl Line {
     }
 
     async fn try_out(&self, tapped: Tapped) {
+        if self.answers(&tapped.message).await {
+            tapped.ack().await;
+            return self.put_off(self.shared.settings.refresh).await;
+        }
         let past = Past::of(&tapped.message, &self.shared.names);
         if let Some(left) = past.left(self.shared.now()) {
             if self.lay_to_rest(&tapped.message, &past, left).await {

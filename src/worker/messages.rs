@@ -196,6 +196,20 @@ pub(super) fn resting(
     }
 }
 
+/// The words of a failure that was the engine's; those of a wrong message may quote it, and are not for the
+/// log.
+pub(super) fn words_of(error: &ErrorBody) -> &str {
+    match error.code {
+        ErrorCode::EngineUnavailable
+        | ErrorCode::Expired
+        | ErrorCode::InDoubt
+        | ErrorCode::RateLimited
+        | ErrorCode::SessionNotFound
+        | ErrorCode::SessionNotReady => &error.message,
+        _ => "",
+    }
+}
+
 /// A reason that fits into a header.
 fn fitting(reason: &str) -> String {
     let end = reason.floor_char_boundary(REASON_BYTES);

@@ -9,6 +9,7 @@ mod flight;
 mod held;
 mod messages;
 mod part;
+mod pings;
 pub mod shards;
 mod spans;
 pub mod upkeep;
@@ -21,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
-use crate::contract::{About, ErrorBody, ErrorCode, Timestamp, endpoint_name};
+use crate::contract::{About, Timestamp, endpoint_name};
 use crate::engines::Context;
 use crate::executor::lanes::Lanes;
 use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Stalled, Verdict};
@@ -143,6 +144,9 @@ impl Worker {
         // What has not been begun goes back to the broker.
         if held.is_ending() {
             return;
+        }
+        if delivery.message.is_ping() {
+            return self.answer_ping(held, delivery);
         }
         let lifecycle = self.lifecycle.clone();
         let aboard = self.in_flight.board();
@@ -369,7 +373,7 @@ impl Worker {
         if let Some(error) = outcome.dead() {
             let dead = messages::dead(error, &delivery.message, reply, &self.names);
             self.publisher.publish_carefully(dead).await?;
-            events::dead_lettered(command_id, error.code.as_str(), words_of(error));
+            events::dead_lettered(command_id, error.code.as_str(), messages::words_of(error));
         }
         let written = Instant::now();
         let mut messages = messages::of(outcome, &delivery.message, &self.names);
@@ -468,20 +472,6 @@ fn fenced(held: &Held) {
         events::shard_fenced(held.number);
     }
     held.lose();
-}
-
-/// The words of a failure that was the engine's; those of a wrong message may quote it, and are not for the
-/// log.
-fn words_of(error: &ErrorBody) -> &str {
-    match error.code {
-        ErrorCode::EngineUnavailable
-        | ErrorCode::Expired
-        | ErrorCode::InDoubt
-        | ErrorCode::RateLimited
-        | ErrorCode::SessionNotFound
-        | ErrorCode::SessionNotReady => &error.message,
-        _ => "",
-    }
 }
 
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {

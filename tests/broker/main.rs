@@ -54,4 +54,5 @@ mod tracing;
 mod versions;
 mod waha;
 mod webhook_commands;
+mod whole;
 mod world;

@@ -1,0 +1,83 @@
+//! The arguments of queues and exchanges, among them all that decide about loss.
+
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable};
+
+use crate::amqp::Names;
+use crate::amqp::properties::short;
+
+/// A delivery that failed so often is dead-lettered: it crashes whoever takes it. Explicit, since
+/// the default differs (none on 3.10, 20 on 4.x), and without one 3.10 requeues to the back.
+const DELIVERY_LIMIT: i64 = 200;
+
+/// Dead letters are looked at again and again and must never vanish: as good as no limit. (-1 is
+/// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
+const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
+
+fn quorum(delivery_limit: i64) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(
+        short("x-queue-type"),
+        AMQPValue::LongString("quorum".into()),
+    );
+    arguments.insert(
+        short("x-delivery-limit"),
+        AMQPValue::LongLongInt(delivery_limit),
+    );
+    arguments
+}
+
+pub(super) fn shard(names: &Names) -> FieldTable {
+    let mut arguments = quorum(DELIVERY_LIMIT);
+    arguments.insert(short("x-single-active-consumer"), AMQPValue::Boolean(true));
+    // At-least-once dead-lettering needs all three; without one it silently becomes at-most-once.
+    arguments.insert(short("x-dead-letter-exchange"), text(&names.dead()));
+    arguments.insert(
+        short("x-dead-letter-routing-key"),
+        text(Names::DEAD_COMMANDS),
+    );
+    arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
+    arguments.insert(short("x-overflow"), text("reject-publish"));
+    arguments
+}
+
+/// Where a message rests for a fixed time. One TTL for the whole queue, since only its head expires.
+pub(super) fn delay(names: &Names, tier: Duration) -> FieldTable {
+    let mut arguments = quorum(NO_DELIVERY_LIMIT);
+    let ttl = i64::try_from(tier.as_millis()).unwrap_or(i64::MAX);
+    arguments.insert(short("x-message-ttl"), AMQPValue::LongLongInt(ttl));
+    // The routing key stays the message's own: it says where it belongs.
+    arguments.insert(short("x-dead-letter-exchange"), text(&names.back()));
+    arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
+    arguments.insert(short("x-overflow"), text("reject-publish"));
+    arguments
+}
+
+/// A webhook endpoint's deliveries. A delivery goes back whenever its endpoint's breaker opens, so that
+/// says nothing about it.
+pub(in crate::amqp) fn webhook_queue() -> FieldTable {
+    quorum(NO_DELIVERY_LIMIT)
+}
+
+/// Commands on their way to other shards.
+pub(in crate::amqp) fn holding_queue() -> FieldTable {
+    quorum(NO_DELIVERY_LIMIT)
+}
+
+fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(text.into())
+}
+
+/// A queue whose messages wait for a person, or one that only counts its consumers.
+pub(super) fn kept() -> FieldTable {
+    quorum(NO_DELIVERY_LIMIT)
+}
+
+/// What belongs nowhere any more is caught by the alternate exchange: a few dozen unroutable messages would
+/// stall an at-least-once delay queue for good.
+pub(super) fn back(names: &Names) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert(short("alternate-exchange"), text(&names.orphan()));
+    arguments
+}

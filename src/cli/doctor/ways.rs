@@ -1,0 +1,239 @@
+//! Whether what is published gets to where it should: a ping (`amqp::ping`) is sent along each way.
+//!
+//! Where a consumer is at work, it says that the ping came; elsewhere the broker says whether a queue took
+//! it, and the ping expires there at once. Nothing of it reaches an engine or a webhook endpoint. Those who
+//! listen to `groupmq.events` themselves may get it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::amqp::{self, Client, Names, Pings, Target};
+use crate::config::Config;
+use crate::contract::WebhookState;
+use crate::fanout;
+use crate::store::endpoints::Endpoint;
+
+use super::words;
+
+/// How long to wait for word of a ping; it is there within milliseconds where nothing is before it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Stands for a session; no session can be called so.
+const NOBODY: &str = "~";
+
+/// So many pings for each shard: with 256 of them, the chance that one gets none is below one in a million.
+const EACH: u16 = 20;
+
+/// What is known of the ways so far.
+struct Ways<'a> {
+    client: &'a Client,
+    pings: Pings<'a>,
+    names: Names,
+    /// Pings of which there is no word yet, with what that means.
+    open: BTreeMap<String, String>,
+    missing: Vec<String>,
+}
+
+/// The ways of commands, dead letters and what rests.
+pub(super) async fn commands(config: &Config) -> Result<String, String> {
+    over_a_connection(config, async |client, names| {
+        let mut ways = Ways::open(client, names).await?;
+        ways.to_queues_without_a_consumer().await?;
+        let workers = ways.client.queue(&ways.names.presence()).await?.1;
+        if workers == 0 {
+            let found = "dead letters and orphans have their queues; no worker is there to say whether \
+                         commands come to theirs";
+            return Ok(ways.finding(found.to_owned()));
+        }
+        let waiting = ways.to_commands(config).await?;
+        if waiting > 0 && !ways.open.is_empty() {
+            let found = format!(
+                "dead letters and orphans have their queues; {waiting} commands wait, so that was not \
+                 waited for what comes to a worker behind them"
+            );
+            return Ok(ways.finding(found));
+        }
+        let open = std::mem::take(&mut ways.open);
+        ways.missing.extend(open.into_values());
+        let found = "commands, what comes back from each delay, dead letters and orphans come to their queues";
+        Ok(ways.finding(found.to_owned()))
+    })
+    .await
+}
+
+/// The ways of events to those endpoints whose queues somebody consumes.
+pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<String, String> {
+    over_a_connection(config, async |client, names| {
+        let mut ways = Ways::open(client, names).await?;
+        let (mut tried, mut busy) = (0, 0);
+        let mut keys = BTreeSet::new();
+        for endpoint in endpoints.iter().filter(|it| collects(it)) {
+            let queue = ways.names.webhook(&endpoint.name);
+            let (waiting, consumers) = ways.client.queue(&queue).await?;
+            busy += u32::from(waiting > 0);
+            let key = fanout::keys(endpoint).into_iter().next();
+            if let (0, 1.., Some(key)) = (waiting, consumers, key) {
+                keys.insert(key.replacen('*', NOBODY, 1));
+                let problem = format!("events do not come to the queue of {}", endpoint.name);
+                ways.open.insert(queue, problem);
+                tried += 1;
+            }
+        }
+        for key in &keys {
+            let exchange = ways.names.events();
+            // It is not to stay with those who listen by themselves.
+            ways.pings.send(&exchange, key, key, Some(PATIENCE)).await?;
+        }
+        ways.hear(|arrived| arrived.queue).await?;
+        let open = std::mem::take(&mut ways.open);
+        ways.missing.extend(open.into_values());
+        let others = endpoints.len() - tried;
+        let mut found = format!("events come to the queues of {tried} of the endpoints");
+        if others > 0 {
+            write!(
+                found,
+                "; {others} were not tried, since nobody consumes their queues now, or events wait there ({busy})"
+            )
+            .ok();
+        }
+        Ok(ways.finding(found))
+    })
+    .await
+}
+
+/// A connection apart: a refusal closes the channel.
+async fn over_a_connection(
+    config: &Config,
+    look: impl AsyncFnOnce(&Client, Names) -> Result<Result<String, String>, amqp::Error>,
+) -> Result<String, String> {
+    let client = Client::connect(&Target::new(config.amqp.clone())).await;
+    let client = client.map_err(words)?;
+    let found = look(&client, Names::new(&config.topology.prefix)).await;
+    client.close().await;
+    match found {
+        Ok(found) => found,
+        Err(amqp::Error::Refused(refusal)) if refusal.code == 403 => Ok(format!(
+            "not tried: this user may not listen to what comes of it ({})",
+            refusal.text
+        )),
+        Err(error) => Err(words(error)),
+    }
+}
+
+impl<'a> Ways<'a> {
+    async fn open(client: &'a Client, names: Names) -> Result<Self, amqp::Error> {
+        Ok(Self {
+            client,
+            pings: client.pings(&names).await?,
+            names,
+            open: BTreeMap::new(),
+            missing: Vec::new(),
+        })
+    }
+
+    /// Dead letters wait for a person, so what comes there must not stay: it expires at once.
+    async fn to_queues_without_a_consumer(&mut self) -> Result<(), amqp::Error> {
+        let (dead, orphan, back) = (self.names.dead(), self.names.orphan(), self.names.back());
+        // Two words belong to nobody: the alternate exchange has to take it.
+        let unknown = format!("{NOBODY}.{NOBODY}");
+        for (exchange, key) in [
+            (&dead, Names::DEAD_COMMANDS),
+            (&dead, Names::DEAD_WEBHOOKS),
+            (&orphan, NOBODY),
+            (&back, unknown.as_str()),
+        ] {
+            let sent = self.pings.send(exchange, key, "", Some(Duration::ZERO));
+            if !sent.await? {
+                let way =
+                    format!("no queue takes what is published to {exchange} with the key {key}");
+                self.missing.push(way);
+            }
+        }
+        Ok(())
+    }
+
+    /// To the command queues: straight, back from a rest, and through each delay. Returns how much waits
+    /// there before it.
+    async fn to_commands(&mut self, config: &Config) -> Result<u32, amqp::Error> {
+        let mut waiting = 0;
+        let shards = config.topology.shards;
+        for number in 0..shards {
+            waiting += self.client.queue(&self.names.shard(number)).await?.0;
+        }
+        let (commands, back) = (self.names.commands(), self.names.back());
+        let mut queues: BTreeSet<_> = (0..shards).map(|it| self.names.shard(it)).collect();
+        for number in 0..shards * if shards == 1 { 1 } else { EACH } {
+            let key = format!("{NOBODY}{number}");
+            self.send(&commands, &key, None).await?;
+        }
+        self.send(&back, NOBODY, None).await?;
+        let at_once = Some(Duration::ZERO);
+        for tier in &config.topology.tiers {
+            let delay = self.names.delay(*tier);
+            waiting += self.client.queue(&delay).await?.0;
+            self.send(&delay, NOBODY, at_once).await?;
+        }
+        self.hear(|arrived| {
+            if arrived.exchange == commands {
+                queues.remove(&arrived.queue);
+            }
+            arrived.id
+        })
+        .await?;
+        if self.open.is_empty() {
+            let none = queues.iter().map(|it| format!("no command comes to {it}"));
+            self.missing.extend(none);
+        }
+        Ok(waiting)
+    }
+
+    async fn send(
+        &mut self,
+        exchange: &str,
+        key: &str,
+        expires: Option<Duration>,
+    ) -> Result<(), amqp::Error> {
+        let id = format!("{exchange} {key}");
+        if self.pings.send(exchange, key, &id, expires).await? {
+            let problem = format!("what is published to {exchange} comes to no worker");
+            self.open.insert(id, problem);
+        } else {
+            let problem = format!("no queue takes what is published to {exchange}");
+            self.missing.push(problem);
+        }
+        Ok(())
+    }
+
+    /// Waits for word of every ping, for a while.
+    async fn hear(
+        &mut self,
+        mut which: impl FnMut(amqp::Arrived) -> String,
+    ) -> Result<(), amqp::Error> {
+        let (open, pings) = (&mut self.open, &mut self.pings);
+        let all = async {
+            while !open.is_empty() {
+                open.remove(&which(pings.next().await?));
+            }
+            Ok(())
+        };
+        tokio::time::timeout(PATIENCE, all).await.unwrap_or(Ok(()))
+    }
+
+    fn finding(self, well: String) -> Result<String, String> {
+        let missing: BTreeSet<_> = self.missing.into_iter().collect();
+        if missing.is_empty() {
+            return Ok(well);
+        }
+        let missing: Vec<_> = missing.into_iter().collect();
+        Err(format!(
+            "{}. A binding is gone: `groupmq topology apply` makes all of them anew",
+            missing.join("; ")
+        ))
+    }
+}
+
+/// Whether a process that delivers consumes its queue, where there is one.
+fn collects(endpoint: &Endpoint) -> bool {
+    endpoint.state == WebhookState::Active && endpoint.breaker.failing_since.is_none()
+}

@@ -1,0 +1,20 @@
+//! Pings (`amqp::ping`): no commands, and nothing is done about them but to say that they came.
+
+use std::sync::Arc;
+
+use crate::amqp::Delivery;
+
+use super::Worker;
+use super::held::Held;
+
+impl Worker {
+    /// Says that a ping has come, then acknowledges it.
+    pub(super) fn answer_ping(self: Arc<Self>, held: &Held, delivery: Delivery) {
+        let arrived = delivery.message.arrived(held.fence.queue(), &self.names);
+        self.lifecycle.clone().spawn(async move {
+            if self.publisher.publish(vec![arrived]).await.is_ok() {
+                delivery.ack();
+            }
+        });
+    }
+}

@@ -1,0 +1,52 @@
+//! What `doctor` sees of a way that is gone, while nobody puts it back; `topology apply` mends all of it.
+
+use serde_json::Value;
+
+use super::stage::{Part, Stage};
+
+#[tokio::test]
+async fn doctor_finds_each_way_that_is_gone_and_topology_apply_mends_it() {
+    let mut stage = Stage::with(|options| options.set("topology.interval", "1h")).await;
+    let well = stage.run(&["doctor"]).await;
+    assert_eq!(well.code, 0, "{well:?}");
+    assert!(
+        well.out
+            .contains("events come to the queues of 1 of the endpoints"),
+        "{well:?}"
+    );
+    let is_binding = |part: &Part| matches!(part, Part::Binding { .. });
+    let is_shown = |part: &Part| match part {
+        // A webhook's retry is no ping's way, and of an endpoint's keys one is tried.
+        Part::Binding { to, key, .. } => !to.contains(".webhook.") || key == "*.group.join",
+        _ => false,
+    };
+    let mut parts: Vec<_> = stage.parts().await.into_iter().filter(is_binding).collect();
+    parts.push(Part::Binding {
+        from: stage.name("events"),
+        key: "*.group.join".to_owned(),
+        to: stage.name("webhook.hook"),
+    });
+    for part in parts.iter().filter(|it| is_shown(it)) {
+        stage.delete(part).await;
+        let said = stage.run(&["doctor", "--json"]).await;
+        assert_eq!(said.code, 1, "{part:?}: {said:?}");
+        let report: Value = serde_json::from_str(&said.out).unwrap();
+        let checks = report["checks"].as_array().unwrap().iter();
+        let wrong: Vec<_> = checks.filter(|check| check["ok"] == false).collect();
+        println!("{part:?}: {wrong:?}");
+        assert_eq!(wrong.len(), 1, "{part:?}: {report}");
+        let finding = wrong[0]["finding"].as_str().unwrap();
+        assert!(finding.contains("`groupmq topology apply`"), "{finding}");
+        assert_eq!(stage.run(&["topology", "apply"]).await.code, 0);
+        stage.until_whole(part).await;
+    }
+    stage.only_events_were_delivered();
+    // Nothing of it stays anywhere.
+    assert!(stage.producer.dead_letters().await.unwrap().is_empty());
+    let depths = groupmq_test_support::rabbitmq::RabbitMq::shared();
+    let depths = depths.await.unwrap().queue_depths().await.unwrap();
+    let (orphan, webhooks) = (stage.name("orphan"), stage.name("dead.webhooks"));
+    // One that came back while the return exchange led nowhere is an orphan.
+    assert!(depths[&orphan] <= 2, "{depths:?}");
+    assert_eq!(depths[&webhooks], 0);
+}
