@@ -15,6 +15,7 @@ use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
 use crate::fanout::Fanout;
 use crate::gateway::{self, Gateway};
+use crate::installation;
 use crate::lifecycle::{Ending, Lifecycle};
 use crate::observability::trace::Tracer;
 use crate::observability::{events, log, metrics};
@@ -49,8 +50,8 @@ struct Process {
 /// Runs the roles of the configuration until the process is told to stop.
 ///
 /// # Errors
-/// When something that is needed from the start is not there, or, with an [`amqp::Error`], when the
-/// broker refuses for good.
+/// When something that is needed from the start is not there; with an [`amqp::Error`], when the broker
+/// refuses for good; with a [`store::Error`](crate::store::Error), when the store was replaced.
 pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending> {
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
@@ -73,6 +74,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
 
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
     let mut process = Process::new(config, lifecycle, clock, store, tracer);
+    process.watch_store();
     for role in process.config.roles.clone() {
         match role {
             Role::Commands => process.commands()?,
@@ -104,7 +106,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     match refused {
-        Some(refusal) => Err(refusal.into()),
+        Some(refusal) => Err(refusal),
         None => Ok(ending),
     }
 }
@@ -118,10 +120,14 @@ impl Process {
         tracer: Tracer,
     ) -> Self {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
+        let mut topology = Topology::new(&config.topology);
+        if works(&config) {
+            topology = topology.of_store(store.installation().id());
+        }
         Self {
             names: Names::new(&config.topology.prefix),
             target: Target::new(config.amqp.clone()),
-            topology: Topology::new(&config.topology),
+            topology,
             config,
             lifecycle,
             clock,
@@ -132,6 +138,22 @@ impl Process {
             refusal: Refusal::default(),
             health,
         }
+    }
+
+    /// Has the process stop once its store is another one, or not the broker's.
+    fn watch_store(&self) {
+        let broker = works(&self.config).then(|| (self.target.clone(), self.topology.clone()));
+        let lost = installation::lost(self.store.clone(), broker);
+        let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
+        self.lifecycle.spawn_background(async move {
+            let error = lost.await;
+            events::store_lost(&error);
+            let error = match error {
+                installation::Error::Store(error) => error.into(),
+                installation::Error::Broker(error) => error.into(),
+            };
+            give_up(&lifecycle, &refusal, "store", error);
+        });
     }
 
     fn publisher(&mut self) -> Publisher {
@@ -342,6 +364,11 @@ impl Process {
     }
 }
 
+/// Whether the process takes part in commands or their events; a gateway alone only asks the ledger.
+fn works(config: &Config) -> bool {
+    config.roles.iter().any(|role| *role != Role::Gateway)
+}
+
 /// The longest time for which the executor may have a command, by the deadlines of the configuration: all
 /// of the prefetched commands may wait for their turn with an engine that answers none of them in time,
 /// and one may look for the group that it made. Twice that, since this decides about killing a process.
@@ -403,8 +430,15 @@ pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::
     })
 }
 
-/// Why the broker link that failed first did so.
-type Refusal = Arc<Mutex<Option<amqp::Error>>>;
+/// Why what failed first did so.
+type Refusal = Arc<Mutex<Option<anyhow::Error>>>;
+
+/// Has the process stop with a reason, unless there is one already.
+fn give_up(lifecycle: &Lifecycle, refusal: &Refusal, name: &str, error: anyhow::Error) {
+    let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
+    first.get_or_insert(error);
+    lifecycle.fail(name);
+}
 
 /// Keeps a link to the broker; when the broker refuses for good, the process stops with the reason.
 fn spawn_link(
@@ -416,9 +450,7 @@ fn spawn_link(
     let (on_failure, refusal) = (lifecycle.clone(), Arc::clone(refusal));
     lifecycle.spawn_critical(name, async move {
         if let Err(error) = link.await {
-            let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert(error);
-            on_failure.fail(name);
+            give_up(&on_failure, &refusal, name, error.into());
         }
     });
 }

@@ -53,6 +53,20 @@ pub enum Error {
          reshard` to its end, by running it again if it is not running"
     )]
     Resharding(String),
+    /// The commands on the broker were done with another store.
+    #[error(
+        "this store ({own}) is not the one that the commands of {prefix} were done with ({found}): it has no \
+         record of them, and would have them done a second time. Set store.url to that store; if it is \
+         lost and this one is to take its place, run `groupmq store adopt`"
+    )]
+    OtherStore {
+        /// What every name begins with.
+        prefix: String,
+        /// The beginning of this store's id.
+        own: String,
+        /// The beginning of the other one's.
+        found: String,
+    },
     /// Somebody else takes messages from a queue that is to be moved.
     #[error(
         "somebody else takes messages from {0}: if another `groupmq topology reshard` is running, see it \
@@ -104,7 +118,13 @@ impl Error {
                 | Self::NoSharding
                 | Self::OtherShards { .. }
                 | Self::Resharding(_)
+                | Self::OtherStore { .. }
         )
+    }
+
+    /// Whether nothing may be tried again, even where everything worked before.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self, Self::OtherStore { .. })
     }
 
     /// The broker's words, where it has closed a channel or the connection for something that it was

@@ -35,6 +35,12 @@ impl Names {
         format!("{}.presence", self.prefix)
     }
 
+    /// The queue whose arguments say which store the commands are done with.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        format!("{}.installation", self.prefix)
+    }
+
     /// The queue that whoever changes the number of shards has for itself.
     #[must_use]
     pub fn resharding(&self) -> String {

@@ -68,7 +68,7 @@ pub(super) async fn keep(
             attempt = 0;
         }
         let in_grace = worked_at.is_some_and(|at: Instant| at.elapsed() < settings.refusal_grace);
-        if error.is_lasting() && !in_grace {
+        if error.is_final() || (error.is_lasting() && !in_grace) {
             return Err(error);
         }
         events::broker_lost(link.purpose());

@@ -25,7 +25,7 @@ const DELIVERY_LIMIT: i64 = 200;
 
 /// Dead letters are looked at again and again and must never vanish: as good as no limit. (-1 is
 /// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
-const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
+pub(super) const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
 /// An exchange, a queue, or a binding, as it should be.
 #[derive(Debug, Clone)]
@@ -73,6 +73,8 @@ pub struct Topology {
     /// One link of a process at a time: RabbitMQ 3.10 now and then fails (541) over one quorum queue that
     /// several connections declare at once.
     turn: Arc<Mutex<()>>,
+    /// See `installation`.
+    pub(super) store: Option<Arc<str>>,
 }
 
 impl Topology {
@@ -109,6 +111,7 @@ impl Topology {
             pieces,
             commands,
             turn: Arc::default(),
+            store: None,
         }
     }
 
@@ -168,19 +171,21 @@ impl Topology {
     ///
     /// Runs on a channel of its own, since a refusal closes the channel.
     pub(super) async fn ensure(&self, connection: &Connection) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        self.claim(connection).await?;
         if self.mode == TopologyMode::Off {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
         self.ensure_pieces(connection, &self.pieces).await
     }
 
     /// The same for everything.
     pub(super) async fn ensure_all(&self, connection: &Connection) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        self.claim(connection).await?;
         if self.mode == TopologyMode::Off {
             return Ok(());
         }
-        let _turn = self.turn.lock().await;
         self.ensure_shards(connection).await?;
         self.ensure_pieces(connection, &self.pieces).await?;
         self.ensure_pieces(connection, &self.commands).await
@@ -188,10 +193,9 @@ impl Topology {
 
     async fn ensure_pieces(&self, connection: &Connection, pieces: &[Piece]) -> Result<(), Error> {
         let channel = connection.create_channel().await?;
+        let passive = self.mode == TopologyMode::Passive;
         for piece in pieces {
-            piece
-                .ensure(&channel, self.mode == TopologyMode::Passive)
-                .await?;
+            piece.ensure(&channel, passive).await?;
         }
         channel.close(200, ShortString::default()).await?;
         Ok(())
@@ -410,7 +414,7 @@ fn argument_text(value: &AMQPValue) -> String {
     }
 }
 
-fn quorum(delivery_limit: i64) -> FieldTable {
+pub(super) fn quorum(delivery_limit: i64) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
         short("x-queue-type"),
@@ -492,6 +496,6 @@ fn binding(queue: String, exchange: String, key: &str) -> Piece {
     }
 }
 
-fn text(text: &str) -> AMQPValue {
+pub(super) fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
 }
