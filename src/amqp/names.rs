@@ -111,6 +111,12 @@ impl Names {
         format!("{}.webhook.{endpoint}", self.prefix)
     }
 
+    /// The endpoint whose queue this is, if it is one's.
+    #[must_use]
+    pub fn endpoint_of<'a>(&self, queue: &'a str) -> Option<&'a str> {
+        queue.strip_prefix(&self.webhook(""))
+    }
+
     /// The routing key, on the exchange over which things come back, of a webhook endpoint.
     #[must_use]
     pub fn back_to_webhook(endpoint: &str) -> String {
