@@ -26,6 +26,9 @@ use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
 use crate::worker::{Outlets, Worker, upkeep};
 
+/// How long writing SQLite's log into its file may take at the end; it is read at the next start otherwise.
+const GATHER_WITHIN: Duration = Duration::from_secs(2);
+
 /// Why the webhook endpoints are not in place; none once they are.
 type Unprepared = watch::Receiver<Option<String>>;
 
@@ -101,6 +104,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
         // A courtesy: nothing is left behind, so nobody has to wait for our silence.
         store.workers().leave().await.ok();
     }
+    drop(tokio::time::timeout(GATHER_WITHIN, store.installation().gather()).await);
     let refused = refusal
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -142,7 +146,7 @@ impl Process {
 
     /// Has the process stop once its store is another one, or not the broker's.
     fn watch_store(&self) {
-        let broker = works(&self.config).then(|| (self.target.clone(), self.topology.clone()));
+        let broker = works(&self.config).then(|| (self.target.clone(), self.names.clone()));
         let lost = installation::lost(self.store.clone(), broker);
         let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
         self.lifecycle.spawn_background(async move {

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use crate::amqp::{self, Client, Target, Topology};
+use crate::amqp::{self, Client, Names, Target};
 use crate::store::{self, Store};
 
 /// How often the files are looked at.
@@ -30,7 +30,7 @@ pub enum Error {
 
 /// Returns once the store is not the one that was opened any more, or, for a process that takes part in
 /// commands, not the broker's.
-pub async fn lost(store: Store, broker: Option<(Target, Topology)>) -> Error {
+pub async fn lost(store: Store, broker: Option<(Target, Names)>) -> Error {
     let mut looks = 0_u32;
     loop {
         tokio::time::sleep(FILES).await;
@@ -41,11 +41,7 @@ pub async fn lost(store: Store, broker: Option<(Target, Topology)>) -> Error {
     }
 }
 
-async fn look(
-    store: &Store,
-    broker: Option<&(Target, Topology)>,
-    looks: u32,
-) -> Result<(), Error> {
+async fn look(store: &Store, broker: Option<&(Target, Names)>, looks: u32) -> Result<(), Error> {
     let installation = store.installation();
     installation.check_files().await?;
     if looks.is_multiple_of(STORE)
@@ -54,17 +50,18 @@ async fn look(
         return Err(error.into());
     }
     if looks.is_multiple_of(BROKER)
-        && let Some((target, topology)) = broker
-        && let Err(error @ amqp::Error::OtherStore { .. }) = claim(target, topology).await
+        && let Some((target, names)) = broker
+        && let Err(error @ amqp::Error::OtherStore { .. }) =
+            claim(target, names, installation.id()).await
     {
         return Err(error.into());
     }
     Ok(())
 }
 
-async fn claim(target: &Target, topology: &Topology) -> Result<(), amqp::Error> {
+async fn claim(target: &Target, names: &Names, store: &str) -> Result<(), amqp::Error> {
     let client = Client::connect(target).await?;
-    let claimed = client.claim(topology).await;
+    let claimed = client.claim(names, store).await;
     client.close().await;
     claimed
 }

@@ -65,10 +65,11 @@ fn other(refusal: Refusal, names: &Names, store: &str) -> Error {
     }
 }
 
-/// The id that the broker has, by its words: `…received the value 'x' … but current is the value 'y'…`.
-/// They may be cut off, since AMQP has room for 255 bytes.
+/// The id that the broker has, by its words: `…received 'x' but current is 'y'`, and in RabbitMQ 4 `…but
+/// current is the value 'y' of type 'longstr'`. They may be cut off, since AMQP has room for 255 bytes.
 fn found(words: &str) -> Option<&str> {
-    let (_, value) = words.rsplit_once("current is the value '")?;
+    let (_, current) = words.rsplit_once("but current is ")?;
+    let (_, value) = current.split_once('\'')?;
     let end = value.find(|c: char| !c.is_ascii_hexdigit());
     let id = value.get(..end.unwrap_or(value.len()))?;
     (id.len() >= SHOWN).then_some(id)
@@ -96,12 +97,12 @@ impl Topology {
 }
 
 impl Client {
-    /// Puts the id of a topology's store on the broker, or sees that it is there.
+    /// Puts the id of a store on the broker, or sees that it is there.
     ///
     /// # Errors
     /// When another store's is there, or the broker is lost or refuses.
-    pub async fn claim(&self, topology: &Topology) -> Result<(), Error> {
-        topology.claim(self.connection()).await
+    pub async fn claim(&self, names: &Names, store: &str) -> Result<(), Error> {
+        claim(self.connection(), names, store).await
     }
 
     /// Whether the broker has the id of a store; changes nothing. False when it has none at all.
@@ -112,7 +113,7 @@ impl Client {
         if !is_there(self.connection(), &names.installation()).await? {
             return Ok(false);
         }
-        claim(self.connection(), names, store).await?;
+        self.claim(names, store).await?;
         Ok(true)
     }
 
@@ -122,7 +123,7 @@ impl Client {
     /// When the broker is lost or refuses, or another store was faster to put its own there.
     pub async fn adopt_store(&self, names: &Names, store: &str) -> Result<(), Error> {
         self.disown_store(names).await?;
-        claim(self.connection(), names, store).await
+        self.claim(names, store).await
     }
 
     /// Removes whatever id the broker has.
@@ -141,12 +142,18 @@ mod tests {
     const OWN: &str = "0123456789abcdef0123456789abcdef";
     const OTHER: &str = "fedcba9876543210fedcba9876543210";
 
-    fn words(queue: &str) -> String {
-        let words = format!(
-            "PRECONDITION_FAILED - inequivalent arg '{KEY}' for queue '{queue}' in vhost '/': received the \
-             value '{OWN}' of type 'longstr' but current is the value '{OTHER}' of type 'longstr'"
+    fn words(queue: &str) -> [String; 2] {
+        let begin = format!(
+            "PRECONDITION_FAILED - inequivalent arg '{KEY}' for queue '{queue}' in vhost '/': received"
         );
-        words.chars().take(255).collect()
+        let (own, other) = (format!("'{OWN}'"), format!("'{OTHER}'"));
+        [
+            format!("{begin} {own} but current is {other}"),
+            format!(
+                "{begin} the value {own} of type 'longstr' but current is the value {other} of type 'longstr'"
+            ),
+        ]
+        .map(|words| words.chars().take(252).collect())
     }
 
     fn refused(text: String) -> Error {
@@ -156,16 +163,21 @@ mod tests {
 
     #[test]
     fn the_other_store_is_named_as_far_as_the_broker_names_it() {
-        let named = refused(words("g.installation")).to_string();
-        assert!(named.contains("01234567"), "{named}");
-        assert!(named.contains("fedcba98"), "{named}");
-        let cut = refused(words(&"g".repeat(100))).to_string();
-        assert!(cut.contains("unknown"), "{cut}");
+        for words in words("groupmq.installation") {
+            let named = refused(words).to_string();
+            assert!(named.contains("01234567"), "{named}");
+            assert!(named.contains("fedcba98"), "{named}");
+        }
+        for words in words(&"g".repeat(100)) {
+            let cut = refused(words).to_string();
+            assert!(cut.contains("unknown"), "{cut}");
+        }
     }
 
     #[test]
     fn a_queue_of_another_kind_is_no_other_store() {
-        let text = "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'g.installation'";
+        let text =
+            "PRECONDITION_FAILED - inequivalent arg 'x-queue-type' for queue 'g.installation'";
         assert!(matches!(refused(text.to_owned()), Error::Refused(_)));
     }
 }

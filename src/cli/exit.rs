@@ -49,7 +49,7 @@ pub(super) enum Failure {
     #[error(transparent)]
     Broker(#[from] amqp::Error),
     #[error(transparent)]
-    Store(store::Error),
+    StoreReplaced(anyhow::Error),
     #[error("{0}")]
     Unroutable(String),
     #[error("no reply within {0:?}; the command is queued and will be executed once a worker runs")]
@@ -62,11 +62,12 @@ impl Failure {
     pub(super) const fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
-            Self::Broker(amqp::Error::OtherStore { .. })
-            | Self::Store(store::Error::Replaced(_)) => Exit::OtherStore,
+            Self::Broker(amqp::Error::OtherStore { .. }) | Self::StoreReplaced(_) => {
+                Exit::OtherStore
+            }
             Self::Broker(_) => Exit::Broker,
             Self::NoReply(_) => Exit::NoReply,
-            Self::Store(_) | Self::Unroutable(_) | Self::Other(_) => Exit::Failed,
+            Self::Unroutable(_) | Self::Other(_) => Exit::Failed,
         }
     }
 }

@@ -34,10 +34,9 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
 fn failure(error: anyhow::Error) -> Failure {
     match error.downcast::<amqp::Error>() {
         Ok(error) => Failure::Broker(error),
-        Err(error) => match error.downcast::<store::Error>() {
-            Ok(error @ store::Error::Replaced(_)) => Failure::Store(error),
-            Ok(error) => error.into(),
-            Err(error) => Failure::Other(error),
+        Err(error) => match error.downcast_ref() {
+            Some(store::Error::Replaced(_)) => Failure::StoreReplaced(error),
+            _ => Failure::Other(error),
         },
     }
 }

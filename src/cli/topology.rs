@@ -63,9 +63,6 @@ async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> R
         // Its writer is for commands from the queue, of which there are none here.
         let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
         let target = Target::new(config.amqp.clone());
-        client
-            .claim(&topology.clone().of_store(store.installation().id()))
-            .await?;
         let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
         for name in webhooks::declare(&store, &config.webhooks).await? {
             fanout.bring_up_to_date(&name).await?;
@@ -84,9 +81,8 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
     let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
     let prefetch = config.amqp.prefetch;
     let client = Client::connect(&Target::new(config.amqp)).await?;
-    client
-        .claim(&topology.clone().of_store(store.installation().id()))
-        .await?;
+    let id = store.installation().id();
+    client.claim(topology.names(), id).await?;
     let tier = config.topology.delay_tiers.first().copied();
     let change = Reshard {
         client: &client,

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::Error;
 use super::db::{Link, Target, Value};
 use super::files::Files;
-use super::Error;
 
 const ASKING: &str = "asking which store this is";
 
@@ -82,6 +82,25 @@ impl Installation {
             Err(Error::Refused { .. }) => Err(replaced("emptied")),
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes what is in SQLite's log into the database's one file, so that the file alone can be copied once
+    /// the process has ended.
+    ///
+    /// # Errors
+    /// When the store cannot be used; nothing is lost then, as the log stays.
+    pub async fn gather(&self) -> Result<(), Error> {
+        if !matches!(self.target, Target::Sqlite { .. }) {
+            return Ok(());
+        }
+        let gather = async {
+            let mut link = self.target.link().await?;
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)".to_owned();
+            link.fetch(sql, Vec::new()).await.map(drop)
+        };
+        gather
+            .await
+            .map_err(|error| Error::of("gathering the log", error))
     }
 }
 

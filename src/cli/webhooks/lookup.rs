@@ -9,11 +9,7 @@ use crate::store::endpoints::{Endpoint, Origin};
 
 use super::{Desk, queues};
 
-pub(super) async fn list(
-    desk: &Desk,
-    listed: Option<&str>,
-    json: bool,
-) -> Result<Exit, Failure> {
+pub(super) async fn list(desk: &Desk, listed: Option<&str>, json: bool) -> Result<Exit, Failure> {
     let endpoints = desk.endpoints.all().await?;
     if json {
         for endpoint in &endpoints {

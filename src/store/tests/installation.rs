@@ -56,7 +56,10 @@ async fn no_connection_is_made_to_a_file_that_took_the_place_of_another_one() {
     std::fs::copy(file(&other), file(&other).with_extension("copy")).unwrap();
     std::fs::rename(file(&other).with_extension("copy"), file(&database)).unwrap();
     let error = store.installation().check_files().await.unwrap_err();
-    assert!(error.to_string().contains("replaced by another one"), "{error}");
+    assert!(
+        error.to_string().contains("replaced by another one"),
+        "{error}"
+    );
     // The file that is open goes on to be used by whoever has it; nobody opens the other one.
     let error = store.installation().check_id().await.unwrap_err();
     assert!(error.is_outage(), "{error}");
