@@ -84,6 +84,14 @@ pub(super) enum Row {
 }
 
 impl Row {
+    /// The first column, where it is text; with the database's own error.
+    pub(super) fn text(&self) -> Result<String, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(0),
+            Self::Postgres(row) => row.try_get(0),
+        }
+    }
+
     /// Reads a column.
     pub(super) fn get<T>(&self, column: usize) -> Result<T, Error>
     where

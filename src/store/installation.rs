@@ -9,7 +9,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Error;
-use super::db::{Link, Target, Value};
+use super::db::{Link, Row, Target, Value};
 use super::files::Files;
 
 const ASKING: &str = "asking which store this is";
@@ -25,7 +25,8 @@ impl Installation {
     /// Reads the id, or makes one; of several processes that do so at once, one succeeds. From here on the
     /// target leads to these files alone.
     pub(super) async fn open(link: &mut Link, target: &mut Target) -> Result<Self, Error> {
-        let id = match read(link).await? {
+        let found = read(link).await;
+        let id = match found.map_err(|error| Error::of(ASKING, error))? {
             Some(id) => id,
             None => make(link).await?,
         };
@@ -78,9 +79,8 @@ impl Installation {
                 Err(replaced(&format!("replaced by another one ({found})")))
             }
             Ok(None) => Err(replaced("emptied")),
-            // No such table, say.
-            Err(Error::Refused { .. }) => Err(replaced("emptied")),
-            Err(error) => Err(error),
+            Err(error) if is_no_table(&error) => Err(replaced("emptied")),
+            Err(error) => Err(Error::of(ASKING, error)),
         }
     }
 
@@ -104,11 +104,16 @@ impl Installation {
     }
 }
 
-async fn read(link: &mut Link) -> Result<Option<String>, Error> {
+async fn read(link: &mut Link) -> Result<Option<String>, sqlx::Error> {
     let sql = "SELECT id FROM installation".to_owned();
-    let rows = link.fetch(sql, Vec::new()).await;
-    let rows = rows.map_err(|error| Error::of(ASKING, error))?;
-    rows.first().map(|row| row.get(0)).transpose()
+    let rows = link.fetch(sql, Vec::new()).await?;
+    rows.first().map(Row::text).transpose()
+}
+
+/// No such table or schema, by SQLSTATE or SQLite's result code; SQLite has this one for any faulty statement.
+fn is_no_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|it| it.code());
+    code.is_some_and(|code| matches!(&*code, "42P01" | "3F000" | "1"))
 }
 
 async fn make(link: &mut Link) -> Result<String, Error> {
@@ -118,5 +123,6 @@ async fn make(link: &mut Link) -> Result<String, Error> {
         .await
         .map_err(|error| Error::of("saying which store this is", error))?;
     // Somebody else may have been faster.
-    Ok(read(link).await?.unwrap_or(new))
+    let read = read(link).await.map_err(|error| Error::of(ASKING, error))?;
+    Ok(read.unwrap_or(new))
 }
