@@ -15,6 +15,7 @@ use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
 use crate::fanout::{AllEndpoints, Fanout};
 use crate::gateway::{self, Gateway};
+use crate::installation;
 use crate::lifecycle::{Ending, Lifecycle};
 use crate::observability::trace::Tracer;
 use crate::observability::{events, log, metrics};
@@ -24,6 +25,9 @@ use crate::store::Store;
 use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
 use crate::worker::{Outlets, Worker, upkeep};
+
+/// How long writing SQLite's log into its file may take at the end; it is read at the next start otherwise.
+const GATHER_WITHIN: Duration = Duration::from_secs(2);
 
 /// Why the webhook endpoints are not in place; none once they are.
 type Unprepared = watch::Receiver<Option<String>>;
@@ -49,8 +53,8 @@ struct Process {
 /// Runs the roles of the configuration until the process is told to stop.
 ///
 /// # Errors
-/// When something that is needed from the start is not there, or, with an [`amqp::Error`], when the
-/// broker refuses for good.
+/// When something that is needed from the start is not there; with an [`amqp::Error`], when the broker
+/// refuses for good; with a [`store::Error`](crate::store::Error), when the store was replaced.
 pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending> {
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
@@ -74,6 +78,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
     let mut process = Process::new(config, lifecycle, clock, store, tracer);
     process.uphold();
+    process.watch_store();
     for role in process.config.roles.clone() {
         match role {
             Role::Commands => process.commands()?,
@@ -100,12 +105,13 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
         // A courtesy: nothing is left behind, so nobody has to wait for our silence.
         store.workers().leave().await.ok();
     }
+    drop(tokio::time::timeout(GATHER_WITHIN, store.installation().gather()).await);
     let refused = refusal
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .take();
     match refused {
-        Some(refusal) => Err(refusal.into()),
+        Some(refusal) => Err(refusal),
         None => Ok(ending),
     }
 }
@@ -122,8 +128,12 @@ impl Process {
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp.clone());
         let fanout = Fanout::new(&store, target.clone(), names.clone(), Arc::clone(&clock));
+        let mut topology = topology(&config, fanout);
+        if works(&config) {
+            topology = topology.of_store(store.installation().id());
+        }
         Self {
-            topology: topology(&config, fanout),
+            topology,
             names,
             target,
             config,
@@ -136,6 +146,22 @@ impl Process {
             refusal: Refusal::default(),
             health,
         }
+    }
+
+    /// Has the process stop once its store is another one, or not the broker's.
+    fn watch_store(&self) {
+        let broker = works(&self.config).then(|| (self.target.clone(), self.names.clone()));
+        let lost = installation::lost(self.store.clone(), broker);
+        let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
+        self.lifecycle.spawn_background(async move {
+            let error = lost.await;
+            events::store_lost(&error);
+            let error = match error {
+                installation::Error::Store(error) => error.into(),
+                installation::Error::Broker(error) => error.into(),
+            };
+            give_up(&lifecycle, &refusal, "store", error);
+        });
     }
 
     fn publisher(&mut self) -> Publisher {
@@ -375,6 +401,11 @@ fn topology(config: &Config, fanout: Fanout) -> Topology {
         .with(Arc::new(AllEndpoints::new(fanout, may_bind)))
 }
 
+/// Whether the process takes part in commands or their events; a gateway alone only asks the ledger.
+fn works(config: &Config) -> bool {
+    config.roles.iter().any(|role| *role != Role::Gateway)
+}
+
 /// The longest time for which the executor may have a command, by the deadlines of the configuration: all
 /// of the prefetched commands may wait for their turn with an engine that answers none of them in time,
 /// and one may look for the group that it made. Twice that, since this decides about killing a process.
@@ -436,8 +467,15 @@ pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::
     })
 }
 
-/// Why the broker link that failed first did so.
-type Refusal = Arc<Mutex<Option<amqp::Error>>>;
+/// Why what failed first did so.
+type Refusal = Arc<Mutex<Option<anyhow::Error>>>;
+
+/// Has the process stop with a reason, unless there is one already.
+fn give_up(lifecycle: &Lifecycle, refusal: &Refusal, name: &str, error: anyhow::Error) {
+    let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
+    first.get_or_insert(error);
+    lifecycle.fail(name);
+}
 
 /// Keeps a link to the broker; when the broker refuses for good, the process stops with the reason.
 fn spawn_link(
@@ -449,9 +487,7 @@ fn spawn_link(
     let (on_failure, refusal) = (lifecycle.clone(), Arc::clone(refusal));
     lifecycle.spawn_critical(name, async move {
         if let Err(error) = link.await {
-            let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert(error);
-            on_failure.fail(name);
+            give_up(&on_failure, &refusal, name, error.into());
         }
     });
 }

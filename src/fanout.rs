@@ -21,6 +21,7 @@ use crate::amqp::{self, Client, Doubt, Names, Target};
 use crate::clock::Clock;
 use crate::contract::{EventPattern, SessionPattern, Timestamp, WebhookState};
 use crate::store::endpoints::{Endpoint, Endpoints};
+use crate::store::installation::Installation;
 use crate::store::{self, Store};
 
 pub use whole::AllEndpoints;
@@ -66,6 +67,7 @@ pub struct NotInPlace {
 #[derive(Debug, Clone)]
 pub struct Fanout {
     endpoints: Endpoints,
+    installation: Installation,
     target: Target,
     names: Names,
     clock: Arc<dyn Clock>,
@@ -78,6 +80,7 @@ impl Fanout {
     pub fn new(store: &Store, target: Target, names: Names, clock: Arc<dyn Clock>) -> Self {
         Self {
             endpoints: store.endpoints(),
+            installation: store.installation().clone(),
             target,
             names,
             clock,
@@ -98,7 +101,7 @@ impl Fanout {
     /// # Errors
     /// When store or broker cannot be used; asking again is safe.
     pub async fn bring_up_to_date(&self, name: &str) -> Result<(), Error> {
-        let client = Client::connect(&self.target).await?;
+        let client = self.connect().await?;
         let done = self.bring(&client, name, &BTreeSet::new()).await;
         client.close().await;
         done
@@ -141,7 +144,7 @@ impl Fanout {
     /// # Errors
     /// When store or broker cannot be used; asking again is safe.
     pub async fn mend(&self, name: &str) -> Result<(), Error> {
-        let client = Client::connect(&self.target).await?;
+        let client = self.connect().await?;
         let mend = async {
             if let Some(endpoint) = self.endpoints.get(name).await? {
                 self.bind(&client, &endpoint).await?;
@@ -158,7 +161,7 @@ impl Fanout {
     /// # Errors
     /// When the broker cannot be used.
     pub async fn is_drained(&self, name: &str) -> Result<bool, Error> {
-        let client = Client::connect(&self.target).await?;
+        let client = self.connect().await?;
         let drained = client.is_webhook_queue_drained(&self.names, name).await;
         client.close().await;
         Ok(drained?)
@@ -169,14 +172,21 @@ impl Fanout {
     /// # Errors
     /// When store or broker cannot be used; asking again is safe.
     pub async fn finish_removal(&self, name: &str) -> Result<(), Error> {
-        let client = Client::connect(&self.target).await?;
+        let client = self.connect().await?;
         let done = self.remove(&client, name).await;
         client.close().await;
         done
     }
 
-    async fn bring_each(&self, only_missing: bool) -> Result<Vec<NotInPlace>, Error> {
+    /// Connects; only with the store that is the broker's, since another one's endpoints are not its.
+    async fn connect(&self) -> Result<Client, Error> {
         let client = Client::connect(&self.target).await?;
+        client.claim(&self.names, self.installation.id()).await?;
+        Ok(client)
+    }
+
+    async fn bring_each(&self, only_missing: bool) -> Result<Vec<NotInPlace>, Error> {
+        let client = self.connect().await?;
         let (this, over) = (self, &client);
         let one = |name: String| async move {
             let brought = async {

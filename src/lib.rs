@@ -15,6 +15,7 @@ pub mod engines;
 pub mod executor;
 pub mod fanout;
 pub mod gateway;
+pub mod installation;
 pub mod lifecycle;
 pub mod observability;
 pub mod ops;

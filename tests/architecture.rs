@@ -44,6 +44,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "engines",
         ],
     ),
+    ("installation", &["store", "amqp"]),
     ("fanout", &["contract", "clock", "store", "amqp"]),
     (
         "reshard",

@@ -189,7 +189,8 @@ impl Client {
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn delete(&self, topology: &Topology) -> Result<(), Error> {
-        topology.delete(&self.connection).await
+        topology.delete(&self.connection).await?;
+        self.disown_store(topology.names()).await
     }
 
     /// How many messages wait in a queue, and how many consumers it has.

@@ -69,6 +69,20 @@ pub enum Error {
     /// The queues of webhook endpoints cannot be bound.
     #[error("the queues of webhook endpoints cannot be bound now: {0}")]
     NotBound(String),
+    /// The commands on the broker were done with another store.
+    #[error(
+        "this store ({own}) is not the one that the commands of {prefix} were done with ({found}): it has no \
+         record of them, and would have them done a second time. Set store.url to that store; if it is \
+         lost and this one is to take its place, run `groupmq store adopt`"
+    )]
+    OtherStore {
+        /// What every name begins with.
+        prefix: String,
+        /// The beginning of this store's id.
+        own: String,
+        /// The beginning of the other one's.
+        found: String,
+    },
     /// Somebody else takes messages from a queue that is to be moved.
     #[error(
         "somebody else takes messages from {0}: if another `groupmq topology reshard` is running, see it \
@@ -121,6 +135,7 @@ impl Error {
                 | Self::OtherShards { .. }
                 | Self::Resharding(_)
                 | Self::Missing(_)
+                | Self::OtherStore { .. }
         )
     }
 
@@ -136,6 +151,11 @@ impl Error {
             Self::Missing(parts) | Self::Awaited(parts) => parts.len(),
             _ => 1,
         }
+    }
+
+    /// Whether nothing may be tried again, even where everything worked before.
+    pub(super) const fn is_final(&self) -> bool {
+        matches!(self, Self::OtherStore { .. })
     }
 
     /// The broker's words, where it has closed a channel or the connection for something that it was

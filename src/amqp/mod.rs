@@ -14,6 +14,7 @@ mod consumer;
 mod direct;
 mod error;
 mod fate;
+mod installation;
 mod lane;
 mod layout;
 mod listener;

@@ -35,6 +35,12 @@ impl Names {
         format!("{}.presence", self.prefix)
     }
 
+    /// The queue whose arguments say which store the commands are done with.
+    #[must_use]
+    pub fn installation(&self) -> String {
+        format!("{}.installation", self.prefix)
+    }
+
     /// The queue that whoever changes the number of shards has for itself.
     #[must_use]
     pub fn resharding(&self) -> String {
@@ -103,6 +109,12 @@ impl Names {
     #[must_use]
     pub fn webhook(&self, endpoint: &str) -> String {
         format!("{}.webhook.{endpoint}", self.prefix)
+    }
+
+    /// The endpoint whose queue this is, if it is one's.
+    #[must_use]
+    pub fn endpoint_of<'a>(&self, queue: &'a str) -> Option<&'a str> {
+        queue.strip_prefix(&self.webhook(""))
     }
 
     /// The routing key, on the exchange over which things come back, of a webhook endpoint.

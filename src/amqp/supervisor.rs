@@ -72,7 +72,7 @@ pub(super) async fn keep(
             None => error.is_lasting(),
             Some(_) => error.outlasts_grace() && !in_grace,
         };
-        if is_over {
+        if error.is_final() || is_over {
             return Err(error);
         }
         events::broker_lost(link.purpose());

@@ -33,7 +33,7 @@ use piece::{Piece, binding, exchange, queue};
 
 pub use assertion::Doubt;
 
-pub(super) use arguments::{holding_queue, webhook_queue};
+pub(super) use arguments::{DEAD_LETTER_KEY, holding_queue, installation, webhook_queue};
 
 /// The type of exchange that spreads keys over what is bound to it, always in the same way. It comes
 /// with the plugin `rabbitmq_sharding`, and with RabbitMQ 4.3.
@@ -85,6 +85,8 @@ pub struct Topology {
     events: Piece,
     dependents: Option<Arc<dyn Dependents>>,
     standing: Arc<Standing>,
+    /// See `installation`.
+    pub(super) store: Option<Arc<str>>,
 }
 
 impl Topology {
@@ -128,6 +130,7 @@ impl Topology {
             names,
             dependents: None,
             standing: Arc::default(),
+            store: None,
         }
     }
 

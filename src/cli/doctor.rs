@@ -19,6 +19,7 @@ use crate::store::Store;
 
 use super::exit::{Exit, Failure};
 use super::output;
+use super::webhooks::queues;
 
 /// How to print what was found.
 #[derive(Debug, Args)]
@@ -26,6 +27,10 @@ pub(super) struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
+    /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of webhook
+    /// endpoints that are not in the store are named.
+    #[arg(long, value_name = "NAMES")]
+    queues: Option<String>,
 }
 
 /// One thing that was looked at.
@@ -52,7 +57,8 @@ impl Doctor {
     pub(super) async fn run(&self, config: Config) -> Result<Exit, Failure> {
         let mut checks = broker(&config).await;
         let is_whole = checks.iter().all(|check| check.ok);
-        checks.extend(Box::pin(store_and_engine(&config, is_whole)).await);
+        let listed = self.queues.as_deref();
+        checks.extend(Box::pin(store_and_engine(&config, is_whole, listed)).await);
         let healthy = checks.iter().all(|check| check.ok);
         if self.json {
             let report = serde_json::json!({ "healthy": healthy, "checks": checks });
@@ -198,7 +204,7 @@ async fn queues(client: &Client, config: &Config) -> Vec<Check> {
 }
 
 /// `is_whole` when the broker has all that is the same for every store.
-async fn store_and_engine(config: &Config, is_whole: bool) -> Vec<Check> {
+async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>) -> Vec<Check> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = Store::open(&config.store, Arc::clone(&clock)).await;
     let (store, _writer) = match opened {
@@ -225,17 +231,46 @@ async fn store_and_engine(config: &Config, is_whole: bool) -> Vec<Check> {
     // Without a broker that is said already.
     if let Ok(client) = Client::connect(&target).await {
         let names = Names::new(&config.topology.prefix);
-        let fanout = Fanout::new(&store, target, names, clock);
+        checks.push(Check::of(
+            "identity",
+            identity(&client, &store, &names).await,
+        ));
+        let fanout = Fanout::new(&store, target, names.clone(), clock);
         let in_place = webhooks(&client, &fanout, &store, config).await;
         let may_come = is_whole && in_place.is_ok();
         checks.push(Check::of("webhooks", in_place));
         if may_come && let Ok(endpoints) = store.endpoints().all().await {
             checks.push(Check::of("events", ways::events(config, &endpoints).await));
         }
+        if let Some(listed) = listed {
+            checks.push(Check::of("queues", owned(listed, &store, &names).await));
+        }
         client.close().await;
     }
     checks.push(Check::of("engine", works));
     checks
+}
+
+/// Whether the broker's commands are done with this store.
+async fn identity(client: &Client, store: &Store, names: &Names) -> Result<String, String> {
+    let has_store = client.has_store(names, store.installation().id()).await;
+    Ok(if has_store.map_err(words)? {
+        "the broker's commands are done with this store".to_owned()
+    } else {
+        "no store is the broker's yet; that of the first worker will be".to_owned()
+    })
+}
+
+/// Whether every queue of an endpoint has one.
+async fn owned(listed: &str, store: &Store, names: &Names) -> Result<String, String> {
+    let known = store.endpoints().all().await.map_err(words)?;
+    let known = known.into_iter().map(|endpoint| endpoint.name).collect();
+    let unowned = queues::unowned(listed, names, &known);
+    if unowned.is_empty() {
+        Ok("each queue of a webhook endpoint has its endpoint".to_owned())
+    } else {
+        Err(queues::sentence(&unowned))
+    }
 }
 
 /// Whether every endpoint collects its events: those of the configuration, and all others there are.

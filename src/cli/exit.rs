@@ -17,7 +17,8 @@ Exit codes:
   3  the reply is an error
   4  no reply in time
   5  the broker cannot be reached, or refuses
-  6  stopped before everything was finished; the broker will deliver it again";
+  6  stopped before everything was finished; the broker will deliver it again
+  7  this store is not the one of the broker's commands, or was replaced while it was in use";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +30,7 @@ pub(super) enum Exit {
     NoReply = 4,
     Broker = 5,
     Abandoned = 6,
+    OtherStore = 7,
 }
 
 impl From<Exit> for ExitCode {
@@ -46,6 +48,8 @@ pub(super) enum Failure {
     Usage(String),
     #[error(transparent)]
     Broker(#[from] amqp::Error),
+    #[error(transparent)]
+    StoreReplaced(anyhow::Error),
     #[error("{0}")]
     Unroutable(String),
     #[error("no reply within {0:?}; the command is queued and will be executed once a worker runs")]
@@ -58,6 +62,9 @@ impl Failure {
     pub(super) const fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Usage(_) => Exit::Usage,
+            Self::Broker(amqp::Error::OtherStore { .. }) | Self::StoreReplaced(_) => {
+                Exit::OtherStore
+            }
             Self::Broker(_) => Exit::Broker,
             Self::NoReply(_) => Exit::NoReply,
             Self::Unroutable(_) | Self::Other(_) => Exit::Failed,

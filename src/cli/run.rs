@@ -5,6 +5,7 @@ use crate::app;
 use crate::config::Config;
 use crate::lifecycle::Ending;
 use crate::observability::log;
+use crate::store;
 
 use super::exit::{Exit, Failure};
 
@@ -20,14 +21,22 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
     let ending = runtime.block_on(app::run(config, log.lost()));
     runtime.shutdown_background();
     log.finish();
-    // A refusal of the broker's has an exit code of its own, as with every other command.
-    let ending = ending.map_err(|error| match error.downcast::<amqp::Error>() {
-        Ok(error) => Failure::Broker(error),
-        Err(error) => Failure::Other(error),
-    })?;
+    let ending = ending.map_err(failure)?;
     match ending {
         Ending::Drained => Ok(Exit::Ok),
         Ending::Abandoned => Ok(Exit::Abandoned),
         Ending::Failed(reason) => Err(Failure::Other(anyhow::Error::msg(reason))),
+    }
+}
+
+/// A refusal of the broker's has an exit code of its own, as with every other command; so has a store that
+/// was replaced.
+fn failure(error: anyhow::Error) -> Failure {
+    match error.downcast::<amqp::Error>() {
+        Ok(error) => Failure::Broker(error),
+        Err(error) => match error.downcast_ref() {
+            Some(store::Error::Replaced(_)) => Failure::StoreReplaced(error),
+            _ => Failure::Other(error),
+        },
     }
 }

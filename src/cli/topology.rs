@@ -94,6 +94,8 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
     let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
     let prefetch = config.amqp.prefetch;
     let client = Client::connect(&Target::new(config.amqp)).await?;
+    let id = store.installation().id();
+    client.claim(topology.names(), id).await?;
     let tier = config.topology.delay_tiers.first().copied();
     let change = Reshard {
         client: &client,

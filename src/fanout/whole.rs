@@ -53,7 +53,7 @@ impl Fanout {
     /// Makes the queue and the bindings of every endpoint, whether they seem to be there or not; returns
     /// those for which it failed.
     async fn bind_all_anew(&self) -> Result<Vec<NotInPlace>, Error> {
-        let client = Client::connect(&self.target).await?;
+        let client = self.connect().await?;
         let bound = self.bind_each_anew(&client).await;
         client.close().await;
         bound

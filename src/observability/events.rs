@@ -424,6 +424,11 @@ pub fn broker_connected(purpose: &'static str) {
     counter!(name::CONNECTIONS, "purpose" => purpose).increment(1);
 }
 
+/// The store was replaced, or is not the broker's; the process stops.
+pub fn store_lost(error: &(dyn Error + 'static)) {
+    error!(error, "the store is not the one to go on with; stopping");
+}
+
 /// A connection to the broker could not be made, or broke.
 pub fn broker_lost(purpose: &'static str) {
     counter!(name::DISCONNECTIONS, "purpose" => purpose).increment(1);

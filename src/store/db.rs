@@ -16,6 +16,7 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
+use super::files::Files;
 use super::outage::{Access, Outages};
 use super::{Error, sql};
 use crate::config;
@@ -30,7 +31,11 @@ const PREPARED: usize = 160;
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    Sqlite(SqliteConnectOptions),
+    Sqlite {
+        options: SqliteConnectOptions,
+        /// Set once the database is open: a new connection must lead to the same files.
+        files: Option<Arc<Files>>,
+    },
     Postgres(PgConnectOptions),
 }
 
@@ -79,6 +84,14 @@ pub(super) enum Row {
 }
 
 impl Row {
+    /// The first column, where it is text; with the database's own error.
+    pub(super) fn text(&self) -> Result<String, sqlx::Error> {
+        match self {
+            Self::Sqlite(row) => row.try_get(0),
+            Self::Postgres(row) => row.try_get(0),
+        }
+    }
+
     /// Reads a column.
     pub(super) fn get<T>(&self, column: usize) -> Result<T, Error>
     where
@@ -133,7 +146,10 @@ impl Target {
             // Its thread hands over a batch's rows in one go.
             .row_buffer_size(256)
             .disable_statement_logging();
-        Ok(Self::Sqlite(options))
+        Ok(Self::Sqlite {
+            options,
+            files: None,
+        })
     }
 
     fn postgres(url: &str, timeout: Duration) -> Result<Self, Error> {
@@ -158,7 +174,7 @@ impl Target {
     ///
     /// SQLite gives its `-wal` and `-shm` files the same permissions. A file that exists keeps its.
     pub(super) fn create_file(&self) -> Result<(), Error> {
-        let Self::Sqlite(options) = self else {
+        let Self::Sqlite { options, .. } = self else {
             return Ok(());
         };
         let mut open = std::fs::OpenOptions::new();
@@ -178,7 +194,12 @@ impl Target {
     /// Opens a connection of one's own.
     pub(super) async fn link(&self) -> Result<Link, sqlx::Error> {
         match self {
-            Self::Sqlite(options) => Ok(Link::Sqlite(Box::new(options.connect().await?))),
+            Self::Sqlite { options, files } => {
+                let link = options.connect().await?;
+                // Afterwards: whatever was there when it connected is there still, or this fails.
+                files.as_deref().map_or(Ok(()), Files::check_connection)?;
+                Ok(Link::Sqlite(Box::new(link)))
+            }
             Self::Postgres(options) => Ok(Link::Postgres(Box::new(options.connect().await?))),
         }
     }
@@ -187,14 +208,19 @@ impl Target {
     pub(super) fn pool(&self, size: u32, timeout: Duration, outages: Arc<Outages>) -> Pool {
         let size = size.max(1);
         let links = match self {
-            Self::Sqlite(options) => Links::Sqlite(
-                SqlitePoolOptions::new()
-                    .max_connections(size)
-                    .acquire_timeout(timeout)
-                    // Its warning; a wait that is too long is an error of ours.
-                    .acquire_slow_threshold(timeout)
-                    .connect_lazy_with(options.clone()),
-            ),
+            Self::Sqlite { options, files } => {
+                let files = files.clone();
+                let same_files = move || files.as_deref().map_or(Ok(()), Files::check_connection);
+                Links::Sqlite(
+                    SqlitePoolOptions::new()
+                        .max_connections(size)
+                        .acquire_timeout(timeout)
+                        // Its warning; a wait that is too long is an error of ours.
+                        .acquire_slow_threshold(timeout)
+                        .after_connect(move |_, _| Box::pin(std::future::ready(same_files())))
+                        .connect_lazy_with(options.clone()),
+                )
+            }
             Self::Postgres(options) => Links::Postgres(
                 PgPoolOptions::new()
                     .max_connections(size)

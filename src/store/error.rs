@@ -57,6 +57,13 @@ pub enum Error {
         #[source]
         source: Arc<serde_json::Error>,
     },
+    /// It is not the store that was opened any more.
+    #[error(
+        "{0} while it was in use: this process cannot go on, since what it records now is lost. Put the right \
+         store back (store.url), a SQLite file without the -wal and -shm of another one, and start it again; a \
+         store without the record of the broker's commands is refused until `groupmq store adopt`"
+    )]
+    Replaced(String),
     /// Nothing is known of a command that was to be completed.
     #[error(
         "the ledger has no claim for this command; is [ledger.retention] shorter than a command takes?"

@@ -50,6 +50,11 @@ const SQLITE: &[Step] = &[
         "ledger_starts",
         include_str!("../../migrations/sqlite/0007_ledger_starts.sql"),
     ),
+    (
+        8,
+        "installation",
+        include_str!("../../migrations/sqlite/0008_installation.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -87,6 +92,11 @@ const POSTGRES: &[Step] = &[
         7,
         "ledger_starts",
         include_str!("../../migrations/postgres/0007_ledger_starts.sql"),
+    ),
+    (
+        8,
+        "installation",
+        include_str!("../../migrations/postgres/0008_installation.sql"),
     ),
 ];
 

@@ -10,6 +10,8 @@ mod db;
 pub mod deliveries;
 pub mod endpoints;
 mod error;
+mod files;
+pub mod installation;
 pub mod known_groups;
 pub mod lanes;
 pub mod ledger;
@@ -42,6 +44,7 @@ pub struct Store {
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
     me: Arc<str>,
+    installation: installation::Installation,
     /// Events were added.
     news: Arc<tokio::sync::Notify>,
 }
@@ -58,24 +61,25 @@ impl Store {
         config: &config::Store,
         clock: Arc<dyn Clock>,
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), Error> {
-        let target = db::Target::of(config)?;
+        let mut target = db::Target::of(config)?;
         target.create_file()?;
-        let connect = async {
-            let mut link = target
-                .link()
-                .await
-                .map_err(|e| Error::of("connecting", e))?;
-            migrate::run(&mut link).await
-        };
-        connect.await?;
+        let mut link = target
+            .link()
+            .await
+            .map_err(|e| Error::of("connecting", e))?;
+        migrate::run(&mut link).await?;
+        let installation = installation::Installation::open(&mut link, &mut target).await?;
         let outages = Arc::new(Outages::default());
         let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
         let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
         let writing = {
             let pool = pool.clone();
             async move {
+                // As long as a connection is open, SQLite keeps the files beside the database.
+                let first = matches!(link, db::Link::Sqlite(_)).then_some(link);
                 writer.run().await;
                 pool.close().await;
+                drop(first);
             }
         };
         let me = workers::Workers::name();
@@ -86,6 +90,7 @@ impl Store {
                 outages,
                 clock,
                 me,
+                installation,
                 news: Arc::default(),
             },
             writing,
@@ -134,6 +139,12 @@ impl Store {
                 answer => return answer,
             }
         }
+    }
+
+    /// Which store this is.
+    #[must_use]
+    pub const fn installation(&self) -> &installation::Installation {
+        &self.installation
     }
 
     /// The record of every command that changes something.

@@ -1,6 +1,7 @@
 //! The store's tests: the same against SQLite and PostgreSQL, wherever both can show it.
 
 mod groups;
+mod installation;
 mod ledger;
 mod outages;
 mod purge;

@@ -49,6 +49,7 @@ mod scene;
 mod shards;
 mod sharing;
 mod stopping;
+mod stores;
 mod torture;
 mod tracing;
 mod versions;

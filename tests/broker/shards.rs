@@ -9,7 +9,7 @@ use futures_util::StreamExt as _;
 use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::producer::Command;
 use groupmq_test_support::rabbitmq::{self, RabbitMq};
-use groupmq_test_support::worker::{Options, Worker};
+use groupmq_test_support::worker::{Options, Worker, store_in};
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions,
     QueueDeclareOptions,
@@ -120,7 +120,9 @@ async fn places(
 async fn another_number_of_shards_than_there_is_stops_the_worker() {
     let broker = RabbitMq::shared().await.unwrap();
     let prefix = groupmq_test_support::prefix();
-    let with = |shards: &str| options(&broker.url(), &prefix).set("topology.shards", shards);
+    let folder = tempfile::tempdir().unwrap();
+    let options = options(&broker.url(), &prefix).set("store.url", store_in(folder.path()));
+    let with = |shards: &str| options.clone().set("topology.shards", shards);
     assert_eq!(run(&with("3"), &["topology", "apply"]).await.code, 0);
     refused(&with("2"), &["more command queues", "topology reshard"]).await;
     refused(&with("1"), &["more command queues", "topology reshard"]).await;

@@ -19,8 +19,11 @@ fn json(ran: &Ran) -> Value {
 #[tokio::test]
 async fn commands_are_carried_out_put_to_rest_and_given_up() {
     let world = World::new("commands").await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(folder.path());
     let options = world
         .role("commands")
+        .set("store.url", &store)
         .set("engine.sandbox.faults.second.error_rate", "1.0")
         .set("retry.within", "0s")
         .set("retry.attempts", "2");
@@ -57,7 +60,8 @@ async fn commands_are_carried_out_put_to_rest_and_given_up() {
     let replayed = world.run(&operator, &["dead", "replay", "--id", "x"]).await;
     assert_eq!(replayed.code, 0, "{replayed:?}");
 
-    let well = world.run(&operator, &["doctor"]).await;
+    let operator = operator.set("store.url", &store);
+    let well = world.run_in_its_store(&operator, &["doctor"]).await;
     assert_eq!(well.code, 0, "{well:?}");
     assert_eq!(worker.stop().await.unwrap(), 0);
     world.remove().await;
@@ -206,13 +210,18 @@ async fn the_operator_changes_the_number_of_shards() {
     // Waits, since nobody carries commands out.
     let shop = world.attempts("shop").await;
     shop.may_publish("groupmq.commands", "default").await;
+    let folder = tempfile::tempdir().unwrap();
+    let store = store_in(folder.path());
     let operator = world.user("groupmq-operator").set("topology.shards", "3");
-    let changed = world.run(&operator, &["topology", "reshard"]).await;
+    let operator = operator.set("store.url", &store);
+    let reshard = ["topology", "reshard"];
+    let changed = world.run_in_its_store(&operator, &reshard).await;
     assert_eq!(changed.code, 0, "{changed:?}");
     let told = "3 shards, 2 before; 1 commands were in them";
     assert!(changed.out.contains(told), "{changed:?}");
 
     let commands = world.role("commands").set("topology.shards", "3");
+    let commands = commands.set("store.url", &store);
     let mut worker = Worker::start(&commands).await.unwrap();
     // It was no command.
     world

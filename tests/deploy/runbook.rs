@@ -8,9 +8,11 @@ use super::tools::{read, repository, run};
 #[test]
 fn each_alert_leads_to_its_section_in_the_runbook() {
     let runbook = read("deploy/RUNBOOK.md");
+    // What is not about an alert stands behind them.
     let sections: Vec<_> = runbook
         .lines()
         .filter_map(|line| line.strip_prefix("## "))
+        .filter(|section| section.starts_with("Groupmq"))
         .collect();
     assert_eq!(sections, alerts());
     let rules = read("deploy/observability/alerts.yaml");

@@ -15,6 +15,9 @@ const DELIVERY_LIMIT: i64 = 200;
 /// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
 const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
+/// The argument that says with which key a queue dead-letters.
+pub(in crate::amqp) const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
+
 fn quorum(delivery_limit: i64) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(
@@ -33,10 +36,7 @@ pub(super) fn shard(names: &Names) -> FieldTable {
     arguments.insert(short("x-single-active-consumer"), AMQPValue::Boolean(true));
     // At-least-once dead-lettering needs all three; without one it silently becomes at-most-once.
     arguments.insert(short("x-dead-letter-exchange"), text(&names.dead()));
-    arguments.insert(
-        short("x-dead-letter-routing-key"),
-        text(Names::DEAD_COMMANDS),
-    );
+    arguments.insert(short(DEAD_LETTER_KEY), text(Names::DEAD_COMMANDS));
     arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
     arguments.insert(short("x-overflow"), text("reject-publish"));
     arguments
@@ -63,6 +63,15 @@ pub(in crate::amqp) fn webhook_queue() -> FieldTable {
 /// Commands on their way to other shards.
 pub(in crate::amqp) fn holding_queue() -> FieldTable {
     quorum(NO_DELIVERY_LIMIT)
+}
+
+/// The queue that holds the id of a store: see `installation`.
+pub(in crate::amqp) fn installation(names: &Names, store: &str) -> FieldTable {
+    let mut arguments = kept();
+    // Without an exchange there may be no key.
+    arguments.insert(short("x-dead-letter-exchange"), text(&names.dead()));
+    arguments.insert(short(DEAD_LETTER_KEY), text(store));
+    arguments
 }
 
 fn text(text: &str) -> AMQPValue {

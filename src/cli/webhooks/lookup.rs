@@ -7,9 +7,9 @@ use crate::cli::output::{self, plain};
 use crate::contract::{RetryPolicy, Webhook};
 use crate::store::endpoints::{Endpoint, Origin};
 
-use super::Desk;
+use super::{Desk, queues};
 
-pub(super) async fn list(desk: &Desk, json: bool) -> Result<Exit, Failure> {
+pub(super) async fn list(desk: &Desk, listed: Option<&str>, json: bool) -> Result<Exit, Failure> {
     let endpoints = desk.endpoints.all().await?;
     if json {
         for endpoint in &endpoints {
@@ -33,6 +33,7 @@ pub(super) async fn list(desk: &Desk, json: bool) -> Result<Exit, Failure> {
         ))?;
     }
     output::line(&format!("{} webhook endpoints", endpoints.len()))?;
+    queues::compare(desk, listed).await?;
     Ok(Exit::Ok)
 }
 

@@ -5,6 +5,7 @@
 
 mod deliveries;
 mod lookup;
+pub(super) mod queues;
 mod replay;
 mod secrets;
 mod set;
@@ -27,8 +28,12 @@ use super::exit::{Exit, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Webhooks {
-    /// List endpoints.
+    /// List endpoints, and say which have no queue on the broker.
     List {
+        /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of
+        /// endpoints that are not in the store are named too.
+        #[arg(long, value_name = "NAMES", conflicts_with = "json")]
+        queues: Option<String>,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
@@ -98,7 +103,7 @@ impl Webhooks {
     pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
         let desk = Desk::open(config).await?;
         match self {
-            Self::List { json } => lookup::list(&desk, json).await,
+            Self::List { queues, json } => lookup::list(&desk, queues.as_deref(), json).await,
             Self::Show {
                 name,
                 secrets,

@@ -1,0 +1,77 @@
+//! The files of a SQLite database, compared with those that were opened.
+//!
+//! A file that is deleted, or that another one is moved over, stays open: SQLite would go on to write to
+//! it, and everything would be gone with the process. The files beside the database (`-wal`, `-shm`) are
+//! looked at too, since new connections would meet others there than those that are open. Nobody
+//! removes them in the ordinary way while a connection is open, and one is, as long as the store is
+//! (`Store::open`).
+//!
+//! A file system whose numbers of files change by themselves would not do; those that SQLite's log works on
+//! (local ones) have steady numbers.
+
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::Error;
+
+/// A file, whatever it is called: device and inode.
+type Identity = (u64, u64);
+
+/// The files, as they were when the database was opened.
+#[derive(Debug)]
+pub(super) struct Files(Vec<(PathBuf, Identity)>);
+
+impl Files {
+    /// Notes the files of a database that is open. Those that it does not have are not looked for.
+    pub(super) fn of(database: &Path) -> io::Result<Self> {
+        let mut files = vec![(database.to_owned(), identity(database)?)];
+        for end in ["-wal", "-shm"] {
+            let mut path = database.as_os_str().to_owned();
+            path.push(end);
+            let path = PathBuf::from(path);
+            if let Ok(known) = identity(&path) {
+                files.push((path, known));
+            }
+        }
+        Ok(Self(files))
+    }
+
+    /// Compares them with what is there now.
+    ///
+    /// A disk that cannot be asked says nothing: what is read and written there fails as well.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        for (path, known) in &self.0 {
+            let what = match identity(path) {
+                Ok(found) if found == *known => continue,
+                Ok(_) => "replaced by another one",
+                Err(error) if is_gone(&error) => "deleted or moved away",
+                Err(_) => continue,
+            };
+            let what = format!("the store's file {} was {what}", path.display());
+            return Err(Error::Replaced(what));
+        }
+        Ok(())
+    }
+
+    /// The same for a connection that was just made.
+    pub(super) fn check_connection(&self) -> Result<(), sqlx::Error> {
+        self.check()
+            .map_err(|error| sqlx::Error::Io(io::Error::other(error)))
+    }
+}
+
+fn identity(path: &Path) -> io::Result<Identity> {
+    let found = std::fs::metadata(path)?;
+    Ok((found.dev(), found.ino()))
+}
+
+/// Also a volume that is not mounted any more, and one whose server has lost the file.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::StaleNetworkFileHandle
+    )
+}

@@ -1,0 +1,128 @@
+//! Which store this is: an id, made once, that the broker carries too (`amqp::installation`).
+//!
+//! Another process may have replaced the store under us: a file that was deleted or moved, a database that was
+//! dropped and created again, a file whose content was copied over. What was opened is compared with what is
+//! there.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::Error;
+use super::db::{Link, Row, Target, Value};
+use super::files::Files;
+
+const ASKING: &str = "asking which store this is";
+
+/// The store's identity; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Installation {
+    id: Arc<str>,
+    target: Target,
+}
+
+impl Installation {
+    /// Reads the id, or makes one; of several processes that do so at once, one succeeds. From here on the
+    /// target leads to these files alone.
+    pub(super) async fn open(link: &mut Link, target: &mut Target) -> Result<Self, Error> {
+        let found = read(link).await;
+        let id = match found.map_err(|error| Error::of(ASKING, error))? {
+            Some(id) => id,
+            None => make(link).await?,
+        };
+        if let Target::Sqlite { options, files } = target {
+            let opened = Files::of(options.get_filename())
+                .map_err(|error| Error::of(ASKING, sqlx::Error::Io(error)))?;
+            *files = Some(Arc::new(opened));
+        }
+        Ok(Self {
+            id: id.into(),
+            target: target.clone(),
+        })
+    }
+
+    /// A UUID without hyphens.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Compares the files of a SQLite store with those that are open.
+    ///
+    /// # Errors
+    /// When they are other ones.
+    pub async fn check_files(&self) -> Result<(), Error> {
+        let Target::Sqlite {
+            files: Some(files), ..
+        } = &self.target
+        else {
+            return Ok(());
+        };
+        let files = Arc::clone(files);
+        // A volume whose server has gone answers late or never.
+        let checked = tokio::task::spawn_blocking(move || files.check()).await;
+        checked.unwrap_or(Ok(()))
+    }
+
+    /// Reads the id once more, over a new connection: those that are open may remember it.
+    ///
+    /// # Errors
+    /// When it is another one, or there is none; and when the store cannot be used.
+    pub async fn check_id(&self) -> Result<(), Error> {
+        let connected = self.target.link().await;
+        let mut link = connected.map_err(|error| Error::of("connecting", error))?;
+        let replaced = |what: &str| Error::Replaced(format!("the store was {what}"));
+        match read(&mut link).await {
+            Ok(Some(found)) if *found == *self.id => Ok(()),
+            Ok(Some(found)) => {
+                let found = found.get(..8).unwrap_or_default();
+                Err(replaced(&format!("replaced by another one ({found})")))
+            }
+            Ok(None) => Err(replaced("emptied")),
+            Err(error) if is_no_table(&error) => Err(replaced("emptied")),
+            Err(error) => Err(Error::of(ASKING, error)),
+        }
+    }
+
+    /// Writes what is in SQLite's log into the database's one file, so that the file alone can be copied once
+    /// the process has ended.
+    ///
+    /// # Errors
+    /// When the store cannot be used; nothing is lost then, as the log stays.
+    pub async fn gather(&self) -> Result<(), Error> {
+        if !matches!(self.target, Target::Sqlite { .. }) {
+            return Ok(());
+        }
+        let gather = async {
+            let mut link = self.target.link().await?;
+            let sql = "PRAGMA wal_checkpoint(TRUNCATE)".to_owned();
+            link.fetch(sql, Vec::new()).await.map(drop)
+        };
+        gather
+            .await
+            .map_err(|error| Error::of("gathering the log", error))
+    }
+}
+
+async fn read(link: &mut Link) -> Result<Option<String>, sqlx::Error> {
+    let sql = "SELECT id FROM installation".to_owned();
+    let rows = link.fetch(sql, Vec::new()).await?;
+    rows.first().map(Row::text).transpose()
+}
+
+/// No such table or schema, by SQLSTATE or SQLite's result code; SQLite has this one for any faulty statement.
+fn is_no_table(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|it| it.code());
+    code.is_some_and(|code| matches!(&*code, "42P01" | "3F000" | "1"))
+}
+
+async fn make(link: &mut Link) -> Result<String, Error> {
+    let new = Uuid::new_v4().simple().to_string();
+    let sql = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
+    link.execute(sql.to_owned(), vec![Value::from(new.as_str())])
+        .await
+        .map_err(|error| Error::of("saying which store this is", error))?;
+    // Somebody else may have been faster.
+    let read = read(link).await.map_err(|error| Error::of(ASKING, error))?;
+    Ok(read.unwrap_or(new))
+}
