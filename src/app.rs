@@ -215,6 +215,7 @@ impl Process {
             names: self.names.clone(),
             shards: self.config.topology.shards,
             prefetch: self.config.amqp.prefetch,
+            lost_after: self.config.retry.lost_after,
             unprepared: self.preparation(),
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),

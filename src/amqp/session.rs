@@ -66,6 +66,10 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost, or there is no such queue.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
+        Ok(self.ask(queue).await?.consumer_count())
+    }
+
+    async fn ask(&self, queue: &str) -> Result<lapin::Queue, Error> {
         let mut asking = self.asking.lock().await;
         let channel = match asking.take() {
             Some(channel) if channel.status().connected() => channel,
@@ -73,7 +77,22 @@ impl Session<'_> {
         };
         let found = standing(&channel, queue).await?;
         *asking = Some(channel);
-        Ok(found.consumer_count())
+        Ok(found)
+    }
+
+    /// How many messages of a queue wait to be sent to somebody, and how many consumers there are for them;
+    /// none when there is no such queue.
+    ///
+    /// What is said of a quorum queue is no more than a hint: see [`Session::consumers`].
+    ///
+    /// # Errors
+    /// When the broker is lost.
+    pub async fn waiting(&self, queue: &str) -> Result<Option<(u32, u32)>, Error> {
+        match self.ask(queue).await {
+            Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
+            Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the connection still stands, as far as is known.

@@ -50,6 +50,11 @@ const SQLITE: &[Step] = &[
         "ledger_starts",
         include_str!("../../migrations/sqlite/0007_ledger_starts.sql"),
     ),
+    (
+        9,
+        "deferred",
+        include_str!("../../migrations/sqlite/0009_deferred.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -87,6 +92,11 @@ const POSTGRES: &[Step] = &[
         7,
         "ledger_starts",
         include_str!("../../migrations/postgres/0007_ledger_starts.sql"),
+    ),
+    (
+        9,
+        "deferred",
+        include_str!("../../migrations/postgres/0009_deferred.sql"),
     ),
 ];
 
