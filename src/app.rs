@@ -28,6 +28,9 @@ use crate::worker::{Outlets, Worker, upkeep};
 /// Why the webhook endpoints are not in place; none once they are.
 type Unprepared = watch::Receiver<Option<String>>;
 
+/// What `/readyz` says while the broker has an alarm.
+const BLOCKED: &str = "the broker blocks publishing: it is short of memory or disk";
+
 /// What the roles of a process share.
 struct Process {
     config: Config,
@@ -38,6 +41,7 @@ struct Process {
     topology: Topology,
     names: Names,
     tracer: Tracer,
+    fanout: Fanout,
     /// Made for the first role that publishes.
     publisher: Option<Publisher>,
     /// Begun for the first role that publishes events.
@@ -118,9 +122,12 @@ impl Process {
         tracer: Tracer,
     ) -> Self {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
+        let names = Names::new(&config.topology.prefix);
+        let target = Target::new(config.amqp.clone());
         Self {
-            names: Names::new(&config.topology.prefix),
-            target: Target::new(config.amqp.clone()),
+            fanout: Fanout::new(&store, target.clone(), names.clone(), Arc::clone(&clock)),
+            names,
+            target,
             topology: Topology::new(&config.topology),
             config,
             lifecycle,
@@ -149,10 +156,7 @@ impl Process {
             publisher.connected(),
             "not connected to the broker for publishing",
         );
-        self.health.need(
-            publisher.unblocked(),
-            "the broker blocks publishing: it is short of memory or disk",
-        );
+        self.health.need(publisher.unblocked(), BLOCKED);
         self.publisher = Some(publisher.clone());
         publisher
     }
@@ -164,7 +168,7 @@ impl Process {
         }
         let preparation = Preparation {
             store: self.store.clone(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             declared: self.config.webhooks.clone(),
             delivers: self.config.roles.contains(&Role::Webhooks),
             topology: self.publisher().connected(),
@@ -196,7 +200,7 @@ impl Process {
         );
         let outlets = Outlets {
             publisher: self.publisher(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             names: self.names.clone(),
             tracer: self.tracer.clone(),
             longest_execution: longest_execution(&self.config),
@@ -275,7 +279,7 @@ impl Process {
         self.preparation();
         let webhooks = Webhooks::new(webhooks::Parts {
             store: self.store.clone(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             taps,
             publisher: self.publisher(),
             outbound,
@@ -314,6 +318,7 @@ impl Process {
             requests.connected(),
             "not connected to the broker for requests",
         );
+        self.health.need(requests.unblocked(), BLOCKED);
         self.health
             .need(is_listening, "not listening to events from the broker");
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
@@ -331,15 +336,6 @@ impl Process {
             .spawn_critical("gateway", gateway.serve(listener));
         events::role_started("gateway");
         Ok(())
-    }
-
-    fn fanout(&self) -> Fanout {
-        Fanout::new(
-            &self.store,
-            self.target.clone(),
-            self.names.clone(),
-            Arc::clone(&self.clock),
-        )
     }
 }
 

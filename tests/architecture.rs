@@ -44,7 +44,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "engines",
         ],
     ),
-    ("fanout", &["contract", "clock", "store", "amqp"]),
+    (
+        "fanout",
+        &["contract", "clock", "observability", "store", "amqp"],
+    ),
     (
         "reshard",
         &["contract", "clock", "store", "amqp", "executor"],

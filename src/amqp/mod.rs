@@ -20,6 +20,7 @@ mod mend;
 mod message;
 mod names;
 mod passage;
+mod probe;
 mod properties;
 mod publisher;
 mod requests;

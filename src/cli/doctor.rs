@@ -111,11 +111,14 @@ async fn broker(config: &Config) -> Vec<Check> {
             .map_err(words),
     ));
     if topology_is_there {
-        checks.push(Check::of(
-            "permissions",
-            permissions(&client, config).await.map_err(words),
-        ));
-        checks.extend(queues(&client, config).await);
+        let allowed = permissions(&client, config).await;
+        if let Err(error @ amqp::Error::Blocked(_)) = allowed {
+            // Nothing more that is asked over this connection is answered.
+            checks.push(Check::of("alarms", Err(words(error))));
+        } else {
+            checks.push(Check::of("permissions", allowed.map_err(words)));
+            checks.extend(queues(&client, config).await);
+        }
     }
     client.close().await;
     checks

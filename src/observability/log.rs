@@ -13,7 +13,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::{FilterExt as _, ParseError};
+use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
@@ -87,13 +87,17 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
         not_written,
         repeats: Repeats::default(),
     };
-    let filter = filter.and(lost.repeats.clone());
     let lines = fmt::layer().with_writer(buffer);
     let lines = match settings.format {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    registry().with(lines.with_filter(filter)).init();
+    // The first to be asked is the last one here.
+    registry()
+        .with(lines)
+        .with(lost.repeats.clone())
+        .with(filter)
+        .init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or_default();

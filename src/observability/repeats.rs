@@ -11,10 +11,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::field::{Field, Visit};
-use tracing::level_filters::LevelFilter;
-use tracing::subscriber::Interest;
-use tracing::{Event, Level, Metadata, error, warn};
-use tracing_subscriber::layer::{Context, Filter};
+use tracing::{Event, Level, Subscriber, error, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 
 /// How long nothing more is said of a line that was said.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -96,16 +95,8 @@ impl Repeats {
     }
 }
 
-impl<S> Filter<S> for Repeats {
-    fn enabled(&self, _: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        true
-    }
-
-    fn callsite_enabled(&self, _: &'static Metadata<'static>) -> Interest {
-        Interest::always()
-    }
-
-    fn event_enabled(&self, event: &Event<'_>, _: &Context<'_, S>) -> bool {
+impl<S: Subscriber> Layer<S> for Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
         let metadata = event.metadata();
         // More verbose levels are greater.
         if *metadata.level() > Level::WARN || metadata.target() == REPEATED {
@@ -114,10 +105,6 @@ impl<S> Filter<S> for Repeats {
         let mut line = Line::default();
         event.record(&mut line);
         self.says(*metadata.level(), line.words + &line.fields)
-    }
-
-    fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::TRACE)
     }
 }
 
@@ -146,7 +133,7 @@ mod tests {
 
     use tracing::info;
     use tracing_subscriber::layer::SubscriberExt as _;
-    use tracing_subscriber::{Layer as _, fmt, registry};
+    use tracing_subscriber::{fmt, registry};
 
     use super::*;
 
@@ -181,9 +168,9 @@ mod tests {
             .with_ansi(false)
             .without_time()
             .with_target(false)
-            .with_writer(move || writer.clone())
-            .with_filter(repeats.clone());
-        let guard = tracing::subscriber::set_default(registry().with(layer));
+            .with_writer(move || writer.clone());
+        let subscriber = registry().with(layer).with(repeats.clone());
+        let guard = tracing::subscriber::set_default(subscriber);
         (repeats, written, guard)
     }
 
