@@ -16,6 +16,10 @@ use super::properties::short;
 /// How often it is asked.
 const EVERY: Duration = Duration::from_secs(5);
 
+/// How long nothing is asked after the broker closed the channel over it: topic permissions may forbid the
+/// routing key, and the broker logs each attempt.
+const AFTER_REFUSAL: Duration = Duration::from_mins(1);
+
 /// The routing key of what is taken back; nothing is bound to it.
 const NOWHERE: &str = "~.doctor";
 
@@ -40,6 +44,7 @@ pub(super) async fn keep_asking(
 ) {
     let mut channel = None;
     loop {
+        let mut pause = EVERY;
         // Both can be dropped: what a blocked connection was not asked is asked again.
         tokio::select! {
             asked = ask(connection, exchange, &mut channel) => if let Err(error) = asked {
@@ -47,11 +52,12 @@ pub(super) async fn keep_asking(
                 let error = &error as &dyn std::error::Error;
                 tracing::debug!(error, "the broker was not asked whether it takes messages");
                 channel = None;
+                pause = AFTER_REFUSAL;
             },
             _ = unblocked.wait_for(|unblocked| !unblocked) => channel = None,
         }
         connected.send_replace(true);
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(pause).await;
         // Ends with the connection.
         if unblocked.wait_for(|unblocked| *unblocked).await.is_err() {
             return std::future::pending().await;

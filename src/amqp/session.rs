@@ -6,6 +6,7 @@ use std::future::Future;
 use lapin::{Channel, Connection};
 use tokio::sync::Mutex;
 
+use crate::config::TopologyMode;
 use crate::lifecycle::Lifecycle;
 
 use super::consumer::{Consumer, Window};
@@ -119,6 +120,11 @@ impl<S: Service> Link for Served<S> {
             connection,
             asking: Mutex::default(),
         };
-        self.service.serve(&session).await
+        let served = self.service.serve(&session).await;
+        if self.topology.mode == TopologyMode::Off {
+            return served;
+        }
+        // It was all there: what is missing now was taken away meanwhile, and the next look will say so.
+        served.map_err(Error::while_serving)
     }
 }

@@ -63,7 +63,7 @@ pub(super) const ANY_SESSION: &str = "*";
 /// Everything that should be on the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    mode: TopologyMode,
+    pub(super) mode: TopologyMode,
     names: Names,
     shards: u16,
     /// What everybody needs.

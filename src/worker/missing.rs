@@ -1,6 +1,6 @@
 //! Looking for commands that should be back from their rest and are not: see `away`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +10,7 @@ use crate::amqp::{self, Names, Session};
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store;
+use crate::store::ledger::{Found, Ledger};
 
 use super::away::Seen;
 use super::held::Held;
@@ -26,6 +27,7 @@ pub(super) struct Search<'a> {
     pub(super) shards: u16,
     /// One for each command in hand.
     pub(super) places: &'a Semaphore,
+    pub(super) ledger: Ledger,
     /// `retry.lost_after`
     pub(super) lost_after: Duration,
     pub(super) now: Timestamp,
@@ -42,7 +44,7 @@ impl Search<'_> {
         let mut seen = Seen {
             at: self.now,
             empty: BTreeSet::new(),
-            ended: std::collections::BTreeMap::new(),
+            ended: BTreeMap::new(),
             nothing_waits: false,
         };
         let mut late = BTreeSet::new();
@@ -67,7 +69,10 @@ impl Search<'_> {
         seen.nothing_waits = self.nothing_waits().await?;
         for held in held {
             for lost in held.waits.judge(&seen, self.lost_after) {
-                if held.waits.lose(&lost.key, self.now).await? {
+                // Done by a worker of a version that keeps no account of what rests.
+                if let Some(Found::Done(_)) = self.ledger.find(&lost.key).await? {
+                    held.waits.end(&lost).await?;
+                } else if held.waits.lose(&lost.key, self.now).await? {
                     let (id, session) = (&lost.key.command_id, &lost.key.session);
                     let command_type = &lost.command_type;
                     events::resting_command_lost(id.as_str(), command_type, session.as_str());

@@ -172,6 +172,7 @@ impl Shards {
             names: &self.parts.names,
             shards: self.parts.shards,
             places: &self.places,
+            ledger: self.parts.store.ledger(),
             lost_after,
             now: self.parts.worker.now(),
         };

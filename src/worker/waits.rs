@@ -223,6 +223,21 @@ impl Waits {
         self.lanes.write(Change { lane, command }).await
     }
 
+    /// Records that a command is done with which others have done; its lane goes on without it.
+    pub(super) async fn end(&self, command: &Deferred) -> Result<(), store::Error> {
+        let lane = {
+            let mut known = self.lock();
+            known.away.done(&command.key);
+            let key = lane_of(command).filter(|key| known.lanes.contains_key(key));
+            key.map(|key| {
+                let left = known.skip(&key, command.ticket);
+                (key, left)
+            })
+        };
+        let command = Some((command.key.clone(), None));
+        self.lanes.write(Change { lane, command }).await
+    }
+
     /// The tiers of commands that are late, and when the rest began that ended last, by tier.
     pub(super) fn late(
         &self,

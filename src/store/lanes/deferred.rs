@@ -42,7 +42,10 @@ impl Lanes {
     /// # Errors
     /// When the store cannot be used.
     pub async fn load_deferred(&self) -> Result<Vec<(Deferred, bool)>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM deferred WHERE queue = $1 OR queue = ''");
+        let sql = format!(
+            "SELECT {COLUMNS} FROM deferred WHERE queue = $1 OR queue = '' \
+             ORDER BY session, command_id"
+        );
         let values = vec![Value::from(&*self.shard)];
         let rows = self.pool.fetch("reading deferred commands", &sql, values);
         let read = |row: &Row| Ok((read(row)?, row.get::<String>(8)?.is_empty()));

@@ -317,6 +317,26 @@ async fn a_lost_command_that_comes_after_all_or_is_sent_again_is_lost_no_more() 
 }
 
 #[tokio::test]
+async fn what_others_have_done_is_not_lost_and_its_lane_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::in_folder(folder.path()).await;
+    let waits = waits_of(&store);
+    let lane = key("default");
+    let first = waits.ticket(&lane, None, at(0));
+    for n in 0..2 {
+        let row = resting(&lane, first + n, SECOND, at(0));
+        waits.rests(&row).await.unwrap();
+    }
+    let row = resting(&lane, first, SECOND, at(0));
+    waits.end(&row).await.unwrap();
+    assert_eq!(lose(&waits, at(60)).await, [command(first + 1)]);
+    assert_eq!(waits.turn(&lane, None, None), Turn::Now);
+    let left = store.lanes().all_deferred().await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert!(store.lanes().load().await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_command_without_a_lane_is_missed_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
