@@ -32,6 +32,9 @@ const GATHER_WITHIN: Duration = Duration::from_secs(2);
 /// Why the webhook endpoints are not in place; none once they are.
 type Unprepared = watch::Receiver<Option<String>>;
 
+/// What `/readyz` says while the broker has an alarm.
+const BLOCKED: &str = "the broker blocks publishing: it is short of memory or disk";
+
 /// What the roles of a process share.
 struct Process {
     config: Config,
@@ -42,6 +45,7 @@ struct Process {
     topology: Topology,
     names: Names,
     tracer: Tracer,
+    fanout: Fanout,
     /// Made for the first role that publishes.
     publisher: Option<Publisher>,
     /// Begun for the first role that publishes events.
@@ -128,11 +132,12 @@ impl Process {
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp.clone());
         let fanout = Fanout::new(&store, target.clone(), names.clone(), Arc::clone(&clock));
-        let mut topology = topology(&config, fanout);
+        let mut topology = topology(&config, fanout.clone());
         if works(&config) {
             topology = topology.of_store(store.installation().id());
         }
         Self {
+            fanout: fanout.telling(topology.doubt()),
             topology,
             names,
             target,
@@ -179,10 +184,7 @@ impl Process {
             publisher.connected(),
             "not connected to the broker for publishing",
         );
-        self.health.need(
-            publisher.unblocked(),
-            "the broker blocks publishing: it is short of memory or disk",
-        );
+        self.health.need(publisher.unblocked(), BLOCKED);
         self.publisher = Some(publisher.clone());
         publisher
     }
@@ -194,7 +196,7 @@ impl Process {
         }
         let preparation = Preparation {
             store: self.store.clone(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             declared: self.config.webhooks.clone(),
             delivers: self.config.roles.contains(&Role::Webhooks),
             topology: self.publisher().connected(),
@@ -226,7 +228,7 @@ impl Process {
         );
         let outlets = Outlets {
             publisher: self.publisher(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             names: self.names.clone(),
             tracer: self.tracer.clone(),
             longest_execution: longest_execution(&self.config),
@@ -245,6 +247,7 @@ impl Process {
             names: self.names.clone(),
             shards: self.config.topology.shards,
             prefetch: self.config.amqp.prefetch,
+            lost_after: self.config.retry.lost_after,
             unprepared: self.preparation(),
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),
@@ -304,7 +307,7 @@ impl Process {
         self.preparation();
         let webhooks = Webhooks::new(webhooks::Parts {
             store: self.store.clone(),
-            fanout: self.fanout(),
+            fanout: self.fanout.clone(),
             taps,
             publisher: self.publisher(),
             outbound,
@@ -343,6 +346,7 @@ impl Process {
             requests.connected(),
             "not connected to the broker for requests",
         );
+        self.health.need(requests.unblocked(), BLOCKED);
         self.health
             .need(is_listening, "not listening to events from the broker");
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
@@ -360,16 +364,6 @@ impl Process {
             .spawn_critical("gateway", gateway.serve(listener));
         events::role_started("gateway");
         Ok(())
-    }
-
-    fn fanout(&self) -> Fanout {
-        Fanout::new(
-            &self.store,
-            self.target.clone(),
-            self.names.clone(),
-            Arc::clone(&self.clock),
-        )
-        .telling(self.topology.doubt())
     }
 
     /// Begins to see to exchanges, queues and bindings while everything runs.

@@ -11,15 +11,16 @@
 
 mod whole;
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
 
 use crate::amqp::{self, Client, Doubt, Names, Target};
 use crate::clock::Clock;
 use crate::contract::{EventPattern, SessionPattern, Timestamp, WebhookState};
+use crate::observability::events;
 use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::installation::Installation;
 use crate::store::{self, Store};
@@ -72,6 +73,9 @@ pub struct Fanout {
     names: Names,
     clock: Arc<dyn Clock>,
     doubt: Doubt,
+    /// How many events waited for each endpoint when somebody looked last, and when that was.
+    // A std mutex: held for a map operation and never across an await.
+    seen: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
 }
 
 impl Fanout {
@@ -85,6 +89,7 @@ impl Fanout {
             names,
             clock,
             doubt: Doubt::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -93,6 +98,22 @@ impl Fanout {
     pub fn telling(mut self, doubt: Doubt) -> Self {
         self.doubt = doubt;
         self
+    }
+
+    /// Notes how many events wait for an endpoint: all that is known of them should its queue be deleted.
+    pub fn note_waiting(&self, name: &str, count: u32) {
+        let seen = (count, Instant::now());
+        self.seen().insert(name.to_owned(), seen);
+    }
+
+    /// For how long nobody has noted how many events wait for an endpoint; none if nobody ever has.
+    #[must_use]
+    pub fn unseen_for(&self, name: &str) -> Option<Duration> {
+        self.seen().get(name).map(|(_, at)| at.elapsed())
+    }
+
+    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
@@ -264,7 +285,14 @@ impl Fanout {
         }
         let (names, name) = (&self.names, endpoint.name.as_str());
         let change = async {
+            let is_gone =
+                !endpoint.bound.is_empty() && !client.has_webhook_queue(names, name).await?;
             client.make_webhook_queue(names, name).await?;
+            if is_gone {
+                let seen = self.seen().remove(name);
+                let seen = seen.map(|(count, at)| (count, at.elapsed()));
+                events::webhook_queue_remade(name, seen);
+            }
             client.bind_webhook(names, name, &wanted).await?;
             let old = endpoint.bound.difference(&wanted);
             client.unbind_webhook(names, name, old).await

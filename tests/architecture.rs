@@ -45,7 +45,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("installation", &["store", "amqp"]),
-    ("fanout", &["contract", "clock", "store", "amqp"]),
+    (
+        "fanout",
+        &["contract", "clock", "observability", "store", "amqp"],
+    ),
     (
         "reshard",
         &["contract", "clock", "store", "amqp", "executor"],

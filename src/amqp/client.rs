@@ -1,5 +1,7 @@
 //! A producer and a listener, for the command line: one connection, no second try.
 
+use std::future::pending;
+use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::stream::{Stream, StreamExt};
@@ -11,6 +13,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind, Event, ExchangeKind};
 
 use super::message::{Incoming, Outgoing};
+use super::probe::publish_nothing;
 use super::properties::{incoming, outgoing, short};
 use super::topology::standing;
 use super::{Error, Target, Topology};
@@ -205,22 +208,27 @@ impl Client {
     /// Whether this user may publish to an exchange: tried within a transaction that is taken back.
     ///
     /// # Errors
-    /// When it may not; the client itself stays usable.
+    /// When it may not, or the broker takes no messages now; the client itself stays usable in the first
+    /// case.
     pub async fn may_publish(&self, exchange: &str) -> Result<(), Error> {
-        let events = self.connection.events_listener();
+        let mut events = self.connection.events_listener();
         let channel = self.connection.create_channel().await?;
         channel.tx_select().await?;
-        let options = BasicPublishOptions::default();
-        let properties = lapin::BasicProperties::default();
-        channel
-            .basic_publish(short(exchange), short("~.doctor"), options, &[], properties)
-            .await?
-            .await?;
-        if let Err(error) = channel.tx_rollback().await {
-            return Err(why_closed(error, events).await.into());
+        let mut noticed = pin!(notice(&mut events));
+        // Blocked, it is not answered.
+        let error = tokio::select! {
+            biased;
+            tried = publish_nothing(&channel, exchange) => match tried {
+                Ok(()) => return Ok(channel.close(200, ShortString::default()).await?),
+                Err(error) => error,
+            },
+            error = &mut noticed => return Err(error),
+        };
+        if !matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
+            return Err(error.into());
         }
-        channel.close(200, ShortString::default()).await?;
-        Ok(())
+        let reason = tokio::time::timeout(REASON_WITHIN, noticed).await;
+        Err(reason.unwrap_or_else(|_| error.into()))
     }
 
     /// Whether this user may consume a queue: tried in a way that cannot succeed, since a consumer
@@ -319,29 +327,20 @@ impl Client {
     }
 }
 
-/// Why the broker closed a channel. A request that comes just after it did learns only that the
-/// channel is closed; the reason is told to whoever listens to the connection.
-async fn why_closed(
-    error: lapin::Error,
-    mut events: impl Stream<Item = Event> + Unpin,
-) -> lapin::Error {
-    if !matches!(error.kind(), ErrorKind::InvalidChannelState(..)) {
-        return error;
-    }
-    let reason = async {
-        while let Some(event) = events.next().await {
+/// What the broker tells of a connection: that it takes no messages over it, or why it closed a channel.
+async fn notice(events: &mut (impl Stream<Item = Event> + Unpin)) -> Error {
+    while let Some(event) = events.next().await {
+        match event {
+            Event::ConnectionBlocked(reason) => return Error::Blocked(reason),
             // 406 is how `may_consume` ends, on a channel of its own.
-            if let Event::Error(reason) = event
-                && !matches!(reason.kind(), ErrorKind::ProtocolError(it) if it.get_id() == 406)
+            Event::Error(error) if !matches!(error.kind(), ErrorKind::ProtocolError(it) if it.get_id() == 406) =>
             {
-                return reason;
+                return error.into();
             }
+            _ => {}
         }
-        error.clone()
-    };
-    tokio::time::timeout(REASON_WITHIN, reason)
-        .await
-        .unwrap_or_else(|_| error.clone())
+    }
+    pending().await
 }
 
 impl Caller<'_> {

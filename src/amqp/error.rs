@@ -114,6 +114,12 @@ pub enum Error {
     /// No answer within the time given.
     #[error("the broker did not answer within {0:?} ({1})")]
     TimedOut(Duration, &'static str),
+    /// The broker has an alarm, in its own words.
+    #[error(
+        "the broker blocks publishing: {0}. It is short of memory or disk; nothing is lost, and nothing \
+         is answered until it has more"
+    )]
+    Blocked(String),
     /// The broker keeps refusing messages.
     #[error("the broker has not taken a message for {0:?}; another connection may fare better")]
     NotTaken(Duration),

@@ -23,6 +23,7 @@ mod message;
 mod names;
 mod passage;
 mod ping;
+mod probe;
 mod properties;
 mod publisher;
 mod refusing;

@@ -33,7 +33,7 @@ use super::message::{Incoming, Outgoing};
 use super::properties::incoming;
 use super::supervisor::{self, Link};
 use super::trial::{Trials, Verdict};
-use super::writer::{self, confirming_channel, refusal};
+use super::writer::{self, Shown, confirming_channel, refusal};
 use super::{Error, Refusal, Target, Topology};
 
 /// Requests handed over and not yet written, at most: whoever comes then waits.
@@ -47,6 +47,7 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub struct Requests {
     queue: mpsc::Sender<Pending>,
     connected: watch::Receiver<bool>,
+    unblocked: watch::Receiver<bool>,
     answered: watch::Receiver<u64>,
 }
 
@@ -62,6 +63,7 @@ impl Requests {
     ) {
         let (queue, asked) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
+        let (unblocked, is_unblocked) = watch::channel(true);
         let (answers, answered) = watch::channel(0);
         let (trials, trying) = Trials::new(
             "suspect-requests",
@@ -75,14 +77,17 @@ impl Requests {
             asked,
             pending: BTreeMap::new(),
             next: 0,
-            connected,
             answers,
             trials,
+        };
+        let shown = Shown {
+            connected,
+            unblocked,
         };
         let task = async move {
             let asking = async {
                 // It ends with its work: it has a hand on the trials, which end when nobody has.
-                let mut link = link;
+                let mut link = Asking { link, shown };
                 supervisor::keep(&target, &lifecycle, &mut link).await
             };
             tokio::try_join!(asking, trying).map(drop)
@@ -91,6 +96,7 @@ impl Requests {
             Self {
                 queue,
                 connected: is_connected,
+                unblocked: is_unblocked,
                 answered,
             },
             task,
@@ -119,6 +125,12 @@ impl Requests {
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
+    }
+
+    /// Whether the broker takes requests, as far as is known, as a value to watch.
+    #[must_use]
+    pub fn unblocked(&self) -> watch::Receiver<bool> {
+        self.unblocked.clone()
     }
 
     /// How many bytes all answers have had so far, as a value to watch: for whoever keeps them.
@@ -151,7 +163,6 @@ struct Requester {
     /// By correlation id, which counts up: in the order of asking.
     pending: BTreeMap<u64, Pending>,
     next: u64,
-    connected: watch::Sender<bool>,
     /// Bytes of all answers.
     answers: watch::Sender<u64>,
     trials: Trials,
@@ -172,7 +183,13 @@ enum Said {
 type Saying<'a> = Pin<Box<dyn Future<Output = (u64, lapin::Result<Said>)> + Send + 'a>>;
 type Publishing<'a> = FuturesUnordered<Saying<'a>>;
 
-impl Link for Requester {
+/// The link for requests, and where it is shown how it stands.
+struct Asking {
+    link: Requester,
+    shown: Shown,
+}
+
+impl Link for Asking {
     fn purpose(&self) -> &'static str {
         "requests"
     }
@@ -180,18 +197,21 @@ impl Link for Requester {
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         // The one reader of events: lapin does not hand an event to a second one.
         let mut notices = connection.events_listener();
-        self.topology.ensure(connection).await?;
+        let Self { link, shown } = self;
+        link.topology.ensure(connection).await?;
         let channel = confirming_channel(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
-        self.connected.send_replace(true);
-        let served = self
-            .exchange(&channel, &reply_to, replies, &mut notices)
-            .await;
-        self.connected.send_replace(false);
+        let exchange = link.topology.names().commands();
+        // Whichever ends first decides; watching does not end.
+        let served = tokio::select! {
+            served = link.exchange(&channel, &reply_to, replies, &mut notices, shown) => served,
+            () = shown.watch(connection, &exchange) => Ok(()),
+        };
+        shown.end();
         let Err(error) = served else { return Ok(()) };
         let error = why_closed(error, &mut notices).await;
         Err(match error.blame() {
-            Some(refusal) if self.suspect() => Error::Provoked(refusal),
+            Some(refusal) if link.suspect() => Error::Provoked(refusal),
             _ => error.while_serving(),
         })
     }
@@ -229,6 +249,7 @@ impl Requester {
         reply_to: &str,
         mut replies: lapin::Consumer,
         notices: &mut (impl Stream<Item = Event> + Unpin),
+        shown: &Shown,
     ) -> Result<(), Error> {
         let mut publishing = Publishing::new();
         self.send_again(channel, reply_to, &mut publishing);
@@ -267,11 +288,11 @@ impl Requester {
                 }
                 notice = notices.next() => match notice {
                     Some(Event::ConnectionBlocked(reason)) => {
-                        events::broker_blocks(&reason);
+                        shown.flows(false, &reason);
                         blocked = true;
                     }
                     Some(Event::ConnectionUnblocked) => {
-                        events::broker_unblocks();
+                        shown.flows(true, "");
                         blocked = false;
                     }
                     Some(Event::Error(error)) => return Err(error.into()),

@@ -6,6 +6,7 @@ use std::future::Future;
 use lapin::{Channel, Connection};
 use tokio::sync::Mutex;
 
+use crate::config::TopologyMode;
 use crate::lifecycle::Lifecycle;
 
 use super::consumer::{Consumer, Window};
@@ -66,6 +67,10 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost, or there is no such queue.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
+        Ok(self.ask(queue).await?.consumer_count())
+    }
+
+    async fn ask(&self, queue: &str) -> Result<lapin::Queue, Error> {
         let mut asking = self.asking.lock().await;
         let channel = match asking.take() {
             Some(channel) if channel.status().connected() => channel,
@@ -73,7 +78,22 @@ impl Session<'_> {
         };
         let found = standing(&channel, queue).await?;
         *asking = Some(channel);
-        Ok(found.consumer_count())
+        Ok(found)
+    }
+
+    /// How many messages of a queue wait to be sent to somebody, and how many consumers there are for them;
+    /// none when there is no such queue.
+    ///
+    /// What is said of a quorum queue is no more than a hint: see [`Session::consumers`].
+    ///
+    /// # Errors
+    /// When the broker is lost.
+    pub async fn waiting(&self, queue: &str) -> Result<Option<(u32, u32)>, Error> {
+        match self.ask(queue).await {
+            Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
+            Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether the connection still stands, as far as is known.
@@ -104,6 +124,10 @@ impl<S: Service> Link for Served<S> {
         if let Err(Error::ConsumerEnded(queue)) = &served {
             self.topology.note_deleted(queue);
         }
-        served
+        if self.topology.mode == TopologyMode::Off {
+            return served;
+        }
+        // It was all there: what is missing now was taken away meanwhile, and the next look will say so.
+        served.map_err(Error::while_serving)
     }
 }

@@ -1,8 +1,9 @@
 //! Keeps a link to the broker alive: connect, serve, and connect again, forever, with jitter.
 //!
-//! Refusals (403, 404, 406, wrong certificates …) end it with the reason, at once when no connection
-//! ever worked, else after a time of grace, since a broker that starts up may refuse what it has not
-//! loaded yet. A link that is closed over a message goes on at once: see `trial`.
+//! Refusals (403, 404, 406, 530, wrong certificates …) end it with the reason, at once when no connection
+//! ever worked, else when they have gone on for a time of grace, since a broker that starts up may refuse
+//! what it has not loaded yet, and an operator may make something anew. Whoever cannot connect has been let
+//! in before, by any link of the process. A link that is closed over a message goes on at once: see `trial`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -45,35 +46,43 @@ pub(super) async fn keep(
     link: &mut impl Link,
 ) -> Result<(), Error> {
     let settings = target.settings();
-    let mut worked_at = link.has_worked().then(Instant::now);
+    let mut has_worked = link.has_worked();
+    // Since when the broker has refused, each time.
+    let mut refused_since = None;
     let mut attempt = 0;
     // A node that lets us connect may be of no use all the same, so the next time begins with the next.
     let mut turn = 0_usize;
     loop {
-        let begun = Instant::now();
         // A stop needs no broker: what was not acknowledged is the broker's to deliver again.
         let connection = tokio::select! {
             connected = target.connect(link.purpose(), turn) => connected,
             () = lifecycle.stopping() => return Ok(()),
         };
-        let served = match connection {
-            Ok(connection) => serve(connection, link).await,
-            Err(error) => Err(error),
+        let begun = Instant::now();
+        let was_let_in = target.broker().is_some();
+        let (served, may_wait) = match connection {
+            Ok(connection) => (serve(connection, link).await, false),
+            Err(error) => (Err(error), was_let_in),
         };
         let Err(error) = served else {
             return Ok(());
         };
         if begun.elapsed() >= WORKED {
-            worked_at = Some(Instant::now());
+            has_worked = true;
+            refused_since = None;
             attempt = 0;
         }
-        let in_grace = worked_at.is_some_and(|at: Instant| at.elapsed() < settings.refusal_grace);
-        let is_over = match worked_at {
-            None => error.is_lasting(),
-            Some(_) => error.outlasts_grace() && !in_grace,
-        };
-        if error.is_final() || is_over {
+        if error.is_final() {
             return Err(error);
+        }
+        if error.is_lasting() {
+            let since = *refused_since.get_or_insert_with(Instant::now);
+            let is_over = error.outlasts_grace() && since.elapsed() >= settings.refusal_grace;
+            if is_over || !(has_worked || may_wait) {
+                return Err(error);
+            }
+        } else {
+            refused_since = None;
         }
         events::broker_lost(link.purpose());
         if let Error::Provoked(_) = error {

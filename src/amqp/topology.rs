@@ -70,7 +70,7 @@ pub trait Dependents: fmt::Debug + Send + Sync {
 /// Everything that should be on the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    mode: TopologyMode,
+    pub(super) mode: TopologyMode,
     scope: Scope,
     names: Names,
     shards: u16,

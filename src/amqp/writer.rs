@@ -4,7 +4,7 @@
 //! was under way when the broker closed the link over a message is handed to `fate`, and the link goes on
 //! with what comes next. Used by `publisher`.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ use super::error::why_closed;
 use super::fate::Fate;
 use super::lane::Lane;
 use super::message::Outgoing;
+use super::probe::keep_asking;
 use super::properties::{outgoing, short};
 use super::supervisor::Link;
 use super::{Error, Topology};
@@ -66,7 +67,22 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn flows(&self, flows: bool, reason: &str) {
+    /// Learns and shows whether the broker takes messages over a connection, where they go to an exchange;
+    /// never ends.
+    pub(super) async fn watch(&self, connection: &Connection, exchange: &str) {
+        let unblocked = self.unblocked.subscribe();
+        keep_asking(connection, exchange, unblocked, &self.connected).await;
+    }
+
+    /// The connection is gone. The next one is told anew whether it is blocked.
+    pub(super) fn end(&self) {
+        self.connected.send_replace(false);
+        if !*self.unblocked.borrow() {
+            self.flows(true, "");
+        }
+    }
+
+    pub(super) fn flows(&self, flows: bool, reason: &str) {
         if flows {
             events::broker_unblocks();
         } else {
@@ -123,9 +139,12 @@ impl Link for Writer {
         let fate = &self.fate;
         let watch_events = watch_events(&mut notices, &flow, shown);
         let count_blocked = count_blocked(flow.subscribe(), shown.is_some());
-        if let Some(shown) = shown {
-            shown.connected.send_replace(true);
-        }
+        let watch_alarms = async {
+            match shown {
+                Some(shown) => shown.watch(connection, &self.fate.names.dead()).await,
+                None => pending().await,
+            }
+        };
         let lanes = self.lanes.iter_mut().zip(&channels);
         let work = try_join_all(lanes.map(|(lane, channel)| run(lane, channel, &pace, fate)));
         // Whichever ends first decides; what was not confirmed stays pending in its lane.
@@ -133,13 +152,10 @@ impl Link for Writer {
             worked = work => worked.map(drop),
             broken = watch_events => broken,
             () = count_blocked => Ok(()),
+            () = watch_alarms => Ok(()),
         };
         if let Some(shown) = shown {
-            shown.connected.send_replace(false);
-            if is_flowing.borrow().is_none() {
-                // The next connection is told anew whether it is blocked.
-                shown.flows(true, "");
-            }
+            shown.end();
         }
         let Err(error) = ended else {
             // Left to its drop, a channel would close while its connection does, and lapin logs that

@@ -13,13 +13,16 @@ use crate::amqp::{self, Client, Names, Target, Topology};
 use crate::app;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::contract::endpoint_name;
+use crate::contract::{Timestamp, endpoint_name};
 use crate::fanout::{self, Fanout};
 use crate::store::Store;
 
 use super::exit::{Exit, Failure};
 use super::output;
 use super::webhooks::queues;
+
+/// So many lost commands are named.
+const NAMED: usize = 20;
 
 /// How to print what was found.
 #[derive(Debug, Args)]
@@ -117,13 +120,18 @@ async fn broker(config: &Config) -> Vec<Check> {
             .map_err(words),
     ));
     if topology_is_there {
-        let permitted = permissions(&client, config).await.map_err(words);
-        let is_permitted = permitted.is_ok();
-        checks.push(Check::of("permissions", permitted));
-        if is_permitted {
-            checks.push(Check::of("ways", ways::commands(config).await));
+        let permitted = permissions(&client, config).await;
+        if let Err(error @ amqp::Error::Blocked(_)) = permitted {
+            // Nothing more that is asked over this connection is answered.
+            checks.push(Check::of("alarms", Err(words(error))));
+        } else {
+            let is_permitted = permitted.is_ok();
+            checks.push(Check::of("permissions", permitted.map_err(words)));
+            if is_permitted {
+                checks.push(Check::of("ways", ways::commands(config).await));
+            }
+            checks.extend(queues(&client, config).await);
         }
-        checks.extend(queues(&client, config).await);
     }
     client.close().await;
     checks
@@ -226,7 +234,10 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
         Ok(engines) => engines.engine.check().await.map_err(words),
         Err(error) => Err(format!("{error:#}")),
     };
-    let mut checks = vec![Check::of("store", finding)];
+    let mut checks = vec![
+        Check::of("store", finding),
+        Check::of("resting", resting(&store, Timestamp(clock.now())).await),
+    ];
     let target = Target::new(config.amqp.clone());
     // Without a broker that is said already.
     if let Ok(client) = Client::connect(&target).await {
@@ -271,6 +282,32 @@ async fn owned(listed: &str, store: &Store, names: &Names) -> Result<String, Str
     } else {
         Err(queues::sentence(&unowned))
     }
+}
+
+/// Whether every command that rested has come back, or will.
+async fn resting(store: &Store, now: Timestamp) -> Result<String, String> {
+    let all = store.lanes().all_deferred().await.map_err(words)?;
+    let lost: Vec<_> = all.iter().filter(|it| it.lost_at.is_some()).collect();
+    if lost.is_empty() {
+        let late = all.iter().filter(|it| it.due < now).count();
+        return Ok(format!("commands that rest: {}, late: {late}", all.len()));
+    }
+    let named = lost.iter().take(NAMED).map(|it| {
+        let (id, session) = (&it.key.command_id, &it.key.session);
+        format!("{id} ({}, session {session})", it.command_type)
+    });
+    let named = named.collect::<Vec<_>>().join(", ");
+    let more = lost.len().saturating_sub(NAMED);
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    Err(format!(
+        "did not come back from their rest: {named}{more}. A delay queue was deleted or emptied, or the \
+         broker lost them: their producers may send them again with the same ids, which is safe. They are \
+         named until that is done, for a week at most"
+    ))
 }
 
 /// Whether every endpoint collects its events: those of the configuration, and all others there are.

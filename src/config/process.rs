@@ -66,6 +66,8 @@ pub struct Retry {
     pub attempts: u32,
     /// When a command is given up.
     pub max_age: Duration,
+    /// How long a command that rested and could be nowhere any more is waited for.
+    pub lost_after: Duration,
 }
 
 impl Retry {
@@ -76,6 +78,7 @@ impl Retry {
             reads: section.required("reads", duration(Duration::ZERO..=HOUR)),
             attempts: section.required("attempts", number(0..=1_000)),
             max_age: section.required("max_age", duration(MOMENT..=24 * 365 * HOUR)),
+            lost_after: section.required("lost_after", duration(MOMENT..=24 * HOUR)),
         };
         section.finish();
         retry

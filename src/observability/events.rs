@@ -290,7 +290,19 @@ pub fn command_deferred(
 }
 
 /// A command that rested did not come back.
-pub fn resting_command_lost() {
+pub fn resting_command_lost(command_id: &str, command_type: &str, session: &str) {
+    error!(
+        command_id,
+        command_type,
+        session,
+        "a resting command did not come back; was a delay queue deleted or emptied? its group goes on \
+         without it; its producer may send it again with the same id"
+    );
+    counter!(name::LOST).increment(1);
+}
+
+/// The same of one of which nothing is known but its group.
+pub fn unknown_resting_command_lost() {
     error!(
         "a resting command did not come back; was a delay queue emptied? its group goes on without \
          it"

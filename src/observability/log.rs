@@ -13,12 +13,15 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, registry};
 
 use crate::config::{self, LogFormat};
 
 use super::events;
+use super::repeats::Repeats;
 
 /// Never logged, whatever the filter says: lapin writes returned messages out, body included, and tells
 /// anew of what we report in our own words; the pool tells of each connection that an outage of the
@@ -41,11 +44,12 @@ pub struct Log {
     lost: Lost,
 }
 
-/// Log lines that were lost; clones count the same.
+/// Log lines that were lost, and those that were held back since they repeat themselves; clones count the same.
 #[derive(Debug, Clone)]
 pub struct Lost {
     not_buffered: ErrorCounter,
     not_written: Arc<AtomicU64>,
+    repeats: Repeats,
 }
 
 /// Why the log cannot be started.
@@ -81,14 +85,19 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
     let lost = Lost {
         not_buffered: buffer.error_counter(),
         not_written,
+        repeats: Repeats::default(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(buffer);
-    match settings.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let lines = fmt::layer().with_writer(buffer);
+    let lines = match settings.format {
+        LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    // The first to be asked is the last one here.
+    registry()
+        .with(lines)
+        .with(lost.repeats.clone())
+        .with(filter)
+        .init();
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or_default();
@@ -112,13 +121,14 @@ impl Log {
 }
 
 impl Lost {
-    /// Counts lost lines as a metric; never ends.
+    /// Counts lost lines as a metric, and tells how often others repeat themselves; never ends.
     pub async fn count(self) {
         loop {
             tokio::time::sleep(COUNTED_EVERY).await;
             let dropped = u64::try_from(self.not_buffered.dropped_lines()).unwrap_or(u64::MAX);
             let failed = self.not_written.load(Ordering::Relaxed);
             events::log_lines_lost(dropped.saturating_add(failed));
+            self.repeats.tell();
         }
     }
 }

@@ -125,6 +125,8 @@ metrics! {
     WEBHOOK_SECONDS = "groupmq_webhook_attempt_duration_seconds", Seconds ["outcome"];
     /// Deliveries that were given up and kept as dead letters
     WEBHOOK_DEAD = "groupmq_webhook_dead_letters_total", Counter [];
+    /// Queues of webhook endpoints that were gone and had to be made anew: what waited in them is lost
+    WEBHOOK_QUEUES_REMADE = "groupmq_webhook_queues_remade_total", Counter [];
     /// Webhook endpoints there are
     WEBHOOKS = "groupmq_webhooks", Gauge [];
     /// Webhook endpoints that fail now, so that their deliveries wait

@@ -5,4 +5,5 @@ pub mod log;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 pub mod otlp;
+mod repeats;
 pub mod trace;

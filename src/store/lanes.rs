@@ -1,17 +1,21 @@
 //! Lanes in which commands rest: what has to survive the worker for a group's order to hold.
 //!
-//! A lane is here from the first deferral until the last resting command is done. Who may go when is
-//! the worker's business.
+//! A lane is here from the first deferral until the last resting command is done, and so is each command
+//! that rests ([`Deferred`]). Who may go when is the worker's business.
+
+mod deferred;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use deferred::Deferred;
+
 use super::Error;
 use super::commit::{Needs, Queue};
 use super::db::{Link, Pool, Row, Value};
 use super::shards::Fence;
-use super::sql;
+use super::{ledger, sql};
 use crate::contract::{LaneName, SessionName, Timestamp};
 
 /// Whose order it is.
@@ -79,9 +83,14 @@ impl Lanes {
     /// # Errors
     /// When the store cannot be used; asking again is safe.
     pub async fn forget_queues(&self) -> Result<(), Error> {
-        let sql = "UPDATE lanes SET queue = ''";
         let doing = "forgetting the queues of lanes";
-        self.pool.execute(doing, sql, Vec::new()).await.map(drop)
+        for sql in [
+            "UPDATE lanes SET queue = ''",
+            "UPDATE deferred SET queue = ''",
+        ] {
+            self.pool.execute(doing, sql, Vec::new()).await?;
+        }
+        Ok(())
     }
 
     /// Records how a lane stands; `None` once nothing rests in it.
@@ -89,25 +98,55 @@ impl Lanes {
     /// # Errors
     /// When the store cannot be used; asking again is safe.
     pub async fn put(&self, key: LaneKey, resting: Option<Resting>) -> Result<(), Error> {
+        self.write(Change {
+            lane: Some((key, resting)),
+            command: None,
+        })
+        .await
+    }
+
+    /// Records what a rest, or its end, changes.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub async fn write(&self, change: Change) -> Result<(), Error> {
         let shard = Arc::clone(&self.shard);
         self.queue
             .submit(Needs::default(), move |rows| {
-                let row = resting.map(|resting| (Arc::clone(&shard), resting));
-                rows.lanes.0.insert(key.clone(), row);
+                if let Some((key, resting)) = &change.lane {
+                    let row = resting.map(|resting| (Arc::clone(&shard), resting));
+                    rows.lanes.lanes.insert(key.clone(), row);
+                }
+                if let Some((key, deferred)) = &change.command {
+                    let row = deferred.clone().map(|row| (Arc::clone(&shard), row));
+                    rows.lanes.deferred.insert(key.clone(), row);
+                }
                 Ok(())
             })
             .await
     }
 }
 
+/// What a rest, or its end, changes; `None` stands for what is over.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// How a lane stands.
+    pub lane: Option<(LaneKey, Option<Resting>)>,
+    /// A command that rests.
+    pub command: Option<(ledger::Key, Option<Deferred>)>,
+}
+
 /// The lanes that a batch changes; the last word on each counts.
 #[derive(Debug, Default)]
-pub(super) struct Rows(BTreeMap<LaneKey, Option<(Arc<str>, Resting)>>);
+pub(super) struct Rows {
+    lanes: BTreeMap<LaneKey, Option<(Arc<str>, Resting)>>,
+    deferred: deferred::Rows,
+}
 
 impl Rows {
     pub(super) async fn write(self, link: &mut Link) -> Result<(), Error> {
         let (mut resting, mut gone) = (Vec::new(), Vec::new());
-        for (key, row) in self.0 {
+        for (key, row) in self.lanes {
             match row {
                 Some((shard, row)) => resting.push(values(&key, &shard, &row)),
                 None => gone.push(key_values(&key)),
@@ -128,7 +167,7 @@ impl Rows {
             let sql = format!("DELETE FROM lanes WHERE (session, group_id) IN (VALUES {keys})");
             run(link, sql, values).await?;
         }
-        Ok(())
+        deferred::write(self.deferred, link).await
     }
 }
 
@@ -136,6 +175,14 @@ async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Err
     let done = link.execute(sql, values).await;
     done.map(drop)
         .map_err(|error| Error::of("writing lanes", error))
+}
+
+fn int(number: u64) -> Value {
+    Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn millis(time: Duration) -> Value {
+    Value::Int(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn key_values(key: &LaneKey) -> [Value; 2] {
@@ -147,15 +194,13 @@ fn key_values(key: &LaneKey) -> [Value; 2] {
 
 fn values(key: &LaneKey, shard: &str, row: &Resting) -> [Value; 7] {
     let [session, group] = key_values(key);
-    let int = |number: u64| Value::Int(i64::try_from(number).unwrap_or(i64::MAX));
-    let tier = i64::try_from(row.tier.as_millis()).unwrap_or(i64::MAX);
     let due = row.due.0.as_millisecond();
     [
         session,
         group,
         int(row.head),
         int(row.tail),
-        Value::Int(tier),
+        millis(row.tier),
         Value::Int(due),
         Value::from(shard),
     ]

@@ -55,6 +55,11 @@ const SQLITE: &[Step] = &[
         "installation",
         include_str!("../../migrations/sqlite/0008_installation.sql"),
     ),
+    (
+        9,
+        "deferred",
+        include_str!("../../migrations/sqlite/0009_deferred.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -97,6 +102,11 @@ const POSTGRES: &[Step] = &[
         8,
         "installation",
         include_str!("../../migrations/postgres/0008_installation.sql"),
+    ),
+    (
+        9,
+        "deferred",
+        include_str!("../../migrations/postgres/0009_deferred.sql"),
     ),
 ];
 

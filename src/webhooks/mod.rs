@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::amqp::{Names, Publisher, Taps};
+use crate::amqp::{self, Names, Publisher, Taps};
 use crate::clock::Clock;
 use crate::config::Delivery;
 use crate::contract::{Timestamp, WebhookState};
@@ -47,6 +47,13 @@ use log::Log;
 
 pub use declared::declare;
 pub use preparation::Preparation;
+
+/// At every so manieth round the length of each endpoint's queue is looked at: each look is a question to the
+/// broker.
+const LOOK: u32 = 30;
+
+/// AMQP's code for a queue that is not there.
+const NOT_FOUND: u16 = 404;
 
 /// What the role works with.
 #[derive(Debug)]
@@ -170,7 +177,28 @@ impl Shared {
             if endpoint.state == WebhookState::Removing {
                 self.remove_if_drained(&endpoint, empty_since).await;
             }
+            self.look_at_queue(&endpoint).await;
             self.tell(endpoint);
+        }
+    }
+
+    /// Notes now and then how many events wait for an endpoint. Nobody else would see that its queue is
+    /// gone while it is paused.
+    async fn look_at_queue(&self, endpoint: &Endpoint) {
+        let name = &endpoint.name;
+        let seldom = self.settings.refresh.saturating_mul(LOOK);
+        let is_due = self.fanout.unseen_for(name).is_none_or(|ago| ago >= seldom);
+        if !is_due || endpoint.bound.is_empty() {
+            return;
+        }
+        match self.taps.count(&self.names.webhook(name)).await {
+            Ok(count) => self.fanout.note_waiting(name, count),
+            Err(amqp::Error::Refused(refusal)) if refusal.code == NOT_FOUND => {
+                // Seen again with the next round.
+                self.fanout.mend(name).await.ok();
+            }
+            // The link itself tells of its outages.
+            Err(_) => {}
         }
     }
 

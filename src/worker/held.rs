@@ -28,7 +28,8 @@ impl Held {
     pub(super) fn new(number: u16, fence: Fence, lanes: &Lanes) -> Self {
         Self {
             number,
-            waits: Waits::new(lanes.under(&fence)),
+            // One of all shards: any would do.
+            waits: Waits::new(lanes.under(&fence), number == 0),
             fence,
             ending: CancellationToken::new(),
             lost: CancellationToken::new(),

@@ -5,11 +5,14 @@
 //! so that their events leave in order; other groups run beside them. A command that cannot be done
 //! now rests in a delay queue, and what follows it in its group rests behind it.
 
+mod away;
 mod flight;
 mod held;
 mod messages;
+mod missing;
 mod part;
 mod pings;
+mod rest;
 pub mod shards;
 mod spans;
 pub mod upkeep;
@@ -25,7 +28,7 @@ use crate::clock::Clock;
 use crate::contract::{About, Timestamp, endpoint_name};
 use crate::engines::Context;
 use crate::executor::lanes::Lanes;
-use crate::executor::{Accepted, Deferral, Executor, Incoming, Outcome, Past, Stalled, Verdict};
+use crate::executor::{Accepted, Executor, Incoming, Outcome, Past, Stalled, Verdict};
 use crate::fanout::{self, Fanout};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
@@ -36,6 +39,7 @@ use crate::store::{self, Probe, Store};
 use flight::{Aboard, InFlight};
 use held::Held;
 use messages::Travels;
+use rest::key_of;
 use waits::Turn;
 
 /// How long to wait before the bindings of a webhook endpoint are tried again, at first and at most.
@@ -166,6 +170,9 @@ impl Worker {
             }
         };
         let travels = Travels::of(&delivery.message, &self.names);
+        if travels.since.is_some() {
+            held.waits.is_back(&key_of(&accepted));
+        }
         self.tell_of_the_queue(&delivery.message);
         let job = Job {
             held: Arc::clone(held),
@@ -232,9 +239,7 @@ impl Worker {
                 self.publish(&job.delivery, &outcome, &mut job.span, begun)
                     .await?;
                 // After the confirms, so that the next one's events cannot overtake.
-                if let Some(key) = lane {
-                    self.leave_lane(&job, key).await?;
-                }
+                self.end_rest(&job, lane).await?;
                 events::stage_passed(events::Stage::Total, job.aboard.age());
                 job.delivery.ack();
                 Ok(())
@@ -304,59 +309,6 @@ impl Worker {
             rest = LONGEST_REST.min(rest * 2);
         }
         Ok(())
-    }
-
-    /// Lets a command rest: confirmed first, then recorded, then acknowledged.
-    async fn rest(
-        &self,
-        job: Job,
-        place: Option<(&LaneKey, u64)>,
-        tier: Duration,
-        deferral: Option<&Deferral>,
-    ) -> Result<(), Unsettled> {
-        if job.held.is_lost() {
-            return Err(Unsettled);
-        }
-        let ticket = place.map(|(_, ticket)| ticket);
-        let travels = job.travels.further(deferral, ticket, self.now());
-        let mut messages = vec![messages::resting(
-            &job.accepted,
-            &job.delivery.message,
-            &travels,
-            &self.names,
-            tier,
-        )];
-        let _sending = spans::send(job.span.trace(), &mut messages);
-        self.publisher.publish(messages).await?;
-        if let Some((key, ticket)) = place {
-            let now = self.now();
-            let waits = &job.held.waits;
-            self.until_stored(&job.held, || waits.rests(key, ticket, tier, now))
-                .await?;
-        }
-        if let Some(deferral) = deferral {
-            events::command_deferred(
-                job.accepted.id.as_str(),
-                job.accepted.command.command_type().as_str(),
-                deferral.cause.code.as_str(),
-                &deferral.cause.message,
-                tier,
-            );
-        }
-        job.delivery.ack();
-        Ok(())
-    }
-
-    /// Lets the next resting command of the lane go, if this one was resting.
-    async fn leave_lane(&self, job: &Job, key: &LaneKey) -> Result<(), Unsettled> {
-        if job.held.is_lost() {
-            return Ok(());
-        }
-        let now = self.now();
-        let ticket = job.travels.ticket;
-        let waits = &job.held.waits;
-        self.until_stored(&job.held, || waits.done(key, ticket, &self.tiers, now))
-            .await
     }
 
     /// Publishes what came of a message and waits for the confirms.
@@ -432,25 +384,6 @@ impl Worker {
             probe = self.store.over() => Ok(probe),
             () = ending.cancelled() => Err(Unsettled),
         }
-    }
-
-    /// The shortest tier that is long enough; longer with each rest that changed nothing.
-    fn tier(&self, deferral: &Deferral, travels: &Travels) -> Duration {
-        // Waiting for a session grows less: it should be noticed soon that it is back.
-        let most = if deferral.counts { usize::MAX } else { 2 };
-        let step = usize::try_from(travels.rests)
-            .unwrap_or(usize::MAX)
-            .min(most);
-        let wish = deferral.after.unwrap_or_default();
-        let longest = self.tiers.last().copied().unwrap_or_default();
-        let from = step.min(self.tiers.len().saturating_sub(1));
-        let fits = |tier: &Duration| *tier >= wish;
-        self.tiers
-            .iter()
-            .skip(from)
-            .copied()
-            .find(fits)
-            .unwrap_or(longest)
     }
 
     fn past(&self, job: &Job) -> Past {

@@ -15,16 +15,18 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::seq::SliceRandom as _;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{self, Consumer, Names, Session, Window};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
+use crate::store::Store;
 use crate::store::shards::{Fence, Standing};
-use crate::store::{self, Store};
 
 use super::Worker;
 use super::held::Held;
+use super::missing::{self, Search, Trouble};
 use super::part::{self, Counts};
 
 /// How often a worker looks how things stand.
@@ -47,6 +49,8 @@ pub struct Parts {
     pub shards: u16,
     /// Commands that this process holds unanswered at most, over all shards.
     pub prefetch: u16,
+    /// A command that could be nowhere for so long does not come back from its rest.
+    pub lost_after: Duration,
     /// Why nothing may be taken yet; none once everything is in place that its events go to.
     pub unprepared: watch::Receiver<Option<String>>,
     /// Where epochs and owners are.
@@ -69,6 +73,8 @@ struct Known {
     held: BTreeMap<u16, Arc<Held>>,
     /// Shards without a consumer whose owner was alive at the last look.
     abandoned: BTreeSet<u16>,
+    /// When commands that do not come back were looked for last.
+    searched_at: Option<Instant>,
 }
 
 /// A shard just taken over, on its way to where it is consumed.
@@ -131,15 +137,17 @@ impl Shards {
         if workers == 0 {
             return Ok(());
         }
-        match self.settle(session, workers, known, opened).await {
-            Ok(settled) => {
-                if settled {
-                    self.taking_part.send_replace(true);
-                    let held = || known.held.values();
-                    let has = |queue: &str| held().any(|it| it.fence.queue() == queue);
-                    self.parts.worker.has(has);
-                }
+        let looked = async {
+            if self.settle(session, workers, known, opened).await? {
+                self.taking_part.send_replace(true);
+                let held = || known.held.values();
+                let has = |queue: &str| held().any(|it| it.fence.queue() == queue);
+                self.parts.worker.has(has);
             }
+            self.search(session, known).await
+        };
+        match looked.await {
+            Ok(()) => {}
             Err(Trouble::Broker(error)) => return Err(error),
             // Waited for: with the next look.
             Err(Trouble::Store(error)) if error.is_outage() => {}
@@ -149,6 +157,27 @@ impl Shards {
         events::lanes_paused(held.clone().map(|held| held.waits.count()).sum());
         events::shards_held(held.count());
         Ok(())
+    }
+
+    /// Looks now and then for commands that do not come back from their rest.
+    async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), Trouble> {
+        let lost_after = self.parts.lost_after;
+        let pause = missing::pause(lost_after);
+        if known.searched_at.is_some_and(|at| at.elapsed() < pause) {
+            return Ok(());
+        }
+        known.searched_at = Some(Instant::now());
+        let search = Search {
+            session,
+            names: &self.parts.names,
+            shards: self.parts.shards,
+            places: &self.places,
+            ledger: self.parts.store.ledger(),
+            lost_after,
+            now: self.parts.worker.now(),
+        };
+        let held: Vec<_> = known.active().cloned().collect();
+        search.look(&held).await
     }
 
     /// Brings what this worker holds closer to its part; true when there is nothing more to take now.
@@ -404,23 +433,5 @@ impl Known {
     /// Shards that are worked on and are to stay.
     fn active(&self) -> impl Iterator<Item = &Arc<Held>> {
         self.held.values().filter(|held| !held.is_ending())
-    }
-}
-
-/// What keeps a look from coming to its end.
-enum Trouble {
-    Broker(amqp::Error),
-    Store(store::Error),
-}
-
-impl From<amqp::Error> for Trouble {
-    fn from(error: amqp::Error) -> Self {
-        Self::Broker(error)
-    }
-}
-
-impl From<store::Error> for Trouble {
-    fn from(error: store::Error) -> Self {
-        Self::Store(error)
     }
 }

@@ -18,6 +18,10 @@ const PURGE_EVERY: Duration = Duration::from_mins(1);
 /// producer that sends again, would have it done a second time. There are few of them.
 const IN_DOUBT: Duration = Duration::from_hours(7 * 24);
 
+/// Commands that did not come back from their rest are named for so long (`groupmq doctor`), unless they are
+/// sent again: whoever looks once a week sees them.
+const LOST: Duration = Duration::from_hours(7 * 24);
+
 /// So many are forgotten at a time, so that the writer gets to its work in between.
 const SLICE: u32 = 1_000;
 
@@ -63,8 +67,12 @@ pub async fn purge(store: Store, memory: Memory, clock: std::sync::Arc<dyn Clock
     loop {
         tell(store.ledger().size().await.map(events::ledger_measured));
         tokio::time::sleep(PURGE_EVERY).await;
-        if let Some(limits) = memory.limits(Timestamp(clock.now())) {
+        let now = Timestamp(clock.now());
+        if let Some(limits) = memory.limits(now) {
             tell(purge_once(&store, limits).await);
+        }
+        if let Ok(before) = now.0.checked_sub(LOST) {
+            tell(store.lanes().forget_lost(Timestamp(before)).await);
         }
     }
 }

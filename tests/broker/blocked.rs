@@ -4,8 +4,10 @@ mod own_node {
     use std::time::{Duration, Instant};
 
     use groupmq_test_support::rabbitmq::{Options, RabbitMq};
+    use groupmq_test_support::worker::{Worker, store_in};
 
-    use crate::scene::{PATIENCE, Scene, effects, subjects};
+    use crate::cli::run;
+    use crate::scene::{PATIENCE, Scene, effects, options, subjects};
 
     const COMMANDS: usize = 3_000;
     const GROUPS: usize = 20;
@@ -89,5 +91,89 @@ mod own_node {
             "{log}"
         );
         assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
+    }
+
+    /// Waits until `/readyz` of a process answers so, and never well before it is to.
+    async fn until_blocked(worker: &Worker, never_ready: bool) {
+        let begun = Instant::now();
+        loop {
+            // It does not listen yet.
+            if let Ok((status, why)) = worker.get("/readyz").await {
+                if why.contains(BLOCKED) {
+                    assert_eq!(status, 503, "{why}");
+                    return;
+                }
+                assert!(!(never_ready && status == 200), "ready during the alarm");
+            }
+            assert!(begun.elapsed() < PATIENCE, "{}", worker.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    const BLOCKED: &str = "the broker blocks publishing: it is short of memory or disk";
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn during_an_alarm_no_process_is_ready_be_it_idle_just_started_or_a_gateway() {
+        let broker = RabbitMq::start(Options::default().plugin("rabbitmq_sharding"))
+            .await
+            .unwrap();
+        let prefix = groupmq_test_support::prefix();
+        let folder = tempfile::tempdir().unwrap();
+        let commands = options(&broker.url(), &prefix).set("store.url", store_in(folder.path()));
+        let gateway = || {
+            let address = groupmq_test_support::free_address();
+            commands
+                .clone()
+                .set("roles", "gateway")
+                .set("gateway.listen", address.to_string())
+        };
+        let idle = [
+            Worker::start(&commands).await.unwrap(),
+            Worker::start(&gateway()).await.unwrap(),
+        ];
+        // More than any disk has; and then memory.
+        let alarms = [
+            (
+                ["set_disk_free_limit", "1000000GB"],
+                ["set_disk_free_limit", "1MB"],
+            ),
+            (
+                ["set_vm_memory_high_watermark", "0.000001"],
+                ["set_vm_memory_high_watermark", "0.4"],
+            ),
+        ];
+        for (raise, lift) in alarms {
+            broker.ctl(&raise).await.unwrap();
+            for worker in &idle {
+                until_blocked(worker, false).await;
+            }
+            let fresh = [&commands, &gateway()].map(|it| Worker::spawn(it).unwrap());
+            for worker in &fresh {
+                until_blocked(worker, true).await;
+                let (_, metrics) = worker.get("/metrics").await.unwrap();
+                assert!(metrics.contains("groupmq_broker_blocked 1"), "{metrics}");
+                let (status, _) = worker.get("/livez").await.unwrap();
+                assert_eq!(status, 200);
+            }
+            let ran = run(&commands, &["doctor"]).await;
+            assert_eq!(ran.code, 1, "{ran:?}");
+            assert!(ran.out.contains("FAIL  alarms"), "{ran:?}");
+            broker.ctl(&lift).await.unwrap();
+            let [mut first, mut second] = fresh;
+            for worker in [&mut first, &mut second] {
+                worker.until_ready(PATIENCE).await.unwrap();
+                assert!(worker.log().contains("the broker takes messages again"));
+            }
+            for worker in &idle {
+                let begun = Instant::now();
+                while worker.get("/readyz").await.unwrap().0 != 200 {
+                    assert!(begun.elapsed() < PATIENCE, "{}", worker.log());
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+        // What was asked in between has come to nobody.
+        let depths = broker.queue_depths().await.unwrap();
+        assert!(depths.values().all(|depth| *depth == 0), "{depths:?}");
     }
 }

@@ -33,6 +33,7 @@ mod layout;
 mod links;
 mod load;
 mod logs;
+mod lost;
 mod metrics;
 mod order;
 mod outages;

@@ -63,15 +63,34 @@ impl Queues {
         all
     }
 
-    /// Whether there is such a queue.
-    pub(crate) async fn has(&self, queue: &str) -> bool {
+    /// How many messages of a queue are in nobody's hands; none when there is no such queue.
+    pub(crate) async fn ready(&self, queue: &str) -> Option<u32> {
         let channel = self.connection.create_channel().await.unwrap();
         let options = QueueDeclareOptions {
             passive: true,
             ..Default::default()
         };
         let found = channel.queue_declare(queue.into(), options, FieldTable::default());
-        found.await.is_ok()
+        Some(found.await.ok()?.message_count())
+    }
+
+    /// Takes what a queue holds in hand, until the connection is dropped.
+    pub(crate) async fn hold(&self, queue: &str, count: usize) {
+        let options = BasicGetOptions { no_ack: false };
+        for _ in 0..count {
+            let got = self.channel.basic_get(queue.into(), options).await;
+            assert!(got.unwrap().is_some(), "{queue} has less than {count}");
+        }
+    }
+
+    /// Puts back what is in hand.
+    pub(crate) async fn release(self) {
+        self.connection.close(200, "".into()).await.unwrap();
+    }
+
+    /// Whether there is such a queue.
+    pub(crate) async fn has(&self, queue: &str) -> bool {
+        self.ready(queue).await.is_some()
     }
 
     /// Deletes a queue with what is in it.

@@ -1,7 +1,7 @@
 //! What the broker refuses for good stops the worker, with the reason in words.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use groupmq_test_support::producer::{Command, Producer};
 use groupmq_test_support::rabbitmq::RabbitMq;
@@ -110,6 +110,77 @@ async fn a_user_without_permissions_stops_the_worker() {
     assert_eq!(code, 5, "{}", worker.log());
     assert!(worker.log().contains("'amq.default'"), "{}", worker.log());
     broker.ctl(&["delete_user", &user]).await.unwrap();
+}
+
+/// A virtual host that guest may use as it likes, made by the operator's own commands.
+async fn make_vhost(broker: &RabbitMq, vhost: &str) {
+    broker.ctl(&["add_vhost", vhost]).await.unwrap();
+    let all = [
+        "set_permissions",
+        "--vhost",
+        vhost,
+        "guest",
+        ".*",
+        ".*",
+        ".*",
+    ];
+    broker.ctl(&all).await.unwrap();
+}
+
+async fn until_log(worker: &Worker, words: &str) {
+    let begun = Instant::now();
+    while !worker.log().contains(words) {
+        assert!(begun.elapsed() < PATIENCE, "{words:?} is not said");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_virtual_host_that_is_made_anew_does_not_end_a_process_that_has_just_started() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    make_vhost(broker, &prefix).await;
+    let url = broker.url_as("guest", "guest", &prefix);
+    let address = groupmq_test_support::free_address();
+    let settings = options(&url, &prefix)
+        .set("roles", "commands,webhooks,gateway")
+        .set("gateway.listen", address.to_string());
+    let mut worker = Worker::start(&settings).await.unwrap();
+    for _ in 0..2 {
+        broker.ctl(&["delete_vhost", &prefix]).await.unwrap();
+        until_log(&worker, "(530)").await;
+        // Several attempts, and one while there are no permissions.
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        make_vhost(broker, &prefix).await;
+        worker.until_ready(PATIENCE).await.unwrap();
+        let producer = Producer::connect(&url, &prefix).await.unwrap();
+        let command = Command::new("one", "ListGroups", "default", &json!({}));
+        let reply = producer.call(command).await.unwrap();
+        assert_eq!(reply["status"], "ok", "{reply}");
+    }
+    // Each attempt failed for the same reason, which is said once in half a minute.
+    let log = worker.log();
+    let down = log
+        .lines()
+        .filter(|it| it.contains("link to the broker is down"));
+    let said = down.filter(|it| it.contains("link=\"publish\"") && it.contains("not found"));
+    assert!((1..=2).contains(&said.count()), "{log}");
+    broker.ctl(&["delete_vhost", &prefix]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_virtual_host_that_stays_away_ends_the_process_once_its_grace_is_over() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let prefix = groupmq_test_support::prefix();
+    make_vhost(broker, &prefix).await;
+    let url = broker.url_as("guest", "guest", &prefix);
+    let settings = options(&url, &prefix).set("amqp.refusal_grace", "3s");
+    let mut worker = Worker::start(&settings).await.unwrap();
+    broker.ctl(&["delete_vhost", &prefix]).await.unwrap();
+    let code = worker.until_ended(PATIENCE).await.unwrap();
+    let log = worker.log();
+    assert_eq!(code, 5, "{log}");
+    assert!(log.contains("virtual host at the end of amqp.url"), "{log}");
 }
 
 /// Passes bytes on between a client and a broker, whose greeting is made to say that it is RabbitMQ 3.9.

@@ -179,3 +179,43 @@ async fn a_queue_that_somebody_deletes_is_made_and_bound_again() {
         .unwrap();
     scene.receiver.takes("/lost", 6, PATIENCE).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_queue_that_is_made_anew_is_told_of_with_how_many_events_waited_in_it() {
+    let mut scene = Scene::shared().await;
+    scene.endpoint("paused", "/paused", json!({})).await;
+    let webhooks = |scene: &Scene, what: &str| {
+        let ran = scene
+            .options
+            .command(&["webhooks", what, "paused"])
+            .output();
+        let ran = ran.unwrap();
+        assert!(ran.status.success(), "{ran:?}");
+    };
+    webhooks(&scene, "pause");
+    let announced = scene.announcer.announce("default", "group.join", 7);
+    announced.await.unwrap();
+    // Longer than from one look to the next: thirty times `delivery.refresh`.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let queue = format!("{}.webhook.paused", scene.prefix);
+    let broker = RabbitMq::shared().await.unwrap();
+    broker.ctl(&["delete_queue", &queue]).await.unwrap();
+    let words = "the queue of a webhook endpoint was deleted and is made anew";
+    let begun = Instant::now();
+    while !scene.worker.log().contains(words) {
+        assert!(begun.elapsed() < PATIENCE, "{}", scene.worker.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let log = scene.worker.log();
+    let told = log.lines().find(|it| it.contains(words)).unwrap();
+    assert!(told.contains("endpoint=\"paused\" waiting=7"), "{told}");
+    let (_, metrics) = scene.worker.get("/metrics").await.unwrap();
+    let counted = "groupmq_webhook_queues_remade_total 1";
+    assert!(metrics.contains(counted), "{metrics}");
+    // What comes from now on is collected.
+    scene.bound("paused").await;
+    let announced = scene.announcer.announce("default", "group.join", 2);
+    announced.await.unwrap();
+    webhooks(&scene, "resume");
+    scene.receiver.takes("/paused", 2, PATIENCE).await.unwrap();
+}

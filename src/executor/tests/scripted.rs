@@ -176,6 +176,7 @@ impl Bench {
             reads: Duration::from_millis(200),
             attempts: 3,
             max_age: Duration::from_hours(1),
+            lost_after: Duration::from_mins(5),
         };
         settings(&mut config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);

@@ -44,6 +44,29 @@ pub fn webhook_removed(endpoint: &str) {
     counter!(name::WEBHOOK_CHANGES, "change" => "removed").increment(1);
 }
 
+/// The queue of an endpoint was gone and is there again, empty; with how many events waited in it when it was
+/// last looked at, and how long ago that was.
+pub fn webhook_queue_remade(endpoint: &str, seen: Option<(u32, Duration)>) {
+    if let Some((waiting, ago)) = seen {
+        let ago_ms = super::millis(ago);
+        error!(
+            endpoint,
+            waiting,
+            ago_ms,
+            "the queue of a webhook endpoint was deleted and is made anew: the events that waited in it \
+             are lost, this many when it was last looked at, with those that came since then and those \
+             that were published while it was gone"
+        );
+    } else {
+        error!(
+            endpoint,
+            "the queue of a webhook endpoint was deleted and is made anew: the events that waited in it \
+             are lost, with those that were published while it was gone; how many is not known"
+        );
+    }
+    counter!(name::WEBHOOK_QUEUES_REMADE).increment(1);
+}
+
 /// A delivery was given up.
 pub fn webhook_given_up(endpoint: &str) {
     warn!(

@@ -2,7 +2,7 @@
 
 use super::{both, key, record};
 use crate::contract::{GroupId, Timestamp};
-use crate::store::lanes::{LaneKey, Resting};
+use crate::store::lanes::{Change, Deferred, LaneKey, Resting};
 use crate::store::ledger::Claim;
 use crate::store::{Error, Store};
 
@@ -136,5 +136,48 @@ async fn a_shard_knows_its_own_lanes_and_those_that_nobody_knows() {
         store.lanes().put(lane(), Some(resting(2))).await.unwrap();
         assert_eq!(others.load().await.unwrap(), [(lane(), resting(2))]);
         assert_eq!(own.load().await.unwrap(), [(lane(), resting(2))]);
+    }
+}
+
+#[tokio::test]
+async fn deferred_commands_are_kept_until_they_are_done_with_or_lost_for_long() {
+    for database in both() {
+        let store = database.open().await;
+        let fence = store.shards().take_over(QUEUE, None).await.unwrap();
+        let own = store.lanes().under(fence.as_ref().unwrap());
+        let at = |second| Timestamp(jiff::Timestamp::from_second(1_800_000_000 + second).unwrap());
+        let deferred = |id: &str, lost_at: Option<i64>| Deferred {
+            key: key(id),
+            command_type: "SetGroupSubject".to_owned(),
+            lane: lost_at.is_none().then(|| lane().lane),
+            ticket: 7,
+            tier: std::time::Duration::from_secs(5),
+            due: at(5),
+            lost_at: lost_at.map(at),
+        };
+        let rows = [
+            deferred("a", None),
+            deferred("b", Some(60)),
+            deferred("c", Some(61)),
+        ];
+        let write = async |row: &Deferred, stays: bool| {
+            let command = Some((row.key.clone(), stays.then(|| row.clone())));
+            let lane = None;
+            own.write(Change { lane, command }).await.unwrap();
+        };
+        for row in &rows {
+            write(row, true).await;
+            write(row, true).await;
+        }
+        let own_ones = rows.clone().map(|row| (row, false));
+        assert_eq!(own.load_deferred().await.unwrap(), own_ones);
+        // Another shard's, until nobody knows whose they are.
+        assert!(store.lanes().load_deferred().await.unwrap().is_empty());
+        own.forget_queues().await.unwrap();
+        let strays = rows.clone().map(|row| (row, true));
+        assert_eq!(own.load_deferred().await.unwrap(), strays);
+        own.forget_lost(at(61)).await.unwrap();
+        write(&rows[0], false).await;
+        assert_eq!(own.all_deferred().await.unwrap(), [rows[2].clone()]);
     }
 }

@@ -1,0 +1,236 @@
+//! What fails again and again is said at once, and then every half minute how often it was: one rule for all
+//! warnings and errors, wherever they come from.
+//!
+//! A line counts as the same when its place in the code, its words and its fields are, but for those that
+//! differ with each attempt. Another reason, endpoint or command is another line.
+
+use std::collections::HashMap;
+use std::fmt::{self, Write as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber, error, warn};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+/// How long nothing more is said of a line that was said.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// So many different lines are remembered; beyond that, each is said.
+const KNOWN: usize = 1_000;
+
+/// Fields that differ with each attempt.
+const VARYING: [&str; 6] = [
+    "attempt",
+    "wait_ms",
+    "since_ms",
+    "failures",
+    "count",
+    "duration_ms",
+];
+
+/// The target of the lines that say how often another one was repeated, which are not held back.
+const REPEATED: &str = "groupmq::repeated";
+
+/// Holds back lines that repeat themselves; clones know the same ones.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Repeats {
+    // A std mutex: held for a map operation and never across an await.
+    said: Arc<Mutex<HashMap<String, Said>>>,
+}
+
+#[derive(Debug)]
+struct Said {
+    level: Level,
+    at: Instant,
+    /// How often it was held back since then.
+    times: u64,
+}
+
+impl Repeats {
+    /// Says of what was held back how often it was; to be called every second or so.
+    pub(super) fn tell(&self) {
+        let mut due = Vec::new();
+        self.known().retain(|line, said| {
+            if said.at.elapsed() < SILENCE {
+                return true;
+            }
+            let times = std::mem::take(&mut said.times);
+            said.at = Instant::now();
+            if times > 0 {
+                due.push((said.level, line.clone(), times));
+            }
+            times > 0
+        });
+        for (level, line, times) in due {
+            if level == Level::ERROR {
+                error!(target: REPEATED, times, "still: {line}");
+            } else {
+                warn!(target: REPEATED, times, "still: {line}");
+            }
+        }
+    }
+
+    /// Whether a line is to be said now.
+    fn says(&self, level: Level, line: String) -> bool {
+        let mut known = self.known();
+        if let Some(said) = known.get_mut(&line)
+            && said.at.elapsed() < SILENCE
+        {
+            said.times += 1;
+            return false;
+        }
+        if known.len() < KNOWN {
+            let at = Instant::now();
+            let times = 0;
+            known.insert(line, Said { level, at, times });
+        }
+        true
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Said>> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Repeats {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let metadata = event.metadata();
+        // More verbose levels are greater.
+        if *metadata.level() > Level::WARN || metadata.target() == REPEATED {
+            return true;
+        }
+        let mut line = Line::default();
+        event.record(&mut line);
+        self.says(*metadata.level(), line.words + &line.fields)
+    }
+}
+
+/// A line, without what differs with each attempt.
+#[derive(Debug, Default)]
+struct Line {
+    words: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let name = field.name();
+        // Writing to a string cannot fail.
+        if name == "message" {
+            write!(self.words, "{value:?}").unwrap_or_default();
+        } else if !VARYING.contains(&name) {
+            write!(self.fields, " {name}={value:?}").unwrap_or_default();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use tracing::info;
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::{fmt, registry};
+
+    use super::*;
+
+    /// What a subscriber writes.
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Written {
+        /// The lines that have come since the last time.
+        fn lines(&self) -> Vec<String> {
+            let bytes = std::mem::take(&mut *self.0.lock().unwrap());
+            let text = String::from_utf8(bytes).unwrap();
+            text.lines().map(str::to_owned).collect()
+        }
+    }
+
+    fn log() -> (Repeats, Written, tracing::subscriber::DefaultGuard) {
+        let (repeats, written) = (Repeats::default(), Written::default());
+        let writer = written.clone();
+        let layer = fmt::layer()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || writer.clone());
+        let subscriber = registry().with(layer).with(repeats.clone());
+        let guard = tracing::subscriber::set_default(subscriber);
+        (repeats, written, guard)
+    }
+
+    fn fails(link: &str, reason: &str, attempt: u32) {
+        let error = io::Error::other(reason.to_owned());
+        let error = &error as &(dyn std::error::Error + 'static);
+        warn!(link, error, attempt, "the link is down");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_again_and_again_is_said_once_and_then_every_half_minute_how_often() {
+        let (repeats, written, _guard) = log();
+        for attempt in 0..600 {
+            fails("publish", "refused", attempt);
+            tokio::time::advance(Duration::from_millis(100)).await;
+            repeats.tell();
+        }
+        let lines = written.lines();
+        let words = "the link is down link=\"publish\" error=refused";
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        assert!(lines[0].contains("the link is down"), "{lines:?}");
+        for line in &lines[1..] {
+            let still = format!("WARN still: {words}");
+            assert!(line.contains(&still) && line.contains("times="), "{line}");
+        }
+        // Over for half a minute, it is news again.
+        tokio::time::advance(SILENCE).await;
+        repeats.tell();
+        tokio::time::advance(SILENCE).await;
+        repeats.tell();
+        written.lines();
+        fails("publish", "refused", 0);
+        assert_eq!(written.lines().len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_reason_or_another_place_is_said_at_once() {
+        let (_, written, _guard) = log();
+        for (link, reason) in [
+            ("publish", "refused"),
+            ("consume", "refused"),
+            ("publish", "reset"),
+        ] {
+            fails(link, reason, 1);
+            fails(link, reason, 2);
+        }
+        error!(link = "publish", "another line");
+        assert_eq!(written.lines().len(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_no_failure_is_said_each_time_and_memory_is_bounded() {
+        let (repeats, written, _guard) = log();
+        info!("started");
+        info!("started");
+        assert_eq!(written.lines().len(), 2);
+        for n in 0..2 * KNOWN {
+            fails("publish", &n.to_string(), 0);
+        }
+        assert_eq!(written.lines().len(), 2 * KNOWN);
+        assert_eq!(repeats.known().len(), KNOWN);
+    }
+}

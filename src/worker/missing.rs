@@ -1,0 +1,117 @@
+//! Looking for commands that should be back from their rest and are not: see `away`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use crate::amqp::{self, Names, Session};
+use crate::contract::Timestamp;
+use crate::observability::events;
+use crate::store;
+use crate::store::ledger::{Found, Ledger};
+
+use super::away::Seen;
+use super::held::Held;
+
+/// How often a late command is looked for, at most.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Where to look.
+#[derive(Debug)]
+pub(super) struct Search<'a> {
+    pub(super) session: &'a Session<'a>,
+    pub(super) names: &'a Names,
+    /// How many command queues there are.
+    pub(super) shards: u16,
+    /// One for each command in hand.
+    pub(super) places: &'a Semaphore,
+    pub(super) ledger: Ledger,
+    /// `retry.lost_after`
+    pub(super) lost_after: Duration,
+    pub(super) now: Timestamp,
+}
+
+/// How long to wait between two looks: several within `lost_after`.
+pub(super) fn pause(lost_after: Duration) -> Duration {
+    LOOK.min(lost_after / 4)
+}
+
+impl Search<'_> {
+    /// Looks for late commands of the shards that this worker has; what is lost is recorded.
+    pub(super) async fn look(&self, held: &[Arc<Held>]) -> Result<(), Trouble> {
+        let mut seen = Seen {
+            at: self.now,
+            empty: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            nothing_waits: false,
+        };
+        let mut late = BTreeSet::new();
+        for held in held {
+            let (tiers, ended) = held.waits.late(self.now);
+            late.extend(tiers);
+            for (tier, last) in ended {
+                let known = seen.ended.entry(tier).or_insert(last);
+                *known = last.max(*known);
+            }
+        }
+        if late.is_empty() {
+            return Ok(());
+        }
+        // The delay queues first: what has left them since is in a command queue, or in hand.
+        for tier in late {
+            let waiting = self.session.waiting(&self.names.delay(tier)).await?;
+            if waiting.is_none_or(|(messages, _)| messages == 0) {
+                seen.empty.insert(tier);
+            }
+        }
+        seen.nothing_waits = self.nothing_waits().await?;
+        for held in held {
+            for lost in held.waits.judge(&seen, self.lost_after) {
+                // Done by a worker of a version that keeps no account of what rests.
+                if let Some(Found::Done(_)) = self.ledger.find(&lost.key).await? {
+                    held.waits.end(&lost).await?;
+                } else if held.waits.lose(&lost.key, self.now).await? {
+                    let (id, session) = (&lost.key.command_id, &lost.key.session);
+                    let command_type = &lost.command_type;
+                    events::resting_command_lost(id.as_str(), command_type, session.as_str());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether no command waits anywhere. All queues count: the broker takes only so many commands out of a
+    /// delay queue that a command queue does not take, and those of the others wait behind them unseen. One
+    /// without a consumer may be one that the broker could not ask.
+    async fn nothing_waits(&self) -> Result<bool, amqp::Error> {
+        for number in 0..self.shards {
+            let waiting = self.session.waiting(&self.names.shard(number)).await?;
+            if waiting.is_none_or(|(messages, consumers)| messages > 0 || consumers == 0) {
+                return Ok(false);
+            }
+        }
+        // Without a place, what has been sent here waits for one.
+        Ok(self.places.available_permits() > 0)
+    }
+}
+
+/// What keeps a look from coming to its end.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Broker(amqp::Error),
+    Store(store::Error),
+}
+
+impl From<amqp::Error> for Trouble {
+    fn from(error: amqp::Error) -> Self {
+        Self::Broker(error)
+    }
+}
+
+impl From<store::Error> for Trouble {
+    fn from(error: store::Error) -> Self {
+        Self::Store(error)
+    }
+}

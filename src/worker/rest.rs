@@ -1,0 +1,109 @@
+//! How a command rests, and how that ends.
+
+use std::time::Duration;
+
+use crate::contract::Timestamp;
+use crate::executor::{Accepted, Deferral};
+use crate::observability::events;
+use crate::store::lanes::{Deferred, LaneKey};
+use crate::store::ledger;
+
+use super::messages::{self, Travels};
+use super::{Job, Unsettled, Worker, spans};
+
+/// What a command is known by.
+pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
+    ledger::Key {
+        session: accepted.session.clone(),
+        command_id: accepted.id.clone(),
+    }
+}
+
+impl Worker {
+    /// Lets a command rest: confirmed first, then recorded, then acknowledged.
+    pub(super) async fn rest(
+        &self,
+        job: Job,
+        place: Option<(&LaneKey, u64)>,
+        tier: Duration,
+        deferral: Option<&Deferral>,
+    ) -> Result<(), Unsettled> {
+        if job.held.is_lost() {
+            return Err(Unsettled);
+        }
+        let ticket = place.map(|(_, ticket)| ticket);
+        let travels = job.travels.further(deferral, ticket, self.now());
+        let mut messages = vec![messages::resting(
+            &job.accepted,
+            &job.delivery.message,
+            &travels,
+            &self.names,
+            tier,
+        )];
+        let _sending = spans::send(job.span.trace(), &mut messages);
+        self.publisher.publish(messages).await?;
+        let now = self.now();
+        let deferred = Deferred {
+            key: key_of(&job.accepted),
+            command_type: job.accepted.command.command_type().as_str().to_owned(),
+            lane: place.map(|(key, _)| key.lane.clone()),
+            ticket: ticket.unwrap_or_default(),
+            tier,
+            due: Timestamp(now.0.checked_add(tier).unwrap_or(now.0)),
+            lost_at: None,
+        };
+        let waits = &job.held.waits;
+        self.until_stored(&job.held, || waits.rests(&deferred))
+            .await?;
+        if let Some(deferral) = deferral {
+            events::command_deferred(
+                job.accepted.id.as_str(),
+                job.accepted.command.command_type().as_str(),
+                deferral.cause.code.as_str(),
+                &deferral.cause.message,
+                tier,
+            );
+        }
+        job.delivery.ack();
+        Ok(())
+    }
+
+    /// Lets the next resting command of the lane go, if this one was resting.
+    pub(super) async fn end_rest(
+        &self,
+        job: &Job,
+        lane: Option<&LaneKey>,
+    ) -> Result<(), Unsettled> {
+        if job.held.is_lost() {
+            return Ok(());
+        }
+        let now = self.now();
+        let command = key_of(&job.accepted);
+        let place = lane.zip(job.travels.ticket);
+        let has_rested = job.travels.since.is_some();
+        let waits = &job.held.waits;
+        self.until_stored(&job.held, || {
+            waits.done(&command, place, has_rested, &self.tiers, now)
+        })
+        .await
+    }
+
+    /// The shortest tier that is long enough; longer with each rest that changed nothing.
+    pub(super) fn tier(&self, deferral: &Deferral, travels: &Travels) -> Duration {
+        // Waiting for a session grows less: it should be noticed soon that it is back.
+        let most = if deferral.counts { usize::MAX } else { 2 };
+        let step = usize::try_from(travels.rests)
+            .unwrap_or(usize::MAX)
+            .min(most);
+        let wish = deferral.after.unwrap_or_default();
+        let longest = self.tiers.last().copied().unwrap_or_default();
+        let from = step.min(self.tiers.len().saturating_sub(1));
+        let fits = |tier: &Duration| *tier >= wish;
+        self.tiers
+            .iter()
+            .skip(from)
+            .copied()
+            .find(fits)
+            .unwrap_or(longest)
+    }
+}
