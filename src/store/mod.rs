@@ -5,6 +5,7 @@
 //! transaction; reads go through a pool beside it. Each subject has a file with its tables, its
 //! types and its handle: [`ledger`], [`sandbox_groups`].
 
+mod codes;
 mod commit;
 mod db;
 pub mod deliveries;
@@ -16,6 +17,7 @@ pub mod ledger;
 mod migrate;
 mod outage;
 pub mod pending_events;
+mod postgres;
 pub mod resharding;
 pub mod sandbox_groups;
 pub mod shards;
@@ -42,12 +44,15 @@ pub struct Store {
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
     me: Arc<str>,
+    /// Asks PostgreSQL which rights are lacking.
+    rights: Arc<str>,
     /// Events were added.
     news: Arc<tokio::sync::Notify>,
 }
 
 impl Store {
-    /// Opens the store, creating file and tables as needed, and hands back its writer beside it.
+    /// Opens the store, creating file and tables as far as they are missing, and hands back its writer
+    /// beside it.
     ///
     /// The caller spawns the writer; nothing is written before that. The writer ends, with
     /// everything that was asked of it written, once every handle has been dropped.
@@ -60,14 +65,7 @@ impl Store {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), Error> {
         let target = db::Target::of(config)?;
         target.create_file()?;
-        let connect = async {
-            let mut link = target
-                .link()
-                .await
-                .map_err(|e| Error::of("connecting", e))?;
-            migrate::run(&mut link).await
-        };
-        connect.await?;
+        migrate::run(&mut connect(&target, config).await?).await?;
         let outages = Arc::new(Outages::default());
         let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
         let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
@@ -86,13 +84,34 @@ impl Store {
                 outages,
                 clock,
                 me,
+                rights: rights().into(),
                 news: Arc::default(),
             },
             writing,
         ))
     }
 
-    /// Tells whether the database answers and, as far as is known, takes changes.
+    /// Makes the tables that are missing, and tells which migrations that took.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, Error> {
+        let target = db::Target::of(config)?;
+        target.create_file()?;
+        migrate::run(&mut connect(&target, config).await?).await
+    }
+
+    /// Which migrations are missing.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or was migrated by a newer version.
+    pub async fn missing_migrations(config: &config::Store) -> Result<Vec<String>, Error> {
+        let target = db::Target::of(config)?;
+        migrate::missing(&mut connect(&target, config).await?).await
+    }
+
+    /// Tells whether the database answers, lets us do what a worker does and, as far as is known, takes
+    /// changes.
     ///
     /// # Errors
     /// When it does not, with what it said.
@@ -101,10 +120,18 @@ impl Store {
         if let Some(error) = self.outages.of_writing() {
             return Err(error);
         }
-        self.pool
-            .fetch("asking whether it is there", "SELECT 1", Vec::new())
-            .await
-            .map(drop)
+        let doing = "asking whether it is there";
+        let sql = if self.pool.is_postgres() {
+            &*self.rights
+        } else {
+            "SELECT '' FROM ledger LIMIT 1"
+        };
+        let rows = self.pool.fetch(doing, sql, Vec::new()).await?;
+        let lacking = rows.first().map(|row| row.get::<String>(0));
+        match lacking.transpose()? {
+            Some(rights) if !rights.is_empty() => Err(Error::Rights(rights)),
+            _ => Ok(()),
+        }
     }
 
     /// After an outage ([`Error::is_outage`]): waits until the store is back, or until it is the
@@ -160,6 +187,7 @@ impl Store {
     pub(crate) async fn in_folder(folder: &std::path::Path) -> Self {
         let settings = config::Store {
             url: format!("sqlite:{}", folder.join("store.db").display()).into(),
+            url_file: None,
             connections: 1,
             timeout: std::time::Duration::from_secs(5),
         };
@@ -234,4 +262,24 @@ impl Store {
     pub fn sandbox_groups(&self) -> sandbox_groups::SandboxGroups {
         sandbox_groups::SandboxGroups::new(self.queue.clone(), self.pool.clone())
     }
+}
+
+async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {
+    let limit = config.timeout.saturating_mul(db::PATIENCE);
+    let link = tokio::time::timeout(limit, target.link()).await;
+    let doing = "connecting";
+    link.map_err(|_| Error::timed_out(doing))?
+        .map_err(|error| Error::of(doing, error))
+}
+
+/// A statement for PostgreSQL, which answers with the rights that a worker needs and does not have; an
+/// error where a table is missing.
+fn rights() -> String {
+    let tables: Vec<_> = migrate::tables().map(|it| format!("'{it}'")).collect();
+    format!(
+        "SELECT COALESCE(string_agg(concat(may, ' on ', name), ', '), '') \
+         FROM unnest(ARRAY[{}]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may \
+         WHERE NOT has_table_privilege(name, may)",
+        tables.join(", ")
+    )
 }

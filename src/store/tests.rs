@@ -73,6 +73,7 @@ impl Database {
     fn config(&self) -> config::Store {
         config::Store {
             url: self.url.clone().into(),
+            url_file: None,
             connections: 2,
             timeout: Duration::from_secs(10),
         }

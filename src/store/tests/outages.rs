@@ -105,6 +105,7 @@ async fn beyond_a_proxy(database: &Database) -> (Store, Proxy) {
     url.set_port(Some(proxy.address().port())).unwrap();
     let config = config::Store {
         url: String::from(url).into(),
+        url_file: None,
         connections: 1,
         timeout: Duration::from_secs(1),
     };
@@ -210,6 +211,7 @@ async fn a_url_that_names_no_store_is_refused_without_repeating_it() {
     ] {
         let config = config::Store {
             url: url.to_owned().into(),
+            url_file: None,
             ..database.config()
         };
         let Err(error) = Store::open(&config, database.clock.clone()).await else {
@@ -223,6 +225,7 @@ async fn a_url_that_names_no_store_is_refused_without_repeating_it() {
     }
     let config = config::Store {
         url: "sqlite:/no/such/dir/x.db".to_owned().into(),
+        url_file: None,
         ..database.config()
     };
     let Err(error) = Store::open(&config, database.clock.clone()).await else {
