@@ -12,6 +12,7 @@ mod replay;
 mod run;
 mod schemas;
 mod send;
+mod store;
 mod topology;
 mod webhooks;
 
@@ -54,6 +55,9 @@ enum Command {
     /// Show or create exchanges and queues.
     #[command(subcommand)]
     Topology(topology::Topology),
+    /// Make the tables of the store.
+    #[command(subcommand)]
+    Store(store::Store),
     /// Check or print the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -104,6 +108,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Dead(command) => block_on(command.run(load(&sources)?)),
         Command::Webhooks(command) => block_on(command.run(load(&sources)?)),
         Command::Topology(command) => block_on(command.run(load(&sources)?)),
+        Command::Store(command) => block_on(command.run(load(&sources)?)),
         Command::Doctor(command) => block_on(command.run(load(&sources)?)),
         Command::Healthcheck => block_on(healthcheck::run(load(&sources)?)),
     }

@@ -134,11 +134,7 @@ pub(super) const POSTGRES: &[Row] = &[
         Outage,
         "the server is short of something; its log says of what",
     ),
-    (
-        "53100",
-        Outage,
-        "the server's disk is full; give it room",
-    ),
+    ("53100", Outage, "the server's disk is full; give it room"),
     (
         "53200",
         Outage,
@@ -211,8 +207,16 @@ pub(super) const POSTGRES: &[Row] = &[
 /// By primary result code: <https://sqlite.org/rescode.html>.
 pub(super) const SQLITE: &[(i32, Class, &str)] = &[
     (1, Refusal, "a fault in groupmq; report it with these words"),
-    (2, Outage, "SQLite reports a fault of its own; report it with these words"),
-    (3, Outage, "the file may not be used like this; see its owner and its mode"),
+    (
+        2,
+        Outage,
+        "SQLite reports a fault of its own; report it with these words",
+    ),
+    (
+        3,
+        Outage,
+        "the file may not be used like this; see its owner and its mode",
+    ),
     (4, Outage, "the transaction was ended; it is begun anew"),
     (
         5,
@@ -230,14 +234,22 @@ pub(super) const SQLITE: &[(i32, Class, &str)] = &[
         Outage,
         "the file takes no changes; see its owner and its mode, and whether its disk is mounted read-only",
     ),
-    (9, Outage, "the statement was interrupted; it is asked again"),
+    (
+        9,
+        Outage,
+        "the statement was interrupted; it is asked again",
+    ),
     (10, Outage, "the disk fails; see the system's log"),
     (
         11,
         Outage,
         "the file is damaged; stop the worker and bring back a backup",
     ),
-    (12, Refusal, "a fault in groupmq; report it with these words"),
+    (
+        12,
+        Refusal,
+        "a fault in groupmq; report it with these words",
+    ),
     (13, Outage, "the disk is full; give it room"),
     (
         14,
@@ -250,8 +262,16 @@ pub(super) const SQLITE: &[(i32, Class, &str)] = &[
         Outage,
         "the file's locks do not work; keep it on a local disk",
     ),
-    (17, Outage, "a table was changed meanwhile; it is asked again"),
-    (18, Refusal, "a value is too large for SQLite; report it with these words"),
+    (
+        17,
+        Outage,
+        "a table was changed meanwhile; it is asked again",
+    ),
+    (
+        18,
+        Refusal,
+        "a value is too large for SQLite; report it with these words",
+    ),
     (
         19,
         Refusal,
@@ -262,11 +282,31 @@ pub(super) const SQLITE: &[(i32, Class, &str)] = &[
         Refusal,
         "a value is of another type than its column; was the table changed by hand?",
     ),
-    (21, Refusal, "a fault in groupmq; report it with these words"),
-    (22, Outage, "the disk cannot hold a file of this size; use another"),
-    (23, Outage, "the file may not be used like this; see its owner and its mode"),
-    (25, Refusal, "a fault in groupmq; report it with these words"),
-    (26, Outage, "the file is no SQLite database; put store.url right, or bring back a backup"),
+    (
+        21,
+        Refusal,
+        "a fault in groupmq; report it with these words",
+    ),
+    (
+        22,
+        Outage,
+        "the disk cannot hold a file of this size; use another",
+    ),
+    (
+        23,
+        Outage,
+        "the file may not be used like this; see its owner and its mode",
+    ),
+    (
+        25,
+        Refusal,
+        "a fault in groupmq; report it with these words",
+    ),
+    (
+        26,
+        Outage,
+        "the file is no SQLite database; put store.url right, or bring back a backup",
+    ),
 ];
 
 /// SQLite has one code for all statements that do not fit the tables.
@@ -305,7 +345,9 @@ impl Meaning {
 }
 
 fn postgres(code: &str) -> (Class, &'static str) {
-    let fitting = POSTGRES.iter().filter(|(start, ..)| code.starts_with(start));
+    let fitting = POSTGRES
+        .iter()
+        .filter(|(start, ..)| code.starts_with(start));
     let closest = fitting.max_by_key(|(start, ..)| start.len());
     closest.map_or((Refusal, ""), |&(_, class, words)| (class, words))
 }

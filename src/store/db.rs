@@ -346,18 +346,14 @@ impl Pool {
     ) -> Result<Vec<Row>, Error> {
         let (sql, limit) = (sql.into(), self.limit);
         let rows = match &self.links {
-            Links::Sqlite(pool) => {
-                in_time!(limit, pool.acquire().await, link => {
-                    bound!(sql, values).fetch_all(&mut *link)
-                })
-                .map(|rows| rows.into_iter().map(Row::Sqlite).collect())
-            }
-            Links::Postgres(pool, server) => {
-                in_time!(limit, server.acquire(pool).await, link => {
-                    server.fetch(&mut link, bound!(sql, values))
-                })
-                    .map(|rows| rows.into_iter().map(Row::Postgres).collect())
-            }
+            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
+                bound!(sql, values).fetch_all(&mut *link)
+            })
+            .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Links::Postgres(pool, server) => in_time!(limit, server.acquire(pool).await, link => {
+                server.fetch(&mut link, bound!(sql, values))
+            })
+            .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         };
         let rows = rows.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Read, &rows);
@@ -396,6 +392,14 @@ impl Pool {
         match &self.links {
             Links::Sqlite(_) => sql::Mark::Question,
             Links::Postgres(..) => sql::Mark::Number,
+        }
+    }
+
+    /// Whether a pooler stands before the database.
+    pub(super) fn is_pooled(&self) -> bool {
+        match &self.links {
+            Links::Sqlite(_) => false,
+            Links::Postgres(_, server) => server.is_pooled(),
         }
     }
 

@@ -110,6 +110,15 @@ impl Error {
         matches!(self, Self::Unavailable { .. } | Self::Rights(_))
     }
 
+    /// Whether the database answers, but refuses our role something (`insufficient_privilege`).
+    pub(super) fn is_of_rights(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else {
+            return false;
+        };
+        let code = source.as_database_error().and_then(|error| error.code());
+        code.as_deref() == Some("42501")
+    }
+
     /// Whether another worker has taken over, so that what was asked is its business now.
     #[must_use]
     pub const fn is_fenced(&self) -> bool {
@@ -122,7 +131,11 @@ impl Error {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            let words = error.to_string();
+            // An error of the database is the end of the one that wraps it.
+            if !text.ends_with(&words) {
+                text = format!("{text}: {words}");
+            }
             cause = error.source();
         }
         text

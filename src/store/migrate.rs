@@ -187,7 +187,9 @@ async fn look(link: &mut Link) -> Result<Vec<Step>, Error> {
         ),
         Link::Postgres(..) => (
             POSTGRES,
-            "SELECT COUNT(to_regclass('_sqlx_migrations')::oid)",
+            // Not `to_regclass`: within a transaction it may remember that there was none.
+            "SELECT COUNT(*) FROM pg_catalog.pg_class \
+             WHERE relname = '_sqlx_migrations' AND pg_table_is_visible(oid)",
         ),
     };
     let mut made = BTreeMap::new();
@@ -238,9 +240,9 @@ fn may_not(error: Error, missing: &[String]) -> Error {
         return error;
     };
     let code = source.as_database_error().and_then(|error| error.code());
-    // insufficient_privilege; read_only_sql_transaction; invalid_schema_name
+    // insufficient_privilege; read_only_sql_transaction
     match code.as_deref() {
-        Some("42501" | "25006" | "3F000") => Error::Unmigrated {
+        Some("42501" | "25006") => Error::Unmigrated {
             missing: missing.join(", "),
             source: Arc::clone(source),
         },

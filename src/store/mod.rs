@@ -30,6 +30,7 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::observability::events;
 
 use outage::Outages;
 
@@ -117,9 +118,10 @@ impl Store {
     /// When it does not, with what it said.
     pub async fn ping(&self) -> Result<(), Error> {
         // Not tried here: every worker writes now and then (`Workers::beat`).
-        if let Some(error) = self.outages.of_writing() {
-            return Err(error);
-        }
+        let writing = match self.outages.of_writing() {
+            Some(error) if !error.is_of_rights() => return Err(error),
+            writing => writing,
+        };
         let doing = "asking whether it is there";
         let sql = if self.pool.is_postgres() {
             &*self.rights
@@ -129,9 +131,20 @@ impl Store {
         let rows = self.pool.fetch(doing, sql, Vec::new()).await?;
         let lacking = rows.first().map(|row| row.get::<String>(0));
         match lacking.transpose()? {
-            Some(rights) if !rights.is_empty() => Err(Error::Rights(rights)),
-            _ => Ok(()),
+            Some(rights) if !rights.is_empty() => {
+                let error = Error::Rights(rights);
+                // For the alert, whether or not anything has needed them yet.
+                events::store_failed(&error);
+                Err(error)
+            }
+            _ => writing.map_or(Ok(()), Err),
         }
+    }
+
+    /// Whether a pooler such as pgbouncer stands before the database.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pool.is_pooled()
     }
 
     /// After an outage ([`Error::is_outage`]): waits until the store is back, or until it is the

@@ -183,10 +183,7 @@ impl Server {
             return query.fetch_all(link).await;
         }
         let mut transaction = link.begin_with(AssertSqlSafe(self.begin())).await?;
-        let rows = query
-            .persistent(false)
-            .fetch_all(&mut *transaction)
-            .await?;
+        let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
     }

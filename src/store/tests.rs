@@ -1,9 +1,12 @@
 //! The store's tests: the same against SQLite and PostgreSQL, wherever both can show it.
 
+mod faults;
 mod groups;
 mod ledger;
 mod outages;
+mod pooler;
 mod purge;
+mod roles;
 mod shards;
 
 use std::sync::Arc;

@@ -14,7 +14,7 @@ use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
 
-async fn claim(ledger: &Ledger, id: &str) -> Result<Claim, Error> {
+pub(super) async fn claim(ledger: &Ledger, id: &str) -> Result<Claim, Error> {
     ledger.claim(key(id), PRINT, "me").await
 }
 
