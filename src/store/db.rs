@@ -170,7 +170,12 @@ impl Target {
     }
 
     /// Opens the pool; connections are made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration, outages: Arc<Outages>) -> Pool {
+    pub(super) fn pool(
+        &self,
+        size: u32,
+        timeout: Duration,
+        outages: Arc<Outages>,
+    ) -> Result<Pool, sqlx::Error> {
         let size = size.max(1);
         let links = match self {
             Self::Sqlite(options) => Links::Sqlite(
@@ -181,13 +186,13 @@ impl Target {
                     .acquire_slow_threshold(timeout)
                     .connect_lazy_with(options.clone()),
             ),
-            Self::Postgres(server) => Links::Postgres(server.pool(size, timeout), server.clone()),
+            Self::Postgres(server) => Links::Postgres(server.pool(size, timeout)?, server.clone()),
         };
-        Pool {
+        Ok(Pool {
             links,
             limit: timeout.saturating_mul(PATIENCE),
             outages,
-        }
+        })
     }
 }
 

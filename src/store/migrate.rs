@@ -222,6 +222,7 @@ pub(super) fn tables() -> impl Iterator<Item = &'static str> {
     let lines = POSTGRES.iter().flat_map(|(_, _, sql)| sql.lines());
     lines.filter_map(|line| {
         let table = line.strip_prefix("CREATE TABLE ")?;
+        let table = table.trim_start_matches("IF NOT EXISTS ");
         table.split([' ', '(']).next()
     })
 }

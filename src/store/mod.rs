@@ -37,6 +37,8 @@ use outage::Outages;
 pub use error::Error;
 pub use outage::Probe;
 
+const CONNECTING: &str = "connecting";
+
 /// A handle on the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
 pub struct Store {
@@ -68,7 +70,9 @@ impl Store {
         target.create_file()?;
         migrate::run(&mut connect(&target, config).await?).await?;
         let outages = Arc::new(Outages::default());
-        let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
+        let pool = target
+            .pool(config.connections, config.timeout, Arc::clone(&outages))
+            .map_err(|error| Error::of(CONNECTING, error))?;
         let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
         let writing = {
             let pool = pool.clone();
@@ -280,9 +284,8 @@ impl Store {
 async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {
     let limit = config.timeout.saturating_mul(db::PATIENCE);
     let link = tokio::time::timeout(limit, target.link()).await;
-    let doing = "connecting";
-    link.map_err(|_| Error::timed_out(doing))?
-        .map_err(|error| Error::of(doing, error))
+    link.map_err(|_| Error::timed_out(CONNECTING))?
+        .map_err(|error| Error::of(CONNECTING, error))
 }
 
 /// A statement for PostgreSQL, which answers with the rights that a worker needs and does not have; an

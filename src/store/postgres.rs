@@ -120,10 +120,13 @@ impl Server {
     }
 
     /// A pool of connections, made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration) -> PgPool {
-        let plain = options(self.config.url.expose_secret()).unwrap_or_default();
+    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Result<PgPool, sqlx::Error> {
+        let mut options = self.options()?;
+        if !self.is_pooled() {
+            options = self.direct(options);
+        }
         let server = self.clone();
-        PgPoolOptions::new()
+        Ok(PgPoolOptions::new()
             .max_connections(size)
             .acquire_timeout(timeout)
             // Its warning; a wait that is too long is an error of ours.
@@ -131,17 +134,14 @@ impl Server {
             .after_connect(move |link, _| {
                 let server = server.clone();
                 Box::pin(async move {
-                    if server.is_pooled() {
-                        return Ok(());
+                    if !server.is_pooled() {
+                        // One that breaks here fails at its first statement, which says so.
+                        server.look(link).await.ok();
                     }
-                    server.look(link).await
+                    Ok(())
                 })
             })
-            .connect_lazy_with(if self.is_pooled() {
-                plain
-            } else {
-                self.direct(plain)
-            })
+            .connect_lazy_with(options))
     }
 
     /// A connection of the pool.

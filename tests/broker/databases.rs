@@ -137,6 +137,18 @@ async fn a_worker_whose_role_may_make_no_table_ends_with_what_it_lacks_and_works
         let ran = run(&scene.options, arguments).await;
         assert_eq!(ran.code, 0, "{ran:?}");
     }
+
+    place.run(&["REVOKE DELETE ON lanes FROM groupmq_worker"]);
+    let (status, said) = scene.worker.get("/readyz").await.unwrap();
+    assert!(status == 503 && said.contains("DELETE on lanes"), "{said}");
+    let sick = run(&scene.options, &["doctor"]).await;
+    assert!(
+        sick.code == 1 && sick.out.contains("DELETE on lanes"),
+        "{sick:?}"
+    );
+    place.run(&["GRANT DELETE ON lanes TO groupmq_worker"]);
+    let (status, said) = scene.worker.get("/readyz").await.unwrap();
+    assert_eq!(status, 200, "{said}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

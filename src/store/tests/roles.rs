@@ -96,3 +96,15 @@ async fn tables_of_a_newer_version_are_refused_by_their_number() {
         assert!(error.contains("9999"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn the_rights_that_are_asked_for_are_those_on_every_table_that_was_made() {
+    let database = super::postgres();
+    database.open().await;
+    let sql = "SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables \
+               WHERE schemaname = 'public' AND tablename <> '_sqlx_migrations'";
+    let made = database.postgres.as_ref().unwrap().run(&[sql]).unwrap();
+    let mut known: Vec<_> = crate::store::migrate::tables().collect();
+    known.sort_unstable();
+    assert_eq!(known.join(" "), made);
+}
