@@ -31,7 +31,7 @@ pub(super) const PREPARED: usize = 160;
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
-    Sqlite(SqliteConnectOptions),
+    Sqlite(Box<SqliteConnectOptions>),
     Postgres(Server),
 }
 
@@ -134,7 +134,7 @@ impl Target {
             // Its thread hands over a batch's rows in one go.
             .row_buffer_size(256)
             .disable_statement_logging();
-        Ok(Self::Sqlite(options))
+        Ok(Self::Sqlite(Box::new(options)))
     }
 
     /// Creates a missing SQLite file, readable by its owner alone: it holds phone numbers.
@@ -184,7 +184,7 @@ impl Target {
                     .acquire_timeout(timeout)
                     // Its warning; a wait that is too long is an error of ours.
                     .acquire_slow_threshold(timeout)
-                    .connect_lazy_with(options.clone()),
+                    .connect_lazy_with(options.as_ref().clone()),
             ),
             Self::Postgres(server) => Links::Postgres(server.pool(size, timeout)?, server.clone()),
         };
@@ -349,6 +349,18 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
+        let rows = self.look(doing, sql, values).await;
+        self.outages.note(Access::Read, &rows);
+        rows
+    }
+
+    /// The same, leaving it to the caller to say whether that went well.
+    pub(super) async fn look(
+        &self,
+        doing: &'static str,
+        sql: impl Into<String>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
         let (sql, limit) = (sql.into(), self.limit);
         let rows = match &self.links {
             Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
@@ -360,9 +372,7 @@ impl Pool {
             })
             .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
         };
-        let rows = rows.map_err(|source| Error::of(doing, source));
-        self.outages.note(Access::Read, &rows);
-        rows
+        rows.map_err(|source| Error::of(doing, source))
     }
 
     /// Runs a statement on any connection; returns how many rows it touched.

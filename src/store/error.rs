@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sqlx::error::DatabaseError;
+
 use super::codes::{Class, Meaning};
 
 /// Why the store did not do something.
@@ -115,7 +117,7 @@ impl Error {
         let Self::Unavailable { source, .. } = self else {
             return false;
         };
-        let code = source.as_database_error().and_then(|error| error.code());
+        let code = source.as_database_error().and_then(DatabaseError::code);
         code.as_deref() == Some("42501")
     }
 

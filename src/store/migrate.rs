@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sqlx::SqlSafeStr as _;
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{Migration, MigrationType};
 
 use super::Error;
@@ -240,7 +241,7 @@ fn may_not(error: Error, missing: &[String]) -> Error {
     let Error::Unavailable { source, .. } = &error else {
         return error;
     };
-    let code = source.as_database_error().and_then(|error| error.code());
+    let code = source.as_database_error().and_then(DatabaseError::code);
     // insufficient_privilege; read_only_sql_transaction
     match code.as_deref() {
         Some("42501" | "25006") => Error::Unmigrated {

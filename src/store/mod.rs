@@ -32,7 +32,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::observability::events;
 
-use outage::Outages;
+use outage::{Access, Outages};
 
 pub use error::Error;
 pub use outage::Probe;
@@ -126,23 +126,27 @@ impl Store {
             Some(error) if !error.is_of_rights() => return Err(error),
             writing => writing,
         };
-        let doing = "asking whether it is there";
+        let lacking = self.lacking_rights().await;
+        if let Ok(Some(rights)) = lacking {
+            // Others may get on without these, so this is no outage; the alert is to hear of it.
+            let error = Error::Rights(rights);
+            events::store_failed(&error);
+            return Err(error);
+        }
+        self.outages.note(Access::Read, &lacking);
+        lacking.and(writing.map_or(Ok(()), Err))
+    }
+
+    /// What a worker needs and its role may not; asking shows that the database answers.
+    async fn lacking_rights(&self) -> Result<Option<String>, Error> {
         let sql = if self.pool.is_postgres() {
             &*self.rights
         } else {
-            "SELECT '' FROM ledger LIMIT 1"
+            "SELECT NULL FROM ledger LIMIT 1"
         };
-        let rows = self.pool.fetch(doing, sql, Vec::new()).await?;
-        let lacking = rows.first().map(|row| row.get::<String>(0));
-        match lacking.transpose()? {
-            Some(rights) if !rights.is_empty() => {
-                let error = Error::Rights(rights);
-                // For the alert, whether or not anything has needed them yet.
-                events::store_failed(&error);
-                Err(error)
-            }
-            _ => writing.map_or(Ok(()), Err),
-        }
+        let doing = "asking whether it is there";
+        let rows = self.pool.look(doing, sql, Vec::new()).await?;
+        rows.first().map_or(Ok(None), |row| row.get(0))
     }
 
     /// Whether a pooler such as pgbouncer stands before the database.
@@ -293,9 +297,11 @@ async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link
 fn rights() -> String {
     let tables: Vec<_> = migrate::tables().map(|it| format!("'{it}'")).collect();
     format!(
-        "SELECT COALESCE(string_agg(concat(may, ' on ', name), ', '), '') \
-         FROM unnest(ARRAY[{}]) AS name, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may \
-         WHERE NOT has_table_privilege(name, may)",
+        "SELECT string_agg(concat(may, ' on ', name), '; ' ORDER BY name) FROM ( \
+             SELECT name, string_agg(may, ', ' ORDER BY may) AS may \
+             FROM unnest(ARRAY[{}]) AS name, \
+                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may \
+             WHERE NOT has_table_privilege(name, may) GROUP BY name) AS lacking",
         tables.join(", ")
     )
 }

@@ -166,7 +166,7 @@ async fn a_role_whose_rights_are_taken_and_given_back_costs_no_command() {
                          TO groupmq_worker";
             place.run(&[grant]);
         },
-        cause: "lacks a right",
+        cause: "DELETE, INSERT, SELECT, UPDATE on ledger",
     };
     costs_nothing(&scene, &groups, "revoked", trouble).await;
 }
@@ -224,12 +224,6 @@ async fn a_password_that_is_changed_and_put_into_the_file_costs_no_command() {
     costs_nothing(&scene, &groups, "password", trouble).await;
 }
 
-/// A pooler before a server, and what it does.
-struct Pooled {
-    pooler: Pgbouncer,
-    _place: Place,
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pooler_in_transaction_mode_that_is_stopped_and_started_costs_no_command() {
     let place = Place::new();
@@ -242,14 +236,11 @@ async fn a_pooler_in_transaction_mode_that_is_stopped_and_started_costs_no_comma
     .unwrap();
     let scene = place.scene().await;
     let groups = scene.groups(super::outages::GROUPS).await;
-    let mut pooled = Pooled {
-        pooler,
-        _place: place,
-    };
+    let mut both = (pooler, place);
     let trouble = Trouble {
-        store: &mut pooled,
-        begin: |pooled, _| pooled.pooler.stop().unwrap(),
-        end: |pooled, _| pooled.pooler.start_again().unwrap(),
+        store: &mut both,
+        begin: |(pooler, _), _| pooler.stop().unwrap(),
+        end: |(pooler, _), _| pooler.start_again().unwrap(),
         cause: "Connection refused",
     };
     costs_nothing(&scene, &groups, "pooled", trouble).await;
@@ -269,7 +260,7 @@ async fn a_worker_that_is_paused_within_its_transactions_loses_no_command() {
     let before = scene.producer.seen().answered();
     let commands = subjects(&groups, "paused", COMMANDS);
     let pauses = async {
-        for n in 1..=12 {
+        for n in 1..=8 {
             let some = before + n * COMMANDS / 20;
             scene.producer.answered(some, PATIENCE).await.unwrap();
             scene.worker.signal(Signal::SIGSTOP).unwrap();

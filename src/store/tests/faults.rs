@@ -27,7 +27,7 @@ const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
 const FAULTS: &[Fault] = &[
     Fault {
         begin: &["REVOKE INSERT, UPDATE ON ledger FROM groupmq_worker"],
-        said: "UPDATE on ledger",
+        said: "INSERT, UPDATE on ledger",
         code: "42501",
         end: &["GRANT INSERT, UPDATE ON ledger TO groupmq_worker"],
     },
@@ -128,7 +128,6 @@ async fn a_fault_is_named_with_what_to_do_and_over_once_it_is_mended() {
             let error = claim(&store.ledger(), &id).await.unwrap_err();
             assert!(error.is_outage(), "{:?}: {error:?}", fault.begin);
             let said = error.in_full();
-            println!("{said}");
             assert!(said.contains(&format!("SQLSTATE {}", fault.code)), "{said}");
             let unready = store.ping().await.unwrap_err().in_full();
             assert!(unready.contains("cannot be used now"), "{unready}");

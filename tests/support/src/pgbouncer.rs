@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -74,7 +74,7 @@ impl Pgbouncer {
         let begun = Instant::now();
         while TcpStream::connect(self.address).is_err() {
             if script.try_wait()?.is_some() || begun.elapsed() > PATIENCE {
-                bail!("pgbouncer does not answer; its log: {:?}", log(home));
+                bail!("pgbouncer does not answer; its log: {:?}", log(&home));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -95,7 +95,7 @@ impl Pgbouncer {
     }
 }
 
-fn log(home: PathBuf) -> String {
+fn log(home: &Path) -> String {
     fs::read_to_string(home.join("log")).unwrap_or_default()
 }
 
