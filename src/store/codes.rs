@@ -119,6 +119,16 @@ pub(super) const POSTGRES: &[Row] = &[
         "a column is missing; bring back the tables as `groupmq store migrate` makes them",
     ),
     (
+        "42804",
+        Outage,
+        "a column is of another type; bring back the tables as `groupmq store migrate` makes them",
+    ),
+    (
+        "42883",
+        Outage,
+        "a column is of another type; bring back the tables as `groupmq store migrate` makes them",
+    ),
+    (
         "42P01",
         Outage,
         "a table is missing; bring it back, or put the role's search_path right",
@@ -128,6 +138,17 @@ pub(super) const POSTGRES: &[Row] = &[
         Outage,
         "a prepared statement is there already; a pooler that hands sessions around goes unnoticed: \
          connect to PostgreSQL itself, or use the pooler's session mode",
+    ),
+    (
+        "42P07",
+        Refusal,
+        "a table is there that a migration is to make; use a database of groupmq's own, or bring back its \
+         table _sqlx_migrations",
+    ),
+    (
+        "42P10",
+        Outage,
+        "a key of a table is missing; bring back the tables as `groupmq store migrate` makes them",
     ),
     (
         "53",
@@ -381,7 +402,8 @@ const fn without_code(error: &sqlx::Error) -> (Class, &'static str) {
         ),
         sqlx::Error::Protocol(_) => (
             Outage,
-            "what answers does not speak as PostgreSQL does; see what stands at the address of store.url",
+            "the connection broke within an answer, or what answers is not PostgreSQL; see what stands at \
+             the address of store.url",
         ),
         sqlx::Error::PoolTimedOut => (
             Outage,

@@ -144,12 +144,13 @@ pub(super) async fn run(link: &mut Link) -> Result<Vec<String>, Error> {
 
 async fn apply(link: &mut Link) -> Result<Vec<String>, Error> {
     let steps = look(link).await?;
-    link.batch(match link {
-        Link::Sqlite(_) => TABLE_IN_SQLITE,
-        Link::Postgres(..) => TABLE_IN_POSTGRES,
-    })
-    .await
-    .map_err(failed)?;
+    if !steps.is_empty() {
+        let table = match link {
+            Link::Sqlite(_) => TABLE_IN_SQLITE,
+            Link::Postgres(..) => TABLE_IN_POSTGRES,
+        };
+        link.batch(table).await.map_err(failed)?;
+    }
     for &(version, description, sql) in &steps {
         link.batch(sql).await.map_err(failed)?;
         let values = vec![

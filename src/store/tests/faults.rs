@@ -44,6 +44,12 @@ const FAULTS: &[Fault] = &[
         end: &["ALTER TABLE ledger RENAME COLUMN gone TO starts"],
     },
     Fault {
+        begin: &["ALTER TABLE ledger DROP CONSTRAINT ledger_pkey"],
+        said: "a key of a table is missing",
+        code: "42P10",
+        end: &["ALTER TABLE ledger ADD CONSTRAINT ledger_pkey PRIMARY KEY (session, command_id)"],
+    },
+    Fault {
         begin: &["REVOKE USAGE ON SCHEMA public FROM PUBLIC, groupmq_worker"],
         said: "a table is missing",
         code: "42P01",
