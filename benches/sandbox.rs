@@ -34,6 +34,7 @@ async fn main() {
     let url = std::env::var("GROUPMQ_STORE__URL").unwrap_or(format!("sqlite:{}", file.display()));
     let store = config::Store {
         url: url.into(),
+        url_file: None,
         connections: 4,
         timeout: Duration::from_secs(5),
     };

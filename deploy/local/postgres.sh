@@ -7,6 +7,10 @@
 #                                one that says `kill`, do so too, and kill the server (SIGKILL)
 #   postgres.sh ready PORT       whether the server answers
 #   postgres.sh psql ...         psql of the same installation
+#   postgres.sh pool DIR PORT SERVER [SETTING...]
+#                                run pgbouncer before the server at HOST:PORT, for every database and
+#                                user, until standard input ends, then remove DIR; settings are like
+#                                pool_mode=transaction
 #
 # PostgreSQL refuses to run as root, so root's servers run as `nobody`.
 set -euo pipefail
@@ -58,14 +62,35 @@ kill_outright() {
     while ps -o stat= -p "${all// /,}" | grep -qv '^Z'; do sleep 0.02; done
 }
 
-# Runs `serve` without root's rights.
-serve_as_somebody() {
+pool() {
+    local dir=$1 port=$2 server=$3 pooler
+    shift 3
+    PATH=$PATH:/usr/sbin
+    command -v pgbouncer >/dev/null || die "pgbouncer is not installed: run deploy/local/setup.sh test"
+    cd "$dir"
+    # Debian's version takes no user that it does not know, and asks for no password here.
+    {
+        echo '[databases]'
+        echo "* = host=${server%:*} port=${server##*:}"
+        echo '[pgbouncer]'
+        printf '%s\n' listen_addr=127.0.0.1 "listen_port=$port" unix_socket_dir= auth_type=trust \
+            auth_file=users "$@"
+    } >pgbouncer.ini
+    pgbouncer -q pgbouncer.ini >>log 2>&1 </dev/null &
+    read -r _ || true
+    kill -TERM $! 2>/dev/null || true
+    wait $! || true
+    rm -rf "$dir"
+}
+
+# Runs a command of this script without root's rights.
+as_somebody() {
     if ((EUID)); then
-        serve "$@"
+        "$@"
     else
-        chown nobody "$1"
+        chown -R nobody "$2"
         exec setpriv --reuid=nobody --regid="$(id -g nobody)" --clear-groups \
-            bash "$here/postgres.sh" serve "$@"
+            bash "$here/postgres.sh" "$@"
     fi
 }
 
@@ -89,8 +114,8 @@ with() {
 
 case ${1:-} in
 with) with "${@:2}" ;;
-serve) serve_as_somebody "${@:2}" ;;
+serve | pool) as_somebody "$@" ;;
 ready) ready "$2" ;;
 psql) exec psql "${@:2}" ;;
-*) die "usage: postgres.sh with CMD... | serve DIR PORT | ready PORT | psql ..." ;;
+*) die "usage: postgres.sh with CMD... | serve DIR PORT | ready PORT | psql ... | pool DIR PORT SERVER" ;;
 esac

@@ -3,7 +3,7 @@
 #
 #   setup.sh build     a C compiler (SQLite and the TLS library contain C)
 #   setup.sh broker    RabbitMQ
-#   setup.sh test      all of the above, PostgreSQL, Chromium, the Node and Python clients that the
+#   setup.sh test      all of the above, PostgreSQL, pgbouncer, Chromium, the Node and Python clients that the
 #                      tests run against groupmq, and what checks deploy/: promtool and kubectl
 #
 # System packages come from apt-get, as root or through sudo; elsewhere it says what to install.
@@ -26,6 +26,7 @@ want_test() {
     want_build
     want_broker
     has_postgres || packages+=(postgresql)
+    has pgbouncer || packages+=(pgbouncer)
     has node || packages+=(nodejs)
     has npm || packages+=(npm)
     has_venv || packages+=(python3 python3-venv)

@@ -226,7 +226,7 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
     };
     let answers = tokio::time::timeout(Duration::from_secs(10), store.ping()).await;
     let finding = match answers {
-        Ok(Ok(())) => Ok("open, and its tables are up to date".to_owned()),
+        Ok(Ok(())) => Ok(found(&store)),
         Ok(Err(error)) => Err(words(error)),
         Err(_) => Err("does not answer within 10 s".to_owned()),
     };
@@ -340,4 +340,13 @@ async fn webhooks(
          commands or webhooks puts the others in place when it starts",
         missing.join(", ")
     ))
+}
+
+/// What is said of a store that is well.
+fn found(store: &Store) -> String {
+    let mut finding = "open, and its tables are up to date".to_owned();
+    if store.is_pooled() {
+        finding.push_str("; behind a pooler, so statements are not kept prepared");
+    }
+    finding
 }

@@ -1,17 +1,21 @@
 //! `[store]`: where the ledger and the sandbox's groups are kept.
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, number};
+use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, number, trimmed};
 
 /// Where state is kept.
 #[derive(Debug, Clone)]
 pub struct Store {
     /// `sqlite:<path>` or `postgres://…`; may hold a password.
     pub url: SecretString,
+    /// Where the url is read again before every connection to PostgreSQL, so that a rotated password is
+    /// taken up.
+    pub url_file: Option<PathBuf>,
     /// Connections beside the one writer's, for reading.
     pub connections: u32,
     /// How long a statement may wait for a lock or a connection.
@@ -33,7 +37,19 @@ impl Store {
         path.is_some_and(|path| !Path::new(path.strip_prefix("//").unwrap_or(path)).exists())
     }
 
+    /// The url as its file has it now.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn url_now(&self) -> io::Result<SecretString> {
+        match &self.url_file {
+            None => Ok(self.url.clone()),
+            Some(file) => Ok(trimmed(&std::fs::read_to_string(file)?).into()),
+        }
+    }
+
     pub(super) fn read(mut section: Section<'_>) -> Self {
+        let url_file = section.peek_path("url_file");
         let url = section.secret("url", "url_file").unwrap_or_default();
         let known = ["sqlite:", "postgres://", "postgresql://"];
         if !known
@@ -53,6 +69,7 @@ impl Store {
         let timeouts = Duration::from_millis(100)..=Duration::from_mins(10);
         let store = Self {
             url,
+            url_file,
             connections: section.required("connections", number(1..=256)),
             timeout: section.required("timeout", duration(timeouts)),
         };

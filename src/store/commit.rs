@@ -327,7 +327,7 @@ impl Writer {
             match link.begin().await {
                 Ok(()) => return Ok(link),
                 // A server that was restarted closed the connection; nothing was asked yet.
-                Err(_) if matches!(link, Link::Postgres(_)) => {}
+                Err(_) if matches!(link, Link::Postgres(..)) => {}
                 Err(error) => return Err(Error::of("beginning a transaction", error)),
             }
         }

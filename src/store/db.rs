@@ -4,20 +4,21 @@
 //! A small enum rather than `sqlx::Any`, since both databases need options of their own (journal
 //! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
 
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgRow};
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteRow, SqliteSynchronous,
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
+use super::codes::{Class, Meaning};
 use super::files::Files;
 use super::outage::{Access, Outages};
+use super::postgres::Server;
 use super::{Error, sql};
 use crate::config;
 
@@ -26,17 +27,17 @@ use crate::config;
 pub(super) const PATIENCE: u32 = 4;
 
 /// Distinct statements kept prepared on a connection; the writer has fewer than that.
-const PREPARED: usize = 160;
+pub(super) const PREPARED: usize = 160;
 
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
 pub(super) enum Target {
     Sqlite {
-        options: SqliteConnectOptions,
+        options: Box<SqliteConnectOptions>,
         /// Set once the database is open: a new connection must lead to the same files.
         files: Option<Arc<Files>>,
     },
-    Postgres(PgConnectOptions),
+    Postgres(Server),
 }
 
 /// Connections for reading, and for small writes that nobody waits for.
@@ -51,14 +52,14 @@ pub(super) struct Pool {
 #[derive(Debug, Clone)]
 enum Links {
     Sqlite(SqlitePool),
-    Postgres(PgPool),
+    Postgres(PgPool, Server),
 }
 
 /// One connection; the writer's own.
 #[derive(Debug)]
 pub(super) enum Link {
     Sqlite(Box<SqliteConnection>),
-    Postgres(Box<PgConnection>),
+    Postgres(Box<PgConnection>, Server),
 }
 
 /// A bound value. Text, whole numbers and bytes are all that the tables hold.
@@ -113,7 +114,7 @@ impl Target {
         let (scheme, rest) = url.split_once(':').unwrap_or((url, ""));
         match scheme {
             "sqlite" => Self::sqlite(rest, config.timeout),
-            "postgres" | "postgresql" => Self::postgres(url, config.timeout),
+            "postgres" | "postgresql" => Server::of(config).map(Self::Postgres),
             _ => Err(Error::Url("must begin with sqlite: or postgres://")),
         }
     }
@@ -147,27 +148,9 @@ impl Target {
             .row_buffer_size(256)
             .disable_statement_logging();
         Ok(Self::Sqlite {
-            options,
+            options: Box::new(options),
             files: None,
         })
-    }
-
-    fn postgres(url: &str, timeout: Duration) -> Result<Self, Error> {
-        let limit = format!("{}ms", timeout.as_millis().max(1));
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| {
-                Error::Url("is no PostgreSQL URL: postgres://user:password@host/database")
-            })?
-            .application_name("groupmq")
-            .options([
-                ("lock_timeout", limit.as_str()),
-                ("statement_timeout", limit.as_str()),
-                // A worker that is paused within a transaction must not keep its rows from the others.
-                ("idle_in_transaction_session_timeout", limit.as_str()),
-            ])
-            .statement_cache_capacity(PREPARED)
-            .disable_statement_logging();
-        Ok(Self::Postgres(options))
     }
 
     /// Creates a missing SQLite file, readable by its owner alone: it holds phone numbers.
@@ -200,12 +183,20 @@ impl Target {
                 files.as_deref().map_or(Ok(()), Files::check_connection)?;
                 Ok(Link::Sqlite(Box::new(link)))
             }
-            Self::Postgres(options) => Ok(Link::Postgres(Box::new(options.connect().await?))),
+            Self::Postgres(server) => {
+                let (link, _) = server.connect().await?;
+                Ok(Link::Postgres(Box::new(link), server.clone()))
+            }
         }
     }
 
     /// Opens the pool; connections are made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration, outages: Arc<Outages>) -> Pool {
+    pub(super) fn pool(
+        &self,
+        size: u32,
+        timeout: Duration,
+        outages: Arc<Outages>,
+    ) -> Result<Pool, sqlx::Error> {
         let size = size.max(1);
         let links = match self {
             Self::Sqlite { options, files } => {
@@ -218,23 +209,16 @@ impl Target {
                         // Its warning; a wait that is too long is an error of ours.
                         .acquire_slow_threshold(timeout)
                         .after_connect(move |_, _| Box::pin(std::future::ready(same_files())))
-                        .connect_lazy_with(options.clone()),
+                        .connect_lazy_with(options.as_ref().clone()),
                 )
             }
-            Self::Postgres(options) => Links::Postgres(
-                PgPoolOptions::new()
-                    .max_connections(size)
-                    .acquire_timeout(timeout)
-                    // Its warning; a wait that is too long is an error of ours.
-                    .acquire_slow_threshold(timeout)
-                    .connect_lazy_with(options.clone()),
-            ),
+            Self::Postgres(server) => Links::Postgres(server.pool(size, timeout)?, server.clone()),
         };
-        Pool {
+        Ok(Pool {
             links,
             limit: timeout.saturating_mul(PATIENCE),
             outages,
-        }
+        })
     }
 }
 
@@ -255,33 +239,30 @@ macro_rules! bound {
     }};
 }
 
-/// Runs a statement on both kinds of connection or pool.
-macro_rules! on_both {
-    ($kind:ident, $self:expr, $link:ident => $run:expr) => {
-        match $self {
-            $kind::Sqlite($link) => $run,
-            $kind::Postgres($link) => $run,
-        }
-    };
-}
-
 /// Runs a statement on a connection of a pool, for so long at most.
 ///
 /// A connection that does not answer is taken out of the pool: given back, it would be asked once more
-/// whether it is there, and keep its place for as long as nobody answers.
+/// whether it is there, and keep its place for as long as nobody answers. One that cannot be used is
+/// taken out too: the next may reach a server that is well.
 macro_rules! in_time {
-    ($limit:expr, $pool:expr, $link:ident => $run:expr) => {
-        match $pool.acquire().await {
+    ($limit:expr, $acquired:expr, $link:ident => $run:expr) => {
+        match $acquired {
             Ok(mut $link) => {
                 let answer = tokio::time::timeout($limit, $run).await;
-                answer.unwrap_or_else(|_| {
+                let answer = answer.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+                if answer.as_ref().is_err_and(is_worthless) {
                     drop($link.detach());
-                    Err(sqlx::Error::PoolTimedOut)
-                })
+                }
+                answer
             }
             Err(error) => Err(error),
         }
     };
+}
+
+/// Whether a connection with this error is not to be used any more.
+fn is_worthless(error: &sqlx::Error) -> bool {
+    Meaning::of(error).class == Class::Outage
 }
 
 impl Link {
@@ -289,7 +270,7 @@ impl Link {
     pub(super) const fn for_update(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
-            Self::Postgres(_) => " FOR UPDATE",
+            Self::Postgres(..) => " FOR UPDATE",
         }
     }
 
@@ -297,7 +278,7 @@ impl Link {
     pub(super) const fn for_share(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
-            Self::Postgres(_) => " FOR SHARE",
+            Self::Postgres(..) => " FOR SHARE",
         }
     }
 
@@ -305,7 +286,7 @@ impl Link {
     pub(super) const fn for_update_skip_locked(&self) -> &'static str {
         match self {
             Self::Sqlite(_) => "",
-            Self::Postgres(_) => " FOR UPDATE SKIP LOCKED",
+            Self::Postgres(..) => " FOR UPDATE SKIP LOCKED",
         }
     }
 
@@ -313,7 +294,7 @@ impl Link {
     pub(super) fn placeholders(&self, rows: usize, columns: usize) -> String {
         let mark = match self {
             Self::Sqlite(_) => sql::Mark::Question,
-            Self::Postgres(_) => sql::Mark::Number,
+            Self::Postgres(..) => sql::Mark::Number,
         };
         sql::placeholders(mark, rows, columns)
     }
@@ -321,22 +302,31 @@ impl Link {
     /// Begins a transaction, with the right to write from the start.
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         match self {
-            Self::Sqlite(link) => sqlx::raw_sql("BEGIN IMMEDIATE")
-                .execute(&mut **link)
-                .await
-                .map(drop),
-            Self::Postgres(link) => sqlx::raw_sql("BEGIN").execute(&mut **link).await.map(drop),
+            Self::Sqlite(_) => self.batch("BEGIN IMMEDIATE").await,
+            Self::Postgres(_, server) => {
+                let begin = server.begin();
+                self.batch(begin).await
+            }
         }
     }
 
     /// Makes the transaction last.
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
-        on_both!(Self, self, link => sqlx::raw_sql("COMMIT").execute(&mut **link).await.map(drop))
+        self.batch("COMMIT").await
     }
 
     /// Forgets the transaction.
     pub(super) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
-        on_both!(Self, self, link => sqlx::raw_sql("ROLLBACK").execute(&mut **link).await.map(drop))
+        self.batch("ROLLBACK").await
+    }
+
+    /// Runs statements without values.
+    pub(super) async fn batch(&mut self, sql: impl Into<String>) -> Result<(), sqlx::Error> {
+        let sql = sqlx::raw_sql(AssertSqlSafe(sql.into()));
+        match self {
+            Self::Sqlite(link) => sql.execute(&mut **link).await.map(drop),
+            Self::Postgres(link, _) => sql.execute(&mut **link).await.map(drop),
+        }
     }
 
     /// Runs a statement; tells how many rows it touched.
@@ -345,9 +335,16 @@ impl Link {
         sql: String,
         values: Vec<Value>,
     ) -> Result<u64, sqlx::Error> {
-        on_both!(Self, self, link => {
-            bound!(sql, values).execute(&mut **link).await.map(|done| done.rows_affected())
-        })
+        match self {
+            Self::Sqlite(link) => {
+                let done = bound!(sql, values).execute(&mut **link).await?;
+                Ok(done.rows_affected())
+            }
+            Self::Postgres(link, server) => {
+                let statement = bound!(sql, values).persistent(!server.is_pooled());
+                Ok(statement.execute(&mut **link).await?.rows_affected())
+            }
+        }
     }
 
     /// Runs a query.
@@ -361,8 +358,9 @@ impl Link {
                 let rows = bound!(sql, values).fetch_all(&mut **link).await?;
                 Ok(rows.into_iter().map(Row::Sqlite).collect())
             }
-            Self::Postgres(link) => {
-                let rows = bound!(sql, values).fetch_all(&mut **link).await?;
+            Self::Postgres(link, server) => {
+                let query = bound!(sql, values).persistent(!server.is_pooled());
+                let rows = query.fetch_all(&mut **link).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
@@ -377,20 +375,30 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let (sql, limit) = (sql.into(), self.limit);
-        let rows = match &self.links {
-            Links::Sqlite(pool) => {
-                in_time!(limit, pool, link => bound!(sql, values).fetch_all(&mut *link))
-                    .map(|rows| rows.into_iter().map(Row::Sqlite).collect())
-            }
-            Links::Postgres(pool) => {
-                in_time!(limit, pool, link => bound!(sql, values).fetch_all(&mut *link))
-                    .map(|rows| rows.into_iter().map(Row::Postgres).collect())
-            }
-        };
-        let rows = rows.map_err(|source| Error::of(doing, source));
+        let rows = self.look(doing, sql, values).await;
         self.outages.note(Access::Read, &rows);
         rows
+    }
+
+    /// The same, leaving it to the caller to say whether that went well.
+    pub(super) async fn look(
+        &self,
+        doing: &'static str,
+        sql: impl Into<String>,
+        values: Vec<Value>,
+    ) -> Result<Vec<Row>, Error> {
+        let (sql, limit) = (sql.into(), self.limit);
+        let rows = match &self.links {
+            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
+                bound!(sql, values).fetch_all(&mut *link)
+            })
+            .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
+            Links::Postgres(pool, server) => in_time!(limit, server.acquire(pool).await, link => {
+                server.fetch(&mut link, bound!(sql, values))
+            })
+            .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        };
+        rows.map_err(|source| Error::of(doing, source))
     }
 
     /// Runs a statement on any connection; returns how many rows it touched.
@@ -401,10 +409,16 @@ impl Pool {
         values: Vec<Value>,
     ) -> Result<u64, Error> {
         let (sql, limit) = (sql.into(), self.limit);
-        let done = on_both!(Links, &self.links, pool => {
-            in_time!(limit, pool, link => bound!(sql, values).execute(&mut *link))
-                .map(|done| done.rows_affected())
-        });
+        let done = match &self.links {
+            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
+                bound!(sql, values).execute(&mut *link)
+            })
+            .map(|done| done.rows_affected()),
+            Links::Postgres(pool, server) => in_time!(limit, server.acquire(pool).await, link => {
+                server.execute(&mut link, bound!(sql, values))
+            })
+            .map(|done| done.rows_affected()),
+        };
         let done = done.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Write, &done);
         done
@@ -418,17 +432,28 @@ impl Pool {
     const fn mark(&self) -> sql::Mark {
         match &self.links {
             Links::Sqlite(_) => sql::Mark::Question,
-            Links::Postgres(_) => sql::Mark::Number,
+            Links::Postgres(..) => sql::Mark::Number,
+        }
+    }
+
+    /// Whether a pooler stands before the database.
+    pub(super) fn is_pooled(&self) -> bool {
+        match &self.links {
+            Links::Sqlite(_) => false,
+            Links::Postgres(_, server) => server.is_pooled(),
         }
     }
 
     /// Whether this is PostgreSQL.
     pub(super) const fn is_postgres(&self) -> bool {
-        matches!(self.links, Links::Postgres(_))
+        matches!(self.links, Links::Postgres(..))
     }
 
     /// Closes all connections.
     pub(super) async fn close(&self) {
-        on_both!(Links, &self.links, pool => pool.close().await);
+        match &self.links {
+            Links::Sqlite(pool) => pool.close().await,
+            Links::Postgres(pool, _) => pool.close().await,
+        }
     }
 }

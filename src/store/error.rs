@@ -2,6 +2,10 @@
 
 use std::sync::Arc;
 
+use sqlx::error::DatabaseError;
+
+use super::codes::{Class, Meaning};
+
 /// Why the store did not do something.
 ///
 /// Cheap to clone: one failed transaction fails every command in it.
@@ -10,17 +14,17 @@ pub enum Error {
     /// The configuration names no store that can be opened.
     #[error("[store.url] {0}")]
     Url(&'static str),
-    /// The database cannot be used now: no connection, disk full, read-only, too slow.
+    /// The database cannot be used now: no connection, disk full, read-only, too slow, a right or a table
+    /// that is missing.
     ///
     /// Whether a change was made is unknown only where its commit was under way; asking again
     /// under the same key is always safe.
-    #[error(
-        "the store cannot be used now ({doing}); see that the database is up, its disk is not full \
-         and it may be written to"
-    )]
+    #[error("the store cannot be used now ({doing}): {words}")]
     Unavailable {
         /// What the store was doing.
         doing: &'static str,
+        /// What it means, and what to do.
+        words: Arc<str>,
         /// What the database said.
         #[source]
         source: Arc<sqlx::Error>,
@@ -33,21 +37,40 @@ pub enum Error {
         source: Arc<sqlx::Error>,
     },
     /// The database refused a statement for a reason of its own.
-    #[error(
-        "the database refused a statement ({doing}); the cause is a fault in groupmq or a changed schema"
-    )]
+    #[error("the database refused a statement ({doing}): {words}")]
     Refused {
         /// What the store was doing.
         doing: &'static str,
+        /// What it means, and what to do.
+        words: Arc<str>,
         /// What the database said.
         #[source]
         source: Arc<sqlx::Error>,
     },
-    /// The tables could not be brought up to date.
+    /// The database has tables that this version does not know.
     #[error(
-        "the store's tables could not be migrated; a newer groupmq may have used this database"
+        "the store's tables are of another version of groupmq: {0}. Run the newest that has used this \
+         database"
     )]
-    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
+    Migration(String),
+    /// Tables are missing, and may not be made.
+    #[error(
+        "the store lacks migrations ({missing}), and this role may not make them: run `groupmq store \
+         migrate` with the login of the tables' owner in store.url"
+    )]
+    Unmigrated {
+        /// Their numbers and names.
+        missing: String,
+        /// What the database said.
+        #[source]
+        source: Arc<sqlx::Error>,
+    },
+    /// The role may not do all that a worker does.
+    #[error(
+        "the store cannot be used now: the role of store.url lacks rights ({0}); grant them as \
+         deploy/postgres/roles.sql does"
+    )]
+    Rights(String),
     /// A stored text does not read.
     #[error("a row of {table} does not read; was the database edited by hand?")]
     Corrupt {
@@ -86,14 +109,23 @@ impl Error {
     pub const fn is_transient(&self) -> bool {
         matches!(
             self,
-            Self::Unavailable { .. } | Self::Contended { .. } | Self::Closed
+            Self::Unavailable { .. } | Self::Rights(_) | Self::Contended { .. } | Self::Closed
         )
     }
 
     /// Whether the store cannot be used at all, so that the same fails for everybody.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        matches!(self, Self::Unavailable { .. })
+        matches!(self, Self::Unavailable { .. } | Self::Rights(_))
+    }
+
+    /// Whether the database answers, but refuses our role something (`insufficient_privilege`).
+    pub(super) fn is_of_rights(&self) -> bool {
+        let Self::Unavailable { source, .. } = self else {
+            return false;
+        };
+        let code = source.as_database_error().and_then(DatabaseError::code);
+        code.as_deref() == Some("42501")
     }
 
     /// Whether another worker has taken over, so that what was asked is its business now.
@@ -108,7 +140,11 @@ impl Error {
         let mut text = self.to_string();
         let mut cause = std::error::Error::source(self);
         while let Some(error) = cause {
-            text = format!("{text}: {error}");
+            let words = error.to_string();
+            // An error of the database is the end of the one that wraps it.
+            if !text.ends_with(&words) {
+                text = format!("{text}: {words}");
+            }
             cause = error.source();
         }
         text
@@ -116,21 +152,26 @@ impl Error {
 
     /// Puts a database error into its class.
     pub(super) fn of(doing: &'static str, source: sqlx::Error) -> Self {
-        let class = classify(&source);
-        let source = Arc::new(source);
+        let Meaning { class, words } = Meaning::of(&source);
+        let (words, source) = (words.into(), Arc::new(source));
         match class {
-            Class::Outage => Self::Unavailable { doing, source },
+            Class::Outage => Self::Unavailable {
+                doing,
+                words,
+                source,
+            },
             Class::Conflict => Self::Contended { source },
-            Class::Refusal => Self::Refused { doing, source },
+            Class::Refusal => Self::Refused {
+                doing,
+                words,
+                source,
+            },
         }
     }
 
     /// A time limit that ran out.
     pub(super) fn timed_out(doing: &'static str) -> Self {
-        Self::Unavailable {
-            doing,
-            source: Arc::new(sqlx::Error::PoolTimedOut),
-        }
+        Self::of(doing, sqlx::Error::PoolTimedOut)
     }
 
     pub(super) fn corrupt(table: &'static str, source: serde_json::Error) -> Self {
@@ -138,68 +179,5 @@ impl Error {
             table,
             source: Arc::new(source),
         }
-    }
-}
-
-enum Class {
-    /// The database cannot be used.
-    Outage,
-    /// Two transactions met; running one of them again settles it.
-    Conflict,
-    /// The statement itself is at fault.
-    Refusal,
-}
-
-fn classify(error: &sqlx::Error) -> Class {
-    let sqlx::Error::Database(database) = error else {
-        return match error {
-            sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. }
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::Encode(_)
-            | sqlx::Error::RowNotFound
-            | sqlx::Error::TypeNotFound { .. } => Class::Refusal,
-            _ => Class::Outage,
-        };
-    };
-    if database.is_unique_violation() {
-        return Class::Conflict;
-    }
-    let code = database.code().unwrap_or_default();
-    if database
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
-        .is_some()
-    {
-        postgres_class(&code)
-    } else {
-        code.parse().map_or(Class::Refusal, sqlite_class)
-    }
-}
-
-/// By SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>.
-fn postgres_class(code: &str) -> Class {
-    match code {
-        // serialization_failure, deadlock_detected, lock_not_available
-        "40001" | "40P01" | "55P03" => Class::Conflict,
-        // read_only_sql_transaction; no such database, user or password (while it is being set up)
-        "25006" | "3D000" | "28000" | "28P01" => Class::Outage,
-        // connection, resources (disk full), operator intervention and timeouts, system, limits
-        _ if ["08", "53", "57", "58"]
-            .iter()
-            .any(|class| code.starts_with(class)) =>
-        {
-            Class::Outage
-        }
-        _ => Class::Refusal,
-    }
-}
-
-/// By primary result code: <https://sqlite.org/rescode.html>.
-const fn sqlite_class(extended: i32) -> Class {
-    match extended & 0xff {
-        // PERM BUSY LOCKED NOMEM READONLY INTERRUPT IOERR CORRUPT FULL CANTOPEN PROTOCOL AUTH NOTADB
-        3 | 5 | 6 | 7 | 8 | 9 | 10 | 11 | 13 | 14 | 15 | 23 | 26 => Class::Outage,
-        _ => Class::Refusal,
     }
 }

@@ -2,14 +2,15 @@
 //!
 //! A migration that was released is never edited: its checksum is kept in the database.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use sqlx::SqlSafeStr as _;
-use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::error::DatabaseError;
+use sqlx::migrate::{Migration, MigrationType};
 
 use super::Error;
-use super::db::Link;
+use super::db::{Link, Value};
 
 /// Version, description, SQL.
 type Step = (i64, &'static str, &'static str);
@@ -110,57 +111,173 @@ const POSTGRES: &[Step] = &[
     ),
 ];
 
-/// How often SQLite is asked again when another process migrates the same file.
-const ATTEMPTS: u32 = 5;
+/// Which migrations were made; named and shaped as sqlx does it.
+const TABLE_IN_SQLITE: &str = "
+CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version BIGINT PRIMARY KEY,
+    description TEXT NOT NULL,
+    installed_on TIMESTAMP NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    success BOOLEAN NOT NULL,
+    checksum BLOB NOT NULL,
+    execution_time BIGINT NOT NULL
+)";
 
-/// Runs what has not run yet.
+const TABLE_IN_POSTGRES: &str = "
+CREATE TABLE IF NOT EXISTS _sqlx_migrations (
+    version BIGINT PRIMARY KEY,
+    description TEXT NOT NULL,
+    installed_on TIMESTAMPTZ NOT NULL DEFAULT now(),
+    success BOOLEAN NOT NULL,
+    checksum BYTEA NOT NULL,
+    execution_time BIGINT NOT NULL
+)";
+
+/// Held on PostgreSQL by whoever migrates, until its transaction ends.
+const LOCK: i64 = 0x6772_6f75_706d_7101;
+
+/// What is missing, by number and name.
+pub(super) async fn missing(link: &mut Link) -> Result<Vec<String>, Error> {
+    begin(link, false).await?;
+    let missing = look(link).await?;
+    // Nothing was changed.
+    link.rollback().await.map_err(failed)?;
+    Ok(missing.into_iter().map(name).collect())
+}
+
+/// Makes what is missing, and tells what that was; where nothing is, no right to make anything is needed.
 ///
-/// On PostgreSQL an advisory lock makes workers that start together take turns. SQLite has none;
-/// there the loser's transaction fails, and the next attempt finds the work done.
-pub(super) async fn run(link: &mut Link) -> Result<(), Error> {
-    match link {
-        Link::Postgres(link) => {
-            // A migration of a large table, or of another worker, may take long.
-            sqlx::raw_sql("SET statement_timeout = 0; SET lock_timeout = 0")
-                .execute(&mut **link)
-                .await
-                .map_err(|source| Error::of("migrating", source))?;
-            migrator(POSTGRES).run(&mut **link).await
-        }
-        Link::Sqlite(link) => {
-            let mut attempt = 1;
-            loop {
-                match migrator(SQLITE).run(&mut **link).await {
-                    Err(MigrateError::Execute(_) | MigrateError::ExecuteMigration(..))
-                        if attempt < ATTEMPTS =>
-                    {
-                        tokio::time::sleep(Duration::from_millis(50) * attempt).await;
-                        attempt += 1;
-                    }
-                    done => break done,
-                }
-            }
+/// All of it is one transaction, and whoever comes second waits, and finds the work done.
+pub(super) async fn run(link: &mut Link) -> Result<Vec<String>, Error> {
+    let missing = missing(link).await?;
+    if missing.is_empty() {
+        return Ok(missing);
+    }
+    begin(link, true).await?;
+    match apply(link).await {
+        Ok(made) => Ok(made),
+        Err(error) => {
+            link.rollback().await.ok();
+            Err(may_not(error, &missing))
         }
     }
-    .map_err(|error| match error {
-        MigrateError::Execute(source) | MigrateError::ExecuteMigration(source, _) => {
-            Error::of("migrating", source)
+}
+
+async fn apply(link: &mut Link) -> Result<Vec<String>, Error> {
+    let steps = look(link).await?;
+    if !steps.is_empty() {
+        let table = match link {
+            Link::Sqlite(_) => TABLE_IN_SQLITE,
+            Link::Postgres(..) => TABLE_IN_POSTGRES,
+        };
+        link.batch(table).await.map_err(failed)?;
+    }
+    for &(version, description, sql) in &steps {
+        link.batch(sql).await.map_err(failed)?;
+        let values = vec![
+            Value::Int(version),
+            description.into(),
+            Value::Bytes(checksum(sql)),
+        ];
+        let sql = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+                   VALUES ($1, $2, TRUE, $3, -1)";
+        link.execute(sql.to_owned(), values).await.map_err(failed)?;
+    }
+    link.commit().await.map_err(failed)?;
+    Ok(steps.into_iter().map(name).collect())
+}
+
+/// Begins a transaction; to change something, once nobody else does.
+async fn begin(link: &mut Link, to_change: bool) -> Result<(), Error> {
+    link.begin().await.map_err(failed)?;
+    if to_change && matches!(link, Link::Postgres(..)) {
+        // A migration of a large table, or of another worker, may take long.
+        let alone = format!(
+            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; \
+             SET LOCAL idle_in_transaction_session_timeout = 0; SELECT pg_advisory_xact_lock({LOCK})"
+        );
+        link.batch(alone).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// The steps that have not been made.
+async fn look(link: &mut Link) -> Result<Vec<Step>, Error> {
+    let (steps, is_there) = match link {
+        Link::Sqlite(_) => (
+            SQLITE,
+            "SELECT COUNT(*) FROM sqlite_master WHERE name = '_sqlx_migrations'",
+        ),
+        Link::Postgres(..) => (
+            POSTGRES,
+            // Not `to_regclass`: within a transaction it may remember that there was none.
+            "SELECT COUNT(*) FROM pg_catalog.pg_class \
+             WHERE relname = '_sqlx_migrations' AND pg_table_is_visible(oid)",
+        ),
+    };
+    let mut made = BTreeMap::new();
+    let rows = link.fetch(is_there.to_owned(), Vec::new()).await;
+    let is_there = rows.map_err(failed)?.first().map(|row| row.get::<i64>(0));
+    if is_there.transpose()? == Some(1) {
+        let sql = "SELECT version, checksum FROM _sqlx_migrations".to_owned();
+        for row in link.fetch(sql, Vec::new()).await.map_err(failed)? {
+            made.insert(row.get::<i64>(0)?, row.get::<Vec<u8>>(1)?);
         }
-        other => Error::Migration(Arc::new(other)),
+    }
+    let mut missing = Vec::new();
+    for &step in steps {
+        match made.remove(&step.0) {
+            None => missing.push(step),
+            Some(sum) if sum == checksum(step.2) => {}
+            Some(_) => return Err(Error::Migration(format!("{} is another", name(step)))),
+        }
+    }
+    match made.pop_first() {
+        Some((version, _)) => Err(Error::Migration(format!(
+            "{version:04} is not known to this one"
+        ))),
+        None => Ok(missing),
+    }
+}
+
+/// Every table of PostgreSQL's that a worker reads and writes.
+pub(super) fn tables() -> impl Iterator<Item = &'static str> {
+    let lines = POSTGRES.iter().flat_map(|(_, _, sql)| sql.lines());
+    lines.filter_map(|line| {
+        let table = line.strip_prefix("CREATE TABLE ")?;
+        let table = table.trim_start_matches("IF NOT EXISTS ");
+        table.split([' ', '(']).next()
     })
 }
 
-fn migrator(steps: &[Step]) -> Migrator {
-    let migration = |&(version, description, sql): &Step| {
-        Migration::new(
-            version,
-            description.into(),
-            MigrationType::Simple,
-            sql.into_sql_str(),
-            false,
-        )
+fn name((version, description, _): Step) -> String {
+    format!("{version:04}_{description}")
+}
+
+fn failed(source: sqlx::Error) -> Error {
+    Error::of("migrating", source)
+}
+
+/// Says what is missing, where the role may not make it.
+fn may_not(error: Error, missing: &[String]) -> Error {
+    let Error::Unavailable { source, .. } = &error else {
+        return error;
     };
-    Migrator::with_migrations(steps.iter().map(migration).collect())
+    let code = source.as_database_error().and_then(DatabaseError::code);
+    // insufficient_privilege; read_only_sql_transaction
+    match code.as_deref() {
+        Some("42501" | "25006") => Error::Unmigrated {
+            missing: missing.join(", "),
+            source: Arc::clone(source),
+        },
+        _ => error,
+    }
+}
+
+/// As it has been kept from the start.
+fn checksum(sql: &'static str) -> Vec<u8> {
+    let kind = MigrationType::Simple;
+    let migration = Migration::new(0, "".into(), kind, sql.into_sql_str(), false);
+    migration.checksum.into_owned()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! transaction; reads go through a pool beside it. Each subject has a file with its tables, its
 //! types and its handle: [`ledger`], [`sandbox_groups`].
 
+mod codes;
 mod commit;
 mod db;
 pub mod deliveries;
@@ -18,6 +19,7 @@ pub mod ledger;
 mod migrate;
 mod outage;
 pub mod pending_events;
+mod postgres;
 pub mod resharding;
 pub mod sandbox_groups;
 pub mod shards;
@@ -30,11 +32,14 @@ use std::sync::Arc;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::observability::events;
 
-use outage::Outages;
+use outage::{Access, Outages};
 
 pub use error::Error;
 pub use outage::Probe;
+
+const CONNECTING: &str = "connecting";
 
 /// A handle on the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
@@ -45,12 +50,15 @@ pub struct Store {
     clock: Arc<dyn Clock>,
     me: Arc<str>,
     installation: installation::Installation,
+    /// Asks PostgreSQL which rights are lacking.
+    rights: Arc<str>,
     /// Events were added.
     news: Arc<tokio::sync::Notify>,
 }
 
 impl Store {
-    /// Opens the store, creating file and tables as needed, and hands back its writer beside it.
+    /// Opens the store, creating file and tables as far as they are missing, and hands back its writer
+    /// beside it.
     ///
     /// The caller spawns the writer; nothing is written before that. The writer ends, with
     /// everything that was asked of it written, once every handle has been dropped.
@@ -63,14 +71,13 @@ impl Store {
     ) -> Result<(Self, impl Future<Output = ()> + Send + 'static), Error> {
         let mut target = db::Target::of(config)?;
         target.create_file()?;
-        let mut link = target
-            .link()
-            .await
-            .map_err(|e| Error::of("connecting", e))?;
+        let mut link = connect(&target, config).await?;
         migrate::run(&mut link).await?;
         let installation = installation::Installation::open(&mut link, &mut target).await?;
         let outages = Arc::new(Outages::default());
-        let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
+        let pool = target
+            .pool(config.connections, config.timeout, Arc::clone(&outages))
+            .map_err(|error| Error::of(CONNECTING, error))?;
         let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
         let writing = {
             let pool = pool.clone();
@@ -91,25 +98,70 @@ impl Store {
                 clock,
                 me,
                 installation,
+                rights: rights().into(),
                 news: Arc::default(),
             },
             writing,
         ))
     }
 
-    /// Tells whether the database answers and, as far as is known, takes changes.
+    /// Makes the tables that are missing, and tells which migrations that took.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub async fn migrate(config: &config::Store) -> Result<Vec<String>, Error> {
+        let target = db::Target::of(config)?;
+        target.create_file()?;
+        migrate::run(&mut connect(&target, config).await?).await
+    }
+
+    /// Which migrations are missing.
+    ///
+    /// # Errors
+    /// When the database cannot be reached, or was migrated by a newer version.
+    pub async fn missing_migrations(config: &config::Store) -> Result<Vec<String>, Error> {
+        let target = db::Target::of(config)?;
+        migrate::missing(&mut connect(&target, config).await?).await
+    }
+
+    /// Tells whether the database answers, lets us do what a worker does and, as far as is known, takes
+    /// changes.
     ///
     /// # Errors
     /// When it does not, with what it said.
     pub async fn ping(&self) -> Result<(), Error> {
         // Not tried here: every worker writes now and then (`Workers::beat`).
-        if let Some(error) = self.outages.of_writing() {
+        let writing = match self.outages.of_writing() {
+            Some(error) if !error.is_of_rights() => return Err(error),
+            writing => writing,
+        };
+        let lacking = self.lacking_rights().await;
+        if let Ok(Some(rights)) = lacking {
+            // Others may get on without these, so this is no outage; the alert is to hear of it.
+            let error = Error::Rights(rights);
+            events::store_failed(&error);
             return Err(error);
         }
-        self.pool
-            .fetch("asking whether it is there", "SELECT 1", Vec::new())
-            .await
-            .map(drop)
+        self.outages.note(Access::Read, &lacking);
+        lacking.and(writing.map_or(Ok(()), Err))
+    }
+
+    /// What a worker needs and its role may not; asking shows that the database answers.
+    async fn lacking_rights(&self) -> Result<Option<String>, Error> {
+        let sql = if self.pool.is_postgres() {
+            &*self.rights
+        } else {
+            "SELECT NULL FROM ledger LIMIT 1"
+        };
+        let doing = "asking whether it is there";
+        let rows = self.pool.look(doing, sql, Vec::new()).await?;
+        rows.first().map_or(Ok(None), |row| row.get(0))
+    }
+
+    /// Whether a pooler such as pgbouncer stands before the database.
+    #[must_use]
+    pub fn is_pooled(&self) -> bool {
+        self.pool.is_pooled()
     }
 
     /// After an outage ([`Error::is_outage`]): waits until the store is back, or until it is the
@@ -171,6 +223,7 @@ impl Store {
     pub(crate) async fn in_folder(folder: &std::path::Path) -> Self {
         let settings = config::Store {
             url: format!("sqlite:{}", folder.join("store.db").display()).into(),
+            url_file: None,
             connections: 1,
             timeout: std::time::Duration::from_secs(5),
         };
@@ -245,4 +298,25 @@ impl Store {
     pub fn sandbox_groups(&self) -> sandbox_groups::SandboxGroups {
         sandbox_groups::SandboxGroups::new(self.queue.clone(), self.pool.clone())
     }
+}
+
+async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {
+    let limit = config.timeout.saturating_mul(db::PATIENCE);
+    let link = tokio::time::timeout(limit, target.link()).await;
+    link.map_err(|_| Error::timed_out(CONNECTING))?
+        .map_err(|error| Error::of(CONNECTING, error))
+}
+
+/// A statement for PostgreSQL, which answers with the rights that a worker needs and does not have; an
+/// error where a table is missing.
+fn rights() -> String {
+    let tables: Vec<_> = migrate::tables().map(|it| format!("'{it}'")).collect();
+    format!(
+        "SELECT string_agg(concat(may, ' on ', name), '; ' ORDER BY name) FROM ( \
+             SELECT name, string_agg(may, ', ' ORDER BY may) AS may \
+             FROM unnest(ARRAY[{}]) AS name, \
+                  unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS may \
+             WHERE NOT has_table_privilege(name, may) GROUP BY name) AS lacking",
+        tables.join(", ")
+    )
 }

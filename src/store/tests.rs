@@ -1,10 +1,13 @@
 //! The store's tests: the same against SQLite and PostgreSQL, wherever both can show it.
 
+mod faults;
 mod groups;
 mod installation;
 mod ledger;
 mod outages;
+mod pooler;
 mod purge;
+mod roles;
 mod shards;
 
 use std::sync::Arc;
@@ -74,6 +77,7 @@ impl Database {
     fn config(&self) -> config::Store {
         config::Store {
             url: self.url.clone().into(),
+            url_file: None,
             connections: 2,
             timeout: Duration::from_secs(10),
         }

@@ -1,6 +1,7 @@
 //! Workers that are killed at random moments while commands flow: each command is done once, in
 //! order, with either store, with one worker and with two.
 
+use groupmq_test_support::pgbouncer::Pgbouncer;
 use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::worker::store_in;
 
@@ -56,4 +57,13 @@ async fn one_worker_on_postgres_does_each_command_once_however_often_it_is_kille
 #[tokio::test]
 async fn two_workers_on_postgres_do_each_command_once_however_often_they_are_killed() {
     on_postgres("PostgreSQL, two workers", 2).await;
+}
+
+#[tokio::test]
+async fn two_workers_behind_a_pooler_do_each_command_once_however_often_they_are_killed() {
+    let database = Postgres::shared().unwrap().database().unwrap();
+    // Fewer sessions than connections, so that each serves all.
+    let settings = ["pool_mode=transaction", "default_pool_size=3"];
+    let pooler = Pgbouncer::start(&database, &settings).unwrap();
+    killed_again_and_again("pgbouncer, two workers", &pooler.url(&database.url), 2).await;
 }

@@ -23,6 +23,7 @@ mod cluster;
 mod consumer;
 mod crashes;
 mod crew;
+mod databases;
 mod doctor;
 mod encrypted;
 mod handovers;

@@ -11,23 +11,28 @@ use serde_json::Value;
 
 use super::scene::{PATIENCE, Scene, effects, subjects};
 
-const COMMANDS: usize = 3_000;
-const GROUPS: usize = 50;
+pub(crate) const COMMANDS: usize = 3_000;
+pub(crate) const GROUPS: usize = 50;
 
 const DOWN: &str = "the store cannot be used; commands wait until it can";
 const BACK: &str = "the store can be used again; commands go on";
 
 /// A store that can be put out of use and back into it, and what its outage is called.
-struct Trouble<'a, S> {
-    store: &'a mut S,
-    begin: fn(&mut S, &Scene),
-    end: fn(&mut S, &Scene),
+pub(crate) struct Trouble<'a, S> {
+    pub(crate) store: &'a mut S,
+    pub(crate) begin: fn(&mut S, &Scene),
+    pub(crate) end: fn(&mut S, &Scene),
     /// What readiness names.
-    cause: &'a str,
+    pub(crate) cause: &'a str,
 }
 
 /// Puts the store out of use in the middle of some thousand commands.
-async fn costs_nothing<S>(scene: &Scene, groups: &[String], name: &str, trouble: Trouble<'_, S>) {
+pub(crate) async fn costs_nothing<S>(
+    scene: &Scene,
+    groups: &[String],
+    name: &str,
+    trouble: Trouble<'_, S>,
+) {
     let commands = subjects(groups, name, COMMANDS);
     let before = scene.producer.seen().answered();
     let outage = async {
@@ -117,7 +122,7 @@ fn assert_quiet(log: &str, lasted: Duration) -> u64 {
 
 /// Each command took effect once: a second effect would leave a gap in its group's sequence, since
 /// its event has the first one's id.
-fn assert_once_each(seen: &Seen) {
+pub(crate) fn assert_once_each(seen: &Seen) {
     let mut sequences = BTreeMap::<String, Vec<u64>>::new();
     for event in seen.events() {
         let payload = &event["payload"];

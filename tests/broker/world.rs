@@ -80,6 +80,7 @@ async fn history_of(store: &Store, id: &GroupId) -> Vec<String> {
 async fn open(url: &str) -> Store {
     let settings = config::Store {
         url: url.into(),
+        url_file: None,
         connections: 1,
         timeout: Duration::from_secs(30),
     };

@@ -237,10 +237,11 @@ def check_selectors(overlay, resources):
                 problem(where(overlay, resource), "is spread together with others")
 
 
-def settings(overlay, resources, resource, binary):
+def settings(overlay, resources, resource, binary, name="groupmq"):
     """What `groupmq config print` makes of a pod's files and environment, laid out in a folder."""
     here, spec = where(overlay, resource), pod(resource)["spec"]
-    container = next(it for it in spec["containers"] if it["name"] == "groupmq")
+    containers = spec["containers"] + spec.get("initContainers", [])
+    container = next(it for it in containers if it["name"] == name)
     volumes = {volume["name"]: volume for volume in spec["volumes"]}
     with tempfile.TemporaryDirectory() as folder:
         for mount in container["volumeMounts"]:
@@ -275,6 +276,7 @@ def files(volume, resources):
         samples = {
             "amqp": "amqps://user:password@host:5671/groupmq",
             "store": "postgres://user:password@host/groupmq",
+            "store-owner": "postgres://owner:password@host/groupmq",
         }
         for item in volume["secret"]["items"]:
             yield item["path"], samples.get(volume["name"], "x" * 32)
@@ -292,6 +294,8 @@ def check_settings(overlay, resources, binary):
         found = settings(overlay, resources, resource, binary)
         if not found:
             continue
+        for first in spec.get("initContainers", []):
+            settings(overlay, resources, resource, binary, first["name"])
         port = int(found["ops"]["listen"].rsplit(":", 1)[1])
         container = spec["containers"][0]
         if resource["kind"] == "Deployment":

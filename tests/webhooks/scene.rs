@@ -143,6 +143,7 @@ pub(crate) async fn open(url: &str) -> Store {
 pub(crate) fn store_at(url: &str) -> config::Store {
     config::Store {
         url: url.into(),
+        url_file: None,
         connections: 2,
         timeout: Duration::from_secs(30),
     }

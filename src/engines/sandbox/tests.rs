@@ -71,6 +71,7 @@ impl World {
         let dir = TempDir::new().unwrap();
         let store = config::Store {
             url: format!("sqlite:{}", dir.path().join("test.db").display()).into(),
+            url_file: None,
             connections: 2,
             timeout: Duration::from_secs(10),
         };

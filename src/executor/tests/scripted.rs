@@ -279,6 +279,7 @@ impl Bench {
 async fn open(url: &str) -> Store {
     let settings = config::Store {
         url: url.to_owned().into(),
+        url_file: None,
         connections: 2,
         timeout: Duration::from_secs(5),
     };

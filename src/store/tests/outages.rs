@@ -14,7 +14,7 @@ use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
 
-async fn claim(ledger: &Ledger, id: &str) -> Result<Claim, Error> {
+pub(super) async fn claim(ledger: &Ledger, id: &str) -> Result<Claim, Error> {
     ledger.claim(key(id), PRINT, "me").await
 }
 
@@ -105,6 +105,7 @@ async fn beyond_a_proxy(database: &Database) -> (Store, Proxy) {
     url.set_port(Some(proxy.address().port())).unwrap();
     let config = config::Store {
         url: String::from(url).into(),
+        url_file: None,
         connections: 1,
         timeout: Duration::from_secs(1),
     };
@@ -210,6 +211,7 @@ async fn a_url_that_names_no_store_is_refused_without_repeating_it() {
     ] {
         let config = config::Store {
             url: url.to_owned().into(),
+            url_file: None,
             ..database.config()
         };
         let Err(error) = Store::open(&config, database.clock.clone()).await else {
@@ -223,6 +225,7 @@ async fn a_url_that_names_no_store_is_refused_without_repeating_it() {
     }
     let config = config::Store {
         url: "sqlite:/no/such/dir/x.db".to_owned().into(),
+        url_file: None,
         ..database.config()
     };
     let Err(error) = Store::open(&config, database.clock.clone()).await else {

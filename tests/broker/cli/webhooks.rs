@@ -302,6 +302,7 @@ async fn the_log_of_deliveries_is_shown_as_chosen_and_writes_nothing_to_the_term
     let place = Place::new().await;
     let settings = config::Store {
         url: store_in(place.folder.path()).into(),
+        url_file: None,
         connections: 1,
         timeout: Duration::from_secs(30),
     };

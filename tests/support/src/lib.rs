@@ -3,6 +3,7 @@
 //!
 //! - [`rabbitmq::RabbitMq`]: a private RabbitMQ node, to share or to stop, kill and start again;
 //! - [`postgres::Postgres`]: a private PostgreSQL server with a database for each test;
+//! - [`pgbouncer::Pgbouncer`]: a private pgbouncer before such a server;
 //! - [`proxy::Proxy`]: a TCP proxy that cuts, holds and refuses links on demand;
 //! - [`disk::SmallDisk`]: a disk for a worker's store, to fill up and to clear;
 //! - [`tls::Certificates`]: a throw-away certificate authority with a server and a client;
@@ -19,6 +20,7 @@
 
 pub mod announcer;
 pub mod disk;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod producer;
 pub mod proxy;

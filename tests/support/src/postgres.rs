@@ -9,8 +9,8 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io::Write as _;
-use std::net::{Ipv4Addr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
@@ -172,6 +172,37 @@ impl Postgres {
         run_sql(&self.base, "SELECT pg_reload_conf()")
     }
 
+    /// Has the server ask a role for its password; the others still need none.
+    ///
+    /// # Errors
+    ///
+    /// When the server is not ours or does not answer.
+    pub fn ask_for_password(&self, role: &str) -> Result<()> {
+        ensure!(self.server.is_some(), "the server is not ours to change");
+        let base = format!("{}/postgres", self.base);
+        let file = psql(&base, &["-c", "SHOW hba_file"])?;
+        let lines = format!(
+            "COPY (VALUES ('host all {role} 127.0.0.1/32 scram-sha-256'), \
+             ('host all all 127.0.0.1/32 trust')) TO '{file}'"
+        );
+        run_sql(&self.base, &lines)?;
+        run_sql(&self.base, "SELECT pg_reload_conf()")
+    }
+
+    /// Takes every connection that a role may have, until they are dropped.
+    ///
+    /// # Errors
+    ///
+    /// When the server is not ours or does not answer.
+    pub fn exhaust(&self, role: &str) -> Result<Vec<TcpStream>> {
+        let server = self.server.as_ref().context("the server is not ours")?;
+        let mut taken = Vec::new();
+        while let Some(connection) = bare_connection(server.port, role)? {
+            taken.push(connection);
+        }
+        Ok(taken)
+    }
+
     /// Starts a stopped server again, on the same port.
     ///
     /// # Errors
@@ -180,6 +211,32 @@ impl Postgres {
     pub fn start_again(&mut self) -> Result<()> {
         let server = self.server.as_mut();
         server.context("the server is not ours to start")?.start()
+    }
+}
+
+impl Database {
+    /// Runs statements as the server's administrator, each in a transaction of its own where it needs one.
+    ///
+    /// # Errors
+    ///
+    /// When one fails.
+    pub fn run(&self, statements: &[&str]) -> Result<String> {
+        let arguments: Vec<_> = statements.iter().flat_map(|sql| ["-c", sql]).collect();
+        psql(&self.url, &arguments)
+    }
+
+    /// The same database, for another role.
+    #[must_use]
+    pub fn as_role(&self, login: &str) -> String {
+        let (scheme, rest) = self.url.split_once("://").unwrap_or_default();
+        let place = rest.rsplit_once('@').map_or(rest, |(_, place)| place);
+        format!("{scheme}://{login}@{place}")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 }
 
@@ -250,23 +307,51 @@ fn script_says_ready(port: &str) -> Result<bool> {
 }
 
 fn run_sql(base: &str, sql: &str) -> Result<()> {
+    psql(&format!("{base}/postgres"), &["-c", sql]).map(drop)
+}
+
+/// Runs `psql` as an operator does, each `-c` outside a transaction; what it prints is without frills.
+///
+/// # Errors
+///
+/// When a statement fails.
+pub fn psql(url: &str, arguments: &[&str]) -> Result<String> {
     let psql = script()
         .args([
             "psql",
             "--no-psqlrc",
             "--quiet",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-c",
-            sql,
-            "-d",
+            "--no-align",
+            "--tuples-only",
         ])
-        .arg(format!("{base}/postgres"))
+        .args(["-v", "ON_ERROR_STOP=1", "-d", url])
+        .args(arguments)
         .stdin(Stdio::null())
         .output()?;
     let said = String::from_utf8_lossy(&psql.stderr);
     ensure!(psql.status.success(), "psql: {said}");
-    Ok(())
+    Ok(String::from_utf8_lossy(&psql.stdout).trim().to_owned())
+}
+
+/// A connection as a role, of which the server knows no more than that; `None` where it has none left.
+fn bare_connection(port: u16, role: &str) -> Result<Option<TcpStream>> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    let body = format!("\0\x03\0\0user\0{role}\0database\0postgres\0\0");
+    let length = u32::try_from(body.len() + 4)?;
+    stream.write_all(&length.to_be_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    loop {
+        let mut head = [0; 5];
+        stream.read_exact(&mut head)?;
+        let [kind, length @ ..] = head;
+        let mut body = vec![0; usize::try_from(u32::from_be_bytes(length))?.saturating_sub(4)];
+        stream.read_exact(&mut body)?;
+        match kind {
+            b'Z' => return Ok(Some(stream)),
+            b'E' => return Ok(None),
+            _ => {}
+        }
+    }
 }
 
 /// Part of a name that no other test and no other process has.

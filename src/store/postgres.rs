@@ -1,0 +1,225 @@
+//! PostgreSQL, reached directly or through a pooler such as pgbouncer.
+//!
+//! A pooler may give each transaction another session of the server. Behind one, nothing may rest with the
+//! session: each statement runs in a transaction, limits of time are set in it (`SET LOCAL`), and
+//! statements are not kept prepared, since their names would meet those of others. Directly, limits are
+//! options of the session and statements stay prepared, which saves round trips and planning.
+//!
+//! A connection finds out by itself which it is: poolers refuse options of the session, or ignore them.
+
+use std::str::FromStr as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use sqlx::error::DatabaseError;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{
+    PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions, PgQueryResult, PgRow,
+};
+use sqlx::query::Query;
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, Row as _};
+
+use super::Error;
+use super::db::PREPARED;
+use crate::config;
+
+/// An option of the session that nobody else sets.
+const MARK: &str = "groupmq.direct";
+
+const NO_URL: &str = "is no PostgreSQL URL: postgres://user:password@host/database";
+
+/// Where the server is, and how it is reached.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    config: config::Store,
+    /// How long a statement may take or wait.
+    limit: String,
+    is_pooled: Arc<AtomicBool>,
+}
+
+impl Server {
+    pub(super) fn of(config: &config::Store) -> Result<Self, Error> {
+        let server = Self {
+            config: config.clone(),
+            limit: format!("{}ms", config.timeout.as_millis().max(1)),
+            is_pooled: Arc::default(),
+        };
+        match options(server.config.url.expose_secret()) {
+            Some(_) => Ok(server),
+            None => Err(Error::Url(NO_URL)),
+        }
+    }
+
+    /// Whether a pooler stands before it, as far as is known.
+    pub(super) fn is_pooled(&self) -> bool {
+        self.is_pooled.load(Ordering::Relaxed)
+    }
+
+    /// What limits how long anything may take.
+    fn limits(&self) -> [(&'static str, &str); 3] {
+        [
+            ("lock_timeout", &self.limit),
+            ("statement_timeout", &self.limit),
+            // A worker that is paused within a transaction must not keep its rows from the others.
+            ("idle_in_transaction_session_timeout", &self.limit),
+        ]
+    }
+
+    /// What begins a transaction.
+    pub(super) fn begin(&self) -> String {
+        let mut begin = "BEGIN".to_owned();
+        if self.is_pooled() {
+            for (name, limit) in self.limits() {
+                begin = format!("{begin}; SET LOCAL {name} = '{limit}'");
+            }
+        }
+        begin
+    }
+
+    /// Opens a connection, and tells with which options that went well.
+    pub(super) async fn connect(&self) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+        let plain = self.options()?;
+        if !self.is_pooled() {
+            let direct = self.direct(plain.clone());
+            match direct.connect().await {
+                Ok(mut link) => {
+                    self.look(&mut link).await?;
+                    return Ok((link, direct));
+                }
+                Err(error) if may_be_of_options(&error) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let link = plain.connect().await?;
+        self.is_pooled.store(true, Ordering::Relaxed);
+        Ok((link, plain))
+    }
+
+    /// Finds out whether our options reached the session.
+    async fn look(&self, link: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let sql = format!("SELECT current_setting('{MARK}', true)");
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(link).await?;
+        if row.try_get::<Option<&str>, _>(0)? != Some("on") {
+            self.is_pooled.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn direct(&self, plain: PgConnectOptions) -> PgConnectOptions {
+        plain.options(self.limits()).options([(MARK, "on")])
+    }
+
+    fn options(&self) -> Result<PgConnectOptions, sqlx::Error> {
+        let url = self.config.url_now().map_err(|error| {
+            sqlx::Error::Configuration(format!("store.url_file cannot be read: {error}").into())
+        })?;
+        // The parser's own error might repeat the url.
+        options(url.expose_secret())
+            .ok_or_else(|| sqlx::Error::Configuration(format!("store.url_file {NO_URL}").into()))
+    }
+
+    /// A pool of connections, made when they are needed.
+    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Result<PgPool, sqlx::Error> {
+        let mut options = self.options()?;
+        if !self.is_pooled() {
+            options = self.direct(options);
+        }
+        let server = self.clone();
+        Ok(PgPoolOptions::new()
+            .max_connections(size)
+            .acquire_timeout(timeout)
+            // Its warning; a wait that is too long is an error of ours.
+            .acquire_slow_threshold(timeout)
+            .after_connect(move |link, _| {
+                let server = server.clone();
+                Box::pin(async move {
+                    if !server.is_pooled() {
+                        // One that breaks here fails at its first statement, which says so.
+                        server.look(link).await.ok();
+                    }
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options))
+    }
+
+    /// A connection of the pool.
+    ///
+    /// The pool keeps to the options that it was made with, and some reasons to itself; so where it has
+    /// none, a connection beside it shows why, and with which options there would be one.
+    pub(super) async fn acquire(
+        &self,
+        pool: &PgPool,
+    ) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let error = match pool.acquire().await {
+            Ok(link) => return Ok(link),
+            Err(error @ sqlx::Error::PoolClosed) => return Err(error),
+            Err(error) => error,
+        };
+        let within = pool.options().get_acquire_timeout();
+        match tokio::time::timeout(within, self.connect()).await {
+            Ok(Ok((link, options))) => {
+                pool.set_connect_options(options);
+                link.close().await.ok();
+                // All were in use.
+                if matches!(error, sqlx::Error::PoolTimedOut) {
+                    return Err(error);
+                }
+                pool.acquire().await
+            }
+            Ok(Err(reason)) => Err(reason),
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Runs a query alone.
+    pub(super) async fn fetch(
+        &self,
+        link: &mut PgConnection,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<Vec<PgRow>, sqlx::Error> {
+        if !self.is_pooled() {
+            return query.fetch_all(link).await;
+        }
+        let mut transaction = link.begin_with(AssertSqlSafe(self.begin())).await?;
+        let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(rows)
+    }
+
+    /// Runs a statement alone.
+    pub(super) async fn execute(
+        &self,
+        link: &mut PgConnection,
+        query: Query<'_, Postgres, PgArguments>,
+    ) -> Result<PgQueryResult, sqlx::Error> {
+        if !self.is_pooled() {
+            return query.execute(link).await;
+        }
+        let mut transaction = link.begin_with(AssertSqlSafe(self.begin())).await?;
+        let done = query.persistent(false).execute(&mut *transaction).await?;
+        transaction.commit().await?;
+        Ok(done)
+    }
+}
+
+/// What a connection has in common, however the server is reached.
+fn options(url: &str) -> Option<PgConnectOptions> {
+    let options = PgConnectOptions::from_str(url).ok()?;
+    Some(
+        options
+            .application_name("groupmq")
+            // An option that poolers refuse; no table holds such numbers.
+            .extra_float_digits(None)
+            .statement_cache_capacity(PREPARED)
+            .disable_statement_logging(),
+    )
+}
+
+/// Whether a connection may have been refused for its options: no connection (08), or not supported (0A).
+fn may_be_of_options(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(DatabaseError::code);
+    code.is_some_and(|code| code.starts_with("08") || code.starts_with("0A"))
+}
