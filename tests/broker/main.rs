@@ -23,6 +23,7 @@ mod cluster;
 mod consumer;
 mod crashes;
 mod crew;
+mod deeds;
 mod doctor;
 mod encrypted;
 mod handovers;
