@@ -44,14 +44,22 @@ struct Process {
     preparation: Option<Unprepared>,
     refusal: Refusal,
     health: ops::Health,
+    engines: MakeEngines,
 }
+
+/// Makes the engine that a configuration names: [`engine`].
+pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Engines>;
 
 /// Runs the roles of the configuration until the process is told to stop.
 ///
 /// # Errors
 /// When something that is needed from the start is not there, or, with an [`amqp::Error`], when the
 /// broker refuses for good.
-pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending> {
+pub async fn run(
+    config: Config,
+    lost_lines: log::Lost,
+    engines: MakeEngines,
+) -> anyhow::Result<Ending> {
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
@@ -72,7 +80,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
     lifecycle.spawn_background(upkeep::beat(store.clone()));
 
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
-    let mut process = Process::new(config, lifecycle, clock, store, tracer);
+    let mut process = Process::new(config, lifecycle, clock, store, tracer, engines);
     for role in process.config.roles.clone() {
         match role {
             Role::Commands => process.commands()?,
@@ -116,6 +124,7 @@ impl Process {
         clock: Arc<dyn Clock>,
         store: Store,
         tracer: Tracer,
+        engines: MakeEngines,
     ) -> Self {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
         Self {
@@ -131,6 +140,7 @@ impl Process {
             preparation: None,
             refusal: Refusal::default(),
             health,
+            engines,
         }
     }
 
@@ -180,7 +190,8 @@ impl Process {
     /// Begins to execute commands from the queue.
     fn commands(&mut self) -> anyhow::Result<()> {
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
-        let Engines { engine, waha } = engine(&self.config, &self.store, Arc::clone(&self.clock))?;
+        let clock = Arc::clone(&self.clock);
+        let Engines { engine, waha } = (self.engines)(&self.config, &self.store, clock)?;
         if let Some(waha) = waha {
             self.listen_to(waha)?;
         }

@@ -17,7 +17,7 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(error.into()))?;
-    let ending = runtime.block_on(app::run(config, log.lost()));
+    let ending = runtime.block_on(app::run(config, log.lost(), app::engine));
     runtime.shutdown_background();
     log.finish();
     // A refusal of the broker's has an exit code of its own, as with every other command.

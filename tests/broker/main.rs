@@ -37,6 +37,7 @@ mod logs;
 mod metrics;
 mod order;
 mod outages;
+mod panics;
 mod poison;
 mod provoked;
 mod queues;

@@ -103,13 +103,6 @@ impl Installation {
             .set("delivery.probe_max", "2s");
         let tide = Arc::<Tide>::default();
         let receiver = Receiver::start().unwrap();
-        for path in [STEADY, FLAPS] {
-            let payload = format!(r#"{{"url": "{}"}}"#, receiver.url(path));
-            let id = path.trim_start_matches('/');
-            let set = ["webhooks", "set", id, "--payload", &payload];
-            let set = run(&options, &set).await;
-            assert_eq!(set.code, 0, "{set:?}");
-        }
         let (begun, calm) = (Instant::now(), Arc::clone(&tide));
         receiver.rule(FLAPS, move |_| {
             let is_down = begun.elapsed().as_secs() % 8 < 3;
@@ -119,6 +112,13 @@ impl Installation {
         let mut workers = Vec::new();
         for _ in 0..WORKERS {
             workers.push(Worker::start(&options).await.unwrap());
+        }
+        for path in [STEADY, FLAPS] {
+            let payload = format!(r#"{{"url": "{}"}}"#, receiver.url(path));
+            let id = path.trim_start_matches('/');
+            let set = ["webhooks", "set", id, "--payload", &payload];
+            let set = run(&options, &set).await;
+            assert_eq!(set.code, 0, "{set:?}");
         }
         let producer = Producer::connect(&broker.url(), &prefix).await.unwrap();
         Self {

@@ -144,7 +144,14 @@ async fn take_all_rights(it: &mut Installation) {
 async fn limit_the_queues(it: &mut Installation) {
     let pattern = format!("^{}\\.(commands|delay|dead)\\.", it.prefix);
     let limit = r#"{"max-length": 2}"#;
-    let set = ["set_policy", "--apply-to", "queues", "limit", &pattern, limit];
+    let set = [
+        "set_policy",
+        "--apply-to",
+        "queues",
+        "limit",
+        &pattern,
+        limit,
+    ];
     ctl(it, &set).await;
     it.a_moment(6_000).await;
     ctl(it, &["clear_policy", "limit"]).await;
@@ -184,7 +191,10 @@ async fn lock_the_store(it: &mut Installation) {
         Backing::Sqlite(_) => {
             let url = it.backing.url();
             let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-            connection.execute("PRAGMA busy_timeout = 10000").await.unwrap();
+            connection
+                .execute("PRAGMA busy_timeout = 10000")
+                .await
+                .unwrap();
             connection.execute("BEGIN EXCLUSIVE").await.unwrap();
             tokio::time::sleep(moment).await;
             connection.execute("ROLLBACK").await.unwrap();
