@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
@@ -15,7 +16,7 @@ use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
 use crate::fanout::Fanout;
 use crate::gateway::{self, Gateway};
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::lifecycle::{Ending, Lifecycle, Signals};
 use crate::observability::trace::Tracer;
 use crate::observability::{events, log, metrics};
 use crate::ops;
@@ -60,14 +61,21 @@ pub async fn run(
     lost_lines: log::Lost,
     engines: MakeEngines,
 ) -> anyhow::Result<Ending> {
+    let mut signals = Signals::listen().context("cannot listen to signals")?;
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
     lifecycle.spawn_background(lost_lines.count());
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (store, writer) = Store::open(&config.store, Arc::clone(&clock))
-        .await
-        .context("cannot open the store (store.url)")?;
+    // A store that does not answer is waited for, and nothing has been begun that would have to be finished.
+    let opened = tokio::select! {
+        opened = Store::open(&config.store, Arc::clone(&clock)) => opened,
+        asked = signals.stop() => {
+            info!("{asked} before the store was open");
+            return Ok(Ending::Drained);
+        }
+    };
+    let (store, writer) = opened.context("cannot open the store (store.url)")?;
     lifecycle.spawn_background(writer);
     let listener = tokio::net::TcpListener::bind(config.ops.listen)
         .await
@@ -102,7 +110,9 @@ pub async fn run(
     drop((publisher, tracer));
     lifecycle.spawn_background(ops::serve(listener, health, metrics));
 
-    let ending = lifecycle.run_to_end(config.shutdown.deadline).await?;
+    let ending = lifecycle
+        .run_to_end(signals, config.shutdown.deadline)
+        .await;
     if ending == Ending::Drained && config.roles.contains(&Role::Commands) {
         // A courtesy: nothing is left behind, so nobody has to wait for our silence.
         store.workers().leave().await.ok();

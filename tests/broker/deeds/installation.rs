@@ -94,6 +94,8 @@ impl Installation {
         let prefix = groupmq_test_support::prefix();
         let options = sharing::with_sessions(options(&broker.url(), &prefix))
             .set("roles", "commands,webhooks")
+            // A line for each command would leave no room for what a failure is explained by.
+            .set("log.filter", "info,groupmq::commands=warn")
             .set("topology.shards", "4")
             .set("store.url", store)
             .set("store.timeout", "2s")

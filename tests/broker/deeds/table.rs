@@ -111,7 +111,7 @@ async fn close_all_connections(it: &mut Installation) {
 }
 
 async fn disk_alarm(it: &mut Installation) {
-    ctl(it, &["set_disk_free_limit", "1000TB"]).await;
+    ctl(it, &["set_disk_free_limit", "100000GB"]).await;
     it.a_moment(6_000).await;
     ctl(it, &["set_disk_free_limit", "50MB"]).await;
 }
