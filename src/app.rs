@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tracing::info;
 
@@ -17,8 +18,9 @@ use crate::executor::{Decoder, Executor};
 use crate::fanout::Fanout;
 use crate::gateway::{self, Gateway};
 use crate::lifecycle::{Ending, Lifecycle, Signals};
+use crate::observability::log::{self, Log};
 use crate::observability::trace::Tracer;
-use crate::observability::{events, log, metrics};
+use crate::observability::{events, metrics};
 use crate::ops;
 use crate::outbound::{self, Outbound, Reach};
 use crate::store::Store;
@@ -48,6 +50,17 @@ struct Process {
     engines: MakeEngines,
 }
 
+/// What [`run`] runs on.
+///
+/// # Errors
+/// When the system has no threads left.
+pub fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name(log::WORKERS)
+        .enable_all()
+        .build()
+}
+
 /// Makes the engine that a configuration names: [`engine`].
 pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Engines>;
 
@@ -56,16 +69,17 @@ pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Eng
 /// # Errors
 /// When something that is needed from the start is not there, or, with an [`amqp::Error`], when the
 /// broker refuses for good.
-pub async fn run(
-    config: Config,
-    lost_lines: log::Lost,
-    engines: MakeEngines,
-) -> anyhow::Result<Ending> {
+pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Result<Ending> {
     let mut signals = Signals::listen().context("cannot listen to signals")?;
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
-    lifecycle.spawn_background(lost_lines.count());
+    lifecycle.spawn_background(log.lost().count());
+    let (elsewhere, on_panic) = (log.panicked_elsewhere(), lifecycle.clone());
+    lifecycle.spawn_background(async move {
+        elsewhere.await;
+        on_panic.fail("a thread panicked; the log says where");
+    });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     // A store that does not answer is waited for, and nothing has been begun that would have to be finished.
     let opened = tokio::select! {

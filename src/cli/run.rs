@@ -13,11 +13,8 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
         log::Error::Filter(_) => Failure::Usage(error.to_string()),
         log::Error::Stderr(_) => Failure::Other(error.into()),
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(error.into()))?;
-    let ending = runtime.block_on(app::run(config, log.lost(), app::engine));
+    let runtime = app::runtime().map_err(|error| Failure::Other(error.into()))?;
+    let ending = runtime.block_on(app::run(config, &log, app::engine));
     runtime.shutdown_background();
     log.finish();
     // A refusal of the broker's has an exit code of its own, as with every other command.

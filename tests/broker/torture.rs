@@ -15,7 +15,7 @@ const SEEDS: &str = "GROUPMQ_TORTURE_SEEDS";
 /// Sets for how many seconds deeds of an operator follow one another.
 const SECONDS: &str = "GROUPMQ_TORTURE_SECONDS";
 
-/// Names a part of the names of those deeds, to do these alone.
+/// Parts of the names of those deeds, with commas between them, to do these alone.
 const DEEDS: &str = "GROUPMQ_TORTURE_DEEDS";
 
 /// Sets the (first) seed, to see a failure again.
@@ -38,7 +38,8 @@ pub(crate) fn duration(usually: Duration) -> Duration {
 
 /// Whether a deed is among those to be done.
 pub(crate) fn is_wanted(deed: &str) -> bool {
-    from_environment::<String>(DEEDS).is_none_or(|part| deed.contains(&part))
+    let parts = from_environment::<String>(DEEDS);
+    parts.is_none_or(|parts| parts.split(',').any(|part| deed.contains(part)))
 }
 
 /// Chance with a seed that a failed test names.

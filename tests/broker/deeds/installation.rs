@@ -272,6 +272,18 @@ impl Installation {
     }
 }
 
+impl Drop for Installation {
+    #[expect(clippy::print_stderr, reason = "what a failed test is explained by")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.broker.log();
+            let lines: Vec<_> = log.lines().collect();
+            let end = lines.get(lines.len().saturating_sub(60)..).unwrap_or(&[]);
+            eprintln!("--- the end of the broker's log\n{}", end.join("\n"));
+        }
+    }
+}
+
 impl Backing {
     fn by(chance: &mut Chance) -> (String, Self) {
         let backing = if chance.rng.random_bool(0.5) {
