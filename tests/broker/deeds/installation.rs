@@ -2,8 +2,8 @@
 //! of it in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::postgres::{Database, Postgres};
@@ -59,8 +59,14 @@ pub(super) struct Installation {
     pub(super) workers: Vec<Worker>,
     producer: Arc<Producer>,
     tide: Arc<Tide>,
-    receiver: Receiver,
+    /// By path.
+    taken: [(&'static str, Taken); 2],
+    /// Held for its drop.
+    _receiver: Receiver,
 }
+
+/// The numbers of the events that an endpoint has taken, by group.
+type Taken = Arc<Mutex<BTreeMap<String, BTreeSet<u64>>>>;
 
 impl Tide {
     /// Keeps commands flowing until they are to end.
@@ -106,11 +112,14 @@ impl Installation {
         let tide = Arc::<Tide>::default();
         let receiver = Receiver::start().unwrap();
         let (begun, calm) = (Instant::now(), Arc::clone(&tide));
-        receiver.rule(FLAPS, move |_| {
+        let flapping = move || {
             let is_down = begun.elapsed().as_secs() % 8 < 3;
-            let is_calm = calm.is_calm.load(Ordering::SeqCst);
-            Answer::status(if is_down && !is_calm { 503 } else { 204 })
-        });
+            is_down && !calm.is_calm.load(Ordering::SeqCst)
+        };
+        let taken = [
+            (STEADY, endpoint(&receiver, STEADY, || false)),
+            (FLAPS, endpoint(&receiver, FLAPS, flapping)),
+        ];
         let mut workers = Vec::new();
         for _ in 0..WORKERS {
             workers.push(Worker::start(&options).await.unwrap());
@@ -132,7 +141,8 @@ impl Installation {
             workers,
             producer: Arc::new(producer),
             tide,
-            receiver,
+            taken,
+            _receiver: receiver,
         }
     }
 
@@ -230,8 +240,8 @@ impl Installation {
         let store = self.backing.url();
         let world = load.assert_effects(&self.producer, &store).await;
         assert_rising(&self.producer.seen().events());
-        for path in [STEADY, FLAPS] {
-            self.assert_delivered(path, &world).await;
+        for (path, taken) in &self.taken {
+            assert_delivered(path, taken, &world).await;
         }
         let dead = self.producer.dead_letters().await.unwrap();
         assert!(dead.is_empty(), "{dead:?}");
@@ -247,29 +257,42 @@ impl Installation {
             self.producer.seen()
         );
     }
+}
 
-    /// Waits until an endpoint has taken each event of each group.
-    async fn assert_delivered(&self, path: &str, world: &BTreeMap<String, Remembered>) {
-        let wanted = world.iter().map(|(group, it)| (group.clone(), it.events()));
-        let wanted: BTreeMap<_, _> = wanted.collect();
-        let all: u64 = wanted.values().sum();
-        let all = usize::try_from(all).unwrap();
-        let taken = self.receiver.takes(path, all, 2 * PATIENCE).await;
-        let mut by_group = BTreeMap::<String, BTreeSet<u64>>::new();
-        for delivered in self.receiver.got(path) {
-            if (200..300).contains(&delivered.status) {
-                let event: Value = serde_json::from_slice(&delivered.body).unwrap();
-                let (group, sequence) = place(&event);
-                by_group.entry(group).or_default().insert(sequence);
+/// Waits until an endpoint has taken each event of each group.
+async fn assert_delivered(path: &str, taken: &Taken, world: &BTreeMap<String, Remembered>) {
+    let begun = Instant::now();
+    for (group, it) in world {
+        loop {
+            let taken = taken.lock().unwrap().get(group).cloned();
+            let taken = taken.unwrap_or_default();
+            let missing: Vec<_> = (1..=it.events()).filter(|n| !taken.contains(n)).collect();
+            if missing.is_empty() {
+                break;
             }
+            let is_late = begun.elapsed() > 2 * PATIENCE;
+            assert!(!is_late, "{path}: {group} lacks {missing:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        for (group, last) in wanted {
-            let taken = by_group.remove(&group).unwrap_or_default();
-            let missing: Vec<_> = (1..=last).filter(|it| !taken.contains(it)).collect();
-            assert!(missing.is_empty(), "{path}: {group} lacks {missing:?}");
-        }
-        taken.unwrap();
     }
+}
+
+/// Has an endpoint take events, unless it is down.
+fn endpoint(receiver: &Receiver, path: &str, is_down: impl Fn() -> bool + Send + 'static) -> Taken {
+    let taken = Taken::default();
+    let takes = Arc::clone(&taken);
+    receiver.rule(path, move |delivered| {
+        if is_down() {
+            return Answer::status(503);
+        }
+        let event = serde_json::from_slice(&delivered.body).unwrap();
+        if let Some((group, sequence)) = place(&event) {
+            let mut taken = takes.lock().unwrap();
+            taken.entry(group).or_default().insert(sequence);
+        }
+        Answer::status(204)
+    });
+    taken
 }
 
 impl Drop for Installation {
@@ -305,21 +328,20 @@ impl Backing {
     }
 }
 
-/// The group of an event, and its number there.
-fn place(event: &Value) -> (String, u64) {
+/// The group of an event, and its number there; none of what tells of an endpoint.
+fn place(event: &Value) -> Option<(String, u64)> {
     let payload = &event["payload"];
     let group = payload["chatId"].as_str();
-    let group = group.or(payload["group"]["id"].as_str()).unwrap();
-    (group.to_owned(), payload["sequence"].as_u64().unwrap())
+    let group = group.or(payload["group"]["id"].as_str())?;
+    Some((group.to_owned(), payload["sequence"].as_u64()?))
 }
 
 /// Sees that a listener's events came in the order of each group.
 fn assert_rising(events: &[Value]) {
     let mut last = BTreeMap::new();
-    for event in events {
-        let (group, sequence) = place(event);
+    for (group, sequence) in events.iter().filter_map(place) {
         let before = last.insert(group, sequence);
-        assert!(before < Some(sequence), "{before:?} before {event}");
+        assert!(before < Some(sequence), "{sequence} after {before:?}");
     }
 }
 

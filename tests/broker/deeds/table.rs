@@ -6,6 +6,7 @@ use futures_util::future::LocalBoxFuture;
 use groupmq_test_support::worker::Worker;
 use nix::sys::signal::Signal;
 use rand::Rng as _;
+use rand::seq::IndexedRandom as _;
 use sqlx::{Connection as _, Executor as _};
 
 use super::installation::{Backing, Installation};
@@ -180,11 +181,15 @@ async fn lock_the_store(it: &mut Installation) {
     match &it.backing {
         Backing::Postgres(_, database) => {
             let mut connection = sqlx::PgConnection::connect(&database.url).await.unwrap();
-            let lock = "DO $$ DECLARE it text; BEGIN FOR it IN \
-                SELECT tablename FROM pg_tables WHERE schemaname = current_schema() \
-                LOOP EXECUTE format('LOCK TABLE %I', it); END LOOP; END $$";
+            let all = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema()";
+            let tables: Vec<String> = sqlx::query_scalar(all)
+                .fetch_all(&mut connection)
+                .await
+                .unwrap();
+            let table = tables.choose(&mut it.chance.rng).unwrap();
+            let lock = format!("LOCK TABLE {table}");
             let mut locked = connection.begin().await.unwrap();
-            locked.execute(lock).await.unwrap();
+            locked.execute(sqlx::AssertSqlSafe(lock)).await.unwrap();
             tokio::time::sleep(moment).await;
             locked.rollback().await.unwrap();
         }
