@@ -51,7 +51,7 @@ mod own_node {
             // Now and then the next one comes before the last one is over.
             let pause = installation.chance.rng.random_range(0..3_000);
             tokio::time::sleep(Duration::from_millis(pause)).await;
-            installation.look_after().await;
+            installation.look_after();
         }
     }
 }

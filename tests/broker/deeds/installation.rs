@@ -177,7 +177,7 @@ impl Installation {
             assert!(begun.elapsed() < 2 * PATIENCE, "something waits for good");
             // As often as the broker counts.
             tokio::time::sleep(Duration::from_secs(1)).await;
-            self.look_after().await;
+            self.look_after();
         }
     }
 
@@ -202,7 +202,7 @@ impl Installation {
     }
 
     /// Starts anew what has ended by itself, as Kubernetes does; it must have said why.
-    pub(super) async fn look_after(&mut self) {
+    pub(super) fn look_after(&mut self) {
         let mut workers = Vec::new();
         for mut worker in std::mem::take(&mut self.workers) {
             let Some(status) = worker.ended().unwrap() else {
@@ -226,7 +226,7 @@ impl Installation {
     /// Waits until all that was begun is done, and sees what became of everything.
     pub(super) async fn assert_whole(mut self, load: &Load) {
         let begun = Instant::now();
-        self.look_after().await;
+        self.look_after();
         for worker in &mut self.workers {
             worker.until_ready(PATIENCE).await.unwrap();
         }
@@ -280,14 +280,14 @@ async fn assert_delivered(path: &str, taken: &Taken, world: &BTreeMap<String, Re
 /// Has an endpoint take events, unless it is down.
 fn endpoint(receiver: &Receiver, path: &str, is_down: impl Fn() -> bool + Send + 'static) -> Taken {
     let taken = Taken::default();
-    let takes = Arc::clone(&taken);
+    let list = Arc::clone(&taken);
     receiver.rule(path, move |delivered| {
         if is_down() {
             return Answer::status(503);
         }
         let event = serde_json::from_slice(&delivered.body).unwrap();
         if let Some((group, sequence)) = place(&event) {
-            let mut taken = takes.lock().unwrap();
+            let mut taken = list.lock().unwrap();
             taken.entry(group).or_default().insert(sequence);
         }
         Answer::status(204)
