@@ -48,10 +48,11 @@ test-rabbitmq4: ## the tests that use a broker, against RabbitMQ 4 (needs root o
 torture: export NEXTEST_PROFILE = torture
 torture: export GROUPMQ_TORTURE_KILLS ?= 100
 torture: export GROUPMQ_TORTURE_SEEDS ?= 50
-torture: ## kill workers a hundred times over, and try many seeds (half an hour)
+torture: export GROUPMQ_TORTURE_SECONDS ?= 600
+torture: ## kill workers a hundred times over, try many seeds, ten minutes of an operator's deeds (an hour)
 	@deploy/local/setup.sh test
 	deploy/local/postgres.sh with deploy/local/broker.sh with \
-		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order:: sharing::
+		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order:: sharing:: deeds::
 
 lint: ## formatting and clippy
 	cargo fmt --all --check

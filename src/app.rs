@@ -4,7 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
+use tokio::runtime::Runtime;
 use tokio::sync::watch;
+use tracing::info;
 
 use crate::amqp::{self, Names, Publisher, Requests, Scope, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
@@ -16,9 +18,10 @@ use crate::executor::{Decoder, Executor};
 use crate::fanout::{AllEndpoints, Fanout};
 use crate::gateway::{self, Gateway};
 use crate::installation;
-use crate::lifecycle::{Ending, Lifecycle};
+use crate::lifecycle::{Ending, Lifecycle, Signals};
+use crate::observability::log::{self, Log};
 use crate::observability::trace::Tracer;
-use crate::observability::{events, log, metrics};
+use crate::observability::{events, metrics};
 use crate::ops;
 use crate::outbound::{self, Outbound, Reach};
 use crate::store::Store;
@@ -52,22 +55,49 @@ struct Process {
     preparation: Option<Unprepared>,
     refusal: Refusal,
     health: ops::Health,
+    engines: MakeEngines,
 }
+
+/// What [`run`] runs on.
+///
+/// # Errors
+/// When the system has no threads left.
+pub fn runtime() -> std::io::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .thread_name(log::WORKERS)
+        .enable_all()
+        .build()
+}
+
+/// Makes the engine that a configuration names: [`engine`].
+pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Engines>;
 
 /// Runs the roles of the configuration until the process is told to stop.
 ///
 /// # Errors
 /// When something that is needed from the start is not there; with an [`amqp::Error`], when the broker
 /// refuses for good; with a [`store::Error`](crate::store::Error), when the store was replaced.
-pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending> {
+pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Result<Ending> {
+    let mut signals = Signals::listen().context("cannot listen to signals")?;
     let lifecycle = Lifecycle::default();
     let metrics = metrics::install().context("cannot count anything")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
-    lifecycle.spawn_background(lost_lines.count());
+    lifecycle.spawn_background(log.lost().count());
+    let (elsewhere, on_panic) = (log.panicked_elsewhere(), lifecycle.clone());
+    lifecycle.spawn_background(async move {
+        elsewhere.await;
+        on_panic.fail("a thread panicked; the log says where");
+    });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (store, writer) = Store::open(&config.store, Arc::clone(&clock))
-        .await
-        .context("cannot open the store (store.url)")?;
+    // A store that does not answer is waited for, and nothing has been begun that would have to be finished.
+    let opened = tokio::select! {
+        opened = Store::open(&config.store, Arc::clone(&clock)) => opened,
+        asked = signals.stop() => {
+            info!("{asked} before the store was open");
+            return Ok(Ending::Drained);
+        }
+    };
+    let (store, writer) = opened.context("cannot open the store (store.url)")?;
     lifecycle.spawn_background(writer);
     let listener = tokio::net::TcpListener::bind(config.ops.listen)
         .await
@@ -80,7 +110,7 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
     lifecycle.spawn_background(upkeep::beat(store.clone()));
 
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
-    let mut process = Process::new(config, lifecycle, clock, store, tracer);
+    let mut process = Process::new(config, lifecycle, clock, store, tracer, engines);
     process.uphold();
     process.watch_store();
     for role in process.config.roles.clone() {
@@ -104,7 +134,9 @@ pub async fn run(config: Config, lost_lines: log::Lost) -> anyhow::Result<Ending
     drop((publisher, tracer));
     lifecycle.spawn_background(ops::serve(listener, health, metrics));
 
-    let ending = lifecycle.run_to_end(config.shutdown.deadline).await?;
+    let ending = lifecycle
+        .run_to_end(signals, config.shutdown.deadline)
+        .await;
     if ending == Ending::Drained && config.roles.contains(&Role::Commands) {
         // A courtesy: nothing is left behind, so nobody has to wait for our silence.
         store.workers().leave().await.ok();
@@ -127,6 +159,7 @@ impl Process {
         clock: Arc<dyn Clock>,
         store: Store,
         tracer: Tracer,
+        engines: MakeEngines,
     ) -> Self {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
         let names = Names::new(&config.topology.prefix);
@@ -150,6 +183,7 @@ impl Process {
             preparation: None,
             refusal: Refusal::default(),
             health,
+            engines,
         }
     }
 
@@ -212,7 +246,8 @@ impl Process {
     /// Begins to execute commands from the queue.
     fn commands(&mut self) -> anyhow::Result<()> {
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
-        let Engines { engine, waha } = engine(&self.config, &self.store, Arc::clone(&self.clock))?;
+        let clock = Arc::clone(&self.clock);
+        let Engines { engine, waha } = (self.engines)(&self.config, &self.store, clock)?;
         if let Some(waha) = waha {
             self.listen_to(waha)?;
         }

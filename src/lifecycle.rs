@@ -9,7 +9,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +24,14 @@ pub struct Lifecycle {
     failure: Arc<Mutex<Option<String>>>,
 }
 
+/// What the process is asked by signal, from the start on: the first process of a container has no signal
+/// that ends it unless it listens.
+#[derive(Debug)]
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
 /// How the process came to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
@@ -33,6 +41,27 @@ pub enum Ending {
     Abandoned,
     /// A critical task failed; the reason in words.
     Failed(String),
+}
+
+impl Signals {
+    /// Listens from now on.
+    ///
+    /// # Errors
+    /// When the handlers cannot be installed.
+    pub fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    /// Resolves when the process is asked to stop, and says how; nothing is lost by dropping it.
+    pub async fn stop(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.interrupt.recv() => "interrupted",
+            _ = self.terminate.recv() => "asked to terminate",
+        }
+    }
 }
 
 impl Lifecycle {
@@ -110,16 +139,10 @@ impl Lifecycle {
     }
 
     /// Waits for a signal or a failure, then for every task, at most until the deadline.
-    ///
-    /// # Errors
-    /// When signal handlers cannot be installed.
-    pub async fn run_to_end(&self, deadline: Duration) -> std::io::Result<Ending> {
-        let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut terminate = signal(SignalKind::terminate())?;
+    pub async fn run_to_end(&self, mut signals: Signals, deadline: Duration) -> Ending {
         // Each of these only reports; none loses anything when another one wins.
         tokio::select! {
-            _ = interrupt.recv() => info!("interrupted; finishing what has been begun"),
-            _ = terminate.recv() => info!("asked to terminate; finishing what has been begun"),
+            asked = signals.stop() => info!("{asked}; finishing what has been begun"),
             () = self.stopping() => {}
         }
         self.soft.cancel();
@@ -130,8 +153,7 @@ impl Lifecycle {
                 warn!(deadline_ms = deadline.as_millis(), "the stop took too long; what still runs is abandoned to redelivery");
                 false
             }
-            _ = interrupt.recv() => false,
-            _ = terminate.recv() => false,
+            _ = signals.stop() => false,
         };
         self.hard.cancel();
         if let Some(reason) = self
@@ -140,13 +162,13 @@ impl Lifecycle {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
         {
-            return Ok(Ending::Failed(reason));
+            return Ending::Failed(reason);
         }
-        Ok(if drained {
+        if drained {
             Ending::Drained
         } else {
             Ending::Abandoned
-        })
+        }
     }
 }
 
@@ -181,11 +203,17 @@ impl Drop for CriticalGuard {
 mod tests {
     use super::*;
 
+    async fn run_to_end(lifecycle: &Lifecycle, deadline: Duration) -> Ending {
+        lifecycle
+            .run_to_end(Signals::listen().unwrap(), deadline)
+            .await
+    }
+
     #[tokio::test]
     async fn a_critical_task_that_panics_stops_the_process_with_its_name() {
         let lifecycle = Lifecycle::default();
         lifecycle.spawn_critical("doomed", async { panic!("as the test wants") });
-        let ending = lifecycle.run_to_end(Duration::from_secs(5)).await.unwrap();
+        let ending = run_to_end(&lifecycle, Duration::from_secs(5)).await;
         assert_eq!(
             ending,
             Ending::Failed("the task `doomed` ended unexpectedly".to_owned())
@@ -205,7 +233,7 @@ mod tests {
         ] {
             let lifecycle = Lifecycle::default();
             spawn(&lifecycle);
-            let ending = lifecycle.run_to_end(Duration::from_secs(5)).await.unwrap();
+            let ending = run_to_end(&lifecycle, Duration::from_secs(5)).await;
             let reason = "a task panicked; the log says where".to_owned();
             assert_eq!(ending, Ending::Failed(reason));
         }
@@ -216,7 +244,7 @@ mod tests {
         let lifecycle = Lifecycle::default();
         lifecycle.spawn(std::future::pending());
         lifecycle.stop();
-        let ending = lifecycle.run_to_end(Duration::from_secs(25)).await.unwrap();
+        let ending = run_to_end(&lifecycle, Duration::from_secs(25)).await;
         assert_eq!(ending, Ending::Abandoned);
     }
 
@@ -226,7 +254,7 @@ mod tests {
         let watcher = lifecycle.clone();
         lifecycle.spawn_critical("worker", async move { watcher.stopping().await });
         lifecycle.stop();
-        let ending = lifecycle.run_to_end(Duration::from_secs(5)).await.unwrap();
+        let ending = run_to_end(&lifecycle, Duration::from_secs(5)).await;
         assert_eq!(ending, Ending::Drained);
     }
 }

@@ -14,11 +14,8 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
         log::Error::Filter(_) => Failure::Usage(error.to_string()),
         log::Error::Stderr(_) => Failure::Other(error.into()),
     })?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(error.into()))?;
-    let ending = runtime.block_on(app::run(config, log.lost()));
+    let runtime = app::runtime().map_err(|error| Failure::Other(error.into()))?;
+    let ending = runtime.block_on(app::run(config, &log, app::engine));
     runtime.shutdown_background();
     log.finish();
     let ending = ending.map_err(failure)?;

@@ -16,12 +16,16 @@ use tracing::{debug, warn};
 
 use crate::config;
 use crate::lifecycle::Lifecycle;
+use crate::observability::events;
 
 /// What an HTTP/2 client says first (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// After a failure to accept (no file handles left, say).
 const REST: Duration = Duration::from_millis(100);
+
+/// Files that the process needs at least beside the connections of clients: for broker, store and health.
+const OTHER_FILES: usize = 48;
 
 /// Accepts connections until the process stops, then waits for those that are open.
 pub(super) async fn run(
@@ -32,7 +36,11 @@ pub(super) async fn run(
 ) {
     let patience = settings.client_timeout;
     let http = Arc::new(builder(patience));
-    let places = Arc::new(Semaphore::new(settings.connections));
+    let most = most_connections(settings.connections, open_files());
+    if most < settings.connections {
+        events::fewer_connections(most);
+    }
+    let places = Arc::new(Semaphore::new(most));
     let graceful = GracefulShutdown::new();
     loop {
         // Both can be dropped: a connection that is not accepted yet stays with the system.
@@ -69,6 +77,21 @@ pub(super) async fn run(
     }
     drop(listener);
     graceful.shutdown().await;
+}
+
+/// Half of the files that the process may have open: where clients had all, nobody could ask for the
+/// process's health, and a connection to the broker that breaks could not be made again.
+fn most_connections(wanted: usize, files: Option<usize>) -> usize {
+    let spare = files.map(|files| (files / 2).min(files.saturating_sub(OTHER_FILES)));
+    spare.map_or(wanted, |spare| wanted.min(spare).max(1))
+}
+
+/// How many files the process may have open, where the system says so and sets a limit.
+fn open_files() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let mut lines = limits.lines();
+    let line = lines.find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 async fn accept(
@@ -114,5 +137,20 @@ async fn says_something(stream: &TcpStream) -> std::io::Result<()> {
         }
         // What is there already would be seen again at once.
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_the_rest_of_the_process() {
+        assert_eq!(most_connections(10_000, None), 10_000);
+        assert_eq!(most_connections(10_000, Some(1_048_576)), 10_000);
+        assert_eq!(most_connections(10_000, Some(1_024)), 512);
+        assert_eq!(most_connections(10, Some(1_024)), 10);
+        assert_eq!(most_connections(10_000, Some(64)), 16);
+        assert_eq!(most_connections(10_000, Some(20)), 1);
     }
 }

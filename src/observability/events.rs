@@ -489,6 +489,15 @@ pub fn request_panicked(text: &str) {
     error!(text, "the gateway panicked");
 }
 
+/// The gateway takes fewer connections than `gateway.connections` says.
+pub fn fewer_connections(most: usize) {
+    warn!(
+        most,
+        "the process may open so few files (ulimit -n) that the gateway takes fewer connections than \
+         gateway.connections"
+    );
+}
+
 /// So many more, or fewer, requests wait for a reply.
 pub fn requests_waiting(change: f64) {
     gauge!(name::GATEWAY_IN_FLIGHT).increment(change);

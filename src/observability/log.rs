@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -37,11 +38,15 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// How often the lines that were lost are counted.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 
+/// What the threads are called in which every panic is noticed by whoever has the task.
+pub const WORKERS: &str = "groupmq";
+
 /// The log of this process; to be finished before it ends.
 #[derive(Debug)]
 pub struct Log {
     writer: WorkerGuard,
     lost: Lost,
+    panicked_elsewhere: CancellationToken,
 }
 
 /// Log lines that were lost, and those that were held back since they repeat themselves; clones count the same.
@@ -98,12 +103,21 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
         .with(lost.repeats.clone())
         .with(filter)
         .init();
-    std::panic::set_hook(Box::new(|panic| {
+    let panicked_elsewhere = CancellationToken::new();
+    let elsewhere = panicked_elsewhere.clone();
+    std::panic::set_hook(Box::new(move |panic| {
         let place = panic.location().map(ToString::to_string);
         let text = panic.payload_as_str().unwrap_or_default();
         events::panicked(place.as_deref().unwrap_or_default(), text);
+        if std::thread::current().name() != Some(WORKERS) {
+            elsewhere.cancel();
+        }
     }));
-    Ok(Log { writer, lost })
+    Ok(Log {
+        writer,
+        lost,
+        panicked_elsewhere,
+    })
 }
 
 impl Log {
@@ -111,6 +125,12 @@ impl Log {
     #[must_use]
     pub fn lost(&self) -> Lost {
         self.lost.clone()
+    }
+
+    /// Resolves once a thread has panicked that is none of the [`WORKERS`], a library's say: nobody else
+    /// notices that, and what it served stands still.
+    pub fn panicked_elsewhere(&self) -> impl Future<Output = ()> + Send + 'static {
+        self.panicked_elsewhere.clone().cancelled_owned()
     }
 
     /// Has what is buffered written, as far as somebody reads it.

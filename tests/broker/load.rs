@@ -174,9 +174,11 @@ impl Load {
     /// Waits for all answers, and sees that each command was done once, and in the order of its
     /// group: in the replies, in the sandbox's own memory, and in the events. Says what it counted.
     pub(crate) async fn assert_once_each(&self, producer: &Producer, store: &str) -> String {
-        self.assert_answered(producer).await;
-        let world = world::groups_of(store, &self.accounts).await;
-        self.assert_effects(&world);
+        let all = self.count();
+        let both_ways =
+            |seen: &Seen| (seen.answered() >= all && seen.answered_directly() >= all).then_some(());
+        producer.until(4 * PATIENCE, both_ways).await.unwrap();
+        let world = self.assert_effects(producer, store).await;
         assert_events(producer, &world).await;
         let dead = producer.dead_letters().await.unwrap();
         assert!(
@@ -198,11 +200,20 @@ impl Load {
         )
     }
 
-    async fn assert_answered(&self, producer: &Producer) {
-        let all = self.count();
-        let both_ways =
-            |seen: &Seen| (seen.answered() >= all && seen.answered_directly() >= all).then_some(());
-        producer.until(4 * PATIENCE, both_ways).await.unwrap();
+    /// Sees that each command, all of which are answered, was done once and in the order of its group: in
+    /// the replies and in the sandbox's own memory, which it returns.
+    pub(crate) async fn assert_effects(
+        &self,
+        producer: &Producer,
+        store: &str,
+    ) -> BTreeMap<String, Remembered> {
+        self.assert_answers(producer);
+        let world = world::groups_of(store, &self.accounts).await;
+        self.assert_world(&world);
+        world
+    }
+
+    fn assert_answers(&self, producer: &Producer) {
         for n in 0..self.sent {
             let id = self.id(n);
             let replies = producer.seen().replies(&id);
@@ -218,7 +229,7 @@ impl Load {
         }
     }
 
-    fn assert_effects(&self, world: &BTreeMap<String, Remembered>) {
+    fn assert_world(&self, world: &BTreeMap<String, Remembered>) {
         let mut created = 0;
         let wanted = self.wanted();
         for (id, found) in world {

@@ -74,11 +74,11 @@ async fn the_filter_silences_the_lines_of_commands_and_no_others() {
     assert!(!log.contains("command answered"), "{log}");
 }
 
-/// A worker whose log goes into a pipe, and its producer.
-async fn piped() -> (std::io::PipeReader, Worker, Producer) {
+/// A worker whose log goes into a pipe, in a format, and its producer.
+async fn piped(format: &str) -> (std::io::PipeReader, Worker, Producer) {
     let broker = RabbitMq::shared().await.unwrap();
     let prefix = groupmq_test_support::prefix();
-    let options = options(&broker.url(), &prefix);
+    let options = options(&broker.url(), &prefix).set("log.format", format);
     let (reader, writer) = std::io::pipe().unwrap();
     let mut worker = Worker::spawn_logging_to(&options, writer).unwrap();
     worker.until_ready(PATIENCE).await.unwrap();
@@ -104,25 +104,19 @@ async fn lost_lines(worker: &Worker) -> u64 {
     line.map_or(0, |count| count.parse().unwrap())
 }
 
-#[tokio::test]
-async fn a_log_whose_reader_goes_away_costs_no_command() {
-    let (reader, mut worker, producer) = piped().await;
+async fn without_a_reader(format: &str) {
+    let (reader, mut worker, producer) = piped(format).await;
     drop(reader);
     // More than the window of the consumer: each has to be acknowledged.
     change_one_group(&producer, 400).await;
-    let begun = std::time::Instant::now();
-    while lost_lines(&worker).await < 400 {
-        assert!(begun.elapsed() < PATIENCE, "the lost lines are not counted");
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    }
+    until_lost(&worker, 400).await;
     assert_eq!(worker.get("/livez").await.unwrap().0, 200);
     assert_eq!(worker.get("/readyz").await.unwrap().0, 200);
     assert_eq!(worker.stop().await.unwrap(), 0);
 }
 
-#[tokio::test]
-async fn a_log_that_nobody_reads_costs_no_command() {
-    let (reader, mut worker, producer) = piped().await;
+async fn unread(format: &str) {
+    let (reader, mut worker, producer) = piped(format).await;
     // A line each: so many that neither the pipe nor the buffer before it can hold them.
     let read = |n| Command::new(&format!("read-{n}"), "ListGroups", "default", &json!({}));
     producer
@@ -130,12 +124,51 @@ async fn a_log_that_nobody_reads_costs_no_command() {
         .await
         .unwrap();
     producer.answered(4_000, PATIENCE).await.unwrap();
+    until_lost(&worker, 1).await;
+    assert_eq!(worker.get("/livez").await.unwrap().0, 200);
+    assert_eq!(worker.get("/readyz").await.unwrap().0, 200);
+    assert_eq!(worker.stop().await.unwrap(), 0);
+    drop(reader);
+}
+
+/// Waits until so many lost lines are counted.
+async fn until_lost(worker: &Worker, count: u64) {
     let begun = std::time::Instant::now();
-    while lost_lines(&worker).await == 0 {
+    while lost_lines(worker).await < count {
         assert!(begun.elapsed() < PATIENCE, "the lost lines are not counted");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(worker.get("/livez").await.unwrap().0, 200);
-    assert_eq!(worker.stop().await.unwrap(), 0);
-    drop(reader);
+}
+
+#[tokio::test]
+async fn a_log_whose_reader_goes_away_costs_no_command() {
+    without_a_reader("text").await;
+}
+
+#[tokio::test]
+async fn a_log_in_json_whose_reader_goes_away_costs_no_command() {
+    without_a_reader("json").await;
+}
+
+#[tokio::test]
+async fn a_log_that_nobody_reads_costs_no_command() {
+    unread("text").await;
+}
+
+#[tokio::test]
+async fn a_log_in_json_that_nobody_reads_costs_no_command() {
+    unread("json").await;
+}
+
+/// So it does not matter who reads it, or does not.
+#[tokio::test]
+async fn a_worker_writes_nothing_to_stdout() {
+    let folder = tempfile::tempdir().unwrap();
+    let stdout = folder.path().join("stdout");
+    let redirect = format!(r#"exec "$0" "$@" >'{}'"#, stdout.display());
+    let front = ["sh", "-c", &redirect].map(str::to_owned);
+    let mut scene = Scene::shared_with(|options| options.behind(front)).await;
+    scene.assert_works("one").await;
+    assert_eq!(scene.worker.stop().await.unwrap(), 0);
+    assert_eq!(std::fs::read_to_string(stdout).unwrap(), "");
 }

@@ -38,7 +38,7 @@ fn accounts() -> Vec<Account> {
     (0..SESSIONS).map(account).collect()
 }
 
-fn with_sessions(mut options: Options) -> Options {
+pub(crate) fn with_sessions(mut options: Options) -> Options {
     for (session, account) in accounts() {
         let phone = account.trim_end_matches("@c.us").to_owned();
         options = options.set(&format!("engine.sandbox.sessions.{session}"), phone);
@@ -47,7 +47,7 @@ fn with_sessions(mut options: Options) -> Options {
 }
 
 /// Creates the groups, each by the session whose turn it is.
-async fn load(producer: &Producer) -> Load {
+pub(crate) async fn load(producer: &Producer) -> Load {
     let accounts = accounts();
     let id = |n| format!("group-{n}");
     let new = |n: usize| {

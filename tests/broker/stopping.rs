@@ -9,7 +9,7 @@ use groupmq_test_support::worker::{Worker, store_in};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use super::scene::{PATIENCE, Scene, effects, subjects};
+use super::scene::{PATIENCE, Scene, effects, options, subjects};
 
 const COMMANDS: usize = 3_000;
 const GROUPS: usize = 30;
@@ -119,4 +119,17 @@ async fn a_stop_without_a_broker_waits_for_nobody() {
         proxy.resume();
         proxy.accept();
     }
+}
+
+/// As the first process of a container it could not be ended otherwise.
+#[tokio::test]
+async fn a_stop_while_the_store_does_not_answer_is_heard() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let store = format!("postgres://nobody@{}/none", silent.local_addr().unwrap());
+    let broker = RabbitMq::shared().await.unwrap();
+    let options = options(&broker.url(), "silent").set("store.url", store);
+    let mut worker = Worker::spawn(&options).unwrap();
+    // It has begun to connect.
+    let _connection = silent.accept().unwrap();
+    assert_eq!(worker.stop().await.unwrap(), 0, "{}", worker.log_tail());
 }

@@ -1,6 +1,7 @@
 //! How hard the tests of random failures try: little in `make test`, a lot in `make torture`.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
@@ -10,6 +11,12 @@ const KILLS: &str = "GROUPMQ_TORTURE_KILLS";
 
 /// Sets how many seeds a property of the whole is tried with.
 const SEEDS: &str = "GROUPMQ_TORTURE_SEEDS";
+
+/// Sets for how many seconds deeds of an operator follow one another.
+const SECONDS: &str = "GROUPMQ_TORTURE_SECONDS";
+
+/// Parts of the names of those deeds, with commas between them, to do these alone.
+const DEEDS: &str = "GROUPMQ_TORTURE_DEEDS";
 
 /// Sets the (first) seed, to see a failure again.
 const SEED: &str = "GROUPMQ_TORTURE_SEED";
@@ -22,6 +29,17 @@ pub(crate) fn kills(usually: usize) -> usize {
 /// How many seeds to try, unless the environment says otherwise.
 pub(crate) fn seeds(usually: usize) -> usize {
     from_environment(SEEDS).unwrap_or(usually)
+}
+
+/// For how long deeds follow one another, unless the environment says otherwise.
+pub(crate) fn duration(usually: Duration) -> Duration {
+    from_environment(SECONDS).map_or(usually, Duration::from_secs)
+}
+
+/// Whether a deed is among those to be done.
+pub(crate) fn is_wanted(deed: &str) -> bool {
+    let parts = from_environment::<String>(DEEDS);
+    parts.is_none_or(|parts| parts.split(',').any(|part| deed.contains(part)))
 }
 
 /// Chance with a seed that a failed test names.

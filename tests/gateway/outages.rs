@@ -1,6 +1,13 @@
 //! Gateway and broker come and go while many clients are at it: whoever asks again with the same key
 //! gets the one answer.
 
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::scene::Scene;
+
 mod own_node {
     use std::collections::BTreeMap;
     use std::net::SocketAddr;
@@ -175,4 +182,30 @@ mod own_node {
         assert_eq!(made, ["before", "first", "third"], "{all}");
         drop((front, worker));
     }
+}
+
+#[tokio::test]
+async fn clients_that_hold_all_connections_leave_files_for_everything_else() {
+    let few = ["prlimit", "--nofile=64"].map(str::to_owned);
+    let scene = Scene::with(|options| options.behind(few)).await;
+    let mut held = Vec::new();
+    for _ in 0..120 {
+        held.push(TcpStream::connect(scene.address).await.unwrap());
+    }
+    // For as long as it takes the gateway to accept what it will.
+    for _ in 0..20 {
+        for path in ["/livez", "/readyz"] {
+            let (status, body) = scene.worker.get(path).await.unwrap();
+            assert_eq!(status, 200, "{path}: {body}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    drop(held);
+    let answer = scene.send("GET", "/api/default/groups", &Value::Null).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let log = scene.worker.log();
+    assert!(
+        log.contains("ulimit -n") && log.contains("most=16"),
+        "{log}"
+    );
 }
