@@ -178,9 +178,10 @@ impl Link for Requester {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        // The one reader of events: lapin does not hand an event to a second one.
-        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
+        // The one reader of events: lapin does not hand an event to a second one.
+        // After looking for what is missing, which closes channels: those are no news.
+        let mut notices = connection.events_listener();
         let channel = confirming_channel(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
         self.connected.send_replace(true);
