@@ -195,10 +195,11 @@ impl Link for Asking {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        // The one reader of events: lapin does not hand an event to a second one.
-        let mut notices = connection.events_listener();
         let Self { link, shown } = self;
         link.topology.ensure(connection).await?;
+        // The one reader of events: lapin does not hand an event to a second one.
+        // After looking for what is missing, which closes channels: those are no news.
+        let mut notices = connection.events_listener();
         let channel = confirming_channel(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
         let exchange = link.topology.names().commands();

@@ -315,8 +315,9 @@ impl Link for Opener {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
+        // After looking for what is missing, which closes channels: those are no news.
+        let mut notices = connection.events_listener();
         self.connected.send_replace(true);
         let ended = self.answer(connection, &mut notices).await;
         self.connected.send_replace(false);

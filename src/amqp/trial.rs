@@ -182,8 +182,9 @@ impl Link for Trial {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         let opened = Instant::now();
-        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
+        // After looking for what is missing, which closes channels: those are no news.
+        let mut notices = connection.events_listener();
         let channel = confirming_channel(connection).await?;
         let mut refused_at = None;
         while let Some(suspect) = self.next().await {

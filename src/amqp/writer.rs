@@ -123,9 +123,10 @@ impl Link for Writer {
     }
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
-        // The one reader of events: lapin does not hand an event to a second one.
-        let mut notices = connection.events_listener();
         self.topology.ensure(connection).await?;
+        // The one reader of events: lapin does not hand an event to a second one.
+        // After looking for what is missing, which closes channels: those are no news.
+        let mut notices = connection.events_listener();
         let mut channels = Vec::new();
         for _ in &self.lanes {
             channels.push(confirming_channel(connection).await?);

@@ -336,8 +336,7 @@ async fn webhooks(
     }
     Err(format!(
         "not in place: {}. Events that are published now do not reach them: before any commands are \
-         taken, run `groupmq topology apply` for those of the configuration; a process with the role \
-         commands or webhooks puts the others in place when it starts",
+         taken, run `groupmq topology apply`",
         missing.join(", ")
     ))
 }

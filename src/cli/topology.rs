@@ -22,9 +22,9 @@ use super::output;
 pub(super) enum Topology {
     /// Show what should be on the broker, without asking it.
     Show,
-    /// Create what is missing on the broker, and put the webhook endpoints of the configuration in place.
+    /// Create what is missing on the broker, bind everything anew, and put webhook endpoints in place.
     ///
-    /// The endpoints are set in the store, and have their queues before there is a way for commands.
+    /// Those of the configuration are set in the store, and have their queues before there is a way for commands.
     Apply,
     /// Change the number of command queues to topology.shards, without losing anything or its order.
     ///

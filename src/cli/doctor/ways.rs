@@ -5,7 +5,6 @@
 //! listen to `groupmq.events` themselves may get it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use crate::amqp::{self, Client, Names, Pings, Target};
@@ -18,6 +17,9 @@ use super::words;
 
 /// How long to wait for word of a ping; it is there within milliseconds where nothing is before it.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A ping that may become an orphan is gone after so long; a worker takes it sooner.
+const GONE_AFTER: Duration = Duration::from_mins(1);
 
 /// Stands for a session; no session can be called so.
 const NOBODY: &str = "~";
@@ -32,32 +34,23 @@ struct Ways<'a> {
     names: Names,
     /// Pings of which there is no word yet, with what that means.
     open: BTreeMap<String, String>,
-    missing: Vec<String>,
+    missing: BTreeSet<String>,
+    skipped: Vec<String>,
 }
 
 /// The ways of commands, dead letters and what rests.
 pub(super) async fn commands(config: &Config) -> Result<String, String> {
     over_a_connection(config, async |client, names| {
         let mut ways = Ways::open(client, names).await?;
-        ways.to_queues_without_a_consumer().await?;
-        let workers = ways.client.queue(&ways.names.presence()).await?.1;
-        if workers == 0 {
-            let found = "dead letters and orphans have their queues; no worker is there to say whether \
-                         commands come to theirs";
-            return Ok(ways.finding(found.to_owned()));
+        ways.ping_kept_queues().await?;
+        if ways.client.queue(&ways.names.presence()).await?.1 == 0 {
+            let nobody = "the command queues, since no worker is there to say what comes to them";
+            ways.skipped.push(nobody.to_owned());
+        } else {
+            ways.ping_command_queues(config).await?;
         }
-        let waiting = ways.to_commands(config).await?;
-        if waiting > 0 && !ways.open.is_empty() {
-            let found = format!(
-                "dead letters and orphans have their queues; {waiting} commands wait, so that was not \
-                 waited for what comes to a worker behind them"
-            );
-            return Ok(ways.finding(found));
-        }
-        let open = std::mem::take(&mut ways.open);
-        ways.missing.extend(open.into_values());
         let found = "commands, what comes back from each delay, dead letters and orphans come to their queues";
-        Ok(ways.finding(found.to_owned()))
+        Ok(ways.finding(found))
     })
     .await
 }
@@ -66,12 +59,11 @@ pub(super) async fn commands(config: &Config) -> Result<String, String> {
 pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<String, String> {
     over_a_connection(config, async |client, names| {
         let mut ways = Ways::open(client, names).await?;
-        let (mut tried, mut busy) = (0, 0);
+        let mut tried = 0;
         let mut keys = BTreeSet::new();
         for endpoint in endpoints.iter().filter(|it| collects(it)) {
             let queue = ways.names.webhook(&endpoint.name);
             let (waiting, consumers) = ways.client.queue(&queue).await?;
-            busy += u32::from(waiting > 0);
             let key = fanout::keys(endpoint).into_iter().next();
             if let (0, 1.., Some(key)) = (waiting, consumers, key) {
                 keys.insert(key.replacen('*', NOBODY, 1));
@@ -86,18 +78,15 @@ pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<St
             ways.pings.send(&exchange, key, key, Some(PATIENCE)).await?;
         }
         ways.hear(|arrived| arrived.queue).await?;
-        let open = std::mem::take(&mut ways.open);
-        ways.missing.extend(open.into_values());
         let others = endpoints.len() - tried;
-        let mut found = format!("events come to the queues of {tried} of the endpoints");
         if others > 0 {
-            write!(
-                found,
-                "; {others} were not tried, since nobody consumes their queues now, or events wait there ({busy})"
-            )
-            .ok();
+            let what =
+                format!("{others}, whose queues nobody consumes now or in which events wait");
+            ways.skipped.push(what);
         }
-        Ok(ways.finding(found))
+        Ok(ways.finding(&format!(
+            "events come to the queues of {tried} of the endpoints"
+        )))
     })
     .await
 }
@@ -128,52 +117,57 @@ impl<'a> Ways<'a> {
             pings: client.pings(&names).await?,
             names,
             open: BTreeMap::new(),
-            missing: Vec::new(),
+            missing: BTreeSet::new(),
+            skipped: Vec::new(),
         })
     }
 
-    /// Dead letters wait for a person, so what comes there must not stay: it expires at once.
-    async fn to_queues_without_a_consumer(&mut self) -> Result<(), amqp::Error> {
+    /// To the queues that wait for a person. What comes there must not stay: it expires at once, if nothing
+    /// is before it.
+    async fn ping_kept_queues(&mut self) -> Result<(), amqp::Error> {
         let (dead, orphan, back) = (self.names.dead(), self.names.orphan(), self.names.back());
         // Two words belong to nobody: the alternate exchange has to take it.
         let unknown = format!("{NOBODY}.{NOBODY}");
-        for (exchange, key) in [
-            (&dead, Names::DEAD_COMMANDS),
-            (&dead, Names::DEAD_WEBHOOKS),
-            (&orphan, NOBODY),
-            (&back, unknown.as_str()),
+        for (exchange, key, queue) in [
+            (&dead, Names::DEAD_COMMANDS, self.names.dead_commands()),
+            (&dead, Names::DEAD_WEBHOOKS, self.names.dead_webhooks()),
+            (&orphan, NOBODY, self.names.orphan()),
+            (&back, unknown.as_str(), self.names.orphan()),
         ] {
+            if self.client.queue(&queue).await?.0 > 0 {
+                self.skipped.push(format!("{queue}, in which messages are"));
+                continue;
+            }
             let sent = self.pings.send(exchange, key, "", Some(Duration::ZERO));
             if !sent.await? {
                 let way =
                     format!("no queue takes what is published to {exchange} with the key {key}");
-                self.missing.push(way);
+                self.missing.insert(way);
             }
         }
         Ok(())
     }
 
-    /// To the command queues: straight, back from a rest, and through each delay. Returns how much waits
-    /// there before it.
-    async fn to_commands(&mut self, config: &Config) -> Result<u32, amqp::Error> {
-        let mut waiting = 0;
+    /// To the command queues: straight, back from a rest, and through each delay.
+    async fn ping_command_queues(&mut self, config: &Config) -> Result<(), amqp::Error> {
         let shards = config.topology.shards;
-        for number in 0..shards {
-            waiting += self.client.queue(&self.names.shard(number)).await?.0;
+        let mut queues: BTreeSet<_> = (0..shards).map(|it| self.names.shard(it)).collect();
+        for queue in &queues {
+            let waiting = self.client.queue(queue).await?.0;
+            if waiting > 0 {
+                let what =
+                    format!("the command queues, in which commands wait ({queue}: {waiting})");
+                self.skipped.push(what);
+                return Ok(());
+            }
         }
         let (commands, back) = (self.names.commands(), self.names.back());
-        let mut queues: BTreeSet<_> = (0..shards).map(|it| self.names.shard(it)).collect();
         for number in 0..shards * if shards == 1 { 1 } else { EACH } {
             let key = format!("{NOBODY}{number}");
             self.send(&commands, &key, None).await?;
         }
-        self.send(&back, NOBODY, None).await?;
-        let at_once = Some(Duration::ZERO);
-        for tier in &config.topology.tiers {
-            let delay = self.names.delay(*tier);
-            waiting += self.client.queue(&delay).await?.0;
-            self.send(&delay, NOBODY, at_once).await?;
-        }
+        // Where it leads nowhere it becomes an orphan, and is not to stay one.
+        self.send(&back, NOBODY, Some(GONE_AFTER)).await?;
         self.hear(|arrived| {
             if arrived.exchange == commands {
                 queues.remove(&arrived.queue);
@@ -181,11 +175,21 @@ impl<'a> Ways<'a> {
             arrived.id
         })
         .await?;
-        if self.open.is_empty() {
-            let none = queues.iter().map(|it| format!("no command comes to {it}"));
-            self.missing.extend(none);
+        if !self.missing.is_empty() {
+            return Ok(());
         }
-        Ok(waiting)
+        let none = queues.iter().map(|it| format!("no command comes to {it}"));
+        self.missing.extend(none);
+        for tier in &config.topology.tiers {
+            let delay = self.names.delay(*tier);
+            if self.client.queue(&delay).await?.0 > 0 {
+                self.skipped
+                    .push(format!("{delay}, in which messages rest"));
+            } else {
+                self.send(&delay, NOBODY, Some(Duration::ZERO)).await?;
+            }
+        }
+        self.hear(|arrived| arrived.id).await
     }
 
     async fn send(
@@ -200,12 +204,12 @@ impl<'a> Ways<'a> {
             self.open.insert(id, problem);
         } else {
             let problem = format!("no queue takes what is published to {exchange}");
-            self.missing.push(problem);
+            self.missing.insert(problem);
         }
         Ok(())
     }
 
-    /// Waits for word of every ping, for a while.
+    /// Waits for word of every ping, for a while; what there is none of then is missing.
     async fn hear(
         &mut self,
         mut which: impl FnMut(amqp::Arrived) -> String,
@@ -215,20 +219,30 @@ impl<'a> Ways<'a> {
             while !open.is_empty() {
                 open.remove(&which(pings.next().await?));
             }
-            Ok(())
+            Ok::<_, amqp::Error>(())
         };
-        tokio::time::timeout(PATIENCE, all).await.unwrap_or(Ok(()))
+        if let Ok(heard) = tokio::time::timeout(PATIENCE, all).await {
+            heard?;
+        }
+        let open = std::mem::take(&mut self.open);
+        self.missing.extend(open.into_values());
+        Ok(())
     }
 
-    fn finding(self, well: String) -> Result<String, String> {
-        let missing: BTreeSet<_> = self.missing.into_iter().collect();
-        if missing.is_empty() {
-            return Ok(well);
+    fn finding(self, well: &str) -> Result<String, String> {
+        let missing: Vec<_> = self.missing.into_iter().collect();
+        if !missing.is_empty() {
+            return Err(format!(
+                "{}. A binding is gone: `groupmq topology apply` makes all of them anew",
+                missing.join("; ")
+            ));
         }
-        let missing: Vec<_> = missing.into_iter().collect();
-        Err(format!(
-            "{}. A binding is gone: `groupmq topology apply` makes all of them anew",
-            missing.join("; ")
+        if self.skipped.is_empty() {
+            return Ok(well.to_owned());
+        }
+        Ok(format!(
+            "{well}, but not tried: {}",
+            self.skipped.join("; ")
         ))
     }
 }

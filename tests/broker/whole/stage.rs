@@ -184,6 +184,19 @@ impl Stage {
         format!("c{}", self.sent)
     }
 
+    /// Takes a part away until `doctor` finds it gone: while the worker starts, it may be put back once.
+    pub(super) async fn until_missed(&self, part: &Part) -> Ran {
+        let begun = Instant::now();
+        loop {
+            self.delete(part).await;
+            let said = self.run(&["doctor", "--json"]).await;
+            if said.code == 1 {
+                return said;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{part:?}: {said:?}");
+        }
+    }
+
     /// Changes the group until an event of it reaches the endpoint and the listener, and `doctor` says that
     /// everything is well.
     pub(super) async fn until_whole(&mut self, after: &Part) {
@@ -290,7 +303,7 @@ fn caused_by(command: &str) -> String {
 /// Keeps what the gateway tells whoever listens.
 async fn listen(gateway: std::net::SocketAddr, heard: Arc<Mutex<String>>) {
     let mut stream = TcpStream::connect(gateway).await.unwrap();
-    let request = "GET /api/*/events HTTP/1.1\r\nhost: x\r\n\r\n";
+    let request = "GET /api/*/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(stream).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
