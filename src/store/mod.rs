@@ -68,18 +68,15 @@ impl Store {
             .await
             .map_err(|e| Error::of("connecting", e))?;
         migrate::run(&mut link).await?;
-        let installation = installation::Installation::open(&mut link, &mut target).await?;
+        let installation = installation::Installation::open(link, &mut target).await?;
         let outages = Arc::new(Outages::default());
         let pool = target.pool(config.connections, config.timeout, Arc::clone(&outages));
         let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
         let writing = {
             let pool = pool.clone();
             async move {
-                // As long as a connection is open, SQLite keeps the files beside the database.
-                let first = matches!(link, db::Link::Sqlite(_)).then_some(link);
                 writer.run().await;
                 pool.close().await;
-                drop(first);
             }
         };
         let me = workers::Workers::name();
