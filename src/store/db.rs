@@ -46,6 +46,8 @@ pub(super) struct Pool {
     /// How long one statement may take before its connection is given up.
     limit: Duration,
     outages: Arc<Outages>,
+    /// Those of a SQLite database.
+    files: Option<Arc<Files>>,
 }
 
 #[derive(Debug, Clone)]
@@ -195,9 +197,12 @@ impl Target {
     pub(super) async fn link(&self) -> Result<Link, sqlx::Error> {
         match self {
             Self::Sqlite { options, files } => {
+                let same_files = || files.as_deref().map_or(Ok(()), Files::check_connection);
+                // Before, since SQLite would write the log of the old file into a new one; and afterwards, as it
+                // may have been replaced in between.
+                same_files()?;
                 let link = options.connect().await?;
-                // Afterwards: whatever was there when it connected is there still, or this fails.
-                files.as_deref().map_or(Ok(()), Files::check_connection)?;
+                same_files()?;
                 Ok(Link::Sqlite(Box::new(link)))
             }
             Self::Postgres(options) => Ok(Link::Postgres(Box::new(options.connect().await?))),
@@ -230,10 +235,15 @@ impl Target {
                     .connect_lazy_with(options.clone()),
             ),
         };
+        let files = match self {
+            Self::Sqlite { files, .. } => files.clone(),
+            Self::Postgres(_) => None,
+        };
         Pool {
             links,
             limit: timeout.saturating_mul(PATIENCE),
             outages,
+            files,
         }
     }
 }
@@ -370,6 +380,15 @@ impl Link {
 }
 
 impl Pool {
+    /// Looked at before each use: it may open a connection, which must not see other files.
+    fn check_files(&self, doing: &'static str) -> Result<(), Error> {
+        let checked = self
+            .files
+            .as_deref()
+            .map_or(Ok(()), Files::check_connection);
+        checked.map_err(|source| Error::of(doing, source))
+    }
+
     /// Runs a query on any connection.
     pub(super) async fn fetch(
         &self,
@@ -377,6 +396,7 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
+        self.check_files(doing)?;
         let (sql, limit) = (sql.into(), self.limit);
         let rows = match &self.links {
             Links::Sqlite(pool) => {
@@ -400,6 +420,7 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<u64, Error> {
+        self.check_files(doing)?;
         let (sql, limit) = (sql.into(), self.limit);
         let done = on_both!(Links, &self.links, pool => {
             in_time!(limit, pool, link => bound!(sql, values).execute(&mut *link))

@@ -359,6 +359,7 @@ async fn queues_that_no_endpoint_owns_are_named_after_an_older_store_is_put_back
     let ran = run(&options, &set).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     shell("mv", &[&backup, &place.file()]);
+    place.remove_log();
     place.start_again().await;
 
     let broker = RabbitMq::shared().await.unwrap();
