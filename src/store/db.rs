@@ -47,6 +47,8 @@ pub(super) struct Pool {
     /// How long one statement may take before its connection is given up.
     limit: Duration,
     outages: Arc<Outages>,
+    /// Those of a SQLite database.
+    files: Option<Arc<Files>>,
 }
 
 #[derive(Debug, Clone)]
@@ -178,9 +180,12 @@ impl Target {
     pub(super) async fn link(&self) -> Result<Link, sqlx::Error> {
         match self {
             Self::Sqlite { options, files } => {
+                let same_files = || files.as_deref().map_or(Ok(()), Files::check_connection);
+                // Before, since SQLite would write the log of the old file into a new one; and afterwards, as it
+                // may have been replaced in between.
+                same_files()?;
                 let link = options.connect().await?;
-                // Afterwards: whatever was there when it connected is there still, or this fails.
-                files.as_deref().map_or(Ok(()), Files::check_connection)?;
+                same_files()?;
                 Ok(Link::Sqlite(Box::new(link)))
             }
             Self::Postgres(server) => {
@@ -214,10 +219,15 @@ impl Target {
             }
             Self::Postgres(server) => Links::Postgres(server.pool(size, timeout)?, server.clone()),
         };
+        let files = match self {
+            Self::Sqlite { files, .. } => files.clone(),
+            Self::Postgres(_) => None,
+        };
         Ok(Pool {
             links,
             limit: timeout.saturating_mul(PATIENCE),
             outages,
+            files,
         })
     }
 }
@@ -368,6 +378,15 @@ impl Link {
 }
 
 impl Pool {
+    /// Looked at before each use: it may open a connection, which must not see other files.
+    fn check_files(&self, doing: &'static str) -> Result<(), Error> {
+        let checked = self
+            .files
+            .as_deref()
+            .map_or(Ok(()), Files::check_connection);
+        checked.map_err(|source| Error::of(doing, source))
+    }
+
     /// Runs a query on any connection.
     pub(super) async fn fetch(
         &self,
@@ -375,6 +394,7 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
+        self.check_files(doing)?;
         let rows = self.look(doing, sql, values).await;
         self.outages.note(Access::Read, &rows);
         rows
@@ -408,6 +428,7 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<u64, Error> {
+        self.check_files(doing)?;
         let (sql, limit) = (sql.into(), self.limit);
         let done = match &self.links {
             Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {

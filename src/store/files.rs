@@ -3,8 +3,7 @@
 //! A file that is deleted, or that another one is moved over, stays open: SQLite would go on to write to
 //! it, and everything would be gone with the process. The files beside the database (`-wal`, `-shm`) are
 //! looked at too, since new connections would meet others there than those that are open. Nobody
-//! removes them in the ordinary way while a connection is open, and one is, as long as the store is
-//! (`Store::open`).
+//! removes them in the ordinary way while a connection is open, and one is, as long as these are known.
 //!
 //! A file system whose numbers of files change by themselves would not do; those that SQLite's log works on
 //! (local ones) have steady numbers.
@@ -12,36 +11,47 @@
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::Error;
+use super::db::Link;
 
 /// A file, whatever it is called: device and inode.
 type Identity = (u64, u64);
 
 /// The files, as they were when the database was opened.
 #[derive(Debug)]
-pub(super) struct Files(Vec<(PathBuf, Identity)>);
+pub(super) struct Files {
+    known: Vec<(PathBuf, Identity)>,
+    /// Held for its drop: the last connection that closes takes the files beside the database with it. In
+    /// a mutex so that threads may share what holds it; nobody takes it.
+    _open: Mutex<Link>,
+}
 
 impl Files {
-    /// Notes the files of a database that is open. Those that it does not have are not looked for.
-    pub(super) fn of(database: &Path) -> io::Result<Self> {
-        let mut files = vec![(database.to_owned(), identity(database)?)];
+    /// Notes the files of a database to which a connection is open. Those that it does not have are not
+    /// looked for.
+    pub(super) fn of(database: &Path, open: Link) -> io::Result<Self> {
+        let mut known = vec![(database.to_owned(), identity(database)?)];
         for end in ["-wal", "-shm"] {
             let mut path = database.as_os_str().to_owned();
             path.push(end);
             let path = PathBuf::from(path);
-            if let Ok(known) = identity(&path) {
-                files.push((path, known));
+            if let Ok(found) = identity(&path) {
+                known.push((path, found));
             }
         }
-        Ok(Self(files))
+        Ok(Self {
+            known,
+            _open: Mutex::new(open),
+        })
     }
 
     /// Compares them with what is there now.
     ///
     /// A disk that cannot be asked says nothing: what is read and written there fails as well.
     pub(super) fn check(&self) -> Result<(), Error> {
-        for (path, known) in &self.0 {
+        for (path, known) in &self.known {
             let what = match identity(path) {
                 Ok(found) if found == *known => continue,
                 Ok(_) => "replaced by another one",

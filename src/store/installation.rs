@@ -24,14 +24,14 @@ pub struct Installation {
 impl Installation {
     /// Reads the id, or makes one; of several processes that do so at once, one succeeds. From here on the
     /// target leads to these files alone.
-    pub(super) async fn open(link: &mut Link, target: &mut Target) -> Result<Self, Error> {
-        let found = read(link).await;
+    pub(super) async fn open(mut link: Link, target: &mut Target) -> Result<Self, Error> {
+        let found = read(&mut link).await;
         let id = match found.map_err(|error| Error::of(ASKING, error))? {
             Some(id) => id,
-            None => make(link).await?,
+            None => make(&mut link).await?,
         };
         if let Target::Sqlite { options, files } = target {
-            let opened = Files::of(options.get_filename())
+            let opened = Files::of(options.get_filename(), link)
                 .map_err(|error| Error::of(ASKING, sqlx::Error::Io(error)))?;
             *files = Some(Arc::new(opened));
         }

@@ -73,7 +73,7 @@ impl Store {
         target.create_file()?;
         let mut link = connect(&target, config).await?;
         migrate::run(&mut link).await?;
-        let installation = installation::Installation::open(&mut link, &mut target).await?;
+        let installation = installation::Installation::open(link, &mut target).await?;
         let outages = Arc::new(Outages::default());
         let pool = target
             .pool(config.connections, config.timeout, Arc::clone(&outages))
@@ -82,11 +82,8 @@ impl Store {
         let writing = {
             let pool = pool.clone();
             async move {
-                // As long as a connection is open, SQLite keeps the files beside the database.
-                let first = matches!(link, db::Link::Sqlite(_)).then_some(link);
                 writer.run().await;
                 pool.close().await;
-                drop(first);
             }
         };
         let me = workers::Workers::name();

@@ -64,3 +64,13 @@ async fn no_connection_is_made_to_a_file_that_took_the_place_of_another_one() {
     let error = store.installation().check_id().await.unwrap_err();
     assert!(error.is_outage(), "{error}");
 }
+
+#[tokio::test]
+async fn a_store_without_its_writer_keeps_its_files_and_can_be_read() {
+    let database = sqlite();
+    let opened = Store::open(&database.config(), database.clock.clone()).await;
+    let (store, writer) = opened.unwrap();
+    drop(writer);
+    store.ping().await.unwrap();
+    store.installation().check_files().await.unwrap();
+}
