@@ -70,13 +70,12 @@ async fn ask(
     exchange: &str,
     open: &mut Option<Channel>,
 ) -> Result<(), lapin::Error> {
-    let channel = match open {
-        Some(channel) => channel,
-        None => {
-            let channel = connection.create_channel().await?;
-            channel.tx_select().await?;
-            open.insert(channel)
-        }
+    let channel = if let Some(channel) = open {
+        channel
+    } else {
+        let channel = connection.create_channel().await?;
+        channel.tx_select().await?;
+        open.insert(channel)
     };
     publish_nothing(channel, exchange).await
 }

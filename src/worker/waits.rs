@@ -131,13 +131,11 @@ impl Waits {
         match ticket {
             // The next one, or a second copy of one that is done.
             Some(ticket) if ticket <= lane.head => return Turn::Now,
-            _ if overdue.is_some_and(is_too_long) => {
-                // One that is known by its id is counted and recorded first.
-                if away.cannot_come(key, lane.head).is_none() {
-                    events::unknown_resting_command_lost();
-                    lanes.remove(key);
-                    return Turn::Now;
-                }
+            // One that is known by its id is counted and recorded before its lane goes on.
+            _ if overdue.is_some_and(is_too_long) && away.cannot_come(key, lane.head).is_none() => {
+                events::unknown_resting_command_lost();
+                lanes.remove(key);
+                return Turn::Now;
             }
             _ => {}
         }

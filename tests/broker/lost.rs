@@ -43,8 +43,8 @@ impl Stage {
         let options = settings(options);
         let mut worker = Worker::start(&options).await.unwrap();
         let producer = Producer::connect(&broker.url(), &prefix).await.unwrap();
-        let make = Command::new("make", "CreateGroup", "second", &create("group"));
-        let made = producer.call(make).await.unwrap();
+        let command = Command::new("make", "CreateGroup", "second", &create("group"));
+        let made = producer.call(command).await.unwrap();
         let group = made["result"]["id"].as_str().unwrap().to_owned();
         worker.stop().await.unwrap();
         let options = options.set(OUTAGE, "true");

@@ -193,10 +193,13 @@ async fn a_queue_that_is_made_anew_is_told_of_with_how_many_events_waited_in_it(
         assert!(ran.status.success(), "{ran:?}");
     };
     webhooks(&scene, "pause");
+    // The worker sees it within `delivery.refresh`, and consumes no more.
+    tokio::time::sleep(Duration::from_secs(2)).await;
     let announced = scene.announcer.announce("default", "group.join", 7);
     announced.await.unwrap();
-    // Longer than from one look to the next: thirty times `delivery.refresh`.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // A quorum queue reports its length up to five seconds late; from one look to the next it is thirty
+    // times `delivery.refresh`.
+    tokio::time::sleep(Duration::from_secs(10)).await;
     let queue = format!("{}.webhook.paused", scene.prefix);
     let broker = RabbitMq::shared().await.unwrap();
     broker.ctl(&["delete_queue", &queue]).await.unwrap();
