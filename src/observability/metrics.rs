@@ -74,7 +74,7 @@ metrics! {
     /// Replies whose reply queue was gone, or groupmq's own; they stay on the replies exchange
     RETURNED = "groupmq_replies_returned_total", Counter [];
     /// Messages that were given up since the broker closed the connection over them, by what they were and
-    /// by AMQP's code
+    /// by AMQP's code; replies that their queue refuses, with `nack`
     GIVEN_UP = "groupmq_messages_given_up_total", Counter ["kind", "code"];
     /// For how many seconds the broker took no messages
     BLOCKED_SECONDS = "groupmq_broker_blocked_seconds_total", Counter [];

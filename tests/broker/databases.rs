@@ -21,7 +21,7 @@ use super::scene::{PATIENCE, Scene, effects, options, subjects};
 const ROLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/postgres/roles.sql");
 
 /// Ends the worker's connections, of which new ones feel what was changed.
-const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+const CUT: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                    WHERE usename = 'groupmq_worker'";
 
 /// A server on which the runbook's roles have been made.

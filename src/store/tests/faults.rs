@@ -20,7 +20,7 @@ struct Fault {
     end: &'static [&'static str],
 }
 
-const CUT: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+const CUT: &str = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                    WHERE usename = 'groupmq_worker'";
 
 /// Each is waited out: nothing of it is said to be a fault in groupmq.
@@ -44,10 +44,13 @@ const FAULTS: &[Fault] = &[
         end: &["ALTER TABLE ledger RENAME COLUMN gone TO starts"],
     },
     Fault {
-        begin: &["ALTER TABLE ledger DROP CONSTRAINT ledger_pkey"],
-        said: "a key of a table is missing",
-        code: "42P10",
-        end: &["ALTER TABLE ledger ADD CONSTRAINT ledger_pkey PRIMARY KEY (session, command_id)"],
+        begin: &["ALTER TABLE ledger ALTER COLUMN first_started_at TYPE TEXT"],
+        said: "a table was changed meanwhile",
+        code: "0A000",
+        end: &[
+            "ALTER TABLE ledger ALTER COLUMN first_started_at TYPE BIGINT \
+             USING first_started_at::BIGINT",
+        ],
     },
     Fault {
         begin: &["REVOKE USAGE ON SCHEMA public FROM PUBLIC, groupmq_worker"],
@@ -131,7 +134,7 @@ async fn a_fault_is_named_with_what_to_do_and_over_once_it_is_mended() {
         let id = format!("c-{n}");
         run(fault.begin);
         if !fault.code.is_empty() {
-            let error = claim(&store.ledger(), &id).await.unwrap_err();
+            let error = claim(&store.ledger(), &id).await.expect_err(fault.code);
             assert!(error.is_outage(), "{:?}: {error:?}", fault.begin);
             let said = error.in_full();
             assert!(said.contains(&format!("SQLSTATE {}", fault.code)), "{said}");
@@ -268,7 +271,8 @@ async fn a_password_that_was_changed_is_taken_from_the_file_of_the_url() {
     claim(&store.ledger(), "a").await.unwrap();
     store.ping().await.unwrap();
 
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'keyed'";
+    let cut =
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity WHERE usename = 'keyed'";
     there
         .run(&["ALTER ROLE keyed PASSWORD 'second'", cut])
         .unwrap();

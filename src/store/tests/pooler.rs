@@ -146,7 +146,7 @@ async fn a_pooler_that_comes_in_between_is_noticed_and_its_url_read_from_the_fil
     claim(&store.ledger(), "a").await.unwrap();
     let server = database.postgres.as_ref().unwrap();
     std::fs::write(&file, pooler.url(&database.url)).unwrap();
-    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+    let cut = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     server.run(&[cut]).unwrap();
     assert!(matches!(claim(&store.ledger(), "b").await, Ok(Claim::New)));
