@@ -25,6 +25,9 @@ const DEEDS: &[Deed] = &[
     }),
     ("pause a worker", |it| Box::pin(pause_a_worker(it))),
     ("stop a worker", |it| Box::pin(stop_a_worker(it))),
+    ("put a clock wrong", |it| {
+        Box::pin(async { put_a_clock_wrong(it) })
+    }),
     ("end the reader of a log", |it| {
         Box::pin(end_the_reader_of_a_log(it))
     }),
@@ -94,6 +97,23 @@ async fn stop_a_worker(it: &mut Installation) {
     // Cut off where the store or the broker is away just now.
     assert!([0, 6].contains(&code), "{code}\n{}", worker.log_tail());
     it.replace(&worker);
+}
+
+/// From now on, one worker's is ten minutes fast or slow.
+fn put_a_clock_wrong(it: &mut Installation) {
+    let mut worker = it.take_a_worker();
+    worker.kill().unwrap();
+    let by = ["+10m", "-10m"].choose(&mut it.chance.rng).unwrap();
+    // The loader knows where libraries are.
+    let library = "LD_PRELOAD=/usr/$LIB/faketime/libfaketime.so.1";
+    let wrong = [
+        "env",
+        library,
+        &format!("FAKETIME={by}"),
+        "FAKETIME_DONT_FAKE_MONOTONIC=1",
+    ];
+    let options = it.options.clone().behind(wrong.map(str::to_owned));
+    it.workers.push(Worker::spawn(&options).unwrap());
 }
 
 async fn end_the_reader_of_a_log(it: &mut Installation) {
