@@ -43,9 +43,6 @@ const DEEDS: &[Deed] = &[
     ("delete a command queue", |it| {
         Box::pin(delete_a_command_queue(it))
     }),
-    ("delete the queues of dead letters", |it| {
-        Box::pin(delete_the_queues_of_dead_letters(it))
-    }),
     ("delete the presence", |it| {
         Box::pin(delete_the_presence(it))
     }),
@@ -183,18 +180,13 @@ async fn limit_the_queues(it: &mut Installation) {
     ctl(it, &["clear_policy", "limit"]).await;
 }
 
-/// When nothing waits in it: what does would be gone.
+/// When nothing waits in it: what does would be gone. Not the last one: without it, the broker seems to have
+/// been set up with another number of them.
 async fn delete_a_command_queue(it: &mut Installation) {
-    let shard = it.chance.rng.random_range(0..4);
+    let shard = it.chance.rng.random_range(0..3);
     it.calm_down().await;
     delete_queue(it, &format!("commands.{shard}")).await;
     it.rise();
-}
-
-async fn delete_the_queues_of_dead_letters(it: &mut Installation) {
-    for name in ["dead.commands", "dead.webhooks", "orphan"] {
-        delete_queue(it, name).await;
-    }
 }
 
 async fn delete_the_presence(it: &mut Installation) {
@@ -260,7 +252,16 @@ async fn start_the_store(it: &mut Installation) {
 }
 
 async fn delete_queue(it: &Installation, name: &str) {
-    ctl(it, &["delete_queue", &format!("{}.{name}", it.prefix)]).await;
+    let queue = format!("{}.{name}", it.prefix);
+    let deleted = it.broker.ctl(&["delete_queue", &queue]).await;
+    // It may not be back yet after an earlier deed.
+    let error = deleted.err().map(|error| error.to_string());
+    assert!(
+        error
+            .as_ref()
+            .is_none_or(|error| error.contains("not found")),
+        "{error:?}"
+    );
 }
 
 async fn ctl(it: &Installation, arguments: &[&str]) {
