@@ -32,6 +32,7 @@ want_test() {
     has_venv || packages+=(python3 python3-venv)
     { has promtool && has prometheus; } || packages+=(prometheus)
     has_chromium || packages+=(chromium)
+    compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || packages+=(libfaketime)
 }
 
 install_packages() {

@@ -48,6 +48,7 @@ pub struct Store {
     pool: db::Pool,
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
+    beats: workers::Beats,
     me: Arc<str>,
     installation: installation::Installation,
     /// Asks PostgreSQL which rights are lacking.
@@ -93,6 +94,7 @@ impl Store {
                 pool,
                 outages,
                 clock,
+                beats: workers::Beats::default(),
                 me,
                 installation,
                 rights: rights().into(),
@@ -205,13 +207,18 @@ impl Store {
     /// Which workers are alive.
     #[must_use]
     pub fn workers(&self) -> workers::Workers {
-        workers::Workers::new(self.pool.clone(), self.clock.clone(), self.me.clone())
+        self.workers_as(self.me.clone())
     }
 
     /// The same as another worker sees it.
     #[cfg(test)]
     pub(crate) fn workers_named(&self, name: &str) -> workers::Workers {
-        workers::Workers::new(self.pool.clone(), self.clock.clone(), name.into())
+        self.workers_as(name.into())
+    }
+
+    fn workers_as(&self, name: Arc<str>) -> workers::Workers {
+        let (pool, clock) = (self.pool.clone(), self.clock.clone());
+        workers::Workers::new(pool, clock, self.beats.clone(), name)
     }
 
     /// A SQLite store in a folder, for tests that are about something else.

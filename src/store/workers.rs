@@ -1,11 +1,13 @@
 //! Which workers are alive, so that a command left behind by a dead one can be told from a command
 //! that another one is executing.
 //!
-//! Each worker writes the time every [`BEAT`]; one that has been silent for ten seconds is dead. The
-//! clocks of the machines have to agree to within a few seconds.
+//! Each worker writes the time every [`BEAT`]. One whose time has not changed for ten seconds, by the watch
+//! of whoever looks, is dead: the clocks of two machines are never compared, since one that is wrong by
+//! minutes would have a living worker's command begun once more.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -22,17 +24,44 @@ const SILENCE: Duration = Duration::from_secs(10);
 /// Rows of workers that have been silent for so long are removed.
 const FORGOTTEN: Duration = Duration::from_hours(1);
 
+/// The latest beat of each worker that was asked about, and since when it has been the latest.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Beats {
+    // A std mutex: held for a look and never across an await.
+    latest: Arc<Mutex<BTreeMap<String, (i64, Instant)>>>,
+}
+
+impl Beats {
+    /// For how long a worker has been silent, as far as is known here, if this is its latest beat.
+    fn silence(&self, worker: &str, beat: i64, now: Instant) -> Duration {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whose row is gone by now is not asked about any more.
+        latest.retain(|_, (_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
+        let known = latest.entry(worker.to_owned()).or_insert((beat, now));
+        if known.0 != beat {
+            *known = (beat, now);
+        }
+        now.saturating_duration_since(known.1)
+    }
+}
+
 /// The table of workers, and this one's place in it; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Workers {
     pool: Pool,
     clock: Arc<dyn Clock>,
+    beats: Beats,
     me: Arc<str>,
 }
 
 impl Workers {
-    pub(super) fn new(pool: Pool, clock: Arc<dyn Clock>, me: Arc<str>) -> Self {
-        Self { pool, clock, me }
+    pub(super) fn new(pool: Pool, clock: Arc<dyn Clock>, beats: Beats, me: Arc<str>) -> Self {
+        Self {
+            pool,
+            clock,
+            beats,
+            me,
+        }
     }
 
     /// A name for a worker that is just starting; no other has or had it.
@@ -102,11 +131,33 @@ impl Workers {
         let Some(row) = rows.first() else {
             return Ok(false);
         };
-        let silent = self.clock.now().as_millisecond() - row.get::<i64>(0)?;
-        Ok(silent < millis(SILENCE))
+        let silence = self.beats.silence(worker, row.get(0)?, Instant::now());
+        Ok(silence < SILENCE)
     }
 }
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_silent_while_its_beat_stays_the_same_whatever_its_clock_says() {
+        let (beats, begun) = (Beats::default(), Instant::now());
+        let silence = |beat: i64, after: u64| {
+            let now = begun + Duration::from_secs(after);
+            beats.silence("somebody", beat, now).as_secs()
+        };
+        // Ten minutes behind, or ahead, or set back meanwhile: what counts is that it goes on.
+        assert_eq!(silence(1_000, 0), 0);
+        assert_eq!(silence(1_000, 2), 2);
+        assert_eq!(silence(601_000, 3), 0);
+        assert_eq!(silence(5_000, 5), 0);
+        assert_eq!(silence(5_000, 15), 10);
+        let now = begun + Duration::from_secs(15);
+        assert_eq!(beats.silence("another", 5_000, now), Duration::ZERO);
+    }
 }
