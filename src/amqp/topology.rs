@@ -31,7 +31,7 @@ use super::{Error, Names};
 use assertion::Standing;
 use piece::{Piece, binding, exchange, queue};
 
-pub use assertion::Doubt;
+pub use assertion::{Doubt, TOLD_WITHIN};
 
 pub(super) use arguments::{DEAD_LETTER_KEY, holding_queue, installation, webhook_queue};
 

@@ -58,13 +58,11 @@ impl Topology {
 async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> Result<(), Failure> {
     let topology = topology.clone().declared();
     client.ensure_all_but_commands(&topology).await?;
-    let others = endpoints(config, &topology).await?;
-    client.ensure(&topology).await?;
-    // Only now: nobody's commands wait for the endpoint of somebody else.
-    match others.into_iter().next() {
-        Some(error) => Err(Failure::Other(error.into())),
-        None => Ok(()),
+    for error in endpoints(config, &topology).await? {
+        // Whoever set it; nobody's commands wait for that.
+        output::complain(&Failure::Other(error.into()));
     }
+    Ok(client.ensure(&topology).await?)
 }
 
 /// Puts the endpoints of the configuration and of the store in place; returns those of the store for which

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::amqp::{self, Client, Dependents};
+use crate::amqp::{self, Client, Dependents, TOLD_WITHIN};
 use crate::contract::WebhookState;
 use crate::store::endpoints::Endpoint;
 
@@ -81,6 +81,9 @@ impl Fanout {
     async fn bind_anew(&self, client: &Client, endpoint: &Endpoint) -> Result<(), Error> {
         let name = &endpoint.name;
         if is_bound_anew(endpoint) {
+            if !client.has_webhook_queue(&self.names, name).await? {
+                tokio::time::sleep(TOLD_WITHIN).await;
+            }
             client.make_webhook_queue(&self.names, name).await?;
             let wanted = keys(endpoint);
             client.bind_webhook(&self.names, name, &wanted).await?;

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
+use std::time::Duration;
 
 use lapin::types::ShortString;
 use lapin::{Channel, Connection};
@@ -14,6 +15,10 @@ use crate::observability::events;
 
 use super::piece::{Piece, exchange};
 use super::{Scope, Topology, is_there};
+
+/// RabbitMQ 3.10 tells nobody that the queue he consumes was deleted when it is there again by the time it
+/// looks; his consumer would be gone for good. So a queue that is missing is made again after so long.
+pub const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 /// What the links of a process know of the topology together.
 #[derive(Debug, Default)]
@@ -192,6 +197,9 @@ impl Topology {
             dependents.known().await.map_err(Error::NotBound)?;
             self.standing.is_unbound.store(true, Ordering::Relaxed);
         }
+        if lacks_some_queue(missing, self.own()) {
+            tokio::time::sleep(TOLD_WITHIN).await;
+        }
         let channel = connection.create_channel().await?;
         declare(&channel, foreign.iter()).await?;
         declare(&channel, self.own()).await?;
@@ -231,6 +239,13 @@ impl Topology {
         }
         Ok(())
     }
+}
+
+/// Whether some of the queues are missing; where all of them are, nobody has consumed any.
+fn lacks_some_queue<'a>(missing: &[Piece], own: impl Iterator<Item = &'a Piece>) -> bool {
+    let is_queue = |piece: &&Piece| matches!(piece, Piece::Queue { .. });
+    let lacking = missing.iter().filter(is_queue).count();
+    lacking > 0 && lacking < own.filter(is_queue).count()
 }
 
 async fn declare<'a>(

@@ -128,23 +128,34 @@ impl<'a> Ways<'a> {
         let (dead, orphan, back) = (self.names.dead(), self.names.orphan(), self.names.back());
         // Two words belong to nobody: the alternate exchange has to take it.
         let unknown = format!("{NOBODY}.{NOBODY}");
+        let mut full = BTreeSet::new();
+        let kept = [
+            self.names.dead_commands(),
+            self.names.dead_webhooks(),
+            self.names.orphan(),
+        ];
+        // Before any of them: a ping takes a moment to expire.
+        for queue in kept {
+            if self.client.queue(&queue).await?.0 > 0 {
+                full.insert(queue);
+            }
+        }
         for (exchange, key, queue) in [
             (&dead, Names::DEAD_COMMANDS, self.names.dead_commands()),
             (&dead, Names::DEAD_WEBHOOKS, self.names.dead_webhooks()),
             (&orphan, NOBODY, self.names.orphan()),
             (&back, unknown.as_str(), self.names.orphan()),
         ] {
-            if self.client.queue(&queue).await?.0 > 0 {
-                self.skipped.push(format!("{queue}, in which messages are"));
-                continue;
-            }
-            let sent = self.pings.send(exchange, key, "", Some(Duration::ZERO));
-            if !sent.await? {
+            let at_once = Some(Duration::ZERO);
+            if !full.contains(&queue) && !self.pings.send(exchange, key, "", at_once).await? {
                 let way =
                     format!("no queue takes what is published to {exchange} with the key {key}");
                 self.missing.insert(way);
             }
         }
+        let full = full.into_iter();
+        self.skipped
+            .extend(full.map(|it| format!("{it}, in which messages are")));
         Ok(())
     }
 
