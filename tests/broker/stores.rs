@@ -367,8 +367,8 @@ async fn queues_that_no_endpoint_owns_are_named_after_an_older_store_is_put_back
 
     let broker = RabbitMq::shared().await.unwrap();
     let listed = broker.ctl(&["-q", "list_queues", "name"]).await.unwrap();
-    let lost = format!("{}.webhook.audit", place.scene.prefix);
-    let named = format!("queues that no endpoint owns: {lost}.");
+    let gone = format!("{}.webhook.audit", place.scene.prefix);
+    let named = format!("queues that no endpoint owns: {gone}.");
     let list = run(&options, &["webhooks", "list", "--queues", &listed]).await;
     assert_eq!(list.code, 0, "{list:?}");
     assert!(list.out.contains(&named), "{list:?}");
@@ -382,7 +382,7 @@ async fn queues_that_no_endpoint_owns_are_named_after_an_older_store_is_put_back
     let well = run(&options, &["doctor", "--queues", &listed]).await;
     assert_eq!(well.code, 0, "{well:?}");
     place.stopped(|_| {}).await;
-    broker.ctl(&["delete_queue", &lost]).await.unwrap();
+    broker.ctl(&["delete_queue", &gone]).await.unwrap();
     let list = run(&options, &["webhooks", "list"]).await;
     let missing = "not in place on the broker: audit.";
     assert!(list.out.contains(missing), "{list:?}");
