@@ -112,7 +112,9 @@ async fn read(link: &mut Link) -> Result<Option<String>, sqlx::Error> {
 
 /// No such table or schema, by SQLSTATE or SQLite's result code; SQLite has this one for any faulty statement.
 fn is_no_table(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|it| it.code());
+    let code = error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code);
     code.is_some_and(|code| matches!(&*code, "42P01" | "3F000" | "1"))
 }
 
