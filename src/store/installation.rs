@@ -106,7 +106,16 @@ impl Installation {
 
 async fn read(link: &mut Link) -> Result<Option<String>, sqlx::Error> {
     let sql = "SELECT id FROM installation".to_owned();
-    let rows = link.fetch(sql, Vec::new()).await?;
+    let rows = if matches!(link, Link::Sqlite(_)) {
+        link.fetch(sql, Vec::new()).await?
+    } else {
+        // A pooler before PostgreSQL may hand each statement outside a transaction to another session. One
+        // that fails ends it, and the connection is of no more use.
+        link.begin().await?;
+        let rows = link.fetch(sql, Vec::new()).await?;
+        link.commit().await?;
+        rows
+    };
     rows.first().map(Row::text).transpose()
 }
 
@@ -121,7 +130,13 @@ fn is_no_table(error: &sqlx::Error) -> bool {
 async fn make(link: &mut Link) -> Result<String, Error> {
     let new = Uuid::new_v4().simple().to_string();
     let sql = "INSERT INTO installation (one, id) VALUES (1, $1) ON CONFLICT (one) DO NOTHING";
-    link.execute(sql.to_owned(), vec![Value::from(new.as_str())])
+    let insert = async {
+        link.begin().await?;
+        link.execute(sql.to_owned(), vec![Value::from(new.as_str())])
+            .await?;
+        link.commit().await
+    };
+    insert
         .await
         .map_err(|error| Error::of("saying which store this is", error))?;
     // Somebody else may have been faster.
