@@ -80,18 +80,18 @@ async fn a_reply_queue_that_refuses_for_good_stops_nobody() {
         .unwrap();
     let channel = connection.create_channel().await.unwrap();
     let queue = full_after_one(&channel, &scene.prefix).await;
-    let wanted = |id: String| Command {
+    let command = |id: String| Command {
         reply_to: Some(queue.clone()),
         ..Command::new(&id, "ListGroups", "default", &json!({}))
     };
     scene
         .producer
-        .send(wanted("first".to_owned()))
+        .send(command("first".to_owned()))
         .await
         .unwrap();
     scene.producer.answered(1, PATIENCE).await.unwrap();
     // More than the worker takes at once: as long as their replies are under way, nobody else's turn comes.
-    let stuck = (0..3 * PREFETCH).map(|n| wanted(format!("stuck-{n}")));
+    let stuck = (0..3 * PREFETCH).map(|n| command(format!("stuck-{n}")));
     scene.producer.send_all(stuck.collect()).await.unwrap();
     scene.assert_works("another").await;
 
@@ -125,7 +125,7 @@ async fn a_reply_queue_that_refuses_for_good_stops_nobody() {
         );
         if id != "later-2" {
             let next = if id == "first" { "later-1" } else { "later-2" };
-            scene.producer.send(wanted(next.to_owned())).await.unwrap();
+            scene.producer.send(command(next.to_owned())).await.unwrap();
             let mut waited = Duration::ZERO;
             while standing(&channel, &queue).await == 0 {
                 assert!(waited < PATIENCE, "{next}");
