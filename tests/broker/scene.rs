@@ -43,7 +43,8 @@ impl Scene {
         settings: impl FnOnce(Options) -> Options,
     ) -> Self {
         let prefix = groupmq_test_support::prefix();
-        let options = settings(options(worker_url, &prefix));
+        let options = options(worker_url, &prefix).with_one_store().unwrap();
+        let options = settings(options);
         let worker = Worker::start(&options).await.unwrap();
         let producer = Producer::connect(producer_url, &prefix).await.unwrap();
         Self {

@@ -1,5 +1,6 @@
 //! Making the whole, or looking for it, over one connection.
 
+use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +20,9 @@ use super::{Scope, Topology, is_there};
 /// RabbitMQ 3.10 tells nobody that the queue he consumes was deleted when it is there again by the time it
 /// looks; his consumer would be gone for good. So a queue that is missing is made again after so long.
 pub const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long the broker may take for one exchange, queue or binding.
+const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
 /// What the links of a process know of the topology together.
 #[derive(Debug, Default)]
@@ -113,7 +117,7 @@ impl Topology {
             return Ok(Vec::new());
         }
         let begun = Instant::now();
-        self.claim(connection).await?;
+        in_time(self.claim(connection)).await?;
         if self.mode == TopologyMode::Off {
             *last = Some(begun);
             return Ok(Vec::new());
@@ -188,7 +192,8 @@ impl Topology {
         let lacks = |piece: &Piece| missing.iter().any(|it| it.is_same(piece));
         let foreign: Vec<_> = awaited.iter().filter(|it| lacks(it)).cloned().collect();
         // Without a command queue, nothing is there yet: nobody's bindings are missed on what is made now.
-        if !foreign.is_empty() && is_there(connection, &self.names.shard(0)).await? {
+        let first_shard = self.names.shard(0);
+        if !foreign.is_empty() && in_time(is_there(connection, &first_shard)).await? {
             return Err(Error::Awaited(words(&foreign)));
         }
         let is_unbound = lacks(&self.events) || lacks(&self.back);
@@ -200,13 +205,13 @@ impl Topology {
         if lacks_some_queue(missing, self.own()) {
             tokio::time::sleep(TOLD_WITHIN).await;
         }
-        let channel = connection.create_channel().await?;
+        let channel = in_time(async { Ok(connection.create_channel().await?) }).await?;
         declare(&channel, foreign.iter()).await?;
         declare(&channel, self.own()).await?;
         if self.scope == Scope::Everything {
-            self.events.ensure(&channel, false).await?;
+            in_time(self.events.ensure(&channel, false)).await?;
         }
-        channel.close(200, ShortString::default()).await?;
+        in_time(async { Ok(channel.close(200, ShortString::default()).await?) }).await?;
         let has_stood = self.standing.stood.swap(true, Ordering::Relaxed);
         if !missing.is_empty() {
             events::topology_made(&words(missing), has_stood);
@@ -217,7 +222,8 @@ impl Topology {
     /// Looks whether there are other command queues than should be: adding some, or taking some away,
     /// would lead sessions elsewhere while their earlier commands still wait.
     async fn ensure_shards(&self, connection: &Connection) -> Result<(), Error> {
-        if is_there(connection, &self.names.held()).await? {
+        let is_there = |queue: String| async move { in_time(is_there(connection, &queue)).await };
+        if is_there(self.names.held()).await? {
             return Err(Error::Resharding(self.names.prefix().to_owned()));
         }
         let shard = |number| self.names.shard(number);
@@ -226,13 +232,13 @@ impl Topology {
             found,
             wanted: self.shards,
         };
-        if is_there(connection, &shard(self.shards)).await? {
+        if is_there(shard(self.shards)).await? {
             return Err(other("more"));
         }
         // The first is declared last: where it is, all are, unless the last one was deleted.
         let last = shard(self.shards.saturating_sub(1));
-        if is_there(connection, &shard(0)).await?
-            && !is_there(connection, &last).await?
+        if is_there(shard(0)).await?
+            && !is_there(last.clone()).await?
             && self.deleted().as_ref() != Some(&last)
         {
             return Err(other("fewer"));
@@ -248,12 +254,22 @@ fn lacks_some_queue<'a>(missing: &[Piece], own: impl Iterator<Item = &'a Piece>)
     lacking > 0 && lacking < own.filter(is_queue).count()
 }
 
+/// Waits for the broker, but not for good: the answer to what was asked as the connection was lost may never
+/// come, and all links wait for their turn meanwhile.
+async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answered = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+    answered.unwrap_or(Err(Error::TimedOut(
+        ANSWER_WITHIN,
+        "looking after the topology",
+    )))
+}
+
 async fn declare<'a>(
     channel: &Channel,
     pieces: impl Iterator<Item = &'a Piece> + Send,
 ) -> Result<(), Error> {
     for piece in pieces {
-        piece.ensure(channel, false).await?;
+        in_time(piece.ensure(channel, false)).await?;
     }
     Ok(())
 }
@@ -265,9 +281,9 @@ async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piec
     for piece in pieces {
         let channel = match open.take() {
             Some(channel) => channel,
-            None => connection.create_channel().await?,
+            None => in_time(async { Ok(connection.create_channel().await?) }).await?,
         };
-        match piece.ensure(&channel, true).await {
+        match in_time(piece.ensure(&channel, true)).await {
             Ok(()) => open = Some(channel),
             // The broker has closed the channel.
             Err(Error::Refused(refusal)) if refusal.code == 404 => missing.push(piece),
@@ -275,7 +291,7 @@ async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piec
         }
     }
     if let Some(channel) = open {
-        channel.close(200, ShortString::default()).await?;
+        in_time(async { Ok(channel.close(200, ShortString::default()).await?) }).await?;
     }
     Ok(missing)
 }

@@ -61,6 +61,11 @@ impl Topology {
             match asserted {
                 // The links tell of that.
                 Err(Error::Lost(_) | Error::TimedOut(..)) => {}
+                // And the store of this.
+                Err(error @ Error::NotBound(_)) => {
+                    events::topology_lacks(error.missing());
+                    problem.send_replace(Some(error.to_string()));
+                }
                 Err(error) => {
                     let text = format!("the topology on the broker is not whole: {error}");
                     told.tell(&text);

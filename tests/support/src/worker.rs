@@ -8,6 +8,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,8 @@ pub struct Options {
     settings: Vec<(String, String)>,
     /// `--config`
     file: Option<PathBuf>,
+    /// Held for its drop: the folder of a store that several workers have in common.
+    folder: Option<Arc<TempDir>>,
 }
 
 impl Options {
@@ -40,6 +43,7 @@ impl Options {
             program: vec![binary.into()],
             settings: Vec::new(),
             file: None,
+            folder: None,
         };
         options
             .set("amqp.url", url)
@@ -56,6 +60,17 @@ impl Options {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.into()));
         self
+    }
+
+    /// Gives all workers that are started with these settings one store, which goes with the last of them.
+    ///
+    /// # Errors
+    /// When no folder can be made.
+    pub fn with_one_store(mut self) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        self = self.set("store.url", store_in(folder.path()));
+        self.folder = Some(Arc::new(folder));
+        Ok(self)
     }
 
     /// Has the binary read a configuration file too.
