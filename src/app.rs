@@ -164,7 +164,8 @@ impl Process {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp.clone());
-        let fanout = Fanout::new(&store, target.clone(), names.clone(), Arc::clone(&clock));
+        let upkeep = target.clone().with_small_frames();
+        let fanout = Fanout::new(&store, upkeep, names.clone(), Arc::clone(&clock));
         let mut topology = topology(&config, fanout.clone());
         if works(&config) {
             topology = topology.of_store(store.installation().id());
@@ -189,7 +190,8 @@ impl Process {
 
     /// Has the process stop once its store is another one, or not the broker's.
     fn watch_store(&self) {
-        let broker = works(&self.config).then(|| (self.target.clone(), self.names.clone()));
+        let target = self.target.clone().with_small_frames();
+        let broker = works(&self.config).then(|| (target, self.names.clone()));
         let lost = installation::lost(self.store.clone(), broker);
         let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
         self.lifecycle.spawn_background(async move {
@@ -405,10 +407,11 @@ impl Process {
     fn uphold(&mut self) {
         let (problem, watched) = watch::channel(None);
         self.health.hear(watched);
-        let upkeep =
-            self.topology
-                .clone()
-                .uphold(self.target.clone(), self.lifecycle.clone(), problem);
+        let upkeep = self.topology.clone().uphold(
+            self.target.clone().with_small_frames(),
+            self.lifecycle.clone(),
+            problem,
+        );
         self.lifecycle.spawn_background(upkeep);
     }
 }

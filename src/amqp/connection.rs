@@ -16,6 +16,9 @@ use crate::config;
 use super::stream::{Kit, Plan};
 use super::{Broker, Error};
 
+/// The least that RabbitMQ 4 agrees to, in bytes.
+const SMALL_FRAMES: u32 = 8_192;
+
 /// Where to connect to, and how; read again for every connection, so that a rotated password or
 /// certificate is taken up.
 #[derive(Debug, Clone)]
@@ -67,6 +70,14 @@ impl Target {
     #[must_use]
     pub const fn settings(&self) -> &config::Amqp {
         &self.settings
+    }
+
+    /// The same with small frames, and so with small buffers: for connections over which nothing but the
+    /// topology is looked after.
+    #[must_use]
+    pub fn with_small_frames(mut self) -> Self {
+        self.settings.frame_max = self.settings.frame_max.min(SMALL_FRAMES);
+        self
     }
 
     /// Connects to the first node that lets us, the one at `turn` first; `purpose` is shown in the
