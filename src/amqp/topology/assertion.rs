@@ -207,12 +207,17 @@ impl Topology {
         }
         let channel = in_time(async { Ok(connection.create_channel().await?) }).await?;
         declare(&channel, foreign.iter()).await?;
-        declare(&channel, self.own()).await?;
+        // Declaring compares arguments, which is done once. Later on, a queue that was there a moment ago is left
+        // alone: one that is deleted at this moment would come back before its consumer was told.
+        let has_stood = self.standing.stood.load(Ordering::Relaxed);
+        let is_left = |piece: &Piece| has_stood && is_queue(piece) && !lacks(piece);
+        let wanted: Vec<_> = self.own().filter(|piece| !is_left(piece)).collect();
+        declare(&channel, wanted.into_iter()).await?;
         if self.scope == Scope::Everything {
             in_time(self.events.ensure(&channel, false)).await?;
         }
         in_time(async { Ok(channel.close(200, ShortString::default()).await?) }).await?;
-        let has_stood = self.standing.stood.swap(true, Ordering::Relaxed);
+        self.standing.stood.store(true, Ordering::Relaxed);
         if !missing.is_empty() {
             events::topology_made(&words(missing), has_stood);
         }
@@ -249,9 +254,12 @@ impl Topology {
 
 /// Whether some of the queues are missing; where all of them are, nobody has consumed any.
 fn lacks_some_queue<'a>(missing: &[Piece], own: impl Iterator<Item = &'a Piece>) -> bool {
-    let is_queue = |piece: &&Piece| matches!(piece, Piece::Queue { .. });
-    let lacking = missing.iter().filter(is_queue).count();
-    lacking > 0 && lacking < own.filter(is_queue).count()
+    let lacking = missing.iter().filter(|it| is_queue(it)).count();
+    lacking > 0 && lacking < own.filter(|it| is_queue(it)).count()
+}
+
+const fn is_queue(piece: &Piece) -> bool {
+    matches!(piece, Piece::Queue { .. })
 }
 
 /// Waits for the broker, but not for good: the answer to what was asked as the connection was lost may never
