@@ -64,8 +64,12 @@ impl Topology {
     /// where something it is bound to was missing. The upkeep sees to the rest, and nobody waits for that.
     pub(in crate::amqp) async fn ensure(&self, connection: &Connection) -> Result<(), Error> {
         let asked = Instant::now();
+        // At the start, endpoints are put in place by themselves.
+        let has_stood = self.standing.stood.load(Ordering::Relaxed);
         let ensured = self.assert(connection, Some(asked)).await.map(drop);
-        self.standing.doubt.raise();
+        if has_stood {
+            self.standing.doubt.raise();
+        }
         ensured
     }
 
