@@ -1,5 +1,8 @@
 //! The only place that constructs and wires: from a configuration to a running process.
 
+mod engines;
+mod part;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,14 +11,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::amqp::{self, Names, Publisher, Requests, Scope, Taps, Target, Topology};
+use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{self, Config, Role, TopologyMode};
-use crate::engines::Engine;
-use crate::engines::sandbox::Sandbox;
+use crate::config::{self, Config, Role};
 use crate::engines::waha::Waha;
 use crate::executor::{Decoder, Executor};
-use crate::fanout::{AllEndpoints, Fanout};
+use crate::fanout::Fanout;
 use crate::gateway::{self, Gateway};
 use crate::installation;
 use crate::lifecycle::{Ending, Lifecycle, Signals};
@@ -28,6 +29,9 @@ use crate::store::Store;
 use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
 use crate::worker::{Outlets, Worker, upkeep};
+
+pub use engines::{Engines, MakeEngines, engine};
+use part::{topology, works};
 
 /// How long writing SQLite's log into its file may take at the end; it is read at the next start otherwise.
 const GATHER_WITHIN: Duration = Duration::from_secs(2);
@@ -68,9 +72,6 @@ pub fn runtime() -> std::io::Result<Runtime> {
         .enable_all()
         .build()
 }
-
-/// Makes the engine that a configuration names: [`engine`].
-pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Engines>;
 
 /// Runs the roles of the configuration until the process is told to stop.
 ///
@@ -416,28 +417,6 @@ impl Process {
     }
 }
 
-/// What should be on the broker, and which part of it these roles make. Who knows an exchange's bindings may
-/// make it: the number of shards counts for those who execute commands alone, and the endpoints of the store
-/// for those who publish events.
-fn topology(config: &Config, fanout: Fanout) -> Topology {
-    let has = |role| config.roles.contains(&role);
-    let topology = Topology::new(&config.topology);
-    let scope = match (has(Role::Commands), has(Role::Webhooks)) {
-        (true, _) => Scope::Everything,
-        (false, true) => Scope::Deliveries,
-        (false, false) => return topology.within(Scope::Requests),
-    };
-    let may_bind = has(Role::Webhooks) || config.topology.mode == TopologyMode::Declare;
-    topology
-        .within(scope)
-        .with(Arc::new(AllEndpoints::new(fanout, may_bind)))
-}
-
-/// Whether the process takes part in commands or their events; a gateway alone only asks the ledger.
-fn works(config: &Config) -> bool {
-    config.roles.iter().any(|role| *role != Role::Gateway)
-}
-
 /// The longest time for which the executor may have a command, by the deadlines of the configuration: all
 /// of the prefetched commands may wait for their turn with an engine that answers none of them in time,
 /// and one may look for the group that it made. Twice that, since this decides about killing a process.
@@ -466,37 +445,6 @@ fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyh
     #[cfg(not(feature = "otlp"))]
     let _ = (config, lifecycle, clock);
     Ok(Tracer::default())
-}
-
-/// The engine that the configuration names.
-#[derive(Debug, Clone)]
-pub struct Engines {
-    /// As the executor knows it.
-    pub engine: Arc<dyn Engine>,
-    /// The same, where it is WAHA, which also tells of things by itself.
-    pub waha: Option<Arc<Waha>>,
-}
-
-/// Makes the engine that the configuration names.
-///
-/// # Errors
-/// When it cannot be made.
-pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::Result<Engines> {
-    Ok(match &config.engine {
-        config::Engine::Sandbox(settings) => Engines {
-            engine: Arc::new(Sandbox::new(store.clone(), settings.clone(), clock)),
-            waha: None,
-        },
-        config::Engine::Waha(settings) => {
-            let outbound = Outbound::new(&config.egress, Reach::Anywhere)
-                .context("cannot make requests (egress)")?;
-            let waha = Arc::new(Waha::new(outbound, store.clone(), settings.clone(), clock));
-            Engines {
-                engine: Arc::clone(&waha) as _,
-                waha: Some(waha),
-            }
-        }
-    })
 }
 
 /// Why what failed first did so.

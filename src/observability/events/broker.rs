@@ -1,0 +1,123 @@
+//! What happens at the links to the broker, and to messages on their way to it.
+
+use ::metrics::{counter, gauge};
+use tracing::{debug, error, info, warn};
+
+use crate::observability::metrics as name;
+
+/// The broker has confirmed messages.
+pub fn messages_confirmed(count: usize) {
+    counter!(name::CONFIRMED).increment(count as u64);
+}
+
+/// The broker does not take messages over a channel; told when that begins.
+pub fn broker_refuses() {
+    warn!("the broker does not take a message; offering it again");
+}
+
+/// The broker did not take messages; they are offered again.
+pub fn messages_refused() {
+    counter!(name::REFUSED).increment(1);
+}
+
+/// A reply's queue is gone, or one that is not for replies.
+pub fn reply_returned(message_id: &str) {
+    debug!(
+        message_id,
+        "a reply queue is gone, or is groupmq's own; the reply stays on the replies exchange"
+    );
+    counter!(name::RETURNED).increment(1);
+}
+
+/// A reply's queue refuses it, and has refused replies for long; it is given up.
+pub fn reply_refused(message_id: &str) {
+    debug!(
+        message_id,
+        "a reply queue refuses replies; the reply is given up and stays on the replies exchange"
+    );
+    let labels = [("kind", "reply"), ("code", "nack")];
+    counter!(name::GIVEN_UP, &labels).increment(1);
+}
+
+/// What a message was that the broker closed the link over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lost {
+    /// A command: on its way into a queue, or to rest.
+    Command,
+    /// A reply, on its way to `reply_to`.
+    Reply,
+    /// A reply, on its way to the replies exchange.
+    ReplyCopy,
+    /// An event.
+    Event,
+    /// A delivery to a webhook endpoint.
+    Webhook,
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// The broker closes the link over a message, which is given up. Its text names exchanges, routing keys
+/// and sizes.
+pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
+    let kind = match lost {
+        Lost::Command => "command",
+        Lost::Reply => "reply",
+        Lost::ReplyCopy => "reply-copy",
+        Lost::Event => "event",
+        Lost::Webhook => "webhook",
+        Lost::DeadLetter => "dead-letter",
+    };
+    error!(
+        message_id,
+        kind, code, text, "the broker closes the connection over a message, which is given up"
+    );
+    let labels = [("kind", kind.to_owned()), ("code", code.to_string())];
+    counter!(name::GIVEN_UP, &labels).increment(1);
+}
+
+/// A message that was given up is kept as a dead letter with this code; its line says that it was given up.
+pub fn lost_message_kept(lost: Lost, code: &'static str) {
+    match lost {
+        Lost::Webhook => counter!(name::WEBHOOK_DEAD).increment(1),
+        Lost::Command | Lost::Event | Lost::ReplyCopy => {
+            counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
+        }
+        // Counted when it became one; or it is not kept.
+        Lost::DeadLetter | Lost::Reply => {}
+    }
+}
+
+/// No queue takes a message that must not be lost; it is offered again.
+pub fn message_unroutable(exchange: &str, routing_key: &str) {
+    error!(
+        exchange,
+        routing_key, "no queue takes a message that must not be lost; is the topology complete?"
+    );
+}
+
+/// The broker has taken no messages for so many seconds, or for so many more.
+pub fn broker_blocked_for(seconds: u64) {
+    counter!(name::BLOCKED_SECONDS).increment(seconds);
+}
+
+/// The broker takes no messages for a while.
+pub fn broker_blocks(reason: &str) {
+    warn!(reason, "the broker blocks publishing; waiting for it");
+    gauge!(name::BLOCKED).set(1.0);
+}
+
+/// The broker takes messages again, or the connection that it blocked is gone.
+pub fn broker_unblocks() {
+    info!("the broker takes messages again");
+    gauge!(name::BLOCKED).set(0.0);
+}
+
+/// A connection to the broker was made.
+pub fn broker_connected(purpose: &'static str) {
+    counter!(name::CONNECTIONS, "purpose" => purpose).increment(1);
+}
+
+/// A connection to the broker could not be made, or broke.
+pub fn broker_lost(purpose: &'static str) {
+    counter!(name::DISCONNECTIONS, "purpose" => purpose).increment(1);
+}
