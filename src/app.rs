@@ -49,6 +49,8 @@ struct Process {
     clock: Arc<dyn Clock>,
     store: Store,
     target: Target,
+    /// The same, for looking after the topology.
+    lookout: Target,
     topology: Topology,
     names: Names,
     tracer: Tracer,
@@ -165,8 +167,8 @@ impl Process {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp.clone());
-        let upkeep = target.clone().with_small_frames();
-        let fanout = Fanout::new(&store, upkeep, names.clone(), Arc::clone(&clock));
+        let lookout = target.clone().with_small_frames();
+        let fanout = Fanout::new(&store, lookout.clone(), names.clone(), Arc::clone(&clock));
         let mut topology = topology(&config, fanout.clone());
         if works(&config) {
             topology = topology.of_store(store.installation().id());
@@ -176,6 +178,7 @@ impl Process {
             topology,
             names,
             target,
+            lookout,
             config,
             lifecycle,
             clock,
@@ -191,8 +194,7 @@ impl Process {
 
     /// Has the process stop once its store is another one, or not the broker's.
     fn watch_store(&self) {
-        let target = self.target.clone().with_small_frames();
-        let broker = works(&self.config).then(|| (target, self.names.clone()));
+        let broker = works(&self.config).then(|| (self.lookout.clone(), self.names.clone()));
         let lost = installation::lost(self.store.clone(), broker);
         let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
         self.lifecycle.spawn_background(async move {
@@ -408,11 +410,10 @@ impl Process {
     fn uphold(&mut self) {
         let (problem, watched) = watch::channel(None);
         self.health.hear(watched);
-        let upkeep = self.topology.clone().uphold(
-            self.target.clone().with_small_frames(),
-            self.lifecycle.clone(),
-            problem,
-        );
+        let upkeep =
+            self.topology
+                .clone()
+                .uphold(self.lookout.clone(), self.lifecycle.clone(), problem);
         self.lifecycle.spawn_background(upkeep);
     }
 }

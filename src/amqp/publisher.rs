@@ -2,7 +2,8 @@
 //!
 //! A batch counts as published when the broker has confirmed all of it. What a lost connection or a
 //! refusal leaves unconfirmed is written again, in the same order, with the same message ids: at
-//! least once, never less. Callers wait as long as that takes; a stop without a broker drops them.
+//! least once, never less, but for replies whose queue refuses them for long (`refusing`). Callers wait as long
+//! as that takes; a stop without a broker drops them.
 //!
 //! Two channels: a pipelined one for replies and events, and a careful one that waits for each
 //! confirm. lapin attributes a returned message to the wrong confirm when several are pending, so

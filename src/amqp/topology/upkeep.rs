@@ -5,7 +5,6 @@
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::amqp::{Client, Error, Target};
 use crate::config::TopologyMode;
@@ -20,13 +19,6 @@ const GATHER: Duration = Duration::from_millis(500);
 /// After a failure it is tried again so soon.
 const RETRY: Duration = Duration::from_secs(5);
 
-/// What is wrong for long is told so often.
-const TELL_AGAIN: Duration = Duration::from_secs(30);
-
-/// What was wrong at the last look, and when it was told.
-#[derive(Debug, Default)]
-struct Told(Option<(String, Instant)>);
-
 impl Topology {
     /// Asserts the whole at each doubt and once in a while, until the process stops; `problem` says what is
     /// missing meanwhile.
@@ -39,7 +31,6 @@ impl Topology {
         if self.mode == TopologyMode::Off {
             return;
         }
-        let mut told = Told::default();
         let mut rest = self.every();
         loop {
             let doubted = async {
@@ -68,15 +59,13 @@ impl Topology {
                 }
                 Err(error) => {
                     let text = format!("the topology on the broker is not whole: {error}");
-                    told.tell(&text);
+                    events::topology_incomplete(&text);
                     events::topology_lacks(error.missing());
                     problem.send_replace(Some(text));
                 }
                 Ok(unbound) => {
-                    if unbound.is_empty() {
-                        told = Told::default();
-                    } else {
-                        told.tell(&unbound.join("; "));
+                    if !unbound.is_empty() {
+                        events::topology_incomplete(&unbound.join("; "));
                     }
                     events::topology_lacks(unbound.len());
                     problem.send_replace(None);
@@ -90,15 +79,5 @@ impl Topology {
         let asserted = client.ensure_every_binding(self).await;
         client.close().await;
         asserted
-    }
-}
-
-impl Told {
-    fn tell(&mut self, text: &str) {
-        let is_new = |(before, at): &(String, Instant)| before != text || at.elapsed() > TELL_AGAIN;
-        if self.0.as_ref().is_none_or(is_new) {
-            events::topology_incomplete(text);
-            self.0 = Some((text.to_owned(), Instant::now()));
-        }
     }
 }

@@ -20,8 +20,7 @@ pub fn topology_made(parts: &[String], had_been_there: bool) {
     }
 }
 
-/// Something on the broker is not as it should be, and cannot be put right here; told when that begins, and
-/// now and then while it lasts.
+/// Something on the broker is not as it should be, and cannot be put right here.
 pub fn topology_incomplete(problem: &str) {
     error!(problem, "the topology on the broker is not whole");
 }
