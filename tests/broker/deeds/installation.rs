@@ -181,6 +181,21 @@ impl Installation {
         }
     }
 
+    /// Waits until there is a queue of this name.
+    pub(super) async fn until_there(&self, name: &str) {
+        let (name, begun) = (format!("{}.{name}", self.prefix), Instant::now());
+        while !self
+            .broker
+            .queue_depths()
+            .await
+            .unwrap()
+            .contains_key(&name)
+        {
+            assert!(begun.elapsed() < PATIENCE, "{name} does not come back");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// Goes on with it.
     pub(super) fn rise(&self) {
         self.tide.is_calm.store(false, Ordering::SeqCst);

@@ -43,8 +43,41 @@ const DEEDS: &[Deed] = &[
     ("delete a command queue", |it| {
         Box::pin(delete_a_command_queue(it))
     }),
+    ("delete the queues of dead letters", |it| {
+        Box::pin(delete_the_queues_of_dead_letters(it))
+    }),
     ("delete the presence", |it| {
         Box::pin(delete_the_presence(it))
+    }),
+    ("delete the exchange commands", |it| {
+        Box::pin(delete_exchange(it, "commands"))
+    }),
+    ("delete the exchange commands.shards", |it| {
+        Box::pin(delete_exchange(it, "commands.shards"))
+    }),
+    ("delete the exchange replies", |it| {
+        Box::pin(delete_exchange(it, "replies"))
+    }),
+    ("delete the exchange events", |it| {
+        Box::pin(delete_exchange(it, "events"))
+    }),
+    ("delete the exchange dead", |it| {
+        Box::pin(delete_exchange(it, "dead"))
+    }),
+    ("delete the exchange return", |it| {
+        Box::pin(delete_exchange(it, "return"))
+    }),
+    ("delete the exchange orphan", |it| {
+        Box::pin(delete_exchange(it, "orphan"))
+    }),
+    ("delete the exchange delay.1s", |it| {
+        Box::pin(delete_exchange(it, "delay.1s"))
+    }),
+    ("delete the queue of an endpoint", |it| {
+        Box::pin(delete_the_queue_of_an_endpoint(it))
+    }),
+    ("delete a delay queue", |it| {
+        Box::pin(delete_a_delay_queue(it))
     }),
     ("lock the store", |it| Box::pin(lock_the_store(it))),
 ];
@@ -180,13 +213,18 @@ async fn limit_the_queues(it: &mut Installation) {
     ctl(it, &["clear_policy", "limit"]).await;
 }
 
-/// When nothing waits in it: what does would be gone. Not the last one: without it, the broker seems to have
-/// been set up with another number of them.
+/// When nothing waits in it: what does would be gone.
 async fn delete_a_command_queue(it: &mut Installation) {
-    let shard = it.chance.rng.random_range(0..3);
+    let shard = it.chance.rng.random_range(0..4);
     it.calm_down().await;
     delete_queue(it, &format!("commands.{shard}")).await;
     it.rise();
+}
+
+async fn delete_the_queues_of_dead_letters(it: &mut Installation) {
+    for name in ["dead.commands", "dead.webhooks", "orphan"] {
+        delete_queue(it, name).await;
+    }
 }
 
 async fn delete_the_presence(it: &mut Installation) {
@@ -249,6 +287,31 @@ async fn start_the_store(it: &mut Installation) {
     if let Backing::Postgres(server, _) = &mut it.backing {
         server.start_again().unwrap();
     }
+}
+
+/// When nothing waits in it, as with a command queue.
+async fn delete_the_queue_of_an_endpoint(it: &mut Installation) {
+    it.calm_down().await;
+    delete_queue(it, "webhook.steady").await;
+    // What happens before it is back is not collected for the endpoint.
+    it.until_there("webhook.steady").await;
+    it.rise();
+}
+
+/// When nothing rests in it.
+async fn delete_a_delay_queue(it: &mut Installation) {
+    it.calm_down().await;
+    delete_queue(it, "delay.1s").await;
+    it.rise();
+}
+
+/// The broker's own tool has no command for that.
+async fn delete_exchange(it: &Installation, name: &str) {
+    let delete = format!(
+        "rabbit_exchange:delete(rabbit_misc:r(<<\"/\">>, exchange, <<\"{}.{name}\">>), false, <<\"test\">>).",
+        it.prefix
+    );
+    ctl(it, &["eval", &delete]).await;
 }
 
 async fn delete_queue(it: &Installation, name: &str) {
