@@ -15,6 +15,9 @@ use crate::contract::{GroupId, ParticipantId};
 /// The directory holds at most this many pairs; when it is full, it starts again empty.
 const MANY: usize = 50_000;
 
+/// So many people are asked for one by one; where there are more, the directory is read.
+const LOOKUPS: usize = 20;
+
 /// Pairs on one page of WAHA's `/lids`; its own default is 100.
 const PAGE: usize = 1_000;
 
@@ -119,8 +122,8 @@ impl Lids {
         }
     }
 
-    /// Puts the phones of a group's people in the place of their private ids; asks WAHA once where
-    /// some are not known. What WAHA cannot tell stays private.
+    /// Puts the phones of a group's people in the place of their private ids; asks WAHA where some are
+    /// not known. What WAHA cannot tell stays private.
     pub(super) async fn resolve(
         &self,
         client: &Client,
@@ -135,6 +138,18 @@ impl Lids {
         let path = within(group, "/participants/v2");
         if let Ok(body) = client.groups(by, Ask::get(path)).await {
             self.remember(&super::wire::named(body.json()));
+        }
+        if self.complete(people) {
+            return;
+        }
+        // WEBJS tells no phones there in groups that are addressed by lid; its directory does.
+        let private: Vec<_> = people.iter().filter(|it| it.is_private()).collect();
+        if private.len() > LOOKUPS {
+            self.read_all(client, by).await;
+        } else {
+            for person in private {
+                self.phone(client, by, &person.id).await;
+            }
         }
         self.complete(people);
     }

@@ -1,7 +1,6 @@
 //! An engine, a worker on it, and a producer that sends commands and sees replies and events.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::waha::events::Webhook;
@@ -117,22 +116,7 @@ impl Stage {
             lids: true,
             ..Quirks::default()
         };
-        let stage = Self::set_up(kind, quirks, |options| options).await;
-        stage.first_look_is_over().await;
-        stage
-    }
-
-    /// Waits for the comparison at the start. It may find a group that is made meanwhile, and names people by
-    /// lid whose pairing it has not read yet: that is a known gap, and not what these tests are about.
-    async fn first_look_is_over(&self) {
-        for _ in 0..40 {
-            let asked = self.waha().asked();
-            if asked.iter().any(|it| it.path.ends_with("/default/groups")) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        Self::set_up(kind, quirks, |options| options).await
     }
 
     /// WAHA's NOWEB with its store, as it is usually run.

@@ -27,6 +27,10 @@ const WORKERS: usize = 3;
 /// Commands that wait or are under way, at most.
 const BACKLOG: usize = 200;
 
+/// What leaves a delay queue for an exchange that is not there is offered again only after so long
+/// (`dead_letter_worker_publisher_confirm_timeout`), wherever that exchange is by then.
+const BROKERS_PATIENCE: Duration = Duration::from_secs(180);
+
 /// The paths of two endpoints: of one that is always well, and of one that often is not.
 const STEADY: &str = "/steady";
 const FLAPS: &str = "/flaps";
@@ -174,11 +178,22 @@ impl Installation {
         self.tide.is_calm.store(true, Ordering::SeqCst);
         let begun = Instant::now();
         while self.tide.is_sending.load(Ordering::SeqCst) || !self.is_drained().await {
-            assert!(begun.elapsed() < 2 * PATIENCE, "something waits for good");
+            let is_late = begun.elapsed() > BROKERS_PATIENCE + 2 * PATIENCE;
+            assert!(!is_late, "something waits for good: {}", self.waits().await);
             // As often as the broker counts.
             tokio::time::sleep(Duration::from_secs(1)).await;
             self.look_after();
         }
+    }
+
+    /// What waits, for somebody who has to find out why.
+    async fn waits(&self) -> String {
+        let (sent, seen) = (self.tide.sent.load(Ordering::SeqCst), self.producer.seen());
+        let depths = self.broker.queue_depths().await;
+        format!(
+            "{} of {sent} are answered; {depths:?}",
+            seen.answered_directly()
+        )
     }
 
     /// Waits until there is a queue of this name.
@@ -247,10 +262,11 @@ impl Installation {
         }
         let all = load.count();
         let answered = |seen: &Seen| (seen.answered_directly() >= all).then_some(());
-        let answered = self.producer.until(4 * PATIENCE, answered).await;
-        if let Err(error) = answered {
-            let depths = self.broker.queue_depths().await;
-            panic!("{error:#}\n{all} were sent; what waits: {depths:?}");
+        let answered = self
+            .producer
+            .until(BROKERS_PATIENCE + 2 * PATIENCE, answered);
+        if let Err(error) = answered.await {
+            panic!("{error:#}\n{}", self.waits().await);
         }
         let store = self.backing.url();
         let world = load.assert_effects(&self.producer, &store).await;
