@@ -54,5 +54,5 @@ pub use publisher::{Publisher, Stopped};
 pub use requests::Requests;
 pub use session::{Service, Session, keep};
 pub use taps::{Tap, Tapped, Taps, Waiting};
-pub use topology::{Dependents, Doubt, Scope, TOLD_WITHIN, Topology};
+pub use topology::{Comparison, Dependents, Doubt, Scope, TOLD_WITHIN, Topology};
 pub use walk::{Held, Walk};

@@ -11,6 +11,7 @@
 
 mod arguments;
 mod assertion;
+mod comparison;
 mod piece;
 mod upkeep;
 
@@ -32,6 +33,7 @@ use assertion::Standing;
 use piece::{Piece, binding, exchange, queue};
 
 pub use assertion::{Doubt, TOLD_WITHIN};
+pub use comparison::Comparison;
 
 pub(super) use arguments::{DEAD_LETTER_KEY, holding_queue, installation, webhook_queue};
 

@@ -1,5 +1,6 @@
 //! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
 
+mod arguments;
 mod ways;
 
 use std::collections::BTreeSet;
@@ -112,13 +113,12 @@ async fn broker(config: &Config) -> Vec<Check> {
     let found = client
         .ensure(&Topology::new(&config.topology).passive())
         .await;
+    let found = found
+        .map(|()| "all exchanges and queues are there".to_owned())
+        .map_err(words);
+    let found = arguments::of_topology(config, found).await;
     let topology_is_there = found.is_ok();
-    checks.push(Check::of(
-        "topology",
-        found
-            .map(|()| "all exchanges and queues are there".to_owned())
-            .map_err(words),
-    ));
+    checks.push(Check::of("topology", found));
     if topology_is_there {
         let permitted = permissions(&client, config).await;
         if let Err(error @ amqp::Error::Blocked(_)) = permitted {
@@ -331,14 +331,16 @@ async fn webhooks(
             missing.push(name.as_str());
         }
     }
-    if missing.is_empty() {
-        return Ok(format!("all endpoints are in place ({})", names.len()));
-    }
-    Err(format!(
-        "not in place: {}. Events that are published now do not reach them: before any commands are \
-         taken, run `groupmq topology apply`",
-        missing.join(", ")
-    ))
+    let found = if missing.is_empty() {
+        Ok(format!("all endpoints are in place ({})", names.len()))
+    } else {
+        Err(format!(
+            "not in place: {}. Events that are published now do not reach them: before any commands are \
+             taken, run `groupmq topology apply`",
+            missing.join(", ")
+        ))
+    };
+    arguments::of_webhook_queues(config, &names, found).await
 }
 
 /// What is said of a store that is well.

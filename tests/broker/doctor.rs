@@ -1,5 +1,7 @@
 //! `groupmq doctor`: all is well, and each thing that can be wrong.
 
+mod arguments;
+
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::{Options, store_in};
 use serde_json::Value;
@@ -9,7 +11,7 @@ use super::queues::Queues;
 use super::scene::{Scene, options};
 
 /// The one thing that `doctor` finds wrong: its exit code, the thing, and what it says.
-async fn wrong(options: &Options) -> (i32, String, String) {
+pub(super) async fn wrong(options: &Options) -> (i32, String, String) {
     let ran = run(options, &["doctor", "--json"]).await;
     let report: Value = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
     let checks = report["checks"].as_array().unwrap().iter();

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use lapin::options::{
-    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
+    ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
+use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
 use serde_json::Value;
 
 /// A message that was taken from a queue.
@@ -100,6 +100,40 @@ impl Queues {
             .queue_delete(queue.into(), options)
             .await
             .unwrap();
+    }
+
+    /// Deletes a queue, and makes one of its name that is not groupmq's: a classic one.
+    pub(crate) async fn remake_as_classic(&self, queue: &str) {
+        self.delete(queue).await;
+        let options = QueueDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        self.channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await
+            .unwrap();
+    }
+
+    /// Deletes an exchange, and makes one of its name that is of another type.
+    pub(crate) async fn remake_as_headers(&self, exchange: &str) {
+        self.delete_exchange(exchange).await;
+        let options = ExchangeDeclareOptions {
+            durable: true,
+            ..Default::default()
+        };
+        let none = FieldTable::default();
+        self.channel
+            .exchange_declare(exchange.into(), ExchangeKind::Headers, options, none)
+            .await
+            .unwrap();
+    }
+
+    /// Deletes an exchange.
+    pub(crate) async fn delete_exchange(&self, exchange: &str) {
+        let options = ExchangeDeleteOptions::default();
+        let deleted = self.channel.exchange_delete(exchange.into(), options);
+        deleted.await.unwrap();
     }
 
     /// Publishes a message that has to reach a queue.
