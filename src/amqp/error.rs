@@ -66,6 +66,19 @@ pub enum Error {
         .0.join(", ")
     )]
     Awaited(Vec<String>),
+    /// The broker has a queue that it cannot open: it is damaged, or its node is down.
+    #[error(
+        "the broker has the queue {queue} but cannot open it ({code}): {text}. See the broker's log. If that goes on \
+         while the queue's node is up, the queue is damaged: `rabbitmqctl delete_queue` removes it with what is \
+         in it, and groupmq makes it anew",
+        code = .why.code, text = .why.text
+    )]
+    Unopened {
+        /// Its name.
+        queue: String,
+        /// The broker's code and words.
+        why: Refusal,
+    },
     /// The queues of webhook endpoints cannot be bound.
     #[error("the queues of webhook endpoints cannot be bound now: {0}")]
     NotBound(String),

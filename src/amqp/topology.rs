@@ -229,8 +229,22 @@ pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<boo
             channel.close(200, ShortString::default()).await?;
             Ok(true)
         }
-        Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(false),
-        Err(error) => Err(error),
+        Err(error) => match unopened(queue, error) {
+            Error::Refused(refusal) if refusal.code == 404 => Ok(false),
+            error => Err(error),
+        },
+    }
+}
+
+/// Tells a queue that the broker knows but cannot open from one that is not there. RabbitMQ has 404 for both, so
+/// its words have to do: `no queue '…'` is said only of one that it does not know.
+fn unopened(queue: &str, error: Error) -> Error {
+    match error.blame() {
+        Some(why) if why.code == 541 || why.code == 404 && !why.text.contains("no queue") => {
+            let queue = queue.to_owned();
+            Error::Unopened { queue, why }
+        }
+        _ => error,
     }
 }
 

@@ -14,6 +14,7 @@ mod part;
 mod pings;
 mod rest;
 pub mod shards;
+mod silence;
 mod spans;
 pub mod upkeep;
 mod waits;

@@ -28,6 +28,7 @@ use super::Worker;
 use super::held::Held;
 use super::missing::{self, Search, Trouble};
 use super::part::{self, Counts};
+use super::silence::Silence;
 
 /// How often a worker looks how things stand.
 const LOOK: Duration = Duration::from_millis(500);
@@ -75,6 +76,10 @@ struct Known {
     abandoned: BTreeSet<u16>,
     /// When commands that do not come back were looked for last.
     searched_at: Option<Instant>,
+    /// Consumers of ours that the broker may have forgotten.
+    silence: Silence,
+    /// How many looks there were.
+    looks: usize,
 }
 
 /// A shard just taken over, on its way to where it is consumed.
@@ -129,11 +134,17 @@ impl Shards {
         opened: &mpsc::Sender<Opened>,
     ) -> Result<(), amqp::Error> {
         known.held.retain(|_, held| !held.is_over());
-        let workers = session.consumers(&self.parts.names.presence()).await?;
+        self.look_for_forgotten(session, known).await?;
+        let presence = self.parts.names.presence();
+        let workers = session.consumers(&presence).await?;
+        let is_forgotten = known.silence.is_gone(&presence, Some(workers));
         let Ok(workers) = usize::try_from(workers) else {
             return Ok(());
         };
-        // We are one of them: the broker is too busy to count.
+        // We are one of them: the broker is too busy to count, or has forgotten us.
+        if is_forgotten {
+            return Err(amqp::Error::ConsumerEnded(presence));
+        }
         if workers == 0 {
             return Ok(());
         }
@@ -156,6 +167,37 @@ impl Shards {
         let held = known.held.values().filter(|held| !held.is_over());
         events::lanes_paused(held.clone().map(|held| held.waits.count()).sum());
         events::shards_held(held.count());
+        Ok(())
+    }
+
+    /// Gives up shards whose consumer the broker has forgotten; the next looks take them anew. One shard is asked
+    /// about at a look, in turn, and those that showed no consumer last time.
+    async fn look_for_forgotten(
+        &self,
+        session: &Session<'_>,
+        known: &mut Known,
+    ) -> Result<(), amqp::Error> {
+        known.looks = known.looks.wrapping_add(1);
+        let held: Vec<_> = known.active().cloned().collect();
+        let presence = self.parts.names.presence();
+        known
+            .silence
+            .retain(|queue| queue == presence || held.iter().any(|it| it.fence.queue() == queue));
+        for (place, shard) in held.iter().enumerate() {
+            let queue = shard.fence.queue();
+            let is_next = known.looks % held.len() == place;
+            if !is_next && !known.silence.is_suspect(queue) {
+                continue;
+            }
+            let consumers = session
+                .waiting(queue)
+                .await?
+                .map(|(_, consumers)| consumers);
+            if known.silence.is_gone(queue, consumers) {
+                events::shard_consumer_forgotten(shard.number);
+                shard.lose();
+            }
+        }
         Ok(())
     }
 

@@ -5,3 +5,4 @@ mod doctor;
 mod put_back;
 mod roles;
 mod stage;
+mod unseen;

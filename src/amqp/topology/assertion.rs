@@ -15,7 +15,7 @@ use crate::config::TopologyMode;
 use crate::observability::events;
 
 use super::piece::{Piece, exchange};
-use super::{Scope, Topology, is_there};
+use super::{Scope, Topology, is_there, unopened};
 
 /// RabbitMQ 3.10 tells nobody that the queue he consumes was deleted when it is there again by the time it
 /// looks; his consumer would be gone for good. So a queue that is missing is made again after so long.
@@ -67,7 +67,8 @@ impl Topology {
         // At the start, endpoints are put in place by themselves.
         let has_stood = self.standing.stood.load(Ordering::Relaxed);
         let ensured = self.assert(connection, Some(asked)).await.map(drop);
-        if has_stood {
+        // The upkeep names a queue that cannot be opened.
+        if has_stood || matches!(ensured, Err(Error::Unopened { .. })) {
             self.standing.doubt.raise();
         }
         ensured
@@ -134,6 +135,7 @@ impl Topology {
             if !missing.is_empty() {
                 return Err(Error::Missing(words(&missing)));
             }
+            self.standing.stood.store(true, Ordering::Relaxed);
         } else {
             self.put_back(connection, &missing).await?;
         }
@@ -281,9 +283,17 @@ async fn declare<'a>(
     pieces: impl Iterator<Item = &'a Piece> + Send,
 ) -> Result<(), Error> {
     for piece in pieces {
-        in_time(piece.ensure(channel, false)).await?;
+        let declared = in_time(piece.ensure(channel, false)).await;
+        declared.map_err(|error| of_piece(piece, error))?;
     }
     Ok(())
+}
+
+fn of_piece(piece: &Piece, error: Error) -> Error {
+    match piece {
+        Piece::Queue { name, .. } => unopened(name, error),
+        _ => error,
+    }
 }
 
 /// Which of these are not there; of bindings that cannot be known.
@@ -297,9 +307,11 @@ async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piec
         };
         match in_time(piece.ensure(&channel, true)).await {
             Ok(()) => open = Some(channel),
-            // The broker has closed the channel.
-            Err(Error::Refused(refusal)) if refusal.code == 404 => missing.push(piece),
-            Err(error) => return Err(error),
+            Err(error) => match of_piece(&piece, error) {
+                // The broker has closed the channel.
+                Error::Refused(refusal) if refusal.code == 404 => missing.push(piece),
+                error => return Err(error),
+            },
         }
     }
     if let Some(channel) = open {

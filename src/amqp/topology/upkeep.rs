@@ -52,13 +52,11 @@ impl Topology {
             match asserted {
                 // The links tell of that.
                 Err(Error::Lost(_) | Error::TimedOut(..)) => {}
-                // And the store of this.
-                Err(error @ Error::NotBound(_)) => {
-                    events::topology_lacks(error.missing());
-                    problem.send_replace(Some(error.to_string()));
-                }
                 Err(error) => {
-                    let text = format!("the topology on the broker is not whole: {error}");
+                    let text = match &error {
+                        Error::NotBound(_) => error.to_string(),
+                        _ => format!("the topology on the broker is not whole: {error}"),
+                    };
                     events::topology_incomplete(&text);
                     events::topology_lacks(error.missing());
                     problem.send_replace(Some(text));

@@ -255,6 +255,16 @@ impl Stage {
         assert_eq!(once.len(), self.sent);
     }
 
+    /// Has `sqlite3` run a statement on the store.
+    pub(super) fn sql(&self, statement: &str) {
+        let url = store_in(self.folder.path());
+        let file = url.strip_prefix("sqlite:").unwrap();
+        let ran = std::process::Command::new("sqlite3")
+            .args(["-cmd", ".timeout 20000", file, statement])
+            .status();
+        assert!(ran.unwrap().success());
+    }
+
     /// A number that the worker shows to Prometheus.
     pub(super) async fn metric(&self, name: &str) -> u64 {
         let shown = self.worker.get("/metrics").await.unwrap().1;

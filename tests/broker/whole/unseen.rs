@@ -1,0 +1,151 @@
+//! What went wrong and was not to be seen: queues that the broker cannot open, endpoints that cannot be bound,
+//! consumers that the broker has forgotten.
+
+use groupmq_test_support::proxy::Proxy;
+use groupmq_test_support::rabbitmq::RabbitMq;
+use groupmq_test_support::worker::Worker;
+use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Connection, ConnectionProperties};
+
+use super::stage::{Part, Stage, until};
+use crate::queues::Queues;
+use crate::scene::PATIENCE;
+
+/// The broker knows the queue still, and has not started it: so it is after a start at which that failed.
+async fn damage(queue: &str) {
+    let broker = RabbitMq::shared().await.unwrap();
+    let forget = format!(
+        "mnesia:dirty_delete(rabbit_queue, rabbit_misc:r(<<\"/\">>, queue, <<\"{queue}\">>))."
+    );
+    broker.ctl(&["eval", &forget]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_the_broker_cannot_open_is_named_until_it_is_deleted() {
+    for mode in ["passive", "declare"] {
+        let mut stage = Stage::with(|options| options.set("topology.mode", mode)).await;
+        for end in ["orphan", "commands.0"] {
+            let queue = stage.name(end);
+            damage(&queue).await;
+            let words = format!("has the queue {queue} but cannot open it (404)");
+            let is_named = async || {
+                let (status, said) = stage.worker.get("/readyz").await.unwrap();
+                status == 503 && said.contains(&words) && said.contains("rabbitmqctl delete_queue")
+            };
+            until(is_named, &words).await;
+            assert!(stage.worker.log().contains(&words), "{mode}");
+            let said = stage.run(&["doctor"]).await;
+            assert_eq!(said.code, 1, "{said:?}");
+            assert!(said.out.contains(&words), "{said:?}");
+
+            let broker = RabbitMq::shared().await.unwrap();
+            broker.ctl(&["delete_queue", &queue]).await.ok();
+            let applied = stage.run(&["topology", "apply"]).await;
+            assert_eq!(applied.code, 0, "{applied:?}");
+            stage.worker.until_ready(PATIENCE).await.unwrap();
+            stage.until_whole(&Part::Queue(queue)).await;
+        }
+        assert_eq!(stage.worker.stop().await.unwrap(), 0);
+    }
+}
+
+#[tokio::test]
+async fn that_endpoints_cannot_be_bound_is_said_in_the_log_too() {
+    let mut stage = Stage::with(|options| options).await;
+    let words = "the queues of webhook endpoints cannot be bound now";
+    stage.sql("ALTER TABLE webhook_endpoints RENAME TO moved;");
+    let is_named = async || {
+        let (status, said) = stage.worker.get("/readyz").await.unwrap();
+        status == 503 && said.contains(words)
+    };
+    until(is_named, "/readyz").await;
+    until(async || stage.worker.log().contains(words), "the log").await;
+    // It is tried each second; what fails again and again is said every half minute.
+    assert_eq!(stage.worker.log().matches(words).count(), 1);
+    stage.sql("ALTER TABLE moved RENAME TO webhook_endpoints;");
+    stage.worker.until_ready(PATIENCE).await.unwrap();
+    assert_eq!(stage.worker.stop().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn in_passive_mode_an_endpoint_has_its_queue_back_as_soon_as_the_broker_is_back() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let proxy = Proxy::start(broker.address()).await.unwrap();
+    let url = broker.url_through(proxy.address());
+    let mut stage = Stage::with(|options| {
+        let options = options.set("topology.mode", "passive");
+        options.set("topology.interval", "1h")
+    })
+    .await;
+    assert_eq!(stage.worker.stop().await.unwrap(), 0);
+    // A process that delivers would make it by itself.
+    let executing = stage.options.clone().set("roles", "commands");
+    stage.worker = Worker::start(&executing.set("amqp.url", url))
+        .await
+        .unwrap();
+    stage.worker.until_ready(PATIENCE).await.unwrap();
+
+    let queues = Queues::connect(&stage.url).await;
+    let queue = stage.name("webhook.hook");
+    proxy.refuse();
+    proxy.cut();
+    queues.delete(&queue).await;
+    proxy.accept();
+    until(async || queues.has(&queue).await, &queue).await;
+    assert_eq!(stage.worker.stop().await.unwrap(), 0);
+}
+
+/// Deletes a queue and makes it again before the broker has looked whether it is gone: its consumers are not
+/// told then. Tried until that has happened.
+async fn remake_unseen(stage: &Stage, queue: &str, key: &str) {
+    let connecting = Connection::connect(&stage.url, ConnectionProperties::default());
+    let connection = connecting.await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let text = |text: &str| AMQPValue::LongString(text.into());
+    let mut arguments = FieldTable::default();
+    arguments.insert("x-queue-type".into(), text("quorum"));
+    if key.is_empty() {
+        arguments.insert(
+            "x-delivery-limit".into(),
+            AMQPValue::LongLongInt(1_000_000_000),
+        );
+    } else {
+        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(200));
+        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+        arguments.insert("x-dead-letter-exchange".into(), text(&stage.name("dead")));
+        arguments.insert("x-dead-letter-routing-key".into(), text(key));
+        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+        arguments.insert("x-overflow".into(), text("reject-publish"));
+    }
+    let options = QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let deletion = QueueDeleteOptions {
+        nowait: true,
+        ..Default::default()
+    };
+    channel.queue_delete(queue.into(), deletion).await.unwrap();
+    let made = channel.queue_declare(queue.into(), options, arguments);
+    assert_eq!(made.await.unwrap().message_count(), 0);
+}
+
+#[tokio::test]
+async fn a_worker_whose_consumer_the_broker_has_forgotten_takes_its_queue_anew() {
+    for (end, key) in [("commands.0", "commands"), ("presence", "")] {
+        let mut stage = Stage::with(|options| options).await;
+        let queue = stage.name(end);
+        for _ in 0..3 {
+            remake_unseen(&stage, &queue, key).await;
+        }
+        stage.until_whole(&Part::Queue(queue.clone())).await;
+        let log = stage.worker.log();
+        println!(
+            "{end}: forgotten: {}, told: {}",
+            log.contains("has no consumer although"),
+            log.contains(&format!("ended the consumer of {queue}"))
+        );
+        assert_eq!(stage.worker.stop().await.unwrap(), 0);
+    }
+}
