@@ -68,9 +68,8 @@ pub enum Error {
     Awaited(Vec<String>),
     /// The broker has a queue that it cannot open: it is damaged, or its node is down.
     #[error(
-        "the broker has the queue {queue} but cannot open it ({code}): {text}. See the broker's log. If that goes on \
-         while the queue's node is up, the queue is damaged: `rabbitmqctl delete_queue` removes it with what is \
-         in it, and groupmq makes it anew",
+        "the broker has the queue {queue} but cannot open it ({code}): {text}. Its node is down, or it \
+         is damaged: see the broker's log, and GroupmqBrokerUnsteady in the runbook",
         code = .why.code, text = .why.text
     )]
     Unopened {
