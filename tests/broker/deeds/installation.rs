@@ -29,7 +29,7 @@ const BACKLOG: usize = 200;
 
 /// What leaves a delay queue for an exchange that is not there is offered again only after so long
 /// (`dead_letter_worker_publisher_confirm_timeout`), wherever that exchange is by then.
-const BROKERS_PATIENCE: Duration = Duration::from_secs(180);
+const BROKERS_PATIENCE: Duration = Duration::from_mins(3);
 
 /// The paths of two endpoints: of one that is always well, and of one that often is not.
 const STEADY: &str = "/steady";
