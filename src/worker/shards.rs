@@ -135,16 +135,11 @@ impl Shards {
     ) -> Result<(), amqp::Error> {
         known.held.retain(|_, held| !held.is_over());
         self.look_for_forgotten(session, known).await?;
-        let presence = self.parts.names.presence();
-        let workers = session.consumers(&presence).await?;
-        let is_forgotten = known.silence.is_gone(&presence, Some(workers));
+        let workers = session.consumers(&self.parts.names.presence()).await?;
         let Ok(workers) = usize::try_from(workers) else {
             return Ok(());
         };
-        // We are one of them: the broker is too busy to count, or has forgotten us.
-        if is_forgotten {
-            return Err(amqp::Error::ConsumerEnded(presence));
-        }
+        // We are one of them: the broker is too busy to count.
         if workers == 0 {
             return Ok(());
         }
@@ -179,10 +174,9 @@ impl Shards {
     ) -> Result<(), amqp::Error> {
         known.looks = known.looks.wrapping_add(1);
         let held: Vec<_> = known.active().cloned().collect();
-        let presence = self.parts.names.presence();
         known
             .silence
-            .retain(|queue| queue == presence || held.iter().any(|it| it.fence.queue() == queue));
+            .retain(|queue| held.iter().any(|it| it.fence.queue() == queue));
         for (place, shard) in held.iter().enumerate() {
             let queue = shard.fence.queue();
             let is_next = known.looks % held.len() == place;
