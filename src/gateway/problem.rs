@@ -292,6 +292,7 @@ mod tests {
             Fault::ContentTooLarge,
             Fault::UnsupportedMediaType,
             Fault::TooManyRequests,
+            Fault::Panicked,
             Fault::CommandUnknown,
             Fault::Unavailable,
             Fault::NoReply,
