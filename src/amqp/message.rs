@@ -77,7 +77,7 @@ pub struct Incoming {
     pub body: Vec<u8>,
 }
 
-/// Headers of dead letters and of resting commands; README documents them.
+/// Headers of dead letters and of resting commands; docs/errors.md documents them.
 pub mod header {
     /// The error code that made it a dead letter, or let it rest last.
     pub const CODE: &str = "groupmq-fault-code";

@@ -40,7 +40,7 @@ pub struct ErrorDetail {
     pub reason: String,
 }
 
-/// Declares the codes with their documentation in one place, so that the README's table, the
+/// Declares the codes with their documentation in one place, so that the table in docs/errors.md, the
 /// schema and the code cannot disagree.
 macro_rules! error_codes {
     ($($name:ident = $code:literal, $retryable:literal, $cause:literal, $remedy:literal;)*) => {

@@ -252,23 +252,23 @@ impl IntoResponse for Problem {
 mod tests {
     use super::*;
 
-    const README: &str = include_str!("../../README.md");
+    const PAGE: &str = include_str!("../../docs/gateway.md");
 
-    /// The statuses that README's table names beside a code.
+    /// The statuses that the page's table has for a code.
     fn told(code: &str) -> Vec<u16> {
-        let (_, table) = README.split_once("\n| status | code |\n").unwrap();
+        let (_, table) = PAGE.split_once("\n| status | code |\n").unwrap();
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let mut rows = rows.filter(|row| row.contains(&format!("`{code}`")));
         let row = rows
             .next()
-            .unwrap_or_else(|| panic!("README does not name {code}"));
+            .unwrap_or_else(|| panic!("docs/gateway.md does not name {code}"));
         let statuses = row.trim_start_matches('|').split('|').next().unwrap();
         let statuses = statuses.split(',').map(|status| status.trim().parse());
         statuses.collect::<Result<_, _>>().unwrap()
     }
 
     #[test]
-    fn readme_names_the_status_of_every_code() {
+    fn the_page_has_the_status_of_every_code() {
         for &code in ErrorCode::ALL {
             // Of an envelope, which the gateway writes itself.
             let ours = [
@@ -292,6 +292,7 @@ mod tests {
             Fault::ContentTooLarge,
             Fault::UnsupportedMediaType,
             Fault::TooManyRequests,
+            Fault::Panicked,
             Fault::CommandUnknown,
             Fault::Unavailable,
             Fault::NoReply,

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::amqp::Progress;
 use crate::store::ledger::{Fingerprint, Key};
 
-/// What the replies that are remembered may take up, in bytes; config.default.toml and README name it.
+/// What the replies that are remembered may take up, in bytes; config.default.toml and docs/gateway.md name it.
 const ROOM: usize = 64 << 20;
 
 /// Commands by session and id. The lock is held for a look-up, now and then for a count, and no longer.

@@ -1,8 +1,8 @@
 //! What producers do that are not ours: Python with pika, Node with amqplib, a shell.
 //!
-//! `every_command.py` checks the whole contract from outside. README's own programs are taken out of
-//! README and run as they stand, so they must be right. Each test has a virtual host of its own,
-//! since README's programs use the names that everybody uses.
+//! `every_command.py` checks the whole contract from outside. The programs of README and
+//! `docs/clients.md` run as printed. Each test has a virtual host of its own, because these programs use
+//! the default names of exchanges and queues.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,18 +10,19 @@
     reason = "a test helper may stop the test"
 )]
 
-mod readme;
+mod documents;
 mod world;
 
 use groupmq::contract::CommandType;
 
+use documents::{CLIENTS, OPERATING, README, block};
 use world::{Program, World};
 
 #[tokio::test]
 async fn pika_sends_every_command_and_gets_every_reply_and_event() {
     let world = World::new("pika").await;
     world
-        .ctl(&readme::words("set_permissions guest .* .* .*"))
+        .ctl(&documents::words("set_permissions guest .* .* .*"))
         .await;
     let worker = world.start_worker("guest", "guest").await;
     let program = Program::python(include_str!("every_command.py"));
@@ -39,29 +40,34 @@ async fn pika_sends_every_command_and_gets_every_reply_and_event() {
 }
 
 #[tokio::test]
-async fn everything_in_readme_works_as_shown() {
-    let world = World::new("readme").await;
-    // The worker and the programs have the rights that README gives them, and no others.
-    for command in readme::block("sh", "rabbitmqctl").lines() {
+async fn everything_in_the_documents_works_as_shown() {
+    let world = World::new("documents").await;
+    // The worker and the programs have the documented rights, and no others.
+    for command in block(OPERATING, "sh", "rabbitmqctl").lines() {
         if let Some(arguments) = command.strip_prefix("rabbitmqctl ") {
-            world.ctl(&readme::words(arguments)).await;
+            world.ctl(&documents::words(arguments)).await;
         }
     }
     let worker = world.start_worker("worker", "secret-1").await;
     let url = world.url("shop", "secret-2");
 
-    for (command, expected) in readme::session() {
+    let sessions = [README, CLIENTS].into_iter().flat_map(documents::session);
+    for (command, expected) in sessions {
         let shown = Program::shell(&command).run_any(&url).await;
-        readme::assert_shown(&command, &expected, &shown);
+        documents::assert_shown(&command, &expected, &shown);
     }
 
-    let prints = readme::block("text", "created Climbing");
-    let python = Program::python(&readme::block("python", "import pika"));
+    let prints = block(README, "text", "CreateGroup ok");
+    let python = Program::python(&block(README, "python", "import pika"));
     assert_eq!(python.run(&url).await, prints, "README's Python program");
-    let node = Program::node(&readme::block("js", "amqplib"));
-    assert_eq!(node.run(&url).await, prints, "README's Node program");
 
-    for (number, outcome, code) in readme::special_numbers() {
+    let prints = block(CLIENTS, "text", "created Climbing");
+    let python = Program::python(&block(CLIENTS, "python", "import pika"));
+    assert_eq!(python.run(&url).await, prints, "the Python program");
+    let node = Program::node(&block(CLIENTS, "js", "amqplib"));
+    assert_eq!(node.run(&url).await, prints, "the Node program");
+
+    for (number, outcome, code) in documents::special_numbers() {
         let payload = format!(r#"{{"name":"Special","participants":["{number}"]}}"#);
         let command = format!("groupmq send CreateGroup --json --payload '{payload}'");
         let reply = Program::shell(&command).run(&url).await;

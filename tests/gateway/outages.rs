@@ -26,7 +26,7 @@ mod own_node {
     const EACH: usize = 4;
     const PATIENCE: Duration = Duration::from_mins(3);
 
-    /// Asks until there is an answer, as a client does that has read README.
+    /// Asks until there is an answer, as a client does that follows docs/gateway.md.
     async fn create(client: &Client, gateway: SocketAddr, key: &str) -> Value {
         let body = json!({ "name": key, "participants": [] });
         let until = tokio::time::Instant::now() + PATIENCE;

@@ -12,7 +12,7 @@ use crate::observability::events;
 
 use super::filter::Filter;
 
-/// What the events that are kept may take up, in bytes; config.default.toml and README name it.
+/// What the events that are kept may take up, in bytes; config.default.toml and docs/gateway.md name it.
 const ROOM: usize = 64 << 20;
 
 /// An event that is kept, as it came.

@@ -3,7 +3,7 @@
 //!
 //! Commands go through the broker to the real binary, which talks to a real HTTP server. What a
 //! producer and a listener see has to be the same, whatever is underneath; where it cannot be, the
-//! stage says so and README has it.
+//! stage says so and docs/engines.md has it.
 
 mod groups;
 mod rights;

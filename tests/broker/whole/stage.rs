@@ -156,7 +156,7 @@ impl Stage {
         }
     }
 
-    /// Sends a command until it is answered, as a producer does that has read README.
+    /// Sends a command until it is answered, as a producer does that follows docs/clients.md.
     pub(super) async fn call(&mut self, command_type: &str, payload: Value) -> Value {
         self.sent += 1;
         let id = format!("c{}", self.sent);

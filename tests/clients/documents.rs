@@ -1,21 +1,24 @@
-//! What README shows, taken out of it.
+//! Programs and sessions, taken out of the documents that show them.
 
-const README: &str = include_str!("../../README.md");
+pub(crate) const README: &str = include_str!("../../README.md");
+pub(crate) const CLIENTS: &str = include_str!("../../docs/clients.md");
+pub(crate) const OPERATING: &str = include_str!("../../docs/operating.md");
+const ENGINES: &str = include_str!("../../docs/engines.md");
 
 /// The block of a language that contains a word.
-pub(crate) fn block(language: &str, word: &str) -> String {
+pub(crate) fn block(page: &str, language: &str, word: &str) -> String {
     let fence = format!("\n```{language}\n");
-    let blocks = README.split(&fence).skip(1);
+    let blocks = page.split(&fence).skip(1);
     let mut blocks = blocks.map(|rest| rest.split_once("\n```").unwrap().0);
     let found = blocks.find(|block| block.contains(word));
-    let found = found.unwrap_or_else(|| panic!("README has no {language} block with {word}"));
+    let found = found.unwrap_or_else(|| panic!("no {language} block with {word}"));
     format!("{found}\n")
 }
 
-/// The commands typed at a prompt, each with what README says it prints.
-pub(crate) fn session() -> Vec<(String, Vec<String>)> {
+/// The commands typed at a prompt, each with the output that the page shows.
+pub(crate) fn session(page: &str) -> Vec<(String, Vec<String>)> {
     let mut session: Vec<(String, Vec<String>)> = Vec::new();
-    for line in block("console", "$ groupmq").lines() {
+    for line in block(page, "console", "$ groupmq").lines() {
         if let Some(command) = line.strip_prefix("$ ") {
             session.push((command.to_owned(), Vec::new()));
         } else {
@@ -39,14 +42,14 @@ pub(crate) fn assert_shown(command: &str, expected: &[String], shown: &str) {
         let place = rest.iter().position(|it| *it == line);
         let place = place.filter(|place| gap || *place == 0);
         let place = place.unwrap_or_else(|| {
-            panic!("README shows {line:?}, but\n$ {command}\nprints\n{shown}");
+            panic!("the page shows {line:?}, but\n$ {command}\nprints\n{shown}");
         });
         rest = &rest[place + 1..];
         gap = false;
     }
     assert!(
         gap || rest.is_empty(),
-        "README shows less than\n$ {command}\nprints\n{shown}"
+        "the page shows less than\n$ {command}\nprints\n{shown}"
     );
 }
 
@@ -66,7 +69,7 @@ pub(crate) fn words(line: &str) -> Vec<String> {
 
 /// The sandbox's special numbers, with the outcome and the code of each.
 pub(crate) fn special_numbers() -> Vec<(String, String, String)> {
-    let (_, table) = README
+    let (_, table) = ENGINES
         .split_once("\n| number | outcome | code |\n")
         .unwrap();
     let rows = table
