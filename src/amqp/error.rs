@@ -5,8 +5,8 @@ use std::time::Duration;
 use futures_util::stream::{Stream, StreamExt};
 use lapin::{ErrorKind, Event, protocol::AMQPErrorKind};
 
-use super::Broker;
-use super::stream::TlsFailure;
+use super::link::sanitize::broker::Broker;
+use super::link::sanitize::stream::TlsFailure;
 
 /// How long the reason for a closed channel may take to become known: it has already arrived.
 const REASON_WITHIN: Duration = Duration::from_secs(5);

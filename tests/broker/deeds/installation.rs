@@ -216,9 +216,10 @@ impl Installation {
         self.tide.is_calm.store(false, Ordering::SeqCst);
     }
 
-    /// Whether everything is answered, and no queue of the prefix has had anything for a second.
+    /// Whether everything is answered, and no queue of the prefix has had anything for some seconds.
     async fn is_drained(&self) -> bool {
-        for _ in 0..2 {
+        // What is deferred moves between two queues, and the broker may count each of them when it is elsewhere.
+        for _ in 0..5 {
             let sent = self.tide.sent.load(Ordering::SeqCst);
             let depths = self.broker.queue_depths().await.unwrap();
             let own = format!("{}.", self.prefix);

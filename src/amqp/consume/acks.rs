@@ -1,0 +1,376 @@
+//! One channel that is consumed: messages out, word of what became of them back.
+//!
+//! That word goes to the channel that the message came over and to no other: each channel has its own
+//! way back, so what comes late ends nowhere. Acknowledgements are collected for a moment and sent as
+//! one where they are contiguous. Used by `consumer` and `taps`, who open the channels.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::mem;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures_util::stream::{Stream, StreamExt};
+use lapin::Channel;
+use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
+use lapin::types::ShortString;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use crate::amqp::Error;
+use crate::amqp::message::Incoming;
+use crate::amqp::properties::incoming;
+
+/// Acknowledgements wait for company at most so long …
+const ACK_PAUSE: Duration = Duration::from_millis(2);
+/// … or until there are so many, or half of what the broker lets be open.
+const ACK_BATCH: usize = 64;
+
+/// At a stop, the broker is asked so often whether it has come so far …
+const SETTLING: usize = 5;
+/// … with so long in between.
+const SETTLING_PAUSE: Duration = Duration::from_millis(20);
+
+/// The way back for one message. Dropped, the message goes back to the queue when the channel closes.
+#[derive(Debug)]
+pub(in crate::amqp) struct WayBack {
+    tag: u64,
+    words: Arc<Words>,
+}
+
+/// What was said of messages and not heard yet. Whoever hears is woken for the first word and for a
+/// batch, not for each.
+#[derive(Debug)]
+struct Words {
+    batch: usize,
+    // A std mutex: held for a push and never across an await.
+    said: Mutex<Said>,
+    wake: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    done: Vec<u64>,
+    given_back: Vec<u64>,
+    /// Messages that somebody holds.
+    held: usize,
+}
+
+impl WayBack {
+    fn new(tag: u64, words: &Arc<Words>) -> Self {
+        words.said().held += 1;
+        let words = Arc::clone(words);
+        Self { tag, words }
+    }
+
+    /// The message's number on its channel.
+    pub(in crate::amqp) const fn tag(&self) -> u64 {
+        self.tag
+    }
+
+    /// The message is dealt with.
+    pub(in crate::amqp) fn done(self) {
+        // The channel may be gone; the broker delivers it again then.
+        let mut said = self.words.said();
+        said.done.push(self.tag);
+        let count = said.done.len();
+        drop(said);
+        if count == 1 || count == self.words.batch {
+            self.words.wake.notify_one();
+        }
+    }
+
+    /// The message is to be put where it was, now.
+    pub(in crate::amqp) fn give_back(self) {
+        // A channel that is gone has done the same.
+        self.words.said().given_back.push(self.tag);
+        self.words.wake.notify_one();
+    }
+}
+
+impl Drop for WayBack {
+    fn drop(&mut self) {
+        let mut said = self.words.said();
+        said.held -= 1;
+        let is_last = said.held == 0;
+        drop(said);
+        if is_last {
+            self.words.wake.notify_one();
+        }
+    }
+}
+
+impl Words {
+    fn new(prefetch: u16) -> Self {
+        Self {
+            batch: ACK_BATCH.min(usize::from(prefetch) / 2).max(1),
+            said: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was said since the last time; none while it may wait for company.
+    fn hear(&self) -> Option<Said> {
+        let said = self.said();
+        let may_wait = said.done.len() < self.batch && said.given_back.is_empty() && said.held > 0;
+        drop(said);
+        (!may_wait).then(|| self.hear_all())
+    }
+
+    fn hear_all(&self) -> Said {
+        let mut said = self.said();
+        Said {
+            done: mem::take(&mut said.done),
+            given_back: mem::take(&mut said.given_back),
+            held: said.held,
+        }
+    }
+}
+
+/// A channel on which a queue is consumed.
+pub(in crate::amqp) struct Passage<'a> {
+    pub(in crate::amqp) channel: &'a Channel,
+    pub(in crate::amqp) messages: lapin::Consumer,
+    pub(in crate::amqp) queue: &'a str,
+    pub(in crate::amqp) prefetch: u16,
+    /// One for each message in hand, where channels that follow one another have a common count.
+    pub(in crate::amqp) places: Option<&'a Arc<Semaphore>>,
+}
+
+impl Passage<'_> {
+    /// Hands messages to `take` and passes the word of them back, until the channel ends, or until `stop`
+    /// and nobody holds a message any more. `take` is dropped at `stop`, or when it says no.
+    ///
+    /// # Errors
+    /// When the channel ends.
+    pub(in crate::amqp) async fn run(
+        mut self,
+        take: impl FnMut(Incoming, WayBack, Option<OwnedSemaphorePermit>) -> bool,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), Error> {
+        let words = Arc::new(Words::new(self.prefetch));
+        let mut take = Some(take);
+        let mut unacked = Unacked::default();
+        let mut stop = pin!(stop);
+        let mut pause = pin!(tokio::time::sleep(ACK_PAUSE));
+        let mut pausing = false;
+        let mut waiting = None;
+        loop {
+            // Each branch can be dropped: `waiting` keeps the message, a notice and a sleep lose nothing.
+            tokio::select! {
+                next = next(self.places, &mut self.messages, &mut waiting), if take.is_some() => {
+                    let (message, place) = next
+                        .ok_or_else(|| Error::ConsumerEnded(self.queue.to_owned()))??;
+                    let tag = message.delivery_tag;
+                    unacked.delivered(tag);
+                    let way_back = WayBack::new(tag, &words);
+                    let message = incoming(message);
+                    // Nobody takes messages any more: that is as good as a stop.
+                    if !take.as_mut().is_some_and(|take| take(message, way_back, place)) {
+                        take = None;
+                        words.wake.notify_one();
+                    }
+                }
+                () = words.wake.notified() => {
+                    if let Some(said) = words.hear() {
+                        pausing = false;
+                        let is_over = take.is_none() && said.held == 0;
+                        unacked.settle(said, self.channel).await?;
+                        if is_over {
+                            break;
+                        }
+                    } else if !pausing {
+                        pausing = true;
+                        pause.as_mut().reset(Instant::now() + ACK_PAUSE);
+                    }
+                }
+                () = &mut pause, if pausing => {
+                    pausing = false;
+                    unacked.settle(words.hear_all(), self.channel).await?;
+                }
+                () = &mut stop, if take.is_some() => {
+                    // Take no more. What lies prefetched goes back when the channel closes, which
+                    // is after what was begun has been acknowledged: closing hands the queue over
+                    // in order, where cancelling would let the next consumer overtake.
+                    take = None;
+                    words.wake.notify_one();
+                }
+            }
+        }
+        let_settle(self.channel, self.prefetch).await?;
+        self.channel.close(200, ShortString::default()).await?;
+        Ok(())
+    }
+}
+
+/// Gives the broker time for the acknowledgements before a channel closes.
+///
+/// They have no answer, and a queue that is busy writing takes only so many at a time (32, with
+/// RabbitMQ 3.10): the rest waits in the broker's half of the channel and is lost with it. The
+/// next worker would only repeat the answers; but an orderly stop should leave nothing to repeat.
+pub(in crate::amqp) async fn let_settle(channel: &Channel, prefetch: u16) -> Result<(), Error> {
+    for _ in 0..SETTLING {
+        // Changes nothing, and is answered after everything that was sent before it.
+        channel
+            .basic_qos(prefetch, BasicQosOptions::default())
+            .await?;
+        tokio::time::sleep(SETTLING_PAUSE).await;
+    }
+    Ok(())
+}
+
+/// The next message, once there is a place for it; none when the stream has ended.
+///
+/// First the message, then the place: a queue without messages must not keep one from the others. Dropped
+/// before there is a place, it leaves the message in `waiting`, where the next call finds it.
+async fn next<M>(
+    places: Option<&Arc<Semaphore>>,
+    messages: &mut (impl Stream<Item = lapin::Result<M>> + Unpin),
+    waiting: &mut Option<M>,
+) -> Option<lapin::Result<(M, Option<OwnedSemaphorePermit>)>> {
+    if waiting.is_none() {
+        match messages.next().await? {
+            Ok(message) => *waiting = Some(message),
+            Err(error) => return Some(Err(error)),
+        }
+    }
+    let place = match places {
+        // Never closed: it lives as long as the consumer.
+        Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+        None => None,
+    };
+    waiting.take().map(|message| Ok((message, place)))
+}
+
+/// Which messages of a channel are open, done, and already acknowledged.
+#[derive(Debug, Default)]
+struct Unacked {
+    open: BTreeSet<u64>,
+    done: BTreeSet<u64>,
+}
+
+impl Unacked {
+    fn delivered(&mut self, tag: u64) {
+        self.open.insert(tag);
+    }
+
+    /// Tells the broker what was said.
+    async fn settle(&mut self, said: Said, channel: &Channel) -> Result<(), Error> {
+        // Before any acknowledgement, since one may be for all up to a tag.
+        for tag in said.given_back {
+            if self.open.remove(&tag) {
+                let options = BasicNackOptions {
+                    requeue: true,
+                    ..Default::default()
+                };
+                channel.basic_nack(tag, options).await?;
+            }
+        }
+        for tag in said.done {
+            self.done(tag);
+        }
+        self.flush(channel).await
+    }
+
+    fn done(&mut self, tag: u64) {
+        if self.open.remove(&tag) {
+            self.done.insert(tag);
+        }
+    }
+
+    /// One acknowledgement for everything before the oldest open message, one each for the rest:
+    /// a slow one must not keep the window from moving.
+    fn take(&mut self) -> (Option<u64>, BTreeSet<u64>) {
+        let oldest_open = self.open.first().copied().unwrap_or(u64::MAX);
+        let single = self.done.split_off(&oldest_open);
+        let contiguous = std::mem::take(&mut self.done);
+        (contiguous.last().copied(), single)
+    }
+
+    async fn flush(&mut self, channel: &Channel) -> Result<(), Error> {
+        let (contiguous, single) = self.take();
+        if let Some(tag) = contiguous {
+            channel
+                .basic_ack(tag, BasicAckOptions { multiple: true })
+                .await?;
+        }
+        for tag in single {
+            channel
+                .basic_ack(tag, BasicAckOptions { multiple: false })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_queue_without_messages_keeps_no_place_from_another() {
+        let places = Arc::new(Semaphore::new(1));
+        let (mut quiet, mut none) = (stream::pending::<lapin::Result<u8>>(), None);
+        let mut waits = Box::pin(next(Some(&places), &mut quiet, &mut none));
+        assert!(waits.as_mut().now_or_never().is_none());
+        let (mut busy, mut waiting) = (stream::iter([Ok(1)]), None);
+        let taken = next(Some(&places), &mut busy, &mut waiting).now_or_never();
+        let (message, place) = taken.unwrap().unwrap().unwrap();
+        assert!(message == 1 && place.is_some());
+    }
+
+    #[tokio::test]
+    async fn a_message_that_waits_for_a_place_is_kept_and_comes_first() {
+        let places = Arc::new(Semaphore::new(1));
+        let taken = Arc::clone(&places).try_acquire_owned().unwrap();
+        let (mut messages, mut waiting) = (stream::iter([Ok(1), Ok(2)]), None);
+        for _ in 0..2 {
+            let cut_off = next(Some(&places), &mut messages, &mut waiting).now_or_never();
+            assert!(cut_off.is_none());
+            assert_eq!(waiting, Some(1));
+        }
+        drop(taken);
+        for expected in [1, 2] {
+            let came = next(Some(&places), &mut messages, &mut waiting).await;
+            assert_eq!(came.unwrap().unwrap().0, expected);
+        }
+        assert!(
+            next(Some(&places), &mut messages, &mut waiting)
+                .await
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn what_precedes_the_oldest_open_delivery_is_acknowledged_as_one() {
+        let mut unacked = Unacked::default();
+        for tag in 1..=6 {
+            unacked.delivered(tag);
+        }
+        for tag in [2, 1, 5, 3] {
+            unacked.done(tag);
+        }
+        assert_eq!(unacked.take(), (Some(3), BTreeSet::from([5])));
+        unacked.done(4);
+        assert_eq!(unacked.take(), (Some(4), BTreeSet::new()));
+        unacked.done(6);
+        assert_eq!(unacked.take(), (Some(6), BTreeSet::new()));
+        assert!(unacked.done.is_empty());
+    }
+
+    #[test]
+    fn a_tag_that_was_never_delivered_is_not_acknowledged() {
+        let mut unacked = Unacked::default();
+        unacked.delivered(1);
+        unacked.done(7);
+        assert_eq!(unacked.take(), (None, BTreeSet::new()));
+    }
+}

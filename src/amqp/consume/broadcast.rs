@@ -1,0 +1,157 @@
+//! Listening to a topic exchange from now on: what is published while there is a connection, and a
+//! word wherever something may have been missed.
+//!
+//! The queue lives as long as the connection, so that a listener that is gone costs the broker
+//! nothing. Whoever must not miss anything has a durable queue instead (`subscriptions`).
+
+use std::future::Future;
+
+use futures_util::stream::StreamExt;
+use lapin::options::{
+    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Connection};
+use tokio::sync::{mpsc, watch};
+
+use crate::lifecycle::Lifecycle;
+
+use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::message::Incoming;
+use crate::amqp::properties::{incoming, short};
+use crate::amqp::{Error, Target, Topology};
+
+/// Messages on their way to whoever listens, at most.
+const PREFETCH: u16 = 500;
+
+/// Something to hear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// A message.
+    Message(Box<Incoming>),
+    /// The connection was lost and is back: messages may have been missed in between.
+    Gap,
+}
+
+/// Listens to an exchange until the process stops; the task does the work. The flag beside the
+/// messages tells whether there is a connection.
+///
+/// A binding that is gone is seen by nobody, so it is made anew as often as the topology is asserted.
+pub fn listen(
+    target: Target,
+    topology: Topology,
+    lifecycle: Lifecycle,
+    exchange: String,
+) -> (
+    mpsc::Receiver<Heard>,
+    watch::Receiver<bool>,
+    impl Future<Output = Result<(), Error>> + Send + 'static,
+) {
+    let (sender, receiver) = mpsc::channel(usize::from(PREFETCH));
+    let (listening, is_listening) = watch::channel(false);
+    let mut link = Listener {
+        topology,
+        exchange,
+        heard: sender,
+        listening,
+        lifecycle: lifecycle.clone(),
+        again: false,
+    };
+    let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
+    (receiver, is_listening, task)
+}
+
+struct Listener {
+    topology: Topology,
+    exchange: String,
+    heard: mpsc::Sender<Heard>,
+    listening: watch::Sender<bool>,
+    lifecycle: Lifecycle,
+    /// There was a connection before.
+    again: bool,
+}
+
+impl Link for Listener {
+    fn purpose(&self) -> &'static str {
+        "events"
+    }
+
+    async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
+        tokio::select! {
+            there = self.topology.ensure(connection) => there?,
+            () = self.lifecycle.stopping() => return Ok(()),
+        }
+        let channel = connection.create_channel().await?;
+        let (queue, messages) = self.subscribe(&channel).await?;
+        let again = std::mem::replace(&mut self.again, true);
+        if again && self.heard.send(Heard::Gap).await.is_err() {
+            return Ok(());
+        }
+        self.listening.send_replace(true);
+        let served = self.pass_on(&channel, &queue, messages).await;
+        self.listening.send_replace(false);
+        served.map_err(Error::while_serving)
+    }
+}
+
+impl Listener {
+    async fn subscribe(&self, channel: &Channel) -> Result<(String, lapin::Consumer), Error> {
+        channel
+            .basic_qos(PREFETCH, BasicQosOptions::default())
+            .await?;
+        let none = FieldTable::default;
+        let options = QueueDeclareOptions {
+            exclusive: true,
+            auto_delete: true,
+            ..Default::default()
+        };
+        let queue = channel
+            .queue_declare(ShortString::default(), options, none())
+            .await?;
+        let name = queue.name().to_string();
+        self.bind(channel, &name).await?;
+        let options = BasicConsumeOptions::default();
+        let messages = channel
+            .basic_consume(short(&name), ShortString::default(), options, none())
+            .await?;
+        Ok((name, messages))
+    }
+
+    async fn bind(&self, channel: &Channel, queue: &str) -> Result<(), Error> {
+        let (queue, exchange, key) = (short(queue), short(&self.exchange), short("#"));
+        let options = QueueBindOptions::default();
+        let bound = channel.queue_bind(queue, exchange, key, options, FieldTable::default());
+        Ok(bound.await?)
+    }
+
+    async fn pass_on(
+        &mut self,
+        channel: &Channel,
+        queue: &str,
+        mut messages: lapin::Consumer,
+    ) -> Result<(), Error> {
+        let mut again = tokio::time::interval(self.topology.every());
+        loop {
+            // Each can be dropped: what was not acknowledged is nobody's loss at a stop.
+            let message = tokio::select! {
+                message = messages.next() => message,
+                _ = again.tick() => {
+                    self.bind(channel, queue).await?;
+                    continue;
+                }
+                () = self.lifecycle.stopping() => return Ok(()),
+            };
+            let message = message.ok_or_else(|| Error::ConsumerEnded(self.exchange.clone()))??;
+            let tag = message.delivery_tag;
+            if self
+                .heard
+                .send(Heard::Message(Box::new(incoming(message))))
+                .await
+                .is_err()
+            {
+                return Ok(());
+            }
+            channel.basic_ack(tag, BasicAckOptions::default()).await?;
+        }
+    }
+}

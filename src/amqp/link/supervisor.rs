@@ -1,0 +1,137 @@
+//! Keeps a link to the broker alive: connect, serve, and connect again, forever, with jitter.
+//!
+//! Refusals (403, 404, 406, 530, wrong certificates …) end it with the reason, at once when no connection
+//! ever worked, else when they have gone on for a time of grace, since a broker that starts up may refuse
+//! what it has not loaded yet, and an operator may make something anew. Whoever cannot connect has been let
+//! in before, by any link of the process. A link that is closed over a message goes on at once: see `trial`.
+
+use std::future::Future;
+use std::time::Duration;
+
+use lapin::Connection;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::config;
+use crate::lifecycle::Lifecycle;
+use crate::observability::events;
+
+use crate::amqp::{Error, Target};
+
+/// Something to be done over a connection, again and again.
+pub(in crate::amqp) trait Link: Send {
+    /// What the link is for, in logs and in the broker's list of connections.
+    fn purpose(&self) -> &'static str;
+
+    /// Whether what it needs has worked before it began: then a refusal has its time of grace at once.
+    fn has_worked(&self) -> bool {
+        false
+    }
+
+    /// Works until the connection breaks (an error) or the work is over. Once everything is in place
+    /// and at work, its errors are those of [`Error::while_serving`].
+    fn serve(&mut self, connection: &Connection) -> impl Future<Output = Result<(), Error>> + Send;
+}
+
+/// A session that served so long worked; the waits begin anew after it.
+const WORKED: Duration = Duration::from_secs(5);
+
+/// Serves the link until its work is over.
+///
+/// # Errors
+/// When the broker refuses for good, or the settings cannot be used.
+pub(in crate::amqp) async fn keep(
+    target: &Target,
+    lifecycle: &Lifecycle,
+    link: &mut impl Link,
+) -> Result<(), Error> {
+    let settings = target.settings();
+    let mut has_worked = link.has_worked();
+    // Since when the broker has refused, each time.
+    let mut refused_since = None;
+    let mut attempt = 0;
+    // A node that lets us connect may be of no use all the same, so the next time begins with the next.
+    let mut turn = 0_usize;
+    loop {
+        // A stop needs no broker: what was not acknowledged is the broker's to deliver again.
+        let connection = tokio::select! {
+            connected = target.connect(link.purpose(), turn) => connected,
+            () = lifecycle.stopping() => return Ok(()),
+        };
+        let begun = Instant::now();
+        let was_let_in = target.broker().is_some();
+        let (served, may_wait) = match connection {
+            Ok(connection) => (serve(connection, link).await, false),
+            Err(error) => (Err(error), was_let_in),
+        };
+        let Err(error) = served else {
+            return Ok(());
+        };
+        if begun.elapsed() >= WORKED {
+            has_worked = true;
+            refused_since = None;
+            attempt = 0;
+        }
+        if error.is_final() {
+            return Err(error);
+        }
+        if error.is_lasting() {
+            let since = *refused_since.get_or_insert_with(Instant::now);
+            let is_over = error.outlasts_grace() && since.elapsed() >= settings.refusal_grace;
+            if is_over || !(has_worked || may_wait) {
+                return Err(error);
+            }
+        } else {
+            refused_since = None;
+        }
+        events::broker_lost(link.purpose());
+        if let Error::Provoked(_) = error {
+            // What provoked it is out of the way, so it is no reason to wait: others would wait for it.
+            attempt = 0;
+            info!(
+                link = link.purpose(),
+                error = &error as &dyn std::error::Error,
+                "connecting again; what was under way is offered by itself"
+            );
+            continue;
+        }
+        let wait = backoff(settings, attempt);
+        attempt = attempt.saturating_add(1);
+        turn = turn.wrapping_add(1);
+        warn!(
+            link = link.purpose(),
+            error = &error as &dyn std::error::Error,
+            attempt,
+            wait_ms = wait.as_millis(),
+            "the link to the broker is down; connecting again"
+        );
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = lifecycle.stopping() => return Ok(()),
+        }
+    }
+}
+
+async fn serve(connection: Connection, link: &mut impl Link) -> Result<(), Error> {
+    info!(link = link.purpose(), "connected to the broker");
+    events::broker_connected(link.purpose());
+    let served = link.serve(&connection).await;
+    // Closing is a courtesy; a dead connection must not delay the next one.
+    let close = connection.close(200, lapin::types::ShortString::default());
+    if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), close).await {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "closing the connection failed"
+        );
+    }
+    served
+}
+
+/// The wait before the next attempt: doubling, capped, and anywhere in its upper half.
+fn backoff(settings: &config::Amqp, attempt: u32) -> Duration {
+    let longest = settings
+        .reconnect_min
+        .saturating_mul(2_u32.saturating_pow(attempt.min(20)))
+        .min(settings.reconnect_max);
+    longest.mul_f64(rand::random_range(0.5..=1.0))
+}

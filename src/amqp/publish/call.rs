@@ -1,0 +1,117 @@
+//! A request as its asker holds it: how far it has come, and whether it can still be taken back. It is
+//! sent by `requests`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use tokio::sync::watch;
+
+use crate::amqp::message::Incoming;
+
+/// How far a request has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// On its way, as far as is known.
+    Sent,
+    /// The broker has it.
+    Queued,
+    /// The broker does not take it; nobody will answer.
+    Refused,
+    /// The answer.
+    Replied(Arc<Incoming>),
+}
+
+/// A request that was handed over.
+#[derive(Debug)]
+pub struct Call {
+    pub(in crate::amqp) progress: watch::Receiver<Progress>,
+    pub(in crate::amqp) ticket: Arc<Ticket>,
+}
+
+/// Whether a request has been written; settles who is first, its writer or whoever gives it up.
+#[derive(Debug, Default)]
+pub(in crate::amqp) struct Ticket(AtomicU8);
+
+const UNSENT: u8 = 0;
+const WRITTEN: u8 = 1;
+const WITHDRAWN: u8 = 2;
+
+impl Ticket {
+    /// Has it written (again); not if it was withdrawn.
+    pub(in crate::amqp) fn write(&self) -> bool {
+        let first = self
+            .0
+            .compare_exchange(UNSENT, WRITTEN, Ordering::AcqRel, Ordering::Acquire);
+        first.is_ok() || first == Err(WRITTEN)
+    }
+
+    fn withdraw(&self) -> bool {
+        let first = self
+            .0
+            .compare_exchange(UNSENT, WITHDRAWN, Ordering::AcqRel, Ordering::Acquire);
+        first.is_ok() || first == Err(WITHDRAWN)
+    }
+}
+
+impl Call {
+    /// Waits until the broker has the request or refuses it, or the answer is there; none when the
+    /// process ends first.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn queued(&mut self) -> Option<Progress> {
+        wait(&mut self.progress, |it| *it != Progress::Sent).await
+    }
+
+    /// Waits for the answer, or for a refusal; none when the process ends first.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn settled(&mut self) -> Option<Progress> {
+        let settled = |it: &Progress| matches!(it, Progress::Refused | Progress::Replied(_));
+        wait(&mut self.progress, settled).await
+    }
+
+    /// Takes the request back; tells whether it is certain that it was never sent.
+    #[must_use]
+    pub fn withdraw(&self) -> bool {
+        self.ticket.withdraw()
+    }
+
+    /// Whether the broker has it for certain.
+    #[must_use]
+    pub fn is_queued(&self) -> bool {
+        matches!(
+            *self.progress.borrow(),
+            Progress::Queued | Progress::Replied(_)
+        )
+    }
+
+    /// A view of how far it has come, which does not count as waiting.
+    #[must_use]
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+}
+
+async fn wait(
+    progress: &mut watch::Receiver<Progress>,
+    done: impl FnMut(&Progress) -> bool,
+) -> Option<Progress> {
+    progress.wait_for(done).await.ok().map(|it| it.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_withdrawn_is_never_written_and_the_other_way_round() {
+        let ticket = Ticket::default();
+        assert!(ticket.write() && ticket.write());
+        assert!(!ticket.withdraw());
+        let ticket = Ticket::default();
+        assert!(ticket.withdraw() && ticket.withdraw());
+        assert!(!ticket.write());
+    }
+}
