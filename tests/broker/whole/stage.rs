@@ -11,6 +11,7 @@ use lapin::options::{ExchangeDeleteOptions, ExchangeUnbindOptions, QueueDeleteOp
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
@@ -255,14 +256,15 @@ impl Stage {
         assert_eq!(once.len(), self.sent);
     }
 
-    /// Has `sqlite3` run a statement on the store.
-    pub(super) fn sql(&self, statement: &str) {
+    /// Runs a statement on the store.
+    pub(super) async fn sql(&self, statement: &'static str) {
         let url = store_in(self.folder.path());
-        let file = url.strip_prefix("sqlite:").unwrap();
-        let ran = std::process::Command::new("sqlite3")
-            .args(["-cmd", ".timeout 20000", file, statement])
-            .status();
-        assert!(ran.unwrap().success());
+        let mut connection = SqliteConnection::connect(&url).await.unwrap();
+        connection
+            .execute("PRAGMA busy_timeout = 20000")
+            .await
+            .unwrap();
+        connection.execute(statement).await.unwrap();
     }
 
     /// A number that the worker shows to Prometheus.

@@ -72,7 +72,9 @@ async fn a_queue_that_the_broker_cannot_open_is_named_until_the_broker_can() {
 async fn that_endpoints_cannot_be_bound_is_said_in_the_log_too() {
     let mut stage = Stage::with(|options| options).await;
     let words = "the queues of webhook endpoints cannot be bound now";
-    stage.sql("ALTER TABLE webhook_endpoints RENAME TO moved;");
+    stage
+        .sql("ALTER TABLE webhook_endpoints RENAME TO moved;")
+        .await;
     let is_named = async || {
         let (status, said) = stage.worker.get("/readyz").await.unwrap();
         status == 503 && said.contains(words)
@@ -81,7 +83,9 @@ async fn that_endpoints_cannot_be_bound_is_said_in_the_log_too() {
     until(async || stage.worker.log().contains(words), "the log").await;
     // It is tried each second; what fails again and again is said every half minute.
     assert_eq!(stage.worker.log().matches(words).count(), 1);
-    stage.sql("ALTER TABLE moved RENAME TO webhook_endpoints;");
+    stage
+        .sql("ALTER TABLE moved RENAME TO webhook_endpoints;")
+        .await;
     stage.worker.until_ready(PATIENCE).await.unwrap();
     assert_eq!(stage.worker.stop().await.unwrap(), 0);
 }
@@ -116,26 +120,19 @@ async fn in_passive_mode_an_endpoint_has_its_queue_back_as_soon_as_the_broker_is
 
 /// Deletes a queue and makes it again before the broker has looked whether it is gone: its consumers are not
 /// told then. Tried until that has happened.
-async fn remake_unseen(stage: &Stage, queue: &str, key: &str) {
+async fn remake_unseen(stage: &Stage, queue: &str) {
     let connecting = Connection::connect(&stage.url, ConnectionProperties::default());
     let connection = connecting.await.unwrap();
     let channel = connection.create_channel().await.unwrap();
     let text = |text: &str| AMQPValue::LongString(text.into());
     let mut arguments = FieldTable::default();
     arguments.insert("x-queue-type".into(), text("quorum"));
-    if key.is_empty() {
-        arguments.insert(
-            "x-delivery-limit".into(),
-            AMQPValue::LongLongInt(1_000_000_000),
-        );
-    } else {
-        arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(200));
-        arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-        arguments.insert("x-dead-letter-exchange".into(), text(&stage.name("dead")));
-        arguments.insert("x-dead-letter-routing-key".into(), text(key));
-        arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-        arguments.insert("x-overflow".into(), text("reject-publish"));
-    }
+    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(200));
+    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
+    arguments.insert("x-dead-letter-exchange".into(), text(&stage.name("dead")));
+    arguments.insert("x-dead-letter-routing-key".into(), text("commands"));
+    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
+    arguments.insert("x-overflow".into(), text("reject-publish"));
     let options = QueueDeclareOptions {
         durable: true,
         ..Default::default()
@@ -151,20 +148,18 @@ async fn remake_unseen(stage: &Stage, queue: &str, key: &str) {
 
 #[tokio::test]
 async fn a_worker_whose_consumer_the_broker_has_forgotten_takes_its_queue_anew() {
-    for (end, key) in [("commands.0", "commands")] {
-        let mut stage = Stage::with(|options| options).await;
-        let queue = stage.name(end);
-        for _ in 0..3 {
-            remake_unseen(&stage, &queue, key).await;
-        }
-        stage.until_whole(&Part::Queue(queue.clone())).await;
-        // Whether the broker told of it is a matter of milliseconds.
-        let told = format!("ended the consumer of {queue}");
-        let is_noticed = async || {
-            let log = stage.worker.log();
-            log.contains("has no consumer although") || log.contains(&told)
-        };
-        until(is_noticed, &queue).await;
-        assert_eq!(stage.worker.stop().await.unwrap(), 0);
+    let mut stage = Stage::with(|options| options).await;
+    let queue = stage.name("commands.0");
+    for _ in 0..3 {
+        remake_unseen(&stage, &queue).await;
     }
+    stage.until_whole(&Part::Queue(queue.clone())).await;
+    // Whether the broker told of it is a matter of milliseconds.
+    let told = format!("ended the consumer of {queue}");
+    let is_noticed = async || {
+        let log = stage.worker.log();
+        log.contains("has no consumer although") || log.contains(&told)
+    };
+    until(is_noticed, &queue).await;
+    assert_eq!(stage.worker.stop().await.unwrap(), 0);
 }
