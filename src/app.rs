@@ -11,7 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tracing::info;
 
-use crate::amqp::{self, Names, Publisher, Requests, Taps, Target, Topology};
+use crate::amqp::{self, Names, Publisher, Requests, Subscriptions, Target, Topology};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{self, Config, Role};
 use crate::engines::waha::Waha;
@@ -334,21 +334,21 @@ impl Process {
     /// Begins to deliver events to webhook endpoints.
     fn webhooks(&mut self) -> anyhow::Result<()> {
         let outbound = Outbound::new(&self.config.egress, Reach::Public)?;
-        let (taps, tapping) = Taps::new(
+        let (subscriptions, tapping) = Subscriptions::new(
             self.target.clone(),
             self.topology.clone(),
             self.lifecycle.clone(),
         );
         spawn_link(&self.lifecycle, &self.refusal, "webhooks", tapping);
         self.health.need(
-            taps.connected(),
+            subscriptions.connected(),
             "not connected to the broker for the queues of webhooks",
         );
         self.preparation();
         let webhooks = Webhooks::new(webhooks::Parts {
             store: self.store.clone(),
             fanout: self.fanout.clone(),
-            taps,
+            subscriptions,
             publisher: self.publisher(),
             outbound,
             names: self.names.clone(),

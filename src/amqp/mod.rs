@@ -14,13 +14,13 @@ mod properties;
 mod publish;
 mod topology;
 
-pub use admin::browse::{Held, Walk};
+pub use admin::browse::{Browse, BrowsedMessage};
 pub use admin::client::{CallError, Caller, Client, Tailed};
 pub use admin::ping::{Arrived, Pings};
-pub use admin::reshard::{Flow, Pour, Until, Way};
+pub use admin::reshard::{CommandSource, Destination, DrainMode, Transfer};
 pub use consume::broadcast::{Heard, listen};
 pub use consume::consumer::{Consumer, Delivery, Window};
-pub use consume::subscriptions::{Tap, Tapped, Taps, Waiting};
+pub use consume::subscriptions::{Prefetched, Subscription, SubscriptionDelivery, Subscriptions};
 pub use error::{Error, Refusal};
 pub use link::connect::Target;
 pub use link::sanitize::broker::Broker;

@@ -15,7 +15,7 @@ use crate::amqp::{Client, Incoming, Outgoing};
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// A walk through a queue of dead letters.
+/// A browse through a queue of dead letters.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     pub(super) client: &'a Client,
@@ -36,17 +36,17 @@ impl Replay<'_> {
         takes: impl Fn(&Incoming) -> bool,
         back: impl Fn(&Incoming) -> Outgoing,
     ) -> Result<Exit, Failure> {
-        let mut walk = self.client.walk(&self.queue).await?;
-        let progress = bar(u64::from(walk.left()));
+        let mut browse = self.client.browse(&self.queue).await?;
+        let progress = bar(u64::from(browse.left()));
         let mut pace = pace(self.rate);
         let mut sent = 0_u64;
         let mut interrupted = false;
-        // One listener for the whole walk: whatever comes while it does something else is kept for it.
+        // One listener for the whole browse: whatever comes while it does something else is kept for it.
         let mut interrupt =
             signal(SignalKind::interrupt()).context("cannot listen for an interrupt")?;
         // One at a time: published, confirmed, then removed. Killed in between, a letter is in both
         // places, with the same id, by which whoever gets it twice can tell.
-        while let Some(held) = walk.next().await? {
+        while let Some(held) = browse.next().await? {
             progress.inc(1);
             let wanted = takes(&held.message);
             let sends = wanted && !self.dry_run;
@@ -66,13 +66,13 @@ impl Replay<'_> {
             }
             if sends {
                 self.client.publish(&back(&held.message)).await?;
-                walk.remove(&held).await?;
+                browse.remove(&held).await?;
             }
             sent += u64::from(wanted);
         }
         progress.finish_and_clear();
-        let left = interrupted.then(|| walk.left());
-        walk.end().await?;
+        let left = interrupted.then(|| browse.left());
+        browse.end().await?;
         self.tell(sent, left)
     }
 

@@ -19,7 +19,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::amqp::{
-    self, Client, Flow, Incoming, Names, Outgoing, Pour, Topology, Until, Way, header,
+    self, Client, CommandSource, Destination, DrainMode, Incoming, Names, Outgoing, Topology,
+    Transfer, header,
 };
 use crate::clock::Clock;
 use crate::contract::{Envelope, SessionName};
@@ -134,7 +135,7 @@ impl Reshard<'_> {
             progress.enter(prefix, Phase::LayOut).await?;
         }
         if change.phase <= Phase::LayOut {
-            self.lay_out(change.from).await?;
+            self.declare_shards(change.from).await?;
             progress.enter(prefix, Phase::Fill).await?;
         }
         if change.phase <= Phase::Fill {
@@ -165,9 +166,14 @@ impl Reshard<'_> {
     async fn collect(&self, from: u16) -> Result<u64, Error> {
         // A worker that was paused, and not stopped, begins nothing any more.
         self.fence(from).await?;
-        for flow in [Flow::New, Flow::Back] {
+        for flow in [CommandSource::New, CommandSource::Back] {
             self.client
-                .lead(self.names(), flow, Way::Shards(from), Way::Held)
+                .rebind(
+                    self.names(),
+                    flow,
+                    Destination::Shards(from),
+                    Destination::Held,
+                )
                 .await?;
         }
         let mut collected = 0;
@@ -179,7 +185,7 @@ impl Reshard<'_> {
                 };
                 collected += self
                     .client
-                    .pour(&shard, Until::Empty, self.prefetch, &mut kept)
+                    .transfer(&shard, DrainMode::Empty, self.prefetch, &mut kept)
                     .await?;
             }
             // What the broker was still about to put there when the way changed.
@@ -206,13 +212,13 @@ impl Reshard<'_> {
         Ok(())
     }
 
-    async fn lay_out(&self, before: u16) -> Result<(), Error> {
-        self.client.lay_out(self.topology, before).await?;
+    async fn declare_shards(&self, before: u16) -> Result<(), Error> {
+        self.client.declare_shards(self.topology, before).await?;
         // Each session has another shard now, and with it the order of what rests.
         self.store.lanes().forget_queues().await?;
-        let to = Way::Shards(self.topology.shards());
+        let to = Destination::Shards(self.topology.shards());
         self.client
-            .lead(self.names(), Flow::Back, Way::Held, to)
+            .rebind(self.names(), CommandSource::Back, Destination::Held, to)
             .await?;
         Ok(())
     }
@@ -221,24 +227,24 @@ impl Reshard<'_> {
         let mut back = self.on_their_way_back(ticket).await?;
         let collected = self.names().collected();
         self.client
-            .pour(&collected, Until::Empty, self.prefetch, &mut back)
+            .transfer(&collected, DrainMode::Empty, self.prefetch, &mut back)
             .await?;
         let held = self.names().held();
         self.client
-            .pour(&held, Until::NearlyEmpty, self.prefetch, &mut back)
+            .transfer(&held, DrainMode::NearlyEmpty, self.prefetch, &mut back)
             .await
     }
 
     /// Opens the shards to new commands, and sends what is still held after them.
     async fn open(&self, ticket: u64) -> Result<u64, Error> {
-        let to = Way::Shards(self.topology.shards());
+        let to = Destination::Shards(self.topology.shards());
         self.client
-            .lead(self.names(), Flow::New, Way::Held, to)
+            .rebind(self.names(), CommandSource::New, Destination::Held, to)
             .await?;
         let mut back = self.on_their_way_back(ticket).await?;
         let held = self.names().held();
         self.client
-            .pour(&held, Until::Empty, self.prefetch, &mut back)
+            .transfer(&held, DrainMode::Empty, self.prefetch, &mut back)
             .await
     }
 
@@ -261,7 +267,7 @@ struct Kept<'a> {
     names: &'a Names,
 }
 
-impl Pour for Kept<'_> {
+impl Transfer for Kept<'_> {
     type Error = Error;
 
     fn change(&mut self, message: Incoming) -> Outgoing {
@@ -283,7 +289,7 @@ struct Back<'a> {
     tickets: Tickets<'a>,
 }
 
-impl Pour for Back<'_> {
+impl Transfer for Back<'_> {
     type Error = Error;
 
     fn change(&mut self, mut message: Incoming) -> Outgoing {

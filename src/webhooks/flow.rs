@@ -11,7 +11,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::sync::{Semaphore, watch};
 
-use crate::amqp::{Tap, Tapped};
+use crate::amqp::{Subscription, SubscriptionDelivery};
 use crate::contract::Timestamp;
 use crate::fanout;
 use crate::store::endpoints::Endpoint;
@@ -21,7 +21,7 @@ use super::messages::Past;
 use super::schedule;
 use super::verdict::Verdict;
 
-/// How long to wait before a tap that ended, or could not be opened, is opened again.
+/// How long to wait before a subscription that ended, or could not be opened, is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
 
 /// So many messages for each delivery under way are taken from the broker, and so many at least: the
@@ -82,14 +82,14 @@ pub(super) async fn run(
     let prefetch = most.saturating_mul(AHEAD).max(AHEAD_MIN);
     loop {
         let opened = tokio::select! {
-            opened = line.shared.taps.open(&line.queue, prefetch) => opened,
+            opened = line.shared.subscriptions.open(&line.queue, prefetch) => opened,
             ended = line.over(changes) => return ended,
         };
-        if let Ok(tap) = opened {
-            let ended = consume(line, changes, &tap, &slots).await;
-            tap.take_no_more();
+        if let Ok(subscription) = opened {
+            let ended = consume(line, changes, &subscription, &slots).await;
+            subscription.take_no_more();
             slots.all_free().await;
-            tap.close().await;
+            subscription.close().await;
             if let Some(ended) = ended {
                 return ended;
             }
@@ -104,11 +104,11 @@ pub(super) async fn run(
     }
 }
 
-/// None when the tap has ended, or may end.
+/// None when the subscription has ended, or may end.
 async fn consume(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
-    tap: &Tap,
+    subscription: &Subscription,
     slots: &Arc<Slots>,
 ) -> Option<Ended> {
     let pace = Pace::of(line).await;
@@ -116,24 +116,24 @@ async fn consume(
         let next = async {
             // Never closed: it lives as long as the phase.
             let slot = Arc::clone(&slots.free).acquire_owned().await.ok()?;
-            let tapped = line.next(tap).await?;
+            let delivery = line.next(subscription).await?;
             pace.wait().await;
-            Some((slot, tapped))
+            Some((slot, delivery))
         };
         // Dropped, a message that was taken goes back to the queue.
-        let (slot, tapped) = tokio::select! {
+        let (slot, delivery) = tokio::select! {
             ended = line.over(changes) => return Some(ended),
             next = next => next?,
         };
         let (line, slots) = (Arc::clone(line), Arc::clone(slots));
-        let waiting = tap.waiting();
+        let waiting = subscription.waiting();
         let is_limited = pace.is_limited();
         line.shared.lifecycle.clone().spawn(async move {
             // Goes on with what is here already: a task for each would cost more than the rest of it.
             // After a failure others decide whether anything goes on.
-            let mut next = Some(tapped);
-            while let Some(tapped) = next.take() {
-                if line.deliver(tapped).await {
+            let mut next = Some(delivery);
+            while let Some(delivery) = next.take() {
+                if line.deliver(delivery).await {
                     slots.grow();
                     next = if is_limited { None } else { waiting.next() };
                 }
@@ -152,7 +152,7 @@ impl Pace {
         let Some(limit) = line.endpoint.settings.rate_limit else {
             return Self(None);
         };
-        let consumers = line.shared.taps.consumers(&line.queue).await;
+        let consumers = line.shared.subscriptions.consumers(&line.queue).await;
         let share = limit.div_ceil(consumers.unwrap_or(1).max(1));
         let per_second = NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(share / 10).unwrap_or(NonZeroU32::MIN);
@@ -176,23 +176,23 @@ impl Pace {
 impl Line {
     /// Makes the endpoint's queue anew, should somebody have deleted it: the broker is there.
     pub(super) async fn make_queue_again(&self) {
-        if *self.shared.taps.connected().borrow() {
+        if *self.shared.subscriptions.connected().borrow() {
             self.shared.fanout.mend(&self.endpoint.name).await.ok();
         }
     }
 
     /// Deals with one delivery, to the point where it may be acknowledged; true when it was delivered.
-    async fn deliver(&self, tapped: Tapped) -> bool {
-        let message = &tapped.message;
+    async fn deliver(&self, delivery: SubscriptionDelivery) -> bool {
+        let message = &delivery.message;
         let mut past = Past::of(message, &self.shared.names);
         let now = self.shared.now();
         if self.answers(message).await || !self.is_wanted(message) {
-            tapped.ack().await;
+            delivery.ack().await;
             return false;
         }
         if let Some(left) = past.left(now) {
             if self.lay_to_rest(message, &past, left).await {
-                tapped.ack().await;
+                delivery.ack().await;
             }
             return false;
         }
@@ -202,7 +202,7 @@ impl Line {
         let settled = match attempted.verdict {
             Verdict::Delivered => {
                 self.good();
-                tapped.ack().await;
+                delivery.ack().await;
                 return true;
             }
             Verdict::OwnFault => self.wait_for_our_way_out(message, past, words).await,
@@ -232,7 +232,7 @@ impl Line {
         };
         // Not settled when the process ends first: then it comes again.
         if settled {
-            tapped.ack().await;
+            delivery.ack().await;
         }
         false
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
-use crate::amqp::{Tap, Tapped};
+use crate::amqp::{Subscription, SubscriptionDelivery};
 use crate::config::DeliveryCrash;
 use crate::contract::{NoticeName, WebhookState};
 use crate::observability::events;
@@ -128,13 +128,13 @@ impl Line {
         }
     }
 
-    /// The next message. None when the tap has ended, or may end: the queue of an endpoint on its way out
+    /// The next message. None when the subscription has ended, or may end: the queue of an endpoint on its way out
     /// goes once nobody consumes it, so it is not consumed while nothing comes.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn next(&self, tap: &Tap) -> Option<Tapped> {
-        let next = tap.next();
+    pub(super) async fn next(&self, subscription: &Subscription) -> Option<SubscriptionDelivery> {
+        let next = subscription.next();
         if self.is_leaving() {
             let next = tokio::time::timeout(self.shared.settings.refresh, next);
             next.await.ok()?.ok()
@@ -148,7 +148,7 @@ impl Line {
         loop {
             tokio::time::sleep(wait).await;
             // Without an answer too: the queue may be gone by now, and is not to be made again.
-            let waiting = self.shared.taps.count(&self.queue);
+            let waiting = self.shared.subscriptions.count(&self.queue);
             if !self.is_leaving() || waiting.await.is_ok_and(|count| count > 0) {
                 return;
             }
@@ -277,7 +277,7 @@ impl Line {
     ) -> bool {
         let (names, now) = (&self.shared.names, self.shared.now());
         let dead = messages::dead(message, &self.endpoint.name, past, reason, names, now);
-        let kept = self.shared.publisher.publish_carefully(dead).await.is_ok();
+        let kept = self.shared.publisher.publish_mandatory(dead).await.is_ok();
         self.crash(DeliveryCrash::AfterPublish);
         if kept {
             events::webhook_given_up(&self.endpoint.name);

@@ -31,7 +31,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::amqp::{self, Names, Publisher, Taps};
+use crate::amqp::{self, Names, Publisher, Subscriptions};
 use crate::clock::Clock;
 use crate::config::Delivery;
 use crate::contract::{Timestamp, WebhookState};
@@ -63,7 +63,7 @@ pub struct Parts {
     /// Keeps queues and bindings as the store says.
     pub fanout: Fanout,
     /// Takes messages from the endpoints' queues.
-    pub taps: Taps,
+    pub subscriptions: Subscriptions,
     /// Publishes what rests, what is given up, and what happened to endpoints.
     pub publisher: Publisher,
     /// Sends requests.
@@ -93,7 +93,7 @@ pub struct Webhooks {
 struct Shared {
     endpoints: Endpoints,
     fanout: Fanout,
-    taps: Taps,
+    subscriptions: Subscriptions,
     publisher: Publisher,
     outbound: Outbound,
     names: Names,
@@ -120,7 +120,7 @@ impl Webhooks {
         let shared = Shared {
             endpoints: parts.store.endpoints(),
             fanout: parts.fanout,
-            taps: parts.taps,
+            subscriptions: parts.subscriptions,
             publisher: parts.publisher,
             outbound: parts.outbound,
             names: parts.names,
@@ -141,7 +141,7 @@ impl Webhooks {
     pub async fn run(self) {
         let shared = &self.shared;
         // The exchanges come first; queues are bound to them.
-        let mut connected = shared.taps.connected();
+        let mut connected = shared.subscriptions.connected();
         tokio::select! {
             _ = connected.wait_for(|is_connected| *is_connected) => {}
             () = shared.lifecycle.stopping() => {}
@@ -191,7 +191,7 @@ impl Shared {
         if !is_due || endpoint.bound.is_empty() {
             return;
         }
-        match self.taps.count(&self.names.webhook(name)).await {
+        match self.subscriptions.count(&self.names.webhook(name)).await {
             Ok(count) => self.fanout.note_waiting(name, count),
             Err(amqp::Error::Refused(refusal)) if refusal.code == NOT_FOUND => {
                 // Seen again with the next round.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::amqp::{Tap, Tapped};
+use crate::amqp::{Subscription, SubscriptionDelivery};
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
@@ -68,19 +68,19 @@ pub(super) async fn run(
     }
 }
 
-/// None when the tap has ended, or may end.
+/// None when the subscription has ended, or may end.
 async fn deliver_all(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
     held: &mut Held,
 ) -> Option<Ended> {
     loop {
-        let Ok(tap) = line.shared.taps.open(&line.queue, 1).await else {
+        let Ok(subscription) = line.shared.subscriptions.open(&line.queue, 1).await else {
             line.make_queue_again().await;
             return None;
         };
-        let next = deliver_some(line, changes, held, &tap).await;
-        tap.close().await;
+        let next = deliver_some(line, changes, held, &subscription).await;
+        subscription.close().await;
         match next? {
             Next::Delivery => {}
             Next::Ended(ended) => return Some(ended),
@@ -92,19 +92,19 @@ async fn deliver_all(
     }
 }
 
-/// None when the tap has ended, or may end.
+/// None when the subscription has ended, or may end.
 async fn deliver_some(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
     held: &mut Held,
-    tap: &Tap,
+    subscription: &Subscription,
 ) -> Option<Next> {
     loop {
-        let tapped = tokio::select! {
+        let delivery = tokio::select! {
             ended = line.over(changes) => return Some(Next::Ended(ended)),
-            tapped = line.next(tap) => tapped?,
+            delivery = line.next(subscription) => delivery?,
         };
-        match hold(line, changes, held, tapped).await {
+        match hold(line, changes, held, delivery).await {
             Next::Delivery => {}
             other => return Some(other),
         }
@@ -116,9 +116,9 @@ async fn hold(
     line: &Arc<Line>,
     changes: &mut watch::Receiver<Endpoint>,
     held: &mut Held,
-    tapped: Tapped,
+    delivery: SubscriptionDelivery,
 ) -> Next {
-    let id = event_id(&tapped.message);
+    let id = event_id(&delivery.message);
     if held.event_id != id {
         *held = Held {
             event_id: id,
@@ -126,17 +126,17 @@ async fn hold(
         };
     }
     loop {
-        let Some(wait) = line.deliver_held(&tapped, &mut held.past).await else {
-            tapped.ack().await;
+        let Some(wait) = line.deliver_held(&delivery, &mut held.past).await else {
+            delivery.ack().await;
             return Next::Delivery;
         };
         if wait > HOLD {
-            tapped.give_back().await;
+            delivery.give_back().await;
             return Next::Again(wait);
         }
         tokio::select! {
             ended = line.over(changes) => {
-                tapped.give_back().await;
+                delivery.give_back().await;
                 return Next::Ended(ended);
             }
             () = tokio::time::sleep(wait) => {}
@@ -146,8 +146,12 @@ async fn hold(
 
 impl Line {
     /// Tries a delivery once; how long to wait before the next time, or none once it is settled.
-    async fn deliver_held(&self, tapped: &Tapped, past: &mut Past) -> Option<Duration> {
-        let message = &tapped.message;
+    async fn deliver_held(
+        &self,
+        delivery: &SubscriptionDelivery,
+        past: &mut Past,
+    ) -> Option<Duration> {
+        let message = &delivery.message;
         let now = self.shared.now();
         if self.answers(message).await || !self.is_wanted(message) {
             return None;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::amqp::Tapped;
+use crate::amqp::SubscriptionDelivery;
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
@@ -58,26 +58,26 @@ impl Line {
         if !matches!(claimed.await, Ok(true)) {
             return;
         }
-        match shared.taps.take(&self.queue).await {
-            Ok(Some(tapped)) => self.try_out(tapped).await,
+        match shared.subscriptions.take(&self.queue).await {
+            Ok(Some(delivery)) => self.try_out(delivery).await,
             // Nothing to try it with, or no broker: soon again.
             Ok(None) | Err(_) => self.put_off(shared.settings.probe_min).await,
         }
     }
 
-    async fn try_out(&self, tapped: Tapped) {
-        if self.answers(&tapped.message).await {
-            tapped.ack().await;
+    async fn try_out(&self, delivery: SubscriptionDelivery) {
+        if self.answers(&delivery.message).await {
+            delivery.ack().await;
             return self.put_off(self.shared.settings.refresh).await;
         }
-        let past = Past::of(&tapped.message, &self.shared.names);
+        let past = Past::of(&delivery.message, &self.shared.names);
         if let Some(left) = past.left(self.shared.now()) {
-            if self.lay_to_rest(&tapped.message, &past, left).await {
-                tapped.ack().await;
+            if self.lay_to_rest(&delivery.message, &past, left).await {
+                delivery.ack().await;
             }
             return self.put_off(self.shared.settings.refresh).await;
         }
-        let attempted = self.attempt(&tapped.message, past.attempts + 1).await;
+        let attempted = self.attempt(&delivery.message, past.attempts + 1).await;
         let longer = self
             .endpoint
             .breaker
@@ -86,30 +86,30 @@ impl Line {
             .min(self.shared.settings.probe_max);
         match attempted.verdict {
             Verdict::Delivered => {
-                tapped.ack().await;
+                delivery.ack().await;
                 self.close_breaker().await;
             }
             Verdict::Gone => {
-                if self.bury(&tapped.message, &past, &attempted.words).await {
-                    tapped.ack().await;
+                if self.bury(&delivery.message, &past, &attempted.words).await {
+                    delivery.ack().await;
                 }
                 self.disable(&attempted.brief).await;
             }
             // It speaks again, though not well of this one.
             Verdict::Refused => {
-                if self.bury(&tapped.message, &past, &attempted.words).await {
-                    tapped.ack().await;
+                if self.bury(&delivery.message, &past, &attempted.words).await {
+                    delivery.ack().await;
                 }
                 self.close_breaker().await;
             }
             Verdict::OwnFault => {
-                tapped.give_back().await;
+                delivery.give_back().await;
                 self.put_off(self.endpoint.breaker.probe_wait).await;
             }
             Verdict::Retry { after, .. } => {
                 let asked = after.unwrap_or_default();
                 let wait = longer.max(asked.min(self.shared.settings.retry_after_max));
-                self.set_aside(tapped, past, wait).await;
+                self.set_aside(delivery, past, wait).await;
                 self.put_off(wait).await;
                 self.disable_if_failing_too_long().await;
             }
@@ -118,12 +118,12 @@ impl Line {
 
     /// Makes room for another delivery to be the next probe: this one may be what the endpoint cannot
     /// take. Where order counts, it stays in front.
-    async fn set_aside(&self, tapped: Tapped, past: Past, wait: Duration) {
+    async fn set_aside(&self, delivery: SubscriptionDelivery, past: Past, wait: Duration) {
         let ordered = self.endpoint.settings.ordered;
-        if !ordered && self.lay_to_rest(&tapped.message, &past, wait).await {
-            tapped.ack().await;
+        if !ordered && self.lay_to_rest(&delivery.message, &past, wait).await {
+            delivery.ack().await;
         } else {
-            tapped.give_back().await;
+            delivery.give_back().await;
         }
     }
 

@@ -325,7 +325,7 @@ impl Worker {
         // Kept before it is answered: whoever reads the reply finds the dead letter.
         if let Some(error) = outcome.dead() {
             let dead = messages::dead(error, &delivery.message, reply, &self.names);
-            self.publisher.publish_carefully(dead).await?;
+            self.publisher.publish_mandatory(dead).await?;
             events::dead_lettered(command_id, error.code.as_str(), messages::words_of(error));
         }
         let written = Instant::now();

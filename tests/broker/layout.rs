@@ -6,7 +6,10 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use groupmq::amqp::{Client, Error, Flow, Incoming, Outgoing, Pour, Target, Topology, Until, Way};
+use groupmq::amqp::{
+    Client, CommandSource, Destination, DrainMode, Error, Incoming, Outgoing, Target, Topology,
+    Transfer,
+};
 use groupmq::config::{Config, Sources};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use lapin::options::{
@@ -121,7 +124,7 @@ impl<'a> Into<'a> {
     }
 }
 
-impl Pour for Into<'_> {
+impl Transfer for Into<'_> {
     type Error = anyhow::Error;
 
     fn change(&mut self, message: Incoming) -> Outgoing {
@@ -176,9 +179,13 @@ impl Moving {
         }
     }
 
-    async fn pour<P: Pour>(&self, client: &Client, pour: &mut P) -> Result<u64, P::Error> {
-        let until = Until::Empty;
-        client.pour(&self.from, until, PREFETCH, pour).await
+    async fn transfer<P: Transfer>(
+        &self,
+        client: &Client,
+        transfer: &mut P,
+    ) -> Result<u64, P::Error> {
+        let until = DrainMode::Empty;
+        client.transfer(&self.from, until, PREFETCH, transfer).await
     }
 
     async fn end(&self) {
@@ -202,7 +209,7 @@ async fn what_another_has_in_hand_is_moved_too_and_in_its_place() {
         tokio::time::sleep(Duration::from_secs(2)).await;
         dead.close(200, "".into()).await.unwrap();
     };
-    let (count, ()) = tokio::join!(scene.pour(&scene.client, &mut moved), noticing);
+    let (count, ()) = tokio::join!(scene.transfer(&scene.client, &mut moved), noticing);
     assert_eq!(count.unwrap(), ALL as u64);
     assert_eq!(moved.bodies, numbers(ALL));
     scene.end().await;
@@ -219,7 +226,7 @@ async fn what_comes_late_is_moved_too() {
             tokio::time::sleep(Duration::from_millis(late)).await;
             assert!(publish(&scene.publishing, "", &scene.from, "late").await);
         };
-        let (count, ()) = tokio::join!(scene.pour(&scene.client, &mut moved), coming);
+        let (count, ()) = tokio::join!(scene.transfer(&scene.client, &mut moved), coming);
         let (left, _) = scene.client.queue(&scene.from).await.unwrap();
         // What comes when it is over is simply there.
         let count = count.unwrap() + u64::from(left);
@@ -249,12 +256,12 @@ async fn what_a_worker_gave_back_keeps_its_order_when_moving_it_is_cut_off() {
     moved.is_cut_off = true;
     for _ in 0..2 {
         let client = Client::connect(&scene.target).await.unwrap();
-        let cut_off = scene.pour(&client, &mut moved).await;
+        let cut_off = scene.transfer(&client, &mut moved).await;
         assert_eq!(cut_off.unwrap_err().to_string(), "cut off");
         client.close().await;
     }
     let mut moved = Into::new(&scene.to);
-    let count = scene.pour(&scene.client, &mut moved).await;
+    let count = scene.transfer(&scene.client, &mut moved).await;
     assert_eq!(count.unwrap(), ALL as u64);
     assert_eq!(moved.bodies, numbers(ALL));
     scene.end().await;
@@ -266,7 +273,7 @@ async fn what_the_broker_refuses_is_offered_again_until_it_takes_it() {
     let small = format!("{}.small", scene.to);
     declare_small(&scene.publishing, &small, 5).await;
     let mut moved = Into::new(&small);
-    let mut moving = pin!(scene.pour(&scene.client, &mut moved));
+    let mut moving = pin!(scene.transfer(&scene.client, &mut moved));
     let early = tokio::time::timeout(Duration::from_secs(2), &mut moving).await;
     assert!(early.is_err(), "the sixth has no room: {early:?}");
     let purged = scene
@@ -289,12 +296,12 @@ async fn what_the_broker_refuses_stays_where_it_is_when_a_later_message_was_take
         assert!(publish(&scene.publishing, "", &scene.from, queue).await);
     }
     let client = Client::connect(&scene.target).await.unwrap();
-    let error = scene.pour(&client, &mut ByBody).await.unwrap_err();
+    let error = scene.transfer(&client, &mut ByBody).await.unwrap_err();
     let refused = matches!(&error, Error::NotMoved(queue) if *queue == full);
     assert!(refused, "{error}");
     client.close().await;
     let mut moved = Into::new(&scene.to);
-    let count = scene.pour(&scene.client, &mut moved).await;
+    let count = scene.transfer(&scene.client, &mut moved).await;
     assert_eq!(count.unwrap(), 2);
     assert_eq!(moved.bodies, [full, scene.to.clone()]);
     scene.end().await;
@@ -303,7 +310,7 @@ async fn what_the_broker_refuses_stays_where_it_is_when_a_later_message_was_take
 /// Moves each message to the queue that it names.
 struct ByBody;
 
-impl Pour for ByBody {
+impl Transfer for ByBody {
     type Error = Error;
 
     fn change(&mut self, message: Incoming) -> Outgoing {
@@ -329,9 +336,12 @@ async fn what_comes_back_while_shards_are_laid_out_again_finds_a_way() {
     let client = Client::connect(&Target::new(config.amqp)).await.unwrap();
     client.ensure(&topology).await.unwrap();
     client.make_holding_queues(&names).await.unwrap();
-    let shards = Way::Shards(2);
-    for flow in [Flow::New, Flow::Back] {
-        client.lead(&names, flow, shards, Way::Held).await.unwrap();
+    let shards = Destination::Shards(2);
+    for flow in [CommandSource::New, CommandSource::Back] {
+        client
+            .rebind(&names, flow, shards, Destination::Held)
+            .await
+            .unwrap();
     }
     let (connection, publishing) = channel(&broker.url()).await;
     let over = Cell::new(false);
@@ -346,9 +356,9 @@ async fn what_comes_back_while_shards_are_laid_out_again_finds_a_way() {
     let laying_out = async {
         // Cut off after all of it, and begun once more.
         for _ in 0..10 {
-            client.lay_out(&topology, 2).await.unwrap();
+            client.declare_shards(&topology, 2).await.unwrap();
             client
-                .lead(&names, Flow::Back, Way::Held, shards)
+                .rebind(&names, CommandSource::Back, Destination::Held, shards)
                 .await
                 .unwrap();
         }

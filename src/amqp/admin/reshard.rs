@@ -37,7 +37,7 @@ const LOOKING: Duration = Duration::from_millis(100);
 
 /// Where commands go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
+pub enum Destination {
     /// Into the queues of so many shards.
     Shards(u16),
     /// Into the queue that holds them meanwhile.
@@ -46,7 +46,7 @@ pub enum Way {
 
 /// How much of a queue is moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Until {
+pub enum DrainMode {
     /// All of it; nothing comes any more.
     Empty,
     /// All but what has just come; more comes all the time.
@@ -55,7 +55,7 @@ pub enum Until {
 
 /// Which commands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Flow {
+pub enum CommandSource {
     /// Those that producers publish.
     New,
     /// Those that come back from a rest.
@@ -63,7 +63,7 @@ pub enum Flow {
 }
 
 /// What becomes of messages that are moved.
-pub trait Pour {
+pub trait Transfer {
     /// What may go wrong.
     type Error: From<Error>;
 
@@ -142,16 +142,22 @@ impl Client {
         Ok(())
     }
 
-    /// Lets commands go another way. The new way is there before the old one ends, so that none is
+    /// Binds commands to another destination. The new binding is there before the old one ends, so that none is
     /// lost; some go both.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
-    pub async fn lead(&self, names: &Names, flow: Flow, from: Way, to: Way) -> Result<(), Error> {
+    pub async fn rebind(
+        &self,
+        names: &Names,
+        source: CommandSource,
+        from: Destination,
+        to: Destination,
+    ) -> Result<(), Error> {
         let channel = self.channel_of_its_own().await?;
-        let (source, key) = match flow {
-            Flow::New => (names.commands(), ANY),
-            Flow::Back => (names.back(), ANY_SESSION),
+        let (source, key) = match source {
+            CommandSource::New => (names.commands(), ANY),
+            CommandSource::Back => (names.back(), ANY_SESSION),
         };
         bind(&channel, names, &source, key, to).await?;
         unbind(&channel, names, &source, key, from).await
@@ -162,11 +168,18 @@ impl Client {
     ///
     /// # Errors
     /// When the broker is lost or refuses.
-    pub async fn lay_out(&self, topology: &Topology, before: u16) -> Result<(), Error> {
+    pub async fn declare_shards(&self, topology: &Topology, before: u16) -> Result<(), Error> {
         let names = topology.names();
         let channel = self.channel_of_its_own().await?;
-        // An earlier attempt may have led it to the shards already, and what finds no way is orphaned.
-        bind(&channel, names, &names.back(), ANY_SESSION, Way::Held).await?;
+        // An earlier attempt may have led it to the shards already, and what finds no binding is orphaned.
+        bind(
+            &channel,
+            names,
+            &names.back(),
+            ANY_SESSION,
+            Destination::Held,
+        )
+        .await?;
         // All of its bindings with it, whatever they were.
         let options = ExchangeDeleteOptions::default();
         channel
@@ -189,35 +202,35 @@ impl Client {
     /// cut off, the rest of what a worker gave back would come before it.
     ///
     /// # Errors
-    /// When the broker is lost or refuses, somebody else goes on consuming the queue, or `pour` fails.
-    pub async fn pour<P: Pour>(
+    /// When the broker is lost or refuses, somebody else goes on consuming the queue, or `transfer` fails.
+    pub async fn transfer<P: Transfer>(
         &self,
         queue: &str,
-        until: Until,
+        until: DrainMode,
         prefetch: u16,
-        pour: &mut P,
+        transfer: &mut P,
     ) -> Result<u64, P::Error> {
         let together = prefetch.max(TOGETHER_MIN);
         let mut moved = 0;
         self.count_alone(queue).await?;
         loop {
-            moved += self.pour_once(queue, until, together, pour).await?;
+            moved += self.transfer_once(queue, until, together, transfer).await?;
             // The broker counts as ready neither what we had in hand nor what was on its way to us; once
             // nobody consumes the queue, all of that is back.
             let left = self.count_alone(queue).await?;
-            if left == 0 || until == Until::NearlyEmpty && left < together.into() {
+            if left == 0 || until == DrainMode::NearlyEmpty && left < together.into() {
                 return Ok(moved);
             }
         }
     }
 
     /// Moves what comes, until nothing does for a while or, if that is enough, little is left.
-    async fn pour_once<P: Pour>(
+    async fn transfer_once<P: Transfer>(
         &self,
         queue: &str,
-        until: Until,
+        until: DrainMode,
         together: u16,
-        pour: &mut P,
+        transfer: &mut P,
     ) -> Result<u64, P::Error> {
         let channel = self.channel_of_its_own().await?;
         let mut consumer = consume(&channel, queue, together).await?;
@@ -231,7 +244,7 @@ impl Client {
                     Ok(Some(message)) => {
                         let message = message.map_err(Error::from)?;
                         last = message.delivery_tag;
-                        messages.push(pour.change(incoming(message)));
+                        messages.push(transfer.change(incoming(message)));
                     }
                     Ok(None) => return Err(Error::ConsumerEnded(queue.to_owned()).into()),
                     Err(_) => break,
@@ -243,14 +256,14 @@ impl Client {
                 break;
             }
             self.publish_together(&messages).await?;
-            pour.moved().await?;
+            transfer.moved().await?;
             let options = BasicAckOptions { multiple: true };
             channel
                 .basic_ack(last, options)
                 .await
                 .map_err(Error::from)?;
             moved += messages.len() as u64;
-            if until == Until::NearlyEmpty && self.queue(queue).await?.0 < together.into() {
+            if until == DrainMode::NearlyEmpty && self.queue(queue).await?.0 < together.into() {
                 break;
             }
         }
@@ -341,12 +354,12 @@ impl Client {
     }
 }
 
-/// The exchange or the queue at the other end of a way.
-fn end(names: &Names, way: Way) -> Result<String, String> {
-    match way {
-        Way::Held => Err(names.held()),
-        Way::Shards(1) => Err(names.shard(0)),
-        Way::Shards(_) => Ok(names.shards()),
+/// The exchange or the queue that a destination stands for.
+fn end(names: &Names, destination: Destination) -> Result<String, String> {
+    match destination {
+        Destination::Held => Err(names.held()),
+        Destination::Shards(1) => Err(names.shard(0)),
+        Destination::Shards(_) => Ok(names.shards()),
     }
 }
 
@@ -355,11 +368,11 @@ async fn bind(
     names: &Names,
     source: &str,
     key: &str,
-    way: Way,
+    destination: Destination,
 ) -> Result<(), Error> {
     let none = FieldTable::default();
     let (source, key) = (short(source), short(key));
-    match end(names, way) {
+    match end(names, destination) {
         Ok(exchange) => {
             let options = ExchangeBindOptions::default();
             channel
@@ -381,11 +394,11 @@ async fn unbind(
     names: &Names,
     source: &str,
     key: &str,
-    way: Way,
+    destination: Destination,
 ) -> Result<(), Error> {
     let none = FieldTable::default();
     let (source, key) = (short(source), short(key));
-    match end(names, way) {
+    match end(names, destination) {
         Ok(exchange) => {
             let options = ExchangeUnbindOptions::default();
             channel

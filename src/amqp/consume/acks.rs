@@ -1,8 +1,8 @@
-//! One channel that is consumed: messages out, word of what became of them back.
+//! A consuming channel: hands out deliveries and batches the acknowledgements that come back.
 //!
-//! That word goes to the channel that the message came over and to no other: each channel has its own
-//! way back, so what comes late ends nowhere. Acknowledgements are collected for a moment and sent as
-//! one where they are contiguous. Used by `consumer` and `taps`, who open the channels.
+//! A delivery is acknowledged on the channel that it came over and on no other: each channel has its own
+//! buffer, so an acknowledgement that comes late has no effect. Acknowledgements are collected for a moment and
+//! sent as one where they are contiguous. Used by `consumer` and `subscriptions`, which open the channels.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -22,46 +22,46 @@ use crate::amqp::Error;
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::incoming;
 
-/// Acknowledgements wait for company at most so long …
+/// The longest time an acknowledgement is held back so that several can be sent as one.
 const ACK_PAUSE: Duration = Duration::from_millis(2);
-/// … or until there are so many, or half of what the broker lets be open.
+/// The number of acknowledgements that are sent at once; half of the prefetch count where that is less.
 const ACK_BATCH: usize = 64;
 
-/// At a stop, the broker is asked so often whether it has come so far …
+/// At a stop, how often to ask the broker whether it has processed the acknowledgements.
 const SETTLING: usize = 5;
-/// … with so long in between.
+/// The pause between two such questions.
 const SETTLING_PAUSE: Duration = Duration::from_millis(20);
 
-/// The way back for one message. Dropped, the message goes back to the queue when the channel closes.
+/// Acknowledges one delivery. If it is dropped, the message returns to the queue when the channel closes.
 #[derive(Debug)]
-pub(in crate::amqp) struct WayBack {
+pub(in crate::amqp) struct AckHandle {
     tag: u64,
-    words: Arc<Words>,
+    acks: Arc<AckBuffer>,
 }
 
-/// What was said of messages and not heard yet. Whoever hears is woken for the first word and for a
-/// batch, not for each.
+/// The acknowledgements that were not sent yet. The sender is woken for the first one and for a full batch, not
+/// for each.
 #[derive(Debug)]
-struct Words {
+struct AckBuffer {
     batch: usize,
     // A std mutex: held for a push and never across an await.
-    said: Mutex<Said>,
+    settled: Mutex<Settled>,
     wake: Notify,
 }
 
 #[derive(Debug, Default)]
-struct Said {
+struct Settled {
     done: Vec<u64>,
     given_back: Vec<u64>,
-    /// Messages that somebody holds.
+    /// Deliveries that are not settled yet.
     held: usize,
 }
 
-impl WayBack {
-    fn new(tag: u64, words: &Arc<Words>) -> Self {
-        words.said().held += 1;
-        let words = Arc::clone(words);
-        Self { tag, words }
+impl AckHandle {
+    fn new(tag: u64, acks: &Arc<AckBuffer>) -> Self {
+        acks.settled().held += 1;
+        let acks = Arc::clone(acks);
+        Self { tag, acks }
     }
 
     /// The message's number on its channel.
@@ -72,68 +72,69 @@ impl WayBack {
     /// The message is dealt with.
     pub(in crate::amqp) fn done(self) {
         // The channel may be gone; the broker delivers it again then.
-        let mut said = self.words.said();
-        said.done.push(self.tag);
-        let count = said.done.len();
-        drop(said);
-        if count == 1 || count == self.words.batch {
-            self.words.wake.notify_one();
+        let mut settled = self.acks.settled();
+        settled.done.push(self.tag);
+        let count = settled.done.len();
+        drop(settled);
+        if count == 1 || count == self.acks.batch {
+            self.acks.wake.notify_one();
         }
     }
 
     /// The message is to be put where it was, now.
     pub(in crate::amqp) fn give_back(self) {
         // A channel that is gone has done the same.
-        self.words.said().given_back.push(self.tag);
-        self.words.wake.notify_one();
+        self.acks.settled().given_back.push(self.tag);
+        self.acks.wake.notify_one();
     }
 }
 
-impl Drop for WayBack {
+impl Drop for AckHandle {
     fn drop(&mut self) {
-        let mut said = self.words.said();
-        said.held -= 1;
-        let is_last = said.held == 0;
-        drop(said);
+        let mut settled = self.acks.settled();
+        settled.held -= 1;
+        let is_last = settled.held == 0;
+        drop(settled);
         if is_last {
-            self.words.wake.notify_one();
+            self.acks.wake.notify_one();
         }
     }
 }
 
-impl Words {
+impl AckBuffer {
     fn new(prefetch: u16) -> Self {
         Self {
             batch: ACK_BATCH.min(usize::from(prefetch) / 2).max(1),
-            said: Mutex::default(),
+            settled: Mutex::default(),
             wake: Notify::new(),
         }
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn settled(&self) -> MutexGuard<'_, Settled> {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was said since the last time; none while it may wait for company.
-    fn hear(&self) -> Option<Said> {
-        let said = self.said();
-        let may_wait = said.done.len() < self.batch && said.given_back.is_empty() && said.held > 0;
-        drop(said);
-        (!may_wait).then(|| self.hear_all())
+    /// The acknowledgements since the last call; none while they may be held back.
+    fn take(&self) -> Option<Settled> {
+        let settled = self.settled();
+        let may_wait =
+            settled.done.len() < self.batch && settled.given_back.is_empty() && settled.held > 0;
+        drop(settled);
+        (!may_wait).then(|| self.take_all())
     }
 
-    fn hear_all(&self) -> Said {
-        let mut said = self.said();
-        Said {
-            done: mem::take(&mut said.done),
-            given_back: mem::take(&mut said.given_back),
-            held: said.held,
+    fn take_all(&self) -> Settled {
+        let mut settled = self.settled();
+        Settled {
+            done: mem::take(&mut settled.done),
+            given_back: mem::take(&mut settled.given_back),
+            held: settled.held,
         }
     }
 }
 
 /// A channel on which a queue is consumed.
-pub(in crate::amqp) struct Passage<'a> {
+pub(in crate::amqp) struct AckingConsumer<'a> {
     pub(in crate::amqp) channel: &'a Channel,
     pub(in crate::amqp) messages: lapin::Consumer,
     pub(in crate::amqp) queue: &'a str,
@@ -142,7 +143,7 @@ pub(in crate::amqp) struct Passage<'a> {
     pub(in crate::amqp) places: Option<&'a Arc<Semaphore>>,
 }
 
-impl Passage<'_> {
+impl AckingConsumer<'_> {
     /// Hands messages to `take` and passes the word of them back, until the channel ends, or until `stop`
     /// and nobody holds a message any more. `take` is dropped at `stop`, or when it says no.
     ///
@@ -150,10 +151,10 @@ impl Passage<'_> {
     /// When the channel ends.
     pub(in crate::amqp) async fn run(
         mut self,
-        take: impl FnMut(Incoming, WayBack, Option<OwnedSemaphorePermit>) -> bool,
+        take: impl FnMut(Incoming, AckHandle, Option<OwnedSemaphorePermit>) -> bool,
         stop: impl Future<Output = ()>,
     ) -> Result<(), Error> {
-        let words = Arc::new(Words::new(self.prefetch));
+        let acks = Arc::new(AckBuffer::new(self.prefetch));
         let mut take = Some(take);
         let mut unacked = Unacked::default();
         let mut stop = pin!(stop);
@@ -168,19 +169,19 @@ impl Passage<'_> {
                         .ok_or_else(|| Error::ConsumerEnded(self.queue.to_owned()))??;
                     let tag = message.delivery_tag;
                     unacked.delivered(tag);
-                    let way_back = WayBack::new(tag, &words);
+                    let ack = AckHandle::new(tag, &acks);
                     let message = incoming(message);
                     // Nobody takes messages any more: that is as good as a stop.
-                    if !take.as_mut().is_some_and(|take| take(message, way_back, place)) {
+                    if !take.as_mut().is_some_and(|take| take(message, ack, place)) {
                         take = None;
-                        words.wake.notify_one();
+                        acks.wake.notify_one();
                     }
                 }
-                () = words.wake.notified() => {
-                    if let Some(said) = words.hear() {
+                () = acks.wake.notified() => {
+                    if let Some(settled) = acks.take() {
                         pausing = false;
-                        let is_over = take.is_none() && said.held == 0;
-                        unacked.settle(said, self.channel).await?;
+                        let is_over = take.is_none() && settled.held == 0;
+                        unacked.settle(settled, self.channel).await?;
                         if is_over {
                             break;
                         }
@@ -191,14 +192,14 @@ impl Passage<'_> {
                 }
                 () = &mut pause, if pausing => {
                     pausing = false;
-                    unacked.settle(words.hear_all(), self.channel).await?;
+                    unacked.settle(acks.take_all(), self.channel).await?;
                 }
                 () = &mut stop, if take.is_some() => {
                     // Take no more. What lies prefetched goes back when the channel closes, which
                     // is after what was begun has been acknowledged: closing hands the queue over
                     // in order, where cancelling would let the next consumer overtake.
                     take = None;
-                    words.wake.notify_one();
+                    acks.wake.notify_one();
                 }
             }
         }
@@ -259,10 +260,10 @@ impl Unacked {
         self.open.insert(tag);
     }
 
-    /// Tells the broker what was said.
-    async fn settle(&mut self, said: Said, channel: &Channel) -> Result<(), Error> {
+    /// Sends the acknowledgements to the broker.
+    async fn settle(&mut self, settled: Settled, channel: &Channel) -> Result<(), Error> {
         // Before any acknowledgement, since one may be for all up to a tag.
-        for tag in said.given_back {
+        for tag in settled.given_back {
             if self.open.remove(&tag) {
                 let options = BasicNackOptions {
                     requeue: true,
@@ -271,7 +272,7 @@ impl Unacked {
                 channel.basic_nack(tag, options).await?;
             }
         }
-        for tag in said.done {
+        for tag in settled.done {
             self.done(tag);
         }
         self.flush(channel).await

@@ -24,7 +24,7 @@ use crate::amqp::{Error, Target, Topology};
 /// Messages on their way to whoever listens, at most.
 const PREFETCH: u16 = 500;
 
-/// Something to hear.
+/// Something to take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A message.

@@ -1,6 +1,6 @@
 //! Consuming a queue: deliveries out, acknowledgements back, over one channel for as long as it lasts.
 //!
-//! What goes over the channel is `passage`'s business; which queues are consumed, and when no more, is
+//! What goes over the channel is `acks`'s business; which queues are consumed, and when no more, is
 //! for others to say.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::Error;
-use crate::amqp::consume::acks::{Passage, WayBack};
+use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::short;
 
@@ -23,7 +23,7 @@ use crate::amqp::properties::short;
 pub struct Delivery {
     /// The message.
     pub message: Incoming,
-    way_back: WayBack,
+    ack: AckHandle,
     /// Its place among those that are in hand, whatever channel they came over.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -32,12 +32,12 @@ impl Delivery {
     /// The broker's number for it, on the channel that it came over.
     #[must_use]
     pub fn tag(&self) -> u64 {
-        self.way_back.tag()
+        self.ack.tag()
     }
 
     /// Tells the broker that the message is dealt with.
     pub fn ack(self) {
-        self.way_back.done();
+        self.ack.done();
     }
 }
 
@@ -97,22 +97,22 @@ impl Consumer {
         ending: CancellationToken,
         mut take: impl FnMut(Delivery) + Send,
     ) -> Result<(), Error> {
-        let passage = Passage {
+        let consumer = AckingConsumer {
             channel: &self.channel,
             messages: self.messages,
             queue: &self.queue,
             prefetch: self.window.prefetch,
             places: Some(&self.window.places),
         };
-        let take = |message, way_back, place| {
+        let take = |message, ack, place| {
             take(Delivery {
                 message,
-                way_back,
+                ack,
                 _place: place,
             });
             true
         };
-        let ended = passage.run(take, ending.cancelled()).await;
+        let ended = consumer.run(take, ending.cancelled()).await;
         ended.map_err(|error| match error {
             Error::ConsumerEnded(_) => error,
             error => error.while_serving(),

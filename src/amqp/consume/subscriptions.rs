@@ -1,9 +1,9 @@
 //! Consuming many queues over one connection, each on a channel of its own that is opened and closed
 //! as needed: the queues of webhook endpoints.
 //!
-//! A tap ends when its channel does, for whatever reason, and its owner opens another one. What was
+//! A subscription ends when its channel does, for whatever reason, and its owner opens another one. What was
 //! taken and not acknowledged then goes back to the queue. Which queues, and when, is the owner's
-//! business; what goes over the channels is `passage`'s.
+//! business; what goes over the channels is `acks`'s.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,7 +22,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lifecycle::Lifecycle;
 
-use crate::amqp::consume::acks::{Passage, WayBack};
+use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
 use crate::amqp::link::supervisor::{self, Link};
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
@@ -32,9 +32,9 @@ use crate::amqp::{Error, Target, Topology};
 /// How long somebody may wait for a channel; the connection may be down.
 const CHANNEL_WITHIN: Duration = Duration::from_secs(5);
 
-/// Opens taps; clones are cheap. The connection is kept as long as there is one.
+/// Opens subscriptions; clones are cheap. The connection is kept as long as there is one.
 #[derive(Debug, Clone)]
-pub struct Taps {
+pub struct Subscriptions {
     channels: mpsc::Sender<oneshot::Sender<Channel>>,
     connected: watch::Receiver<bool>,
     lifecycle: Lifecycle,
@@ -42,32 +42,32 @@ pub struct Taps {
 
 /// Messages from one queue. Dropped, it closes by itself once nobody holds a message any more.
 #[derive(Debug)]
-pub struct Tap {
+pub struct Subscription {
     queue: String,
-    messages: Waiting,
+    messages: Prefetched,
     /// Dropped, it lets the passing end.
     stop: Option<DropGuard>,
     passing: Option<JoinHandle<()>>,
 }
 
-/// What a tap has here already; clones are cheap, and share it.
+/// What a subscription has here already; clones are cheap, and share it.
 #[derive(Debug, Clone)]
-pub struct Waiting(
+pub struct Prefetched(
     // A std mutex: held for a look and never across an await. None once no more is taken.
-    Arc<Mutex<Option<mpsc::Receiver<Tapped>>>>,
+    Arc<Mutex<Option<mpsc::Receiver<SubscriptionDelivery>>>>,
 );
 
-/// A message that is not acknowledged yet. Dropped, it goes back to the queue when its tap closes.
+/// A message that is not acknowledged yet. Dropped, it goes back to the queue when its subscription closes.
 #[derive(Debug)]
-pub struct Tapped {
+pub struct SubscriptionDelivery {
     /// The message.
     pub message: Incoming,
-    way_back: Back,
+    ack: AckPath,
 }
 
 #[derive(Debug)]
-enum Back {
-    Tap(WayBack),
+enum AckPath {
+    Subscription(AckHandle),
     /// It was taken alone, over a channel of its own.
     Alone {
         tag: u64,
@@ -75,8 +75,8 @@ enum Back {
     },
 }
 
-impl Taps {
-    /// Makes the way to taps, and the task that keeps their connection.
+impl Subscriptions {
+    /// Makes the way to subscriptions, and the task that keeps their connection.
     pub fn new(
         target: Target,
         topology: Topology,
@@ -92,13 +92,13 @@ impl Taps {
             asked,
             connected,
         };
-        let taps = Self {
+        let subscriptions = Self {
             channels,
             connected: is_connected,
             lifecycle: lifecycle.clone(),
         };
         let task = async move { supervisor::keep(&target, &lifecycle, &mut link).await };
-        (taps, task)
+        (subscriptions, task)
     }
 
     /// Whether there is a connection, as a value to watch.
@@ -111,7 +111,7 @@ impl Taps {
     ///
     /// # Errors
     /// When there is no connection, or the broker refuses.
-    pub async fn open(&self, queue: &str, prefetch: u16) -> Result<Tap, Error> {
+    pub async fn open(&self, queue: &str, prefetch: u16) -> Result<Subscription, Error> {
         let channel = self.channel().await?;
         let (sender, receiver) = mpsc::channel(prefetch.into());
         let stop = CancellationToken::new();
@@ -126,29 +126,29 @@ impl Taps {
                 Err(error) => return drop(opened.send(Err(error))),
             };
             opened.send(Ok(())).ok();
-            let passage = Passage {
+            let consumer = AckingConsumer {
                 channel: &channel,
                 messages,
                 queue: &name,
                 prefetch,
                 places: None,
             };
-            let take = move |message, way_back, _| {
-                let tapped = Tapped {
+            let take = move |message, ack, _| {
+                let delivery = SubscriptionDelivery {
                     message,
-                    way_back: Back::Tap(way_back),
+                    ack: AckPath::Subscription(ack),
                 };
                 // Never full: it has room for as many as the broker sends.
-                sender.try_send(tapped).is_ok()
+                sender.try_send(delivery).is_ok()
             };
             // Whatever ended it, its owner sees that it has ended.
-            passage.run(take, stopping.cancelled()).await.ok();
+            consumer.run(take, stopping.cancelled()).await.ok();
         });
         let ended = |_| Error::ConsumerEnded(queue.to_owned());
         is_open.await.map_err(ended)??;
-        Ok(Tap {
+        Ok(Subscription {
             queue: queue.to_owned(),
-            messages: Waiting(Arc::new(Mutex::new(Some(receiver)))),
+            messages: Prefetched(Arc::new(Mutex::new(Some(receiver)))),
             stop: Some(stop),
             passing: Some(passing),
         })
@@ -158,12 +158,12 @@ impl Taps {
     ///
     /// # Errors
     /// When there is no connection, or the broker refuses.
-    pub async fn take(&self, queue: &str) -> Result<Option<Tapped>, Error> {
+    pub async fn take(&self, queue: &str) -> Result<Option<SubscriptionDelivery>, Error> {
         let channel = self.channel().await?;
         let options = BasicGetOptions { no_ack: false };
         let got = channel.basic_get(short(queue), options).await?;
-        Ok(got.map(|got| Tapped {
-            way_back: Back::Alone {
+        Ok(got.map(|got| SubscriptionDelivery {
+            ack: AckPath::Alone {
                 tag: got.delivery.delivery_tag,
                 channel,
             },
@@ -202,15 +202,15 @@ impl Taps {
     }
 }
 
-impl Tap {
+impl Subscription {
     /// The next message.
     ///
     /// # Errors
-    /// When the tap has ended.
+    /// When the subscription has ended.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub async fn next(&self) -> Result<Tapped, Error> {
+    pub async fn next(&self) -> Result<SubscriptionDelivery, Error> {
         let next = poll_fn(|context| match self.messages.open().as_mut() {
             // What is left of a channel that has ended comes again.
             Some(messages) if !messages.is_closed() => messages.poll_recv(context),
@@ -222,7 +222,7 @@ impl Tap {
 
     /// What is here already, for whoever has just dealt with a message.
     #[must_use]
-    pub fn waiting(&self) -> Waiting {
+    pub fn waiting(&self) -> Prefetched {
         self.messages.clone()
     }
 
@@ -243,33 +243,33 @@ impl Tap {
     }
 }
 
-impl Drop for Tap {
+impl Drop for Subscription {
     fn drop(&mut self) {
         self.take_no_more();
     }
 }
 
-impl Waiting {
+impl Prefetched {
     /// The next message, if there is one.
     #[must_use]
-    pub fn next(&self) -> Option<Tapped> {
+    pub fn next(&self) -> Option<SubscriptionDelivery> {
         let mut messages = self.open();
         let messages = messages.as_mut().filter(|it| !it.is_closed())?;
         messages.try_recv().ok()
     }
 
-    fn open(&self) -> MutexGuard<'_, Option<mpsc::Receiver<Tapped>>> {
+    fn open(&self) -> MutexGuard<'_, Option<mpsc::Receiver<SubscriptionDelivery>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Tapped {
+impl SubscriptionDelivery {
     /// Tells the broker that the message is dealt with.
     pub async fn ack(self) {
-        match self.way_back {
-            Back::Tap(way_back) => way_back.done(),
+        match self.ack {
+            AckPath::Subscription(ack) => ack.done(),
             // On a channel that is gone, the message has gone back already.
-            Back::Alone { tag, channel } => {
+            AckPath::Alone { tag, channel } => {
                 drop(channel.basic_ack(tag, BasicAckOptions::default()).await);
             }
         }
@@ -281,9 +281,9 @@ impl Tapped {
             requeue: true,
             ..Default::default()
         };
-        match self.way_back {
-            Back::Tap(way_back) => way_back.give_back(),
-            Back::Alone { tag, channel } => drop(channel.basic_nack(tag, options).await),
+        match self.ack {
+            AckPath::Subscription(ack) => ack.give_back(),
+            AckPath::Alone { tag, channel } => drop(channel.basic_nack(tag, options).await),
         }
     }
 }

@@ -13,7 +13,7 @@ use tracing::warn;
 
 use crate::config;
 
-use crate::amqp::link::sanitize::stream::{Kit, Plan};
+use crate::amqp::link::sanitize::stream::{Plan, SanitizingRuntime};
 use crate::amqp::{Broker, Error};
 
 /// The least that RabbitMQ 4 agrees to, in bytes.
@@ -138,7 +138,8 @@ impl Target {
             cut,
         };
         let connect = async move |uri, _| plan.clone().connect(uri).await;
-        let connecting = Connection::connector(uri, Kit::runtime(), connect, properties);
+        let connecting =
+            Connection::connector(uri, SanitizingRuntime::runtime(), connect, properties);
         match tokio::time::timeout(timeout, connecting).await {
             Ok(connected) => {
                 let connection = connected?;

@@ -1,4 +1,4 @@
-//! A lane: batches on their way over one channel, whatever becomes of the channel. Used by `writer`.
+//! A publish channel: batches on their way over one AMQP channel, which is replaced when it fails. Used by `writer`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::amqp::publish::refusing::is_replies;
 
 /// Batches on their way over one channel; survives the channel.
 #[derive(Debug)]
-pub(in crate::amqp) struct Lane {
+pub(in crate::amqp) struct PublishChannel {
     pub(in crate::amqp) queue: mpsc::Receiver<Batch>,
     /// So many messages may be unconfirmed.
     pub(in crate::amqp) window: usize,
@@ -36,7 +36,7 @@ pub(in crate::amqp) struct Pending {
     refused_since: Option<Instant>,
 }
 
-impl Lane {
+impl PublishChannel {
     pub(in crate::amqp) const fn new(queue: mpsc::Receiver<Batch>, window: usize) -> Self {
         Self {
             queue,
@@ -48,12 +48,12 @@ impl Lane {
         }
     }
 
-    /// A lane for messages that must reach a queue: one at a time, since lapin attributes a returned
+    /// A publish channel for messages that must reach a queue: one at a time, since lapin attributes a returned
     /// message to the wrong confirm when several are pending.
     pub(in crate::amqp) const fn careful(queue: mpsc::Receiver<Batch>) -> Self {
-        let mut lane = Self::new(queue, 1);
-        lane.careful = true;
-        lane
+        let mut publish_channel = Self::new(queue, 1);
+        publish_channel.careful = true;
+        publish_channel
     }
 
     /// How long a batch has been refused, on this channel and on earlier ones, if it is replies alone.

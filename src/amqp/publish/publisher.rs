@@ -29,7 +29,7 @@ use crate::observability::events;
 use crate::amqp::link::supervisor;
 use crate::amqp::message::Outgoing;
 use crate::amqp::publish::batch::Batch;
-use crate::amqp::publish::channel::Lane;
+use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::direct::{Unreachable, is_direct_reply};
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::refusing::Refusing;
@@ -90,9 +90,9 @@ impl Publisher {
             purpose: "publish",
             topology: topology.clone(),
             confirm_timeout,
-            lanes: vec![
-                Lane::new(pipelined_queue, window),
-                Lane::careful(careful_queue),
+            publish_channels: vec![
+                PublishChannel::new(pipelined_queue, window),
+                PublishChannel::careful(careful_queue),
             ],
             shown: Some(Shown {
                 connected,
@@ -104,7 +104,7 @@ impl Publisher {
             purpose: "direct-replies",
             topology,
             confirm_timeout,
-            lanes: vec![Lane::new(direct_queue, window)],
+            publish_channels: vec![PublishChannel::new(direct_queue, window)],
             shown: None,
             fate,
         };
@@ -161,7 +161,7 @@ impl Publisher {
     ///
     /// # Errors
     /// When the process ends first.
-    pub async fn publish_carefully(&self, message: Outgoing) -> Result<(), Stopped> {
+    pub async fn publish_mandatory(&self, message: Outgoing) -> Result<(), Stopped> {
         let message = Outgoing {
             mandatory: true,
             ..message

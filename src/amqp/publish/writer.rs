@@ -25,7 +25,7 @@ use crate::amqp::link::supervisor::Link;
 use crate::amqp::message::Outgoing;
 use crate::amqp::properties::{outgoing, short};
 use crate::amqp::publish::batch::{Entry, left};
-use crate::amqp::publish::channel::Lane;
+use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::probe::keep_asking;
 use crate::amqp::{Error, Topology};
@@ -42,7 +42,7 @@ const REFUSED_FOR: Duration = Duration::from_secs(3);
 /// On a channel that is so young, or has just been refused something, the messages of a batch are written
 /// one by one. Elsewhere they are written at once; where one is refused and the next is not, an event
 /// would come before the one that it follows.
-const WARY_FOR: Duration = Duration::from_secs(3);
+const CAUTION_PERIOD: Duration = Duration::from_secs(3);
 
 /// How often pending confirms are looked at for their age.
 const TICK: Duration = Duration::from_secs(1);
@@ -53,7 +53,7 @@ pub(in crate::amqp) struct Writer {
     pub(in crate::amqp) topology: Topology,
     pub(in crate::amqp) confirm_timeout: Duration,
     /// One channel each.
-    pub(in crate::amqp) lanes: Vec<Lane>,
+    pub(in crate::amqp) publish_channels: Vec<PublishChannel>,
     /// Where it is told how the connection stands.
     pub(in crate::amqp) shown: Option<Shown>,
     pub(in crate::amqp) fate: Fate,
@@ -95,9 +95,9 @@ impl Shown {
 impl Writer {
     /// Waits for the first batch; false when there will be none.
     pub(in crate::amqp) async fn has_work(&mut self) -> bool {
-        for lane in &mut self.lanes {
-            if let Some(batch) = lane.queue.recv().await {
-                lane.admit(batch);
+        for publish_channel in &mut self.publish_channels {
+            if let Some(batch) = publish_channel.queue.recv().await {
+                publish_channel.admit(batch);
                 return true;
             }
         }
@@ -107,10 +107,10 @@ impl Writer {
     /// Hands over what is under way, so that it is offered by itself; false when there is nothing.
     fn hand_over(&mut self) -> bool {
         let mut any = false;
-        for lane in &mut self.lanes {
-            for (_, pending) in mem::take(&mut lane.pending) {
+        for publish_channel in &mut self.publish_channels {
+            for (_, pending) in mem::take(&mut publish_channel.pending) {
                 any = true;
-                self.fate.settle(pending.batch, lane.careful);
+                self.fate.settle(pending.batch, publish_channel.careful);
             }
         }
         any
@@ -128,7 +128,7 @@ impl Link for Writer {
         // After looking for what is missing, which closes channels: those are no news.
         let mut notices = connection.events_listener();
         let mut channels = Vec::new();
-        for _ in &self.lanes {
+        for _ in &self.publish_channels {
             channels.push(confirming_channel(connection).await?);
         }
         let (flow, is_flowing) = watch::channel(Some(Instant::now()));
@@ -146,9 +146,12 @@ impl Link for Writer {
                 None => pending().await,
             }
         };
-        let lanes = self.lanes.iter_mut().zip(&channels);
-        let work = try_join_all(lanes.map(|(lane, channel)| run(lane, channel, &pace, fate)));
-        // Whichever ends first decides; what was not confirmed stays pending in its lane.
+        let publish_channels = self.publish_channels.iter_mut().zip(&channels);
+        let work = try_join_all(
+            publish_channels
+                .map(|(publish_channel, channel)| run(publish_channel, channel, &pace, fate)),
+        );
+        // Whichever ends first decides; what was not confirmed stays pending in its publish channel.
         let ended = tokio::select! {
             worked = work => worked.map(drop),
             broken = watch_events => broken,
@@ -240,47 +243,59 @@ type Waiting<'a> =
     FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Result<Taken, Error>)> + Send + 'a>>>;
 
 /// Writes batches and waits for their confirms, until the queue is closed and all is confirmed.
-async fn run(lane: &mut Lane, channel: &Channel, pace: &Pace, fate: &Fate) -> Result<(), Error> {
+async fn run(
+    publish_channel: &mut PublishChannel,
+    channel: &Channel,
+    pace: &Pace,
+    fate: &Fate,
+) -> Result<(), Error> {
     let mut waiting = Waiting::new();
     let mut unconfirmed = 0;
     let mut refused_at = None;
     let mut wary_since = Instant::now();
     // What an earlier connection left unconfirmed goes first, in its order.
-    for number in lane.pending.keys().copied().collect::<Vec<_>>() {
-        unconfirmed += write(lane, number, channel, Manner::OneByOne, &mut waiting).await?;
+    for number in publish_channel.pending.keys().copied().collect::<Vec<_>>() {
+        unconfirmed += write(
+            publish_channel,
+            number,
+            channel,
+            WriteMode::OneByOne,
+            &mut waiting,
+        )
+        .await?;
     }
     let mut tick = tokio::time::interval(TICK);
     loop {
-        if !lane.open && lane.pending.is_empty() {
+        if !publish_channel.open && publish_channel.pending.is_empty() {
             return Ok(());
         }
-        let manner = if wary_since.elapsed() < WARY_FOR {
-            Manner::OneByOne
+        let mode = if wary_since.elapsed() < CAUTION_PERIOD {
+            WriteMode::OneByOne
         } else {
-            Manner::AtOnce
+            WriteMode::AtOnce
         };
         // Each branch can be dropped: receiving, the next confirm and the tick lose nothing.
         tokio::select! {
-            received = lane.queue.recv(), if lane.open && unconfirmed < lane.window => {
+            received = publish_channel.queue.recv(), if publish_channel.open && unconfirmed < publish_channel.window => {
                 match received {
-                    None => lane.open = false,
+                    None => publish_channel.open = false,
                     Some(batch) => {
-                        let number = lane.admit(batch);
-                        unconfirmed += write(lane, number, channel, manner, &mut waiting).await?;
+                        let number = publish_channel.admit(batch);
+                        unconfirmed += write(publish_channel, number, channel, mode, &mut waiting).await?;
                     }
                 }
             }
             Some((number, taken)) = waiting.next(), if !waiting.is_empty() => match taken? {
                 Taken::Confirmed => {
-                    if let Some(pending) = lane.pending.get(&number) {
+                    if let Some(pending) = publish_channel.pending.get(&number) {
                         fate.note(&pending.batch);
                     }
-                    unconfirmed -= lane.finish(number);
+                    unconfirmed -= publish_channel.finish(number);
                 }
                 Taken::Refused => {
-                    let replies = lane.replies_refused_for(number, fate);
-                    if replies.is_some_and(|it| lane.gives_up(number, it, fate)) {
-                        unconfirmed -= lane.finish(number);
+                    let replies = publish_channel.replies_refused_for(number, fate);
+                    if replies.is_some_and(|it| publish_channel.gives_up(number, it, fate)) {
+                        unconfirmed -= publish_channel.finish(number);
                         continue;
                     }
                     // Replies that a second channel refuses too: it is their queue, not the channel.
@@ -294,11 +309,11 @@ async fn run(lane: &mut Lane, channel: &Channel, pace: &Pace, fate: &Fate) -> Re
                     }));
                 }
                 Taken::Rested => {
-                    unconfirmed -= lane.pending.get(&number).map_or(0, |it| it.written);
-                    unconfirmed += write(lane, number, channel, manner, &mut waiting).await?;
+                    unconfirmed -= publish_channel.pending.get(&number).map_or(0, |it| it.written);
+                    unconfirmed += write(publish_channel, number, channel, mode, &mut waiting).await?;
                 }
             },
-            _ = tick.tick() => check_age(lane, pace)?,
+            _ = tick.tick() => check_age(publish_channel, pace)?,
         }
     }
 }
@@ -317,7 +332,7 @@ pub(in crate::amqp) fn refusal(first: &mut Option<Instant>) -> Result<(), Error>
 
 /// How the messages of a batch are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Manner {
+enum WriteMode {
     /// Pipelined.
     AtOnce,
     /// Each once the one before it is confirmed.
@@ -327,21 +342,21 @@ enum Manner {
 /// Writes what is left of a batch and begins to wait for the confirms; returns how many messages that
 /// are.
 async fn write<'a>(
-    lane: &mut Lane,
+    publish_channel: &mut PublishChannel,
     number: u64,
     channel: &'a Channel,
-    manner: Manner,
+    mode: WriteMode,
     waiting: &mut Waiting<'a>,
 ) -> Result<usize, Error> {
-    let careful = lane.careful;
-    let Some(pending) = lane.pending.get_mut(&number) else {
+    let careful = publish_channel.careful;
+    let Some(pending) = publish_channel.pending.get_mut(&number) else {
         return Ok(0);
     };
     let messages = Arc::clone(pending.batch.entries());
     pending.written_at = Instant::now();
     pending.written = left(&messages).count();
     let count = pending.written;
-    if manner == Manner::OneByOne && count > 1 {
+    if mode == WriteMode::OneByOne && count > 1 {
         waiting.push(Box::pin(async move {
             (number, one_by_one(channel, &messages, careful).await)
         }));
@@ -427,13 +442,13 @@ fn is_taken(confirmation: Confirmation, careful: bool) -> bool {
     }
 }
 
-fn check_age(lane: &Lane, limits: &Pace) -> Result<(), Error> {
+fn check_age(publish_channel: &PublishChannel, limits: &Pace) -> Result<(), Error> {
     // A blocked connection confirms nothing and must not be given up for that, nor for the time
     // that was spent blocked.
     let Some(flowing_since) = *limits.flowing.borrow() else {
         return Ok(());
     };
-    let oldest = lane.pending.values().next();
+    let oldest = publish_channel.pending.values().next();
     let waiting_since = oldest.map(|oldest| oldest.written_at.max(flowing_since));
     if waiting_since.is_some_and(|since| since.elapsed() > limits.timeout) {
         return Err(Error::TimedOut(limits.timeout, "confirming a message"));

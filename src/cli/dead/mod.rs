@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use crate::amqp::{Client, Held, Names, Target};
+use crate::amqp::{BrowsedMessage, Client, Names, Target};
 use crate::config::Config;
 
 use super::exit::{Exit, Failure};
@@ -215,10 +215,10 @@ async fn purge(
         ));
     }
     let mut removed = 0;
-    for_each(client, names, filter, async |walk, _, held| {
+    for_each(client, names, filter, async |browse, _, held| {
         removed += 1;
         if !dry_run {
-            walk.remove(held).await?;
+            browse.remove(held).await?;
         }
         Ok(())
     })
@@ -237,15 +237,15 @@ async fn for_each(
     client: &Client,
     names: &Names,
     filter: &Filter,
-    mut each: impl AsyncFnMut(&crate::amqp::Walk, &Letter, &Held) -> Result<(), Failure>,
+    mut each: impl AsyncFnMut(&crate::amqp::Browse, &Letter, &BrowsedMessage) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let now = jiff::Timestamp::now();
-    let mut walk = client.walk(&names.dead_commands()).await?;
-    while let Some(held) = walk.next().await? {
+    let mut browse = client.browse(&names.dead_commands()).await?;
+    while let Some(held) = browse.next().await? {
         let letter = Letter::read(&held.message);
         if filter.takes(&letter, now) {
-            each(&walk, &letter, &held).await?;
+            each(&browse, &letter, &held).await?;
         }
     }
-    Ok(walk.end().await?)
+    Ok(browse.end().await?)
 }

@@ -24,7 +24,7 @@ const MOST_HELD: usize = 4 << 20;
 
 /// Reads the broker's bytes and gives readable ones.
 #[derive(Debug)]
-pub(in crate::amqp) struct Mender {
+pub(in crate::amqp) struct FrameSanitizer {
     /// So many bytes pass as they are.
     passing: usize,
     /// What has come of a frame whose rest is still on its way.
@@ -42,7 +42,7 @@ enum Frame {
     Mend(usize),
 }
 
-impl Mender {
+impl FrameSanitizer {
     /// Lets so many bytes of a message's headers through, and tells what the broker says of itself.
     pub(in crate::amqp) const fn new(headers_max: usize, greeting: Arc<OnceLock<Broker>>) -> Self {
         Self {

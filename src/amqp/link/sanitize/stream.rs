@@ -24,7 +24,7 @@ use lapin::uri::{AMQPScheme, AMQPUri};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::amqp::Broker;
-use crate::amqp::link::sanitize::sanitizer::Mender;
+use crate::amqp::link::sanitize::sanitizer::FrameSanitizer;
 
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
@@ -65,13 +65,13 @@ impl Plan {
     pub(in crate::amqp) async fn connect(
         self,
         uri: AMQPUri,
-    ) -> lapin::Result<AsyncTcpStream<Mended>> {
+    ) -> lapin::Result<AsyncTcpStream<SanitizedStream>> {
         let connected = tokio::time::timeout(self.timeout, self.socket(&uri)).await;
         let socket = connected.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(AsyncTcpStream::Plain(Mended {
+        Ok(AsyncTcpStream::Plain(SanitizedStream {
             socket,
             is_tls: uri.scheme == AMQPScheme::AMQPS,
-            mender: Mender::new(self.headers_max, self.greeting),
+            sanitizer: FrameSanitizer::new(self.headers_max, self.greeting),
             read: vec![0; READ].into_boxed_slice(),
             cut: Box::pin(self.cut.cancelled_owned()),
         }))
@@ -93,15 +93,15 @@ impl Plan {
 }
 
 /// A socket whose incoming bytes are readable.
-pub(in crate::amqp) struct Mended {
+pub(in crate::amqp) struct SanitizedStream {
     socket: Socket,
     is_tls: bool,
-    mender: Mender,
+    sanitizer: FrameSanitizer,
     read: Box<[u8]>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl AsyncRead for Mended {
+impl AsyncRead for SanitizedStream {
     fn poll_read(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -112,7 +112,7 @@ impl AsyncRead for Mended {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
         loop {
-            let count = this.mender.give(buffer);
+            let count = this.sanitizer.give(buffer);
             if count > 0 {
                 return Poll::Ready(Ok(count));
             }
@@ -120,7 +120,7 @@ impl AsyncRead for Mended {
             match read {
                 Ok(0) => return Poll::Ready(Ok(0)),
                 Ok(count) => this
-                    .mender
+                    .sanitizer
                     .feed(this.read.get(..count).unwrap_or_default())?,
                 // The other end's opinion of our certificate arrives here.
                 Err(error) if this.is_tls => return Poll::Ready(Err(TlsFailure::mark(error))),
@@ -130,7 +130,7 @@ impl AsyncRead for Mended {
     }
 }
 
-impl AsyncWrite for Mended {
+impl AsyncWrite for SanitizedStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -156,20 +156,20 @@ impl AsyncWrite for Mended {
     }
 }
 
-/// tokio, for lapin, with [`Mended`] as its kind of stream.
+/// tokio, for lapin, with [`SanitizedStream`] as its kind of stream.
 #[derive(Debug, Clone)]
-pub(in crate::amqp) struct Kit(Tokio);
+pub(in crate::amqp) struct SanitizingRuntime(Tokio);
 
-impl Kit {
+impl SanitizingRuntime {
     /// The runtime that this is called on.
     pub(in crate::amqp) fn runtime() -> Runtime<Self> {
         Runtime::new(Self(Tokio::current()))
     }
 }
 
-impl RuntimeKit for Kit {}
+impl RuntimeKit for SanitizingRuntime {}
 
-impl Executor for Kit {
+impl Executor for SanitizingRuntime {
     type Task<T: Send + 'static> = <Tokio as Executor>::Task<T>;
 
     fn block_on<T, F: Future<Output = T>>(&self, work: F) -> T {
@@ -191,8 +191,8 @@ impl Executor for Kit {
     }
 }
 
-impl Reactor for Kit {
-    type TcpStream = Mended;
+impl Reactor for SanitizingRuntime {
+    type TcpStream = SanitizedStream;
     type Sleep = <Tokio as Reactor>::Sleep;
 
     fn register<H: Read + Write + AsFd + AsRawFd + Send + 'static>(
@@ -213,7 +213,7 @@ impl Reactor for Kit {
     fn tcp_connect_addr(
         &self,
         _: SocketAddr,
-    ) -> impl Future<Output = io::Result<Mended>> + Send + 'static {
+    ) -> impl Future<Output = io::Result<SanitizedStream>> + Send + 'static {
         // Not asked for: `Plan::connect` makes the stream.
         ready(Err(io::ErrorKind::Unsupported.into()))
     }

@@ -23,12 +23,12 @@ fn with_headers(entries: &[u8]) -> Vec<u8> {
 }
 
 fn mend(bytes: &[u8], piece: usize) -> Vec<u8> {
-    let mut mender = Mender::new(100, Arc::default());
+    let mut sanitizer = FrameSanitizer::new(100, Arc::default());
     let mut whole = Vec::new();
     for piece in bytes.chunks(piece) {
-        mender.feed(piece).unwrap();
+        sanitizer.feed(piece).unwrap();
         let mut buffer = [0; 7];
-        while let count @ 1.. = mender.give(&mut buffer) {
+        while let count @ 1.. = sanitizer.give(&mut buffer) {
             whole.extend(&buffer[..count]);
         }
     }
@@ -111,9 +111,9 @@ fn of_headers_only_what_is_of_use_and_fits_passes() {
 
 #[test]
 fn a_frame_that_no_broker_sends_is_an_error_and_another_protocol_passes() {
-    let mut mender = Mender::new(100, Arc::default());
+    let mut sanitizer = FrameSanitizer::new(100, Arc::default());
     assert!(
-        mender
+        sanitizer
             .feed(&[HEADER, 0, 1, 0xff, 0xff, 0xff, 0xff])
             .is_err()
     );
