@@ -24,7 +24,7 @@ use crate::observability::log::{self, Log};
 use crate::observability::trace::Tracer;
 use crate::observability::{events, metrics};
 use crate::ops;
-use crate::outbound::{self, Outbound, Reach};
+use crate::outbound::{self, AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
@@ -333,7 +333,7 @@ impl Process {
 
     /// Begins to deliver events to webhook endpoints.
     fn webhooks(&mut self) -> anyhow::Result<()> {
-        let outbound = Outbound::new(&self.config.egress, Reach::Public)?;
+        let outbound = Outbound::new(&self.config.egress, AddressPolicy::PublicOnly)?;
         let (subscriptions, tapping) = Subscriptions::new(
             self.target.clone(),
             self.topology.clone(),
@@ -436,7 +436,7 @@ fn longest_execution(config: &Config) -> Duration {
 fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyhow::Result<Tracer> {
     #[cfg(feature = "otlp")]
     if let Some(endpoint) = &config.otlp.endpoint {
-        let outbound = Outbound::new(&config.egress, Reach::Anywhere)?;
+        let outbound = Outbound::new(&config.egress, AddressPolicy::Any)?;
         let (tracer, sending) =
             crate::observability::otlp::export(endpoint.as_str(), &config.otlp, outbound, clock)
                 .context("cannot send spans (otlp)")?;

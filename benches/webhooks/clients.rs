@@ -8,7 +8,7 @@ use axum::body::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use groupmq::config::Sources;
-use groupmq::outbound::{Method, Outbound, Reach, Request};
+use groupmq::outbound::{AddressPolicy, Method, Outbound, Request};
 use groupmq_test_support::announcer::Announcement;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
@@ -137,7 +137,7 @@ impl Poster {
     fn new(address: &str) -> Self {
         let settings = Sources::default().load().unwrap().egress;
         Self {
-            outbound: Outbound::new(&settings, Reach::Anywhere).unwrap(),
+            outbound: Outbound::new(&settings, AddressPolicy::Any).unwrap(),
             address: address.parse().unwrap(),
         }
     }

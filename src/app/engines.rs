@@ -9,7 +9,7 @@ use crate::config::{self, Config};
 use crate::engines::Engine;
 use crate::engines::sandbox::Sandbox;
 use crate::engines::waha::Waha;
-use crate::outbound::{Outbound, Reach};
+use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::Store;
 
 /// Makes the engine that a configuration names: [`engine`].
@@ -35,7 +35,7 @@ pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::
             waha: None,
         },
         config::Engine::Waha(settings) => {
-            let outbound = Outbound::new(&config.egress, Reach::Anywhere)
+            let outbound = Outbound::new(&config.egress, AddressPolicy::Any)
                 .context("cannot make requests (egress)")?;
             let waha = Arc::new(Waha::new(outbound, store.clone(), settings.clone(), clock));
             Engines {

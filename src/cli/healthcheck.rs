@@ -7,14 +7,14 @@ use anyhow::Context;
 use bytes::Bytes;
 
 use crate::config::Config;
-use crate::outbound::{Method, Outbound, Reach, Request};
+use crate::outbound::{AddressPolicy, Method, Outbound, Request};
 
 use super::exit::{Exit, Failure};
 use super::output;
 
 pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     let url = format!("http://{}/readyz", reachable(config.ops.listen));
-    let client = Outbound::new(&config.egress, Reach::Anywhere).context("no HTTP client")?;
+    let client = Outbound::new(&config.egress, AddressPolicy::Any).context("no HTTP client")?;
     let request = Request {
         method: Method::GET,
         url: url.parse().context("ops.listen makes no URL")?,

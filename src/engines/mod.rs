@@ -189,7 +189,7 @@ pub enum EngineError {
     /// Something of our own failed, the store mostly; the command was not begun, or its effect is
     /// recorded. It is no fault of the engine and must not cost the command its attempts.
     #[error("{message}")]
-    Own {
+    Internal {
         /// What failed.
         message: String,
         /// The failure underneath.
@@ -236,9 +236,9 @@ impl EngineError {
             Self::NotReady { after, .. }
             | Self::Restricted { after, .. }
             | Self::RateLimited { after, .. } => Disposition::Retry { after: *after },
-            Self::Unavailable { .. } | Self::Own { .. } | Self::Failing { is_open: false, .. } => {
-                Disposition::Retry { after: None }
-            }
+            Self::Unavailable { .. }
+            | Self::Internal { .. }
+            | Self::Failing { is_open: false, .. } => Disposition::Retry { after: None },
             Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => Disposition::Unknown,
         }
     }
@@ -258,7 +258,7 @@ impl EngineError {
             | Self::RateLimited { .. }
             | Self::Failing { .. } => true,
             Self::Unavailable { source, .. } => source.is_none(),
-            Self::NotReady { .. } | Self::Own { .. } | Self::NoAnswer { .. } => false,
+            Self::NotReady { .. } | Self::Internal { .. } | Self::NoAnswer { .. } => false,
         }
     }
 
@@ -270,7 +270,7 @@ impl EngineError {
             Self::NotReady { .. }
             | Self::Restricted { .. }
             | Self::RateLimited { .. }
-            | Self::Own { .. } => false,
+            | Self::Internal { .. } => false,
             Self::Refused { .. }
             | Self::Unavailable { .. }
             | Self::NoAnswer { .. }
@@ -282,7 +282,9 @@ impl EngineError {
     #[must_use]
     pub fn is_store_outage(&self) -> bool {
         match self {
-            Self::Own { source, .. } => source.downcast_ref().is_some_and(store::Error::is_outage),
+            Self::Internal { source, .. } => {
+                source.downcast_ref().is_some_and(store::Error::is_outage)
+            }
             _ => false,
         }
     }
@@ -291,7 +293,9 @@ impl EngineError {
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         match self {
-            Self::Own { source, .. } => source.downcast_ref().is_some_and(store::Error::is_fenced),
+            Self::Internal { source, .. } => {
+                source.downcast_ref().is_some_and(store::Error::is_fenced)
+            }
             _ => false,
         }
     }
@@ -306,7 +310,7 @@ impl EngineError {
             Self::Unavailable { .. } | Self::Failing { is_open: false, .. } => {
                 ErrorCode::EngineUnavailable
             }
-            Self::Own { .. } => ErrorCode::Internal,
+            Self::Internal { .. } => ErrorCode::Internal,
             Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => ErrorCode::InDoubt,
         }
     }

@@ -226,7 +226,7 @@ impl Accounts {
                 error @ (EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
                 | EngineError::Failing { .. }
-                | EngineError::Own { .. }
+                | EngineError::Internal { .. }
                 | EngineError::NoAnswer { .. }),
             ) => {
                 if error.is_answer() {

@@ -7,7 +7,7 @@
 mod accounts;
 pub mod decode;
 mod guard;
-mod journal;
+mod idempotency;
 pub mod lanes;
 mod outcome;
 mod retry;
@@ -30,7 +30,7 @@ use crate::store::{self, Store};
 
 use accounts::Accounts;
 use guard::Guarded;
-use journal::Journal;
+use idempotency::Idempotency;
 use retry::ShortRetries;
 
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
@@ -144,7 +144,7 @@ impl Failure {
 #[derive(Debug)]
 pub struct Executor {
     engine: Arc<Guarded>,
-    journal: Journal,
+    idempotency: Idempotency,
     decoder: Decoder,
     clock: Arc<dyn Clock>,
     permits: Semaphore,
@@ -166,10 +166,10 @@ impl Executor {
         let limited = config.safety.limits(&config.engine);
         let accounts = Accounts::new(&config.safety, limited);
         let engine = Arc::new(Guarded::new(engine, accounts, config.executor.timeout));
-        let journal = Journal::new(Arc::clone(&engine), store.clone(), Arc::clone(&clock));
+        let idempotency = Idempotency::new(Arc::clone(&engine), store.clone(), Arc::clone(&clock));
         Self {
             engine,
-            journal,
+            idempotency,
             decoder,
             clock,
             permits: Semaphore::new(config.executor.concurrency),
@@ -299,7 +299,7 @@ impl Executor {
         let known = if only_reads(accepted) {
             None
         } else {
-            self.journal.look_up(&call(accepted, context)).await?
+            self.idempotency.look_up(&call(accepted, context)).await?
         };
         known.ok_or(Failure::TooLate(late))
     }
@@ -309,9 +309,9 @@ impl Executor {
         let reads = only_reads(accepted);
         let keeps = self.engine.engine().keeps_ledger() && !call.command.about().is_webhooks();
         if reads || keeps {
-            Ok(self.journal.execute(&call).await?)
+            Ok(self.idempotency.execute(&call).await?)
         } else {
-            self.journal.carry_out(&call).await
+            self.idempotency.carry_out(&call).await
         }
     }
 
@@ -452,7 +452,7 @@ fn is_soon_answered(failure: &Failure) -> bool {
         EngineError::Refused { .. }
         | EngineError::Restricted { .. }
         | EngineError::RateLimited { .. }
-        | EngineError::Own { .. } => false,
+        | EngineError::Internal { .. } => false,
     }
 }
 

@@ -130,7 +130,7 @@ fn no_such_endpoint(id: &WebhookId) -> EngineError {
 }
 
 fn failed(error: store::Error) -> EngineError {
-    EngineError::Own {
+    EngineError::Internal {
         message: error.to_string(),
         source: Box::new(error),
     }

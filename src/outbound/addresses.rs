@@ -11,12 +11,12 @@ use url::Host;
 
 use crate::config::Network;
 
-use super::Reach;
+use super::AddressPolicy;
 
 /// Whose addresses may be connected to.
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
-    reach: Reach,
+    policy: AddressPolicy,
     allow: Vec<IpNet>,
 }
 
@@ -64,16 +64,16 @@ const REFUSED_V6: &[([u16; 8], u8)] = &[
 ];
 
 impl Policy {
-    pub(super) fn new(reach: Reach, allow: &[Network]) -> Self {
+    pub(super) fn new(policy: AddressPolicy, allow: &[Network]) -> Self {
         Self {
-            reach,
+            policy,
             allow: allow.iter().map(|network| network.0).collect(),
         }
     }
 
-    /// Whether this reach is everything.
+    /// Whether this policy is everything.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.reach, Reach::Anywhere)
+        matches!(self.policy, AddressPolicy::Any)
     }
 
     /// Whether a URL's host may be connected to, as far as it says: names are the resolver's.

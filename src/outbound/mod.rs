@@ -2,7 +2,7 @@
 //!
 //! Each request has one deadline, from the lookup of the name to the last byte of the answer. Answers
 //! are read up to a size, redirects are answers, proxies from the environment are ignored, and
-//! connections are kept and used again (HTTP/2 where the receiver speaks it). With [`Reach::Public`]
+//! connections are kept and used again (HTTP/2 where the receiver speaks it). With [`AddressPolicy::PublicOnly`]
 //! only public addresses are connected to: `addresses` has the table, `resolver` asks it at connect
 //! time.
 //!
@@ -68,11 +68,11 @@ pub struct Outbound {
 
 /// Where requests may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
+pub enum AddressPolicy {
     /// To public addresses and those in `egress.allow`, through `egress.proxy` where there is one.
-    Public,
+    PublicOnly,
     /// To wherever the operator says, directly.
-    Anywhere,
+    Any,
 }
 
 /// One request.
@@ -127,7 +127,7 @@ impl Outbound {
     ///
     /// # Errors
     /// When a certificate or the proxy cannot be used.
-    pub fn new(settings: &config::Egress, reach: Reach) -> Result<Self, Error> {
+    pub fn new(settings: &config::Egress, reach: AddressPolicy) -> Result<Self, Error> {
         let policy = Arc::new(Policy::new(reach, &settings.allow));
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -146,7 +146,7 @@ impl Outbound {
             .http2_keep_alive_interval(ALIVE)
             .http2_keep_alive_timeout(ALIVE);
         let mut proxy = None;
-        if let (Reach::Public, Some(setting)) = (reach, &settings.proxy) {
+        if let (AddressPolicy::PublicOnly, Some(setting)) = (reach, &settings.proxy) {
             let (ours, theirs) = Proxy::new(setting)?;
             builder = builder.proxy(theirs);
             proxy = Some(ours);

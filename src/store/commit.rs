@@ -45,7 +45,7 @@ pub(super) struct Rows {
 
 /// The rows that a job has to see.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Needs {
+pub(super) struct ReadSet {
     pub(super) key: Option<ledger::Key>,
     pub(super) groups: Vec<GroupId>,
     pub(super) known: Vec<KnownKey>,
@@ -56,19 +56,19 @@ pub(super) struct Needs {
 
 /// The way to the writer.
 #[derive(Debug, Clone)]
-pub(super) struct Queue {
+pub(super) struct WriteBatcher {
     messages: mpsc::Sender<Message>,
     fence: Option<Fence>,
 }
 
 /// What the writer can be asked.
 enum Message {
-    Job(Box<dyn Job>),
-    Chore(Chore),
+    WriteJob(Box<dyn WriteJob>),
+    Maintenance(Maintenance),
 }
 
 /// Work of its own transaction, done between two batches.
-enum Chore {
+enum Maintenance {
     Purge {
         limits: ledger::Limits,
         at_most: u32,
@@ -82,8 +82,8 @@ enum Chore {
 }
 
 /// A step and who waits for it.
-trait Job: Send {
-    fn needs(&self) -> &Needs;
+trait WriteJob: Send {
+    fn needs(&self) -> &ReadSet;
     /// Does the step and keeps what it found; a second run replaces the first.
     fn run(&mut self, rows: &mut Rows);
     /// Leaves the step undone, for this reason.
@@ -93,18 +93,18 @@ trait Job: Send {
 }
 
 struct Pending<F, T> {
-    needs: Needs,
+    needs: ReadSet,
     step: F,
     found: Option<Result<T, Error>>,
     answer: oneshot::Sender<Result<T, Error>>,
 }
 
-impl<F, T> Job for Pending<F, T>
+impl<F, T> WriteJob for Pending<F, T>
 where
     F: Fn(&mut Rows) -> Result<T, Error> + Send,
     T: Send,
 {
-    fn needs(&self) -> &Needs {
+    fn needs(&self) -> &ReadSet {
         &self.needs
     }
 
@@ -126,7 +126,7 @@ where
     }
 }
 
-impl Queue {
+impl WriteBatcher {
     /// The same way, for what is written under a fence.
     pub(super) fn under(&self, fence: Option<Fence>) -> Self {
         Self {
@@ -139,7 +139,7 @@ impl Queue {
     ///
     /// `step` may run several times; one that fails must have changed nothing. Dropping the future
     /// does not call the step off.
-    pub(super) async fn submit<F, T>(&self, needs: Needs, step: F) -> Result<T, Error>
+    pub(super) async fn submit<F, T>(&self, needs: ReadSet, step: F) -> Result<T, Error>
     where
         F: Fn(&mut Rows) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
@@ -147,19 +147,19 @@ impl Queue {
         let (answer, found) = oneshot::channel();
         let fence = self.fence.clone();
         let job = Box::new(Pending {
-            needs: Needs { fence, ..needs },
+            needs: ReadSet { fence, ..needs },
             step,
             found: None,
             answer,
         });
-        self.ask(Message::Job(job), found).await
+        self.ask(Message::WriteJob(job), found).await
     }
 
     /// Deletes some of the ledger's oldest rows, between two batches.
     pub(super) async fn purge(&self, limits: ledger::Limits, at_most: u32) -> Result<u64, Error> {
         let (answer, found) = oneshot::channel();
         self.ask(
-            Message::Chore(Chore::Purge {
+            Message::Maintenance(Maintenance::Purge {
                 limits,
                 at_most,
                 answer,
@@ -174,7 +174,7 @@ impl Queue {
     pub(super) async fn raw(&self, sql: &str) -> Result<u64, Error> {
         let (answer, found) = oneshot::channel();
         self.ask(
-            Message::Chore(Chore::Raw {
+            Message::Maintenance(Maintenance::Raw {
                 sql: sql.to_owned(),
                 answer,
             }),
@@ -197,11 +197,15 @@ impl Queue {
 }
 
 /// Makes a writer and the way to it.
-pub(super) fn writer(target: Target, timeout: Duration, outages: Arc<Outages>) -> (Queue, Writer) {
+pub(super) fn writer(
+    target: Target,
+    timeout: Duration,
+    outages: Arc<Outages>,
+) -> (WriteBatcher, Writer) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let limit = timeout.saturating_mul(PATIENCE);
     (
-        Queue {
+        WriteBatcher {
             messages: sender,
             fence: None,
         },
@@ -251,8 +255,8 @@ impl Writer {
             let mut chores = Vec::new();
             for message in messages.drain(..) {
                 match message {
-                    Message::Job(job) => jobs.push(job),
-                    Message::Chore(chore) => chores.push(chore),
+                    Message::WriteJob(job) => jobs.push(job),
+                    Message::Maintenance(chore) => chores.push(chore),
                 }
             }
             self.commit(jobs).await;
@@ -264,7 +268,7 @@ impl Writer {
 
     /// Commits jobs together; where a statement of theirs is refused, one by one, so that a job
     /// that cannot be written fails alone.
-    async fn commit(&mut self, mut jobs: Vec<Box<dyn Job>>) {
+    async fn commit(&mut self, mut jobs: Vec<Box<dyn WriteJob>>) {
         match self.commit_together(&mut jobs).await {
             Err(Error::Refused { .. } | Error::Contended { .. }) if jobs.len() > 1 => {
                 for job in jobs {
@@ -277,7 +281,7 @@ impl Writer {
         }
     }
 
-    async fn commit_together(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+    async fn commit_together(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) -> Result<(), Error> {
         let done = self.try_together(jobs).await;
         self.outages.note(Access::Write, &done);
         done
@@ -285,7 +289,7 @@ impl Writer {
 
     /// Commits jobs in one transaction, again and again while it meets other workers'. A job that
     /// panics is answered and taken out.
-    async fn try_together(&mut self, jobs: &mut Vec<Box<dyn Job>>) -> Result<(), Error> {
+    async fn try_together(&mut self, jobs: &mut Vec<Box<dyn WriteJob>>) -> Result<(), Error> {
         let mut reruns = 0;
         while !jobs.is_empty() {
             let limit = self.limit;
@@ -304,7 +308,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn attempt(&mut self, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+    async fn attempt(&mut self, jobs: &mut [Box<dyn WriteJob>]) -> Result<(), Failure> {
         let mut link = self.begin().await?;
         let failure = match transact(&mut link, jobs).await {
             Ok(()) => {
@@ -341,9 +345,9 @@ impl Writer {
             .map_err(|error| Error::of("connecting", error))
     }
 
-    async fn chore(&mut self, chore: Chore) {
+    async fn chore(&mut self, chore: Maintenance) {
         let (done, answer) = match chore {
-            Chore::Purge {
+            Maintenance::Purge {
                 limits,
                 at_most,
                 answer,
@@ -356,7 +360,7 @@ impl Writer {
                 (purged, answer)
             }
             #[cfg(test)]
-            Chore::Raw { sql, answer } => {
+            Maintenance::Raw { sql, answer } => {
                 let work = async {
                     let mut link = match self.link.take() {
                         Some(link) => link,
@@ -387,7 +391,7 @@ impl Writer {
 }
 
 /// Loads, lets every job do its step, writes and commits.
-async fn transact(link: &mut Link, jobs: &mut [Box<dyn Job>]) -> Result<(), Failure> {
+async fn transact(link: &mut Link, jobs: &mut [Box<dyn WriteJob>]) -> Result<(), Failure> {
     // Before anything is read: what follows is what the last one to have the queue left behind.
     let fences: BTreeSet<_> = jobs
         .iter()
@@ -442,7 +446,7 @@ async fn transact(link: &mut Link, jobs: &mut [Box<dyn Job>]) -> Result<(), Fail
     Ok(())
 }
 
-fn answer(jobs: Vec<Box<dyn Job>>, failure: Option<&Error>) {
+fn answer(jobs: Vec<Box<dyn WriteJob>>, failure: Option<&Error>) {
     for job in jobs {
         job.finish(failure.cloned());
     }

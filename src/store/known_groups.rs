@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
-use super::commit::{Needs, Queue};
+use super::commit::{ReadSet, WriteBatcher};
 use super::db::{self, Link, Pool, Value};
 use super::pending_events::Headers;
 use super::{Error, pending_events, sql};
@@ -43,7 +43,7 @@ pub struct Notification {
 /// The way to the groups that are known; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KnownGroups {
-    queue: Queue,
+    queue: WriteBatcher,
     pool: Pool,
     news: Arc<Notify>,
 }
@@ -56,7 +56,7 @@ pub struct Known<'a> {
 }
 
 impl KnownGroups {
-    pub(super) const fn new(queue: Queue, pool: Pool, news: Arc<Notify>) -> Self {
+    pub(super) const fn new(queue: WriteBatcher, pool: Pool, news: Arc<Notify>) -> Self {
         Self { queue, pool, news }
     }
 
@@ -74,10 +74,10 @@ impl KnownGroups {
         T: Send + 'static,
     {
         let Notification { id, at, rows } = what;
-        let needs = Needs {
+        let needs = ReadSet {
             known: rows,
             notification: id.clone(),
-            ..Needs::default()
+            ..ReadSet::default()
         };
         let at = at.0.as_millisecond();
         let taken = self.queue.submit(needs, move |rows| {

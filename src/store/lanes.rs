@@ -12,7 +12,7 @@ use std::time::Duration;
 pub use deferred::Deferred;
 
 use super::Error;
-use super::commit::{Needs, Queue};
+use super::commit::{ReadSet, WriteBatcher};
 use super::db::{Link, Pool, Row, Value};
 use super::shards::Fence;
 use super::{ledger, sql};
@@ -43,14 +43,14 @@ pub struct Resting {
 /// The way to the lanes; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    queue: Queue,
+    queue: WriteBatcher,
     pool: Pool,
     /// The command queue that they belong to.
     shard: Arc<str>,
 }
 
 impl Lanes {
-    pub(super) fn new(queue: Queue, pool: Pool) -> Self {
+    pub(super) fn new(queue: WriteBatcher, pool: Pool) -> Self {
         let shard = "".into();
         Self { queue, pool, shard }
     }
@@ -112,7 +112,7 @@ impl Lanes {
     pub async fn write(&self, change: Change) -> Result<(), Error> {
         let shard = Arc::clone(&self.shard);
         self.queue
-            .submit(Needs::default(), move |rows| {
+            .submit(ReadSet::default(), move |rows| {
                 if let Some((key, resting)) = &change.lane {
                     let row = resting.map(|resting| (Arc::clone(&shard), resting));
                     rows.lanes.lanes.insert(key.clone(), row);

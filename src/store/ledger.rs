@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Error;
-use super::commit::{Needs, Queue};
+use super::commit::{ReadSet, WriteBatcher};
 use super::db::Pool;
 use super::shards::Fence;
 use crate::clock::Clock;
@@ -97,13 +97,13 @@ pub enum Found {
 /// The way to the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    queue: Queue,
+    queue: WriteBatcher,
     pool: Pool,
     clock: Arc<dyn Clock>,
 }
 
 impl Ledger {
-    pub(super) fn new(queue: Queue, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+    pub(super) fn new(queue: WriteBatcher, pool: Pool, clock: Arc<dyn Clock>) -> Self {
         Self { queue, pool, clock }
     }
 
@@ -257,9 +257,9 @@ impl Ledger {
         F: Fn(&mut Rows, &Key) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        let needs = Needs {
+        let needs = ReadSet {
             key: Some(key.clone()),
-            ..Needs::default()
+            ..ReadSet::default()
         };
         self.queue
             .submit(needs, move |rows| step(&mut rows.ledger, &key))

@@ -44,7 +44,7 @@ const CONNECTING: &str = "connecting";
 /// A handle on the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
 pub struct Store {
-    queue: commit::Queue,
+    queue: commit::WriteBatcher,
     pool: db::Pool,
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,

@@ -7,7 +7,7 @@ mod rows;
 mod state;
 
 use super::Error;
-use super::commit::{Needs, Queue};
+use super::commit::{ReadSet, WriteBatcher};
 use super::db::{Pool, Value};
 use super::ledger::{Fingerprint, Key, Record, Row};
 use super::shards::Fence;
@@ -88,12 +88,12 @@ impl World<'_> {
 /// The way to the sandbox's groups; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SandboxGroups {
-    queue: Queue,
+    queue: WriteBatcher,
     pool: Pool,
 }
 
 impl SandboxGroups {
-    pub(super) const fn new(queue: Queue, pool: Pool) -> Self {
+    pub(super) const fn new(queue: WriteBatcher, pool: Pool) -> Self {
         Self { queue, pool }
     }
 
@@ -127,10 +127,10 @@ impl SandboxGroups {
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
-        let needs = Needs {
+        let needs = ReadSet {
             key: Some(key.clone()),
             groups,
-            ..Needs::default()
+            ..ReadSet::default()
         };
         let step = move |rows: &mut super::commit::Rows| {
             let known = rows.ledger.get(&key);
@@ -161,9 +161,9 @@ impl SandboxGroups {
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
-        let needs = Needs {
+        let needs = ReadSet {
             groups,
-            ..Needs::default()
+            ..ReadSet::default()
         };
         let step = move |rows: &mut super::commit::Rows| {
             step(&mut World {

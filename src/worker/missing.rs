@@ -13,7 +13,7 @@ use crate::store;
 use crate::store::ledger::{Found, Ledger};
 
 use super::away::Seen;
-use super::held::Held;
+use super::owned_shard::OwnedShard;
 
 /// How often a late command is looked for, at most.
 const LOOK: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ pub(super) fn pause(lost_after: Duration) -> Duration {
 
 impl Search<'_> {
     /// Looks for late commands of the shards that this worker has; what is lost is recorded.
-    pub(super) async fn look(&self, held: &[Arc<Held>]) -> Result<(), Trouble> {
+    pub(super) async fn look(&self, held: &[Arc<OwnedShard>]) -> Result<(), Trouble> {
         let mut seen = Seen {
             at: self.now,
             empty: BTreeSet::new(),

@@ -6,12 +6,12 @@
 //! now rests in a delay queue, and what follows it in its group rests behind it.
 
 mod away;
-mod flight;
-mod held;
+mod in_flight;
 mod messages;
 mod missing;
-mod part;
+mod owned_shard;
 mod pings;
+mod quota;
 mod rest;
 pub mod shards;
 mod silence;
@@ -37,9 +37,9 @@ use crate::observability::trace::{Span, Tracer};
 use crate::store::lanes::LaneKey;
 use crate::store::{self, Probe, Store};
 
-use flight::{Aboard, InFlight};
-use held::Held;
+use in_flight::{InFlight, InFlightGuard};
 use messages::Travels;
+use owned_shard::OwnedShard;
 use rest::key_of;
 use waits::Turn;
 
@@ -83,12 +83,12 @@ pub struct Outlets {
 #[derive(Debug)]
 struct Job {
     /// The shard that it came over.
-    held: Arc<Held>,
+    held: Arc<OwnedShard>,
     delivery: Delivery,
     accepted: Accepted,
     /// What its earlier rests have left in its headers.
     travels: Travels,
-    aboard: Aboard,
+    guard: InFlightGuard,
     span: Span,
 }
 
@@ -145,7 +145,7 @@ impl Worker {
     }
 
     /// Executes what arrives over a shard; the window of its consumer bounds how much is under way.
-    fn take(self: Arc<Self>, held: &Arc<Held>, delivery: Delivery) {
+    fn take(self: Arc<Self>, held: &Arc<OwnedShard>, delivery: Delivery) {
         // What has not been begun goes back to the broker.
         if held.is_ending() {
             return;
@@ -154,13 +154,13 @@ impl Worker {
             return self.answer_ping(held, delivery);
         }
         let lifecycle = self.lifecycle.clone();
-        let aboard = self.in_flight.board();
+        let guard = self.in_flight.track();
         let mut span = spans::process(&self.tracer, &delivery, held.fence.queue());
         let accepted = match self.executor.admit(&incoming(&delivery, &self.names)) {
             Ok(accepted) => accepted,
             Err(outcome) => {
                 lifecycle.spawn(async move {
-                    let _aboard = aboard;
+                    let _guard = guard;
                     let begun = Instant::now();
                     let published = self.publish(&delivery, &outcome, &mut span, begun).await;
                     if published.is_ok() {
@@ -180,7 +180,7 @@ impl Worker {
             delivery,
             accepted,
             travels,
-            aboard,
+            guard,
             span,
         };
         let session = job.accepted.session.clone();
@@ -225,7 +225,7 @@ impl Worker {
             return Err(Unsettled);
         }
         let begun = Instant::now();
-        events::stage_passed(events::Stage::Wait, job.aboard.age());
+        events::stage_passed(events::Stage::Wait, job.guard.age());
         if let Some(key) = lane
             && let Turn::Behind { ticket, tier } =
                 job.held
@@ -241,7 +241,7 @@ impl Worker {
                     .await?;
                 // After the confirms, so that the next one's events cannot overtake.
                 self.end_rest(&job, lane).await?;
-                events::stage_passed(events::Stage::Total, job.aboard.age());
+                events::stage_passed(events::Stage::Total, job.guard.age());
                 job.delivery.ack();
                 Ok(())
             }
@@ -265,7 +265,7 @@ impl Worker {
             trace: job.span.trace().clone(),
         };
         loop {
-            let executing = job.aboard.execute();
+            let executing = job.guard.execute();
             let verdict = self.executor.run(&job.accepted, &past, &context).await;
             drop(executing);
             drop(probe.take());
@@ -357,7 +357,7 @@ impl Worker {
     /// Asks the store until it answers, or the shard is not to be worked on any more.
     async fn until_stored<F>(
         &self,
-        held: &Held,
+        held: &OwnedShard,
         mut ask: impl FnMut() -> F,
     ) -> Result<(), Unsettled>
     where
@@ -379,7 +379,7 @@ impl Worker {
     }
 
     /// Waits until the store is back or it is our turn to try, unless the shard is to be handed back.
-    async fn outage_over(&self, held: &Held) -> Result<Probe<'_>, Unsettled> {
+    async fn outage_over(&self, held: &OwnedShard) -> Result<Probe<'_>, Unsettled> {
         let ending = held.ending();
         tokio::select! {
             probe = self.store.over() => Ok(probe),
@@ -401,7 +401,7 @@ impl Worker {
 }
 
 /// Another worker has the shard: whatever is in hand is its business now.
-fn fenced(held: &Held) {
+fn fenced(held: &OwnedShard) {
     if !held.is_lost() {
         events::shard_fenced(held.number);
     }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use crate::amqp::Delivery;
 
 use super::Worker;
-use super::held::Held;
+use super::owned_shard::OwnedShard;
 
 impl Worker {
     /// Says that a ping has come, then acknowledges it.
-    pub(super) fn answer_ping(self: Arc<Self>, held: &Held, delivery: Delivery) {
+    pub(super) fn answer_ping(self: Arc<Self>, held: &OwnedShard, delivery: Delivery) {
         let arrived = delivery.message.arrived(held.fence.queue(), &self.names);
         self.lifecycle.clone().spawn(async move {
             if self.publisher.publish(vec![arrived]).await.is_ok() {

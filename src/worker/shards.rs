@@ -25,9 +25,9 @@ use crate::store::Store;
 use crate::store::shards::{Fence, Standing};
 
 use super::Worker;
-use super::held::Held;
 use super::missing::{self, Search, Trouble};
-use super::part::{self, Counts};
+use super::owned_shard::OwnedShard;
+use super::quota::{self, Counts};
 use super::silence::Silence;
 
 /// How often a worker looks how things stand.
@@ -71,7 +71,7 @@ pub struct Shards {
 /// What a worker knows from one look to the next.
 #[derive(Debug, Default)]
 struct Known {
-    held: BTreeMap<u16, Arc<Held>>,
+    held: BTreeMap<u16, Arc<OwnedShard>>,
     /// Shards without a consumer whose owner was alive at the last look.
     abandoned: BTreeSet<u16>,
     /// When commands that do not come back were looked for last.
@@ -83,7 +83,7 @@ struct Known {
 }
 
 /// A shard just taken over, on its way to where it is consumed.
-type Opened = (Arc<Held>, Consumer);
+type Opened = (Arc<OwnedShard>, Consumer);
 
 impl Shards {
     /// Makes it, and a value to watch: whether this worker has the part that it should have.
@@ -308,7 +308,7 @@ impl Shards {
             }
         }
         counts.insert(me.me(), known.active().count());
-        part::due(me.me(), usize::from(self.parts.shards), workers, &counts)
+        quota::shards_for(me.me(), usize::from(self.parts.shards), workers, &counts)
     }
 
     /// Whether a shard may be taken. Whose owner seems to be alive may just be starting, or the broker
@@ -346,7 +346,7 @@ impl Shards {
             return Ok(None);
         };
         // After the taking over: nobody else changes them from here on.
-        let held = Held::new(number, fence, &self.parts.store.lanes());
+        let held = OwnedShard::new(number, fence, &self.parts.store.lanes());
         held.waits.reload(self.parts.worker.now()).await?;
         let consumer = session.consume(&queue, self.window()).await?;
         events::shard_taken_over(number);
@@ -410,7 +410,7 @@ impl Shards {
     async fn hold(
         &self,
         session: &Session<'_>,
-        held: Arc<Held>,
+        held: Arc<OwnedShard>,
         consumer: Consumer,
     ) -> Result<(), amqp::Error> {
         // Also when this is dropped: then the connection is gone.
@@ -467,7 +467,7 @@ impl amqp::Service for Shards {
 
 impl Known {
     /// Shards that are worked on and are to stay.
-    fn active(&self) -> impl Iterator<Item = &Arc<Held>> {
+    fn active(&self) -> impl Iterator<Item = &Arc<OwnedShard>> {
         self.held.values().filter(|held| !held.is_ending())
     }
 }

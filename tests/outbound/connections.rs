@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use groupmq::outbound::{FailureKind, HeaderName, HeaderValue, Method, Outbound, Reach, Request};
+use groupmq::outbound::{
+    AddressPolicy, FailureKind, HeaderName, HeaderValue, Method, Outbound, Request,
+};
 use groupmq_test_support::tls::Certificates;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -212,7 +214,7 @@ async fn files_that_cannot_be_used_are_named_by_their_setting() {
             "key_file",
         ),
     ] {
-        let error = Outbound::new(&egress(&settings), Reach::Public).unwrap_err();
+        let error = Outbound::new(&egress(&settings), AddressPolicy::PublicOnly).unwrap_err();
         assert!(
             error.to_string().starts_with(&format!("egress.tls.{key}")),
             "{error}"

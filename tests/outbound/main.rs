@@ -17,7 +17,7 @@ mod servers;
 use std::time::Duration;
 
 use groupmq::config::{Egress, Sources};
-use groupmq::outbound::{Answer, Failure, Method, Outbound, Reach, Request};
+use groupmq::outbound::{AddressPolicy, Answer, Failure, Method, Outbound, Request};
 
 /// Longer than anything takes that is not meant to last.
 const AMPLE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ fn egress(settings: &[(&str, &str)]) -> Egress {
 
 /// A client for the public, with these settings.
 fn client(settings: &[(&str, &str)]) -> Outbound {
-    Outbound::new(&egress(settings), Reach::Public).unwrap()
+    Outbound::new(&egress(settings), AddressPolicy::PublicOnly).unwrap()
 }
 
 /// A client that may also go to servers on this machine's first address.

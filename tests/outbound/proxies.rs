@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
-use groupmq::outbound::{FailureKind, Outbound, Reach};
+use groupmq::outbound::{AddressPolicy, FailureKind, Outbound};
 use groupmq_test_support::tls::Certificates;
 use hickory_resolver::proto::op::ResponseCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -240,7 +240,7 @@ async fn a_proxy_that_breaks_is_our_own_fault_and_one_that_cannot_get_through_is
 async fn servers_that_the_operator_named_are_reached_directly() {
     let server = Server::good().await;
     let proxy = format!("http://{}", nobody().await);
-    let anywhere = Outbound::new(&egress(&[("proxy", &proxy)]), Reach::Anywhere).unwrap();
+    let anywhere = Outbound::new(&egress(&[("proxy", &proxy)]), AddressPolicy::Any).unwrap();
     let answer = anywhere.send(post(&server.url(), AMPLE)).await.unwrap();
     assert_eq!(answer.status, 200);
 }

@@ -331,7 +331,7 @@ fn refused(refusal: Refusal) -> EngineError {
 
 /// Nothing was recorded, so nothing was done; where a commit's answer was lost, the ledger knows.
 fn store_failed(error: store::Error) -> EngineError {
-    EngineError::Own {
+    EngineError::Internal {
         message: error.to_string(),
         source: Box::new(error),
     }

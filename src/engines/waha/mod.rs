@@ -309,7 +309,7 @@ impl Engine for Waha {
 
 /// Our own store failed before anything was asked of WAHA.
 fn own(error: store::Error) -> EngineError {
-    EngineError::Own {
+    EngineError::Internal {
         message: error.to_string(),
         source: Box::new(error),
     }

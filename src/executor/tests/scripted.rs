@@ -81,7 +81,7 @@ impl Engine for Scripted {
             }
             Answer::Own => {
                 let source = message.clone().into();
-                return Err(EngineError::Own { message, source });
+                return Err(EngineError::Internal { message, source });
             }
             Answer::Patience => {
                 let after = Some(Duration::from_mins(1));

@@ -76,12 +76,12 @@ const WANTED: &[&str] = &[
 ];
 
 fn public() -> Policy {
-    Policy::new(Reach::Public, &[])
+    Policy::new(AddressPolicy::PublicOnly, &[])
 }
 
 fn allowing(networks: &[&str]) -> Policy {
     let networks: Vec<Network> = networks.iter().map(|text| text.parse().unwrap()).collect();
-    Policy::new(Reach::Public, &networks)
+    Policy::new(AddressPolicy::PublicOnly, &networks)
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -204,7 +204,7 @@ fn an_allowed_translator_opens_only_what_is_open_behind_it() {
 
 #[test]
 fn anywhere_is_anywhere() {
-    let policy = Policy::new(Reach::Anywhere, &[]);
+    let policy = Policy::new(AddressPolicy::Any, &[]);
     for text in WANTED {
         assert!(policy.permits(ip(text)), "{text}");
     }

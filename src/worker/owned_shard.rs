@@ -9,7 +9,7 @@ use super::waits::Waits;
 
 /// One taking over of a shard; the next one, even by the same worker, is another one.
 #[derive(Debug)]
-pub(super) struct Held {
+pub(super) struct OwnedShard {
     /// Which shard.
     pub(super) number: u16,
     /// The right to it.
@@ -24,7 +24,7 @@ pub(super) struct Held {
     over: CancellationToken,
 }
 
-impl Held {
+impl OwnedShard {
     pub(super) fn new(number: u16, fence: Fence, lanes: &Lanes) -> Self {
         Self {
             number,

@@ -31,17 +31,17 @@ const BEGINNINGS: u32 = 2;
 
 /// Carries out commands through the ledger.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(super) struct Idempotency {
     engine: Arc<Guarded>,
     webhooks: Webhooks,
     store: Store,
     ledger: Ledger,
     workers: Workers,
     clock: Arc<dyn Clock>,
-    turns: Turns,
+    locks: KeyedLocks,
 }
 
-impl Journal {
+impl Idempotency {
     pub(super) fn new(engine: Arc<Guarded>, store: Store, clock: Arc<dyn Clock>) -> Self {
         let (ledger, workers) = (store.ledger(), store.workers());
         let webhooks = Webhooks::new(store.endpoints());
@@ -52,14 +52,14 @@ impl Journal {
             ledger,
             workers,
             clock,
-            turns: Turns::default(),
+            locks: KeyedLocks::default(),
         }
     }
 
     /// Carries out a command, or finds that it was carried out before.
     pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
         let key = key_of(call);
-        let _turn = self.turns.wait(&key).await;
+        let _turn = self.locks.wait(&key).await;
         let me = self.workers.me();
         // Only what begins an effect is fenced. One that has begun is ours to end and to record: while
         // this worker lives, nobody else touches the command.
@@ -84,7 +84,7 @@ impl Journal {
     /// Finds what became of a command that may not be begun any more; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
         let key = key_of(call);
-        let _turn = self.turns.wait(&key).await;
+        let _turn = self.locks.wait(&key).await;
         let ledger = self.ledger.under(call.context.fence.clone());
         let executed = match ledger.look(key.clone(), call.fingerprint).await? {
             Claim::New => return Ok(None),
@@ -229,23 +229,23 @@ fn key_of(call: &Call) -> Key {
 
 /// The commands that this process is at: one delivery of each is looked after at a time.
 #[derive(Debug, Default)]
-struct Turns(Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>);
+struct KeyedLocks(Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>);
 
 /// The turn of one delivery, until dropped.
 struct Turn<'a> {
-    turns: &'a Turns,
+    locks: &'a KeyedLocks,
     key: Key,
     guard: Option<OwnedMutexGuard<()>>,
 }
 
-impl Turns {
+impl KeyedLocks {
     async fn wait(&self, key: &Key) -> Turn<'_> {
         let turn = {
-            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(turns.entry(key.clone()).or_default())
+            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(locks.entry(key.clone()).or_default())
         };
         Turn {
-            turns: self,
+            locks: self,
             key: key.clone(),
             guard: Some(turn.lock_owned().await),
         }
@@ -255,13 +255,13 @@ impl Turns {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.take();
-        let mut turns = self.turns.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever waits holds a second one.
-        if turns
+        if locks
             .get(&self.key)
             .is_some_and(|turn| Arc::strong_count(turn) == 1)
         {
-            turns.remove(&self.key);
+            locks.remove(&self.key);
         }
     }
 }

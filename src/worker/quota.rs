@@ -1,4 +1,4 @@
-//! Which part of the shards is one worker's due.
+//! The number of shards that one worker shall consume.
 //!
 //! Where the shards do not come out even, some workers have one more than others. Who that is, is
 //! decided by who has it already, then by name, from what everybody can see; so all come to the same.
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 pub(super) type Counts<'a> = BTreeMap<&'a str, usize>;
 
 /// How many shards a worker should have, of so many, among so many workers.
-pub(super) fn due(me: &str, shards: usize, workers: usize, counts: &Counts<'_>) -> usize {
+pub(super) fn shards_for(me: &str, shards: usize, workers: usize, counts: &Counts<'_>) -> usize {
     let workers = workers.max(1);
     let (fair, rest) = (shards / workers, shards % workers);
     let mut larger = counts.iter().filter(|(_, count)| **count > fair);
@@ -28,22 +28,22 @@ mod tests {
 
     #[test]
     fn a_single_worker_has_all() {
-        assert_eq!(due("a", 16, 1, &Counts::new()), 16);
+        assert_eq!(shards_for("a", 16, 1, &Counts::new()), 16);
     }
 
     #[test]
     fn who_has_one_more_already_keeps_it() {
         let counts = Counts::from([("a", 1), ("b", 2), ("c", 1)]);
-        assert_eq!(due("a", 4, 3, &counts), 1);
-        assert_eq!(due("b", 4, 3, &counts), 2);
+        assert_eq!(shards_for("a", 4, 3, &counts), 1);
+        assert_eq!(shards_for("b", 4, 3, &counts), 2);
     }
 
     #[test]
     fn of_more_workers_than_shards_some_stand_by() {
         let counts = Counts::from([("a", 1), ("b", 0)]);
-        assert_eq!(due("a", 1, 2, &counts), 1);
-        assert_eq!(due("b", 1, 2, &counts), 0);
-        assert_eq!(due("b", 1, 2, &Counts::from([("b", 0)])), 1);
+        assert_eq!(shards_for("a", 1, 2, &counts), 1);
+        assert_eq!(shards_for("b", 1, 2, &counts), 0);
+        assert_eq!(shards_for("b", 1, 2, &Counts::from([("b", 0)])), 1);
     }
 
     proptest! {
@@ -64,13 +64,13 @@ mod tests {
             }
             for _ in 0..2 * names.len() + 2 {
                 for name in &names {
-                    let due = due(name, shards, names.len(), &counts);
+                    let quota = shards_for(name, shards, names.len(), &counts);
                     let has = counts[name.as_str()];
-                    if has > due {
-                        left += has - due;
-                        counts.insert(name, due);
+                    if has > quota {
+                        left += has - quota;
+                        counts.insert(name, quota);
                     } else {
-                        let takes = (due - has).min(left);
+                        let takes = (quota - has).min(left);
                         left -= takes;
                         counts.insert(name, has + takes);
                     }

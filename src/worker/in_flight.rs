@@ -32,25 +32,25 @@ struct Arrivals {
 
 /// A command that the executor has, until dropped.
 #[derive(Debug)]
-pub(super) struct Executing<'a>(&'a Aboard);
+pub(super) struct Executing<'a>(&'a InFlightGuard);
 
 /// A command in hand, until dropped.
 #[derive(Debug)]
-pub(super) struct Aboard {
+pub(super) struct InFlightGuard {
     all: InFlight,
     arrival: (Instant, u64),
 }
 
 impl InFlight {
     /// Counts one that has just arrived.
-    pub(super) fn board(&self) -> Aboard {
+    pub(super) fn track(&self) -> InFlightGuard {
         let mut arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let arrival = (Instant::now(), arrivals.next);
         arrivals.next += 1;
         arrivals.open.insert(arrival);
         drop(arrivals);
         events::command_arrived();
-        Aboard {
+        InFlightGuard {
             all: self.clone(),
             arrival,
         }
@@ -85,7 +85,7 @@ impl InFlight {
     }
 }
 
-impl Aboard {
+impl InFlightGuard {
     /// For how long it has been in hand.
     pub(super) fn age(&self) -> Duration {
         self.arrival.0.elapsed()
@@ -107,12 +107,12 @@ impl Aboard {
 
 impl Drop for Executing<'_> {
     fn drop(&mut self) {
-        let Self(aboard) = self;
-        aboard.arrivals().executing.remove(&aboard.arrival.1);
+        let Self(guard) = self;
+        guard.arrivals().executing.remove(&guard.arrival.1);
     }
 }
 
-impl Drop for Aboard {
+impl Drop for InFlightGuard {
     fn drop(&mut self) {
         let mut arrivals = self.arrivals();
         arrivals.open.remove(&self.arrival);
@@ -129,9 +129,9 @@ mod tests {
     fn the_oldest_counts_until_it_is_done() {
         let all = InFlight::default();
         assert_eq!(all.oldest(), Duration::ZERO);
-        let first = all.board();
+        let first = all.track();
         std::thread::sleep(Duration::from_millis(20));
-        let second = all.board();
+        let second = all.track();
         assert!(all.oldest() >= Duration::from_millis(20));
         let younger = second.age();
         drop(first);
@@ -148,8 +148,8 @@ mod tests {
         let limit = Duration::from_millis(40);
         let watching = all.clone().watch(limit, moving);
         let scene = async {
-            let waits = all.board();
-            let hangs = all.board();
+            let waits = all.track();
+            let hangs = all.track();
             let executing = hangs.execute();
             // By the real clock, which the paused one does not move.
             std::thread::sleep(limit);
