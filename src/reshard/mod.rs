@@ -36,6 +36,10 @@ const UNREAD: &str = "~";
 /// The header with the session of a command that is kept where the shards' commands are collected.
 const MOVED: &str = "groupmq-moved";
 
+/// How often to look for workers before saying that they run, and the pause between two looks.
+const LOOKS: usize = 50;
+const LOOKING: Duration = Duration::from_millis(100);
+
 /// Why the shards are not as they should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -152,7 +156,19 @@ impl Reshard<'_> {
         self.topology.names()
     }
 
+    /// Whether workers go on running. The broker may need a moment to notice that a worker, or an attempt that was
+    /// cut off, has ended.
     async fn workers_run(&self, shards: u16) -> Result<bool, Error> {
+        for _ in 0..LOOKS {
+            if !self.consumers_remain(shards).await? {
+                return Ok(false);
+            }
+            tokio::time::sleep(LOOKING).await;
+        }
+        Ok(true)
+    }
+
+    async fn consumers_remain(&self, shards: u16) -> Result<bool, Error> {
         let queues = (0..shards).map(|number| self.names().shard(number));
         for queue in queues.chain([self.names().presence()]) {
             // One that is not there has no consumers.
