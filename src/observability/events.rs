@@ -240,15 +240,6 @@ pub fn shard_channel_lost(shard: u16, error: &(dyn Error + 'static)) {
     warn!(shard, error, "the broker closed the channel of a shard");
 }
 
-/// The broker has forgotten our consumer of one command queue; it is taken over anew.
-pub fn shard_consumer_forgotten(shard: u16) {
-    warn!(
-        shard,
-        "the queue of a shard has no consumer although this worker consumes it: was it deleted and made \
-         anew? It is taken over anew"
-    );
-}
-
 /// How many command queues this worker has.
 pub fn shards_held(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]

@@ -14,7 +14,6 @@ mod pings;
 mod quota;
 mod rest;
 pub mod shards;
-mod silence;
 mod spans;
 pub mod upkeep;
 mod waits;

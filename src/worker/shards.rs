@@ -28,7 +28,6 @@ use super::Worker;
 use super::missing::{self, Search, Trouble};
 use super::owned_shard::OwnedShard;
 use super::quota::{self, Counts};
-use super::silence::Silence;
 
 /// How often a worker looks how things stand.
 const LOOK: Duration = Duration::from_millis(500);
@@ -76,10 +75,6 @@ struct Known {
     abandoned: BTreeSet<u16>,
     /// When commands that do not come back were looked for last.
     searched_at: Option<Instant>,
-    /// Consumers of ours that the broker may have forgotten.
-    silence: Silence,
-    /// How many looks there were.
-    looks: usize,
 }
 
 /// A shard just taken over, on its way to where it is consumed.
@@ -134,7 +129,6 @@ impl Shards {
         opened: &mpsc::Sender<Opened>,
     ) -> Result<(), amqp::Error> {
         known.held.retain(|_, held| !held.is_over());
-        self.look_for_forgotten(session, known).await?;
         let workers = session.consumers(&self.parts.names.presence()).await?;
         let Ok(workers) = usize::try_from(workers) else {
             return Ok(());
@@ -162,36 +156,6 @@ impl Shards {
         let held = known.held.values().filter(|held| !held.is_over());
         events::lanes_paused(held.clone().map(|held| held.waits.count()).sum());
         events::shards_held(held.count());
-        Ok(())
-    }
-
-    /// Gives up shards whose consumer the broker has forgotten; the next looks take them anew. One shard is asked
-    /// about at a look, in turn, and those that showed no consumer last time.
-    async fn look_for_forgotten(
-        &self,
-        session: &Session<'_>,
-        known: &mut Known,
-    ) -> Result<(), amqp::Error> {
-        known.looks = known.looks.wrapping_add(1);
-        let held: Vec<_> = known.active().cloned().collect();
-        known
-            .silence
-            .retain(|queue| held.iter().any(|it| it.fence.queue() == queue));
-        for (place, shard) in held.iter().enumerate() {
-            let queue = shard.fence.queue();
-            let is_next = known.looks % held.len() == place;
-            if !is_next && !known.silence.is_suspect(queue) {
-                continue;
-            }
-            let consumers = session
-                .waiting(queue)
-                .await?
-                .map(|(_, consumers)| consumers);
-            if known.silence.is_gone(queue, consumers) {
-                events::shard_consumer_forgotten(shard.number);
-                shard.lose();
-            }
-        }
         Ok(())
     }
 

@@ -4,9 +4,6 @@
 use groupmq_test_support::proxy::Proxy;
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::Worker;
-use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{Connection, ConnectionProperties};
 
 use super::stage::{Part, Stage, until};
 use crate::queues::Queues;
@@ -115,51 +112,5 @@ async fn in_passive_mode_an_endpoint_has_its_queue_back_as_soon_as_the_broker_is
     queues.delete(&queue).await;
     proxy.accept();
     until(async || queues.has(&queue).await, &queue).await;
-    assert_eq!(stage.worker.stop().await.unwrap(), 0);
-}
-
-/// Deletes a queue and makes it again before the broker has looked whether it is gone: its consumers are not
-/// told then. Tried until that has happened.
-async fn remake_unseen(stage: &Stage, queue: &str) {
-    let connecting = Connection::connect(&stage.url, ConnectionProperties::default());
-    let connection = connecting.await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    let text = |text: &str| AMQPValue::LongString(text.into());
-    let mut arguments = FieldTable::default();
-    arguments.insert("x-queue-type".into(), text("quorum"));
-    arguments.insert("x-delivery-limit".into(), AMQPValue::LongLongInt(200));
-    arguments.insert("x-single-active-consumer".into(), AMQPValue::Boolean(true));
-    arguments.insert("x-dead-letter-exchange".into(), text(&stage.name("dead")));
-    arguments.insert("x-dead-letter-routing-key".into(), text("commands"));
-    arguments.insert("x-dead-letter-strategy".into(), text("at-least-once"));
-    arguments.insert("x-overflow".into(), text("reject-publish"));
-    let options = QueueDeclareOptions {
-        durable: true,
-        ..Default::default()
-    };
-    let deletion = QueueDeleteOptions {
-        nowait: true,
-        ..Default::default()
-    };
-    channel.queue_delete(queue.into(), deletion).await.unwrap();
-    let made = channel.queue_declare(queue.into(), options, arguments);
-    assert_eq!(made.await.unwrap().message_count(), 0);
-}
-
-#[tokio::test]
-async fn a_worker_whose_consumer_the_broker_has_forgotten_takes_its_queue_anew() {
-    let mut stage = Stage::with(|options| options).await;
-    let queue = stage.name("commands.0");
-    for _ in 0..3 {
-        remake_unseen(&stage, &queue).await;
-    }
-    stage.until_whole(&Part::Queue(queue.clone())).await;
-    // Whether the broker told of it is a matter of milliseconds.
-    let told = format!("ended the consumer of {queue}");
-    let is_noticed = async || {
-        let log = stage.worker.log();
-        log.contains("has no consumer although") || log.contains(&told)
-    };
-    until(is_noticed, &queue).await;
     assert_eq!(stage.worker.stop().await.unwrap(), 0);
 }
