@@ -1,5 +1,4 @@
-//! What went wrong and was not to be seen: queues that the broker cannot open, endpoints that cannot be bound,
-//! consumers that the broker has forgotten.
+//! What went wrong and was not to be seen: queues that the broker cannot open, endpoints that cannot be bound.
 
 use groupmq_test_support::proxy::Proxy;
 use groupmq_test_support::rabbitmq::RabbitMq;
