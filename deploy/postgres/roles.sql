@@ -1,4 +1,4 @@
--- The store's two roles on PostgreSQL, made once by its administrator. README.md says how to run this.
+-- The store's two roles on PostgreSQL, made once by its administrator. deploy/README.md says how to run this.
 --
 -- groupmq_owner has the tables, and `groupmq store migrate` logs in as it. groupmq_worker is what everything
 -- else logs in as: it reads and writes rows, and can make, change and remove no table.

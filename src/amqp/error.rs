@@ -1,4 +1,5 @@
-//! What can go wrong between us and the broker, by AMQP's own codes and never by text.
+//! What can go wrong between us and the broker, by AMQP's own codes and not by text, but where one
+//! code means two things (`topology::unopened`).
 
 use std::time::Duration;
 

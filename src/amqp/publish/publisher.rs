@@ -7,7 +7,7 @@
 //!
 //! Two channels: a pipelined one for replies and events, and a careful one that waits for each
 //! confirm. lapin attributes a returned message to the wrong confirm when several are pending, so
-//! only the careful one can tell that a mandatory message (a dead letter) had no queue.
+//! only the careful one can tell that a mandatory message (a dead letter, a deferred delivery) had no queue.
 //!
 //! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`) have a connection of their own. RabbitMQ 3.10
 //! closes the whole connection (541) over an address that it cannot read, or whose node is not running,

@@ -270,7 +270,7 @@ const fn is_queue(piece: &Piece) -> bool {
 
 /// Waits for the broker, but not for good: the answer to what was asked as the connection was lost may never
 /// come, and all links wait for their turn meanwhile.
-async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     let answered = tokio::time::timeout(ANSWER_WITHIN, asked).await;
     answered.unwrap_or(Err(Error::TimedOut(
         ANSWER_WITHIN,

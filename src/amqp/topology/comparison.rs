@@ -8,6 +8,7 @@ use lapin::types::ShortString;
 
 use crate::amqp::{Client, Error, Names};
 
+use super::assertion::in_time;
 use super::piece::{Piece, queue};
 use super::{Topology, webhook_queue};
 
@@ -21,7 +22,7 @@ pub struct Comparison {
 }
 
 impl Client {
-    /// Compares what is there of a topology. Makes nothing.
+    /// Compares what is there of a topology. It makes nothing, unless something is deleted between its two looks.
     ///
     /// # Errors
     /// When the broker is lost, or refuses for another reason than arguments or rights.
@@ -49,7 +50,7 @@ async fn compare(
 ) -> Result<Comparison, Error> {
     let mut comparison = Comparison::default();
     for piece in pieces.filter(|it| matches!(it, Piece::Exchange { .. } | Piece::Queue { .. })) {
-        match compare_one(connection, &piece).await {
+        match in_time(compare_one(connection, &piece)).await {
             // What is missing is named elsewhere.
             Err(Error::Refused(refusal)) if refusal.code == 404 => {}
             Err(Error::Refused(refusal)) if refusal.code == 406 => {

@@ -16,7 +16,7 @@
 //! - [`raw::Raw`]: an AMQP client that sends bytes which no client library would.
 //!
 //! It deliberately knows nothing of groupmq's code: what it knows of the contract stands in the
-//! README too.
+//! documents too.
 
 pub mod announcer;
 pub mod disk;
