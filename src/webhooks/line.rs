@@ -263,13 +263,7 @@ impl Line {
         let tier = super::schedule::tier(&self.shared.tiers, wait);
         let resting =
             messages::resting(message, &self.endpoint.name, past, tier, &self.shared.names);
-        // It must reach a queue: somebody may have deleted the delay queue.
-        let confirmed = self
-            .shared
-            .publisher
-            .publish_mandatory(resting)
-            .await
-            .is_ok();
+        let confirmed = self.shared.publisher.defer(resting).await.is_ok();
         self.crash(DeliveryCrash::AfterPublish);
         confirmed
     }

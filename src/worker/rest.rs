@@ -33,15 +33,15 @@ impl Worker {
         }
         let ticket = place.map(|(_, ticket)| ticket);
         let travels = job.travels.further(deferral, ticket, self.now());
-        let mut messages = vec![messages::resting(
+        let mut deferred = messages::resting(
             &job.accepted,
             &job.delivery.message,
             &travels,
             &self.names,
             tier,
-        )];
-        let _sending = spans::send(job.span.trace(), &mut messages);
-        self.publisher.publish(messages).await?;
+        );
+        let _sending = spans::send(job.span.trace(), std::slice::from_mut(&mut deferred));
+        self.publisher.defer(deferred).await?;
         let now = self.now();
         let deferred = Deferred {
             key: key_of(&job.accepted),

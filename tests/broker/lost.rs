@@ -126,6 +126,17 @@ impl Stage {
             .unwrap()
     }
 
+    /// The commands that have changed the group, in the order of their events.
+    fn changes(&self) -> Vec<String> {
+        let events = self.producer.seen().events();
+        let changed = events.iter().filter_map(|it| {
+            let payload = &it["payload"];
+            let is_change = it["event"] == "group.v2.update" && it["session"] == "second";
+            is_change.then(|| payload["commandId"].as_str().unwrap().to_owned())
+        });
+        changed.collect()
+    }
+
     /// Starts the worker anew, with an engine that works or does not.
     async fn restart(&mut self, outage: bool) {
         self.worker.stop().await.unwrap();
@@ -294,14 +305,52 @@ async fn lost_commands_that_come_back_after_all_have_their_one_effect_in_order()
     stage.answered("second").await;
     let again = |seen: &Seen| (seen.replies("first").len() >= 4).then_some(());
     stage.producer.until(PATIENCE, again).await.unwrap();
-    let events = stage.producer.seen().events();
-    let changed = events.iter().filter_map(|it| {
-        let payload = &it["payload"];
-        let is_change = it["event"] == "group.v2.update" && it["session"] == "second";
-        is_change.then(|| payload["commandId"].as_str().unwrap().to_owned())
-    });
-    assert_eq!(changed.collect::<Vec<_>>(), ["third", "first", "second"]);
+    assert_eq!(stage.changes(), ["third", "first", "second"]);
     let (well, finding) = stage.doctor().await;
     assert!(well, "{finding}");
     assert_eq!(stage.lost().await, 0);
+}
+
+#[tokio::test]
+async fn what_is_deferred_while_its_delay_queue_is_away_gets_there_once_there_is_one_again() {
+    for mode in ["declare", "passive"] {
+        let mut stage = Stage::with(|options| options).await;
+        stage.options = stage.options.clone().set("topology.mode", mode);
+        stage.restart(true).await;
+        let delete = ["delete_queue", &stage.delay()];
+        stage.broker.ctl(&delete).await.unwrap();
+        let ids: Vec<_> = (0..30).map(|n| format!("change-{n}")).collect();
+        let commands = ids.iter().map(|id| stage.rename(id)).collect();
+        stage.producer.send_all(commands).await.unwrap();
+        // Dead letters and answers are not held up by that.
+        let wrong = Command::new("wrong", "CreateGroup", "default", &json!({}));
+        let reply = stage.producer.call(wrong).await.unwrap();
+        assert_eq!(reply["status"], "error", "{reply}");
+        assert_eq!(stage.producer.dead_letters().await.unwrap().len(), 1);
+        if mode == "passive" {
+            let is_named = async || {
+                let (status, said) = stage.worker.get("/readyz").await.unwrap();
+                status == 503 && said.contains(&format!("queue {}", stage.delay()))
+            };
+            stage.until("the queue is named", is_named).await;
+            // They are looked for in vain meanwhile, if they count as deferred.
+            stage.looks().await;
+            let declared = stage.options.clone().set("topology.mode", "declare");
+            let applied = run(&declared, &["topology", "apply"]).await;
+            assert_eq!(applied.code, 0, "{applied:?}");
+        }
+        stage.worker.until_ready(PATIENCE).await.unwrap();
+        stage
+            .until("all are deferred", async || {
+                stage.doctor().await.1.contains("rest: 30")
+            })
+            .await;
+        assert_eq!(stage.lost().await, 0, "{}", stage.worker.log());
+        stage.restart(false).await;
+        for id in &ids {
+            stage.answered(id).await;
+        }
+        assert_eq!(stage.changes(), ids, "{mode}");
+        assert_eq!(stage.lost().await, 0, "{}", stage.worker.log());
+    }
 }

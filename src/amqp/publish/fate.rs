@@ -19,9 +19,9 @@ use crate::observability::events::{self, Lost};
 
 use crate::amqp::message::{Outgoing, header};
 use crate::amqp::publish::batch::{Batch, left};
+use crate::amqp::publish::pipeline::NACK_REST;
 use crate::amqp::publish::refusing::Refusing;
 use crate::amqp::publish::trial::{Trials, Verdict};
-use crate::amqp::publish::writer::NACK_REST;
 use crate::amqp::{Names, Refusal};
 
 /// The fault code of dead letters that the broker closed a link over.

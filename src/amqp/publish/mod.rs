@@ -5,6 +5,7 @@ pub(in crate::amqp) mod call;
 mod channel;
 mod direct;
 pub(in crate::amqp) mod fate;
+mod pipeline;
 pub(in crate::amqp) mod probe;
 pub(in crate::amqp) mod publisher;
 mod refusing;

@@ -5,9 +5,11 @@
 //! least once, never less, but for replies whose queue refuses them for long (`refusing`). Callers wait as long
 //! as that takes; a stop without a broker drops them.
 //!
-//! Two channels: a pipelined one for replies and events, and a careful one that waits for each
-//! confirm. lapin attributes a returned message to the wrong confirm when several are pending, so
-//! only the careful one can tell that a mandatory message (a dead letter, a deferred delivery) had no queue.
+//! A pipelined channel is for replies and events; careful ones, which wait for each confirm, are for what must
+//! reach a queue. lapin attributes a returned message to the wrong confirm when several are pending, so only
+//! a careful one can tell that a mandatory message had no queue; it offers that again until it has. What is
+//! deferred has several of them, since much may be deferred at once, and dead letters one of their own: one
+//! delay queue that is missing for long holds up neither.
 //!
 //! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`) have a connection of their own. RabbitMQ 3.10
 //! closes the whole connection (541) over an address that it cannot read, or whose node is not running,
@@ -19,6 +21,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -37,6 +40,9 @@ use crate::amqp::publish::trial::Trials;
 use crate::amqp::publish::writer::{Shown, Writer};
 use crate::amqp::{Error, Target, Topology};
 
+/// Over so many channels what is deferred goes: about as many messages per second as over the pipelined one.
+const DEFERRING: usize = 8;
+
 /// The process ends before the broker confirmed; whoever asked must not count on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before the broker confirmed")]
@@ -46,7 +52,8 @@ pub struct Stopped;
 #[derive(Debug, Clone)]
 pub struct Publisher {
     pipelined: mpsc::Sender<Batch>,
-    careful: mpsc::Sender<Batch>,
+    dead: mpsc::Sender<Batch>,
+    deferring: Deferring,
     direct: mpsc::Sender<Batch>,
     unreachable: Unreachable,
     connected: watch::Receiver<bool>,
@@ -66,7 +73,7 @@ impl Publisher {
     ) {
         let window = target.settings().confirm_window;
         let (pipelined, pipelined_queue) = mpsc::channel(window);
-        let (careful, careful_queue) = mpsc::channel(16);
+        let (dead, dead_queue) = mpsc::channel(16);
         let (direct, direct_queue) = mpsc::channel(window);
         let (connected, is_connected) = watch::channel(false);
         let (unblocked, is_unblocked) = watch::channel(true);
@@ -86,14 +93,16 @@ impl Publisher {
             lifecycle: lifecycle.clone(),
         };
         let confirm_timeout = target.settings().confirm_timeout;
+        let mut publish_channels = vec![
+            PublishChannel::new(pipelined_queue, window),
+            PublishChannel::careful(dead_queue, window),
+        ];
+        let deferring = Deferring::new(window, &mut publish_channels);
         let first = Writer {
             purpose: "publish",
             topology: topology.clone(),
             confirm_timeout,
-            publish_channels: vec![
-                PublishChannel::new(pipelined_queue, window),
-                PublishChannel::careful(careful_queue),
-            ],
+            publish_channels,
             shown: Some(Shown {
                 connected,
                 unblocked,
@@ -126,7 +135,8 @@ impl Publisher {
         (
             Self {
                 pipelined,
-                careful,
+                dead,
+                deferring,
                 direct,
                 unreachable,
                 connected: is_connected,
@@ -157,16 +167,23 @@ impl Publisher {
         send(&self.direct, direct.collect()).await
     }
 
-    /// Publishes a message that must reach a queue; returns once one has it for certain.
+    /// Publishes a dead letter, or another message that must reach a queue; returns once one has it for
+    /// certain.
     ///
     /// # Errors
     /// When the process ends first.
     pub async fn publish_mandatory(&self, message: Outgoing) -> Result<(), Stopped> {
-        let message = Outgoing {
-            mandatory: true,
-            ..message
-        };
-        send(&self.careful, vec![message]).await
+        send(&self.dead, vec![mandatory(message)]).await
+    }
+
+    /// Publishes a message to a delay exchange; returns once its queue has it for certain. Several that are
+    /// under way at the same time may arrive in any order.
+    ///
+    /// # Errors
+    /// When the process ends first.
+    pub async fn defer(&self, message: Outgoing) -> Result<(), Stopped> {
+        let queue = self.deferring.next().ok_or(Stopped)?;
+        send(queue, vec![mandatory(message)]).await
     }
 
     /// Whether there is a connection to write to, as a value to watch.
@@ -179,6 +196,39 @@ impl Publisher {
     #[must_use]
     pub fn unblocked(&self) -> watch::Receiver<bool> {
         self.unblocked.clone()
+    }
+}
+
+/// The ways to the channels for what is deferred, used in turn.
+#[derive(Debug, Clone)]
+struct Deferring {
+    queues: Arc<[mpsc::Sender<Batch>]>,
+    turn: Arc<AtomicUsize>,
+}
+
+impl Deferring {
+    fn new(window: usize, publish_channels: &mut Vec<PublishChannel>) -> Self {
+        let queues = (0..DEFERRING).map(|_| {
+            let (batches, queue) = mpsc::channel(16);
+            publish_channels.push(PublishChannel::careful(queue, window));
+            batches
+        });
+        Self {
+            queues: queues.collect(),
+            turn: Arc::default(),
+        }
+    }
+
+    fn next(&self) -> Option<&mpsc::Sender<Batch>> {
+        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        self.queues.get(turn % DEFERRING)
+    }
+}
+
+fn mandatory(message: Outgoing) -> Outgoing {
+    Outgoing {
+        mandatory: true,
+        ..message
     }
 }
 

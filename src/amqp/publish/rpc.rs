@@ -32,8 +32,9 @@ use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::incoming;
 use crate::amqp::publish::call::{Call, Progress, Ticket};
 use crate::amqp::publish::direct::Unreachable;
+use crate::amqp::publish::pipeline::{self, confirming_channel, refusal};
 use crate::amqp::publish::trial::{Trials, Verdict};
-use crate::amqp::publish::writer::{self, Shown, confirming_channel, refusal};
+use crate::amqp::publish::writer::Shown;
 use crate::amqp::{Error, Refusal, Target, Topology};
 
 /// Requests handed over and not yet written, at most: whoever comes then waits.
@@ -392,7 +393,7 @@ fn publish<'a>(
 ) -> Saying<'a> {
     let message = addressed(message, number, reply_to);
     Box::pin(async move {
-        let confirmed = async { writer::publish(channel, &message).await?.await };
+        let confirmed = async { pipeline::publish(channel, &message).await?.await };
         let said = confirmed.await.map(|confirmation| match confirmation {
             Confirmation::Ack(None) | Confirmation::NotRequested => Said::Has,
             // lapin hands a returned message to the wrong confirm now and then; it says itself

@@ -27,7 +27,7 @@ use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::{self, Link};
 use crate::amqp::message::Outgoing;
 use crate::amqp::publish::direct::Unreachable;
-use crate::amqp::publish::writer::{confirming_channel, publish, refusal};
+use crate::amqp::publish::pipeline::{confirming_channel, publish, refusal};
 use crate::amqp::{Error, Refusal, Target, Topology};
 
 /// The connection stays for so long after the last message: the next of its batch follows at once.

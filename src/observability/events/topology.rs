@@ -12,7 +12,8 @@ pub fn topology_made(parts: &[String], had_been_there: bool) {
         warn!(
             parts = made,
             "exchanges or queues were deleted, and are put back with what is bound to them; what was \
-             published meanwhile, or was in a queue, may be lost"
+             published meanwhile, or was in a queue, may be lost, and if one of several command queues was \
+             missing, commands sent meanwhile may be executed before or after others of their group"
         );
         counter!(name::TOPOLOGY_REPAIRS).increment(parts.len() as u64);
     } else {

@@ -217,7 +217,12 @@ async fn limit_the_queues(it: &mut Installation) {
 async fn delete_a_command_queue(it: &mut Installation) {
     let shard = it.chance.rng.random_range(0..4);
     it.calm_down().await;
-    delete_queue(it, &format!("commands.{shard}")).await;
+    let queue = format!("commands.{shard}");
+    delete_queue(it, &queue).await;
+    // What is sent before it is back goes to other shards, and no order holds between those.
+    it.until_there(&queue).await;
+    // Its binding follows the queue.
+    tokio::time::sleep(Duration::from_secs(1)).await;
     it.rise();
 }
 
