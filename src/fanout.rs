@@ -19,7 +19,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use crate::amqp::{self, Client, Doubt, Names, Target};
 use crate::clock::Clock;
-use crate::contract::{EventPattern, SessionPattern, Timestamp, WebhookState};
+use crate::contract::{EventPattern, SessionPattern, WebhookState};
 use crate::observability::events;
 use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::installation::Installation;
@@ -274,11 +274,9 @@ impl Fanout {
     async fn bind(&self, client: &Client, endpoint: &Endpoint) -> Result<bool, Error> {
         let wanted = keys(endpoint);
         let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
-        let now = self.clock.now();
-        let until = now.checked_add(LEASE).unwrap_or(now);
         let claimed = self
             .endpoints
-            .begin_binding(endpoint, &either, Timestamp(now), Timestamp(until))
+            .begin_binding(endpoint, &either, LEASE)
             .await?;
         if !claimed {
             return Ok(false);

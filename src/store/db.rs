@@ -450,6 +450,15 @@ impl Pool {
         sql::placeholders(self.mark(), rows, columns)
     }
 
+    /// The time by the database's own clock, in milliseconds since 1970, as an expression. What several processes
+    /// have in turn is measured by it: the clocks of their machines are never compared.
+    pub(super) const fn now(&self) -> &'static str {
+        match self.links {
+            Links::Sqlite(_) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
+            Links::Postgres(..) => "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)",
+        }
+    }
+
     const fn mark(&self) -> sql::Mark {
         match &self.links {
             Links::Sqlite(_) => sql::Mark::Question,

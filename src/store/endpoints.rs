@@ -281,7 +281,7 @@ impl Endpoints {
         .await
     }
 
-    /// Claims the right to change an endpoint's bindings until `until`, and notes every key that may be
+    /// Claims the right to change an endpoint's bindings for so long, and notes every key that may be
     /// bound from now on; false when another has it, or the endpoint has changed since it was read.
     ///
     /// # Errors
@@ -290,21 +290,22 @@ impl Endpoints {
         &self,
         endpoint: &Endpoint,
         keys: &BTreeSet<String>,
-        now: Timestamp,
-        until: Timestamp,
+        lasting: Duration,
     ) -> Result<bool, Error> {
+        let now = self.pool.now();
         self.change(
             "claiming a webhook's bindings",
-            "UPDATE webhook_endpoints SET binder = $2, binder_until = $3, bound = $4 \
-             WHERE name = $1 AND revision = $5 \
-             AND (binder IS NULL OR binder = $2 OR binder_until <= $6)",
+            format!(
+                "UPDATE webhook_endpoints SET binder = $2, binder_until = {now} + $3, bound = $4 \
+                 WHERE name = $1 AND revision = $5 \
+                 AND (binder IS NULL OR binder = $2 OR binder_until <= {now})"
+            ),
             vec![
                 Value::from(endpoint.name.as_str()),
                 Value::from(&*self.me),
-                Value::Int(until.0.as_millisecond()),
+                Value::Int(millis(lasting)),
                 Value::Text(text_of(keys)),
                 Value::Int(endpoint.revision),
-                Value::Int(now.0.as_millisecond()),
             ],
         )
         .await
@@ -354,41 +355,40 @@ impl Endpoints {
         let (now, wait) = (now.0.as_millisecond(), millis(probe_wait));
         self.change(
             "opening a webhook's breaker",
-            "UPDATE webhook_endpoints SET failing_since = $3, probe_at = $4, probe_wait = $5, \
-             prober = NULL, epoch = epoch + 1 \
-             WHERE name = $1 AND epoch = $2 AND failing_since IS NULL",
+            format!(
+                "UPDATE webhook_endpoints SET failing_since = $3, probe_at = {} + $4, probe_wait = $4, \
+                 prober = NULL, epoch = epoch + 1 \
+                 WHERE name = $1 AND epoch = $2 AND failing_since IS NULL",
+                self.pool.now()
+            ),
             vec![
                 Value::from(endpoint.name.as_str()),
                 Value::Int(endpoint.breaker.epoch),
                 Value::Int(now),
-                Value::Int(now.saturating_add(wait)),
                 Value::Int(wait),
             ],
         )
         .await
     }
 
-    /// Claims the probe that is due, until `until`; false when it is not due or another has it.
+    /// Claims the probe that is due, for so long; false when it is not due or another has it.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn claim_probe(
-        &self,
-        endpoint: &Endpoint,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool, Error> {
+    pub async fn claim_probe(&self, endpoint: &Endpoint, lasting: Duration) -> Result<bool, Error> {
+        let now = self.pool.now();
         self.change(
             "claiming a webhook's probe",
-            "UPDATE webhook_endpoints SET prober = $3, probe_until = $4 \
-             WHERE name = $1 AND epoch = $2 AND failing_since IS NOT NULL AND probe_at <= $5 \
-             AND (prober IS NULL OR probe_until <= $5)",
+            format!(
+                "UPDATE webhook_endpoints SET prober = $3, probe_until = {now} + $4 \
+                 WHERE name = $1 AND epoch = $2 AND failing_since IS NOT NULL AND probe_at <= {now} \
+                 AND (prober IS NULL OR probe_until <= {now})"
+            ),
             vec![
                 Value::from(endpoint.name.as_str()),
                 Value::Int(endpoint.breaker.epoch),
                 Value::from(&*self.me),
-                Value::Int(until.0.as_millisecond()),
-                Value::Int(now.0.as_millisecond()),
+                Value::Int(millis(lasting)),
             ],
         )
         .await
@@ -398,23 +398,19 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn probe_later(
-        &self,
-        endpoint: &Endpoint,
-        now: Timestamp,
-        wait: Duration,
-    ) -> Result<bool, Error> {
-        let wait = millis(wait);
+    pub async fn probe_later(&self, endpoint: &Endpoint, wait: Duration) -> Result<bool, Error> {
         self.change(
             "putting a webhook's probe off",
-            "UPDATE webhook_endpoints SET prober = NULL, probe_at = $4, probe_wait = $5 \
-             WHERE name = $1 AND epoch = $2 AND prober = $3",
+            format!(
+                "UPDATE webhook_endpoints SET prober = NULL, probe_at = {} + $4, probe_wait = $4 \
+                 WHERE name = $1 AND epoch = $2 AND prober = $3",
+                self.pool.now()
+            ),
             vec![
                 Value::from(endpoint.name.as_str()),
                 Value::Int(endpoint.breaker.epoch),
                 Value::from(&*self.me),
-                Value::Int(now.0.as_millisecond().saturating_add(wait)),
-                Value::Int(wait),
+                Value::Int(millis(wait)),
             ],
         )
         .await
@@ -437,20 +433,22 @@ impl Endpoints {
         .await
     }
 
-    /// Claims, or keeps, the right to deliver in order until `until`; false while another has it.
+    /// Claims, or keeps, the right to deliver in order for so long; false while another has it.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn lead(&self, name: &str, now: Timestamp, until: Timestamp) -> Result<bool, Error> {
+    pub async fn lead(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
+        let now = self.pool.now();
         self.change(
             "claiming a webhook's order",
-            "UPDATE webhook_endpoints SET leader = $2, leader_until = $3 \
-             WHERE name = $1 AND (leader IS NULL OR leader = $2 OR leader_until <= $4)",
+            format!(
+                "UPDATE webhook_endpoints SET leader = $2, leader_until = {now} + $3 \
+                 WHERE name = $1 AND (leader IS NULL OR leader = $2 OR leader_until <= {now})"
+            ),
             vec![
                 Value::from(name),
                 Value::from(&*self.me),
-                Value::Int(until.0.as_millisecond()),
-                Value::Int(now.0.as_millisecond()),
+                Value::Int(millis(lasting)),
             ],
         )
         .await
@@ -472,7 +470,7 @@ impl Endpoints {
     async fn change(
         &self,
         doing: &'static str,
-        sql: &'static str,
+        sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<bool, Error> {
         Ok(self.pool.execute(doing, sql, values).await? > 0)

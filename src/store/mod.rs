@@ -289,12 +289,7 @@ impl Store {
     /// Events that wait for the broker.
     #[must_use]
     pub fn pending_events(&self) -> pending_events::PendingEvents {
-        pending_events::PendingEvents::new(
-            self.pool.clone(),
-            self.clock.clone(),
-            self.news.clone(),
-            self.me.clone(),
-        )
+        pending_events::PendingEvents::new(self.pool.clone(), self.news.clone(), self.me.clone())
     }
 
     /// The sandbox's world.

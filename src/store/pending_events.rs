@@ -10,14 +10,12 @@ use tokio::sync::Notify;
 
 use super::db::{Link, Pool, Value};
 use super::{Error, sql};
-use crate::clock::Clock;
 use crate::contract::Event;
 
 /// The way to the events that wait; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PendingEvents {
     pool: Pool,
-    clock: Arc<dyn Clock>,
     news: Arc<Notify>,
     me: Arc<str>,
 }
@@ -48,18 +46,8 @@ pub(super) fn row(event: &Event, headers: &Headers) -> Result<Row, Error> {
 }
 
 impl PendingEvents {
-    pub(super) const fn new(
-        pool: Pool,
-        clock: Arc<dyn Clock>,
-        news: Arc<Notify>,
-        me: Arc<str>,
-    ) -> Self {
-        Self {
-            pool,
-            clock,
-            news,
-            me,
-        }
+    pub(super) const fn new(pool: Pool, news: Arc<Notify>, me: Arc<str>) -> Self {
+        Self { pool, news, me }
     }
 
     /// The events that have waited longest.
@@ -138,24 +126,19 @@ impl PendingEvents {
     /// # Errors
     /// When the store cannot be used; then nobody can count on having it.
     pub async fn lease(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
-        let now = self.clock.now().as_millisecond();
+        let now = self.pool.now();
         let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
-        let rows = self
-            .pool
-            .fetch(
-                "taking a lease",
-                "INSERT INTO leases (name, owner, until_at) VALUES ($1, $2, $3) \
-                 ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, \
-                 until_at = excluded.until_at \
-                 WHERE leases.owner = excluded.owner OR leases.until_at < $4 RETURNING owner",
-                vec![
-                    Value::from(name),
-                    Value::from(&*self.me),
-                    Value::Int(now.saturating_add(lasting)),
-                    Value::Int(now),
-                ],
-            )
-            .await?;
+        let sql = format!(
+            "INSERT INTO leases (name, owner, until_at) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_at = excluded.until_at \
+             WHERE leases.owner = excluded.owner OR leases.until_at < {now} RETURNING owner"
+        );
+        let values = vec![
+            Value::from(name),
+            Value::from(&*self.me),
+            Value::Int(lasting),
+        ];
+        let rows = self.pool.fetch("taking a lease", sql, values).await?;
         Ok(!rows.is_empty())
     }
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::amqp::{Subscription, SubscriptionDelivery};
-use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
 use super::line::{Ended, Line};
@@ -197,11 +196,9 @@ impl Line {
     }
 
     /// Claims the right to send, or keeps it.
-    async fn leads(&self) -> bool {
-        let now = self.shared.now();
-        let until = Timestamp(now.0.checked_add(LEASE).unwrap_or(now.0));
+    pub(super) async fn leads(&self) -> bool {
         let name = &self.endpoint.name;
-        matches!(self.shared.endpoints.lead(name, now, until).await, Ok(true))
+        matches!(self.shared.endpoints.lead(name, LEASE).await, Ok(true))
     }
 
     /// Keeps the right to send as long as possible.

@@ -9,7 +9,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::amqp::SubscriptionDelivery;
-use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
 use super::line::{Ended, Line};
@@ -23,8 +22,11 @@ const MARGIN: Duration = Duration::from_secs(10);
 pub(super) async fn run(line: &Arc<Line>, changes: &mut watch::Receiver<Endpoint>) -> Ended {
     loop {
         let now = line.shared.now();
-        let due = line.endpoint.breaker.probe_at;
-        let until_due = Duration::try_from(due.0.duration_since(now.0)).unwrap_or_default();
+        let breaker = &line.endpoint.breaker;
+        let until_due = breaker.probe_at.0.duration_since(now.0);
+        // By the store's clock, from which this one may differ: it cannot be longer than that.
+        let until_due = Duration::try_from(until_due).unwrap_or_default();
+        let until_due = until_due.min(breaker.probe_wait);
         tokio::select! {
             ended = line.over(changes) => return ended,
             () = tokio::time::sleep(until_due) => {}
@@ -44,17 +46,18 @@ impl Line {
     /// Sends the probe that is due, if it is ours to send.
     async fn probe(&self) {
         let (shared, endpoint) = (&self.shared, &self.endpoint);
-        let now = shared.now();
+        // A process that has not noticed yet that the breaker is open may have the first delivery in hand: the
+        // next one must not be sent before it.
+        if endpoint.settings.ordered && !self.leads().await {
+            return;
+        }
         let timeout = endpoint
             .settings
             .timeout_seconds
             .map_or(shared.settings.timeout, |seconds| {
                 Duration::from_secs(seconds.into())
             });
-        let until = now.0.checked_add(timeout + MARGIN).unwrap_or(now.0);
-        let claimed = shared
-            .endpoints
-            .claim_probe(endpoint, now, Timestamp(until));
+        let claimed = shared.endpoints.claim_probe(endpoint, timeout + MARGIN);
         if !matches!(claimed.await, Ok(true)) {
             return;
         }
@@ -128,13 +131,9 @@ impl Line {
     }
 
     async fn put_off(&self, wait: Duration) {
-        let (endpoint, now) = (&self.endpoint, self.shared.now());
         // Without the store the claim ends by itself.
-        self.shared
-            .endpoints
-            .probe_later(endpoint, now, wait)
-            .await
-            .ok();
+        let endpoints = &self.shared.endpoints;
+        endpoints.probe_later(&self.endpoint, wait).await.ok();
     }
 
     /// Asked after a probe that failed, and only then: that nothing came to try it with, or that our own

@@ -13,6 +13,7 @@
 
 mod breaker;
 mod broker;
+mod clocks;
 mod declared;
 mod delivery;
 mod filters;

@@ -134,15 +134,7 @@ fn put_a_clock_wrong(it: &mut Installation) {
     let mut worker = it.take_a_worker();
     worker.kill().unwrap();
     let by = ["+10m", "-10m"].choose(&mut it.chance.rng).unwrap();
-    // The loader knows where libraries are.
-    let library = "LD_PRELOAD=/usr/$LIB/faketime/libfaketime.so.1";
-    let wrong = [
-        "env",
-        library,
-        &format!("FAKETIME={by}"),
-        "FAKETIME_DONT_FAKE_MONOTONIC=1",
-    ];
-    let options = it.options.clone().behind(wrong.map(str::to_owned));
+    let options = it.options.clone().with_clock_off_by(by);
     it.workers.push(Worker::spawn(&options).unwrap());
 }
 

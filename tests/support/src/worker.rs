@@ -80,6 +80,19 @@ impl Options {
         self
     }
 
+    /// With a clock that is wrong, by `+10m`, say; what it measures stays right.
+    #[must_use]
+    pub fn with_clock_off_by(self, by: &str) -> Self {
+        // The loader knows where libraries are.
+        let wrong = [
+            "env",
+            "LD_PRELOAD=/usr/$LIB/faketime/libfaketime.so.1",
+            &format!("FAKETIME={by}"),
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        ];
+        self.behind(wrong.map(str::to_owned))
+    }
+
     /// Has another program run the binary: its words go in front. It has to replace itself by the
     /// binary, so that the process stays the same.
     #[must_use]
