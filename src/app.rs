@@ -28,7 +28,7 @@ use crate::outbound::{self, AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::webhooks::{self, Preparation, Webhooks};
 use crate::worker::shards::{self, Shards};
-use crate::worker::{Outlets, Worker, upkeep};
+use crate::worker::{Worker, WorkerDeps, maintenance};
 
 pub use engines::{Engines, MakeEngines, engine};
 use part::{topology, works};
@@ -110,7 +110,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         .beat()
         .await
         .context("cannot write to the store (store.url)")?;
-    lifecycle.spawn_background(upkeep::beat(store.clone()));
+    lifecycle.spawn_background(maintenance::beat(store.clone()));
 
     let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
     let mut process = Process::new(config, lifecycle, clock, store, tracer, engines);
@@ -256,8 +256,8 @@ impl Process {
         if let Some(waha) = waha {
             self.listen_to(waha)?;
         }
-        let memory = upkeep::Memory::of(&self.config);
-        let forgetting = upkeep::purge(self.store.clone(), memory, Arc::clone(&self.clock));
+        let memory = maintenance::Memory::of(&self.config);
+        let forgetting = maintenance::purge(self.store.clone(), memory, Arc::clone(&self.clock));
         self.lifecycle.spawn_background(forgetting);
         let executor = Executor::new(
             engine,
@@ -266,7 +266,7 @@ impl Process {
             Arc::clone(&self.clock),
             &self.config,
         );
-        let outlets = Outlets {
+        let outlets = WorkerDeps {
             publisher: self.publisher(),
             fanout: self.fanout.clone(),
             names: self.names.clone(),

@@ -38,7 +38,7 @@ pub use outcome::{Outcome, Subject};
 
 /// So many rests, at most, for a failure that lasts: it may have been a bad moment of the engine's, and
 /// if it was not, nobody is helped by a group's other commands waiting for hours.
-const LASTING_RESTS: u32 = 2;
+const LASTING_DEFERRALS: u32 = 2;
 
 /// What is to be done about a command now.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub enum Verdict {
 
 /// Why nothing is decided about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Stalled {
+pub enum Interrupted {
     /// It is to be run again, from where it is, once that is over.
     #[error("the store cannot be used")]
     Outage,
@@ -75,7 +75,7 @@ pub struct Deferral {
 
 /// What a command has been through.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Past {
+pub struct RetryState {
     /// How often the engine failed and the command rested.
     pub attempts: u32,
     /// When it first came.
@@ -124,7 +124,7 @@ enum Failure {
 
 impl Failure {
     /// Whether it says nothing of the command itself.
-    fn stalled(&self) -> Option<Stalled> {
+    fn interruption(&self) -> Option<Interrupted> {
         let (outage, fenced) = match self {
             Self::Engine(error) | Self::Searching(error) => {
                 (error.is_store_outage(), error.is_fenced())
@@ -133,8 +133,8 @@ impl Failure {
             Self::Busy(_) | Self::InDoubt | Self::TooLate(_) => (false, false),
         };
         match (outage, fenced) {
-            (true, _) => Some(Stalled::Outage),
-            (_, true) => Some(Stalled::Fenced),
+            (true, _) => Some(Interrupted::Outage),
+            (_, true) => Some(Interrupted::Fenced),
             _ => None,
         }
     }
@@ -200,15 +200,15 @@ impl Executor {
     pub async fn run(
         &self,
         accepted: &Accepted,
-        past: &Past,
+        retry_state: &RetryState,
         context: &Context,
-    ) -> Result<Verdict, Stalled> {
+    ) -> Result<Verdict, Interrupted> {
         // Closed never: the semaphore lives as long as the executor.
         let _permit = self.permits.acquire().await;
         let begun = Instant::now();
         let reads = only_reads(accepted);
         let mut retries = self.short_retries(reads);
-        let mut last = past.cause.clone();
+        let mut last = retry_state.cause.clone();
         loop {
             let late = self.too_late(accepted, last.as_ref());
             let is_late = late.is_some();
@@ -220,7 +220,7 @@ impl Executor {
                 Ok(executed) => return Ok(self.answered(accepted, executed)),
                 Err(failure) => failure,
             };
-            if let Some(stalled) = failure.stalled() {
+            if let Some(stalled) = failure.interruption() {
                 return Err(stalled);
             }
             let deferral = match Self::judge(&failure, last.as_ref()) {
@@ -242,7 +242,7 @@ impl Executor {
                 None if reads && is_soon_answered(&failure) => {
                     return Ok(self.refuse(accepted, deferral.cause));
                 }
-                None => return Ok(self.rest(accepted, past, deferral)),
+                None => return Ok(self.defer(accepted, retry_state, deferral)),
             }
         }
     }
@@ -366,15 +366,15 @@ impl Executor {
     }
 
     /// Lets a command rest, unless it has been through enough.
-    fn rest(&self, accepted: &Accepted, past: &Past, deferral: Deferral) -> Verdict {
-        let age = self.now().0.duration_since(past.first_seen.0);
+    fn defer(&self, accepted: &Accepted, retry_state: &RetryState, deferral: Deferral) -> Verdict {
+        let age = self.now().0.duration_since(retry_state.first_seen.0);
         let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
         let most = if deferral.lasts {
-            self.retry.attempts.min(LASTING_RESTS)
+            self.retry.attempts.min(LASTING_DEFERRALS)
         } else {
             self.retry.attempts
         };
-        let used_up = deferral.counts && past.attempts >= most;
+        let used_up = deferral.counts && retry_state.attempts >= most;
         if too_old || used_up {
             self.refuse(accepted, deferral.cause)
         } else {

@@ -16,7 +16,7 @@ use crate::contract::{CommandType, ErrorCode, Reply};
 use crate::engines::Found;
 use crate::store::ledger::Claim;
 
-use super::{Accepted, Cause, Deferral, Past, Verdict};
+use super::{Accepted, Cause, Deferral, RetryState, Verdict};
 use scripted::{Answer, Bench, accepted, create, rename};
 
 fn reply(verdict: Verdict) -> Reply {
@@ -57,22 +57,22 @@ async fn a_failure_that_lasts_means_rest_and_counts() {
 #[tokio::test]
 async fn attempts_that_are_used_up_end_with_the_engines_error() {
     let bench = Bench::new([Answer::Unavailable; 50]).await;
-    let past = Past {
+    let retry_state = RetryState {
         attempts: 3,
         ..bench.fresh()
     };
-    let reply = reply(bench.run_after(&rename("1"), past).await);
+    let reply = reply(bench.run_after(&rename("1"), retry_state).await);
     assert_eq!(code(&reply), Some(ErrorCode::EngineUnavailable));
 }
 
 #[tokio::test]
 async fn waiting_for_a_session_burns_no_attempts() {
     let bench = Bench::new([Answer::NotReady; 50]).await;
-    let past = Past {
+    let retry_state = RetryState {
         attempts: 3,
         ..bench.fresh()
     };
-    let deferral = deferral(bench.run_after(&rename("1"), past).await);
+    let deferral = deferral(bench.run_after(&rename("1"), retry_state).await);
     assert!(!deferral.counts);
     assert_eq!(deferral.cause.code, ErrorCode::SessionNotReady);
 }
@@ -80,11 +80,11 @@ async fn waiting_for_a_session_burns_no_attempts() {
 #[tokio::test]
 async fn a_failure_of_our_own_burns_no_attempts() {
     let bench = Bench::new([Answer::Own; 50]).await;
-    let past = Past {
+    let retry_state = RetryState {
         attempts: 3,
         ..bench.fresh()
     };
-    let deferral = deferral(bench.run_after(&rename("1"), past).await);
+    let deferral = deferral(bench.run_after(&rename("1"), retry_state).await);
     assert!(!deferral.counts);
     assert_eq!(deferral.cause.code, ErrorCode::Internal);
 }
@@ -98,14 +98,14 @@ async fn a_command_that_expired_says_what_it_waited_for() {
         code(&reply(bench.run(&late).await)),
         Some(ErrorCode::Expired)
     );
-    let past = Past {
+    let retry_state = RetryState {
         cause: Some(Cause {
             code: ErrorCode::SessionNotReady,
             words: "it is STARTING".to_owned(),
         }),
         ..bench.fresh()
     };
-    let reply = reply(bench.run_after(&late, past).await);
+    let reply = reply(bench.run_after(&late, retry_state).await);
     assert_eq!(code(&reply), Some(ErrorCode::SessionNotReady));
     assert!(reply.error.unwrap().message.contains("it is STARTING"));
     assert_eq!(bench.calls(), 0);

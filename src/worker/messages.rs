@@ -9,9 +9,9 @@ use crate::contract::{
 };
 use crate::executor::{Accepted, Cause, Deferral, Outcome};
 
-/// What a command has been through, as it travels in its headers.
+/// What a command has been through, as it deferral_state in its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Travels {
+pub(super) struct DeferralState {
     /// How often the engine failed and the command rested.
     pub(super) attempts: u32,
     /// How often it rested.
@@ -26,7 +26,7 @@ pub(super) struct Travels {
     pub(super) since: Option<Timestamp>,
 }
 
-impl Travels {
+impl DeferralState {
     /// Reads them from a message that has rested; those of any other are not ours.
     pub(super) fn of(message: &Incoming, names: &Names) -> Self {
         if message.exchange != names.back() {
@@ -153,24 +153,24 @@ pub(super) fn dead(
 }
 
 /// A command on its way into a delay queue, from which it comes back to its session's shard.
-pub(super) fn resting(
+pub(super) fn deferred(
     accepted: &Accepted,
     command: &Incoming,
-    travels: &Travels,
+    deferral_state: &DeferralState,
     names: &Names,
     tier: Duration,
 ) -> Outgoing {
     let mut headers = own_headers(command);
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
-    set(header::ATTEMPTS, travels.attempts.to_string());
-    set(header::RESTS, travels.rests.to_string());
-    if let Some(ticket) = travels.ticket {
+    set(header::ATTEMPTS, deferral_state.attempts.to_string());
+    set(header::RESTS, deferral_state.rests.to_string());
+    if let Some(ticket) = deferral_state.ticket {
         set(header::TICKET, ticket.to_string());
     }
-    if let Some(first_seen) = travels.first_seen {
+    if let Some(first_seen) = deferral_state.first_seen {
         set(header::FIRST_SEEN, first_seen.to_string());
     }
-    if let Some(cause) = &travels.cause {
+    if let Some(cause) = &deferral_state.cause {
         set(header::CODE, cause.code.as_str().to_owned());
         set(header::REASON, fitting(&cause.words));
     }

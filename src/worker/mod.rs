@@ -5,18 +5,18 @@
 //! so that their events leave in order; other groups run beside them. A command that cannot be done
 //! now rests in a delay queue, and what follows it in its group rests behind it.
 
-mod away;
+mod defer;
+mod deferrals;
+mod deferred_lanes;
 mod in_flight;
+mod lost_commands;
+pub mod maintenance;
 mod messages;
-mod missing;
 mod owned_shard;
 mod pings;
 mod quota;
-mod rest;
 pub mod shards;
 mod spans;
-pub mod upkeep;
-mod waits;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::contract::{About, Timestamp, endpoint_name};
 use crate::engines::Context;
 use crate::executor::lanes::Lanes;
-use crate::executor::{Accepted, Executor, Incoming, Outcome, Past, Stalled, Verdict};
+use crate::executor::{Accepted, Executor, Incoming, Interrupted, Outcome, RetryState, Verdict};
 use crate::fanout::{self, Fanout};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
@@ -36,15 +36,15 @@ use crate::observability::trace::{Span, Tracer};
 use crate::store::lanes::LaneKey;
 use crate::store::{self, Probe, Store};
 
+use defer::key_of;
+use deferred_lanes::Admission;
 use in_flight::{InFlight, InFlightGuard};
-use messages::Travels;
+use messages::DeferralState;
 use owned_shard::OwnedShard;
-use rest::key_of;
-use waits::Turn;
 
 /// How long to wait before the bindings of a webhook endpoint are tried again, at first and at most.
-const SHORTEST_REST: Duration = Duration::from_millis(200);
-const LONGEST_REST: Duration = Duration::from_secs(10);
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the role works with.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ pub struct Worker {
 
 /// What the role does on the broker.
 #[derive(Debug)]
-pub struct Outlets {
+pub struct WorkerDeps {
     /// Publishes what came of commands.
     pub publisher: Publisher,
     /// Keeps what is bound to webhook endpoints.
@@ -82,20 +82,20 @@ pub struct Outlets {
 #[derive(Debug)]
 struct Job {
     /// The shard that it came over.
-    held: Arc<OwnedShard>,
+    shard: Arc<OwnedShard>,
     delivery: Delivery,
     accepted: Accepted,
     /// What its earlier rests have left in its headers.
-    travels: Travels,
+    deferral_state: DeferralState,
     guard: InFlightGuard,
     span: Span,
 }
 
 /// Why a delivery was not acknowledged; it comes again.
 #[derive(Debug)]
-struct Unsettled;
+struct NotAcked;
 
-impl From<Stopped> for Unsettled {
+impl From<Stopped> for NotAcked {
     fn from(_: Stopped) -> Self {
         Self
     }
@@ -106,19 +106,19 @@ impl Worker {
     #[must_use]
     pub fn new(
         executor: Executor,
-        outlets: Outlets,
+        deps: WorkerDeps,
         tiers: Vec<Duration>,
         store: &Store,
         clock: Arc<dyn Clock>,
         lifecycle: Lifecycle,
     ) -> (Arc<Self>, watch::Receiver<bool>) {
-        let Outlets {
+        let WorkerDeps {
             publisher,
             fanout,
             names,
             tracer,
             longest_execution,
-        } = outlets;
+        } = deps;
         let in_flight = InFlight::default();
         let (moving, is_moving) = watch::channel(true);
         lifecycle.spawn_background(in_flight.clone().watch(longest_execution, moving));
@@ -139,22 +139,22 @@ impl Worker {
     }
 
     /// Says which command queues this worker has now.
-    fn has(&self, queues: impl Fn(&str) -> bool) {
+    fn note_queues(&self, queues: impl Fn(&str) -> bool) {
         self.executor.keep_accounts(queues);
     }
 
     /// Executes what arrives over a shard; the window of its consumer bounds how much is under way.
-    fn take(self: Arc<Self>, held: &Arc<OwnedShard>, delivery: Delivery) {
+    fn take(self: Arc<Self>, shard: &Arc<OwnedShard>, delivery: Delivery) {
         // What has not been begun goes back to the broker.
-        if held.is_ending() {
+        if shard.is_ending() {
             return;
         }
         if delivery.message.is_ping() {
-            return self.answer_ping(held, delivery);
+            return self.answer_ping(shard, delivery);
         }
         let lifecycle = self.lifecycle.clone();
         let guard = self.in_flight.track();
-        let mut span = spans::process(&self.tracer, &delivery, held.fence.queue());
+        let mut span = spans::process(&self.tracer, &delivery, shard.fence.queue());
         let accepted = match self.executor.admit(&incoming(&delivery, &self.names)) {
             Ok(accepted) => accepted,
             Err(outcome) => {
@@ -169,16 +169,16 @@ impl Worker {
                 return;
             }
         };
-        let travels = Travels::of(&delivery.message, &self.names);
-        if travels.since.is_some() {
-            held.waits.is_back(&key_of(&accepted));
+        let deferral_state = DeferralState::of(&delivery.message, &self.names);
+        if deferral_state.since.is_some() {
+            shard.lanes.note_returned(&key_of(&accepted));
         }
         self.tell_of_the_queue(&delivery.message);
         let job = Job {
-            held: Arc::clone(held),
+            shard: Arc::clone(shard),
             delivery,
             accepted,
-            travels,
+            deferral_state,
             guard,
             span,
         };
@@ -218,20 +218,20 @@ impl Worker {
     }
 
     /// Does what can be done about a command now.
-    async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), Unsettled> {
+    async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
         // What was not begun comes again, to whoever has the shard next.
-        if job.held.is_ending() {
-            return Err(Unsettled);
+        if job.shard.is_ending() {
+            return Err(NotAcked);
         }
         let begun = Instant::now();
         events::stage_passed(events::Stage::Wait, job.guard.age());
         if let Some(key) = lane
-            && let Turn::Behind { ticket, tier } =
-                job.held
-                    .waits
-                    .turn(key, job.travels.ticket, job.travels.since)
+            && let Admission::Behind { ticket, tier } =
+                job.shard
+                    .lanes
+                    .admit(key, job.deferral_state.ticket, job.deferral_state.since)
         {
-            return self.rest(job, Some((key, ticket)), tier, None).await;
+            return self.defer(job, Some((key, ticket)), tier, None).await;
         }
         match self.run_through_outages(&job).await? {
             Verdict::Answered(outcome) => {
@@ -239,53 +239,60 @@ impl Worker {
                 self.publish(&job.delivery, &outcome, &mut job.span, begun)
                     .await?;
                 // After the confirms, so that the next one's events cannot overtake.
-                self.end_rest(&job, lane).await?;
+                self.end_deferral(&job, lane).await?;
                 events::stage_passed(events::Stage::Total, job.guard.age());
                 job.delivery.ack();
                 Ok(())
             }
             Verdict::Deferred(deferral) => {
-                let tier = self.tier(&deferral, &job.travels);
+                let tier = self.tier(&deferral, &job.deferral_state);
                 let now = self.now();
-                let ticket =
-                    lane.map(|key| (key, job.held.waits.ticket(key, job.travels.ticket, now)));
-                self.rest(job, ticket, tier, Some(&deferral)).await
+                let ticket = lane.map(|key| {
+                    (
+                        key,
+                        job.shard.lanes.ticket(key, job.deferral_state.ticket, now),
+                    )
+                });
+                self.defer(job, ticket, tier, Some(&deferral)).await
             }
         }
     }
 
     /// Runs a command, again and again while the store is down: it keeps its place in its lane and
     /// the broker keeps it unacknowledged, so the worker takes no more than it could hold anyway.
-    async fn run_through_outages(&self, job: &Job) -> Result<Verdict, Unsettled> {
+    async fn run_through_outages(&self, job: &Job) -> Result<Verdict, NotAcked> {
         let mut probe = None;
-        let past = self.past(job);
+        let retry_state = self.retry_state(job);
         let context = Context {
-            fence: Some(job.held.fence.clone()),
+            fence: Some(job.shard.fence.clone()),
             trace: job.span.trace().clone(),
         };
         loop {
             let executing = job.guard.execute();
-            let verdict = self.executor.run(&job.accepted, &past, &context).await;
+            let verdict = self
+                .executor
+                .run(&job.accepted, &retry_state, &context)
+                .await;
             drop(executing);
             drop(probe.take());
             match verdict {
                 Ok(verdict) => return Ok(verdict),
-                Err(Stalled::Outage) => {}
-                Err(Stalled::Fenced) => {
-                    fenced(&job.held);
-                    return Err(Unsettled);
+                Err(Interrupted::Outage) => {}
+                Err(Interrupted::Fenced) => {
+                    fenced(&job.shard);
+                    return Err(NotAcked);
                 }
             }
-            probe = Some(self.outage_over(&job.held).await?);
-            if job.held.is_lost() {
-                return Err(Unsettled);
+            probe = Some(self.outage_over(&job.shard).await?);
+            if job.shard.is_lost() {
+                return Err(NotAcked);
             }
         }
     }
 
     /// Makes the broker's part of a webhook endpoint what the command has set: whoever reads the
     /// answer can count on it.
-    async fn bring_up_to_date(&self, job: &Job, outcome: &Outcome) -> Result<(), Unsettled> {
+    async fn bring_up_to_date(&self, job: &Job, outcome: &Outcome) -> Result<(), NotAcked> {
         let About::Webhook(id) = job.accepted.command.about() else {
             return Ok(());
         };
@@ -293,20 +300,20 @@ impl Worker {
             return Ok(());
         }
         let name = endpoint_name(Some(&job.accepted.session), id);
-        let mut rest = SHORTEST_REST;
+        let mut rest = SHORTEST_PAUSE;
         while let Err(error) = self.fanout.bring_up_to_date(&name).await {
             if matches!(&error, fanout::Error::Store(error) if error.is_outage()) {
-                drop(self.outage_over(&job.held).await?);
+                drop(self.outage_over(&job.shard).await?);
             } else {
                 events::bindings_failed(&error);
             }
-            let ending = job.held.ending();
+            let ending = job.shard.ending();
             // Both only wait.
             tokio::select! {
                 () = tokio::time::sleep(rest) => {}
-                () = ending.cancelled() => return Err(Unsettled),
+                () = ending.cancelled() => return Err(NotAcked),
             }
-            rest = LONGEST_REST.min(rest * 2);
+            rest = LONGEST_PAUSE.min(rest * 2);
         }
         Ok(())
     }
@@ -318,7 +325,7 @@ impl Worker {
         outcome: &Outcome,
         span: &mut Span,
         begun: Instant,
-    ) -> Result<(), Unsettled> {
+    ) -> Result<(), NotAcked> {
         let reply = &outcome.reply;
         let command_id = reply.command_id.as_ref().map_or("", |id| id.as_str());
         // Kept before it is answered: whoever reads the reply finds the dead letter.
@@ -356,9 +363,9 @@ impl Worker {
     /// Asks the store until it answers, or the shard is not to be worked on any more.
     async fn until_stored<F>(
         &self,
-        held: &OwnedShard,
+        shard: &OwnedShard,
         mut ask: impl FnMut() -> F,
-    ) -> Result<(), Unsettled>
+    ) -> Result<(), NotAcked>
     where
         F: Future<Output = Result<(), store::Error>>,
     {
@@ -366,31 +373,31 @@ impl Worker {
         while let Err(error) = ask().await {
             drop(probe.take());
             if error.is_fenced() {
-                fenced(held);
-                return Err(Unsettled);
+                fenced(shard);
+                return Err(NotAcked);
             }
             if !error.is_outage() {
                 events::store_refused(&error);
             }
-            probe = Some(self.outage_over(held).await?);
+            probe = Some(self.outage_over(shard).await?);
         }
         Ok(())
     }
 
-    /// Waits until the store is back or it is our turn to try, unless the shard is to be handed back.
-    async fn outage_over(&self, held: &OwnedShard) -> Result<Probe<'_>, Unsettled> {
-        let ending = held.ending();
+    /// DeferredLanes until the store is back or it is our turn to try, unless the shard is to be handed back.
+    async fn outage_over(&self, shard: &OwnedShard) -> Result<Probe<'_>, NotAcked> {
+        let ending = shard.ending();
         tokio::select! {
             probe = self.store.over() => Ok(probe),
-            () = ending.cancelled() => Err(Unsettled),
+            () = ending.cancelled() => Err(NotAcked),
         }
     }
 
-    fn past(&self, job: &Job) -> Past {
-        Past {
-            attempts: job.travels.attempts,
-            first_seen: job.travels.first_seen.unwrap_or_else(|| self.now()),
-            cause: job.travels.cause.clone(),
+    fn retry_state(&self, job: &Job) -> RetryState {
+        RetryState {
+            attempts: job.deferral_state.attempts,
+            first_seen: job.deferral_state.first_seen.unwrap_or_else(|| self.now()),
+            cause: job.deferral_state.cause.clone(),
         }
     }
 
@@ -400,11 +407,11 @@ impl Worker {
 }
 
 /// Another worker has the shard: whatever is in hand is its business now.
-fn fenced(held: &OwnedShard) {
-    if !held.is_lost() {
-        events::shard_fenced(held.number);
+fn fenced(shard: &OwnedShard) {
+    if !shard.is_lost() {
+        events::shard_fenced(shard.number);
     }
-    held.lose();
+    shard.mark_lost();
 }
 
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {

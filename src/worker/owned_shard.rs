@@ -5,7 +5,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::store::lanes::Lanes;
 use crate::store::shards::Fence;
 
-use super::waits::Waits;
+use super::deferred_lanes::DeferredLanes;
 
 /// One taking over of a shard; the next one, even by the same worker, is another one.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub(super) struct OwnedShard {
     /// The right to it.
     pub(super) fence: Fence,
     /// The order of its groups whose commands rest.
-    pub(super) waits: Waits,
+    pub(super) lanes: DeferredLanes,
     /// Nothing more is begun.
     ending: CancellationToken,
     /// Nothing more of it counts: its channel is gone, or somebody else has taken over.
@@ -29,7 +29,7 @@ impl OwnedShard {
         Self {
             number,
             // One of all shards: any would do.
-            waits: Waits::new(lanes.under(&fence), number == 0),
+            lanes: DeferredLanes::new(lanes.under(&fence), number == 0),
             fence,
             ending: CancellationToken::new(),
             lost: CancellationToken::new(),
@@ -38,12 +38,12 @@ impl OwnedShard {
     }
 
     /// Begins to hand it back: what has been begun is finished.
-    pub(super) fn end(&self) {
+    pub(super) fn begin_handback(&self) {
         self.ending.cancel();
     }
 
     /// It is not ours any more; what has been begun ends as soon as it can.
-    pub(super) fn lose(&self) {
+    pub(super) fn mark_lost(&self) {
         self.lost.cancel();
         self.ending.cancel();
     }

@@ -9,8 +9,8 @@ use super::owned_shard::OwnedShard;
 
 impl Worker {
     /// Says that a ping has come, then acknowledges it.
-    pub(super) fn answer_ping(self: Arc<Self>, held: &OwnedShard, delivery: Delivery) {
-        let arrived = delivery.message.arrived(held.fence.queue(), &self.names);
+    pub(super) fn answer_ping(self: Arc<Self>, shard: &OwnedShard, delivery: Delivery) {
+        let arrived = delivery.message.arrived(shard.fence.queue(), &self.names);
         self.lifecycle.clone().spawn(async move {
             if self.publisher.publish(vec![arrived]).await.is_ok() {
                 delivery.ack();

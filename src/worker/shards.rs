@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::store::shards::{Fence, Standing};
 
 use super::Worker;
-use super::missing::{self, Search, Trouble};
+use super::lost_commands::{self, LostSearch, SearchError};
 use super::owned_shard::OwnedShard;
 use super::quota::{self, Counts};
 
@@ -70,7 +70,7 @@ pub struct Shards {
 /// What a worker knows from one look to the next.
 #[derive(Debug, Default)]
 struct Known {
-    held: BTreeMap<u16, Arc<OwnedShard>>,
+    owned: BTreeMap<u16, Arc<OwnedShard>>,
     /// Shards without a consumer whose owner was alive at the last look.
     abandoned: BTreeSet<u16>,
     /// When commands that do not come back were looked for last.
@@ -116,8 +116,8 @@ impl Shards {
                 () = &mut stopping => break,
             }
         }
-        for held in known.held.values() {
-            held.end();
+        for shard in known.owned.values() {
+            shard.begin_handback();
         }
         Ok(())
     }
@@ -128,7 +128,7 @@ impl Shards {
         known: &mut Known,
         opened: &mpsc::Sender<Opened>,
     ) -> Result<(), amqp::Error> {
-        known.held.retain(|_, held| !held.is_over());
+        known.owned.retain(|_, shard| !shard.is_over());
         let workers = session.consumers(&self.parts.names.presence()).await?;
         let Ok(workers) = usize::try_from(workers) else {
             return Ok(());
@@ -140,34 +140,34 @@ impl Shards {
         let looked = async {
             if self.settle(session, workers, known, opened).await? {
                 self.taking_part.send_replace(true);
-                let held = || known.held.values();
-                let has = |queue: &str| held().any(|it| it.fence.queue() == queue);
-                self.parts.worker.has(has);
+                let owned = || known.owned.values();
+                let has = |queue: &str| owned().any(|it| it.fence.queue() == queue);
+                self.parts.worker.note_queues(has);
             }
             self.search(session, known).await
         };
         match looked.await {
             Ok(()) => {}
-            Err(Trouble::Broker(error)) => return Err(error),
+            Err(SearchError::Broker(error)) => return Err(error),
             // Waited for: with the next look.
-            Err(Trouble::Store(error)) if error.is_outage() => {}
-            Err(Trouble::Store(error)) => events::store_refused(&error),
+            Err(SearchError::Store(error)) if error.is_outage() => {}
+            Err(SearchError::Store(error)) => events::store_refused(&error),
         }
-        let held = known.held.values().filter(|held| !held.is_over());
-        events::lanes_paused(held.clone().map(|held| held.waits.count()).sum());
-        events::shards_held(held.count());
+        let owned = known.owned.values().filter(|shard| !shard.is_over());
+        events::lanes_paused(owned.clone().map(|shard| shard.lanes.count()).sum());
+        events::shards_held(owned.count());
         Ok(())
     }
 
     /// Looks now and then for commands that do not come back from their rest.
-    async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), Trouble> {
+    async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), SearchError> {
         let lost_after = self.parts.lost_after;
-        let pause = missing::pause(lost_after);
+        let pause = lost_commands::pause(lost_after);
         if known.searched_at.is_some_and(|at| at.elapsed() < pause) {
             return Ok(());
         }
         known.searched_at = Some(Instant::now());
-        let search = Search {
+        let search = LostSearch {
             session,
             names: &self.parts.names,
             shards: self.parts.shards,
@@ -176,8 +176,8 @@ impl Shards {
             lost_after,
             now: self.parts.worker.now(),
         };
-        let held: Vec<_> = known.active().cloned().collect();
-        search.look(&held).await
+        let owned: Vec<_> = known.active().cloned().collect();
+        search.look(&owned).await
     }
 
     /// Brings what this worker holds closer to its part; true when there is nothing more to take now.
@@ -187,24 +187,24 @@ impl Shards {
         workers: usize,
         known: &mut Known,
         opened: &mpsc::Sender<Opened>,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, SearchError> {
         let standings = self.parts.store.shards().all().await?;
         let standing = |number| standings.get(&self.parts.names.shard(number));
-        for (number, held) in &known.held {
-            if !standing(*number).is_some_and(|it| it.is_of(&held.fence)) {
-                held.lose();
+        for (number, shard) in &known.owned {
+            if !standing(*number).is_some_and(|it| it.is_of(&shard.fence)) {
+                shard.mark_lost();
             }
         }
         let mut numbers: Vec<_> = (0..self.parts.shards)
-            .filter(|number| !known.held.contains_key(number))
+            .filter(|number| !known.owned.contains_key(number))
             .collect();
         // So that workers that begin together do not all want the same ones.
         numbers.shuffle(&mut rand::rng());
         let deserted = self.deserted(session, &numbers, workers, known).await?;
         let part = self.part(workers, &standings, &deserted, known);
-        for held in known.active().skip(part) {
-            events::shard_handed_back(held.number);
-            held.end();
+        for shard in known.active().skip(part) {
+            events::shard_handed_back(shard.number);
+            shard.begin_handback();
         }
         let mut settled = true;
         for number in numbers {
@@ -220,11 +220,11 @@ impl Shards {
                 settled &= !known.abandoned.contains(&number);
                 continue;
             }
-            if let Some((held, consumer)) = self.open(session, number, standing(number)).await? {
+            if let Some((shard, consumer)) = self.open(session, number, standing(number)).await? {
                 known.abandoned.remove(&number);
-                known.held.insert(number, Arc::clone(&held));
+                known.owned.insert(number, Arc::clone(&shard));
                 // Only closed when this is cut off as well.
-                opened.send((held, consumer)).await.ok();
+                opened.send((shard, consumer)).await.ok();
             }
         }
         Ok(settled)
@@ -237,7 +237,7 @@ impl Shards {
         numbers: &[u16],
         workers: usize,
         known: &Known,
-    ) -> Result<BTreeSet<u16>, Trouble> {
+    ) -> Result<BTreeSet<u16>, SearchError> {
         let shards = usize::from(self.parts.shards);
         let mut deserted = BTreeSet::new();
         if shards.is_multiple_of(workers) && known.active().count() == shards / workers {
@@ -283,7 +283,7 @@ impl Shards {
         number: u16,
         standing: Option<&Standing>,
         known: &mut Known,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<bool, SearchError> {
         if !is_deserted {
             known.abandoned.remove(&number);
             return Ok(false);
@@ -303,18 +303,18 @@ impl Shards {
         session: &Session<'_>,
         number: u16,
         standing: Option<&Standing>,
-    ) -> Result<Option<Opened>, Trouble> {
+    ) -> Result<Option<Opened>, SearchError> {
         let queue = self.parts.names.shard(number);
         let shards = self.parts.store.shards();
         let Some(fence) = shards.take_over(&queue, standing).await? else {
             return Ok(None);
         };
         // After the taking over: nobody else changes them from here on.
-        let held = OwnedShard::new(number, fence, &self.parts.store.lanes());
-        held.waits.reload(self.parts.worker.now()).await?;
+        let shard = OwnedShard::new(number, fence, &self.parts.store.lanes());
+        shard.lanes.reload(self.parts.worker.now()).await?;
         let consumer = session.consume(&queue, self.window()).await?;
         events::shard_taken_over(number);
-        Ok(Some((Arc::new(held), consumer)))
+        Ok(Some((Arc::new(shard), consumer)))
     }
 
     /// How much is taken from a shard: as much by everybody, however many shards they have. The broker puts
@@ -331,7 +331,7 @@ impl Shards {
     }
 
     /// Gives up a shard that stands in our name although we do not have it, nor want it.
-    async fn disown(&self, standing: Option<&Standing>, number: u16) -> Result<(), Trouble> {
+    async fn disown(&self, standing: Option<&Standing>, number: u16) -> Result<(), SearchError> {
         let me = self.parts.store.workers();
         if let Some(standing) = standing
             && standing.owner.as_deref() == Some(me.me())
@@ -352,7 +352,7 @@ impl Shards {
         let leaving = CancellationToken::new();
         let mut present = pin!(presence.run(leaving.clone(), drop));
         let mut is_present = true;
-        let mut held = FuturesUnordered::new();
+        let mut consuming = FuturesUnordered::new();
         loop {
             // Each branch can be dropped: they only wait.
             tokio::select! {
@@ -361,11 +361,11 @@ impl Shards {
                     is_present = false;
                 }
                 next = opened.recv(), if !leaving.is_cancelled() => match next {
-                    Some((shard, consumer)) => held.push(self.hold(session, shard, consumer)),
+                    Some((shard, consumer)) => consuming.push(self.hold(session, shard, consumer)),
                     // Stopping: the others may count without us from now on.
                     None => leaving.cancel(),
                 },
-                Some(ended) = held.next(), if !held.is_empty() => ended?,
+                Some(ended) = consuming.next(), if !consuming.is_empty() => ended?,
                 else => return Ok(()),
             }
         }
@@ -374,21 +374,21 @@ impl Shards {
     async fn hold(
         &self,
         session: &Session<'_>,
-        held: Arc<OwnedShard>,
+        shard: Arc<OwnedShard>,
         consumer: Consumer,
     ) -> Result<(), amqp::Error> {
         // Also when this is dropped: then the connection is gone.
-        let _over = held.over_when_dropped();
-        let take = |delivery| Arc::clone(&self.parts.worker).take(&held, delivery);
-        match consumer.run(held.ending(), take).await {
+        let _over = shard.over_when_dropped();
+        let take = |delivery| Arc::clone(&self.parts.worker).take(&shard, delivery);
+        match consumer.run(shard.ending(), take).await {
             Ok(()) => {
-                self.hand_back(&held.fence).await;
+                self.hand_back(&shard.fence).await;
                 Ok(())
             }
             Err(error @ amqp::Error::ConsumerEnded(_)) => Err(error),
             Err(error) if !session.stands() => Err(error.while_serving()),
             Err(error) => {
-                events::shard_channel_lost(held.number, &error);
+                events::shard_channel_lost(shard.number, &error);
                 Ok(())
             }
         }
@@ -432,6 +432,6 @@ impl amqp::Service for Shards {
 impl Known {
     /// Shards that are worked on and are to stay.
     fn active(&self) -> impl Iterator<Item = &Arc<OwnedShard>> {
-        self.held.values().filter(|held| !held.is_ending())
+        self.owned.values().filter(|shard| !shard.is_ending())
     }
 }

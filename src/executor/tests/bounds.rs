@@ -87,15 +87,15 @@ async fn a_failure_that_lasts_rests_twice_at_most() {
             config.retry.within = Duration::from_millis(20);
         };
         let bench = Bench::with(settings, [answer; 50]).await;
-        let past = |attempts| Past {
+        let retry_state = |attempts| RetryState {
             attempts,
             ..bench.fresh()
         };
         for attempts in 0..2 {
-            let deferral = deferral(bench.run_after(&rename("1"), past(attempts)).await);
+            let deferral = deferral(bench.run_after(&rename("1"), retry_state(attempts)).await);
             assert!(deferral.counts);
         }
-        let reply = reply(bench.run_after(&rename("1"), past(2)).await);
+        let reply = reply(bench.run_after(&rename("1"), retry_state(2)).await);
         assert_eq!(code(&reply), Some(promise));
         assert_eq!(reply.error.unwrap().message, "as scripted");
     }
@@ -129,14 +129,14 @@ async fn a_read_waits_for_patience_and_for_our_own_store() {
 async fn a_command_that_expired_says_what_failed_last() {
     let bench = Bench::new([]).await;
     let late = expired(&bench, &rename("1"));
-    let past = Past {
+    let retry_state = RetryState {
         cause: Some(Cause {
             code: ErrorCode::EngineUnavailable,
             words: "WAHA says: r".to_owned(),
         }),
         ..bench.fresh()
     };
-    let reply = reply(bench.run_after(&late, past).await);
+    let reply = reply(bench.run_after(&late, retry_state).await);
     assert_eq!(code(&reply), Some(ErrorCode::Expired));
     assert!(reply.error.unwrap().message.contains("WAHA says: r"));
 }

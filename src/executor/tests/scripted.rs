@@ -14,7 +14,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
 use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
-use crate::executor::{Accepted, Decoder, Executor, Past, Stalled, Verdict};
+use crate::executor::{Accepted, Decoder, Executor, Interrupted, RetryState, Verdict};
 use crate::store::Store;
 use crate::store::endpoints::Endpoint;
 use crate::store::ledger::{Begun, Claim, Key};
@@ -221,15 +221,15 @@ impl Bench {
         self.run_after(command, self.fresh()).await
     }
 
-    pub(super) async fn run_after(&self, command: &Accepted, past: Past) -> Verdict {
+    pub(super) async fn run_after(&self, command: &Accepted, retry_state: RetryState) -> Verdict {
         self.executor
-            .run(command, &past, &Context::default())
+            .run(command, &retry_state, &Context::default())
             .await
             .unwrap()
     }
 
     /// Runs a command while the store cannot be used.
-    pub(super) async fn run_in_outage(&self, command: &Accepted) -> Result<Verdict, Stalled> {
+    pub(super) async fn run_in_outage(&self, command: &Accepted) -> Result<Verdict, Interrupted> {
         self.store.fail_once().await;
         self.executor
             .run(command, &self.fresh(), &Context::default())
@@ -237,8 +237,8 @@ impl Bench {
     }
 
     /// Of a command that comes for the first time.
-    pub(super) fn fresh(&self) -> Past {
-        Past {
+    pub(super) fn fresh(&self) -> RetryState {
+        RetryState {
             attempts: 0,
             first_seen: self.ago(Duration::ZERO),
             cause: None,
@@ -246,8 +246,8 @@ impl Bench {
     }
 
     #[expect(clippy::unused_self, reason = "reads better where it is used")]
-    pub(super) fn ago(&self, past: Duration) -> Timestamp {
-        Timestamp(SystemClock.now().checked_sub(past).unwrap())
+    pub(super) fn ago(&self, retry_state: Duration) -> Timestamp {
+        Timestamp(SystemClock.now().checked_sub(retry_state).unwrap())
     }
 
     /// Records a command as started by somebody else.

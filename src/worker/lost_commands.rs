@@ -12,7 +12,7 @@ use crate::observability::events;
 use crate::store;
 use crate::store::ledger::{Found, Ledger};
 
-use super::away::Seen;
+use super::deferrals::QueueDepths;
 use super::owned_shard::OwnedShard;
 
 /// How often a late command is looked for, at most.
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_secs(10);
 
 /// Where to look.
 #[derive(Debug)]
-pub(super) struct Search<'a> {
+pub(super) struct LostSearch<'a> {
     pub(super) session: &'a Session<'a>,
     pub(super) names: &'a Names,
     /// How many command queues there are.
@@ -38,18 +38,18 @@ pub(super) fn pause(lost_after: Duration) -> Duration {
     LOOK.min(lost_after / 4)
 }
 
-impl Search<'_> {
+impl LostSearch<'_> {
     /// Looks for late commands of the shards that this worker has; what is lost is recorded.
-    pub(super) async fn look(&self, held: &[Arc<OwnedShard>]) -> Result<(), Trouble> {
-        let mut seen = Seen {
+    pub(super) async fn look(&self, owned: &[Arc<OwnedShard>]) -> Result<(), SearchError> {
+        let mut seen = QueueDepths {
             at: self.now,
             empty: BTreeSet::new(),
             ended: BTreeMap::new(),
             nothing_waits: false,
         };
         let mut late = BTreeSet::new();
-        for held in held {
-            let (tiers, ended) = held.waits.late(self.now);
+        for shard in owned {
+            let (tiers, ended) = shard.lanes.late(self.now);
             late.extend(tiers);
             for (tier, last) in ended {
                 let known = seen.ended.entry(tier).or_insert(last);
@@ -67,12 +67,12 @@ impl Search<'_> {
             }
         }
         seen.nothing_waits = self.nothing_waits().await?;
-        for held in held {
-            for lost in held.waits.judge(&seen, self.lost_after) {
+        for shard in owned {
+            for lost in shard.lanes.find_lost(&seen, self.lost_after) {
                 // Done by a worker of a version that keeps no account of what rests.
                 if let Some(Found::Done(_)) = self.ledger.find(&lost.key).await? {
-                    held.waits.end(&lost).await?;
-                } else if held.waits.lose(&lost.key, self.now).await? {
+                    shard.lanes.record_done_elsewhere(&lost).await?;
+                } else if shard.lanes.record_lost(&lost.key, self.now).await? {
                     let (id, session) = (&lost.key.command_id, &lost.key.session);
                     let command_type = &lost.command_type;
                     events::resting_command_lost(id.as_str(), command_type, session.as_str());
@@ -99,18 +99,18 @@ impl Search<'_> {
 
 /// What keeps a look from coming to its end.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum SearchError {
     Broker(amqp::Error),
     Store(store::Error),
 }
 
-impl From<amqp::Error> for Trouble {
+impl From<amqp::Error> for SearchError {
     fn from(error: amqp::Error) -> Self {
         Self::Broker(error)
     }
 }
 
-impl From<store::Error> for Trouble {
+impl From<store::Error> for SearchError {
     fn from(error: store::Error) -> Self {
         Self::Store(error)
     }

@@ -8,8 +8,8 @@ use crate::observability::events;
 use crate::store::lanes::{Deferred, LaneKey};
 use crate::store::ledger;
 
-use super::messages::{self, Travels};
-use super::{Job, Unsettled, Worker, spans};
+use super::messages::{self, DeferralState};
+use super::{Job, NotAcked, Worker, spans};
 
 /// What a command is known by.
 pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
@@ -21,22 +21,22 @@ pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
 
 impl Worker {
     /// Lets a command rest: confirmed first, then recorded, then acknowledged.
-    pub(super) async fn rest(
+    pub(super) async fn defer(
         &self,
         job: Job,
         place: Option<(&LaneKey, u64)>,
         tier: Duration,
         deferral: Option<&Deferral>,
-    ) -> Result<(), Unsettled> {
-        if job.held.is_lost() {
-            return Err(Unsettled);
+    ) -> Result<(), NotAcked> {
+        if job.shard.is_lost() {
+            return Err(NotAcked);
         }
         let ticket = place.map(|(_, ticket)| ticket);
-        let travels = job.travels.further(deferral, ticket, self.now());
-        let mut deferred = messages::resting(
+        let deferral_state = job.deferral_state.further(deferral, ticket, self.now());
+        let mut deferred = messages::deferred(
             &job.accepted,
             &job.delivery.message,
-            &travels,
+            &deferral_state,
             &self.names,
             tier,
         );
@@ -52,8 +52,8 @@ impl Worker {
             due: Timestamp(now.0.checked_add(tier).unwrap_or(now.0)),
             lost_at: None,
         };
-        let waits = &job.held.waits;
-        self.until_stored(&job.held, || waits.rests(&deferred))
+        let lanes = &job.shard.lanes;
+        self.until_stored(&job.shard, || lanes.record_deferred(&deferred))
             .await?;
         if let Some(deferral) = deferral {
             events::command_deferred(
@@ -69,30 +69,30 @@ impl Worker {
     }
 
     /// Lets the next resting command of the lane go, if this one was resting.
-    pub(super) async fn end_rest(
+    pub(super) async fn end_deferral(
         &self,
         job: &Job,
         lane: Option<&LaneKey>,
-    ) -> Result<(), Unsettled> {
-        if job.held.is_lost() {
+    ) -> Result<(), NotAcked> {
+        if job.shard.is_lost() {
             return Ok(());
         }
         let now = self.now();
         let command = key_of(&job.accepted);
-        let place = lane.zip(job.travels.ticket);
-        let has_rested = job.travels.since.is_some();
-        let waits = &job.held.waits;
-        self.until_stored(&job.held, || {
-            waits.done(&command, place, has_rested, &self.tiers, now)
+        let place = lane.zip(job.deferral_state.ticket);
+        let has_rested = job.deferral_state.since.is_some();
+        let lanes = &job.shard.lanes;
+        self.until_stored(&job.shard, || {
+            lanes.record_done(&command, place, has_rested, &self.tiers, now)
         })
         .await
     }
 
     /// The shortest tier that is long enough; longer with each rest that changed nothing.
-    pub(super) fn tier(&self, deferral: &Deferral, travels: &Travels) -> Duration {
+    pub(super) fn tier(&self, deferral: &Deferral, deferral_state: &DeferralState) -> Duration {
         // Waiting for a session grows less: it should be noticed soon that it is back.
         let most = if deferral.counts { usize::MAX } else { 2 };
-        let step = usize::try_from(travels.rests)
+        let step = usize::try_from(deferral_state.rests)
             .unwrap_or(usize::MAX)
             .min(most);
         let wish = deferral.after.unwrap_or_default();

@@ -17,7 +17,7 @@ use crate::store::ledger::Key;
 
 /// How the broker's queues stand.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct QueueDepths {
     /// When they were looked at.
     pub(super) at: Timestamp,
     /// Tiers whose delay queue is empty, or gone.
@@ -30,7 +30,7 @@ pub(super) struct Seen {
 
 /// Commands that rest, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Away {
+pub(super) struct Deferrals {
     rows: HashMap<Key, Entry>,
     /// When the rest began that ended last, by tier.
     ended: BTreeMap<Duration, Timestamp>,
@@ -39,41 +39,41 @@ pub(super) struct Away {
 #[derive(Debug)]
 struct Entry {
     row: Deferred,
-    doubt: Doubt,
+    whereabouts: Whereabouts,
     /// Nobody knows to which shard it belongs.
     is_stray: bool,
 }
 
 /// What is believed of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Doubt {
-    /// It rests, or waits for its turn.
-    None,
-    /// It is in hand.
-    Back,
-    /// It could be nowhere at that time.
-    Since(Instant),
+enum Whereabouts {
+    /// In its delay queue, or on its way back from there.
+    Deferred,
+    /// Delivered again, and being worked on here.
+    InHand,
+    /// In no queue and not in hand, since that look.
+    NotFoundSince(Instant),
     /// It does not come back.
     Lost,
-    /// That is in the store as well.
+    /// It does not come back, and the store says so.
     Recorded,
-    /// It is for another shard to say.
+    /// Another shard looks for it.
     Foreign,
 }
 
-impl Away {
+impl Deferrals {
     /// Begins with what the store has. Those of which nobody knows where they belong (`true`) are looked for
     /// by one shard.
     pub(super) fn load(rows: Vec<(Deferred, bool)>, looks_for_strays: bool) -> Self {
         let entry = |(row, is_stray): (Deferred, bool)| {
-            let doubt = match row.lost_at {
-                Some(_) => Doubt::Recorded,
-                None if looks_for_strays || !is_stray => Doubt::None,
-                None => Doubt::Foreign,
+            let whereabouts = match row.lost_at {
+                Some(_) => Whereabouts::Recorded,
+                None if looks_for_strays || !is_stray => Whereabouts::Deferred,
+                None => Whereabouts::Foreign,
             };
             let entry = Entry {
                 row,
-                doubt,
+                whereabouts,
                 is_stray,
             };
             (entry.row.key.clone(), entry)
@@ -88,16 +88,16 @@ impl Away {
     pub(super) fn rests(&mut self, row: Deferred) {
         let entry = Entry {
             row,
-            doubt: Doubt::None,
+            whereabouts: Whereabouts::Deferred,
             is_stray: false,
         };
         self.rows.insert(entry.row.key.clone(), entry);
     }
 
     /// Notes that a command has come back.
-    pub(super) fn is_back(&mut self, key: &Key) {
+    pub(super) fn note_returned(&mut self, key: &Key) {
         if let Some(entry) = self.rows.get_mut(key) {
-            entry.doubt = Doubt::Back;
+            entry.whereabouts = Whereabouts::InHand;
             let begun = begun(&entry.row);
             let last = self.ended.entry(entry.row.tier).or_insert(begun);
             *last = begun.max(*last);
@@ -133,7 +133,7 @@ impl Away {
             it.row.ticket == ticket && lane_of(&it.row).is_some_and(|its| its == *lane)
         };
         let entry = rows.find(is_it)?;
-        let is_away = entry.doubt != Doubt::Back;
+        let is_away = entry.whereabouts != Whereabouts::InHand;
         if is_away {
             entry.lose();
         }
@@ -141,7 +141,7 @@ impl Away {
     }
 
     /// Commands that do not come back, of which the store does not know it yet.
-    pub(super) fn judge(&mut self, seen: &Seen, lost_after: Duration) -> Vec<Deferred> {
+    pub(super) fn find_lost(&mut self, seen: &QueueDepths, lost_after: Duration) -> Vec<Deferred> {
         let mut lost = Vec::new();
         for entry in self.rows.values_mut() {
             if entry.is_late(seen.at) && seen.nothing_waits {
@@ -151,15 +151,19 @@ impl Away {
                     Duration::try_from(ahead).is_ok_and(|ahead| ahead > lost_after)
                 });
                 let can_be_nowhere = seen.empty.contains(&tier) || later;
-                match entry.doubt {
-                    Doubt::None if can_be_nowhere => entry.doubt = Doubt::Since(Instant::now()),
-                    Doubt::Since(first) if can_be_nowhere && first.elapsed() >= lost_after => {
+                match entry.whereabouts {
+                    Whereabouts::Deferred if can_be_nowhere => {
+                        entry.whereabouts = Whereabouts::NotFoundSince(Instant::now())
+                    }
+                    Whereabouts::NotFoundSince(first)
+                        if can_be_nowhere && first.elapsed() >= lost_after =>
+                    {
                         entry.lose();
                     }
                     _ => {}
                 }
             }
-            if entry.doubt == Doubt::Lost {
+            if entry.whereabouts == Whereabouts::Lost {
                 lost.push(entry.row.clone());
             }
         }
@@ -170,7 +174,7 @@ impl Away {
     /// which shard it belongs.
     pub(super) fn lose(&mut self, key: &Key, now: Timestamp) -> Option<(Deferred, bool)> {
         let entry = self.rows.get_mut(key)?;
-        if entry.doubt != Doubt::Lost {
+        if entry.whereabouts != Whereabouts::Lost {
             return None;
         }
         entry.row.lost_at.get_or_insert(now);
@@ -180,21 +184,24 @@ impl Away {
     /// Notes that the store knows a command to be lost.
     pub(super) fn recorded(&mut self, key: &Key) {
         if let Some(entry) = self.rows.get_mut(key)
-            && entry.doubt == Doubt::Lost
+            && entry.whereabouts == Whereabouts::Lost
         {
-            entry.doubt = Doubt::Recorded;
+            entry.whereabouts = Whereabouts::Recorded;
         }
     }
 }
 
 impl Entry {
     fn is_late(&self, now: Timestamp) -> bool {
-        matches!(self.doubt, Doubt::None | Doubt::Since(_) | Doubt::Lost) && self.row.due < now
+        matches!(
+            self.whereabouts,
+            Whereabouts::Deferred | Whereabouts::NotFoundSince(_) | Whereabouts::Lost
+        ) && self.row.due < now
     }
 
     fn lose(&mut self) {
-        if self.doubt != Doubt::Recorded {
-            self.doubt = Doubt::Lost;
+        if self.whereabouts != Whereabouts::Recorded {
+            self.whereabouts = Whereabouts::Lost;
         }
     }
 }
@@ -239,31 +246,31 @@ mod tests {
 
     /// Whether a command that was due in the first minute is lost, when the queues were seen to be so, each
     /// time for five minutes.
-    async fn is_lost(away: &mut Away, looks: &[fn(&mut Seen)]) -> bool {
+    async fn is_lost(deferrals: &mut Deferrals, looks: &[fn(&mut QueueDepths)]) -> bool {
         let mut lost = false;
         for (n, look) in (10..).step_by(5).zip(looks) {
-            let mut seen = Seen {
+            let mut seen = QueueDepths {
                 at: at(n),
                 empty: BTreeSet::from([MINUTE]),
                 ended: BTreeMap::new(),
                 nothing_waits: true,
             };
             look(&mut seen);
-            lost = !away.judge(&seen, LOST_AFTER).is_empty();
+            lost = !deferrals.find_lost(&seen, LOST_AFTER).is_empty();
             tokio::time::advance(LOST_AFTER).await;
         }
         lost
     }
 
-    fn resting() -> Away {
-        let mut away = Away::default();
-        away.rests(row("c", 0));
-        away
+    fn resting() -> Deferrals {
+        let mut deferrals = Deferrals::default();
+        deferrals.rests(row("c", 0));
+        deferrals
     }
 
-    const NOWHERE: fn(&mut Seen) = |_| ();
-    const COMMANDS_WAIT: fn(&mut Seen) = |seen| seen.nothing_waits = false;
-    const SOME_REST: fn(&mut Seen) = |seen| seen.empty.clear();
+    const NOWHERE: fn(&mut QueueDepths) = |_| ();
+    const COMMANDS_WAIT: fn(&mut QueueDepths) = |seen| seen.nothing_waits = false;
+    const SOME_REST: fn(&mut QueueDepths) = |seen| seen.empty.clear();
 
     #[tokio::test(start_paused = true)]
     async fn a_command_is_lost_once_it_could_be_nowhere_twice() {
@@ -283,26 +290,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_is_in_hand_or_rests_anew_is_not_lost() {
-        let mut away = resting();
-        away.is_back(&row("c", 0).key);
-        assert!(!is_lost(&mut away, &[NOWHERE; 3]).await);
-        away.rests(row("c", 20));
-        assert!(!is_lost(&mut away, &[NOWHERE; 2]).await);
+        let mut deferrals = resting();
+        deferrals.note_returned(&row("c", 0).key);
+        assert!(!is_lost(&mut deferrals, &[NOWHERE; 3]).await);
+        deferrals.rests(row("c", 20));
+        assert!(!is_lost(&mut deferrals, &[NOWHERE; 2]).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_delay_queue_that_is_never_empty_has_passed_on_what_began_to_rest_earlier() {
-        let later: fn(&mut Seen) = |seen| {
+        let later: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(MINUTE, at(6));
         };
         assert!(is_lost(&mut resting(), &[later, later]).await);
-        let hardly_later: fn(&mut Seen) = |seen| {
+        let hardly_later: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(MINUTE, at(5));
         };
         assert!(!is_lost(&mut resting(), &[hardly_later; 3]).await);
-        let of_another_tier: fn(&mut Seen) = |seen| {
+        let of_another_tier: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(2 * MINUTE, at(60));
         };

@@ -20,19 +20,19 @@ use crate::store;
 use crate::store::lanes::{Change, Deferred, LaneKey, Lanes, Resting};
 use crate::store::ledger::Key;
 
-use super::away::{Away, Seen, lane_of};
+use super::deferrals::{Deferrals, QueueDepths, lane_of};
 
 /// What began to rest so long after a command was due back comes back after it. Where it does not, that
 /// command is not coming: somebody emptied the delay queue. The lane goes on without it. That holds without
 /// a look at the broker's queues, and for what moved to another shard, which is in none of `away`.
 ///
-/// The time that passes says nothing by itself: while nobody works on the shard, or the store is away,
+/// The time that passes says nothing by itself: while nobody works on the shard, or the store is deferrals,
 /// what is back waits there behind what came before.
 const LOST_AFTER: Duration = Duration::from_mins(15);
 
 /// Whether a command may be executed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Admission {
     /// It may.
     Now,
     /// It has to rest behind what rests already, with this ticket.
@@ -41,7 +41,7 @@ pub(super) enum Turn {
 
 /// Lanes in which commands rest.
 #[derive(Debug)]
-pub(super) struct Waits {
+pub(super) struct DeferredLanes {
     lanes: Lanes,
     /// It looks for the commands of which nobody knows where they belong.
     looks_for_strays: bool,
@@ -52,7 +52,7 @@ pub(super) struct Waits {
 #[derive(Debug, Default)]
 struct Known {
     lanes: HashMap<LaneKey, Lane>,
-    away: Away,
+    deferrals: Deferrals,
 }
 
 /// How a lane stands.
@@ -73,7 +73,7 @@ impl Lane {
     }
 }
 
-impl Waits {
+impl DeferredLanes {
     pub(super) fn new(lanes: Lanes, looks_for_strays: bool) -> Self {
         Self {
             lanes,
@@ -87,9 +87,9 @@ impl Waits {
     pub(super) async fn reload(&self, now: Timestamp) -> Result<(), store::Error> {
         let lanes = self.lanes.load().await?;
         let deferred = self.lanes.load_deferred().await?;
-        let away = Away::load(deferred, self.looks_for_strays);
+        let deferrals = Deferrals::load(deferred, self.looks_for_strays);
         let mut gone: BTreeMap<LaneKey, BTreeSet<u64>> = BTreeMap::new();
-        for (lane, ticket) in away.lost() {
+        for (lane, ticket) in deferrals.lost() {
             gone.entry(lane).or_default().insert(ticket);
         }
         let lanes = lanes.into_iter().filter_map(|(key, mut resting)| {
@@ -100,7 +100,7 @@ impl Waits {
             lane.skip().then_some((key, lane))
         });
         let lanes = lanes.collect();
-        *self.lock() = Known { lanes, away };
+        *self.lock() = Known { lanes, deferrals };
         Ok(())
     }
 
@@ -110,36 +110,38 @@ impl Waits {
     }
 
     /// Notes that a command has come back from its rest.
-    pub(super) fn is_back(&self, key: &Key) {
-        self.lock().away.is_back(key);
+    pub(super) fn note_returned(&self, key: &Key) {
+        self.lock().deferrals.note_returned(key);
     }
 
     /// Whether the command with this ticket, or a new one without, may be executed now. If it comes
     /// from a rest, that one began at `since`.
-    pub(super) fn turn(
+    pub(super) fn admit(
         &self,
         key: &LaneKey,
         ticket: Option<u64>,
         since: Option<Timestamp>,
-    ) -> Turn {
+    ) -> Admission {
         let mut known = self.lock();
-        let Known { lanes, away } = &mut *known;
+        let Known { lanes, deferrals } = &mut *known;
         let Some(lane) = lanes.get(key).map(|lane| lane.resting) else {
-            return Turn::Now;
+            return Admission::Now;
         };
         let overdue = since.map(|since| since.0.duration_since(lane.due.0));
         match ticket {
             // The next one, or a second copy of one that is done.
-            Some(ticket) if ticket <= lane.head => return Turn::Now,
+            Some(ticket) if ticket <= lane.head => return Admission::Now,
             // One that is known by its id is counted and recorded before its lane goes on.
-            _ if overdue.is_some_and(is_too_long) && away.cannot_come(key, lane.head).is_none() => {
+            _ if overdue.is_some_and(is_too_long)
+                && deferrals.cannot_come(key, lane.head).is_none() =>
+            {
                 events::unknown_resting_command_lost();
                 lanes.remove(key);
-                return Turn::Now;
+                return Admission::Now;
             }
             _ => {}
         }
-        Turn::Behind {
+        Admission::Behind {
             // New ones, and those left over from an earlier time, come last.
             ticket: ticket
                 .filter(|ticket| *ticket <= lane.tail)
@@ -161,10 +163,10 @@ impl Waits {
     }
 
     /// Records that a command rests; its message is confirmed already.
-    pub(super) async fn rests(&self, command: &Deferred) -> Result<(), store::Error> {
+    pub(super) async fn record_deferred(&self, command: &Deferred) -> Result<(), store::Error> {
         let lane = {
             let mut known = self.lock();
-            known.away.rests(command.clone());
+            known.deferrals.rests(command.clone());
             lane_of(command).map(|key| {
                 let Deferred {
                     ticket, tier, due, ..
@@ -196,7 +198,7 @@ impl Waits {
 
     /// Records that a command is done with, which has this ticket if it has rested in a lane; asking again
     /// is safe.
-    pub(super) async fn done(
+    pub(super) async fn record_done(
         &self,
         command: &Key,
         place: Option<(&LaneKey, u64)>,
@@ -211,7 +213,7 @@ impl Waits {
                 // read the lanes already. Whoever reads that later would wait for this command in vain.
                 (key.clone(), known.leave(key, ticket, tiers, now))
             });
-            (lane, known.away.done(command))
+            (lane, known.deferrals.done(command))
         };
         // Written in any case: we may be asked again because the store failed the first time.
         let command = (is_known || has_rested).then(|| (command.clone(), None));
@@ -222,10 +224,13 @@ impl Waits {
     }
 
     /// Records that a command is done with which others have done; its lane goes on without it.
-    pub(super) async fn end(&self, command: &Deferred) -> Result<(), store::Error> {
+    pub(super) async fn record_done_elsewhere(
+        &self,
+        command: &Deferred,
+    ) -> Result<(), store::Error> {
         let lane = {
             let mut known = self.lock();
-            known.away.done(&command.key);
+            known.deferrals.done(&command.key);
             let key = lane_of(command).filter(|key| known.lanes.contains_key(key));
             key.map(|key| {
                 let left = known.skip(&key, command.ticket);
@@ -242,19 +247,23 @@ impl Waits {
         now: Timestamp,
     ) -> (BTreeSet<Duration>, BTreeMap<Duration, Timestamp>) {
         let known = self.lock();
-        (known.away.late(now), known.away.ended().clone())
+        (known.deferrals.late(now), known.deferrals.ended().clone())
     }
 
     /// Commands that do not come back, and are not recorded as such.
-    pub(super) fn judge(&self, seen: &Seen, lost_after: Duration) -> Vec<Deferred> {
-        self.lock().away.judge(seen, lost_after)
+    pub(super) fn find_lost(&self, seen: &QueueDepths, lost_after: Duration) -> Vec<Deferred> {
+        self.lock().deferrals.find_lost(seen, lost_after)
     }
 
     /// Records that a command does not come back, so that its lane goes on; false when it did come back.
-    pub(super) async fn lose(&self, command: &Key, now: Timestamp) -> Result<bool, store::Error> {
+    pub(super) async fn record_lost(
+        &self,
+        command: &Key,
+        now: Timestamp,
+    ) -> Result<bool, store::Error> {
         let (row, lane) = {
             let mut known = self.lock();
-            let Some((row, is_stray)) = known.away.lose(command, now) else {
+            let Some((row, is_stray)) = known.deferrals.lose(command, now) else {
                 return Ok(false);
             };
             let lane = lane_of(&row).map(|key| {
@@ -270,7 +279,7 @@ impl Waits {
             command: Some((command.clone(), Some(row))),
         };
         self.lanes.write(change).await?;
-        self.lock().away.recorded(command);
+        self.lock().deferrals.recorded(command);
         Ok(true)
     }
 
