@@ -1,7 +1,7 @@
 //! The executor: from a message's bytes to its verdict. It never sees a broker.
 //!
 //! [`Executor::admit`] reads a message; [`Executor::run`] carries out a command on the engine, with
-//! short retries, and says what came of it: an answer, or that it has to rest. Whoever calls turns
+//! short retries, and says what came of it: an answer, or that it has to be deferred. The caller turns
 //! that into publications and an acknowledgement. Order within a group is kept by [`lanes`].
 
 mod accounts;
@@ -36,8 +36,8 @@ use retry::ShortRetries;
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
 pub use outcome::{Outcome, Subject};
 
-/// So many rests, at most, for a failure that lasts: it may have been a bad moment of the engine's, and
-/// if it was not, nobody is helped by a group's other commands waiting for hours.
+/// Deferrals at most for a failure that lasts: it may have been a bad moment of the engine's, and
+/// if it was not, it does not help that a group's other commands wait for hours.
 const LASTING_DEFERRALS: u32 = 2;
 
 /// What is to be done about a command now.
@@ -45,7 +45,7 @@ const LASTING_DEFERRALS: u32 = 2;
 pub enum Verdict {
     /// It is answered, well or badly, and done with.
     Answered(Box<Outcome>),
-    /// It cannot be done now and has to rest.
+    /// It cannot be done now and has to be deferred.
     Deferred(Deferral),
 }
 
@@ -60,10 +60,10 @@ pub enum Interrupted {
     Fenced,
 }
 
-/// How a command rests.
+/// How a command is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferral {
-    /// At least so long, where somebody said so.
+    /// At least this long, where the server or an account says so.
     pub after: Option<Duration>,
     /// The engine failed: this counts against the limit of attempts.
     pub counts: bool,
@@ -76,15 +76,15 @@ pub struct Deferral {
 /// What a command has been through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryState {
-    /// How often the engine failed and the command rested.
+    /// How often the command was deferred because the engine failed.
     pub attempts: u32,
     /// When it first came.
     pub first_seen: Timestamp,
-    /// Why it rested last.
+    /// Why it was deferred last.
     pub cause: Option<Cause>,
 }
 
-/// Why a command could not be done, as it is kept while the command rests.
+/// Why a command could not be done, as it is kept while the command is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// For programs.
@@ -228,7 +228,7 @@ impl Executor {
                 Err(error) => return Ok(self.refuse(accepted, error)),
             };
             last = Some(Cause::of(&deferral.cause));
-            // Somebody waits for what is read: an attempt that took long is not repeated.
+            // A caller waits for what is read: an attempt that took long is not repeated.
             let in_time = |wait: &Duration| !reads || begun.elapsed() + *wait <= self.retry.reads;
             match retries.next(deferral.after).filter(in_time) {
                 Some(wait) => {
@@ -365,7 +365,7 @@ impl Executor {
         })
     }
 
-    /// Lets a command rest, unless it has been through enough.
+    /// Defers a command, unless it was deferred often enough.
     fn defer(&self, accepted: &Accepted, retry_state: &RetryState, deferral: Deferral) -> Verdict {
         let age = self.now().0.duration_since(retry_state.first_seen.0);
         let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
@@ -438,7 +438,7 @@ fn only_reads(accepted: &Accepted) -> bool {
     accepted.command.command_type().repeat() == Repeat::ReadOnly
 }
 
-/// Whether a read that fails like this is answered and does not rest: the engine is away, not ready or
+/// Whether a read that fails like this is answered and not deferred: the engine is away, not ready or
 /// broken. Patience that WhatsApp asks for, and faults of our own, are waited for by reads too.
 fn is_soon_answered(failure: &Failure) -> bool {
     let Failure::Engine(error) = failure else {

@@ -1,4 +1,4 @@
-//! When to try again: within the lane at first, then by resting in a delay tier.
+//! When to try again: within the lane at first, then by deferring the command to a delay tier.
 //!
 //! This is the one place that uses `backoff`, which is unmaintained, and of it only the policy:
 //! pure arithmetic over an interval. The loop around it is ours.
@@ -32,7 +32,7 @@ impl ShortRetries {
         }
     }
 
-    /// How long to wait before the next attempt; none once the command had better rest.
+    /// How long to wait before the next attempt; none once the command is to be deferred.
     ///
     /// What the engine asks for is never cut short.
     pub(super) fn next(&mut self, wish: Option<Duration>) -> Option<Duration> {

@@ -1,7 +1,7 @@
-//! Lanes in which commands rest: what has to survive the worker for a group's order to hold.
+//! Lanes that have deferred commands: what has to survive the worker for a group's order to hold.
 //!
-//! A lane is here from the first deferral until the last resting command is done, and so is each command
-//! that rests ([`Deferred`]). Who may go when is the worker's business.
+//! A lane is here from the first deferral until the last deferred command is done, and so is each command
+//! of it ([`Deferred`]). Which may go when is decided by the worker.
 
 mod deferred;
 
@@ -27,14 +27,14 @@ pub struct LaneKey {
     pub lane: LaneName,
 }
 
-/// Commands of a lane that rest, by their tickets `head..=tail`.
+/// The deferred commands of a lane, by their tickets `head..=tail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resting {
     /// The ticket that is next.
     pub head: u64,
     /// The ticket given out last.
     pub tail: u64,
-    /// How long the next one rests; what follows it rests behind it, in the same queue.
+    /// How long the head is deferred; what follows it is deferred behind it, to the same queue.
     pub tier: Duration,
     /// When the next one should be back.
     pub due: Timestamp,
@@ -65,7 +65,7 @@ impl Lanes {
         }
     }
 
-    /// Every lane of the command queue in which something rests, and those of which nobody knows where
+    /// Every lane of the command queue that has deferred commands, and those of which it is unknown where
     /// they belong.
     ///
     /// # Errors
@@ -93,7 +93,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// Records how a lane stands; `None` once nothing rests in it.
+    /// Records how a lane stands; `None` once it has no deferred command.
     ///
     /// # Errors
     /// When the store cannot be used; asking again is safe.
@@ -105,7 +105,7 @@ impl Lanes {
         .await
     }
 
-    /// Records what a rest, or its end, changes.
+    /// Records what a deferral, or its end, changes.
     ///
     /// # Errors
     /// When the store cannot be used; asking again is safe.
@@ -127,12 +127,12 @@ impl Lanes {
     }
 }
 
-/// What a rest, or its end, changes; `None` stands for what is over.
+/// What a deferral, or its end, changes; `None` stands for what is over.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
     /// How a lane stands.
     pub lane: Option<(LaneKey, Option<Resting>)>,
-    /// A command that rests.
+    /// A deferred command.
     pub command: Option<(ledger::Key, Option<Deferred>)>,
 }
 

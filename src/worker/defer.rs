@@ -1,4 +1,4 @@
-//! How a command rests, and how that ends.
+//! Deferring a command to a delay queue, and the end of a deferral.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
 }
 
 impl Worker {
-    /// Lets a command rest: confirmed first, then recorded, then acknowledged.
+    /// Defers a command: published and confirmed first, then recorded, then acknowledged.
     pub(super) async fn defer(
         &self,
         job: Job,
@@ -68,7 +68,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets the next resting command of the lane go, if this one was resting.
+    /// Lets the next deferred command of the lane go, if this one was deferred.
     pub(super) async fn end_deferral(
         &self,
         job: &Job,
@@ -88,7 +88,7 @@ impl Worker {
         .await
     }
 
-    /// The shortest tier that is long enough; longer with each rest that changed nothing.
+    /// The shortest tier that is long enough; longer with each deferral that changed nothing.
     pub(super) fn tier(&self, deferral: &Deferral, deferral_state: &DeferralState) -> Duration {
         // Waiting for a session grows less: it should be noticed soon that it is back.
         let most = if deferral.counts { usize::MAX } else { 2 };

@@ -1,9 +1,9 @@
-//! Commands that rest on the broker, as far as this worker knows, and which of them do not come back.
+//! The commands that are deferred, as far as this worker knows, and which of them are lost.
 //!
-//! That one is late proves nothing: nobody may have worked on the shard, or much may wait in front of it. It
+//! That one is late proves nothing: the shard may have had no worker, or a backlog may be in front of it. It
 //! is lost when it can be nowhere any more. Its delay queue was seen empty after it was due (or has passed on
-//! what began to rest later: such a queue is first in, first out), the command queues were seen empty after
-//! that, it is not in hand here; and `retry.lost_after` later all of that was seen once more, since the
+//! what was deferred later: such a queue is first in, first out), the command queues were seen empty after
+//! that, it is not in flight here; and `retry.lost_after` later all of that was seen once more, since the
 //! broker offers what a command queue did not take again after three minutes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -22,17 +22,17 @@ pub(super) struct QueueDepths {
     pub(super) at: Timestamp,
     /// Tiers whose delay queue is empty, or gone.
     pub(super) empty: BTreeSet<Duration>,
-    /// From when on the rests of each tier may still last: earlier ones have ended.
+    /// By tier, when the deferral began that ended last: earlier ones have ended, too.
     pub(super) ended: BTreeMap<Duration, Timestamp>,
-    /// Every command queue is empty, and what was in them has been taken in hand.
+    /// Every command queue is empty, and what was in them is in flight.
     pub(super) nothing_waits: bool,
 }
 
-/// Commands that rest, by their ids.
+/// Deferred commands, by their ids.
 #[derive(Debug, Default)]
 pub(super) struct Deferrals {
     rows: HashMap<Key, Entry>,
-    /// When the rest began that ended last, by tier.
+    /// By tier, when the deferral began that ended last.
     ended: BTreeMap<Duration, Timestamp>,
 }
 
@@ -40,7 +40,7 @@ pub(super) struct Deferrals {
 struct Entry {
     row: Deferred,
     whereabouts: Whereabouts,
-    /// Nobody knows to which shard it belongs.
+    /// Its shard is unknown.
     is_stray: bool,
 }
 
@@ -51,7 +51,7 @@ enum Whereabouts {
     Deferred,
     /// Delivered again, and being worked on here.
     InHand,
-    /// In no queue and not in hand, since that look.
+    /// In no queue and not in flight, since that search.
     NotFoundSince(Instant),
     /// It does not come back.
     Lost,
@@ -62,7 +62,7 @@ enum Whereabouts {
 }
 
 impl Deferrals {
-    /// Begins with what the store has. Those of which nobody knows where they belong (`true`) are looked for
+    /// Begins with what the store has. Those whose shard is unknown (`true`) are searched for
     /// by one shard.
     pub(super) fn load(rows: Vec<(Deferred, bool)>, looks_for_strays: bool) -> Self {
         let entry = |(row, is_stray): (Deferred, bool)| {
@@ -84,7 +84,7 @@ impl Deferrals {
         }
     }
 
-    /// Notes that a command begins to rest.
+    /// Notes that a command is deferred.
     pub(super) fn rests(&mut self, row: Deferred) {
         let entry = Entry {
             row,
@@ -121,12 +121,12 @@ impl Deferrals {
         late.map(|it| it.row.tier).collect()
     }
 
-    /// When the rest began that ended last, by tier.
+    /// By tier, when the deferral began that ended last.
     pub(super) fn ended(&self) -> &BTreeMap<Duration, Timestamp> {
         &self.ended
     }
 
-    /// Notes that the command with this ticket cannot come back; whether one is known that is not in hand.
+    /// Notes that the command with this ticket cannot come back; whether one is known that is not in flight.
     pub(super) fn cannot_come(&mut self, lane: &LaneKey, ticket: u64) -> Option<bool> {
         let mut rows = self.rows.values_mut();
         let is_it = |it: &&mut Entry| {
@@ -170,7 +170,7 @@ impl Deferrals {
         lost
     }
 
-    /// Marks a command as lost, if it still is; what is to be written of it, and whether nobody knows to
+    /// Marks a command as lost, if it still is; what is to be written of it, and whether it is unknown to
     /// which shard it belongs.
     pub(super) fn lose(&mut self, key: &Key, now: Timestamp) -> Option<(Deferred, bool)> {
         let entry = self.rows.get_mut(key)?;
@@ -206,7 +206,7 @@ impl Entry {
     }
 }
 
-/// When a command began to rest.
+/// When a command was deferred.
 fn begun(row: &Deferred) -> Timestamp {
     Timestamp(row.due.0.checked_sub(row.tier).unwrap_or(row.due.0))
 }

@@ -1,12 +1,12 @@
-//! The order of a group whose commands rest.
+//! The order of a group that has deferred commands.
 //!
-//! When the head of a lane rests in a delay queue, what comes after it may not overtake: it rests
+//! While the head of a lane is in a delay queue, what comes after it must not overtake: it is deferred
 //! behind it, in the same queue, with the next ticket. A command is executed when its ticket is the
 //! lowest that is out. Tickets travel in a header; how a lane stands is in the store, written after
-//! the resting message is confirmed and before the delivery is acknowledged. So a crash in between
+//! the deferred message is confirmed and before the delivery is acknowledged. So a crash in between
 //! brings the delivery back to where it was, and at worst the command comes twice, in order.
 //!
-//! What rests is noted by its id too (`away`), and a lane goes on without what is known to be lost. Should
+//! What is deferred is noted by its id, too (`deferrals`), and a lane goes on without what is lost. Should
 //! that come back after all, it is executed at once, since its turn was before.
 
 use std::collections::hash_map::Entry;
@@ -22,11 +22,11 @@ use crate::store::ledger::Key;
 
 use super::deferrals::{Deferrals, QueueDepths, lane_of};
 
-/// What began to rest so long after a command was due back comes back after it. Where it does not, that
-/// command is not coming: somebody emptied the delay queue. The lane goes on without it. That holds without
+/// If a command that was deferred this long after the head was due has returned already, the head is lost:
+/// the delay queue was purged. The lane goes on without it. That holds without
 /// a look at the broker's queues, and for what moved to another shard, which is in none of `away`.
 ///
-/// The time that passes says nothing by itself: while nobody works on the shard, or the store is deferrals,
+/// The time that passes says nothing by itself: while the shard has no worker, or the store is away,
 /// what is back waits there behind what came before.
 const LOST_AFTER: Duration = Duration::from_mins(15);
 
@@ -35,15 +35,15 @@ const LOST_AFTER: Duration = Duration::from_mins(15);
 pub(super) enum Admission {
     /// It may.
     Now,
-    /// It has to rest behind what rests already, with this ticket.
+    /// It has to be deferred behind what is deferred already, with this ticket.
     Behind { ticket: u64, tier: Duration },
 }
 
-/// Lanes in which commands rest.
+/// Lanes that have deferred commands.
 #[derive(Debug)]
 pub(super) struct DeferredLanes {
     lanes: Lanes,
-    /// It looks for the commands of which nobody knows where they belong.
+    /// It searches for the commands whose shard is unknown.
     looks_for_strays: bool,
     // A std mutex: held for a map operation and never across an await.
     known: Mutex<Known>,
@@ -82,7 +82,7 @@ impl DeferredLanes {
         }
     }
 
-    /// Takes over from whoever had the queue before: another worker, or ourselves before the
+    /// Takes over from the former owner of the queue: another worker, or this one before the
     /// connection broke.
     pub(super) async fn reload(&self, now: Timestamp) -> Result<(), store::Error> {
         let lanes = self.lanes.load().await?;
@@ -104,18 +104,18 @@ impl DeferredLanes {
         Ok(())
     }
 
-    /// In how many groups commands rest.
+    /// How many groups have deferred commands.
     pub(super) fn count(&self) -> usize {
         self.lock().lanes.len()
     }
 
-    /// Notes that a command has come back from its rest.
+    /// Notes that a deferred command has been delivered again.
     pub(super) fn note_returned(&self, key: &Key) {
         self.lock().deferrals.note_returned(key);
     }
 
     /// Whether the command with this ticket, or a new one without, may be executed now. If it comes
-    /// from a rest, that one began at `since`.
+    /// from a delay queue, it was deferred at `since`.
     pub(super) fn admit(
         &self,
         key: &LaneKey,
@@ -150,9 +150,9 @@ impl DeferredLanes {
         }
     }
 
-    /// The ticket with which the command that is executed now rests.
+    /// The ticket with which the command that is executed now is deferred.
     pub(super) fn ticket(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> u64 {
-        // Beginning with the time, so that no two rests of a lane have a ticket in common.
+        // Beginning with the time, so that no two deferrals of a lane have a ticket in common.
         let fresh = u64::try_from(now.0.as_microsecond()).unwrap_or_default();
         match self.lock().lanes.get(key) {
             Some(lane) => ticket
@@ -162,7 +162,7 @@ impl DeferredLanes {
         }
     }
 
-    /// Records that a command rests; its message is confirmed already.
+    /// Records that a command is deferred; its message is confirmed already.
     pub(super) async fn record_deferred(&self, command: &Deferred) -> Result<(), store::Error> {
         let lane = {
             let mut known = self.lock();
@@ -184,7 +184,7 @@ impl DeferredLanes {
                 lane.gone.remove(&ticket);
                 let resting = &mut lane.resting;
                 resting.tail = resting.tail.max(ticket);
-                // What follows rests in the head's queue, behind it.
+                // What follows is deferred to the head's queue, behind it.
                 if ticket == resting.head {
                     resting.tier = tier;
                     resting.due = due;
@@ -196,7 +196,7 @@ impl DeferredLanes {
         self.lanes.write(Change { lane, command }).await
     }
 
-    /// Records that a command is done with, which has this ticket if it has rested in a lane; asking again
+    /// Records that a command is done with, which has this ticket if it was deferred in a lane; asking again
     /// is safe.
     pub(super) async fn record_done(
         &self,
@@ -209,8 +209,8 @@ impl DeferredLanes {
         let (lane, is_known) = {
             let mut known = self.lock();
             let lane = place.map(|(key, ticket)| {
-                // It did rest. Where nobody rests here, a worker that was killed recorded it when we had
-                // read the lanes already. Whoever reads that later would wait for this command in vain.
+                // It was deferred. If no lane is known here, a worker that was killed recorded it after we had
+                // read the lanes. The next reader of the lanes would wait for this command in vain.
                 (key.clone(), known.leave(key, ticket, tiers, now))
             });
             (lane, known.deferrals.done(command))
@@ -241,7 +241,7 @@ impl DeferredLanes {
         self.lanes.write(Change { lane, command }).await
     }
 
-    /// The tiers of commands that are late, and when the rest began that ended last, by tier.
+    /// The tiers of commands that are late, and, by tier, when the deferral began that ended last.
     pub(super) fn late(
         &self,
         now: Timestamp,
@@ -315,7 +315,7 @@ impl Known {
         if ticket == lane.resting.head {
             lane.resting.head += 1;
             // The next one may be back at once, so what comes meanwhile looks again soon. Or
-            // it has just begun to rest, for as long as any command can.
+            // it has just been deferred, for as long as any command can.
             lane.resting.tier = tiers.first().copied().unwrap_or_default();
             let longest = tiers.last().copied().unwrap_or_default();
             lane.resting.due = Timestamp(now.0.checked_add(longest).unwrap_or(now.0));

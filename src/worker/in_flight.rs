@@ -1,4 +1,4 @@
-//! What is in hand: how many commands, since when the oldest one, and whether one of them hangs.
+//! Commands in flight: how many, how old the oldest one is, and whether one hangs.
 //!
 //! A command may wait for long, for its turn, the store or the broker; what the executor does with it is
 //! bounded by deadlines. One that is with the executor far beyond all of them has been lost by our own
@@ -12,10 +12,10 @@ use tokio::sync::watch;
 
 use crate::observability::events;
 
-/// How often the age of the oldest is told.
+/// How often the age of the oldest is published as a metric.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Commands in hand, by arrival; clones are the same.
+/// Commands in flight, by arrival; clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct InFlight {
     // A std mutex: held for a set operation and never across an await.
@@ -34,7 +34,7 @@ struct Arrivals {
 #[derive(Debug)]
 pub(super) struct Executing<'a>(&'a InFlightGuard);
 
-/// A command in hand, until dropped.
+/// A command in flight, until dropped.
 #[derive(Debug)]
 pub(super) struct InFlightGuard {
     all: InFlight,
@@ -56,7 +56,7 @@ impl InFlight {
         }
     }
 
-    /// For how long the oldest has been in hand.
+    /// The age of the oldest.
     fn oldest(&self) -> Duration {
         let arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let oldest = arrivals.open.first();
@@ -86,7 +86,7 @@ impl InFlight {
 }
 
 impl InFlightGuard {
-    /// For how long it has been in hand.
+    /// Its age.
     pub(super) fn age(&self) -> Duration {
         self.arrival.0.elapsed()
     }

@@ -1,4 +1,4 @@
-//! Looking for commands that should be back from their rest and are not: see `away`.
+//! Searches for deferred commands that are overdue: see `deferrals`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) struct LostSearch<'a> {
     pub(super) names: &'a Names,
     /// How many command queues there are.
     pub(super) shards: u16,
-    /// One for each command in hand.
+    /// One permit for each command that may be in flight.
     pub(super) places: &'a Semaphore,
     pub(super) ledger: Ledger,
     /// `retry.lost_after`
@@ -59,7 +59,7 @@ impl LostSearch<'_> {
         if late.is_empty() {
             return Ok(());
         }
-        // The delay queues first: what has left them since is in a command queue, or in hand.
+        // The delay queues first: what has left them since is in a command queue, or in flight here.
         for tier in late {
             let waiting = self.session.waiting(&self.names.delay(tier)).await?;
             if waiting.is_none_or(|(messages, _)| messages == 0) {
@@ -69,7 +69,7 @@ impl LostSearch<'_> {
         seen.nothing_waits = self.nothing_waits().await?;
         for shard in owned {
             for lost in shard.lanes.find_lost(&seen, self.lost_after) {
-                // Done by a worker of a version that keeps no account of what rests.
+                // Done by a worker of a version that does not record deferred commands.
                 if let Some(Found::Done(_)) = self.ledger.find(&lost.key).await? {
                     shard.lanes.record_done_elsewhere(&lost).await?;
                 } else if shard.lanes.record_lost(&lost.key, self.now).await? {

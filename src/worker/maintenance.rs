@@ -13,16 +13,16 @@ use crate::store::{Error, Store};
 /// How often old commands are looked for.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
 
-/// A command that was begun and never finished is remembered for so long after the last time that it
+/// How long a command that was begun and never finished is remembered after the last time that it
 /// can have been tried. Without it, a delivery that waited while all workers were stopped, or a
 /// producer that sends again, would have it done a second time. There are few of them.
 const IN_DOUBT: Duration = Duration::from_hours(7 * 24);
 
-/// Commands that did not come back from their rest are named for so long (`groupmq doctor`), unless they are
-/// sent again: whoever looks once a week sees them.
+/// How long lost commands are named (by `groupmq doctor`), unless they are
+/// sent again: an operator who looks once a week sees them.
 const LOST: Duration = Duration::from_hours(7 * 24);
 
-/// So many are forgotten at a time, so that the writer gets to its work in between.
+/// Rows that are purged in one statement, so that the writer is not kept waiting.
 const SLICE: u32 = 1_000;
 
 /// Says that this worker is alive, until the process ends: commands are still being finished while
@@ -77,7 +77,7 @@ pub async fn purge(store: Store, memory: Memory, clock: std::sync::Arc<dyn Clock
     }
 }
 
-/// The store itself tells of its outages.
+/// The store logs its outages itself.
 fn tell(outcome: Result<(), Error>) {
     if let Err(error) = outcome
         && !error.is_outage()

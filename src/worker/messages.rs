@@ -1,4 +1,4 @@
-//! From an outcome to the messages that tell of it.
+//! The messages that an outcome becomes: events, replies, dead letters, deferred commands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,22 +12,22 @@ use crate::executor::{Accepted, Cause, Deferral, Outcome};
 /// What a command has been through, as it deferral_state in its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DeferralState {
-    /// How often the engine failed and the command rested.
+    /// How often the command was deferred because the engine failed.
     pub(super) attempts: u32,
-    /// How often it rested.
+    /// How often it was deferred.
     pub(super) rests: u32,
-    /// Its place in its lane, if it has rested in one.
+    /// Its place in its lane, if it was deferred in one.
     pub(super) ticket: Option<u64>,
     /// When it first came.
     pub(super) first_seen: Option<Timestamp>,
-    /// Why it rested last.
+    /// Why it was deferred last.
     pub(super) cause: Option<Cause>,
-    /// When its last rest began.
+    /// When it was deferred last.
     pub(super) since: Option<Timestamp>,
 }
 
 impl DeferralState {
-    /// Reads them from a message that has rested; those of any other are not ours.
+    /// Reads it from a message that comes back from a delay queue; headers of any other message are a producer's.
     pub(super) fn of(message: &Incoming, names: &Names) -> Self {
         if message.exchange != names.back() {
             return Self::default();
@@ -57,7 +57,7 @@ impl DeferralState {
         }
     }
 
-    /// The same after one more rest; without a deferral it merely waits for its turn.
+    /// The same, deferred once more; without a deferral it only waits behind others of its lane.
     pub(super) fn further(
         &self,
         deferral: Option<&Deferral>,
@@ -106,7 +106,7 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
 }
 
 /// Where the command's reply is to go. Not into a queue of our own: it goes there with our rights, so a
-/// producer could have it signed and sent to anybody's webhook endpoint, or executed.
+/// producer could have it signed and sent to any webhook endpoint, or executed.
 pub(super) fn reply_queue<'a>(command: &'a Incoming, names: &Names) -> Option<&'a str> {
     let queue = command.reply_to.as_deref()?;
     (!names.is_own(queue)).then_some(queue)
@@ -134,8 +134,8 @@ pub(super) fn dead(
     Outgoing {
         exchange: names.dead(),
         routing_key: Names::DEAD_COMMANDS.to_owned(),
-        // An id that was in the body alone: with another one beside it, the message could not be
-        // replayed. Where there is none at all, the reply's tells the letters apart.
+        // An id that was in the body alone: with a different one in the properties, the message could not be
+        // replayed. Without any id, the reply's distinguishes the dead letters.
         message_id: command
             .message_id
             .clone()
@@ -256,7 +256,7 @@ pub(super) fn known_type(reply: &Reply) -> Option<&'static str> {
     name.parse::<CommandType>().ok().map(CommandType::as_str)
 }
 
-/// Straight into the endpoint's queue; should that be gone by now, nobody wants to know any more.
+/// Straight into the endpoint's queue. If that queue is gone, the message is not needed any more.
 fn test_message(test: &WebhookNotice, names: &Names) -> Outgoing {
     Outgoing {
         routing_key: names.webhook(&test.payload.webhook),

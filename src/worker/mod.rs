@@ -2,8 +2,8 @@
 //!
 //! A delivery is acknowledged only after everything that came of it has been confirmed by the
 //! broker and recorded. Commands of one group go through their lane one by one, confirms included,
-//! so that their events leave in order; other groups run beside them. A command that cannot be done
-//! now rests in a delay queue, and what follows it in its group rests behind it.
+//! so that their events leave in order; other groups run in parallel. A command that cannot be done
+//! now is deferred to a delay queue, and what follows it in its group is deferred behind it.
 
 mod defer;
 mod deferrals;
@@ -53,7 +53,7 @@ pub struct Worker {
     publisher: Publisher,
     fanout: Fanout,
     names: Names,
-    /// How long commands can rest, shortest first; never empty.
+    /// How long commands can be deferred, shortest first; never empty.
     tiers: Vec<Duration>,
     lanes: Lanes<Job>,
     in_flight: InFlight,
@@ -72,9 +72,9 @@ pub struct WorkerDeps {
     pub fanout: Fanout,
     /// What everything is called.
     pub names: Names,
-    /// Where it is told what took how long.
+    /// Records spans.
     pub tracer: Tracer,
-    /// The executor has no command for so long: one that it has for longer hangs.
+    /// The longest time that a command can take in the executor: one that takes longer hangs.
     pub longest_execution: Duration,
 }
 
@@ -85,7 +85,7 @@ struct Job {
     shard: Arc<OwnedShard>,
     delivery: Delivery,
     accepted: Accepted,
-    /// What its earlier rests have left in its headers.
+    /// What its headers say of earlier deferrals.
     deferral_state: DeferralState,
     guard: InFlightGuard,
     span: Span,
@@ -219,7 +219,7 @@ impl Worker {
 
     /// Does what can be done about a command now.
     async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
-        // What was not begun comes again, to whoever has the shard next.
+        // What was not begun is delivered again, to the next owner of the shard.
         if job.shard.is_ending() {
             return Err(NotAcked);
         }
@@ -290,7 +290,7 @@ impl Worker {
         }
     }
 
-    /// Makes the broker's part of a webhook endpoint what the command has set: whoever reads the
+    /// Makes the broker's part of a webhook endpoint what the command has set: a producer that reads the
     /// answer can count on it.
     async fn bring_up_to_date(&self, job: &Job, outcome: &Outcome) -> Result<(), NotAcked> {
         let About::Webhook(id) = job.accepted.command.about() else {
@@ -328,7 +328,7 @@ impl Worker {
     ) -> Result<(), NotAcked> {
         let reply = &outcome.reply;
         let command_id = reply.command_id.as_ref().map_or("", |id| id.as_str());
-        // Kept before it is answered: whoever reads the reply finds the dead letter.
+        // Kept before it is answered: a producer that reads the reply finds the dead letter.
         if let Some(error) = outcome.dead() {
             let dead = messages::dead(error, &delivery.message, reply, &self.names);
             self.publisher.publish_mandatory(dead).await?;
@@ -406,7 +406,7 @@ impl Worker {
     }
 }
 
-/// Another worker has the shard: whatever is in hand is its business now.
+/// Another worker owns the shard now, and gets whatever is in flight here.
 fn fenced(shard: &OwnedShard) {
     if !shard.is_lost() {
         events::shard_fenced(shard.number);
@@ -416,7 +416,7 @@ fn fenced(shard: &OwnedShard) {
 
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {
     let message = &delivery.message;
-    // Of what has rested it is the session alone, so that it comes to where its session is. On its way
+    // The routing key of a deferred command is its session alone, which leads it to its shard. On its way
     // through the default exchange it is the queue's name.
     let by_session = [names.commands(), names.back()].contains(&message.exchange);
     Incoming {

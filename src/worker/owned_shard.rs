@@ -14,11 +14,11 @@ pub(super) struct OwnedShard {
     pub(super) number: u16,
     /// The right to it.
     pub(super) fence: Fence,
-    /// The order of its groups whose commands rest.
+    /// The order of its groups that have deferred commands.
     pub(super) lanes: DeferredLanes,
     /// Nothing more is begun.
     ending: CancellationToken,
-    /// Nothing more of it counts: its channel is gone, or somebody else has taken over.
+    /// Nothing more of it counts: its channel is gone, or another worker has taken over.
     lost: CancellationToken,
     /// Its channel is closed.
     over: CancellationToken,
@@ -57,7 +57,7 @@ impl OwnedShard {
         self.ending.is_cancelled()
     }
 
-    /// Whether what is in hand comes again, to us or to another worker.
+    /// Whether what is in flight is delivered again, here or to another worker.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
@@ -66,7 +66,7 @@ impl OwnedShard {
         self.over.is_cancelled()
     }
 
-    /// Has it be over, and lost with whatever is still in hand, once the guard is dropped.
+    /// Guards that mark it as over and lost, with whatever is still in flight, when they are dropped.
     pub(super) fn over_when_dropped(&self) -> [DropGuard; 3] {
         [&self.ending, &self.lost, &self.over].map(|token| token.clone().drop_guard())
     }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// How many shards each worker has.
 pub(super) type Counts<'a> = BTreeMap<&'a str, usize>;
 
-/// How many shards a worker should have, of so many, among so many workers.
+/// How many of all shards a worker should own among all workers.
 pub(super) fn shards_for(me: &str, shards: usize, workers: usize, counts: &Counts<'_>) -> usize {
     let workers = workers.max(1);
     let (fair, rest) = (shards / workers, shards % workers);

@@ -32,7 +32,7 @@ use super::quota::{self, Counts};
 /// How often a worker looks how things stand.
 const LOOK: Duration = Duration::from_millis(500);
 
-/// How long telling the store that a shard is handed back may take; others find out without it.
+/// The deadline for recording that a shard is handed back; others find out without it.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// No shard's part of the window is smaller, so that a single busy one is not starved.
@@ -49,7 +49,7 @@ pub struct Parts {
     pub shards: u16,
     /// Commands that this process holds unanswered at most, over all shards.
     pub prefetch: u16,
-    /// A command that could be nowhere for so long does not come back from its rest.
+    /// A deferred command that was found nowhere for this long is lost.
     pub lost_after: Duration,
     /// Why nothing may be taken yet; none once everything is in place that its events go to.
     pub unprepared: watch::Receiver<Option<String>>,
@@ -159,7 +159,7 @@ impl Shards {
         Ok(())
     }
 
-    /// Looks now and then for commands that do not come back from their rest.
+    /// Searches now and then for lost commands.
     async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), SearchError> {
         let lost_after = self.parts.lost_after;
         let pause = lost_commands::pause(lost_after);
@@ -230,7 +230,7 @@ impl Shards {
         Ok(settled)
     }
 
-    /// Those of some shards that nobody consumes; where everybody has the same number, nobody asks.
+    /// Those of some shards that have no consumer; not asked where all workers have the same number.
     async fn deserted(
         &self,
         session: &Session<'_>,
@@ -297,7 +297,7 @@ impl Shards {
         Ok(!alive || !known.abandoned.insert(number))
     }
 
-    /// Takes a shard over and begins to consume it, unless somebody else was faster.
+    /// Takes a shard over and begins to consume it, unless another worker was faster.
     async fn open(
         &self,
         session: &Session<'_>,
@@ -309,7 +309,7 @@ impl Shards {
         let Some(fence) = shards.take_over(&queue, standing).await? else {
             return Ok(None);
         };
-        // After the taking over: nobody else changes them from here on.
+        // After the takeover: no other worker changes them from here on.
         let shard = OwnedShard::new(number, fence, &self.parts.store.lanes());
         shard.lanes.reload(self.parts.worker.now()).await?;
         let consumer = session.consume(&queue, self.window()).await?;

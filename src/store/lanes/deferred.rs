@@ -1,4 +1,4 @@
-//! Commands that rest in a delay queue, each by its id: so that one that does not come back can be missed.
+//! Deferred commands, each by its id: so that one that does not come back is noticed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::store::{Error, ledger, sql};
 const COLUMNS: &str =
     "session, command_id, command_type, group_id, ticket, tier_ms, due_at, lost_at, queue";
 
-/// A command that rests, or did not come back from its rest.
+/// A command that is deferred, or was lost while it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferred {
     /// The command.
@@ -24,7 +24,7 @@ pub struct Deferred {
     pub lane: Option<LaneName>,
     /// Its place there; 0 where it has none.
     pub ticket: u64,
-    /// How long it rests.
+    /// How long it is deferred.
     pub tier: Duration,
     /// When it should be back.
     pub due: Timestamp,
@@ -36,7 +36,7 @@ pub struct Deferred {
 pub(super) type Rows = BTreeMap<ledger::Key, Option<(Arc<str>, Deferred)>>;
 
 impl Lanes {
-    /// Every deferred command of the command queue, and those of which nobody knows where they belong; with
+    /// Every deferred command of the command queue, and those whose command queue is unknown; with
     /// whether that is so.
     ///
     /// # Errors
