@@ -72,7 +72,7 @@ pub fn command_answered(answer: Answer<'_>) {
 pub fn bindings_failed(error: &(dyn Error + 'static)) {
     warn!(
         error,
-        "the queue of a webhook endpoint cannot be brought up to date; trying again"
+        "cannot declare or bind the queue of a webhook endpoint; retrying"
     );
 }
 
@@ -140,10 +140,7 @@ pub fn ledger_measured(size: u64) {
 
 /// A message went to the dead-letter queue.
 pub fn dead_lettered(command_id: &str, code: &'static str, reason: &str) {
-    warn!(
-        command_id,
-        code, reason, "a message could not be handled and is kept as a dead letter"
-    );
+    warn!(command_id, code, reason, "message dead-lettered");
     counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
 }
 
@@ -191,7 +188,7 @@ pub fn command_deferred(
     let tier_ms = millis(tier);
     info!(
         command_id,
-        command_type, code, reason, tier_ms, "a command cannot be done now and rests"
+        command_type, code, reason, tier_ms, "command deferred"
     );
     counter!(name::DEFERRED, "reason" => code).increment(1);
 }
@@ -224,14 +221,14 @@ pub fn shard_taken_over(shard: u16) {
 
 /// This worker has more than its part and gives a command queue to others.
 pub fn shard_handed_back(shard: u16) {
-    info!(shard, "handing a shard back: others are to have it");
+    info!(shard, "handing a shard back to other workers");
 }
 
 /// Another worker has a command queue that this one worked on.
 pub fn shard_fenced(shard: u16) {
     warn!(
         shard,
-        "another worker has taken a shard over; what was begun here is left to it"
+        "another worker has taken over a shard, and executes again what was not finished here"
     );
 }
 
@@ -266,7 +263,7 @@ pub fn account_restricted(session: &str, pause: Duration) {
     let pause_ms = millis(pause);
     error!(
         session,
-        pause_ms, "the session's account is restricted or banned; its commands wait"
+        pause_ms, "the session's account is restricted or banned; its commands are deferred"
     );
     counter!(name::RESTRICTIONS).increment(1);
 }
@@ -293,17 +290,14 @@ pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failure
     let since_ms = millis(since);
     warn!(
         error,
-        since_ms, failures, "the store cannot be used; commands wait until it can"
+        since_ms, failures, "the store is unavailable; commands wait until it is back"
     );
 }
 
 /// The store can be used again, after an outage that was told of.
 pub fn store_available_again(after: Duration, failures: u64) {
     let after_ms = millis(after);
-    info!(
-        after_ms,
-        failures, "the store can be used again; commands go on"
-    );
+    info!(after_ms, failures, "the store is available again");
 }
 
 /// Spans were not recorded, since those before them are not sent yet.
@@ -315,20 +309,26 @@ pub fn spans_dropped(count: u64) {
 pub fn spans_not_sent(count: usize, error: &(dyn Error + 'static)) {
     warn!(
         error,
-        count, "the collector (otlp.endpoint) did not take spans"
+        count, "the OTLP collector (otlp.endpoint) did not accept spans"
     );
     counter!(name::SPANS_LOST).increment(count as u64);
 }
 
 /// The store answered that it will not do something; asking goes on.
 pub fn store_refused(error: &(dyn Error + 'static)) {
-    error!(error, "the store refuses what has to be kept; asking again");
+    error!(
+        error,
+        "the store rejects a write that must not be lost; retrying"
+    );
     counter!(name::STORE_FAILURES).increment(1);
 }
 
 /// The store was replaced, or is not the broker's; the process stops.
 pub fn store_lost(error: &(dyn Error + 'static)) {
-    error!(error, "the store is not the one to go on with; stopping");
+    error!(
+        error,
+        "this is not the store that this installation works with; stopping"
+    );
 }
 
 /// A request to the gateway, answered.
@@ -398,7 +398,7 @@ pub fn gateway_listens(address: std::net::SocketAddr, open: bool) {
     if open {
         warn!(
             %address,
-            "the gateway listens; there are no keys, so whoever reaches it may do everything"
+            "the gateway listens without API keys: everyone who can reach it is authorized"
         );
     } else {
         info!(%address, "the gateway listens");

@@ -9,7 +9,7 @@ use crate::contract::{
 };
 use crate::executor::{Accepted, Cause, Deferral, Outcome};
 
-/// What a command has been through, as it deferral_state in its headers.
+/// What a command has been through, as its headers say.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DeferralState {
     /// How often the command was deferred because the engine failed.

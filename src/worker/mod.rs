@@ -384,7 +384,7 @@ impl Worker {
         Ok(())
     }
 
-    /// DeferredLanes until the store is back or it is our turn to try, unless the shard is to be handed back.
+    /// Waits until the store is back or it is our turn to try, unless the shard is to be handed back.
     async fn outage_over(&self, shard: &OwnedShard) -> Result<Probe<'_>, NotAcked> {
         let ending = shard.ending();
         tokio::select! {

@@ -97,7 +97,7 @@ async fn a_restricted_account_is_left_alone_and_what_expires_is_told_so() {
     assert!((restricted - 1.0).abs() < 0.5, "{restricted}");
     let log = scene.worker.log();
     assert_eq!(
-        log.matches("restricted or banned; its commands wait")
+        log.matches("restricted or banned; its commands are deferred")
             .count(),
         1,
         "{log}"

@@ -84,7 +84,7 @@ mod own_node {
         let (status, why) = scene.worker.get("/readyz").await.unwrap();
         assert_eq!(status, 200, "{why}");
         let log = scene.worker.log();
-        assert!(log.contains("the broker takes messages again"));
+        assert!(log.contains("the broker accepts messages again"));
         assert_eq!(
             log.matches("link to the broker is down").count(),
             0,
@@ -162,7 +162,7 @@ mod own_node {
             let [mut first, mut second] = fresh;
             for worker in [&mut first, &mut second] {
                 worker.until_ready(PATIENCE).await.unwrap();
-                assert!(worker.log().contains("the broker takes messages again"));
+                assert!(worker.log().contains("the broker accepts messages again"));
             }
             for worker in &idle {
                 let begun = Instant::now();

@@ -134,5 +134,5 @@ async fn pause(chance: &mut Chance, most: u64) {
 
 /// How often a command rested, by a worker's log.
 fn rests(worker: &Worker) -> usize {
-    worker.log().matches("cannot be done now and rests").count()
+    worker.log().matches("command deferred").count()
 }

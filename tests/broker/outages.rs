@@ -14,8 +14,8 @@ use super::scene::{PATIENCE, Scene, effects, subjects};
 pub(crate) const COMMANDS: usize = 3_000;
 pub(crate) const GROUPS: usize = 50;
 
-const DOWN: &str = "the store cannot be used; commands wait until it can";
-const BACK: &str = "the store can be used again; commands go on";
+const DOWN: &str = "the store is unavailable; commands wait until it is back";
+const BACK: &str = "the store is available again";
 
 /// A store that can be put out of use and back into it, and what its outage is called.
 pub(crate) struct Trouble<'a, S> {

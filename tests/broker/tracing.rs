@@ -308,7 +308,7 @@ async fn a_collector_that_is_away_costs_spans_and_nothing_else() {
     assert_eq!(worker.stop().await.unwrap(), 0, "{}", worker.log_tail());
     let log = worker.log();
     assert!(
-        log.contains("the collector (otlp.endpoint) did not take spans"),
+        log.contains("the OTLP collector (otlp.endpoint) did not accept spans"),
         "{log}"
     );
 }

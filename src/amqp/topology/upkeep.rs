@@ -55,7 +55,7 @@ impl Topology {
                 Err(error) => {
                     let text = match &error {
                         Error::NotBound(_) => error.to_string(),
-                        _ => format!("the topology on the broker is not whole: {error}"),
+                        _ => format!("the topology on the broker is incomplete: {error}"),
                     };
                     events::topology_incomplete(&text);
                     events::topology_lacks(error.missing());

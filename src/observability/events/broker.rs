@@ -12,7 +12,7 @@ pub fn messages_confirmed(count: usize) {
 
 /// The broker does not take messages over a channel; told when that begins.
 pub fn broker_refuses() {
-    warn!("the broker does not take a message; offering it again");
+    warn!("the broker rejected a message (basic.nack); publishing it again");
 }
 
 /// The broker did not take messages; they are offered again.
@@ -24,7 +24,7 @@ pub fn messages_refused() {
 pub fn reply_returned(message_id: &str) {
     debug!(
         message_id,
-        "a reply queue is gone, or is groupmq's own; the reply stays on the replies exchange"
+        "no such reply queue, or one of groupmq's own; the reply is on the replies exchange only"
     );
     counter!(name::RETURNED).increment(1);
 }
@@ -33,7 +33,7 @@ pub fn reply_returned(message_id: &str) {
 pub fn reply_refused(message_id: &str) {
     debug!(
         message_id,
-        "a reply queue refuses replies; the reply is given up and stays on the replies exchange"
+        "a reply queue rejects replies (basic.nack); the reply is on the replies exchange only"
     );
     let labels = [("kind", "reply"), ("code", "nack")];
     counter!(name::GIVEN_UP, &labels).increment(1);
@@ -69,7 +69,10 @@ pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
     };
     error!(
         message_id,
-        kind, code, text, "the broker closes the connection over a message, which is given up"
+        kind,
+        code,
+        text,
+        "the broker closed the connection because of a message; the message is given up"
     );
     let labels = [("kind", kind.to_owned()), ("code", code.to_string())];
     counter!(name::GIVEN_UP, &labels).increment(1);
@@ -91,7 +94,8 @@ pub fn lost_message_kept(lost: Lost, code: &'static str) {
 pub fn message_unroutable(exchange: &str, routing_key: &str) {
     error!(
         exchange,
-        routing_key, "no queue takes a message that must not be lost; is the topology complete?"
+        routing_key,
+        "a mandatory message was returned, because no queue is bound for it; publishing it again. Is the topology complete?"
     );
 }
 
@@ -102,13 +106,16 @@ pub fn broker_blocked_for(seconds: u64) {
 
 /// The broker takes no messages for a while.
 pub fn broker_blocks(reason: &str) {
-    warn!(reason, "the broker blocks publishing; waiting for it");
+    warn!(
+        reason,
+        "the broker blocks publishing (connection.blocked); waiting"
+    );
     gauge!(name::BLOCKED).set(1.0);
 }
 
 /// The broker takes messages again, or the connection that it blocked is gone.
 pub fn broker_unblocks() {
-    info!("the broker takes messages again");
+    info!("the broker accepts messages again");
     gauge!(name::BLOCKED).set(0.0);
 }
 

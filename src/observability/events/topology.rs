@@ -17,13 +17,13 @@ pub fn topology_made(parts: &[String], had_been_there: bool) {
         );
         counter!(name::TOPOLOGY_REPAIRS).increment(parts.len() as u64);
     } else {
-        info!(parts = made, "made on the broker what was not there");
+        info!(parts = made, "declared what was missing on the broker");
     }
 }
 
 /// Something on the broker is not as it should be, and cannot be put right here.
 pub fn topology_incomplete(problem: &str) {
-    error!(problem, "the topology on the broker is not whole");
+    error!(problem, "the topology on the broker is incomplete");
 }
 
 /// So many parts of the topology are missing.

@@ -42,7 +42,7 @@ async fn in_passive_mode_each_missing_part_is_named_until_topology_apply_has_mad
         stage
             .worker
             .log()
-            .contains("the topology on the broker is not whole")
+            .contains("the topology on the broker is incomplete")
     );
     stage.nothing_was_done_twice().await;
     assert_eq!(stage.worker.stop().await.unwrap(), 0);
