@@ -153,8 +153,9 @@ impl Deferrals {
                 let can_be_nowhere = seen.empty.contains(&tier) || later;
                 match entry.whereabouts {
                     Whereabouts::Deferred if can_be_nowhere => {
-                        entry.whereabouts = Whereabouts::NotFoundSince(Instant::now())
+                        entry.whereabouts = Whereabouts::NotFoundSince(Instant::now());
                     }
+
                     Whereabouts::NotFoundSince(first)
                         if can_be_nowhere && first.elapsed() >= lost_after =>
                     {
