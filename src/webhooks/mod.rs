@@ -7,19 +7,15 @@
 //! which every process reads again and again.
 //!
 //! [`Preparation`] puts everything in place before anybody publishes events.
-//! [`Webhooks::run`] keeps one [`line`] for each endpoint: `flow` delivers, `ordered` does so in order,
+//! [`Webhooks::run`] keeps one [`endpoint`] for each endpoint: `flow` delivers, `ordered` does so in order,
 //! `probe` tries a failing one out. `verdict` says what an answer means, `schedule` when to try again.
 
-mod attempt;
 mod declared;
-mod flow;
+mod endpoint;
 mod health;
-mod line;
 mod log;
 mod messages;
-mod ordered;
 mod preparation;
-mod probe;
 mod schedule;
 mod signer;
 mod verdict;
@@ -213,7 +209,7 @@ impl Shared {
         let (line, changes) = watch::channel(endpoint);
         lines.insert(name, line);
         let shared = Arc::clone(self);
-        self.lifecycle.spawn(line::run(shared, changes));
+        self.lifecycle.spawn(endpoint::run(shared, changes));
     }
 
     /// Reads an endpoint anew, for its line to see what has become of it.

@@ -12,9 +12,9 @@ use crate::amqp::SubscriptionDelivery;
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
-use super::line::{Ended, Line};
-use super::messages::Past;
-use super::verdict::Verdict;
+use super::{Ended, Line};
+use crate::webhooks::messages::Past;
+use crate::webhooks::verdict::Verdict;
 
 /// What a claim is longer than the attempt it is for.
 const MARGIN: Duration = Duration::from_secs(10);

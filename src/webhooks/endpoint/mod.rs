@@ -4,6 +4,11 @@
 //! probe is sent now and then by one of all processes. What the phase is, the store says; every process
 //! follows.
 
+mod attempt;
+mod flow;
+mod ordered;
+mod probe;
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,11 +22,12 @@ use crate::observability::events;
 use crate::outbound::{HeaderName, HeaderValue};
 use crate::store::endpoints::Endpoint;
 
-use super::attempt::custom_headers;
-use super::health::Health;
-use super::ordered::Held;
-use super::signer::Signer;
-use super::{Shared, flow, messages, ordered, probe};
+use crate::webhooks::health::Health;
+use crate::webhooks::signer::Signer;
+use crate::webhooks::{Shared, messages, schedule};
+
+use attempt::custom_headers;
+use ordered::Held;
 
 /// One endpoint at one revision.
 pub(super) struct Line {
@@ -260,7 +266,7 @@ impl Line {
         past: &messages::Past,
         wait: Duration,
     ) -> bool {
-        let tier = super::schedule::tier(&self.shared.tiers, wait);
+        let tier = schedule::tier(&self.shared.tiers, wait);
         let resting =
             messages::resting(message, &self.endpoint.name, past, tier, &self.shared.names);
         // It must reach a queue: somebody may have deleted the delay queue.

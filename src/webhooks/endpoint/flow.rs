@@ -16,10 +16,10 @@ use crate::contract::Timestamp;
 use crate::fanout;
 use crate::store::endpoints::Endpoint;
 
-use super::line::{Ended, Line};
-use super::messages::Past;
-use super::schedule;
-use super::verdict::Verdict;
+use super::{Ended, Line};
+use crate::webhooks::messages::Past;
+use crate::webhooks::schedule;
+use crate::webhooks::verdict::Verdict;
 
 /// How long to wait before a subscription that ended, or could not be opened, is opened again.
 const REOPEN: Duration = Duration::from_millis(500);

@@ -13,10 +13,10 @@ use crate::amqp::{Subscription, SubscriptionDelivery};
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
-use super::line::{Ended, Line};
-use super::messages::{Past, event_id};
-use super::schedule;
-use super::verdict::Verdict;
+use super::{Ended, Line};
+use crate::webhooks::messages::{Past, event_id};
+use crate::webhooks::schedule;
+use crate::webhooks::verdict::Verdict;
 
 /// For how long one process has the right to send, and how often it renews that.
 const LEASE: Duration = Duration::from_secs(15);

@@ -12,9 +12,9 @@ use crate::observability::trace::{Kind, Span};
 use crate::outbound::{Answer, Failure, HeaderName, HeaderValue, Method, Request};
 use crate::store::deliveries;
 
-use super::line::Line;
-use super::messages::event_id;
-use super::verdict::{self, Verdict};
+use super::Line;
+use crate::webhooks::messages::event_id;
+use crate::webhooks::verdict::{self, Verdict};
 
 /// So much of an answer is read …
 const ANSWER_MAX: usize = 16 * 1024;
