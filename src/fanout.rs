@@ -30,12 +30,12 @@ pub use whole::AllEndpoints;
 /// For how long one process may change an endpoint's bindings before another one may.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// So many endpoints are brought up to date at a time, where it is all of them.
-const AT_ONCE: usize = 8;
+/// So many endpoints are synced up to date at a time, where it is all of them.
+const CONCURRENCY: usize = 8;
 
 /// How long to wait for somebody who is at it, between two looks and in all.
-const LOOK: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_mins(1);
+const BUSY_POLL: Duration = Duration::from_millis(100);
+const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// The reason of an endpoint that is removed with whatever waits for it.
 pub const DISCARD: &str = crate::store::endpoints::DISCARD;
@@ -54,10 +54,10 @@ pub enum Error {
     Busy(String),
 }
 
-/// An endpoint that could not be brought up to date.
+/// An endpoint that could not be synced up to date.
 #[derive(Debug, thiserror::Error)]
 #[error("the webhook {name} cannot be put in place")]
-pub struct NotInPlace {
+pub struct SyncFailed {
     /// Its name.
     pub name: String,
     /// Why.
@@ -75,7 +75,7 @@ pub struct Fanout {
     doubt: Doubt,
     /// How many events waited for each endpoint when somebody looked last, and when that was.
     // A std mutex: held for a map operation and never across an await.
-    seen: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
+    depths: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
 }
 
 impl Fanout {
@@ -89,31 +89,31 @@ impl Fanout {
             names,
             clock,
             doubt: Doubt::default(),
-            seen: Arc::default(),
+            depths: Arc::default(),
         }
     }
 
     /// The same, telling when an exchange is missing that something is to be bound to.
     #[must_use]
-    pub fn telling(mut self, doubt: Doubt) -> Self {
+    pub fn reporting_to(mut self, doubt: Doubt) -> Self {
         self.doubt = doubt;
         self
     }
 
     /// Notes how many events wait for an endpoint: all that is known of them should its queue be deleted.
-    pub fn note_waiting(&self, name: &str, count: u32) {
+    pub fn record_depth(&self, name: &str, count: u32) {
         let seen = (count, Instant::now());
-        self.seen().insert(name.to_owned(), seen);
+        self.depths().insert(name.to_owned(), seen);
     }
 
     /// For how long nobody has noted how many events wait for an endpoint; none if nobody ever has.
     #[must_use]
-    pub fn unseen_for(&self, name: &str) -> Option<Duration> {
-        self.seen().get(name).map(|(_, at)| at.elapsed())
+    pub fn depth_age(&self, name: &str) -> Option<Duration> {
+        self.depths().get(name).map(|(_, at)| at.elapsed())
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn depths(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
+        self.depths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
@@ -121,9 +121,9 @@ impl Fanout {
     ///
     /// # Errors
     /// When store or broker cannot be used; asking again is safe.
-    pub async fn bring_up_to_date(&self, name: &str) -> Result<(), Error> {
+    pub async fn sync(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let done = self.bring(&client, name, &BTreeSet::new()).await;
+        let done = self.sync_with(&client, name, &BTreeSet::new()).await;
         client.close().await;
         done
     }
@@ -132,8 +132,8 @@ impl Fanout {
     ///
     /// # Errors
     /// When store or broker cannot be used at all; asking again is safe.
-    pub async fn bring_all_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
-        self.bring_each(false).await
+    pub async fn sync_all(&self) -> Result<Vec<SyncFailed>, Error> {
+        self.sync_each(false).await
     }
 
     /// The same, but leaves alone whatever is in place as far as can be seen: what the store says, and that
@@ -141,8 +141,8 @@ impl Fanout {
     ///
     /// # Errors
     /// When store or broker cannot be used at all; asking again is safe.
-    pub async fn bring_missing_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
-        self.bring_each(true).await
+    pub async fn sync_missing(&self) -> Result<Vec<SyncFailed>, Error> {
+        self.sync_each(true).await
     }
 
     /// Whether an endpoint collects what it should, as far as can be seen. So does one that collects
@@ -154,25 +154,25 @@ impl Fanout {
         let Some(endpoint) = self.endpoints.get(name).await? else {
             return Ok(false);
         };
-        if keys(&endpoint).is_empty() {
+        if binding_keys(&endpoint).is_empty() {
             return Ok(true);
         }
-        Ok(is_up_to_date(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
+        Ok(is_in_sync(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
     }
 
     /// Does so for one endpoint, unless somebody else is at it.
     ///
     /// # Errors
     /// When store or broker cannot be used; asking again is safe.
-    pub async fn mend(&self, name: &str) -> Result<(), Error> {
+    pub async fn repair(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let mend = async {
+        let repairing = async {
             if let Some(endpoint) = self.endpoints.get(name).await? {
                 self.bind(&client, &endpoint).await?;
             }
             Ok(())
         };
-        let done = mend.await;
+        let done = repairing.await;
         client.close().await;
         done
     }
@@ -206,44 +206,44 @@ impl Fanout {
         Ok(client)
     }
 
-    async fn bring_each(&self, only_missing: bool) -> Result<Vec<NotInPlace>, Error> {
+    async fn sync_each(&self, only_missing: bool) -> Result<Vec<SyncFailed>, Error> {
         let client = self.connect().await?;
-        let (this, over) = (self, &client);
+        let (this, shared_client) = (self, &client);
         let one = |name: String| async move {
-            let brought = async {
-                if only_missing && this.is_in_place(over, &name).await? {
+            let synced = async {
+                if only_missing && this.is_in_place(shared_client, &name).await? {
                     return Ok(());
                 }
-                this.bring(over, &name, &BTreeSet::new()).await
+                this.sync_with(shared_client, &name, &BTreeSet::new()).await
             };
-            match brought.await {
+            match synced.await {
                 Ok(()) => Ok(None),
                 // That concerns all of them.
                 Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),
-                Err(source) => Ok(Some(NotInPlace { name, source })),
+                Err(source) => Ok(Some(SyncFailed { name, source })),
             }
         };
-        let bring = async {
+        let syncing = async {
             let all = this.endpoints.all().await?;
             let mut each = stream::iter(all.into_iter().map(|endpoint| one(endpoint.name)))
-                .buffer_unordered(AT_ONCE);
+                .buffer_unordered(CONCURRENCY);
             let mut failed = Vec::new();
-            while let Some(brought) = each.next().await {
-                failed.extend(brought?);
+            while let Some(synced) = each.next().await {
+                failed.extend(synced?);
             }
             Ok(failed)
         };
-        let done = bring.await;
+        let done = syncing.await;
         client.close().await;
         done
     }
 
-    /// `stray` are keys that may be bound although the store does not say so.
-    async fn bring(
+    /// `extra` are keys that may be bound although the store does not say so.
+    async fn sync_with(
         &self,
         client: &Client,
         name: &str,
-        stray: &BTreeSet<String>,
+        extra: &BTreeSet<String>,
     ) -> Result<(), Error> {
         let begun = self.clock.now();
         let mut has_waited = false;
@@ -251,9 +251,9 @@ impl Fanout {
             let Some(mut endpoint) = self.endpoints.get(name).await? else {
                 return Ok(());
             };
-            endpoint.bound.extend(stray.iter().cloned());
+            endpoint.bound.extend(extra.iter().cloned());
             // Whoever was waited for may have done it.
-            let is_done = has_waited && is_up_to_date(&endpoint) && !is_discarded(&endpoint);
+            let is_done = has_waited && is_in_sync(&endpoint) && !is_discarded(&endpoint);
             if is_done || self.bind(client, &endpoint).await? {
                 if is_discarded(&endpoint) {
                     self.remove(client, name).await?;
@@ -262,17 +262,17 @@ impl Fanout {
             }
             has_waited = true;
             let waited = self.clock.now().duration_since(begun);
-            if Duration::try_from(waited).is_ok_and(|waited| waited > PATIENCE) {
+            if Duration::try_from(waited).is_ok_and(|waited| waited > BUSY_TIMEOUT) {
                 return Err(Error::Busy(name.to_owned()));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(BUSY_POLL).await;
         }
     }
 
     /// Makes the bindings those of this revision; false when somebody else is at it, or there is a
     /// newer one.
     async fn bind(&self, client: &Client, endpoint: &Endpoint) -> Result<bool, Error> {
-        let wanted = keys(endpoint);
+        let wanted = binding_keys(endpoint);
         let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
         let now = self.clock.now();
         let until = now.checked_add(LEASE).unwrap_or(now);
@@ -285,11 +285,11 @@ impl Fanout {
         }
         let (names, name) = (&self.names, endpoint.name.as_str());
         let change = async {
-            let is_gone =
+            let is_missing =
                 !endpoint.bound.is_empty() && !client.has_webhook_queue(names, name).await?;
             client.make_webhook_queue(names, name).await?;
-            if is_gone {
-                let seen = self.seen().remove(name);
+            if is_missing {
+                let seen = self.depths().remove(name);
                 let seen = seen.map(|(count, at)| (count, at.elapsed()));
                 events::webhook_queue_remade(name, seen);
             }
@@ -328,8 +328,8 @@ fn is_discarded(endpoint: &Endpoint) -> bool {
 
 /// Whether the bindings are what they should be, as far as the store knows.
 #[must_use]
-pub fn is_up_to_date(endpoint: &Endpoint) -> bool {
-    !endpoint.binding && endpoint.bound == keys(endpoint)
+pub fn is_in_sync(endpoint: &Endpoint) -> bool {
+    !endpoint.binding && endpoint.bound == binding_keys(endpoint)
 }
 
 /// The routing keys of the events that an endpoint collects: `<session>.<event>`, `*` for any session.
@@ -337,7 +337,7 @@ pub fn is_up_to_date(endpoint: &Endpoint) -> bool {
 /// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and
 /// whoever delivers leaves out what does not fit.
 #[must_use]
-pub fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
+pub fn binding_keys(endpoint: &Endpoint) -> BTreeSet<String> {
     if matches!(
         endpoint.state,
         WebhookState::Disabled | WebhookState::Removing

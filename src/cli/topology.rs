@@ -9,7 +9,7 @@ use crate::amqp::{self, Client, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::Decoder;
-use crate::fanout::{Fanout, NotInPlace};
+use crate::fanout::{Fanout, SyncFailed};
 use crate::lifecycle::Lifecycle;
 use crate::reshard::{self, Moved, Reshard};
 use crate::store::Store;
@@ -67,7 +67,7 @@ async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> R
 
 /// Puts the endpoints of the configuration and of the store in place; returns those of the store for which
 /// that failed.
-async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<NotInPlace>, Failure> {
+async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<SyncFailed>, Failure> {
     if config.webhooks.is_empty() && config.store.is_new() {
         return Ok(Vec::new());
     }
@@ -77,9 +77,9 @@ async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<Not
     let target = Target::new(config.amqp.clone());
     let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
     for name in webhooks::declare(&store, &config.webhooks).await? {
-        fanout.bring_up_to_date(&name).await?;
+        fanout.sync(&name).await?;
     }
-    Ok(fanout.bring_all_up_to_date().await?)
+    Ok(fanout.sync_all().await?)
 }
 
 async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Failure> {

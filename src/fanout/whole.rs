@@ -12,39 +12,39 @@ use crate::amqp::{self, Client, Dependents, TOLD_WITHIN};
 use crate::contract::WebhookState;
 use crate::store::endpoints::Endpoint;
 
-use super::{AT_ONCE, Error, Fanout, NotInPlace, is_up_to_date, keys};
+use super::{CONCURRENCY, Error, Fanout, SyncFailed, binding_keys, is_in_sync};
 
 /// The queues of all endpoints, and what is bound to them.
 #[derive(Debug)]
 pub struct AllEndpoints {
     fanout: Fanout,
     /// Whether what seems to be in place is bound all the same, which needs rights on the broker.
-    anew: bool,
+    rebind: bool,
 }
 
 impl AllEndpoints {
     /// Those of a store; `anew` where this process has the rights to bind them.
     #[must_use]
-    pub const fn new(fanout: Fanout, anew: bool) -> Self {
-        Self { fanout, anew }
+    pub const fn new(fanout: Fanout, rebind: bool) -> Self {
+        Self { fanout, rebind }
     }
 }
 
 impl Dependents for AllEndpoints {
     fn known(&self) -> BoxFuture<'_, Result<(), String>> {
         let all = self.fanout.endpoints.all();
-        Box::pin(async move { all.await.map(drop).map_err(|error| in_full(&error)) })
+        Box::pin(async move { all.await.map(drop).map_err(|error| with_causes(&error)) })
     }
 
     fn bind(&self) -> BoxFuture<'_, Result<Vec<String>, String>> {
         Box::pin(async move {
-            let bound = if self.anew {
-                self.fanout.bind_all_anew().await
+            let bound = if self.rebind {
+                self.fanout.rebind_all().await
             } else {
-                self.fanout.bring_missing_up_to_date().await
+                self.fanout.sync_missing().await
             };
-            let failed = bound.map_err(|error| in_full(&error))?;
-            Ok(failed.iter().map(|error| in_full(error)).collect())
+            let failed = bound.map_err(|error| with_causes(&error))?;
+            Ok(failed.iter().map(|error| with_causes(error)).collect())
         })
     }
 }
@@ -52,42 +52,49 @@ impl Dependents for AllEndpoints {
 impl Fanout {
     /// Makes the queue and the bindings of every endpoint, whether they seem to be there or not; returns
     /// those for which it failed.
-    async fn bind_all_anew(&self) -> Result<Vec<NotInPlace>, Error> {
+    async fn rebind_all(&self) -> Result<Vec<SyncFailed>, Error> {
         let client = self.connect().await?;
-        let bound = self.bind_each_anew(&client).await;
+        let bound = self.rebind_each(&client).await;
         client.close().await;
         bound
     }
 
-    async fn bind_each_anew(&self, client: &Client) -> Result<Vec<NotInPlace>, Error> {
+    async fn rebind_each(&self, client: &Client) -> Result<Vec<SyncFailed>, Error> {
         let all = self.endpoints.all().await?;
         let mut failed = Vec::new();
         let one = |endpoint: Endpoint| async move {
-            let bound = self.bind_anew(client, &endpoint).await;
+            let bound = self.rebind(client, &endpoint).await;
             (endpoint.name, bound)
         };
-        let mut binding = stream::iter(all.clone().into_iter().map(one)).buffer_unordered(AT_ONCE);
+        let mut binding =
+            stream::iter(all.clone().into_iter().map(one)).buffer_unordered(CONCURRENCY);
         while let Some((name, bound)) = binding.next().await {
-            note(&mut failed, &name, bound)?;
+            collect_failure(&mut failed, &name, bound)?;
         }
-        let now: BTreeMap<_, _> = self.endpoints.all().await?.into_iter().map(named).collect();
-        for endpoint in all.iter().filter(|it| is_bound_anew(it)) {
+        let now: BTreeMap<_, _> = self
+            .endpoints
+            .all()
+            .await?
+            .into_iter()
+            .map(by_name)
+            .collect();
+        for endpoint in all.iter().filter(|it| is_rebound(it)) {
             let checked = self.check(client, endpoint, now.get(&endpoint.name)).await;
-            note(&mut failed, &endpoint.name, checked)?;
+            collect_failure(&mut failed, &endpoint.name, checked)?;
         }
         Ok(failed)
     }
 
-    async fn bind_anew(&self, client: &Client, endpoint: &Endpoint) -> Result<(), Error> {
+    async fn rebind(&self, client: &Client, endpoint: &Endpoint) -> Result<(), Error> {
         let name = &endpoint.name;
-        if is_bound_anew(endpoint) {
+        if is_rebound(endpoint) {
             if !client.has_webhook_queue(&self.names, name).await? {
                 tokio::time::sleep(TOLD_WITHIN).await;
             }
             client.make_webhook_queue(&self.names, name).await?;
-            let wanted = keys(endpoint);
+            let wanted = binding_keys(endpoint);
             client.bind_webhook(&self.names, name, &wanted).await?;
-        } else if !is_up_to_date(endpoint) {
+        } else if !is_in_sync(endpoint) {
             // Somebody else may be at it.
             self.bind(client, endpoint).await?;
         }
@@ -102,38 +109,42 @@ impl Fanout {
         now: Option<&Endpoint>,
     ) -> Result<(), Error> {
         let name = &before.name;
-        let bound = keys(before);
+        let bound = binding_keys(before);
         match now {
-            Some(now) if is_bound_anew(now) && keys(now) == bound => Ok(()),
-            Some(_) => self.bring(client, name, &bound).await,
+            Some(now) if is_rebound(now) && binding_keys(now) == bound => Ok(()),
+            Some(_) => self.sync_with(client, name, &bound).await,
             None => Ok(client.delete_webhook_queue(&self.names, name).await?),
         }
     }
 }
 
 /// The queue of one on its way out goes once it is empty, and is not to be made again.
-fn is_bound_anew(endpoint: &Endpoint) -> bool {
-    is_up_to_date(endpoint) && endpoint.state != WebhookState::Removing
+fn is_rebound(endpoint: &Endpoint) -> bool {
+    is_in_sync(endpoint) && endpoint.state != WebhookState::Removing
 }
 
-fn named(endpoint: Endpoint) -> (String, Endpoint) {
+fn by_name(endpoint: Endpoint) -> (String, Endpoint) {
     (endpoint.name.clone(), endpoint)
 }
 
 /// Keeps the failure of one endpoint; what concerns all of them is an error.
-fn note(failed: &mut Vec<NotInPlace>, name: &str, outcome: Result<(), Error>) -> Result<(), Error> {
+fn collect_failure(
+    failed: &mut Vec<SyncFailed>,
+    name: &str,
+    outcome: Result<(), Error>,
+) -> Result<(), Error> {
     match outcome {
         Ok(()) => Ok(()),
         Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),
         Err(source) => {
             let name = name.to_owned();
-            failed.push(NotInPlace { name, source });
+            failed.push(SyncFailed { name, source });
             Ok(())
         }
     }
 }
 
-fn in_full(error: &dyn std::error::Error) -> String {
+fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

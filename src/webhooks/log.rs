@@ -14,7 +14,7 @@ use crate::store::Store;
 use crate::store::deliveries::Attempt;
 
 /// Attempts that wait to be written, at most.
-const ROOM: usize = 4_096;
+const CAPACITY: usize = 4_096;
 
 /// So many are written together, and they wait for company so long.
 const BATCH: usize = 256;
@@ -39,7 +39,7 @@ impl Log {
 
 /// The log, and the task that writes it until the last way into it is gone.
 pub(super) fn open(store: &Store) -> (Log, impl Future<Output = ()> + Send + 'static) {
-    let (sender, mut queue) = mpsc::channel(ROOM);
+    let (sender, mut queue) = mpsc::channel(CAPACITY);
     let deliveries = store.deliveries();
     let writing = async move {
         let mut batch = Vec::with_capacity(BATCH);
@@ -58,7 +58,7 @@ pub(super) fn open(store: &Store) -> (Log, impl Future<Output = ()> + Send + 'st
 }
 
 /// Removes attempts that are older than `retention`, now and then; never ends.
-pub(super) async fn forget(store: Store, retention: Duration, clock: std::sync::Arc<dyn Clock>) {
+pub(super) async fn purge_old(store: Store, retention: Duration, clock: std::sync::Arc<dyn Clock>) {
     let deliveries = store.deliveries();
     loop {
         tokio::time::sleep(PURGE_EVERY).await;

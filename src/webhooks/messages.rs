@@ -19,20 +19,20 @@ const REASON_BYTES: usize = 2_000;
 
 /// What a delivery has been through, as it travels in its headers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Past {
+pub(super) struct DeliveryState {
     /// How often it was tried and that was charged.
     pub(super) attempts: u32,
     /// How often it rested without being charged, in a row.
-    pub(super) rests: u32,
+    pub(super) deferrals: u32,
     /// When it was first tried.
     pub(super) first_seen: Option<Timestamp>,
     /// Not to be tried earlier.
     pub(super) not_before: Option<Timestamp>,
 }
 
-impl Past {
+impl DeliveryState {
     /// Reads it from a message that has rested; the headers of any other are not ours.
-    pub(super) fn of(message: &Incoming, names: &Names) -> Self {
+    pub(super) fn from_message(message: &Incoming, names: &Names) -> Self {
         if message.exchange != names.back() {
             return Self::default();
         }
@@ -41,7 +41,7 @@ impl Past {
         let time = |name: &str| text(name).and_then(|text| text.parse().ok()).map(Timestamp);
         Self {
             attempts: number(header::ATTEMPTS).unwrap_or_default(),
-            rests: number(header::RESTS).unwrap_or_default(),
+            deferrals: number(header::RESTS).unwrap_or_default(),
             first_seen: time(header::FIRST_SEEN),
             not_before: time(header::NOT_BEFORE),
         }
@@ -55,7 +55,7 @@ impl Past {
     }
 
     /// How long it still has to wait.
-    pub(super) fn left(&self, now: Timestamp) -> Option<Duration> {
+    pub(super) fn remaining_wait(&self, now: Timestamp) -> Option<Duration> {
         let until = self.not_before?;
         Duration::try_from(until.0.duration_since(now.0))
             .ok()
@@ -72,36 +72,36 @@ pub(super) fn event_id(message: &Incoming) -> String {
 }
 
 /// A delivery on its way into a delay queue, from which it comes back to its endpoint's queue.
-pub(super) fn resting(
+pub(super) fn deferred(
     message: &Incoming,
     endpoint: &str,
-    past: &Past,
+    state: &DeliveryState,
     tier: Duration,
     names: &Names,
 ) -> Outgoing {
     let mut headers = headers(message);
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
-    set(header::ATTEMPTS, past.attempts.to_string());
-    set(header::RESTS, past.rests.to_string());
-    if let Some(first_seen) = past.first_seen {
+    set(header::ATTEMPTS, state.attempts.to_string());
+    set(header::RESTS, state.deferrals.to_string());
+    if let Some(first_seen) = state.first_seen {
         set(header::FIRST_SEEN, first_seen.0.to_string());
     }
-    if let Some(not_before) = past.not_before {
+    if let Some(not_before) = state.not_before {
         set(header::NOT_BEFORE, not_before.0.to_string());
     }
     Outgoing {
         exchange: names.delay(tier),
         routing_key: Names::back_to_webhook(endpoint),
         headers,
-        ..same(message)
+        ..copy_of(message)
     }
 }
 
 /// A delivery that is given up.
-pub(super) fn dead(
+pub(super) fn dead_letter(
     message: &Incoming,
     endpoint: &str,
-    past: &Past,
+    state: &DeliveryState,
     reason: &str,
     names: &Names,
     now: Timestamp,
@@ -118,17 +118,17 @@ pub(super) fn dead(
         header::REASON,
         reason.get(..end).unwrap_or_default().to_owned(),
     );
-    set(header::ATTEMPTS, past.attempts.to_string());
+    set(header::ATTEMPTS, state.attempts.to_string());
     set(
         header::FIRST_SEEN,
-        past.first_seen.unwrap_or(now).to_string(),
+        state.first_seen.unwrap_or(now).to_string(),
     );
     Outgoing {
         exchange: names.dead(),
         routing_key: Names::DEAD_WEBHOOKS.to_owned(),
         headers,
         mandatory: true,
-        ..same(message)
+        ..copy_of(message)
     }
 }
 
@@ -165,7 +165,7 @@ pub(super) fn notice(
     }
 }
 
-fn same(message: &Incoming) -> Outgoing {
+fn copy_of(message: &Incoming) -> Outgoing {
     Outgoing {
         message_id: event_id(message),
         message_type: message.message_type.clone().unwrap_or_default(),

@@ -46,14 +46,14 @@ pub use preparation::Preparation;
 
 /// At every so manieth round the length of each endpoint's queue is looked at: each look is a question to the
 /// broker.
-const LOOK: u32 = 30;
+const DEPTH_CHECK_ROUNDS: u32 = 30;
 
 /// AMQP's code for a queue that is not there.
 const NOT_FOUND: u16 = 404;
 
 /// What the role works with.
 #[derive(Debug)]
-pub struct Parts {
+pub struct Deps {
     /// Where the endpoints are kept.
     pub store: Store,
     /// Keeps queues and bindings as the store says.
@@ -101,32 +101,32 @@ struct Shared {
     lifecycle: Lifecycle,
     /// How each endpoint stands, for the line that looks after it.
     // A std mutex: held for a map operation and never across an await.
-    lines: Mutex<BTreeMap<String, watch::Sender<Endpoint>>>,
+    workers: Mutex<BTreeMap<String, watch::Sender<Endpoint>>>,
 }
 
 impl Webhooks {
     /// A role that is ready to run.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let (log, writing) = log::open(&parts.store);
-        parts.lifecycle.spawn_background(writing);
-        let retention = parts.settings.log_retention;
-        let forgetting = log::forget(parts.store.clone(), retention, Arc::clone(&parts.clock));
-        parts.lifecycle.spawn_background(forgetting);
+    pub fn new(deps: Deps) -> Self {
+        let (log, writer) = log::open(&deps.store);
+        deps.lifecycle.spawn_background(writer);
+        let retention = deps.settings.log_retention;
+        let purging = log::purge_old(deps.store.clone(), retention, Arc::clone(&deps.clock));
+        deps.lifecycle.spawn_background(purging);
         let shared = Shared {
-            endpoints: parts.store.endpoints(),
-            fanout: parts.fanout,
-            subscriptions: parts.subscriptions,
-            publisher: parts.publisher,
-            outbound: parts.outbound,
-            names: parts.names,
-            settings: parts.settings,
-            tiers: parts.tiers,
+            endpoints: deps.store.endpoints(),
+            fanout: deps.fanout,
+            subscriptions: deps.subscriptions,
+            publisher: deps.publisher,
+            outbound: deps.outbound,
+            names: deps.names,
+            settings: deps.settings,
+            tiers: deps.tiers,
             log,
-            clock: parts.clock,
-            tracer: parts.tracer,
-            lifecycle: parts.lifecycle,
-            lines: Mutex::default(),
+            clock: deps.clock,
+            tracer: deps.tracer,
+            lifecycle: deps.lifecycle,
+            workers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -144,18 +144,18 @@ impl Webhooks {
         }
         let mut empty_since = BTreeMap::new();
         while !shared.lifecycle.is_stopping() {
-            shared.round(&mut empty_since).await;
-            shared.rest(shared.settings.refresh).await;
+            shared.sync_endpoints(&mut empty_since).await;
+            shared.sleep_unless_stopping(shared.settings.refresh).await;
         }
         // The lines end by themselves; without their channels they would wait for a change for ever.
-        shared.lines().clear();
+        shared.workers().clear();
     }
 }
 
 impl Shared {
     /// Looks at every endpoint: new ones get a line, changed ones are told, old ones are ended. What the
     /// broker does not have as the store says is mended.
-    async fn round(self: &Arc<Self>, empty_since: &mut BTreeMap<String, Instant>) {
+    async fn sync_endpoints(self: &Arc<Self>, empty_since: &mut BTreeMap<String, Instant>) {
         // The store itself tells of its outages; the lines go on as they were.
         let Ok(all) = self.endpoints.all().await else {
             return;
@@ -163,35 +163,38 @@ impl Shared {
         let failing = all.iter().filter(|it| it.breaker.failing_since.is_some());
         events::webhooks_counted(all.len(), failing.count());
         let names: BTreeSet<_> = all.iter().map(|it| it.name.clone()).collect();
-        self.lines().retain(|name, _| names.contains(name));
+        self.workers().retain(|name, _| names.contains(name));
         empty_since.retain(|name, _| names.contains(name));
         for endpoint in all {
-            if !fanout::is_up_to_date(&endpoint) {
+            if !fanout::is_in_sync(&endpoint) {
                 // Somebody else is at it, or the broker is away: seen again with the next round.
-                self.fanout.mend(&endpoint.name).await.ok();
+                self.fanout.repair(&endpoint.name).await.ok();
             }
             if endpoint.state == WebhookState::Removing {
                 self.remove_if_drained(&endpoint, empty_since).await;
             }
-            self.look_at_queue(&endpoint).await;
-            self.tell(endpoint);
+            self.check_queue(&endpoint).await;
+            self.update_worker(endpoint);
         }
     }
 
     /// Notes now and then how many events wait for an endpoint. Nobody else would see that its queue is
     /// gone while it is paused.
-    async fn look_at_queue(&self, endpoint: &Endpoint) {
+    async fn check_queue(&self, endpoint: &Endpoint) {
         let name = &endpoint.name;
-        let seldom = self.settings.refresh.saturating_mul(LOOK);
-        let is_due = self.fanout.unseen_for(name).is_none_or(|ago| ago >= seldom);
+        let interval = self.settings.refresh.saturating_mul(DEPTH_CHECK_ROUNDS);
+        let is_due = self
+            .fanout
+            .depth_age(name)
+            .is_none_or(|ago| ago >= interval);
         if !is_due || endpoint.bound.is_empty() {
             return;
         }
         match self.subscriptions.count(&self.names.webhook(name)).await {
-            Ok(count) => self.fanout.note_waiting(name, count),
+            Ok(count) => self.fanout.record_depth(name, count),
             Err(amqp::Error::Refused(refusal)) if refusal.code == NOT_FOUND => {
                 // Seen again with the next round.
-                self.fanout.mend(name).await.ok();
+                self.fanout.repair(name).await.ok();
             }
             // The link itself tells of its outages.
             Err(_) => {}
@@ -199,25 +202,25 @@ impl Shared {
     }
 
     /// Hands an endpoint to its line, which is begun where there is none.
-    fn tell(self: &Arc<Self>, endpoint: Endpoint) {
+    fn update_worker(self: &Arc<Self>, endpoint: Endpoint) {
         let name = endpoint.name.clone();
-        let mut lines = self.lines();
-        if let Some(line) = lines.get(&name) {
-            update(line, endpoint);
+        let mut workers = self.workers();
+        if let Some(worker) = workers.get(&name) {
+            send_update(worker, endpoint);
             return;
         }
-        let (line, changes) = watch::channel(endpoint);
-        lines.insert(name, line);
+        let (worker, changes) = watch::channel(endpoint);
+        workers.insert(name, worker);
         let shared = Arc::clone(self);
         self.lifecycle.spawn(endpoint::run(shared, changes));
     }
 
     /// Reads an endpoint anew, for its line to see what has become of it.
-    async fn refresh(&self, name: &str) {
+    async fn reload(&self, name: &str) {
         if let Ok(Some(endpoint)) = self.endpoints.get(name).await
-            && let Some(line) = self.lines().get(name)
+            && let Some(worker) = self.workers().get(name)
         {
-            update(line, endpoint);
+            send_update(worker, endpoint);
         }
     }
 
@@ -245,20 +248,20 @@ impl Shared {
             && self.fanout.finish_removal(name).await.is_ok()
         {
             events::webhook_removed(name);
-            self.lines().remove(name);
+            self.workers().remove(name);
         }
     }
 
     /// Waits, unless the process stops.
-    async fn rest(&self, wait: Duration) {
+    async fn sleep_unless_stopping(&self, wait: Duration) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = self.lifecycle.stopping() => {}
         }
     }
 
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {
@@ -267,8 +270,8 @@ impl Shared {
 }
 
 /// Tells a line what is new to it. That bindings were changed is not its business.
-fn update(line: &watch::Sender<Endpoint>, endpoint: Endpoint) {
-    line.send_if_modified(|known| {
+fn send_update(worker: &watch::Sender<Endpoint>, endpoint: Endpoint) {
+    worker.send_if_modified(|known| {
         let old = (known.revision, known.breaker);
         let is_new = old != (endpoint.revision, endpoint.breaker);
         *known = endpoint;

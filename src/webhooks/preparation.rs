@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::declared;
 use crate::config::DeclaredWebhook;
-use crate::fanout::{self, Fanout, NotInPlace};
+use crate::fanout::{self, Fanout, SyncFailed};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::Store;
@@ -44,7 +44,7 @@ enum Error {
     #[error(transparent)]
     Fanout(#[from] fanout::Error),
     #[error(transparent)]
-    NotInPlace(#[from] NotInPlace),
+    SyncFailed(#[from] SyncFailed),
 }
 
 impl Preparation {
@@ -56,7 +56,7 @@ impl Preparation {
         watch::Receiver<Option<String>>,
         impl Future<Output = ()> + Send + 'static,
     ) {
-        let (problem, watched) = watch::channel(Some(sentence(None)));
+        let (problem, watched) = watch::channel(Some(describe(None)));
         (watched, self.run(problem))
     }
 
@@ -78,7 +78,7 @@ impl Preparation {
                 return;
             };
             events::webhooks_not_prepared(&error);
-            problem.send_replace(Some(sentence(Some(&error))));
+            problem.send_replace(Some(describe(Some(&error))));
             tokio::time::sleep(rest).await;
             rest = LONGEST_REST.min(rest * 2);
         }
@@ -93,9 +93,9 @@ impl Preparation {
             declared::retire(&self.store, &declared)
                 .await
                 .map_err(store)?;
-            self.fanout.bring_all_up_to_date().await?
+            self.fanout.sync_all().await?
         } else {
-            self.fanout.bring_missing_up_to_date().await?
+            self.fanout.sync_missing().await?
         };
         let mut own = None;
         for error in failed {
@@ -109,7 +109,7 @@ impl Preparation {
     }
 }
 
-fn sentence(error: Option<&Error>) -> String {
+fn describe(error: Option<&Error>) -> String {
     let mut text =
         "the webhook endpoints are not in place yet, and no command is taken here before"
             .to_owned();

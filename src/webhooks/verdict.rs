@@ -39,17 +39,17 @@ impl Verdict {
 
 /// Only 2xx is success; a redirect is a wrong URL. Standard Webhooks, section "Response". The status
 /// says all of it: whether the body behind it comes too does not matter.
-pub(super) fn of(answer: &Result<Answer, Failure>) -> Verdict {
+pub(super) fn classify(answer: &Result<Answer, Failure>) -> Verdict {
     match answer {
-        Ok(answer) => of_status(answer.status, answer.retry_after),
+        Ok(answer) => classify_status(answer.status, answer.retry_after),
         Err(failure) => match failure.begun {
-            Some(begun) => of_status(begun.status, begun.retry_after),
-            None => of_failure(failure.kind),
+            Some(begun) => classify_status(begun.status, begun.retry_after),
+            None => classify_failure(failure.kind),
         },
     }
 }
 
-const fn of_status(status: u16, after: Option<Duration>) -> Verdict {
+const fn classify_status(status: u16, after: Option<Duration>) -> Verdict {
     match status {
         200..=299 => Verdict::Delivered,
         410 => Verdict::Gone,
@@ -68,7 +68,7 @@ const fn of_status(status: u16, after: Option<Duration>) -> Verdict {
     }
 }
 
-const fn of_failure(kind: FailureKind) -> Verdict {
+const fn classify_failure(kind: FailureKind) -> Verdict {
     match kind {
         FailureKind::OwnEgress => Verdict::OwnFault,
         FailureKind::Unusable => Verdict::Refused,
@@ -105,17 +105,17 @@ mod tests {
             ),
         ] {
             for status in statuses {
-                assert_eq!(of_status(status, None), verdict, "{status}");
+                assert_eq!(classify_status(status, None), verdict, "{status}");
             }
         }
     }
 
     #[test]
     fn a_fault_of_our_own_is_charged_to_nobody() {
-        assert_eq!(of_failure(FailureKind::OwnEgress), Verdict::OwnFault);
+        assert_eq!(classify_failure(FailureKind::OwnEgress), Verdict::OwnFault);
         assert_eq!(
-            of_failure(FailureKind::TimedOut { sent: false }),
-            of_failure(FailureKind::Connect)
+            classify_failure(FailureKind::TimedOut { sent: false }),
+            classify_failure(FailureKind::Connect)
         );
     }
 }

@@ -402,11 +402,11 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
     let target = Target::new(sources.load().unwrap().amqp);
     let names = Names::new(&start.prefix);
     let fanout = Fanout::new(&first, target, names, Arc::new(SystemClock));
-    let failed = fanout.bring_up_to_date("hook").await.unwrap_err();
+    let failed = fanout.sync("hook").await.unwrap_err();
     assert!(failed.to_string().contains("404"), "{failed}");
 
     let endpoint = second.endpoints().get("hook").await.unwrap().unwrap();
-    assert!(!fanout::is_up_to_date(&endpoint), "{endpoint:?}");
+    assert!(!fanout::is_in_sync(&endpoint), "{endpoint:?}");
     let now = Timestamp(SystemClock.now());
     let claimed = second
         .endpoints()

@@ -64,7 +64,7 @@ pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<St
         for endpoint in endpoints.iter().filter(|it| collects(it)) {
             let queue = ways.names.webhook(&endpoint.name);
             let (waiting, consumers) = ways.client.queue(&queue).await?;
-            let key = fanout::keys(endpoint).into_iter().next();
+            let key = fanout::binding_keys(endpoint).into_iter().next();
             if let (0, 1.., Some(key)) = (waiting, consumers, key) {
                 keys.insert(key.replacen('*', NOBODY, 1));
                 let problem = format!("events do not come to the queue of {}", endpoint.name);

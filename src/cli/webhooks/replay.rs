@@ -56,7 +56,7 @@ impl Again {
         }
         if !self.dry_run {
             // The endpoint's queue has to be there.
-            desk.fanout.bring_up_to_date(&self.name).await?;
+            desk.fanout.sync(&self.name).await?;
         }
         let client = desk.client().await?;
         let replay = Replay {

@@ -50,7 +50,7 @@ impl Set {
             secret: SigningSecret::generate(rand::random()),
         };
         let endpoint = desk.endpoints.set(new).await?;
-        desk.fanout.bring_up_to_date(&endpoint.name).await?;
+        desk.fanout.sync(&endpoint.name).await?;
         if self.json {
             output::line(&Value::Object(lookup::told(&endpoint)).to_string())?;
         } else {

@@ -25,7 +25,7 @@ pub(super) async fn remove(
         )));
     }
     desk.endpoints.remove(name, waiting).await?;
-    desk.fanout.bring_up_to_date(name).await?;
+    desk.fanout.sync(name).await?;
     let left = desk.endpoints.get(name).await?;
     let said = match &left {
         None => format!("{name} is gone, with whatever waited for it"),
@@ -67,7 +67,7 @@ async fn change(
     reason: Option<&str>,
 ) -> Result<(), Failure> {
     desk.endpoints.set_state(&named.name, state, reason).await?;
-    Ok(desk.fanout.bring_up_to_date(&named.name).await?)
+    Ok(desk.fanout.sync(&named.name).await?)
 }
 
 /// What cannot be done with an endpoint that is on its way out.

@@ -17,7 +17,7 @@ pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
         return Err(state::going(name));
     }
     // Its queue has to be there.
-    desk.fanout.bring_up_to_date(name).await?;
+    desk.fanout.sync(name).await?;
     let event = WebhookNotice {
         id: Uuid::now_v7(),
         timestamp: now().0.as_millisecond(),

@@ -12,7 +12,7 @@ use crate::observability::trace::{Kind, Span};
 use crate::outbound::{Answer, Failure, HeaderName, HeaderValue, Method, Request};
 use crate::store::deliveries;
 
-use super::Line;
+use super::EndpointWorker;
 use crate::webhooks::messages::event_id;
 use crate::webhooks::verdict::{self, Verdict};
 
@@ -32,17 +32,17 @@ const WAHA_ALGORITHM: HeaderName = HeaderName::from_static("x-webhook-hmac-algor
 
 /// What an attempt came to.
 #[derive(Debug)]
-pub(super) struct Attempted {
+pub(super) struct AttemptOutcome {
     pub(super) verdict: Verdict,
     /// The answer in words, with its beginning, for those who may see it.
-    pub(super) words: String,
+    pub(super) detail: String,
     /// The same without anything of the endpoint's own, for logs and notices.
-    pub(super) brief: String,
+    pub(super) summary: String,
 }
 
-impl Line {
+impl EndpointWorker {
     /// Sends an event, once. `number` counts the attempts at this delivery from 1.
-    pub(super) async fn attempt(&self, message: &Incoming, number: u32) -> Attempted {
+    pub(super) async fn attempt(&self, message: &Incoming, number: u32) -> AttemptOutcome {
         let now = self.shared.now();
         let request_id = uuid::Builder::from_random_bytes(rand::random())
             .into_uuid()
@@ -53,11 +53,11 @@ impl Line {
         let mut span = self.request_span(&process);
         let Some(mut request) = self.request(message, &id, &request_id, now) else {
             // The url was checked when it was set.
-            let words = "the endpoint's url cannot be used; set it again".to_owned();
-            return Attempted {
+            let detail = "the endpoint's url cannot be used; set it again".to_owned();
+            return AttemptOutcome {
                 verdict: Verdict::Refused,
-                brief: words.clone(),
-                words,
+                summary: detail.clone(),
+                detail,
             };
         };
         for (name, value) in span.trace().headers() {
@@ -69,8 +69,8 @@ impl Line {
         let answer = self.shared.outbound.send(request).await;
         self.crash(DeliveryCrash::AfterRequest);
         let took = begun.elapsed();
-        let verdict = verdict::of(&answer);
-        let (status, words) = told(&answer);
+        let verdict = verdict::classify(&answer);
+        let (status, detail) = describe(&answer);
         if let Some(status) = status {
             span.set("http.response.status_code", i64::from(status));
         }
@@ -89,13 +89,14 @@ impl Line {
             took,
             outcome: verdict.name().to_owned(),
             status,
-            answer: Some(words.clone()),
+            answer: Some(detail.clone()),
         });
-        let brief = status.map_or_else(|| words.clone(), |status| format!("it answered {status}"));
-        Attempted {
+        let summary =
+            status.map_or_else(|| detail.clone(), |status| format!("it answered {status}"));
+        AttemptOutcome {
             verdict,
-            words,
-            brief,
+            detail,
+            summary,
         }
     }
 
@@ -188,7 +189,7 @@ impl Headers {
 }
 
 /// An answer's status, and its beginning or the failure in words.
-fn told(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
+fn describe(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
     match answer {
         Ok(answer) => {
             let text = answer.text();
@@ -198,8 +199,8 @@ fn told(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
                 .map(|c| if c.is_control() { ' ' } else { c })
                 .take(SHOWN)
                 .collect();
-            let words = format!("{} {}", answer.status, shown.trim());
-            (Some(answer.status), words.trim_end().to_owned())
+            let detail = format!("{} {}", answer.status, shown.trim());
+            (Some(answer.status), detail.trim_end().to_owned())
         }
         Err(failure) => match failure.begun {
             Some(begun) => (Some(begun.status), format!("{}; {failure}", begun.status)),

@@ -16,8 +16,8 @@ use crate::contract::Timestamp;
 use crate::fanout;
 use crate::store::endpoints::Endpoint;
 
-use super::{Ended, Line};
-use crate::webhooks::messages::Past;
+use super::{EndpointWorker, PhaseEnd};
+use crate::webhooks::messages::DeliveryState;
 use crate::webhooks::schedule;
 use crate::webhooks::verdict::Verdict;
 
@@ -27,8 +27,8 @@ const REOPEN: Duration = Duration::from_millis(500);
 /// So many messages for each delivery under way are taken from the broker, and so many at least: the
 /// next one is here already when a slot gets free, and acknowledgements can wait for company. What waits
 /// here has not been tried, and goes back to the queue when the phase ends.
-const AHEAD: u16 = 4;
-const AHEAD_MIN: u16 = 32;
+const PREFETCH_FACTOR: u16 = 4;
+const PREFETCH_MIN: u16 = 32;
 
 /// How many deliveries may be under way.
 struct Slots {
@@ -38,8 +38,8 @@ struct Slots {
 }
 
 impl Slots {
-    fn new(most: u16, gently: bool) -> Self {
-        let granted = if gently { 1 } else { most };
+    fn new(most: u16, slow_start: bool) -> Self {
+        let granted = if slow_start { 1 } else { most };
         Self {
             free: Arc::new(Semaphore::new(granted.into())),
             granted: AtomicU16::new(granted),
@@ -69,24 +69,24 @@ impl Slots {
 
 /// Delivers until the phase is over; what was begun is finished, what was not goes back to the queue.
 pub(super) async fn run(
-    line: &Arc<Line>,
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
-    gently: bool,
-) -> Ended {
-    let most = line
+    slow_start: bool,
+) -> PhaseEnd {
+    let most = worker
         .endpoint
         .settings
         .concurrency
-        .unwrap_or(line.shared.settings.concurrency);
-    let slots = Arc::new(Slots::new(most, gently));
-    let prefetch = most.saturating_mul(AHEAD).max(AHEAD_MIN);
+        .unwrap_or(worker.shared.settings.concurrency);
+    let slots = Arc::new(Slots::new(most, slow_start));
+    let prefetch = most.saturating_mul(PREFETCH_FACTOR).max(PREFETCH_MIN);
     loop {
         let opened = tokio::select! {
-            opened = line.shared.subscriptions.open(&line.queue, prefetch) => opened,
-            ended = line.over(changes) => return ended,
+            opened = worker.shared.subscriptions.open(&worker.queue, prefetch) => opened,
+            ended = worker.phase_end(changes) => return ended,
         };
         if let Ok(subscription) = opened {
-            let ended = consume(line, changes, &subscription, &slots).await;
+            let ended = consume(worker, changes, &subscription, &slots).await;
             subscription.take_no_more();
             slots.all_free().await;
             subscription.close().await;
@@ -94,46 +94,46 @@ pub(super) async fn run(
                 return ended;
             }
         } else {
-            line.make_queue_again().await;
+            worker.recreate_queue().await;
         }
         // The link itself tells of its outages.
         tokio::select! {
-            () = line.rest_before_opening(REOPEN) => {}
-            ended = line.over(changes) => return ended,
+            () = worker.wait_before_reopening(REOPEN) => {}
+            ended = worker.phase_end(changes) => return ended,
         }
     }
 }
 
 /// None when the subscription has ended, or may end.
 async fn consume(
-    line: &Arc<Line>,
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
     subscription: &Subscription,
     slots: &Arc<Slots>,
-) -> Option<Ended> {
-    let pace = Pace::of(line).await;
+) -> Option<PhaseEnd> {
+    let pace = Pace::for_endpoint(worker).await;
     loop {
         let next = async {
             // Never closed: it lives as long as the phase.
             let slot = Arc::clone(&slots.free).acquire_owned().await.ok()?;
-            let delivery = line.next(subscription).await?;
+            let delivery = worker.next_delivery(subscription).await?;
             pace.wait().await;
             Some((slot, delivery))
         };
         // Dropped, a message that was taken goes back to the queue.
         let (slot, delivery) = tokio::select! {
-            ended = line.over(changes) => return Some(ended),
+            ended = worker.phase_end(changes) => return Some(ended),
             next = next => next?,
         };
-        let (line, slots) = (Arc::clone(line), Arc::clone(slots));
+        let (worker, slots) = (Arc::clone(worker), Arc::clone(slots));
         let waiting = subscription.waiting();
         let is_limited = pace.is_limited();
-        line.shared.lifecycle.clone().spawn(async move {
+        worker.shared.lifecycle.clone().spawn(async move {
             // Goes on with what is here already: a task for each would cost more than the rest of it.
             // After a failure others decide whether anything goes on.
             let mut next = Some(delivery);
             while let Some(delivery) = next.take() {
-                if line.deliver(delivery).await {
+                if worker.deliver(delivery).await {
                     slots.grow();
                     next = if is_limited { None } else { waiting.next() };
                 }
@@ -148,11 +148,11 @@ struct Pace(Option<DefaultDirectRateLimiter>);
 
 impl Pace {
     /// Its limit, shared out among the processes that consume its queue.
-    async fn of(line: &Line) -> Self {
-        let Some(limit) = line.endpoint.settings.rate_limit else {
+    async fn for_endpoint(worker: &EndpointWorker) -> Self {
+        let Some(limit) = worker.endpoint.settings.rate_limit else {
             return Self(None);
         };
-        let consumers = line.shared.subscriptions.consumers(&line.queue).await;
+        let consumers = worker.shared.subscriptions.consumers(&worker.queue).await;
         let share = limit.div_ceil(consumers.unwrap_or(1).max(1));
         let per_second = NonZeroU32::new(share).unwrap_or(NonZeroU32::MIN);
         let burst = NonZeroU32::new(share / 10).unwrap_or(NonZeroU32::MIN);
@@ -173,48 +173,48 @@ impl Pace {
     }
 }
 
-impl Line {
+impl EndpointWorker {
     /// Makes the endpoint's queue anew, should somebody have deleted it: the broker is there.
-    pub(super) async fn make_queue_again(&self) {
+    pub(super) async fn recreate_queue(&self) {
         if *self.shared.subscriptions.connected().borrow() {
-            self.shared.fanout.mend(&self.endpoint.name).await.ok();
+            self.shared.fanout.repair(&self.endpoint.name).await.ok();
         }
     }
 
     /// Deals with one delivery, to the point where it may be acknowledged; true when it was delivered.
     async fn deliver(&self, delivery: SubscriptionDelivery) -> bool {
         let message = &delivery.message;
-        let mut past = Past::of(message, &self.shared.names);
+        let mut state = DeliveryState::from_message(message, &self.shared.names);
         let now = self.shared.now();
-        if self.answers(message).await || !self.is_wanted(message) {
+        if self.answer_ping(message).await || !self.is_wanted(message) {
             delivery.ack().await;
             return false;
         }
-        if let Some(left) = past.left(now) {
-            if self.lay_to_rest(message, &past, left).await {
+        if let Some(left) = state.remaining_wait(now) {
+            if self.defer(message, &state, left).await {
                 delivery.ack().await;
             }
             return false;
         }
-        past.first_seen.get_or_insert(now);
-        let attempted = self.attempt(message, past.attempts + 1).await;
-        let words = &attempted.words;
-        let settled = match attempted.verdict {
+        state.first_seen.get_or_insert(now);
+        let outcome = self.attempt(message, state.attempts + 1).await;
+        let detail = &outcome.detail;
+        let settled = match outcome.verdict {
             Verdict::Delivered => {
-                self.good();
+                self.record_success();
                 delivery.ack().await;
                 return true;
             }
-            Verdict::OwnFault => self.wait_for_our_way_out(message, past, words).await,
+            Verdict::OwnFault => self.defer_for_own_fault(message, state, detail).await,
             Verdict::Refused => {
-                self.good();
-                past.attempts += 1;
-                self.bury(message, &past, words).await
+                self.record_success();
+                state.attempts += 1;
+                self.dead_letter(message, &state, detail).await
             }
             Verdict::Gone => {
-                past.attempts += 1;
-                let kept = self.bury(message, &past, words).await;
-                self.disable(&attempted.brief).await;
+                state.attempts += 1;
+                let kept = self.dead_letter(message, &state, detail).await;
+                self.disable(&outcome.summary).await;
                 kept
             }
             Verdict::Retry {
@@ -222,12 +222,12 @@ impl Line {
                 endpoint_fails,
             } => {
                 if endpoint_fails {
-                    self.bad(&attempted.brief);
+                    self.record_failure(&outcome.summary);
                 } else {
-                    self.good();
+                    self.record_success();
                 }
-                past.attempts += 1;
-                self.retry(message, past, after, words).await
+                state.attempts += 1;
+                self.retry(message, state, after, detail).await
             }
         };
         // Not settled when the process ends first: then it comes again.
@@ -249,43 +249,43 @@ impl Line {
     async fn retry(
         &self,
         message: &crate::amqp::Incoming,
-        mut past: Past,
+        mut state: DeliveryState,
         after: Option<Duration>,
-        words: &str,
+        detail: &str,
     ) -> bool {
         let now = self.shared.now();
         let own = self.endpoint.settings.retries.as_ref();
         let settings = &self.shared.settings;
-        let wait = schedule::wait(own, settings, past.attempts, past.age(now), after);
+        let wait = schedule::wait(own, settings, state.attempts, state.age(now), after);
         let Some(wait) = wait else {
-            return self.bury(message, &past, words).await;
+            return self.dead_letter(message, &state, detail).await;
         };
-        past.rests = 0;
-        past.not_before = later(now, wait);
-        self.lay_to_rest(message, &past, wait).await
+        state.deferrals = 0;
+        state.not_before = later(now, wait);
+        self.defer(message, &state, wait).await
     }
 
     /// Our own way out is broken: the delivery rests, longer each time, and nothing is charged. What is
     /// too old is given up all the same: nobody may ever mend a way that only one receiver needs.
-    async fn wait_for_our_way_out(
+    async fn defer_for_own_fault(
         &self,
         message: &crate::amqp::Incoming,
-        mut past: Past,
-        words: &str,
+        mut state: DeliveryState,
+        detail: &str,
     ) -> bool {
         let settings = &self.shared.settings;
-        let doubled = 2_u32.saturating_pow(past.rests.min(16));
+        let doubled = 2_u32.saturating_pow(state.deferrals.min(16));
         let wait = settings
             .probe_min
             .saturating_mul(doubled)
             .min(settings.probe_max);
-        let age = past.age(self.shared.now());
+        let age = state.age(self.shared.now());
         let Some(wait) = schedule::within_max_age(settings, age, wait) else {
-            return self.bury(message, &past, words).await;
+            return self.dead_letter(message, &state, detail).await;
         };
-        past.rests += 1;
-        past.not_before = None;
-        self.lay_to_rest(message, &past, wait).await
+        state.deferrals += 1;
+        state.not_before = None;
+        self.defer(message, &state, wait).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! One endpoint in one process: which phase it is in, and the change from one to the next.
 //!
-//! *Resting*: nothing is sent. *Flowing*: its queue is consumed. *Failing*: its breaker is open, and a
+//! *Idle*: nothing is sent. *Flowing*: its queue is consumed. *Failing*: its breaker is open, and a
 //! probe is sent now and then by one of all processes. What the phase is, the store says; every process
 //! follows.
 
@@ -27,10 +27,10 @@ use crate::webhooks::signer::Signer;
 use crate::webhooks::{Shared, messages, schedule};
 
 use attempt::custom_headers;
-use ordered::Held;
+use ordered::Head;
 
 /// One endpoint at one revision.
-pub(super) struct Line {
+pub(super) struct EndpointWorker {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Endpoint,
     pub(super) signer: Signer,
@@ -49,48 +49,48 @@ pub(super) struct Line {
 /// What is to be done for an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    Resting,
+    Idle,
     Flowing,
     Failing,
 }
 
 /// Why a phase ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ended {
+pub(super) enum PhaseEnd {
     /// The endpoint was changed, here or by another process.
     Changed,
     /// Its breaker has to open.
     Tripped,
     /// The process stops, or the endpoint is gone.
-    Over,
+    Stopped,
 }
 
 /// Looks after an endpoint until it is gone or the process stops.
 pub(super) async fn run(shared: Arc<Shared>, mut changes: watch::Receiver<Endpoint>) {
-    let mut gently = false;
-    let mut held = Held::default();
+    let mut slow_start = false;
+    let mut head = Head::default();
     loop {
         let endpoint = changes.borrow_and_update().clone();
-        let line = Arc::new(Line::new(&shared, endpoint));
-        let phase = line.phase();
+        let worker = Arc::new(EndpointWorker::new(&shared, endpoint));
+        let phase = worker.phase();
         let ended = match phase {
-            Phase::Resting => line.over(&mut changes).await,
-            Phase::Failing => probe::run(&line, &mut changes).await,
-            Phase::Flowing if line.endpoint.settings.ordered => {
-                ordered::run(&line, &mut changes, &mut held).await
+            Phase::Idle => worker.phase_end(&mut changes).await,
+            Phase::Failing => probe::run(&worker, &mut changes).await,
+            Phase::Flowing if worker.endpoint.settings.ordered => {
+                ordered::run(&worker, &mut changes, &mut head).await
             }
-            Phase::Flowing => flow::run(&line, &mut changes, gently).await,
+            Phase::Flowing => flow::run(&worker, &mut changes, slow_start).await,
         };
-        gently = phase == Phase::Failing;
+        slow_start = phase == Phase::Failing;
         match ended {
-            Ended::Changed => {}
-            Ended::Tripped => line.open_breaker().await,
-            Ended::Over => return,
+            PhaseEnd::Changed => {}
+            PhaseEnd::Tripped => worker.open_breaker().await,
+            PhaseEnd::Stopped => return,
         }
     }
 }
 
-impl Line {
+impl EndpointWorker {
     fn new(shared: &Arc<Shared>, endpoint: Endpoint) -> Self {
         Self {
             shared: Arc::clone(shared),
@@ -107,7 +107,7 @@ impl Line {
 
     fn phase(&self) -> Phase {
         match self.endpoint.state {
-            WebhookState::Paused | WebhookState::Disabled => Phase::Resting,
+            WebhookState::Paused | WebhookState::Disabled => Phase::Idle,
             WebhookState::Active | WebhookState::Removing => {
                 if self.endpoint.breaker.failing_since.is_some() {
                     Phase::Failing
@@ -122,14 +122,14 @@ impl Line {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn over(&self, changes: &mut watch::Receiver<Endpoint>) -> Ended {
+    pub(super) async fn phase_end(&self, changes: &mut watch::Receiver<Endpoint>) -> PhaseEnd {
         // Each branch only waits. A trip is asked for first: the change that it leads to follows it.
         tokio::select! {
             biased;
-            () = self.tripped.notified() => Ended::Tripped,
-            () = self.shared.lifecycle.stopping() => Ended::Over,
-            told = changes.changed() => {
-                if told.is_ok() { Ended::Changed } else { Ended::Over }
+            () = self.tripped.notified() => PhaseEnd::Tripped,
+            () = self.shared.lifecycle.stopping() => PhaseEnd::Stopped,
+            changed = changes.changed() => {
+                if changed.is_ok() { PhaseEnd::Changed } else { PhaseEnd::Stopped }
             }
         }
     }
@@ -139,9 +139,12 @@ impl Line {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn next(&self, subscription: &Subscription) -> Option<SubscriptionDelivery> {
+    pub(super) async fn next_delivery(
+        &self,
+        subscription: &Subscription,
+    ) -> Option<SubscriptionDelivery> {
         let next = subscription.next();
-        if self.is_leaving() {
+        if self.is_removing() {
             let next = tokio::time::timeout(self.shared.settings.refresh, next);
             next.await.ok()?.ok()
         } else {
@@ -150,23 +153,23 @@ impl Line {
     }
 
     /// Waits for so long before the queue is consumed again; on the way out, until something is in it.
-    pub(super) async fn rest_before_opening(&self, wait: Duration) {
+    pub(super) async fn wait_before_reopening(&self, wait: Duration) {
         loop {
             tokio::time::sleep(wait).await;
             // Without an answer too: the queue may be gone by now, and is not to be made again.
             let waiting = self.shared.subscriptions.count(&self.queue);
-            if !self.is_leaving() || waiting.await.is_ok_and(|count| count > 0) {
+            if !self.is_removing() || waiting.await.is_ok_and(|count| count > 0) {
                 return;
             }
         }
     }
 
-    fn is_leaving(&self) -> bool {
+    fn is_removing(&self) -> bool {
         self.endpoint.state == WebhookState::Removing
     }
 
     /// Answers a ping, which is no event and is not sent; true when it was one.
-    pub(super) async fn answers(&self, message: &crate::amqp::Incoming) -> bool {
+    pub(super) async fn answer_ping(&self, message: &crate::amqp::Incoming) -> bool {
         if message.is_ping() {
             let arrived = message.arrived(&self.queue, &self.shared.names);
             // Not published only when the process ends first.
@@ -176,18 +179,18 @@ impl Line {
     }
 
     /// Notes that an attempt says nothing against the endpoint.
-    pub(super) fn good(&self) {
-        self.health().good();
+    pub(super) fn record_success(&self) {
+        self.health().record_success();
     }
 
     /// Notes a failure of the endpoint, which may open its breaker.
-    pub(super) fn bad(&self, words: &str) {
-        if self.health().bad(self.shared.settings.failures) {
+    pub(super) fn record_failure(&self, detail: &str) {
+        if self.health().record_failure(self.shared.settings.failures) {
             let mut reason = self
                 .trip_reason
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            reason.get_or_insert_with(|| words.to_owned());
+            reason.get_or_insert_with(|| detail.to_owned());
             self.tripped.notify_one();
         }
     }
@@ -215,23 +218,23 @@ impl Line {
         match self.shared.endpoints.open(&self.endpoint, now, wait).await {
             Ok(true) => {
                 events::webhook_failing(&self.endpoint.name, &reason);
-                self.tell(NoticeName::Failing, &reason).await;
+                self.publish_notice(NoticeName::Failing, &reason).await;
             }
             Ok(false) => {}
             // Without the store nobody can agree on anything: rest here, and see again.
-            Err(_) => self.shared.rest(wait).await,
+            Err(_) => self.shared.sleep_unless_stopping(wait).await,
         }
-        self.shared.refresh(&self.endpoint.name).await;
+        self.shared.reload(&self.endpoint.name).await;
     }
 
     /// Closes the breaker for all processes; one of them tells of it.
     pub(super) async fn close_breaker(&self) {
         if let Ok(true) = self.shared.endpoints.close(&self.endpoint).await {
             events::webhook_recovered(&self.endpoint.name);
-            self.tell(NoticeName::Recovered, "it answered a probe well")
+            self.publish_notice(NoticeName::Recovered, "it answered a probe well")
                 .await;
         }
-        self.shared.refresh(&self.endpoint.name).await;
+        self.shared.reload(&self.endpoint.name).await;
     }
 
     /// Sends nothing more to the endpoint, and collects nothing more for it.
@@ -245,14 +248,14 @@ impl Line {
             .await;
         if let Ok(true) = changed {
             events::webhook_disabled(name, reason);
-            self.tell(NoticeName::Disabled, reason).await;
+            self.publish_notice(NoticeName::Disabled, reason).await;
             // Tried again by the round over all endpoints, should the broker be away.
-            self.shared.fanout.bring_up_to_date(name).await.ok();
+            self.shared.fanout.sync(name).await.ok();
         }
-        self.shared.refresh(name).await;
+        self.shared.reload(name).await;
     }
 
-    async fn tell(&self, event: NoticeName, reason: &str) {
+    async fn publish_notice(&self, event: NoticeName, reason: &str) {
         let (names, now) = (&self.shared.names, self.shared.now());
         let notice = messages::notice(&self.endpoint, event, reason, names, now);
         // Not published only when the process ends first.
@@ -260,20 +263,25 @@ impl Line {
     }
 
     /// Puts a delivery to rest for so long; true once the broker has it.
-    pub(super) async fn lay_to_rest(
+    pub(super) async fn defer(
         &self,
         message: &crate::amqp::Incoming,
-        past: &messages::Past,
+        state: &messages::DeliveryState,
         wait: Duration,
     ) -> bool {
         let tier = schedule::tier(&self.shared.tiers, wait);
-        let resting =
-            messages::resting(message, &self.endpoint.name, past, tier, &self.shared.names);
+        let deferred = messages::deferred(
+            message,
+            &self.endpoint.name,
+            state,
+            tier,
+            &self.shared.names,
+        );
         // It must reach a queue: somebody may have deleted the delay queue.
         let confirmed = self
             .shared
             .publisher
-            .publish_mandatory(resting)
+            .publish_mandatory(deferred)
             .await
             .is_ok();
         self.crash(DeliveryCrash::AfterPublish);
@@ -281,14 +289,14 @@ impl Line {
     }
 
     /// Gives a delivery up and keeps it as a dead letter; true once the broker has it.
-    pub(super) async fn bury(
+    pub(super) async fn dead_letter(
         &self,
         message: &crate::amqp::Incoming,
-        past: &messages::Past,
+        state: &messages::DeliveryState,
         reason: &str,
     ) -> bool {
         let (names, now) = (&self.shared.names, self.shared.now());
-        let dead = messages::dead(message, &self.endpoint.name, past, reason, names, now);
+        let dead = messages::dead_letter(message, &self.endpoint.name, state, reason, names, now);
         let kept = self.shared.publisher.publish_mandatory(dead).await.is_ok();
         self.crash(DeliveryCrash::AfterPublish);
         if kept {

@@ -13,8 +13,8 @@ use crate::amqp::{Subscription, SubscriptionDelivery};
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
-use super::{Ended, Line};
-use crate::webhooks::messages::{Past, event_id};
+use super::{EndpointWorker, PhaseEnd};
+use crate::webhooks::messages::{DeliveryState, event_id};
 use crate::webhooks::schedule;
 use crate::webhooks::verdict::Verdict;
 
@@ -24,68 +24,73 @@ const RENEW: Duration = Duration::from_secs(5);
 
 /// A delivery waits here at most so long; beyond that the broker might take it for lost (its
 /// `consumer_timeout` is half an hour), so it goes back to the head of its queue meanwhile.
-const HOLD: Duration = Duration::from_mins(10);
+const MAX_HOLD: Duration = Duration::from_mins(10);
 
 /// What the delivery that is next has been through.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct Head {
     event_id: String,
-    past: Past,
+    state: DeliveryState,
 }
 
 /// What comes after a delivery.
-enum Next {
+enum Step {
     /// The next one.
     Delivery,
     /// The same one, after so long.
     Again(Duration),
     /// Nothing more in this phase.
-    Ended(Ended),
+    PhaseEnd(PhaseEnd),
 }
 
 /// Delivers in order until the phase is over.
 pub(super) async fn run(
-    line: &Arc<Line>,
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
-    held: &mut Held,
-) -> Ended {
+    head: &mut Head,
+) -> PhaseEnd {
     loop {
-        if line.leads().await {
+        if worker.renew_lease().await {
             let ended = tokio::select! {
-                ended = deliver_all(line, changes, held) => ended,
+                ended = deliver_all(worker, changes, head) => ended,
                 // Somebody else may send by now: what is under way is given up, and comes again.
-                () = line.lose_lead() => None,
+                () = worker.until_lease_lost() => None,
             };
             if let Some(ended) = ended {
-                line.shared.endpoints.follow(&line.endpoint.name).await.ok();
+                worker
+                    .shared
+                    .endpoints
+                    .follow(&worker.endpoint.name)
+                    .await
+                    .ok();
                 return ended;
             }
         }
         tokio::select! {
-            ended = line.over(changes) => return ended,
-            () = line.rest_before_opening(line.shared.settings.refresh) => {}
+            ended = worker.phase_end(changes) => return ended,
+            () = worker.wait_before_reopening(worker.shared.settings.refresh) => {}
         }
     }
 }
 
 /// None when the subscription has ended, or may end.
 async fn deliver_all(
-    line: &Arc<Line>,
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
-    held: &mut Held,
-) -> Option<Ended> {
+    head: &mut Head,
+) -> Option<PhaseEnd> {
     loop {
-        let Ok(subscription) = line.shared.subscriptions.open(&line.queue, 1).await else {
-            line.make_queue_again().await;
+        let Ok(subscription) = worker.shared.subscriptions.open(&worker.queue, 1).await else {
+            worker.recreate_queue().await;
             return None;
         };
-        let next = deliver_some(line, changes, held, &subscription).await;
+        let next = deliver_some(worker, changes, head, &subscription).await;
         subscription.close().await;
         match next? {
-            Next::Delivery => {}
-            Next::Ended(ended) => return Some(ended),
-            Next::Again(wait) => tokio::select! {
-                ended = line.over(changes) => return Some(ended),
+            Step::Delivery => {}
+            Step::PhaseEnd(ended) => return Some(ended),
+            Step::Again(wait) => tokio::select! {
+                ended = worker.phase_end(changes) => return Some(ended),
                 () = tokio::time::sleep(wait) => {}
             },
         }
@@ -94,110 +99,110 @@ async fn deliver_all(
 
 /// None when the subscription has ended, or may end.
 async fn deliver_some(
-    line: &Arc<Line>,
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
-    held: &mut Held,
+    head: &mut Head,
     subscription: &Subscription,
-) -> Option<Next> {
+) -> Option<Step> {
     loop {
         let delivery = tokio::select! {
-            ended = line.over(changes) => return Some(Next::Ended(ended)),
-            delivery = line.next(subscription) => delivery?,
+            ended = worker.phase_end(changes) => return Some(Step::PhaseEnd(ended)),
+            delivery = worker.next_delivery(subscription) => delivery?,
         };
-        match hold(line, changes, held, delivery).await {
-            Next::Delivery => {}
+        match process_head(worker, changes, head, delivery).await {
+            Step::Delivery => {}
             other => return Some(other),
         }
     }
 }
 
 /// Holds one delivery until it is settled.
-async fn hold(
-    line: &Arc<Line>,
+async fn process_head(
+    worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
-    held: &mut Held,
+    head: &mut Head,
     delivery: SubscriptionDelivery,
-) -> Next {
+) -> Step {
     let id = event_id(&delivery.message);
-    if held.event_id != id {
-        *held = Held {
+    if head.event_id != id {
+        *head = Head {
             event_id: id,
-            past: Past::default(),
+            state: DeliveryState::default(),
         };
     }
     loop {
-        let Some(wait) = line.deliver_held(&delivery, &mut held.past).await else {
+        let Some(wait) = worker.deliver_head(&delivery, &mut head.state).await else {
             delivery.ack().await;
-            return Next::Delivery;
+            return Step::Delivery;
         };
-        if wait > HOLD {
+        if wait > MAX_HOLD {
             delivery.give_back().await;
-            return Next::Again(wait);
+            return Step::Again(wait);
         }
         tokio::select! {
-            ended = line.over(changes) => {
+            ended = worker.phase_end(changes) => {
                 delivery.give_back().await;
-                return Next::Ended(ended);
+                return Step::PhaseEnd(ended);
             }
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-impl Line {
+impl EndpointWorker {
     /// Tries a delivery once; how long to wait before the next time, or none once it is settled.
-    async fn deliver_held(
+    async fn deliver_head(
         &self,
         delivery: &SubscriptionDelivery,
-        past: &mut Past,
+        state: &mut DeliveryState,
     ) -> Option<Duration> {
         let message = &delivery.message;
         let now = self.shared.now();
-        if self.answers(message).await || !self.is_wanted(message) {
+        if self.answer_ping(message).await || !self.is_wanted(message) {
             return None;
         }
-        past.first_seen.get_or_insert(now);
-        let attempted = self.attempt(message, past.attempts + 1).await;
+        state.first_seen.get_or_insert(now);
+        let outcome = self.attempt(message, state.attempts + 1).await;
         let settings = &self.shared.settings;
-        let wait = match attempted.verdict {
+        let wait = match outcome.verdict {
             Verdict::Delivered => {
-                self.good();
+                self.record_success();
                 return None;
             }
             Verdict::OwnFault => {
-                schedule::within_max_age(settings, past.age(now), settings.probe_min)
+                schedule::within_max_age(settings, state.age(now), settings.probe_min)
             }
             Verdict::Refused | Verdict::Gone => {
-                past.attempts += 1;
-                let kept = self.bury(message, past, &attempted.words).await;
-                if attempted.verdict == Verdict::Gone {
-                    self.disable(&attempted.brief).await;
+                state.attempts += 1;
+                let kept = self.dead_letter(message, state, &outcome.detail).await;
+                if outcome.verdict == Verdict::Gone {
+                    self.disable(&outcome.summary).await;
                 }
                 // Not kept when the process ends first; what it holds then goes back.
-                return (!kept).then_some(HOLD);
+                return (!kept).then_some(MAX_HOLD);
             }
             Verdict::Retry {
                 after,
                 endpoint_fails,
             } => {
                 if endpoint_fails {
-                    self.bad(&attempted.brief);
+                    self.record_failure(&outcome.summary);
                 } else {
-                    self.good();
+                    self.record_success();
                 }
-                past.attempts += 1;
+                state.attempts += 1;
                 let own = self.endpoint.settings.retries.as_ref();
-                schedule::wait(own, settings, past.attempts, past.age(now), after)
+                schedule::wait(own, settings, state.attempts, state.age(now), after)
             }
         };
-        if wait.is_none() && !self.bury(message, past, &attempted.words).await {
-            return Some(HOLD);
+        if wait.is_none() && !self.dead_letter(message, state, &outcome.detail).await {
+            return Some(MAX_HOLD);
         }
         wait
     }
 
     /// Claims the right to send, or keeps it.
-    async fn leads(&self) -> bool {
+    async fn renew_lease(&self) -> bool {
         let now = self.shared.now();
         let until = Timestamp(now.0.checked_add(LEASE).unwrap_or(now.0));
         let name = &self.endpoint.name;
@@ -205,10 +210,10 @@ impl Line {
     }
 
     /// Keeps the right to send as long as possible.
-    async fn lose_lead(&self) {
+    async fn until_lease_lost(&self) {
         loop {
             tokio::time::sleep(RENEW).await;
-            if !self.leads().await {
+            if !self.renew_lease().await {
                 return;
             }
         }

@@ -12,35 +12,38 @@ use crate::amqp::SubscriptionDelivery;
 use crate::contract::Timestamp;
 use crate::store::endpoints::Endpoint;
 
-use super::{Ended, Line};
-use crate::webhooks::messages::Past;
+use super::{EndpointWorker, PhaseEnd};
+use crate::webhooks::messages::DeliveryState;
 use crate::webhooks::verdict::Verdict;
 
 /// What a claim is longer than the attempt it is for.
 const MARGIN: Duration = Duration::from_secs(10);
 
 /// Probes until the endpoint answers well, here or in another process.
-pub(super) async fn run(line: &Arc<Line>, changes: &mut watch::Receiver<Endpoint>) -> Ended {
+pub(super) async fn run(
+    worker: &Arc<EndpointWorker>,
+    changes: &mut watch::Receiver<Endpoint>,
+) -> PhaseEnd {
     loop {
-        let now = line.shared.now();
-        let due = line.endpoint.breaker.probe_at;
+        let now = worker.shared.now();
+        let due = worker.endpoint.breaker.probe_at;
         let until_due = Duration::try_from(due.0.duration_since(now.0)).unwrap_or_default();
         tokio::select! {
-            ended = line.over(changes) => return ended,
+            ended = worker.phase_end(changes) => return ended,
             () = tokio::time::sleep(until_due) => {}
         }
-        line.probe().await;
-        line.shared.refresh(&line.endpoint.name).await;
+        worker.probe().await;
+        worker.shared.reload(&worker.endpoint.name).await;
         // What the probe has changed ends this phase. Without a change another process has the probe that
         // is due, or the store is away: seen again soon.
         tokio::select! {
-            ended = line.over(changes) => return ended,
-            () = tokio::time::sleep(line.shared.settings.refresh) => {}
+            ended = worker.phase_end(changes) => return ended,
+            () = tokio::time::sleep(worker.shared.settings.refresh) => {}
         }
     }
 }
 
-impl Line {
+impl EndpointWorker {
     /// Sends the probe that is due, if it is ours to send.
     async fn probe(&self) {
         let (shared, endpoint) = (&self.shared, &self.endpoint);
@@ -59,58 +62,64 @@ impl Line {
             return;
         }
         match shared.subscriptions.take(&self.queue).await {
-            Ok(Some(delivery)) => self.try_out(delivery).await,
+            Ok(Some(delivery)) => self.send_probe(delivery).await,
             // Nothing to try it with, or no broker: soon again.
-            Ok(None) | Err(_) => self.put_off(shared.settings.probe_min).await,
+            Ok(None) | Err(_) => self.postpone_probe(shared.settings.probe_min).await,
         }
     }
 
-    async fn try_out(&self, delivery: SubscriptionDelivery) {
-        if self.answers(&delivery.message).await {
+    async fn send_probe(&self, delivery: SubscriptionDelivery) {
+        if self.answer_ping(&delivery.message).await {
             delivery.ack().await;
-            return self.put_off(self.shared.settings.refresh).await;
+            return self.postpone_probe(self.shared.settings.refresh).await;
         }
-        let past = Past::of(&delivery.message, &self.shared.names);
-        if let Some(left) = past.left(self.shared.now()) {
-            if self.lay_to_rest(&delivery.message, &past, left).await {
+        let state = DeliveryState::from_message(&delivery.message, &self.shared.names);
+        if let Some(left) = state.remaining_wait(self.shared.now()) {
+            if self.defer(&delivery.message, &state, left).await {
                 delivery.ack().await;
             }
-            return self.put_off(self.shared.settings.refresh).await;
+            return self.postpone_probe(self.shared.settings.refresh).await;
         }
-        let attempted = self.attempt(&delivery.message, past.attempts + 1).await;
+        let outcome = self.attempt(&delivery.message, state.attempts + 1).await;
         let longer = self
             .endpoint
             .breaker
             .probe_wait
             .saturating_mul(2)
             .min(self.shared.settings.probe_max);
-        match attempted.verdict {
+        match outcome.verdict {
             Verdict::Delivered => {
                 delivery.ack().await;
                 self.close_breaker().await;
             }
             Verdict::Gone => {
-                if self.bury(&delivery.message, &past, &attempted.words).await {
+                if self
+                    .dead_letter(&delivery.message, &state, &outcome.detail)
+                    .await
+                {
                     delivery.ack().await;
                 }
-                self.disable(&attempted.brief).await;
+                self.disable(&outcome.summary).await;
             }
             // It speaks again, though not well of this one.
             Verdict::Refused => {
-                if self.bury(&delivery.message, &past, &attempted.words).await {
+                if self
+                    .dead_letter(&delivery.message, &state, &outcome.detail)
+                    .await
+                {
                     delivery.ack().await;
                 }
                 self.close_breaker().await;
             }
             Verdict::OwnFault => {
                 delivery.give_back().await;
-                self.put_off(self.endpoint.breaker.probe_wait).await;
+                self.postpone_probe(self.endpoint.breaker.probe_wait).await;
             }
             Verdict::Retry { after, .. } => {
                 let asked = after.unwrap_or_default();
                 let wait = longer.max(asked.min(self.shared.settings.retry_after_max));
-                self.set_aside(delivery, past, wait).await;
-                self.put_off(wait).await;
+                self.defer_or_requeue(delivery, state, wait).await;
+                self.postpone_probe(wait).await;
                 self.disable_if_failing_too_long().await;
             }
         }
@@ -118,16 +127,21 @@ impl Line {
 
     /// Makes room for another delivery to be the next probe: this one may be what the endpoint cannot
     /// take. Where order counts, it stays in front.
-    async fn set_aside(&self, delivery: SubscriptionDelivery, past: Past, wait: Duration) {
+    async fn defer_or_requeue(
+        &self,
+        delivery: SubscriptionDelivery,
+        state: DeliveryState,
+        wait: Duration,
+    ) {
         let ordered = self.endpoint.settings.ordered;
-        if !ordered && self.lay_to_rest(&delivery.message, &past, wait).await {
+        if !ordered && self.defer(&delivery.message, &state, wait).await {
             delivery.ack().await;
         } else {
             delivery.give_back().await;
         }
     }
 
-    async fn put_off(&self, wait: Duration) {
+    async fn postpone_probe(&self, wait: Duration) {
         let (endpoint, now) = (&self.endpoint, self.shared.now());
         // Without the store the claim ends by itself.
         self.shared
