@@ -390,11 +390,11 @@ impl Process {
         self.health
             .need(is_listening, "not listening to events from the broker");
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
-        let gateway = Gateway::new(gateway::Parts {
+        let gateway = Gateway::new(gateway::Deps {
             settings,
             names: self.names.clone(),
             requests,
-            heard,
+            feed: heard,
             decoder,
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),

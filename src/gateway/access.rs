@@ -29,7 +29,7 @@ pub(super) struct Keys {
 
 /// What somebody may do who has been let in.
 #[derive(Debug, Clone)]
-pub(super) struct Pass {
+pub(super) struct Grant {
     /// None: all sessions.
     sessions: Option<Vec<SessionPattern>>,
     access: Access,
@@ -49,7 +49,7 @@ impl Keys {
     }
 
     /// Looks at the key of a request.
-    pub(super) fn admit(&self, request: &Parts) -> Result<Pass, Problem> {
+    pub(super) fn authenticate(&self, request: &Parts) -> Result<Grant, Problem> {
         if self.are_none() {
             return self.without_key(request);
         }
@@ -59,14 +59,14 @@ impl Keys {
         let known = self.find(key.as_bytes()).ok_or_else(|| {
             refuse("The key is none of those in [gateway.keys] of the configuration.")
         })?;
-        Ok(Pass {
+        Ok(Grant {
             sessions: Some(known.sessions.clone()),
             access: known.access,
         })
     }
 
     /// Lets everybody in but the pages of other sites.
-    fn without_key(&self, request: &Parts) -> Result<Pass, Problem> {
+    fn without_key(&self, request: &Parts) -> Result<Grant, Problem> {
         let host = host(request);
         let why = if is_from_elsewhere(&request.headers, host) {
             "Pages of other sites may not use a gateway that asks for no key."
@@ -75,12 +75,12 @@ impl Keys {
              since any other name may be that of a page's site. Let it ask for keys, or set \
              gateway.open."
         } else {
-            return Ok(Pass {
+            return Ok(Grant {
                 sessions: None,
                 access: Access::Write,
             });
         };
-        Err(Problem::of(Fault::Forbidden, why))
+        Err(Problem::new(Fault::Forbidden, why))
     }
 
     /// The key with this hash. All are looked at, whole, so that the time tells nothing.
@@ -99,7 +99,7 @@ impl Keys {
 
 fn refuse(why: &str) -> Problem {
     let challenge = HeaderValue::from_static("ApiKey realm=\"groupmq\"");
-    Problem::of(Fault::Unauthorized, why).with(header::WWW_AUTHENTICATE, challenge)
+    Problem::new(Fault::Unauthorized, why).with_header(header::WWW_AUTHENTICATE, challenge)
 }
 
 fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
@@ -142,22 +142,22 @@ fn is_from_elsewhere(headers: &HeaderMap, called: Option<&str>) -> bool {
     site.is_none() || site != called
 }
 
-impl Pass {
+impl Grant {
     /// Whether so much may be done with a session.
-    pub(super) fn opens(&self, session: &str, access: Access) -> Result<(), Problem> {
+    pub(super) fn authorize(&self, session: &str, access: Access) -> Result<(), Problem> {
         if access > self.access {
             let why = "The key is for reading; this changes something.";
-            return Err(Problem::of(Fault::Forbidden, why));
+            return Err(Problem::new(Fault::Forbidden, why));
         }
-        if self.sees(session) {
+        if self.covers(session) {
             return Ok(());
         }
         let why = "The key is not for this session.";
-        Err(Problem::of(Fault::Forbidden, why))
+        Err(Problem::new(Fault::Forbidden, why))
     }
 
     /// Whether it is for this session.
-    pub(super) fn sees(&self, session: &str) -> bool {
+    pub(super) fn covers(&self, session: &str) -> bool {
         let sessions = self.sessions.as_ref();
         sessions.is_none_or(|it| it.iter().any(|pattern| pattern.fits(session)))
     }
@@ -176,7 +176,9 @@ mod tests {
             request = request.header(header::HOST, host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        Keys::new(std::iter::empty(), open).admit(&parts).is_ok()
+        Keys::new(std::iter::empty(), open)
+            .authenticate(&parts)
+            .is_ok()
     }
 
     #[test]
@@ -215,7 +217,9 @@ mod tests {
         let from = |origin: &str| {
             let request = Request::get("http://localhost:8080/api").header("origin", origin);
             let (parts, ()) = request.body(()).unwrap().into_parts();
-            Keys::new(std::iter::empty(), false).admit(&parts).is_ok()
+            Keys::new(std::iter::empty(), false)
+                .authenticate(&parts)
+                .is_ok()
         };
         assert!(from("http://localhost:8080"));
         assert!(!from("http://localhost:9000"));

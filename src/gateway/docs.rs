@@ -43,7 +43,7 @@ pub(super) fn router() -> Router {
 fn file(path: &str, config: Arc<Config<'static>>) -> Response {
     let name = if path.is_empty() { "index.html" } else { path };
     let Ok(Some(file)) = utoipa_swagger_ui::serve(name, config) else {
-        return Problem::of(Fault::NotFound, "There is no such file.").into_response();
+        return Problem::new(Fault::NotFound, "There is no such file.").into_response();
     };
     let headers = [
         (header::CONTENT_TYPE, file.content_type),

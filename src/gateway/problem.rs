@@ -14,18 +14,18 @@ use crate::contract::{ErrorBody, ErrorCode, ErrorDetail};
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
 /// After such a time it is worth trying again.
-pub(super) const SOON: Duration = Duration::from_secs(1);
-const LATER: Duration = Duration::from_secs(30);
+pub(super) const SHORT_RETRY: Duration = Duration::from_secs(1);
+const ENGINE_RETRY: Duration = Duration::from_secs(30);
 
 /// What is wrong with a request: its answer.
 #[derive(Debug)]
-pub(super) struct Problem(Box<Described>);
+pub(super) struct Problem(Box<ProblemDetails>);
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Problem")]
-pub(super) struct Described {
+pub(super) struct ProblemDetails {
     /// Names the problem for programs: `urn:groupmq:problem:` and its code.
     #[serde(rename = "type")]
     kind: String,
@@ -124,7 +124,7 @@ impl Fault {
 
     const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::TooManyRequests | Self::Unavailable | Self::NoReply => Some(SOON),
+            Self::TooManyRequests | Self::Unavailable | Self::NoReply => Some(SHORT_RETRY),
             _ => None,
         }
     }
@@ -162,7 +162,7 @@ pub(super) fn retry_after(code: ErrorCode) -> Option<(HeaderName, HeaderValue)> 
         code,
         ErrorCode::RateLimited | ErrorCode::EngineUnavailable | ErrorCode::SessionNotReady
     );
-    waits.then(|| (header::RETRY_AFTER, seconds(LATER)))
+    waits.then(|| (header::RETRY_AFTER, seconds(ENGINE_RETRY)))
 }
 
 fn seconds(time: Duration) -> HeaderValue {
@@ -171,9 +171,9 @@ fn seconds(time: Duration) -> HeaderValue {
 
 impl Problem {
     /// Something that the gateway itself found.
-    pub(super) fn of(fault: Fault, detail: impl Into<String>) -> Self {
+    pub(super) fn new(fault: Fault, detail: impl Into<String>) -> Self {
         let retry = fault.retry_after();
-        Self(Box::new(Described {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:groupmq:problem:{}", fault.code()),
             title: fault.title(),
             status: fault.status().as_u16(),
@@ -190,7 +190,7 @@ impl Problem {
     }
 
     /// An error of the contract.
-    pub(super) fn contract(error: ErrorBody) -> Self {
+    pub(super) fn from_contract(error: ErrorBody) -> Self {
         let code = error.code;
         let details: Vec<_> = error.details.into_iter().map(relative).collect();
         let detail = match (code, details.first()) {
@@ -201,7 +201,7 @@ impl Problem {
             },
             _ => error.message,
         };
-        Self(Box::new(Described {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:groupmq:problem:{}", code.as_str()),
             title: code.cause(),
             status: status(code).as_u16(),
@@ -215,13 +215,13 @@ impl Problem {
     }
 
     /// Names the command.
-    pub(super) fn about(mut self, command_id: &str) -> Self {
+    pub(super) fn for_command(mut self, command_id: &str) -> Self {
         self.0.command_id = Some(command_id.to_owned());
         self
     }
 
     /// Adds a header.
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
@@ -255,7 +255,7 @@ mod tests {
     const PAGE: &str = include_str!("../../docs/gateway.md");
 
     /// The statuses that the page's table has for a code.
-    fn told(code: &str) -> Vec<u16> {
+    fn documented(code: &str) -> Vec<u16> {
         let (_, table) = PAGE.split_once("\n| status | code |\n").unwrap();
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let mut rows = rows.filter(|row| row.contains(&format!("`{code}`")));
@@ -279,7 +279,7 @@ mod tests {
             ];
             if !ours.contains(&code) {
                 let status = status(code).as_u16();
-                assert!(told(code.as_str()).contains(&status), "{code:?}");
+                assert!(documented(code.as_str()).contains(&status), "{code:?}");
             }
         }
         for fault in [
@@ -298,7 +298,7 @@ mod tests {
             Fault::NoReply,
         ] {
             let status = fault.status().as_u16();
-            assert!(told(fault.code()).contains(&status), "{fault:?}");
+            assert!(documented(fault.code()).contains(&status), "{fault:?}");
         }
     }
 
@@ -309,7 +309,7 @@ mod tests {
             path: "/payload/name".to_owned(),
             reason: "is required".to_owned(),
         });
-        let problem = Problem::contract(error);
+        let problem = Problem::from_contract(error);
         assert_eq!(problem.0.detail, "/name is required.");
         assert_eq!(problem.0.details[0].path, "/name");
     }

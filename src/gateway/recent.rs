@@ -11,31 +11,31 @@ use crate::amqp::Progress;
 use crate::store::ledger::{Fingerprint, Key};
 
 /// What the replies that are remembered may take up, in bytes; config.default.toml and docs/gateway.md name it.
-const ROOM: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// Commands by session and id. The lock is held for a look-up, now and then for a count, and no longer.
 #[derive(Debug)]
 pub(super) struct Recent {
-    most: usize,
+    max_entries: usize,
     /// In bytes.
-    room: usize,
-    kept: Mutex<Kept>,
+    max_bytes: usize,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    commands: HashMap<Key, Command>,
+struct Entries {
+    commands: HashMap<Key, Entry>,
     /// Oldest first.
     order: VecDeque<Key>,
 }
 
 #[derive(Debug)]
-struct Command {
+struct Entry {
     fingerprint: Fingerprint,
     progress: watch::Receiver<Progress>,
 }
 
-impl Command {
+impl Entry {
     /// What its reply takes up, once there is one.
     fn bytes(&self) -> usize {
         match &*self.progress.borrow() {
@@ -46,46 +46,46 @@ impl Command {
 }
 
 impl Recent {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(max_entries: usize) -> Self {
         Self {
-            most,
-            room: ROOM,
-            kept: Mutex::default(),
+            max_entries,
+            max_bytes: MAX_BYTES,
+            entries: Mutex::default(),
         }
     }
 
     /// Remembers a command. Where it is sent again, the last one counts; another command under the
     /// same id does not, since that one is refused.
-    pub(super) fn keep(
+    pub(super) fn insert(
         &self,
         key: &Key,
         fingerprint: Fingerprint,
         progress: watch::Receiver<Progress>,
     ) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.commands.get_mut(key) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = entries.commands.get_mut(key) {
             if known.fingerprint == fingerprint {
                 known.progress = progress;
             }
             return;
         }
-        let command = Command {
+        let command = Entry {
             fingerprint,
             progress,
         };
-        kept.commands.insert(key.clone(), command);
-        kept.order.push_back(key.clone());
-        if kept.order.len() > self.most
-            && let Some(oldest) = kept.order.pop_front()
+        entries.commands.insert(key.clone(), command);
+        entries.order.push_back(key.clone());
+        if entries.order.len() > self.max_entries
+            && let Some(oldest) = entries.order.pop_front()
         {
-            kept.commands.remove(&oldest);
+            entries.commands.remove(&oldest);
         }
     }
 
     /// Stays within its room while answers arrive, of which so many bytes have come so far. Counts anew
     /// after every eighth of the room, so it may be exceeded by that much.
-    pub(super) async fn stay_within_room(&self, mut answered: watch::Receiver<u64>) {
-        let step = self.room as u64 / 8;
+    pub(super) async fn enforce_limit(&self, mut answered: watch::Receiver<u64>) {
+        let step = self.max_bytes as u64 / 8;
         let mut counted = 0;
         loop {
             let enough = answered.wait_for(|bytes| bytes - counted >= step).await;
@@ -94,18 +94,18 @@ impl Recent {
                 // No more answers will come.
                 Err(_) => return,
             }
-            self.make_room();
+            self.evict_oldest();
         }
     }
 
     /// Forgets the oldest commands whose replies, with those of all later ones, take up too much.
-    fn make_room(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept { commands, order } = &mut *kept;
+    fn evict_oldest(&self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entries { commands, order } = &mut *entries;
         let mut bytes = 0;
         let fit = order.iter().rev().take_while(|key| {
-            bytes += commands.get(key).map_or(0, Command::bytes);
-            bytes <= self.room
+            bytes += commands.get(key).map_or(0, Entry::bytes);
+            bytes <= self.max_bytes
         });
         let surplus = order.len() - fit.count();
         for key in order.drain(..surplus) {
@@ -115,8 +115,8 @@ impl Recent {
 
     /// How far a command has come, if it is remembered, and if that will be known.
     pub(super) fn find(&self, key: &Key) -> Option<Progress> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress = &kept.commands.get(key)?.progress;
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = &entries.commands.get(key)?.progress;
         let now = progress.borrow().clone();
         // Its reply was lost with a connection, and nobody waited for it.
         let lost = !matches!(now, Progress::Replied(_)) && progress.has_changed().is_err();
@@ -143,10 +143,10 @@ mod tests {
         let recent = Recent::new(2);
         let (_told, progress) = watch::channel(Progress::Sent);
         for id in ["a", "b", "a", "a"] {
-            recent.keep(&key(id), [1; 32], progress.clone());
+            recent.insert(&key(id), [1; 32], progress.clone());
         }
         assert!(recent.find(&key("a")).is_some() && recent.find(&key("b")).is_some());
-        recent.keep(&key("c"), [1; 32], progress);
+        recent.insert(&key("c"), [1; 32], progress);
         assert!(recent.find(&key("a")).is_none());
         assert!(recent.find(&key("b")).is_some() && recent.find(&key("c")).is_some());
     }
@@ -156,10 +156,10 @@ mod tests {
         let recent = Recent::new(2);
         let (_told, first) = watch::channel(Progress::Queued);
         let (_told, second) = watch::channel(Progress::Refused);
-        recent.keep(&key("a"), [1; 32], first);
-        recent.keep(&key("a"), [2; 32], second.clone());
+        recent.insert(&key("a"), [1; 32], first);
+        recent.insert(&key("a"), [2; 32], second.clone());
         assert_eq!(recent.find(&key("a")), Some(Progress::Queued));
-        recent.keep(&key("a"), [1; 32], second);
+        recent.insert(&key("a"), [1; 32], second);
         assert_eq!(recent.find(&key("a")), Some(Progress::Refused));
     }
 
@@ -167,7 +167,7 @@ mod tests {
     fn a_command_whose_reply_was_lost_is_not_pending_for_ever() {
         let recent = Recent::new(2);
         let (told, progress) = watch::channel(Progress::Queued);
-        recent.keep(&key("a"), [1; 32], progress);
+        recent.insert(&key("a"), [1; 32], progress);
         assert_eq!(recent.find(&key("a")), Some(Progress::Queued));
         drop(told);
         assert_eq!(recent.find(&key("a")), None);
@@ -183,14 +183,14 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_are_forgotten_when_the_replies_take_up_too_much() {
         let recent = Recent {
-            room: 80,
+            max_bytes: 80,
             ..Recent::new(10)
         };
         let (answers, answered) = watch::channel(0);
         let ids = ["a", "b", "c", "d"];
         let told = ids.map(|id| {
             let (told, progress) = watch::channel(Progress::Sent);
-            recent.keep(&key(id), [1; 32], progress);
+            recent.insert(&key(id), [1; 32], progress);
             told
         });
         // The replies arrive when nobody asks for anything any more.
@@ -199,7 +199,7 @@ mod tests {
             answers.send_modify(|bytes| *bytes += 30);
         }
         drop(answers);
-        recent.stay_within_room(answered).await;
+        recent.enforce_limit(answered).await;
         let known = ids.map(|id| recent.find(&key(id)).is_some());
         assert_eq!(known, [false, true, true, true]);
     }

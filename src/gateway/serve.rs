@@ -22,7 +22,7 @@ use crate::observability::events;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// After a failure to accept (no file handles left, say).
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Files that the process needs at least beside the connections of clients: for broker, store and health.
 const OTHER_FILES: usize = 48;
@@ -36,27 +36,27 @@ pub(super) async fn run(
 ) {
     let patience = settings.client_timeout;
     let http = Arc::new(builder(patience));
-    let most = most_connections(settings.connections, open_files());
-    if most < settings.connections {
-        events::fewer_connections(most);
+    let limit = max_connections(settings.connections, open_files());
+    if limit < settings.connections {
+        events::fewer_connections(limit);
     }
-    let places = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(limit));
     let graceful = GracefulShutdown::new();
     loop {
         // Both can be dropped: a connection that is not accepted yet stays with the system.
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
             () = lifecycle.stopping() => break,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, permit)) = accepted else {
             continue;
         };
         let (http, router) = (Arc::clone(&http), router.clone());
         let watcher = graceful.watcher();
         lifecycle.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             stream.set_nodelay(true).ok();
-            let said = tokio::time::timeout(patience, says_something(&stream)).await;
+            let said = tokio::time::timeout(patience, first_bytes(&stream)).await;
             if !matches!(said, Ok(Ok(()))) {
                 return;
             }
@@ -81,7 +81,7 @@ pub(super) async fn run(
 
 /// Half of the files that the process may have open: where clients had all, nobody could ask for the
 /// process's health, and a connection to the broker that breaks could not be made again.
-fn most_connections(wanted: usize, files: Option<usize>) -> usize {
+fn max_connections(wanted: usize, files: Option<usize>) -> usize {
     let spare = files.map(|files| (files / 2).min(files.saturating_sub(OTHER_FILES)));
     spare.map_or(wanted, |spare| wanted.min(spare).max(1))
 }
@@ -96,17 +96,17 @@ fn open_files() -> Option<usize> {
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some((stream, permit)),
         Err(error) => {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot accept a connection"
             );
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(ACCEPT_RETRY).await;
             None
         }
     }
@@ -127,7 +127,7 @@ fn builder(patience: Duration) -> Builder<TokioExecutor> {
 }
 
 /// Waits until it is clear which HTTP a client speaks: the builder would wait for that for ever.
-async fn says_something(stream: &TcpStream) -> std::io::Result<()> {
+async fn first_bytes(stream: &TcpStream) -> std::io::Result<()> {
     let mut said = [0; PREFACE.len()];
     loop {
         let length = stream.peek(&mut said).await?;
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest_of_the_process() {
-        assert_eq!(most_connections(10_000, None), 10_000);
-        assert_eq!(most_connections(10_000, Some(1_048_576)), 10_000);
-        assert_eq!(most_connections(10_000, Some(1_024)), 512);
-        assert_eq!(most_connections(10, Some(1_024)), 10);
-        assert_eq!(most_connections(10_000, Some(64)), 16);
-        assert_eq!(most_connections(10_000, Some(20)), 1);
+        assert_eq!(max_connections(10_000, None), 10_000);
+        assert_eq!(max_connections(10_000, Some(1_048_576)), 10_000);
+        assert_eq!(max_connections(10_000, Some(1_024)), 512);
+        assert_eq!(max_connections(10, Some(1_024)), 10);
+        assert_eq!(max_connections(10_000, Some(64)), 16);
+        assert_eq!(max_connections(10_000, Some(20)), 1);
     }
 }

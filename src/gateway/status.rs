@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::access::Pass;
+use super::access::Grant;
 use super::calls::Calls;
-use super::problem::{Fault, Problem, SOON};
+use super::problem::{Fault, Problem, SHORT_RETRY};
 use super::query;
 use crate::amqp::Progress;
 use crate::config::Access;
@@ -93,18 +93,18 @@ pub(super) fn location(key: &Key) -> HeaderValue {
 }
 
 /// Tells what became of a command: from memory, else from the ledger.
-pub(super) async fn tell(
+pub(super) async fn respond(
     calls: &Calls,
-    pass: &Pass,
+    grant: &Grant,
     id: &str,
     uri: &Uri,
 ) -> Result<Response, Problem> {
-    let bad = |why: &str| Problem::of(Fault::BadRequest, why);
+    let bad = |why: &str| Problem::new(Fault::BadRequest, why);
     let session = query::first(uri, "session").unwrap_or_default();
     let session: SessionName = session
         .parse()
         .map_err(|error| bad(&format!("The parameter session {error}.")))?;
-    pass.opens(session.as_str(), Access::Read)?;
+    grant.authorize(session.as_str(), Access::Read)?;
     let command_id: CommandId = id
         .parse()
         .map_err(|error| bad(&format!("The command's id {error}.")))?;
@@ -113,27 +113,27 @@ pub(super) async fn tell(
         command_id,
     };
     let known = match calls.recent.find(&key) {
-        Some(Progress::Replied(reply)) => read(&key, &reply.body),
+        Some(Progress::Replied(reply)) => from_reply(&key, &reply.body),
         Some(Progress::Sent | Progress::Queued) => Some(Status::pending(&key)),
         Some(Progress::Refused) => None,
-        None => remembered(calls, &key).await?,
+        None => from_ledger(calls, &key).await?,
     };
     let known = known.ok_or_else(|| {
         let why = "It never came, or went through another gateway and is not done yet, or only read \
                    something, or is too old. Sending the request again with this id as \
                    Idempotency-Key is safe.";
-        Problem::of(Fault::CommandUnknown, why).about(key.command_id.as_str())
+        Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
     let pending = known.state == State::Pending;
     let mut response = Json(known).into_response();
     if pending {
-        let soon = HeaderValue::from(SOON.as_secs());
+        let soon = HeaderValue::from(SHORT_RETRY.as_secs());
         response.headers_mut().insert(header::RETRY_AFTER, soon);
     }
     Ok(response)
 }
 
-fn read(key: &Key, reply: &[u8]) -> Option<Status> {
+fn from_reply(key: &Key, reply: &[u8]) -> Option<Status> {
     let reply: Reply = serde_json::from_slice(reply).ok()?;
     let outcome = match (reply.result, reply.error) {
         (Some(result), _) => Ok(result),
@@ -143,10 +143,10 @@ fn read(key: &Key, reply: &[u8]) -> Option<Status> {
     Some(Status::done(key, outcome, reply.timestamp))
 }
 
-async fn remembered(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
+async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
     let found = calls.ledger.find(key).await.map_err(|_| {
         let why = "The store cannot be asked for now.";
-        Problem::of(Fault::Unavailable, why).about(key.command_id.as_str())
+        Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;
     Ok(found.map(|found| match found {
         Found::Started => Status::pending(key),

@@ -13,11 +13,11 @@ use crate::observability::events;
 use super::filter::Filter;
 
 /// What the events that are kept may take up, in bytes; config.default.toml and docs/gateway.md name it.
-const ROOM: usize = 64 << 20;
+const MAX_BYTES: usize = 64 << 20;
 
 /// An event that is kept, as it came.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct LiveEvent {
     pub(super) id: Uuid,
     pub(super) name: String,
     pub(super) session: String,
@@ -26,8 +26,8 @@ pub(super) struct Kept {
 
 /// What a listener hears.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    Event(Arc<Kept>),
+pub(super) enum Update {
+    Event(Arc<LiveEvent>),
     /// Events may have been missed.
     Gap,
 }
@@ -42,15 +42,15 @@ pub(in crate::gateway) struct Hub {
 
 #[derive(Debug)]
 struct Ring {
-    most: usize,
+    max_entries: usize,
     /// In bytes.
-    room: usize,
+    max_bytes: usize,
     /// What the bodies of all entries take up.
     bytes: usize,
     /// The number of the first that is kept.
     first: u64,
     /// None: a gap.
-    entries: VecDeque<Option<Arc<Kept>>>,
+    entries: VecDeque<Option<Arc<LiveEvent>>>,
     ids: HashSet<Uuid>,
 }
 
@@ -63,10 +63,10 @@ struct Head {
 }
 
 impl Hub {
-    pub(in crate::gateway) fn new(most: usize) -> Self {
+    pub(in crate::gateway) fn new(max_entries: usize) -> Self {
         let ring = Ring {
-            most,
-            room: ROOM,
+            max_entries,
+            max_bytes: MAX_BYTES,
             bytes: 0,
             first: 0,
             entries: VecDeque::new(),
@@ -120,10 +120,10 @@ impl Hub {
     }
 }
 
-fn read(body: Vec<u8>) -> Option<Kept> {
+fn read(body: Vec<u8>) -> Option<LiveEvent> {
     let body = String::from_utf8(body).ok()?;
     let head: Head = serde_json::from_str(&body).ok()?;
-    Some(Kept {
+    Some(LiveEvent {
         id: head.id,
         name: head.event,
         session: head.session,
@@ -137,7 +137,7 @@ impl Ring {
     }
 
     /// The number of the next one, if this one is new.
-    fn push(&mut self, entry: Option<Arc<Kept>>) -> Option<u64> {
+    fn push(&mut self, entry: Option<Arc<LiveEvent>>) -> Option<u64> {
         if let Some(kept) = &entry
             && !self.ids.insert(kept.id)
         {
@@ -145,7 +145,7 @@ impl Ring {
         }
         self.bytes += entry.as_ref().map_or(0, |kept| kept.body.len());
         self.entries.push_back(entry);
-        while self.entries.len() > self.most || self.bytes > self.room {
+        while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
             self.first += 1;
             if let Some(Some(oldest)) = self.entries.pop_front() {
                 self.bytes -= oldest.body.len();
@@ -158,7 +158,7 @@ impl Ring {
     /// The place behind an event that is kept.
     fn after(&self, id: &str) -> Option<u64> {
         let id: Uuid = id.parse().ok()?;
-        let same = |it: &Option<Arc<Kept>>| it.as_ref().is_some_and(|kept| kept.id == id);
+        let same = |it: &Option<Arc<LiveEvent>>| it.as_ref().is_some_and(|kept| kept.id == id);
         let at = self.entries.iter().rposition(same)?;
         Some(self.first + at as u64 + 1)
     }
@@ -179,14 +179,14 @@ impl Listener {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Update {
         loop {
             if std::mem::take(&mut self.missed) {
-                return Next::Gap;
+                return Update::Gap;
             }
             // Before the look, so that what comes in between is news.
             self.news.borrow_and_update();
-            if let Some(next) = self.look() {
+            if let Some(next) = self.scan() {
                 return next;
             }
             // The hub outlives its listeners, which hold it.
@@ -194,19 +194,19 @@ impl Listener {
         }
     }
 
-    fn look(&mut self) -> Option<Next> {
+    fn scan(&mut self) -> Option<Update> {
         let ring = self.hub.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.at < ring.first {
             self.at = ring.first;
-            return Some(Next::Gap);
+            return Some(Update::Gap);
         }
         let from = usize::try_from(self.at - ring.first).unwrap_or(usize::MAX);
         for entry in ring.entries.iter().skip(from) {
             self.at += 1;
             match entry {
-                None => return Some(Next::Gap),
-                Some(kept) if self.filter.lets_through(kept) => {
-                    return Some(Next::Event(Arc::clone(kept)));
+                None => return Some(Update::Gap),
+                Some(kept) if self.filter.matches(kept) => {
+                    return Some(Update::Event(Arc::clone(kept)));
                 }
                 Some(_) => {}
             }
@@ -228,8 +228,8 @@ mod tests {
     #[test]
     fn the_oldest_event_goes_when_there_are_too_many_or_they_are_too_large() {
         let mut ring = Hub::new(3).kept.into_inner().unwrap();
-        ring.room = 50;
-        let event = |bytes| Kept {
+        ring.max_bytes = 50;
+        let event = |bytes| LiveEvent {
             id: Uuid::new_v4(),
             name: String::new(),
             session: String::new(),

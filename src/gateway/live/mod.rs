@@ -27,19 +27,22 @@ pub(super) use hub::Hub;
 const ALL: &str = "*";
 
 /// `GET /api/{session}/events`, either way.
-pub(super) async fn of_session(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+pub(super) async fn session_events(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Response {
     let (mut parts, _) = request.into_parts();
     let prepared = async {
-        let pass = shared.keys.admit(&parts)?;
+        let grant = shared.keys.authenticate(&parts)?;
         let path = path(&mut parts).await?;
         let session = path.get("session").cloned().unwrap_or_default();
         if session != ALL {
             let named: Result<SessionName, _> = session.parse();
             named.map_err(|error| bad(&format!("The session {error}, or * for all.")))?;
-            pass.opens(&session, Access::Read)?;
+            grant.authorize(&session, Access::Read)?;
         }
-        let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
-        filter.is_meaningful().map_err(|name| {
+        let filter = Filter::new(session, query::list(&parts.uri, "events"), grant);
+        filter.check_names().map_err(|name| {
             bad(&format!(
                 "There is no event {name}; GET /docs names those that there are."
             ))
@@ -62,13 +65,10 @@ pub(super) async fn of_session(State(shared): State<Arc<Shared>>, request: Reque
 }
 
 /// `GET /ws`, WAHA's own path: `session` (default `*`), `events`, and the key as a parameter.
-pub(super) async fn as_waha_has_it(
-    State(shared): State<Arc<Shared>>,
-    request: Request,
-) -> Response {
+pub(super) async fn waha_socket(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let pass = match shared.keys.admit(&parts) {
-        Ok(pass) => pass,
+    let grant = match shared.keys.authenticate(&parts) {
+        Ok(grant) => grant,
         Err(problem) => return problem.into_response(),
     };
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
@@ -76,21 +76,21 @@ pub(super) async fn as_waha_has_it(
     };
     let session = query::first(&parts.uri, "session").unwrap_or_else(|| ALL.to_owned());
     let named = session == ALL || session.parse::<SessionName>().is_ok();
-    if !named || (session != ALL && !pass.sees(&session)) {
+    if !named || (session != ALL && !grant.covers(&session)) {
         return ws::refuse(
             upgrade,
             "The parameter session names no session of this key.",
         );
     }
     // WAHA has events that are not of groups; they never come, and asking for them is no mistake.
-    let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
+    let filter = Filter::new(session, query::list(&parts.uri, "events"), grant);
     let last = query::first(&parts.uri, "lastEventId");
     let listener = shared.hub.listen(filter, last.as_deref());
     ws::answer(upgrade, listener, shared.lifecycle.clone())
 }
 
 fn bad(why: &str) -> Problem {
-    Problem::of(Fault::BadRequest, why)
+    Problem::new(Fault::BadRequest, why)
 }
 
 fn last_seen(headers: &HeaderMap) -> Option<String> {

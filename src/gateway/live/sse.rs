@@ -10,7 +10,7 @@ use futures_util::stream;
 
 use crate::lifecycle::Lifecycle;
 
-use super::hub::{Listener, Next};
+use super::hub::{Listener, Update};
 use super::ws::GAP;
 
 /// A comment is sent when nothing else was for so long, so that nobody takes the line for dead.
@@ -37,12 +37,12 @@ pub(super) fn answer(listener: Listener, lifecycle: Lifecycle) -> Response {
     ([(unbuffered, HeaderValue::from_static("no"))], sse).into_response()
 }
 
-fn written(next: &Next) -> Event {
+fn written(next: &Update) -> Event {
     match next {
-        Next::Event(kept) => Event::default()
+        Update::Event(kept) => Event::default()
             .id(kept.id.to_string())
             .event(&kept.name)
             .data(&kept.body),
-        Next::Gap => Event::default().event("groupmq.gap").data(GAP),
+        Update::Gap => Event::default().event("groupmq.gap").data(GAP),
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::{Instant, interval};
 
 use crate::lifecycle::Lifecycle;
 
-use super::hub::{Listener, Next};
+use super::hub::{Listener, Update};
 
 /// What is sent where events may have been missed.
 pub(super) const GAP: &str =
@@ -29,7 +29,7 @@ const MESSAGE_MAX: usize = 16 * 1024;
 pub(super) fn answer(upgrade: WebSocketUpgrade, listener: Listener, life: Lifecycle) -> Response {
     upgrade
         .max_message_size(MESSAGE_MAX)
-        .on_upgrade(move |socket| talk(socket, listener, life))
+        .on_upgrade(move |socket| stream_events(socket, listener, life))
 }
 
 /// Accepts, only to say why not: a browser shows its page nothing else.
@@ -39,7 +39,7 @@ pub(super) fn refuse(upgrade: WebSocketUpgrade, why: &'static str) -> Response {
     })
 }
 
-async fn talk(mut socket: WebSocket, mut listener: Listener, life: Lifecycle) {
+async fn stream_events(mut socket: WebSocket, mut listener: Listener, life: Lifecycle) {
     let mut ping = interval(PING);
     let mut heard_at = Instant::now();
     loop {
@@ -47,8 +47,8 @@ async fn talk(mut socket: WebSocket, mut listener: Listener, life: Lifecycle) {
         let sent = tokio::select! {
             next = listener.next() => {
                 let text = match &next {
-                    Next::Event(kept) => kept.body.as_str(),
-                    Next::Gap => GAP,
+                    Update::Event(kept) => kept.body.as_str(),
+                    Update::Gap => GAP,
                 };
                 socket.send(Message::text(text)).await
             }

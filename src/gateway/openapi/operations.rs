@@ -14,23 +14,23 @@ use utoipa::openapi::{
 
 use super::schemas::{self, Schemas};
 use crate::contract::{CommandType, EventName};
-use crate::gateway::answer::{REPLAYED, WHOLE};
+use crate::gateway::answer::{FULL_REPLY, REPLAYED};
 use crate::gateway::problem::MEDIA_TYPE;
-use crate::gateway::routes::{self, Body, Endpoint, Kind};
+use crate::gateway::routes::{self, BodyRule, ParameterKind, Route};
 
 const JSON: &str = "application/json";
 
 /// All paths.
 pub(super) fn paths(schemas: &Schemas) -> Paths {
     let mut paths = Paths::new();
-    for endpoint in routes::all() {
-        let method = match endpoint.method {
+    for route in routes::all() {
+        let method = match route.method {
             "POST" => HttpMethod::Post,
             "PUT" => HttpMethod::Put,
             "DELETE" => HttpMethod::Delete,
             _ => HttpMethod::Get,
         };
-        paths.add_path_operation(endpoint.path, vec![method], command(endpoint, schemas));
+        paths.add_path_operation(route.path, vec![method], command(route, schemas));
     }
     let get = |operation| PathItem::new(HttpMethod::Get, operation);
     PathsBuilder::from(paths)
@@ -85,20 +85,20 @@ fn description(command: CommandType) -> String {
     format!("The command `{}`.{more}", command.as_str())
 }
 
-fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
+fn command(route: Route, schemas: &Schemas) -> Operation {
     let mut operation = OperationBuilder::new()
         .tag("Groups")
-        .operation_id(Some(endpoint.command.as_str()))
-        .summary(Some(summary(endpoint.command)))
-        .description(Some(description(endpoint.command)))
+        .operation_id(Some(route.command.as_str()))
+        .summary(Some(summary(route.command)))
+        .description(Some(description(route.command)))
         .parameter(in_path("session", "SessionName", "The session."));
-    if endpoint.has_group() {
+    if route.has_group() {
         operation = operation.parameter(in_path("groupId", "GroupId", "The group."));
     }
-    for parameter in endpoint.parameters() {
-        let schema = schemas.parameter(endpoint.command, parameter.name);
+    for parameter in route.parameters() {
+        let schema = schemas.parameter(route.command, parameter.name);
         let mut query = query(parameter.name, schema.cloned().unwrap_or_default());
-        if parameter.kind == Kind::List {
+        if parameter.kind == ParameterKind::List {
             query = query.style(Some(ParameterStyle::Form)).explode(Some(true));
         }
         operation = operation.parameter(query);
@@ -114,12 +114,12 @@ fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
             "`respond-async`, `wait=<seconds>`, or both.",
             inline(json!({ "type": "string" })),
         ))
-        .request_body(body(endpoint));
-    let (status, answer) = answer(endpoint);
+        .request_body(body(route));
+    let (status, answer) = answer(route);
     operation = operation
         .response(status.as_str(), answer)
         .response("202", accepted());
-    let has_body = endpoint.body() != Body::None;
+    let has_body = route.body() != BodyRule::None;
     for (status, why) in PROBLEMS {
         if has_body || !BODY_PROBLEMS.contains(status) {
             operation = operation.response(status.as_str(), problem(why, true));
@@ -186,21 +186,21 @@ const PROBLEMS: &[(StatusCode, &str)] = &[
     ),
 ];
 
-fn body(endpoint: Endpoint) -> Option<RequestBody> {
-    let required = match endpoint.body() {
-        Body::None => return None,
-        Body::Optional => Required::False,
-        Body::Required => Required::True,
+fn body(route: Route) -> Option<RequestBody> {
+    let required = match route.body() {
+        BodyRule::None => return None,
+        BodyRule::Optional => Required::False,
+        BodyRule::Required => Required::True,
     };
-    let content = content(&schemas::body_name(endpoint));
+    let content = content(&schemas::body_name(route));
     let body = RequestBodyBuilder::new()
         .content(JSON, content)
         .required(Some(required));
     Some(body.build())
 }
 
-fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
-    let command = endpoint.command;
+fn answer(route: Route) -> (StatusCode, Response) {
+    let command = route.command;
     let is_code = matches!(
         command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
@@ -213,10 +213,10 @@ fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
         };
         answer = answer.content("text/plain", code()).content(JSON, code());
     } else {
-        answer = answer.content(JSON, content(&schemas::result_name(endpoint)));
+        answer = answer.content(JSON, content(&schemas::result_name(route)));
     }
     let answer = answer
-        .content(WHOLE, content("Reply"))
+        .content(FULL_REPLY, content("Reply"))
         .header("X-Command-Id", text_header("The command's id."))
         .header(
             "Warning",
@@ -226,7 +226,7 @@ fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
             REPLAYED,
             text_header("`true` where the answer was given before."),
         );
-    (endpoint.success(), answer.build())
+    (route.success(), answer.build())
 }
 
 fn accepted() -> Response {
@@ -243,7 +243,7 @@ fn problem(why: &str, of_contract: bool) -> Response {
         .description(why)
         .content(MEDIA_TYPE, content("Problem"));
     if of_contract {
-        problem = problem.content(WHOLE, content("Reply"));
+        problem = problem.content(FULL_REPLY, content("Reply"));
     }
     problem.build()
 }

@@ -9,8 +9,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::ask;
 use super::problem::{Fault, Problem};
+use super::request;
 use crate::observability::events;
 use crate::observability::trace::{self, Kind, Span, Tracer};
 
@@ -18,15 +18,15 @@ use crate::observability::trace::{self, Kind, Span, Tracer};
 const REQUEST_ID: &str = "x-request-id";
 
 /// Names the request, and tells of its answer.
-pub(super) async fn watch(
+pub(super) async fn observe(
     State(tracer): State<Tracer>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let begun = Instant::now();
-    let id = name(request.headers());
+    let id = request_id(request.headers());
     let method = request.method().clone();
-    let trace = ask::traceparent(request.headers()).map(str::to_owned);
+    let trace = request::traceparent(request.headers()).map(str::to_owned);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("none", |route| label(route.as_str()));
     let mut span = span(&tracer, &mut request);
@@ -73,7 +73,7 @@ fn label(route: &str) -> &str {
 fn span(tracer: &Tracer, request: &mut Request) -> Span {
     let state = request.headers().get(trace::STATE);
     let state = state.and_then(|it| it.to_str().ok());
-    let parent = ask::traceparent(request.headers());
+    let parent = request::traceparent(request.headers());
     let span = tracer.continued(parent, state).enter(Kind::Server, "HTTP");
     if let Some(place) = span.trace().place()
         && let Ok(value) = HeaderValue::try_from(place.to_string())
@@ -84,7 +84,7 @@ fn span(tracer: &Tracer, request: &mut Request) -> Span {
 }
 
 /// The client's own name for the request if it is fit for a log, or a new one.
-fn name(headers: &HeaderMap) -> String {
+fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok());
     let fits =
         |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
@@ -102,5 +102,5 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no text");
     events::request_panicked(text);
-    Problem::of(Fault::Panicked, "Report it with the request's id.").into_response()
+    Problem::new(Fault::Panicked, "Report it with the request's id.").into_response()
 }

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::body::{Body as HttpBody, Bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::FromRequest;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::fields::Written;
+use super::fields::BodyFields;
 use super::problem::{Fault, Problem};
-use super::routes::{Body, Endpoint};
+use super::routes::{BodyRule, Route};
 use crate::contract::CommandId;
 use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
 use crate::observability::trace::Place;
@@ -22,7 +22,7 @@ pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// A command on its way to the queue.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct CommandRequest {
     pub(super) accepted: Accepted,
     /// The command's message.
     pub(super) body: Vec<u8>,
@@ -44,18 +44,18 @@ pub(super) struct Preference {
 
 /// Reads the body, if the endpoint has one; what is sent too slowly is not waited for.
 pub(super) async fn body(
-    endpoint: Endpoint,
+    route: Route,
     parts: &Parts,
-    body: HttpBody,
+    body: Body,
     within: Duration,
 ) -> Result<Bytes, Problem> {
-    if endpoint.body() == Body::None {
+    if route.body() == BodyRule::None {
         return Ok(Bytes::new());
     }
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|it| it.as_bytes() != b"identity") {
         let why = "Send the body as it is, without Content-Encoding.";
-        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+        return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     let mut request = Request::new(body);
     *request.headers_mut() = parts.headers.clone();
@@ -63,18 +63,18 @@ pub(super) async fn body(
     let reading = Bytes::from_request(request, &());
     let read = tokio::time::timeout(within, reading).await.map_err(|_| {
         let why = format!("The body did not come within {within:?}.");
-        Problem::of(Fault::RequestTimeout, why)
+        Problem::new(Fault::RequestTimeout, why)
     })?;
     let read = read.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::of(
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             Fault::ContentTooLarge,
             "The body is larger than gateway.body_max allows.",
         ),
-        _ => Problem::of(Fault::BadRequest, "The body broke off."),
+        _ => Problem::new(Fault::BadRequest, "The body broke off."),
     })?;
     if !read.is_empty() && !is_json(&parts.headers) {
         let why = "Say Content-Type: application/json.";
-        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+        return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     Ok(read)
 }
@@ -93,17 +93,17 @@ fn is_json(headers: &HeaderMap) -> bool {
 /// dead letter.
 pub(super) fn command(
     decoder: &Decoder,
-    endpoint: Endpoint,
+    route: Route,
     session: &str,
     fields: &Map<String, Value>,
     parts: &Parts,
     body: &[u8],
-) -> Result<Ask, Problem> {
+) -> Result<CommandRequest, Problem> {
     let id = command_id(&parts.headers)?;
-    let refused = |error| Problem::contract(error).about(id.as_str());
-    let written = Written::read(body).map_err(refused)?;
+    let refused = |error| Problem::from_contract(error).for_command(id.as_str());
+    let written = BodyFields::read(body).map_err(refused)?;
     let (payload, mut ignored) = written.payload(fields);
-    let mut body = message(&id, endpoint, session, &payload);
+    let mut body = message(&id, route, session, &payload);
     let incoming = Incoming {
         body: &body,
         ..Incoming::default()
@@ -123,11 +123,11 @@ pub(super) fn command(
             ignored.extend(unknown.nested);
             // The worker refuses what is ignored here.
             let payload = serde_json::to_string(&accepted.command).unwrap_or(payload);
-            body = message(&id, endpoint, session, &payload);
+            body = message(&id, route, session, &payload);
             accepted
         }
     };
-    Ok(Ask {
+    Ok(CommandRequest {
         accepted,
         body,
         headers: carried(&parts.headers),
@@ -137,12 +137,12 @@ pub(super) fn command(
 }
 
 /// A command as it stands on the wire.
-fn message(id: &CommandId, endpoint: Endpoint, session: &str, payload: &str) -> Vec<u8> {
+fn message(id: &CommandId, route: Route, session: &str, payload: &str) -> Vec<u8> {
     let text = |text: &str| Value::from(text).to_string();
     format!(
         r#"{{"id":{},"type":"{}","session":{},"payload":{payload}}}"#,
         text(id.as_str()),
-        endpoint.command.as_str(),
+        route.command.as_str(),
         text(session),
     )
     .into_bytes()
@@ -183,7 +183,7 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
 
 fn unusable_key() -> Problem {
     let why = "Idempotency-Key must be 1 to 128 visible ASCII characters without spaces.";
-    Problem::of(Fault::BadRequest, why)
+    Problem::new(Fault::BadRequest, why)
 }
 
 /// The trace of the request goes with the command, so that it is found with its dead letters too.
