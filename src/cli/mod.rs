@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::complain(&failure);
+            output::print_error(&failure);
             failure.exit().into()
         }
     }

@@ -16,7 +16,7 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
 }
 
 /// The beginning of a text that a stranger wrote: its control characters must not reach the terminal.
-pub(super) fn plain(text: &str, most: usize) -> String {
+pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(most)
@@ -24,18 +24,18 @@ pub(super) fn plain(text: &str, most: usize) -> String {
 }
 
 /// Prints a failure with everything underneath it.
-pub(super) fn complain(failure: &Failure) {
-    log::last_words(&format!("groupmq: {}", words(failure)));
+pub(super) fn print_error(failure: &Failure) {
+    log::last_words(&format!("groupmq: {}", with_causes(failure)));
 }
 
 /// An error and its causes as one sentence; causes that it quotes itself are not repeated.
-pub(super) fn words(error: &dyn Error) -> String {
+pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
         }
         cause = error.source();
     }

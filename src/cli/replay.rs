@@ -33,8 +33,8 @@ impl Replay<'_> {
     /// Sends the letters that are taken back, and says how many they were.
     pub(super) async fn run(
         self,
-        takes: impl Fn(&Incoming) -> bool,
-        back: impl Fn(&Incoming) -> Outgoing,
+        matches: impl Fn(&Incoming) -> bool,
+        to_outgoing: impl Fn(&Incoming) -> Outgoing,
     ) -> Result<Exit, Failure> {
         let mut browse = self.client.browse(&self.queue).await?;
         let progress = bar(u64::from(browse.left()));
@@ -48,7 +48,7 @@ impl Replay<'_> {
         // places, with the same id, by which whoever gets it twice can tell.
         while let Some(held) = browse.next().await? {
             progress.inc(1);
-            let wanted = takes(&held.message);
+            let wanted = matches(&held.message);
             let sends = wanted && !self.dry_run;
             let turn = async {
                 if sends {
@@ -65,7 +65,7 @@ impl Replay<'_> {
                 () = turn => {}
             }
             if sends {
-                self.client.publish(&back(&held.message)).await?;
+                self.client.publish(&to_outgoing(&held.message)).await?;
                 browse.remove(&held).await?;
             }
             sent += u64::from(wanted);
@@ -73,18 +73,18 @@ impl Replay<'_> {
         progress.finish_and_clear();
         let left = interrupted.then(|| browse.left());
         browse.end().await?;
-        self.tell(sent, left)
+        self.print_summary(sent, left)
     }
 
-    fn tell(&self, sent: u64, left: Option<u32>) -> Result<Exit, Failure> {
+    fn print_summary(&self, sent: u64, left: Option<u32>) -> Result<Exit, Failure> {
         let exit = if left.is_some() {
             Exit::Abandoned
         } else {
             Exit::Ok
         };
         if self.json {
-            let told = json!({ "letters": sent, "dryRun": self.dry_run, "notLookedAt": left });
-            output::line(&told.to_string())?;
+            let summary = json!({ "letters": sent, "dryRun": self.dry_run, "notLookedAt": left });
+            output::line(&summary.to_string())?;
             return Ok(exit);
         }
         let done = if self.dry_run {

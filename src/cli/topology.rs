@@ -60,7 +60,7 @@ async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> R
     client.ensure_all_but_commands(&topology).await?;
     for error in endpoints(config, &topology).await? {
         // Whoever set it; nobody's commands wait for that.
-        output::complain(&Failure::Other(error.into()));
+        output::print_error(&Failure::Other(error.into()));
     }
     Ok(client.ensure(&topology).await?)
 }

@@ -1,6 +1,6 @@
 //! `groupmq dead`: what could not be handled, and what to do with it.
 
-mod letter;
+mod dead_letter;
 mod replay;
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::config::Config;
 use super::exit::{Exit, Failure};
 use super::output;
 
-use letter::Letter;
+use dead_letter::DeadLetter;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Dead {
@@ -85,7 +85,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn of_id(id: String) -> Self {
+    fn by_id(id: String) -> Self {
         Self {
             reason: None,
             session: None,
@@ -96,7 +96,7 @@ impl Filter {
         }
     }
 
-    fn takes(&self, letter: &Letter, now: jiff::Timestamp) -> bool {
+    fn matches(&self, letter: &DeadLetter, now: jiff::Timestamp) -> bool {
         let same = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
@@ -150,9 +150,9 @@ async fn list(
 ) -> Result<Exit, Failure> {
     let mut shown = 0;
     if !json {
-        output::line(&Letter::heading())?;
+        output::line(&DeadLetter::heading())?;
     }
-    for_each(client, names, filter, async |_, letter, _| {
+    for_each_match(client, names, filter, async |_, letter, _| {
         if shown < limit {
             output::line(&if json {
                 letter.json().to_string()
@@ -177,9 +177,9 @@ async fn list(
 }
 
 async fn show(client: &Client, names: &Names, id: String) -> Result<Exit, Failure> {
-    let filter = Filter::of_id(id);
+    let filter = Filter::by_id(id);
     let mut found = false;
-    for_each(client, names, &filter, async |_, letter, held| {
+    for_each_match(client, names, &filter, async |_, letter, held| {
         found = true;
         let message = &held.message;
         let body = String::from_utf8_lossy(&message.body);
@@ -215,7 +215,7 @@ async fn purge(
         ));
     }
     let mut removed = 0;
-    for_each(client, names, filter, async |browse, _, held| {
+    for_each_match(client, names, filter, async |browse, _, held| {
         removed += 1;
         if !dry_run {
             browse.remove(held).await?;
@@ -233,17 +233,17 @@ async fn purge(
 }
 
 /// Walks through the dead letters that the filter takes; the others go back untouched.
-async fn for_each(
+async fn for_each_match(
     client: &Client,
     names: &Names,
     filter: &Filter,
-    mut each: impl AsyncFnMut(&crate::amqp::Browse, &Letter, &BrowsedMessage) -> Result<(), Failure>,
+    mut each: impl AsyncFnMut(&crate::amqp::Browse, &DeadLetter, &BrowsedMessage) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let now = jiff::Timestamp::now();
     let mut browse = client.browse(&names.dead_commands()).await?;
     while let Some(held) = browse.next().await? {
-        let letter = Letter::read(&held.message);
-        if filter.takes(&letter, now) {
+        let letter = DeadLetter::read(&held.message);
+        if filter.matches(&letter, now) {
             each(&browse, &letter, &held).await?;
         }
     }

@@ -8,7 +8,7 @@ use crate::cli::replay::Replay;
 use crate::contract::Envelope;
 
 use super::Filter;
-use super::letter::Letter;
+use super::dead_letter::DeadLetter;
 
 pub(super) async fn run(
     client: &Client,
@@ -28,14 +28,14 @@ pub(super) async fn run(
     replay
         .run(
             // Without a body there is nothing to send: the broker did not take it.
-            |message| !message.body.is_empty() && filter.takes(&Letter::read(message), now),
-            |message| back(message, names),
+            |message| !message.body.is_empty() && filter.matches(&DeadLetter::read(message), now),
+            |message| original(message, names),
         )
         .await
 }
 
 /// The message as it was first published, but for when it was first seen.
-fn back(message: &Incoming, names: &Names) -> Outgoing {
+fn original(message: &Incoming, names: &Names) -> Outgoing {
     let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
     // An event, or a reply's copy, that the broker did not take.
     let published = [names.events(), names.replies()].contains(&header(header::EXCHANGE));

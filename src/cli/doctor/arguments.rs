@@ -5,30 +5,30 @@ use std::collections::BTreeSet;
 use crate::amqp::{self, Client, Comparison, Names, Target, Topology};
 use crate::config::Config;
 
-use super::words;
+use super::with_causes;
 
 /// Adds to what is known of the fixed part of the topology whether its arguments are right.
-pub(super) async fn of_topology(
+pub(super) async fn check_topology(
     config: &Config,
     found: Result<String, String>,
 ) -> Result<String, String> {
     let topology = Topology::new(&config.topology);
-    together(
+    combine(
         found,
-        compared(config, async |client| client.compare(&topology).await).await,
+        compare(config, async |client| client.compare(&topology).await).await,
     )
 }
 
 /// The same for the queues of webhook endpoints.
-pub(super) async fn of_webhook_queues(
+pub(super) async fn check_webhook_queues(
     config: &Config,
     endpoints: &BTreeSet<String>,
     found: Result<String, String>,
 ) -> Result<String, String> {
     let names = Names::new(&config.topology.prefix);
-    together(
+    combine(
         found,
-        compared(config, async |client| {
+        compare(config, async |client| {
             client
                 .compare_webhook_queues(&names, endpoints.iter())
                 .await
@@ -38,7 +38,7 @@ pub(super) async fn of_webhook_queues(
 }
 
 /// A connection apart: an exchange of a type that the broker does not know ends it.
-async fn compared(
+async fn compare(
     config: &Config,
     compare: impl AsyncFnOnce(&Client) -> Result<Comparison, amqp::Error>,
 ) -> Result<Comparison, amqp::Error> {
@@ -49,13 +49,13 @@ async fn compared(
 }
 
 /// One finding of both looks.
-fn together(
+fn combine(
     found: Result<String, String>,
     compared: Result<Comparison, amqp::Error>,
 ) -> Result<String, String> {
     let compared = match compared {
-        Ok(comparison) => sentence(&comparison),
-        Err(error) => Err(words(error)),
+        Ok(comparison) => describe(&comparison),
+        Err(error) => Err(with_causes(error)),
     };
     match (found, compared) {
         (Ok(found), Ok(None)) => Ok(found),
@@ -66,7 +66,7 @@ fn together(
 }
 
 /// What is to be said of a comparison, if anything.
-fn sentence(comparison: &Comparison) -> Result<Option<String>, String> {
+fn describe(comparison: &Comparison) -> Result<Option<String>, String> {
     if !comparison.differing.is_empty() {
         return Err(format!(
             "there with other arguments than groupmq's (406): {}. `groupmq topology show` says what is wanted: \

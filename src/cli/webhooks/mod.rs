@@ -7,10 +7,10 @@ mod deliveries;
 mod lookup;
 pub(super) mod queues;
 mod replay;
-mod secrets;
+mod rotate;
 mod set;
 mod state;
-mod trial;
+mod test_event;
 
 use std::sync::Arc;
 
@@ -71,12 +71,12 @@ pub(super) enum Webhooks {
     /// Send an endpoint's events again, after a pause or after it was disabled.
     Resume(Named),
     /// Give an endpoint a new secret, beside which the earlier ones sign for a while.
-    Rotate(secrets::Rotate),
+    Rotate(rotate::Rotate),
     /// Deliver again what was given up.
     ///
     /// Each delivery is confirmed by the broker in the endpoint's queue before it is removed from the
     /// dead letters. An interrupt (Ctrl-C) ends it after the current one.
-    Replay(replay::Again),
+    Replay(replay::ReplayDeliveries),
 }
 
 /// An endpoint, by name.
@@ -91,7 +91,7 @@ pub(super) struct Named {
 
 /// What the commands work with.
 #[derive(Debug)]
-struct Desk {
+struct WebhookAdmin {
     store: Store,
     endpoints: Endpoints,
     fanout: Fanout,
@@ -101,31 +101,31 @@ struct Desk {
 
 impl Webhooks {
     pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
-        let desk = Desk::open(config).await?;
+        let admin = WebhookAdmin::open(config).await?;
         match self {
-            Self::List { queues, json } => lookup::list(&desk, queues.as_deref(), json).await,
+            Self::List { queues, json } => lookup::list(&admin, queues.as_deref(), json).await,
             Self::Show {
                 name,
                 secrets,
                 json,
-            } => lookup::show(&desk, &name, secrets, json).await,
-            Self::Set(command) => command.run(&desk).await,
+            } => lookup::show(&admin, &name, secrets, json).await,
+            Self::Set(command) => command.run(&admin).await,
             Self::Remove {
                 name,
                 discard,
                 json,
-            } => state::remove(&desk, &name, discard.into(), json).await,
-            Self::Deliveries(command) => command.run(&desk).await,
-            Self::Test(named) => trial::run(&desk, &named).await,
-            Self::Pause(named) => state::pause(&desk, &named).await,
-            Self::Resume(named) => state::resume(&desk, &named).await,
-            Self::Rotate(command) => command.run(&desk).await,
-            Self::Replay(command) => command.run(&desk).await,
+            } => state::remove(&admin, &name, discard.into(), json).await,
+            Self::Deliveries(command) => command.run(&admin).await,
+            Self::Test(named) => test_event::run(&admin, &named).await,
+            Self::Pause(named) => state::pause(&admin, &named).await,
+            Self::Resume(named) => state::resume(&admin, &named).await,
+            Self::Rotate(command) => command.run(&admin).await,
+            Self::Replay(command) => command.run(&admin).await,
         }
     }
 }
 
-impl Desk {
+impl WebhookAdmin {
     async fn open(config: Config) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         // Its writer is for commands from the queue, of which there are none here.

@@ -9,7 +9,7 @@ use crate::amqp::{Client, Names};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
-use super::Desk;
+use super::WebhookAdmin;
 
 /// Those of the listed queues that belong to an endpoint which the store does not know.
 pub(in crate::cli) fn unowned<'a>(
@@ -27,7 +27,7 @@ pub(in crate::cli) fn unowned<'a>(
 }
 
 /// What to do about queues that no endpoint owns.
-pub(in crate::cli) fn sentence(unowned: &[&str]) -> String {
+pub(in crate::cli) fn describe_unowned(unowned: &[&str]) -> String {
     format!(
         "queues that no endpoint owns: {}. They collect events that nobody takes: set the endpoint again \
          (`groupmq webhooks set`), or remove the queue (`rabbitmqctl delete_queue`)",
@@ -36,16 +36,19 @@ pub(in crate::cli) fn sentence(unowned: &[&str]) -> String {
 }
 
 /// Prints what does not fit, below the list of endpoints.
-pub(super) async fn compare(desk: &Desk, listed: Option<&str>) -> Result<(), Failure> {
-    let all = desk.endpoints.all().await?;
+pub(super) async fn print_mismatches(
+    admin: &WebhookAdmin,
+    listed: Option<&str>,
+) -> Result<(), Failure> {
+    let all = admin.endpoints.all().await?;
     let names: BTreeSet<_> = all.into_iter().map(|endpoint| endpoint.name).collect();
-    let unowned = unowned(listed.unwrap_or_default(), &desk.names, &names);
+    let unowned = unowned(listed.unwrap_or_default(), &admin.names, &names);
     if !unowned.is_empty() {
-        output::line(&sentence(&unowned))?;
+        output::line(&describe_unowned(&unowned))?;
     }
-    match Client::connect(&desk.target).await {
+    match Client::connect(&admin.target).await {
         Ok(client) => {
-            let missing = missing(desk, &client, &names).await;
+            let missing = missing(admin, &client, &names).await;
             client.close().await;
             let missing = missing?;
             if !missing.is_empty() {
@@ -58,20 +61,20 @@ pub(super) async fn compare(desk: &Desk, listed: Option<&str>) -> Result<(), Fai
         // The store's part was shown, and is of use alone.
         Err(error) => output::line(&format!(
             "the broker's part is not known: {}",
-            output::words(&error)
+            output::with_causes(&error)
         ))?,
     }
     Ok(())
 }
 
 async fn missing<'a>(
-    desk: &Desk,
+    admin: &WebhookAdmin,
     client: &Client,
     names: &'a BTreeSet<String>,
 ) -> Result<Vec<&'a str>, Failure> {
     let mut missing = Vec::new();
     for name in names {
-        if !desk.fanout.is_in_place(client, name).await? {
+        if !admin.fanout.is_in_place(client, name).await? {
             missing.push(name.as_str());
         }
     }

@@ -10,11 +10,11 @@ use crate::cli::replay::Replay;
 use crate::cli::send;
 use crate::contract::{Timestamp, WebhookState};
 
-use super::{Desk, now, state};
+use super::{WebhookAdmin, now, state};
 
 /// Which deliveries; all conditions have to hold.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Again {
+pub(in crate::cli) struct ReplayDeliveries {
     /// To this endpoint.
     name: String,
     /// Of the event with this id.
@@ -48,34 +48,36 @@ fn moment(text: &str) -> Result<Timestamp, String> {
     then.map(Timestamp).map_err(|_| wrong.to_owned())
 }
 
-impl Again {
-    pub(super) async fn run(self, desk: &Desk) -> Result<Exit, Failure> {
-        let endpoint = desk.find(&self.name).await?;
+impl ReplayDeliveries {
+    pub(super) async fn run(self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
+        let endpoint = admin.find(&self.name).await?;
         if endpoint.state == WebhookState::Removing {
-            return Err(state::going(&self.name));
+            return Err(state::being_removed(&self.name));
         }
         if !self.dry_run {
             // The endpoint's queue has to be there.
-            desk.fanout.sync(&self.name).await?;
+            admin.fanout.sync(&self.name).await?;
         }
-        let client = desk.client().await?;
+        let client = admin.client().await?;
         let replay = Replay {
             client: &client,
-            queue: desk.names.dead_webhooks(),
+            queue: admin.names.dead_webhooks(),
             rate: self.rate,
             dry_run: self.dry_run,
             json: self.json,
         };
         // Without a body there is nothing to send: the broker did not take it.
-        let takes = |message: &Incoming| !message.body.is_empty() && self.takes(message);
+        let matches = |message: &Incoming| !message.body.is_empty() && self.matches(message);
         let done = replay
-            .run(takes, |message| back(message, &self.name, &desk.names))
+            .run(matches, |message| {
+                original(message, &self.name, &admin.names)
+            })
             .await;
         client.close().await;
         done
     }
 
-    fn takes(&self, letter: &Incoming) -> bool {
+    fn matches(&self, letter: &Incoming) -> bool {
         let header = |name: &str| letter.headers.get(name).map(String::as_str);
         let first_seen: Option<Timestamp> =
             header(header::FIRST_SEEN).and_then(|text| text.parse().ok());
@@ -94,7 +96,7 @@ impl Again {
 }
 
 /// The event as it was published, for one endpoint; nothing of what it has been through.
-fn back(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
+fn original(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
     let headers: BTreeMap<_, _> = letter
         .headers
         .iter()

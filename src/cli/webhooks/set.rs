@@ -10,10 +10,10 @@ use crate::contract::{Command, SessionPattern, SetWebhook, SigningSecret, Webhoo
 use crate::executor::{Decoder, Incoming};
 use crate::store::endpoints::{NewEndpoint, Origin};
 
-use super::{Desk, lookup};
+use super::{WebhookAdmin, lookup};
 
 /// So many patterns of sessions at most.
-const MOST: usize = 32;
+const MAX_PATTERNS: usize = 32;
 
 /// An endpoint that belongs to no session.
 #[derive(Debug, Args)]
@@ -30,13 +30,13 @@ pub(in crate::cli) struct Set {
 }
 
 impl Set {
-    pub(super) async fn run(&self, desk: &Desk) -> Result<Exit, Failure> {
+    pub(super) async fn run(&self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
         let id: WebhookId = self
             .id
             .parse()
             .map_err(|error| Failure::Usage(format!("the id {error}")))?;
         let (wanted, sessions) = self.read()?;
-        let there = desk.endpoints.get(id.as_str()).await?;
+        let there = admin.endpoints.get(id.as_str()).await?;
         if there.is_some_and(|there| there.origin == Origin::Configuration) {
             return Err(Failure::Usage(format!(
                 "{id} is declared in the configuration ([[webhooks]]); change it there"
@@ -49,10 +49,10 @@ impl Set {
             settings: wanted.settings(sessions),
             secret: SigningSecret::generate(rand::random()),
         };
-        let endpoint = desk.endpoints.set(new).await?;
-        desk.fanout.sync(&endpoint.name).await?;
+        let endpoint = admin.endpoints.set(new).await?;
+        admin.fanout.sync(&endpoint.name).await?;
         if self.json {
-            output::line(&Value::Object(lookup::told(&endpoint)).to_string())?;
+            output::line(&Value::Object(lookup::endpoint_json(&endpoint)).to_string())?;
         } else {
             let state = endpoint.state.as_str();
             output::line(&format!("{} is set, and {state}", endpoint.name))?;
@@ -107,9 +107,11 @@ fn decode(
 fn sessions(given: Option<Value>, wrong: &mut Vec<String>) -> Vec<SessionPattern> {
     let given = match given {
         None => return vec![SessionPattern::every()],
-        Some(Value::Array(given)) if (1..=MOST).contains(&given.len()) => given,
+        Some(Value::Array(given)) if (1..=MAX_PATTERNS).contains(&given.len()) => given,
         Some(_) => {
-            wrong.push(format!("/sessions must be a list of 1 to {MOST} patterns"));
+            wrong.push(format!(
+                "/sessions must be a list of 1 to {MAX_PATTERNS} patterns"
+            ));
             return Vec::new();
         }
     };

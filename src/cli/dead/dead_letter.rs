@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::amqp::{Incoming, header};
-use crate::cli::output::plain;
+use crate::cli::output::printable;
 
 /// What is known of a dead letter.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct DeadLetter {
     pub(super) id: String,
     pub(super) command_type: String,
     pub(super) session: String,
@@ -18,7 +18,7 @@ pub(super) struct Letter {
     first_seen: String,
 }
 
-impl Letter {
+impl DeadLetter {
     pub(super) fn read(message: &Incoming) -> Self {
         let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
         let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
@@ -60,12 +60,12 @@ impl Letter {
     pub(super) fn row(&self) -> String {
         format!(
             "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  {}",
-            plain(&self.first_seen, 24),
-            plain(&self.code, 18),
-            plain(&self.session, 24),
-            plain(&self.command_type, 24),
-            plain(&self.id, 48),
-            plain(&self.reason, 120),
+            printable(&self.first_seen, 24),
+            printable(&self.code, 18),
+            printable(&self.session, 24),
+            printable(&self.command_type, 24),
+            printable(&self.id, 48),
+            printable(&self.reason, 120),
         )
     }
 

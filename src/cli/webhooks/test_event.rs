@@ -8,16 +8,16 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::{NoticeName, WebhookNotice, WebhookNoticePayload, WebhookState};
 
-use super::{Desk, Named, now, state};
+use super::{Named, WebhookAdmin, now, state};
 
-pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
+pub(super) async fn run(admin: &WebhookAdmin, named: &Named) -> Result<Exit, Failure> {
     let name = &named.name;
-    let endpoint = desk.find(name).await?;
+    let endpoint = admin.find(name).await?;
     if endpoint.state == WebhookState::Removing {
-        return Err(state::going(name));
+        return Err(state::being_removed(name));
     }
     // Its queue has to be there.
-    desk.fanout.sync(name).await?;
+    admin.fanout.sync(name).await?;
     let event = WebhookNotice {
         id: Uuid::now_v7(),
         timestamp: now().0.as_millisecond(),
@@ -28,10 +28,10 @@ pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
             reason: NoticeName::TEST_REASON.to_owned(),
         },
     };
-    let client = desk.client().await?;
+    let client = admin.client().await?;
     let published = client
         .publish(&Outgoing {
-            routing_key: desk.names.webhook(name),
+            routing_key: admin.names.webhook(name),
             message_id: event.id.to_string(),
             message_type: event.event.as_str().to_owned(),
             // Our own types always can be written.

@@ -13,78 +13,78 @@ use crate::contract::WebhookState;
 use crate::fanout;
 use crate::store::endpoints::Endpoint;
 
-use super::words;
+use super::with_causes;
 
 /// How long to wait for word of a ping; it is there within milliseconds where nothing is before it.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A ping that may become an orphan is gone after so long; a worker takes it sooner.
-const GONE_AFTER: Duration = Duration::from_mins(1);
+const ORPHAN_TTL: Duration = Duration::from_mins(1);
 
 /// Stands for a session; no session can be called so.
-const NOBODY: &str = "~";
+const NO_SESSION: &str = "~";
 
 /// So many pings for each shard: with 256 of them, the chance that one gets none is below one in a million.
-const EACH: u16 = 20;
+const PINGS_PER_SHARD: u16 = 20;
 
 /// What is known of the ways so far.
-struct Ways<'a> {
+struct RoutingCheck<'a> {
     client: &'a Client,
     pings: Pings<'a>,
     names: Names,
     /// Pings of which there is no word yet, with what that means.
-    open: BTreeMap<String, String>,
+    pending: BTreeMap<String, String>,
     missing: BTreeSet<String>,
     skipped: Vec<String>,
 }
 
 /// The ways of commands, dead letters and what rests.
 pub(super) async fn commands(config: &Config) -> Result<String, String> {
-    over_a_connection(config, async |client, names| {
-        let mut ways = Ways::open(client, names).await?;
-        ways.ping_kept_queues().await?;
-        if ways.client.queue(&ways.names.presence()).await?.1 == 0 {
+    with_connection(config, async |client, names| {
+        let mut check = RoutingCheck::open(client, names).await?;
+        check.ping_kept_queues().await?;
+        if check.client.queue(&check.names.presence()).await?.1 == 0 {
             let nobody = "the command queues, since no worker is there to say what comes to them";
-            ways.skipped.push(nobody.to_owned());
+            check.skipped.push(nobody.to_owned());
         } else {
-            ways.ping_command_queues(config).await?;
+            check.ping_command_queues(config).await?;
         }
         let found = "commands, what comes back from each delay, dead letters and orphans come to their queues";
-        Ok(ways.finding(found))
+        Ok(check.into_finding(found))
     })
     .await
 }
 
 /// The ways of events to those endpoints whose queues somebody consumes.
 pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<String, String> {
-    over_a_connection(config, async |client, names| {
-        let mut ways = Ways::open(client, names).await?;
+    with_connection(config, async |client, names| {
+        let mut check = RoutingCheck::open(client, names).await?;
         let mut tried = 0;
         let mut keys = BTreeSet::new();
         for endpoint in endpoints.iter().filter(|it| collects(it)) {
-            let queue = ways.names.webhook(&endpoint.name);
-            let (waiting, consumers) = ways.client.queue(&queue).await?;
+            let queue = check.names.webhook(&endpoint.name);
+            let (waiting, consumers) = check.client.queue(&queue).await?;
             let key = fanout::binding_keys(endpoint).into_iter().next();
             if let (0, 1.., Some(key)) = (waiting, consumers, key) {
-                keys.insert(key.replacen('*', NOBODY, 1));
+                keys.insert(key.replacen('*', NO_SESSION, 1));
                 let problem = format!("events do not come to the queue of {}", endpoint.name);
-                ways.open.insert(queue, problem);
+                check.pending.insert(queue, problem);
                 tried += 1;
             }
         }
         for key in &keys {
-            let exchange = ways.names.events();
+            let exchange = check.names.events();
             // It is not to stay with those who listen by themselves.
-            ways.pings.send(&exchange, key, key, Some(PATIENCE)).await?;
+            check.pings.send(&exchange, key, key, Some(TIMEOUT)).await?;
         }
-        ways.hear(|arrived| arrived.queue).await?;
+        check.await_arrivals(|arrived| arrived.queue).await?;
         let others = endpoints.len() - tried;
         if others > 0 {
             let what =
                 format!("{others}, whose queues nobody consumes now or in which events wait");
-            ways.skipped.push(what);
+            check.skipped.push(what);
         }
-        Ok(ways.finding(&format!(
+        Ok(check.into_finding(&format!(
             "events come to the queues of {tried} of the endpoints"
         )))
     })
@@ -92,13 +92,13 @@ pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<St
 }
 
 /// A connection apart: a refusal closes the channel.
-async fn over_a_connection(
+async fn with_connection(
     config: &Config,
-    look: impl AsyncFnOnce(&Client, Names) -> Result<Result<String, String>, amqp::Error>,
+    check: impl AsyncFnOnce(&Client, Names) -> Result<Result<String, String>, amqp::Error>,
 ) -> Result<String, String> {
     let client = Client::connect(&Target::new(config.amqp.clone())).await;
-    let client = client.map_err(words)?;
-    let found = look(&client, Names::new(&config.topology.prefix)).await;
+    let client = client.map_err(with_causes)?;
+    let found = check(&client, Names::new(&config.topology.prefix)).await;
     client.close().await;
     match found {
         Ok(found) => found,
@@ -106,17 +106,17 @@ async fn over_a_connection(
             "not tried: this user may not listen to what comes of it ({})",
             refusal.text
         )),
-        Err(error) => Err(words(error)),
+        Err(error) => Err(with_causes(error)),
     }
 }
 
-impl<'a> Ways<'a> {
+impl<'a> RoutingCheck<'a> {
     async fn open(client: &'a Client, names: Names) -> Result<Self, amqp::Error> {
         Ok(Self {
             client,
             pings: client.pings(&names).await?,
             names,
-            open: BTreeMap::new(),
+            pending: BTreeMap::new(),
             missing: BTreeSet::new(),
             skipped: Vec::new(),
         })
@@ -127,7 +127,7 @@ impl<'a> Ways<'a> {
     async fn ping_kept_queues(&mut self) -> Result<(), amqp::Error> {
         let (dead, orphan, back) = (self.names.dead(), self.names.orphan(), self.names.back());
         // Two words belong to nobody: the alternate exchange has to take it.
-        let unknown = format!("{NOBODY}.{NOBODY}");
+        let unknown = format!("{NO_SESSION}.{NO_SESSION}");
         let mut full = BTreeSet::new();
         let kept = [
             self.names.dead_commands(),
@@ -143,7 +143,7 @@ impl<'a> Ways<'a> {
         for (exchange, key, queue) in [
             (&dead, Names::DEAD_COMMANDS, self.names.dead_commands()),
             (&dead, Names::DEAD_WEBHOOKS, self.names.dead_webhooks()),
-            (&orphan, NOBODY, self.names.orphan()),
+            (&orphan, NO_SESSION, self.names.orphan()),
             (&back, unknown.as_str(), self.names.orphan()),
         ] {
             let at_once = Some(Duration::ZERO);
@@ -173,13 +173,13 @@ impl<'a> Ways<'a> {
             }
         }
         let (commands, back) = (self.names.commands(), self.names.back());
-        for number in 0..shards * if shards == 1 { 1 } else { EACH } {
-            let key = format!("{NOBODY}{number}");
+        for number in 0..shards * if shards == 1 { 1 } else { PINGS_PER_SHARD } {
+            let key = format!("{NO_SESSION}{number}");
             self.send(&commands, &key, None).await?;
         }
         // Where it leads nowhere it becomes an orphan, and is not to stay one.
-        self.send(&back, NOBODY, Some(GONE_AFTER)).await?;
-        self.hear(|arrived| {
+        self.send(&back, NO_SESSION, Some(ORPHAN_TTL)).await?;
+        self.await_arrivals(|arrived| {
             if arrived.exchange == commands {
                 queues.remove(&arrived.queue);
             }
@@ -197,10 +197,10 @@ impl<'a> Ways<'a> {
                 self.skipped
                     .push(format!("{delay}, in which messages rest"));
             } else {
-                self.send(&delay, NOBODY, Some(Duration::ZERO)).await?;
+                self.send(&delay, NO_SESSION, Some(Duration::ZERO)).await?;
             }
         }
-        self.hear(|arrived| arrived.id).await
+        self.await_arrivals(|arrived| arrived.id).await
     }
 
     async fn send(
@@ -212,7 +212,7 @@ impl<'a> Ways<'a> {
         let id = format!("{exchange} {key}");
         if self.pings.send(exchange, key, &id, expires).await? {
             let problem = format!("what is published to {exchange} comes to no worker");
-            self.open.insert(id, problem);
+            self.pending.insert(id, problem);
         } else {
             let problem = format!("no queue takes what is published to {exchange}");
             self.missing.insert(problem);
@@ -221,26 +221,26 @@ impl<'a> Ways<'a> {
     }
 
     /// Waits for word of every ping, for a while; what there is none of then is missing.
-    async fn hear(
+    async fn await_arrivals(
         &mut self,
         mut which: impl FnMut(amqp::Arrived) -> String,
     ) -> Result<(), amqp::Error> {
-        let (open, pings) = (&mut self.open, &mut self.pings);
+        let (pending, pings) = (&mut self.pending, &mut self.pings);
         let all = async {
-            while !open.is_empty() {
-                open.remove(&which(pings.next().await?));
+            while !pending.is_empty() {
+                pending.remove(&which(pings.next().await?));
             }
             Ok::<_, amqp::Error>(())
         };
-        if let Ok(heard) = tokio::time::timeout(PATIENCE, all).await {
-            heard?;
+        if let Ok(arrived) = tokio::time::timeout(TIMEOUT, all).await {
+            arrived?;
         }
-        let open = std::mem::take(&mut self.open);
-        self.missing.extend(open.into_values());
+        let pending = std::mem::take(&mut self.pending);
+        self.missing.extend(pending.into_values());
         Ok(())
     }
 
-    fn finding(self, well: &str) -> Result<String, String> {
+    fn into_finding(self, success: &str) -> Result<String, String> {
         let missing: Vec<_> = self.missing.into_iter().collect();
         if !missing.is_empty() {
             return Err(format!(
@@ -249,10 +249,10 @@ impl<'a> Ways<'a> {
             ));
         }
         if self.skipped.is_empty() {
-            return Ok(well.to_owned());
+            return Ok(success.to_owned());
         }
         Ok(format!(
-            "{well}, but not tried: {}",
+            "{success}, but not tried: {}",
             self.skipped.join("; ")
         ))
     }

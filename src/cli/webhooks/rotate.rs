@@ -10,13 +10,13 @@ use crate::cli::output;
 use crate::contract::{SigningSecret, Timestamp, WebhookState};
 use crate::store::endpoints::{Endpoint, Origin};
 
-use super::{Desk, now, state};
+use super::{WebhookAdmin, now, state};
 
 /// So many secrets sign at the same time, at most: each is a part of one header.
-const MOST: usize = 8;
+const MAX_SECRETS: usize = 8;
 
 /// How often it is tried again because somebody else changed the endpoint meanwhile.
-const TRIES: u32 = 5;
+const MAX_ATTEMPTS: u32 = 5;
 
 /// A new secret.
 #[derive(Debug, Args)]
@@ -32,20 +32,20 @@ pub(in crate::cli) struct Rotate {
 }
 
 impl Rotate {
-    pub(super) async fn run(&self, desk: &Desk) -> Result<Exit, Failure> {
-        for _ in 0..TRIES {
-            let endpoint = desk.find(&self.name).await?;
+    pub(super) async fn run(&self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
+        for _ in 0..MAX_ATTEMPTS {
+            let endpoint = admin.find(&self.name).await?;
             let now = now();
             may_rotate(&endpoint, now)?;
             let until = now.0.checked_add(self.keep);
             let until = until.map_err(|_| Failure::Usage("--keep: is too far away".to_owned()))?;
             let secret = SigningSecret::generate(rand::random());
-            let rotated = desk
+            let rotated = admin
                 .endpoints
                 .rotate(&endpoint, secret.clone(), now, Timestamp(until))
                 .await?;
             if rotated {
-                return self.tell(&secret, Timestamp(until));
+                return self.print_result(&secret, Timestamp(until));
             }
         }
         Err(Failure::Usage(format!(
@@ -54,7 +54,7 @@ impl Rotate {
         )))
     }
 
-    fn tell(&self, secret: &SigningSecret, until: Timestamp) -> Result<Exit, Failure> {
+    fn print_result(&self, secret: &SigningSecret, until: Timestamp) -> Result<Exit, Failure> {
         output::line(&if self.json {
             json!({ "secret": secret, "earlierUntil": until }).to_string()
         } else {
@@ -67,7 +67,7 @@ impl Rotate {
 fn may_rotate(endpoint: &Endpoint, now: Timestamp) -> Result<(), Failure> {
     let name = &endpoint.name;
     if endpoint.state == WebhookState::Removing {
-        return Err(state::going(name));
+        return Err(state::being_removed(name));
     }
     if !endpoint.settings.secrets.is_empty() {
         let place = match endpoint.origin {
@@ -82,7 +82,7 @@ fn may_rotate(endpoint: &Endpoint, now: Timestamp) -> Result<(), Failure> {
     }
     let live = |until: Option<i64>| until.is_none_or(|until| until > now.0.as_millisecond());
     let signing = endpoint.secrets.iter().filter(|it| live(it.until)).count();
-    if signing >= MOST {
+    if signing >= MAX_SECRETS {
         return Err(Failure::Usage(format!(
             "{signing} secrets of {name} sign already; wait until the earliest has run out \
              (`groupmq webhooks show {name} --secrets`)"
