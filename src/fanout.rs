@@ -1,13 +1,13 @@
-//! Keeps the queues of webhook endpoints, and what is bound to them, as the store says.
+//! Keeps the queues of webhook endpoints and their bindings in sync with the store.
 //!
-//! The broker does the fan-out itself: an event is published once, and one confirm covers every queue
-//! that is bound to it. AMQP cannot list bindings, so the store notes which keys may be bound; they are
-//! noted before they are bound and taken off after they are unbound, so whoever dies in between leaves
-//! nothing unknown. When a filter changes, new keys are bound before old ones go: an event that fits
-//! both is in the queue once, as the broker puts it there once however many keys fit.
+//! The broker does the fan-out: an event is published once, and one confirm covers all queues bound to its
+//! routing key. AMQP cannot list bindings, so the store records which keys may be bound: a key is recorded
+//! before it is bound and deleted after it is unbound, so a crash in between leaves no unknown binding. When a
+//! filter changes, new keys are bound before old ones are unbound; the broker puts an event that matches both
+//! into the queue once.
 //!
-//! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line; and
-//! for all endpoints at the start of a process.
+//! Called after a change of an endpoint (by the roles `commands` and `webhooks` and the command line), and for
+//! all endpoints at the start of a process.
 
 mod whole;
 
@@ -27,44 +27,44 @@ use crate::store::{self, Store};
 
 pub use whole::AllEndpoints;
 
-/// For how long one process may change an endpoint's bindings before another one may.
+/// The lease of one process on changing an endpoint's bindings.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// So many endpoints are synced up to date at a time, where it is all of them.
+/// The number of endpoints that are synced at the same time.
 const CONCURRENCY: usize = 8;
 
-/// How long to wait for somebody who is at it, between two looks and in all.
+/// How often to check whether another process has released the lease, and how long to wait for that.
 const BUSY_POLL: Duration = Duration::from_millis(100);
 const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The reason of an endpoint that is removed with whatever waits for it.
+/// The reason of an endpoint that is removed together with the events in its queue.
 pub const DISCARD: &str = crate::store::endpoints::DISCARD;
 
-/// Why the broker is not as the store says.
+/// Why the broker could not be synced with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The broker cannot be used, or refuses.
+    /// The broker cannot be used or refuses.
     #[error(transparent)]
     Broker(#[from] amqp::Error),
-    /// Somebody else is changing the endpoint and does not come to an end.
+    /// Another process holds the lease on the endpoint's bindings for too long.
     #[error("another process is changing the bindings of the webhook {0}; try again")]
     Busy(String),
 }
 
-/// An endpoint that could not be synced up to date.
+/// An endpoint that could not be synced.
 #[derive(Debug, thiserror::Error)]
-#[error("the webhook {name} cannot be put in place")]
+#[error("cannot sync the queue and bindings of the webhook {name}")]
 pub struct SyncFailed {
-    /// Its name.
+    /// The endpoint's name.
     pub name: String,
     /// Why.
     pub source: Error,
 }
 
-/// Brings the broker up to date with the store; clones are cheap.
+/// Syncs the broker with the store; clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Fanout {
     endpoints: Endpoints,
@@ -73,13 +73,13 @@ pub struct Fanout {
     names: Names,
     clock: Arc<dyn Clock>,
     doubt: Doubt,
-    /// How many events waited for each endpoint when somebody looked last, and when that was.
+    /// By endpoint: the length of its queue at the last check, and the time of that check.
     // A std mutex: held for a map operation and never across an await.
     depths: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
 }
 
 impl Fanout {
-    /// For the endpoints of a store, on a broker.
+    /// Creates it for the endpoints of a store.
     #[must_use]
     pub fn new(store: &Store, target: Target, names: Names, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -93,20 +93,20 @@ impl Fanout {
         }
     }
 
-    /// The same, telling when an exchange is missing that something is to be bound to.
+    /// Adds a signal that is raised when an exchange to bind to is missing.
     #[must_use]
     pub fn reporting_to(mut self, doubt: Doubt) -> Self {
         self.doubt = doubt;
         self
     }
 
-    /// Notes how many events wait for an endpoint: all that is known of them should its queue be deleted.
+    /// Records the length of an endpoint's queue, to be reported if the queue is deleted.
     pub fn record_depth(&self, name: &str, count: u32) {
         let seen = (count, Instant::now());
         self.depths().insert(name.to_owned(), seen);
     }
 
-    /// For how long nobody has noted how many events wait for an endpoint; none if nobody ever has.
+    /// The time since the length of an endpoint's queue was last recorded; none if it never was.
     #[must_use]
     pub fn depth_age(&self, name: &str) -> Option<Duration> {
         self.depths().get(name).map(|(_, at)| at.elapsed())
@@ -116,11 +116,11 @@ impl Fanout {
         self.depths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
-    /// with what waits for it is gone afterwards.
+    /// Syncs an endpoint's queue and bindings with the store. If the endpoint is being removed with discard, it no
+    /// longer exists afterwards.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
+    /// When store or broker cannot be used; a retry is safe.
     pub async fn sync(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
         let done = self.sync_with(&client, name, &BTreeSet::new()).await;
@@ -128,25 +128,25 @@ impl Fanout {
         done
     }
 
-    /// The same for every endpoint there is; returns those for which it failed.
+    /// Syncs all endpoints; returns those for which it failed.
     ///
     /// # Errors
-    /// When store or broker cannot be used at all; asking again is safe.
+    /// When store or broker cannot be used at all; a retry is safe.
     pub async fn sync_all(&self) -> Result<Vec<SyncFailed>, Error> {
         self.sync_each(false).await
     }
 
-    /// The same, but leaves alone whatever is in place as far as can be seen: what the store says, and that
-    /// there is a queue. That needs no rights on the broker, and takes nobody's turn.
+    /// Syncs only the endpoints that [`Self::is_in_place`] finds wanting; returns those for which it failed. That
+    /// needs no permissions on the broker while everything is in place, and takes no lease.
     ///
     /// # Errors
-    /// When store or broker cannot be used at all; asking again is safe.
+    /// When store or broker cannot be used at all; a retry is safe.
     pub async fn sync_missing(&self) -> Result<Vec<SyncFailed>, Error> {
         self.sync_each(true).await
     }
 
-    /// Whether an endpoint collects what it should, as far as can be seen. So does one that collects
-    /// nothing.
+    /// Whether an endpoint's bindings are in sync by the store's record and its queue exists. True for an endpoint
+    /// that collects no events.
     ///
     /// # Errors
     /// When store or broker cannot be used.
@@ -160,10 +160,10 @@ impl Fanout {
         Ok(is_in_sync(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
     }
 
-    /// Does so for one endpoint, unless somebody else is at it.
+    /// Syncs one endpoint, unless another process holds the lease on it.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
+    /// When store or broker cannot be used; a retry is safe.
     pub async fn repair(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
         let repairing = async {
@@ -177,7 +177,7 @@ impl Fanout {
         done
     }
 
-    /// Whether nothing waits for an endpoint on the broker, and nobody consumes its queue.
+    /// Whether an endpoint's queue is empty and has no consumer.
     ///
     /// # Errors
     /// When the broker cannot be used.
@@ -188,10 +188,10 @@ impl Fanout {
         Ok(drained?)
     }
 
-    /// Deletes the queue of an endpoint that is on its way out, and forgets the endpoint.
+    /// Completes a removal: deletes the endpoint's queue and its row.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
+    /// When store or broker cannot be used; a retry is safe.
     pub async fn finish_removal(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
         let done = self.remove(&client, name).await;
@@ -199,7 +199,7 @@ impl Fanout {
         done
     }
 
-    /// Connects; only with the store that is the broker's, since another one's endpoints are not its.
+    /// Connects, and fails if the broker belongs to another store, whose endpoints are not ours.
     async fn connect(&self) -> Result<Client, Error> {
         let client = Client::connect(&self.target).await?;
         client.claim(&self.names, self.installation.id()).await?;
@@ -218,7 +218,7 @@ impl Fanout {
             };
             match synced.await {
                 Ok(()) => Ok(None),
-                // That concerns all of them.
+                // Such an error concerns all endpoints.
                 Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),
                 Err(source) => Ok(Some(SyncFailed { name, source })),
             }
@@ -238,7 +238,8 @@ impl Fanout {
         done
     }
 
-    /// `extra` are keys that may be bound although the store does not say so.
+    /// Syncs one endpoint, and waits for another process that is doing so. `extra` are keys that may be bound
+    /// although the store has no record of them.
     async fn sync_with(
         &self,
         client: &Client,
@@ -252,7 +253,7 @@ impl Fanout {
                 return Ok(());
             };
             endpoint.bound.extend(extra.iter().cloned());
-            // Whoever was waited for may have done it.
+            // The other process may have synced it.
             let is_done = has_waited && is_in_sync(&endpoint) && !is_discarded(&endpoint);
             if is_done || self.bind(client, &endpoint).await? {
                 if is_discarded(&endpoint) {
@@ -269,8 +270,8 @@ impl Fanout {
         }
     }
 
-    /// Makes the bindings those of this revision; false when somebody else is at it, or there is a
-    /// newer one.
+    /// Binds and unbinds for this revision of the endpoint; false if another process holds the lease or there is
+    /// a newer revision.
     async fn bind(&self, client: &Client, endpoint: &Endpoint) -> Result<bool, Error> {
         let wanted = binding_keys(endpoint);
         let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
@@ -291,31 +292,31 @@ impl Fanout {
             if is_missing {
                 let seen = self.depths().remove(name);
                 let seen = seen.map(|(count, at)| (count, at.elapsed()));
-                events::webhook_queue_remade(name, seen);
+                events::webhook_queue_recreated(name, seen);
             }
             client.bind_webhook(names, name, &wanted).await?;
             let old = endpoint.bound.difference(&wanted);
             client.unbind_webhook(names, name, old).await
         };
-        // Not beyond the lease: somebody else may bind by then what is unbound here.
+        // Must end before the lease: after it another process may bind what is unbound here.
         match tokio::time::timeout(LEASE / 2, change).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if matches!(&error, amqp::Error::Refused(refusal) if refusal.code == 404) {
                     self.doubt.raise();
                 }
-                // The next attempt, here or elsewhere, need not wait for the end of the lease.
+                // Releases the lease, so that the next attempt need not wait for its expiry.
                 self.endpoints.give_up_binding(name).await.ok();
                 return Err(error.into());
             }
-            // Nobody knows what the broker still does about it: the rest of the lease is for that.
+            // The broker may still be executing it: the lease stays until it expires.
             Err(_) => return Err(amqp::Error::TimedOut(LEASE / 2, "binding a queue").into()),
         }
         Ok(self.endpoints.end_binding(name, &wanted).await?)
     }
 
     async fn remove(&self, client: &Client, name: &str) -> Result<(), Error> {
-        // The queue first: a row without a queue is noticed, a queue without a row is not.
+        // The queue first: a row without a queue is detected, a queue without a row is not.
         client.delete_webhook_queue(&self.names, name).await?;
         self.endpoints.forget(name).await?;
         Ok(())
@@ -326,7 +327,7 @@ fn is_discarded(endpoint: &Endpoint) -> bool {
     endpoint.state == WebhookState::Removing && endpoint.reason.as_deref() == Some(DISCARD)
 }
 
-/// Whether the bindings are what they should be, as far as the store knows.
+/// Whether the bindings are in sync, by the store's record.
 #[must_use]
 pub fn is_in_sync(endpoint: &Endpoint) -> bool {
     !endpoint.binding && endpoint.bound == binding_keys(endpoint)
@@ -334,8 +335,8 @@ pub fn is_in_sync(endpoint: &Endpoint) -> bool {
 
 /// The routing keys of the events that an endpoint collects: `<session>.<event>`, `*` for any session.
 ///
-/// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and
-/// whoever delivers leaves out what does not fit.
+/// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and the
+/// delivery drops events that do not match it.
 #[must_use]
 pub fn binding_keys(endpoint: &Endpoint) -> BTreeSet<String> {
     if matches!(
@@ -367,7 +368,7 @@ pub fn binding_keys(endpoint: &Endpoint) -> BTreeSet<String> {
     sessions.iter().flat_map(key).collect()
 }
 
-/// Whether an endpoint wants events of a session; asked where the broker could not tell.
+/// Whether an endpoint wants events of a session: the filter that bindings cannot express.
 #[must_use]
 pub fn wants_session(endpoint: &Endpoint, session: &str) -> bool {
     let sessions = &endpoint.settings.sessions;

@@ -1,7 +1,7 @@
-//! All endpoints as a part of the topology: their queues and bindings are made anew, over and over.
+//! The endpoints as a part of the topology: their queues and bindings are declared again at intervals.
 //!
-//! That takes nobody's turn and writes nothing to the store, since there may be hundreds of endpoints. So an
-//! endpoint may be changed meanwhile; what was bound for it then is looked at again afterwards.
+//! That takes no lease and writes nothing to the store, since there may be hundreds of endpoints. An endpoint
+//! may therefore be changed at the same time, so its bindings are checked again afterwards.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use crate::store::endpoints::Endpoint;
 
 use super::{CONCURRENCY, Error, Fanout, SyncFailed, binding_keys, is_in_sync};
 
-/// The queues of all endpoints, and what is bound to them.
+/// The queues and bindings of all endpoints.
 #[derive(Debug)]
 pub struct AllEndpoints {
     fanout: Fanout,
-    /// Whether what seems to be in place is bound all the same, which needs rights on the broker.
+    /// Whether endpoints that seem to be in place are bound again, which needs permissions on the broker.
     rebind: bool,
 }
 
 impl AllEndpoints {
-    /// Those of a store; `anew` where this process has the rights to bind them.
+    /// Creates it; `rebind` if this process has the permissions to bind.
     #[must_use]
     pub const fn new(fanout: Fanout, rebind: bool) -> Self {
         Self { fanout, rebind }
@@ -50,8 +50,8 @@ impl Dependents for AllEndpoints {
 }
 
 impl Fanout {
-    /// Makes the queue and the bindings of every endpoint, whether they seem to be there or not; returns
-    /// those for which it failed.
+    /// Declares the queue and the bindings of every endpoint, even if they seem to exist; returns the endpoints
+    /// for which it failed.
     async fn rebind_all(&self) -> Result<Vec<SyncFailed>, Error> {
         let client = self.connect().await?;
         let bound = self.rebind_each(&client).await;
@@ -95,13 +95,13 @@ impl Fanout {
             let wanted = binding_keys(endpoint);
             client.bind_webhook(&self.names, name, &wanted).await?;
         } else if !is_in_sync(endpoint) {
-            // Somebody else may be at it.
+            // This takes the lease, which another process may hold.
             self.bind(client, endpoint).await?;
         }
         Ok(())
     }
 
-    /// Takes back what was bound for an endpoint that is another one by now, or gone.
+    /// Undoes bindings of an endpoint that was changed or removed in the meantime.
     async fn check(
         &self,
         client: &Client,
@@ -118,7 +118,7 @@ impl Fanout {
     }
 }
 
-/// The queue of one on its way out goes once it is empty, and is not to be made again.
+/// The queue of an endpoint that is being removed is deleted once it is empty, and must not be recreated.
 fn is_rebound(endpoint: &Endpoint) -> bool {
     is_in_sync(endpoint) && endpoint.state != WebhookState::Removing
 }
@@ -127,7 +127,7 @@ fn by_name(endpoint: Endpoint) -> (String, Endpoint) {
     (endpoint.name.clone(), endpoint)
 }
 
-/// Keeps the failure of one endpoint; what concerns all of them is an error.
+/// Collects the failure of one endpoint; an error that concerns all endpoints is returned.
 fn collect_failure(
     failed: &mut Vec<SyncFailed>,
     name: &str,

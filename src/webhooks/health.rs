@@ -1,28 +1,27 @@
-//! What one process has seen of an endpoint lately: when to open its breaker, and how much to send it
-//! after it was closed.
+//! The recent outcomes of an endpoint's deliveries in one process: when to open its breaker.
 
 use std::collections::VecDeque;
 
-/// So many of the latest outcomes are looked at, and this share of failures among them is too much.
+/// The breaker opens if at least `MAX_FAILURES` of the last `WINDOW` outcomes are failures.
 const WINDOW: usize = 20;
 const MAX_FAILURES: usize = WINDOW / 2;
 
-/// Outcomes of late.
+/// The recent outcomes.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Whether each was a failure of the endpoint, the latest last.
+    /// Whether each outcome was a failure of the endpoint, the latest last.
     latest: VecDeque<bool>,
     consecutive: u32,
 }
 
 impl Health {
-    /// Notes that an attempt went well, or at least says nothing against the endpoint.
+    /// Records an outcome that is no failure of the endpoint.
     pub(super) fn record_success(&mut self) {
         self.note(false);
         self.consecutive = 0;
     }
 
-    /// Notes a failure of the endpoint; true when the breaker has to open.
+    /// Records a failure of the endpoint; true if the breaker must be opened.
     pub(super) fn record_failure(&mut self, max_consecutive: u32) -> bool {
         self.note(true);
         self.consecutive = self.consecutive.saturating_add(1);

@@ -1,5 +1,5 @@
-//! The messages of the webhooks role: deliveries that rest, those that are given up, and what happens
-//! to endpoints.
+//! The messages that the webhooks role publishes: deferred deliveries, dead letters, and notices about
+//! endpoints.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,28 +10,29 @@ use crate::amqp::{Incoming, Names, Outgoing, header};
 use crate::contract::{NoticeName, Timestamp, WebhookNotice, WebhookNoticePayload};
 use crate::store::endpoints::Endpoint;
 
-/// The namespaces (UUIDv5) of notices, and of events that came without an id.
+/// The UUIDv5 namespaces of notices, and of events that arrived without an id.
 const NOTICES: Uuid = Uuid::from_u128(0x2c3f_3e5b_58a4_5c0b_9a39_7f0f_3b8d_6e21);
 const NAMELESS: Uuid = Uuid::from_u128(0x7a0d_94b1_10f2_5b6e_8f3c_1d55_9c1a_4e90);
 
-/// A reason is cut here: headers must fit into one AMQP frame.
+/// The maximum length of a reason: headers must fit into one AMQP frame.
 const REASON_BYTES: usize = 2_000;
 
-/// What a delivery has been through, as it travels in its headers.
+/// The state of a delivery, which is carried in the headers of a deferred message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct DeliveryState {
-    /// How often it was tried and that was charged.
+    /// The number of attempts that count.
     pub(super) attempts: u32,
-    /// How often it rested without being charged, in a row.
+    /// The number of consecutive deferrals that do not count as attempts.
     pub(super) deferrals: u32,
-    /// When it was first tried.
+    /// The time of the first attempt.
     pub(super) first_seen: Option<Timestamp>,
-    /// Not to be tried earlier.
+    /// The earliest time of the next attempt.
     pub(super) not_before: Option<Timestamp>,
 }
 
 impl DeliveryState {
-    /// Reads it from a message that has rested; the headers of any other are not ours.
+    /// Reads the state from a message that comes back from a delay queue. Any other message has none: headers of
+    /// that name were not set by us.
     pub(super) fn from_message(message: &Incoming, names: &Names) -> Self {
         if message.exchange != names.back() {
             return Self::default();
@@ -47,14 +48,14 @@ impl DeliveryState {
         }
     }
 
-    /// How long ago the first attempt began.
+    /// The time since the first attempt began.
     pub(super) fn age(&self, now: Timestamp) -> Duration {
         self.first_seen.map_or(Duration::ZERO, |first| {
             Duration::try_from(now.0.duration_since(first.0)).unwrap_or_default()
         })
     }
 
-    /// How long it still has to wait.
+    /// The remaining time until the next attempt; none if it is due.
     pub(super) fn remaining_wait(&self, now: Timestamp) -> Option<Duration> {
         let until = self.not_before?;
         Duration::try_from(until.0.duration_since(now.0))
@@ -65,13 +66,13 @@ impl DeliveryState {
 
 /// The event's id, which is the delivery's too.
 pub(super) fn event_id(message: &Incoming) -> String {
-    // Only what somebody else publishes to the exchange of events can be without one.
+    // Only messages that another program publishes to the events exchange can lack an id.
     let made = || Uuid::new_v5(&NAMELESS, &message.body).to_string();
     let given = message.message_id.as_ref().filter(|id| !id.is_empty());
     given.cloned().unwrap_or_else(made)
 }
 
-/// A delivery on its way into a delay queue, from which it comes back to its endpoint's queue.
+/// A deferred delivery: goes to a delay queue, from which it returns to its endpoint's queue.
 pub(super) fn deferred(
     message: &Incoming,
     endpoint: &str,
@@ -97,7 +98,7 @@ pub(super) fn deferred(
     }
 }
 
-/// A delivery that is given up.
+/// A dead letter.
 pub(super) fn dead_letter(
     message: &Incoming,
     endpoint: &str,
@@ -132,7 +133,7 @@ pub(super) fn dead_letter(
     }
 }
 
-/// Something that happened to an endpoint; the same id however many processes tell of it.
+/// A notice about an endpoint. Its id is the same in every process that publishes it.
 pub(super) fn notice(
     endpoint: &Endpoint,
     event: NoticeName,
@@ -159,7 +160,7 @@ pub(super) fn notice(
         routing_key: format!("{session}.{}", event.as_str()),
         message_id: id.to_string(),
         message_type: event.as_str().to_owned(),
-        // Our own types always can be written.
+        // Serialising our own types cannot fail.
         body: serde_json::to_vec(&notice).unwrap_or_default(),
         ..Outgoing::default()
     }
@@ -175,7 +176,7 @@ fn copy_of(message: &Incoming) -> Outgoing {
     }
 }
 
-/// The event's own headers, without the broker's and without ours from earlier rests.
+/// The event's headers, without the broker's and without ours from earlier deferrals.
 fn headers(message: &Incoming) -> BTreeMap<String, String> {
     let mut headers = message.headers.clone();
     headers.retain(|name, _| !header::is_for_the_broker(name) && !name.starts_with("groupmq-"));

@@ -357,7 +357,7 @@ async fn no_command_is_taken_while_a_declared_endpoint_cannot_be_put_in_place() 
     declare_classic(&channel, &queue).await;
     let producer = start.commands_wait().await;
     let mut worker = Worker::spawn(&start.with_endpoint()).unwrap();
-    let body = until_problems(&worker, &["webhook hook", "406", "no command is taken"]).await;
+    let body = until_problems(&worker, &["webhook hook", "406", "consumes no commands"]).await;
     println!("{body}");
     assert_eq!(producer.seen().answered(), 0, "{body}");
     assert_eq!(worker.get("/livez").await.unwrap().0, 200);

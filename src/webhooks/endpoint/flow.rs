@@ -1,6 +1,6 @@
-//! An endpoint that answers: its queue is consumed, some deliveries at a time, at its pace.
+//! A healthy endpoint: its queue is consumed with bounded concurrency and at its rate limit.
 //!
-//! After its breaker was closed it begins with one at a time, and with one more for each that goes well.
+//! After its breaker was closed, concurrency starts at one and grows by one with each success.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -21,16 +21,16 @@ use crate::webhooks::messages::DeliveryState;
 use crate::webhooks::schedule;
 use crate::webhooks::verdict::Verdict;
 
-/// How long to wait before a subscription that ended, or could not be opened, is opened again.
+/// The wait before a subscription that has ended or could not be opened is opened again.
 const REOPEN: Duration = Duration::from_millis(500);
 
-/// So many messages for each delivery under way are taken from the broker, and so many at least: the
-/// next one is here already when a slot gets free, and acknowledgements can wait for company. What waits
-/// here has not been tried, and goes back to the queue when the phase ends.
+/// The prefetch count is this multiple of the concurrency, and at least the minimum: the next delivery is
+/// already here when a slot becomes free, and several acknowledgements can be sent as one. Prefetched
+/// deliveries have not been attempted, and are requeued when the phase ends.
 const PREFETCH_FACTOR: u16 = 4;
 const PREFETCH_MIN: u16 = 32;
 
-/// How many deliveries may be under way.
+/// Bounds the deliveries in flight.
 struct Slots {
     free: Arc<Semaphore>,
     granted: AtomicU16,
@@ -47,7 +47,7 @@ impl Slots {
         }
     }
 
-    /// One more at a time, after one that went well.
+    /// Allows one more delivery in flight, up to the limit.
     fn grow(&self) {
         let more = self
             .granted
@@ -59,15 +59,15 @@ impl Slots {
         }
     }
 
-    /// Waits until none is under way.
+    /// Waits until no delivery is in flight.
     async fn all_free(&self) {
         let granted = self.granted.load(Ordering::Relaxed).into();
-        // Closed never. What is granted meanwhile is free by then.
+        // The semaphore is never closed. Slots that are added meanwhile are free.
         drop(self.free.acquire_many(granted).await);
     }
 }
 
-/// Delivers until the phase is over; what was begun is finished, what was not goes back to the queue.
+/// Delivers until the phase ends. Deliveries in flight are finished; the others are requeued.
 pub(super) async fn run(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -96,7 +96,7 @@ pub(super) async fn run(
         } else {
             worker.recreate_queue().await;
         }
-        // The link itself tells of its outages.
+        // The connection logs its outages.
         tokio::select! {
             () = worker.wait_before_reopening(REOPEN) => {}
             ended = worker.phase_end(changes) => return ended,
@@ -104,7 +104,7 @@ pub(super) async fn run(
     }
 }
 
-/// None when the subscription has ended, or may end.
+/// None when the subscription has ended or should be closed.
 async fn consume(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -114,13 +114,13 @@ async fn consume(
     let pace = Pace::for_endpoint(worker).await;
     loop {
         let next = async {
-            // Never closed: it lives as long as the phase.
+            // The semaphore is never closed.
             let slot = Arc::clone(&slots.free).acquire_owned().await.ok()?;
             let delivery = worker.next_delivery(subscription).await?;
             pace.wait().await;
             Some((slot, delivery))
         };
-        // Dropped, a message that was taken goes back to the queue.
+        // If this is dropped, a delivery that it holds is requeued.
         let (slot, delivery) = tokio::select! {
             ended = worker.phase_end(changes) => return Some(ended),
             next = next => next?,
@@ -129,8 +129,8 @@ async fn consume(
         let waiting = subscription.waiting();
         let is_limited = pace.is_limited();
         worker.shared.lifecycle.clone().spawn(async move {
-            // Goes on with what is here already: a task for each would cost more than the rest of it.
-            // After a failure others decide whether anything goes on.
+            // Continues with deliveries that are already here: a task for each would cost more than the
+            // delivery itself. After a failure it stops, since the breaker may have been tripped.
             let mut next = Some(delivery);
             while let Some(delivery) = next.take() {
                 if worker.deliver(delivery).await {
@@ -143,11 +143,11 @@ async fn consume(
     }
 }
 
-/// How fast an endpoint may be sent to.
+/// The rate limit of an endpoint in this process.
 struct Pace(Option<DefaultDirectRateLimiter>);
 
 impl Pace {
-    /// Its limit, shared out among the processes that consume its queue.
+    /// The endpoint's limit, divided by the number of processes that consume its queue.
     async fn for_endpoint(worker: &EndpointWorker) -> Self {
         let Some(limit) = worker.endpoint.settings.rate_limit else {
             return Self(None);
@@ -174,14 +174,14 @@ impl Pace {
 }
 
 impl EndpointWorker {
-    /// Makes the endpoint's queue anew, should somebody have deleted it: the broker is there.
+    /// Recreates the endpoint's queue if it was deleted; does nothing without a connection to the broker.
     pub(super) async fn recreate_queue(&self) {
         if *self.shared.subscriptions.connected().borrow() {
             self.shared.fanout.repair(&self.endpoint.name).await.ok();
         }
     }
 
-    /// Deals with one delivery, to the point where it may be acknowledged; true when it was delivered.
+    /// Handles one delivery until it can be acknowledged; true if it was delivered.
     async fn deliver(&self, delivery: SubscriptionDelivery) -> bool {
         let message = &delivery.message;
         let mut state = DeliveryState::from_message(message, &self.shared.names);
@@ -230,14 +230,14 @@ impl EndpointWorker {
                 self.retry(message, state, after, detail).await
             }
         };
-        // Not settled when the process ends first: then it comes again.
+        // Not settled only if the process stops first; then the broker redelivers it.
         if settled {
             delivery.ack().await;
         }
         false
     }
 
-    /// Whether the event is of a session that the endpoint wants; the broker cannot tell of patterns.
+    /// Whether the endpoint wants the event's session. Binding keys cannot express session patterns.
     pub(super) fn is_wanted(&self, message: &crate::amqp::Incoming) -> bool {
         if message.exchange != self.shared.names.events() {
             return true;
@@ -265,8 +265,8 @@ impl EndpointWorker {
         self.defer(message, &state, wait).await
     }
 
-    /// Our own way out is broken: the delivery rests, longer each time, and nothing is charged. What is
-    /// too old is given up all the same: nobody may ever mend a way that only one receiver needs.
+    /// The failure is on our side (egress): the delivery is deferred, longer each time, and does not count as an
+    /// attempt. It is still given up at its maximum age: a route that only one receiver needs may never be fixed.
     async fn defer_for_own_fault(
         &self,
         message: &crate::amqp::Incoming,

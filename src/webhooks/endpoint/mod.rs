@@ -1,8 +1,8 @@
-//! One endpoint in one process: which phase it is in, and the change from one to the next.
+//! The worker of one endpoint in one process: its phases, and the transitions between them.
 //!
-//! *Idle*: nothing is sent. *Flowing*: its queue is consumed. *Failing*: its breaker is open, and a
-//! probe is sent now and then by one of all processes. What the phase is, the store says; every process
-//! follows.
+//! *Idle*: nothing is sent. *Flowing*: the queue is consumed. *Failing*: the breaker is open, and one of all
+//! processes sends a probe from time to time. The phase follows from the endpoint's row in the store, so it
+//! is the same in every process.
 
 mod attempt;
 mod flow;
@@ -29,24 +29,24 @@ use crate::webhooks::{Shared, messages, schedule};
 use attempt::custom_headers;
 use ordered::Head;
 
-/// One endpoint at one revision.
+/// Works on one endpoint, at one revision of its settings.
 pub(super) struct EndpointWorker {
     pub(super) shared: Arc<Shared>,
     pub(super) endpoint: Endpoint,
     pub(super) signer: Signer,
-    /// Where it is, read once. None when that cannot be read; it was checked when it was set.
+    /// The parsed URL. None if it cannot be parsed, which does not happen: it was validated when it was set.
     pub(super) url: Option<Url>,
     pub(super) custom_headers: Vec<(HeaderName, HeaderValue)>,
     /// The queue's name.
     pub(super) queue: String,
     // A std mutex: held for a few counts and never across an await.
     health: Mutex<Health>,
-    /// Told once the breaker has to open, with the reason kept beside it.
+    /// Notified when the breaker must be opened; the reason is in `trip_reason`.
     tripped: Notify,
     trip_reason: Mutex<Option<String>>,
 }
 
-/// What is to be done for an endpoint.
+/// The phase of an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Idle,
@@ -57,15 +57,15 @@ enum Phase {
 /// Why a phase ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PhaseEnd {
-    /// The endpoint was changed, here or by another process.
+    /// The endpoint was changed by this process or another one.
     Changed,
-    /// Its breaker has to open.
+    /// The breaker must be opened.
     Tripped,
-    /// The process stops, or the endpoint is gone.
+    /// The process stops, or the endpoint was removed.
     Stopped,
 }
 
-/// Looks after an endpoint until it is gone or the process stops.
+/// Works on an endpoint until it is removed or the process stops.
 pub(super) async fn run(shared: Arc<Shared>, mut changes: watch::Receiver<Endpoint>) {
     let mut slow_start = false;
     let mut head = Head::default();
@@ -118,12 +118,12 @@ impl EndpointWorker {
         }
     }
 
-    /// Waits until the phase is over.
+    /// Waits for the end of the phase.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
     pub(super) async fn phase_end(&self, changes: &mut watch::Receiver<Endpoint>) -> PhaseEnd {
-        // Each branch only waits. A trip is asked for first: the change that it leads to follows it.
+        // Each branch only waits, so any can be dropped. The trip has priority, since it causes the change.
         tokio::select! {
             biased;
             () = self.tripped.notified() => PhaseEnd::Tripped,
@@ -134,8 +134,8 @@ impl EndpointWorker {
         }
     }
 
-    /// The next message. None when the subscription has ended, or may end: the queue of an endpoint on its way out
-    /// goes once nobody consumes it, so it is not consumed while nothing comes.
+    /// The next delivery. None when the subscription has ended or should be closed: the queue of an endpoint that is
+    /// being removed is deleted only while it has no consumer, so it is not consumed while it is empty.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -152,11 +152,11 @@ impl EndpointWorker {
         }
     }
 
-    /// Waits for so long before the queue is consumed again; on the way out, until something is in it.
+    /// Waits before the queue is consumed again; if the endpoint is being removed, until the queue is not empty.
     pub(super) async fn wait_before_reopening(&self, wait: Duration) {
         loop {
             tokio::time::sleep(wait).await;
-            // Without an answer too: the queue may be gone by now, and is not to be made again.
+            // An error counts as empty: the queue may have been deleted, and must not be recreated.
             let waiting = self.shared.subscriptions.count(&self.queue);
             if !self.is_removing() || waiting.await.is_ok_and(|count| count > 0) {
                 return;
@@ -168,22 +168,22 @@ impl EndpointWorker {
         self.endpoint.state == WebhookState::Removing
     }
 
-    /// Answers a ping, which is no event and is not sent; true when it was one.
+    /// Answers the message if it is a ping of `doctor`, which is not sent to the endpoint; true if it was one.
     pub(super) async fn answer_ping(&self, message: &crate::amqp::Incoming) -> bool {
         if message.is_ping() {
             let arrived = message.arrived(&self.queue, &self.shared.names);
-            // Not published only when the process ends first.
+            // Fails only if the process stops first.
             self.shared.publisher.publish(vec![arrived]).await.ok();
         }
         message.is_ping()
     }
 
-    /// Notes that an attempt says nothing against the endpoint.
+    /// Records an attempt that is no failure of the endpoint.
     pub(super) fn record_success(&self) {
         self.health().record_success();
     }
 
-    /// Notes a failure of the endpoint, which may open its breaker.
+    /// Records a failure of the endpoint, which may trip its breaker.
     pub(super) fn record_failure(&self, detail: &str) {
         if self.health().record_failure(self.shared.settings.failures) {
             let mut reason = self
@@ -195,7 +195,7 @@ impl EndpointWorker {
         }
     }
 
-    /// Dies, without any cleaning up, where the settings want it.
+    /// Aborts the process at the point that `delivery.crash` names (for tests).
     pub(super) fn crash(&self, here: DeliveryCrash) {
         if self.shared.settings.crash == Some(here) {
             std::process::abort();
@@ -206,7 +206,7 @@ impl EndpointWorker {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the breaker for all processes; one of them tells of it.
+    /// Opens the breaker for all processes; the one that changes the row logs and publishes it.
     async fn open_breaker(&self) {
         let reason = self
             .trip_reason
@@ -221,23 +221,23 @@ impl EndpointWorker {
                 self.publish_notice(NoticeName::Failing, &reason).await;
             }
             Ok(false) => {}
-            // Without the store nobody can agree on anything: rest here, and see again.
+            // The breaker is in the store, which is unavailable: wait, then read the endpoint again.
             Err(_) => self.shared.sleep_unless_stopping(wait).await,
         }
         self.shared.reload(&self.endpoint.name).await;
     }
 
-    /// Closes the breaker for all processes; one of them tells of it.
+    /// Closes the breaker for all processes; the one that changes the row logs and publishes it.
     pub(super) async fn close_breaker(&self) {
         if let Ok(true) = self.shared.endpoints.close(&self.endpoint).await {
             events::webhook_recovered(&self.endpoint.name);
-            self.publish_notice(NoticeName::Recovered, "it answered a probe well")
+            self.publish_notice(NoticeName::Recovered, "a probe was answered with success")
                 .await;
         }
         self.shared.reload(&self.endpoint.name).await;
     }
 
-    /// Sends nothing more to the endpoint, and collects nothing more for it.
+    /// Disables the endpoint: no more events are sent to it or collected for it.
     pub(super) async fn disable(&self, reason: &str) {
         let name = &self.endpoint.name;
         let disabled = WebhookState::Disabled;
@@ -249,7 +249,7 @@ impl EndpointWorker {
         if let Ok(true) = changed {
             events::webhook_disabled(name, reason);
             self.publish_notice(NoticeName::Disabled, reason).await;
-            // Tried again by the round over all endpoints, should the broker be away.
+            // If the broker is away, the next round over all endpoints tries again.
             self.shared.fanout.sync(name).await.ok();
         }
         self.shared.reload(name).await;
@@ -258,11 +258,11 @@ impl EndpointWorker {
     async fn publish_notice(&self, event: NoticeName, reason: &str) {
         let (names, now) = (&self.shared.names, self.shared.now());
         let notice = messages::notice(&self.endpoint, event, reason, names, now);
-        // Not published only when the process ends first.
+        // Fails only if the process stops first.
         self.shared.publisher.publish(vec![notice]).await.ok();
     }
 
-    /// Puts a delivery to rest for so long; true once the broker has it.
+    /// Publishes a delivery to a delay queue; true once the broker has confirmed it.
     pub(super) async fn defer(
         &self,
         message: &crate::amqp::Incoming,
@@ -277,7 +277,7 @@ impl EndpointWorker {
             tier,
             &self.shared.names,
         );
-        // It must reach a queue: somebody may have deleted the delay queue.
+        // Mandatory, since the delay queue may have been deleted.
         let confirmed = self
             .shared
             .publisher
@@ -288,7 +288,7 @@ impl EndpointWorker {
         confirmed
     }
 
-    /// Gives a delivery up and keeps it as a dead letter; true once the broker has it.
+    /// Gives a delivery up and publishes it as a dead letter; true once the broker has confirmed it.
     pub(super) async fn dead_letter(
         &self,
         message: &crate::amqp::Incoming,

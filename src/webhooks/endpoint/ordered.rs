@@ -1,8 +1,8 @@
-//! An endpoint that wants its deliveries one by one, in order: one of all processes sends, and a
-//! delivery that fails holds up the others.
+//! An endpoint with ordered delivery: one of all processes sends, one delivery at a time, and a delivery that
+//! fails blocks those behind it.
 //!
-//! Which process it is, a lease in the store says. What a delivery has been through is known to that
-//! process alone; after it died, the next one begins to count anew.
+//! A lease in the store decides which process that is. Only this process knows the delivery's state (attempts,
+//! age); the process that takes over starts counting from zero.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,32 +18,32 @@ use crate::webhooks::messages::{DeliveryState, event_id};
 use crate::webhooks::schedule;
 use crate::webhooks::verdict::Verdict;
 
-/// For how long one process has the right to send, and how often it renews that.
+/// The duration of the lease on sending, and the interval of its renewal.
 const LEASE: Duration = Duration::from_secs(15);
 const RENEW: Duration = Duration::from_secs(5);
 
-/// A delivery waits here at most so long; beyond that the broker might take it for lost (its
-/// `consumer_timeout` is half an hour), so it goes back to the head of its queue meanwhile.
+/// The longest time a delivery is held unacknowledged, below the broker's `consumer_timeout` of half an hour.
+/// For a longer wait it is requeued at the head of its queue.
 const MAX_HOLD: Duration = Duration::from_mins(10);
 
-/// What the delivery that is next has been through.
+/// The delivery at the head of the queue, and its state.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     event_id: String,
     state: DeliveryState,
 }
 
-/// What comes after a delivery.
+/// What follows a delivery.
 enum Step {
-    /// The next one.
+    /// The next delivery.
     Delivery,
-    /// The same one, after so long.
+    /// The same delivery, after a wait.
     Again(Duration),
-    /// Nothing more in this phase.
+    /// The end of the phase.
     PhaseEnd(PhaseEnd),
 }
 
-/// Delivers in order until the phase is over.
+/// Delivers in order until the phase ends.
 pub(super) async fn run(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -53,7 +53,7 @@ pub(super) async fn run(
         if worker.renew_lease().await {
             let ended = tokio::select! {
                 ended = deliver_all(worker, changes, head) => ended,
-                // Somebody else may send by now: what is under way is given up, and comes again.
+                // Another process may send by now: the attempt in flight is dropped, and the delivery redelivered.
                 () = worker.until_lease_lost() => None,
             };
             if let Some(ended) = ended {
@@ -73,7 +73,7 @@ pub(super) async fn run(
     }
 }
 
-/// None when the subscription has ended, or may end.
+/// None when the subscription has ended or should be closed.
 async fn deliver_all(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -97,7 +97,7 @@ async fn deliver_all(
     }
 }
 
-/// None when the subscription has ended, or may end.
+/// None when the subscription has ended or should be closed.
 async fn deliver_some(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -150,7 +150,7 @@ async fn process_head(
 }
 
 impl EndpointWorker {
-    /// Tries a delivery once; how long to wait before the next time, or none once it is settled.
+    /// Attempts a delivery once. Returns the wait before the next attempt, or none if it is settled.
     async fn deliver_head(
         &self,
         delivery: &SubscriptionDelivery,
@@ -178,7 +178,7 @@ impl EndpointWorker {
                 if outcome.verdict == Verdict::Gone {
                     self.disable(&outcome.summary).await;
                 }
-                // Not kept when the process ends first; what it holds then goes back.
+                // Not kept only if the process stops first; then the delivery is requeued.
                 return (!kept).then_some(MAX_HOLD);
             }
             Verdict::Retry {
@@ -201,7 +201,7 @@ impl EndpointWorker {
         wait
     }
 
-    /// Claims the right to send, or keeps it.
+    /// Acquires or renews the lease on sending; true if this process holds it.
     async fn renew_lease(&self) -> bool {
         let now = self.shared.now();
         let until = Timestamp(now.0.checked_add(LEASE).unwrap_or(now.0));
@@ -209,7 +209,7 @@ impl EndpointWorker {
         matches!(self.shared.endpoints.lead(name, now, until).await, Ok(true))
     }
 
-    /// Keeps the right to send as long as possible.
+    /// Renews the lease until that fails.
     async fn until_lease_lost(&self) {
         loop {
             tokio::time::sleep(RENEW).await;

@@ -1,7 +1,7 @@
-//! An endpoint that fails: nothing is sent to it but one probe now and then, by one of all processes.
+//! A failing endpoint: nothing is sent to it except one probe from time to time, by one of all processes.
 //!
-//! A probe is a delivery that waits anyway. Whatever comes of it, it is charged nothing, unless it is
-//! delivered.
+//! A probe is a delivery taken from the endpoint's queue. A failed probe does not count as an attempt at that
+//! delivery.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,10 +16,10 @@ use super::{EndpointWorker, PhaseEnd};
 use crate::webhooks::messages::DeliveryState;
 use crate::webhooks::verdict::Verdict;
 
-/// What a claim is longer than the attempt it is for.
+/// The claim on a probe outlasts the attempt's timeout by this much.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Probes until the endpoint answers well, here or in another process.
+/// Sends probes until one succeeds, in this process or another one.
 pub(super) async fn run(
     worker: &Arc<EndpointWorker>,
     changes: &mut watch::Receiver<Endpoint>,
@@ -34,8 +34,8 @@ pub(super) async fn run(
         }
         worker.probe().await;
         worker.shared.reload(&worker.endpoint.name).await;
-        // What the probe has changed ends this phase. Without a change another process has the probe that
-        // is due, or the store is away: seen again soon.
+        // A change made by the probe ends this phase. Without a change, another process has claimed the
+        // probe or the store is away: check again soon.
         tokio::select! {
             ended = worker.phase_end(changes) => return ended,
             () = tokio::time::sleep(worker.shared.settings.refresh) => {}
@@ -44,7 +44,7 @@ pub(super) async fn run(
 }
 
 impl EndpointWorker {
-    /// Sends the probe that is due, if it is ours to send.
+    /// Sends the probe that is due, if this process can claim it.
     async fn probe(&self) {
         let (shared, endpoint) = (&self.shared, &self.endpoint);
         let now = shared.now();
@@ -63,7 +63,7 @@ impl EndpointWorker {
         }
         match shared.subscriptions.take(&self.queue).await {
             Ok(Some(delivery)) => self.send_probe(delivery).await,
-            // Nothing to try it with, or no broker: soon again.
+            // The queue is empty or the broker is away: try again soon.
             Ok(None) | Err(_) => self.postpone_probe(shared.settings.probe_min).await,
         }
     }
@@ -101,7 +101,7 @@ impl EndpointWorker {
                 }
                 self.disable(&outcome.summary).await;
             }
-            // It speaks again, though not well of this one.
+            // The endpoint answers again; it only refuses this delivery.
             Verdict::Refused => {
                 if self
                     .dead_letter(&delivery.message, &state, &outcome.detail)
@@ -125,8 +125,8 @@ impl EndpointWorker {
         }
     }
 
-    /// Makes room for another delivery to be the next probe: this one may be what the endpoint cannot
-    /// take. Where order counts, it stays in front.
+    /// Defers the delivery, so that the next probe uses another one: this one may be the reason of the failure.
+    /// With ordered delivery it is requeued at the head.
     async fn defer_or_requeue(
         &self,
         delivery: SubscriptionDelivery,
@@ -143,7 +143,7 @@ impl EndpointWorker {
 
     async fn postpone_probe(&self, wait: Duration) {
         let (endpoint, now) = (&self.endpoint, self.shared.now());
-        // Without the store the claim ends by itself.
+        // If the store is away, the claim expires.
         self.shared
             .endpoints
             .probe_later(endpoint, now, wait)
@@ -151,15 +151,15 @@ impl EndpointWorker {
             .ok();
     }
 
-    /// Asked after a probe that failed, and only then: that nothing came to try it with, or that our own
-    /// way out is broken, says nothing against the endpoint.
+    /// Called only after a failed probe: an empty queue or a failure on our side says nothing about the
+    /// endpoint.
     async fn disable_if_failing_too_long(&self) {
         let (limit, now) = (self.shared.settings.disable_after, self.shared.now());
         let has_failed_too_long = self.endpoint.breaker.failing_since.is_some_and(|since| {
             Duration::try_from(now.0.duration_since(since.0)).is_ok_and(|failing| failing > limit)
         });
         if has_failed_too_long {
-            self.disable(&format!("it has failed for longer than {limit:?}"))
+            self.disable(&format!("it has been failing for longer than {limit:?}"))
                 .await;
         }
     }
