@@ -9,7 +9,7 @@
 //! Called after a change of an endpoint (by the roles `commands` and `webhooks` and the command line), and for
 //! all endpoints at the start of a process.
 
-mod whole;
+mod all_endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,7 +25,7 @@ use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::installation::Installation;
 use crate::store::{self, Store};
 
-pub use whole::AllEndpoints;
+pub use all_endpoints::AllEndpoints;
 
 /// The lease of one process on changing an endpoint's bindings.
 const LEASE: Duration = Duration::from_secs(30);
