@@ -1,4 +1,4 @@
-//! From a reply to WAHA's answer, or to the whole reply for those who ask for it.
+//! Converts a reply to WAHA's response, or to the full reply for clients that accept its media type.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,17 +8,17 @@ use super::problem::{self, Fault, Problem};
 use super::routes::Route;
 use crate::contract::{CommandId, CommandType, Group, InviteCode, Reply, SessionName};
 
-/// Who accepts this gets the contract's reply, whole.
+/// The media type of the contract's full reply.
 pub(super) const FULL_REPLY: &str = "application/vnd.groupmq.v1+json";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Says which command an answer is about.
+/// The response header with the command's id.
 pub(super) const COMMAND_ID: &str = "x-command-id";
-/// Says that the answer was given before.
+/// The response header of a replayed reply.
 pub(super) const REPLAYED: &str = "idempotency-replayed";
 
-/// The answer to a request, from the body of its command's reply.
+/// Builds the response from the body of the command's reply.
 pub(super) fn from_reply(
     route: Route,
     session: &SessionName,
@@ -27,7 +27,8 @@ pub(super) fn from_reply(
     reply: &[u8],
 ) -> Response {
     let Ok(read) = serde_json::from_slice::<Reply>(reply) else {
-        let why = "The reply cannot be read; is the worker of the same version?";
+        let why =
+            "The reply cannot be parsed. Does the worker have the same version as the gateway?";
         return Problem::new(Fault::Panicked, why)
             .for_command(id.as_str())
             .into_response();
@@ -75,7 +76,7 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
     if !is_code {
         return json(result.get().to_owned()).into_response();
     }
-    // WAHA's answer is the bare code.
+    // WAHA responds with the bare code.
     match serde_json::from_str::<InviteCode>(result.get()) {
         Ok(code) if accept.prefers_json => {
             let text = serde_json::Value::from(code.invite_code).to_string();
@@ -85,11 +86,11 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
             let headers = [(header::CONTENT_TYPE, TEXT)];
             (route.success(), headers, code.invite_code).into_response()
         }
-        Err(_) => Problem::new(Fault::Panicked, "The reply holds no invite code.").into_response(),
+        Err(_) => Problem::new(Fault::Panicked, "The reply has no invite code.").into_response(),
     }
 }
 
-/// Where a new group is.
+/// The `Location` of a new group.
 fn created(session: &SessionName, reply: &[u8]) -> Option<HeaderValue> {
     let reply: Reply = serde_json::from_slice(reply).ok()?;
     let group: Group = serde_json::from_str(reply.result?.get()).ok()?;
@@ -97,12 +98,12 @@ fn created(session: &SessionName, reply: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(location).ok()
 }
 
-/// What a client accepts, as far as there is a choice.
+/// The client's choice of the media type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Accept {
-    /// The whole reply.
+    /// The full reply.
     pub(super) full_reply: bool,
-    /// JSON, and rather than text.
+    /// JSON is preferred to text.
     pub(super) prefers_json: bool,
 }
 
@@ -120,7 +121,7 @@ impl Accept {
                 FULL_REPLY => full_reply = weight,
                 JSON => json = weight,
                 "text/plain" | "text/*" => text = weight,
-                // By itself it says nothing about one or the other.
+                // `*/*` expresses no preference.
                 _ => {}
             }
         }

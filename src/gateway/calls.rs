@@ -1,4 +1,4 @@
-//! From a command to its answer: into the queue, and back from its reply.
+//! Executes a command through the queue: publishes it and waits for its reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,27 +19,27 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::ledger::{Key, Ledger};
 
-/// So long a request is still answered once the process stops.
+/// How long requests are still answered after the process began to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The way into the queue and back.
+/// Publishes commands and matches replies.
 #[derive(Debug)]
 pub(super) struct Calls {
     requests: Requests,
     names: Names,
     pub(super) recent: Arc<Recent>,
     pub(super) ledger: Ledger,
-    /// One for each request that waits.
+    /// One permit for each request that waits.
     permits: Arc<Semaphore>,
     timeout: Duration,
     lifecycle: Lifecycle,
 }
 
-/// How the waiting for a reply ended.
+/// The end of the wait for a reply.
 enum WaitEnd {
     Replied(Arc<Incoming>),
     Refused,
-    /// Not for lack of time.
+    /// The process stops, or the connection was lost.
     Stopped,
     TooLate,
 }
@@ -63,14 +63,14 @@ impl Calls {
         }
     }
 
-    /// Keeps what is remembered within bounds, as long as replies can come. It holds nothing that keeps
-    /// the way of requests open.
+    /// A task that bounds the memory of past commands while replies can arrive. It holds nothing that keeps the
+    /// requests' connection open.
     pub(super) fn limit_memory(&self) -> impl Future<Output = ()> + Send + 'static {
         let (recent, answered) = (Arc::clone(&self.recent), self.requests.answered_bytes());
         async move { recent.enforce_limit(answered).await }
     }
 
-    /// Carries a command out, as far as the client wants to wait.
+    /// Publishes a command and responds with its reply, or with 202 or 504 after the client's wait.
     pub(super) async fn execute(
         &self,
         route: Route,
@@ -84,7 +84,8 @@ impl Calls {
         let (preference, fingerprint) = (command.preference, command.accepted.fingerprint);
         let id = key.command_id.as_str();
         let _permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
-            let why = "gateway.in_flight requests wait for their reply. Nothing was done.";
+            let why =
+                "The limit of waiting requests (gateway.in_flight) is reached. Nothing was done.";
             Problem::new(Fault::TooManyRequests, why).for_command(id)
         })?;
         let _counted = WaitingGauge::new();
@@ -99,7 +100,7 @@ impl Calls {
         if route.changes() || preference.respond_async {
             self.recent.insert(&key, fingerprint, call.progress());
         }
-        // Without a time to wait, the answer is given once the broker has the command.
+        // With respond-async and no wait, respond as soon as the broker has confirmed the command.
         let ended = if preference.respond_async && preference.wait.is_none() {
             match self.wait_for(call.queued(), within).await {
                 WaitEnd::Replied(_) => WaitEnd::TooLate,
@@ -117,14 +118,14 @@ impl Calls {
                 &reply.body,
             )),
             WaitEnd::Refused => {
-                let why = "No queue takes the command, or the broker refuses it: is a worker set up? \
-                           See `groupmq doctor`.";
+                let why = "The command was returned as unroutable or refused by the broker. Has a worker \
+                 declared the queues? See `groupmq doctor`.";
                 Err(Problem::new(Fault::Unavailable, why).for_command(id))
             }
             WaitEnd::Stopped | WaitEnd::TooLate if call.withdraw() => Err(unsent().for_command(id)),
             WaitEnd::TooLate if preference.respond_async && call.is_queued() => Ok(accepted(&key)),
             WaitEnd::Stopped | WaitEnd::TooLate => {
-                // What only reads is remembered from now on.
+                // Commands that only read are remembered from now on.
                 self.recent.insert(&key, fingerprint, call.progress());
                 Err(no_reply(&key))
             }
@@ -143,7 +144,7 @@ impl Calls {
         }
     }
 
-    /// Waits for progress, within the time and while the process lives.
+    /// Waits for progress, until the timeout or the stop of the process.
     async fn wait_for(
         &self,
         progress: impl Future<Output = Option<Progress>>,
@@ -157,7 +158,7 @@ impl Calls {
             progress = progress => match progress {
                 Some(Progress::Replied(reply)) => WaitEnd::Replied(reply),
                 Some(Progress::Refused) => WaitEnd::Refused,
-                // The broker has it: as far as an asynchronous answer goes.
+                // Confirmed by the broker: enough for an asynchronous response.
                 Some(Progress::Sent | Progress::Queued) => WaitEnd::TooLate,
                 None => WaitEnd::Stopped,
             },
@@ -167,7 +168,7 @@ impl Calls {
     }
 }
 
-/// 202: the broker has it, and the client does not want to wait.
+/// 202: the command is queued, and the client does not want to wait.
 fn accepted(key: &Key) -> Response {
     let applied = HeaderName::from_static("preference-applied");
     let headers = [
@@ -179,19 +180,19 @@ fn accepted(key: &Key) -> Response {
 }
 
 fn no_reply(key: &Key) -> Problem {
-    let why = "The command may still be carried out. Ask for it at Location, or send the same \
-               request again with this command id as Idempotency-Key: it has one effect.";
+    let why = "The command may still be executed. Request its state at Location, or send the same \
+     request again with this command id as Idempotency-Key: it has one effect.";
     Problem::new(Fault::NoReply, why)
         .for_command(key.command_id.as_str())
         .with_header(header::LOCATION, status::location(key))
 }
 
 fn unsent() -> Problem {
-    let why = "The broker cannot be reached, or takes nothing for now. Nothing was done.";
+    let why = "The broker cannot be reached or blocks publishing. Nothing was done.";
     Problem::new(Fault::Unavailable, why)
 }
 
-/// WaitingGauge among those that wait, for as long as it lives.
+/// Counts a waiting request in the metric until it is dropped.
 struct WaitingGauge;
 
 impl WaitingGauge {

@@ -1,7 +1,6 @@
-//! The fields of a request's body, as they were written.
+//! The fields of a request's body, unparsed.
 //!
-//! The decoder is to see them all, those too that stand there twice; so the body is taken apart no
-//! further than that.
+//! The decoder must see all fields, including duplicates, so the values are not parsed here.
 
 use std::fmt;
 
@@ -33,8 +32,8 @@ impl<'a> BodyFields<'a> {
         })
     }
 
-    /// A payload of what path and query hold, and of these fields. The first count: a field of theirs
-    /// is left out here, and named as a JSON pointer.
+    /// The payload made of the fields of path and query and of these fields. The former have precedence: a field
+    /// of the same name is left out here and returned as a JSON pointer.
     pub(super) fn payload(&self, held: &Map<String, Value>) -> (String, Vec<String>) {
         let (own, other): (Vec<_>, Vec<_>) = self
             .0
@@ -52,7 +51,7 @@ impl<'a> BodyFields<'a> {
         (format!("{{{}}}", fields.join(",")), ignored.collect())
     }
 
-    /// How many there are.
+    /// The number of fields.
     pub(super) const fn count(&self) -> usize {
         self.0.len()
     }

@@ -1,8 +1,8 @@
-//! The gateway role: WAHA's own REST paths for groups, served through the queue.
+//! The gateway role: serves WAHA's REST paths for groups through the queue.
 //!
-//! A request becomes a command on the commands exchange, and its answer is made from the command's
-//! reply; nothing is carried out here. Events can be listened to, and the interface describes itself
-//! at `/docs`. It leaves TLS to whatever stands in front of it. Wired by `app`.
+//! A request is published as a command to the commands exchange, and the response is built from the command's
+//! reply; nothing is executed here. Clients can also listen to events. `/docs` shows the interface. TLS is left
+//! to a proxy. Wired by `app`.
 
 mod access;
 mod answer;
@@ -61,28 +61,28 @@ pub struct Gateway {
     lifecycle: Lifecycle,
 }
 
-/// What a gateway is made of.
+/// The dependencies of a gateway.
 #[derive(Debug)]
 pub struct Deps {
-    /// How it is served.
+    /// `[gateway]`
     pub settings: config::Gateway,
-    /// The names of the exchanges.
+    /// The names of exchanges and queues.
     pub names: Names,
-    /// The way of commands.
+    /// Publishes commands and receives replies.
     pub requests: Requests,
-    /// The events.
+    /// The events that listeners get.
     pub feed: mpsc::Receiver<Heard>,
-    /// Reads commands as the worker does.
+    /// Validates commands as the worker does.
     pub decoder: Decoder,
-    /// Where replies are kept.
+    /// Holds the ledger.
     pub store: Store,
     /// When to stop.
     pub lifecycle: Lifecycle,
-    /// Where it is told what took how long.
+    /// Records spans.
     pub tracer: Tracer,
 }
 
-/// What every request needs.
+/// What all requests share.
 #[derive(Debug)]
 struct Shared {
     keys: Keys,
@@ -95,7 +95,7 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Puts a gateway together: commands go out by `requests`, events come in by `heard`.
+    /// Creates a gateway.
     #[must_use]
     pub fn new(deps: Deps) -> Self {
         let Deps {
@@ -132,7 +132,7 @@ impl Gateway {
         }
     }
 
-    /// Serves until the process stops; then answers what has been asked.
+    /// Serves until the process stops, then finishes the requests in flight.
     pub async fn serve(self, listener: TcpListener) {
         let Self {
             settings,
@@ -172,11 +172,11 @@ fn router(shared: Arc<Shared>, body_max: usize) -> Router {
         .with_state(shared)
         .merge(docs::router())
         .fallback(|| async {
-            let why = "GET /docs tells which paths there are.";
+            let why = "GET /docs lists the paths.";
             Problem::new(Fault::NotFound, why).into_response()
         })
         .method_not_allowed_fallback(|| async {
-            let why = "The header Allow tells which methods the path knows.";
+            let why = "The header Allow lists the methods of this path.";
             Problem::new(Fault::MethodNotAllowed, why).into_response()
         })
         .layer(DefaultBodyLimit::max(body_max))
@@ -185,7 +185,7 @@ fn router(shared: Arc<Shared>, body_max: usize) -> Router {
         .layer(from_fn_with_state(tracer, middleware::observe))
 }
 
-/// Adds a path, which may end in a slash as it may in WAHA.
+/// Adds a path with and without a trailing slash, as in WAHA.
 fn add_route(
     router: Router<Arc<Shared>>,
     path: &str,
@@ -196,7 +196,7 @@ fn add_route(
         .route(path, methods)
 }
 
-/// One of WAHA's requests.
+/// Handles a request to one of WAHA's paths.
 async fn command(
     shared: &Shared,
     route: Route,
@@ -232,7 +232,7 @@ async fn command(
             if let Ok(id) = id.try_into() {
                 response.headers_mut().insert(answer::COMMAND_ID, id);
             }
-            // Answers depend on it, and are nobody else's.
+            // The response depends on Accept and must not be cached.
             let headers = response.headers_mut();
             headers.append(header::VARY, header::ACCEPT.into());
             headers.insert(
@@ -256,10 +256,10 @@ async fn status_of(State(shared): State<Arc<Shared>>, request: Request) -> Respo
     answer.await.unwrap_or_else(Problem::into_response)
 }
 
-/// The values in a request's path, decoded.
+/// The decoded parameters of a request's path.
 async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, Problem> {
     let read = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
     read.map(|Path(values)| values).map_err(|_: PathRejection| {
-        Problem::new(Fault::BadRequest, "The path is not UTF-8, percent-encoded.")
+        Problem::new(Fault::BadRequest, "The path is not percent-encoded UTF-8.")
     })
 }

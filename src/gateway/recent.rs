@@ -1,6 +1,5 @@
-//! The last commands that went through this gateway, to tell what became of them: in memory, at
-//! most so many, and at most so many bytes of replies. What it has forgotten, and what went through
-//! another gateway, is in the ledger if it changed something.
+//! Recent commands of this gateway and their replies, in memory, bounded by number and by bytes. Older commands
+//! and those of other gateways are in the ledger, if they change something.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -10,14 +9,13 @@ use tokio::sync::watch;
 use crate::amqp::Progress;
 use crate::store::ledger::{Fingerprint, Key};
 
-/// What the replies that are remembered may take up, in bytes; config.default.toml and docs/gateway.md name it.
+/// The maximum size of all replies in bytes; documented in config.default.toml and docs/gateway.md.
 const MAX_BYTES: usize = 64 << 20;
 
-/// Commands by session and id. The lock is held for a look-up, now and then for a count, and no longer.
+/// Commands by session and id. The lock is held for a look-up or an eviction, never across an await.
 #[derive(Debug)]
 pub(super) struct Recent {
     max_entries: usize,
-    /// In bytes.
     max_bytes: usize,
     entries: Mutex<Entries>,
 }
@@ -36,7 +34,7 @@ struct Entry {
 }
 
 impl Entry {
-    /// What its reply takes up, once there is one.
+    /// The size of the reply, if there is one.
     fn bytes(&self) -> usize {
         match &*self.progress.borrow() {
             Progress::Replied(reply) => reply.body.len(),
@@ -54,8 +52,8 @@ impl Recent {
         }
     }
 
-    /// Remembers a command. Where it is sent again, the last one counts; another command under the
-    /// same id does not, since that one is refused.
+    /// Adds a command. A repetition replaces the entry; another command with the same id does not, since it is
+    /// refused.
     pub(super) fn insert(
         &self,
         key: &Key,
@@ -82,8 +80,8 @@ impl Recent {
         }
     }
 
-    /// Stays within its room while answers arrive, of which so many bytes have come so far. Counts anew
-    /// after every eighth of the room, so it may be exceeded by that much.
+    /// Enforces `max_bytes` while replies arrive; `answered` is the total of their bytes so far. It counts again
+    /// after each eighth of the limit, so the limit can be exceeded by that much.
     pub(super) async fn enforce_limit(&self, mut answered: watch::Receiver<u64>) {
         let step = self.max_bytes as u64 / 8;
         let mut counted = 0;
@@ -91,14 +89,14 @@ impl Recent {
             let enough = answered.wait_for(|bytes| bytes - counted >= step).await;
             match enough.map(|bytes| *bytes) {
                 Ok(bytes) => counted = bytes,
-                // No more answers will come.
+                // No more replies can arrive.
                 Err(_) => return,
             }
             self.evict_oldest();
         }
     }
 
-    /// Forgets the oldest commands whose replies, with those of all later ones, take up too much.
+    /// Removes the oldest commands until the replies fit into `max_bytes`.
     fn evict_oldest(&self) {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let Entries { commands, order } = &mut *entries;
@@ -113,12 +111,12 @@ impl Recent {
         }
     }
 
-    /// How far a command has come, if it is remembered, and if that will be known.
+    /// The progress of a command; none if it is not remembered or its reply was lost.
     pub(super) fn find(&self, key: &Key) -> Option<Progress> {
         let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let progress = &entries.commands.get(key)?.progress;
         let now = progress.borrow().clone();
-        // Its reply was lost with a connection, and nobody waited for it.
+        // The connection was lost before the reply arrived, and no request waited for it.
         let lost = !matches!(now, Progress::Replied(_)) && progress.has_changed().is_err();
         (!lost).then_some(now)
     }

@@ -1,4 +1,4 @@
-//! From a request to a command: its id, its body, what else its headers ask for.
+//! Converts an HTTP request to a command: its id, its body, and the options of its headers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use crate::contract::CommandId;
 use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
 use crate::observability::trace::Place;
 
-/// The header by which clients name a command.
+/// The header with the command's id.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A command on its way to the queue.
+/// A command to be published.
 #[derive(Debug)]
 pub(super) struct CommandRequest {
     pub(super) accepted: Accepted,
-    /// The command's message.
+    /// The body of the command's message.
     pub(super) body: Vec<u8>,
-    /// What the message carries along.
+    /// The headers of the command's message.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) preference: Preference,
-    /// Fields of the body that nobody knows, as JSON pointers.
+    /// Unknown fields of the body, as JSON pointers.
     pub(super) ignored: Vec<String>,
 }
 
-/// `Prefer` (RFC 7240), as far as it is heard.
+/// The supported preferences of `Prefer` (RFC 7240).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Preference {
     /// Answer 202 instead of waiting.
     pub(super) respond_async: bool,
-    /// Wait so long at most.
+    /// The longest wait for the reply.
     pub(super) wait: Option<Duration>,
 }
 
-/// Reads the body, if the endpoint has one; what is sent too slowly is not waited for.
+/// Reads the body if the route has one, with a timeout.
 pub(super) async fn body(
     route: Route,
     parts: &Parts,
@@ -54,7 +54,7 @@ pub(super) async fn body(
     }
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|it| it.as_bytes() != b"identity") {
-        let why = "Send the body as it is, without Content-Encoding.";
+        let why = "Send the body without Content-Encoding.";
         return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     let mut request = Request::new(body);
@@ -62,7 +62,7 @@ pub(super) async fn body(
     *request.extensions_mut() = parts.extensions.clone();
     let reading = Bytes::from_request(request, &());
     let read = tokio::time::timeout(within, reading).await.map_err(|_| {
-        let why = format!("The body did not come within {within:?}.");
+        let why = format!("The body was not received within {within:?}.");
         Problem::new(Fault::RequestTimeout, why)
     })?;
     let read = read.map_err(|rejection| match rejection.status() {
@@ -70,10 +70,10 @@ pub(super) async fn body(
             Fault::ContentTooLarge,
             "The body is larger than gateway.body_max allows.",
         ),
-        _ => Problem::new(Fault::BadRequest, "The body broke off."),
+        _ => Problem::new(Fault::BadRequest, "The body is incomplete."),
     })?;
     if !read.is_empty() && !is_json(&parts.headers) {
-        let why = "Say Content-Type: application/json.";
+        let why = "Send Content-Type: application/json.";
         return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     Ok(read)
@@ -89,8 +89,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Makes the command and checks it as the worker will: what is wrong is said here, and costs no
-/// dead letter.
+/// Builds the command and validates it as the worker does, so that an invalid request is answered here and
+/// causes no dead letter.
 pub(super) fn command(
     decoder: &Decoder,
     route: Route,
@@ -115,13 +115,13 @@ pub(super) fn command(
                 return Err(refused(rejected.error));
             };
             ignored.extend(unknown.own);
-            // A field of another name than the one that was meant: without it, the request would ask
-            // for something else.
+            // Only unknown fields: the name of a field is probably misspelt, and the request means
+            // something else without it.
             if written.count() == ignored.len() {
                 return Err(refused(rejected.error));
             }
             ignored.extend(unknown.nested);
-            // The worker refuses what is ignored here.
+            // Without the unknown fields, since the worker refuses them.
             let payload = serde_json::to_string(&accepted.command).unwrap_or(payload);
             body = message(&id, route, session, &payload);
             accepted
@@ -136,7 +136,7 @@ pub(super) fn command(
     })
 }
 
-/// A command as it stands on the wire.
+/// The command as JSON.
 fn message(id: &CommandId, route: Route, session: &str, payload: &str) -> Vec<u8> {
     let text = |text: &str| Value::from(text).to_string();
     format!(
@@ -148,7 +148,7 @@ fn message(id: &CommandId, route: Route, session: &str, payload: &str) -> Vec<u8
     .into_bytes()
 }
 
-/// `Warning` (RFC 7234, 299: persistent, for people) that names fields which were ignored.
+/// `Warning` (RFC 7234, code 299) that lists the ignored fields.
 pub(super) fn warning(ignored: &[String]) -> Option<HeaderValue> {
     if ignored.is_empty() {
         return None;
@@ -169,7 +169,7 @@ pub(super) fn warning(ignored: &[String]) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// The client's key for this command, plain or as a quoted string, or a new id.
+/// The client's `Idempotency-Key`, plain or as a quoted string, or a new id.
 fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
     let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
         let id = Uuid::now_v7().to_string();
@@ -186,7 +186,7 @@ fn unusable_key() -> Problem {
     Problem::new(Fault::BadRequest, why)
 }
 
-/// The trace of the request goes with the command, so that it is found with its dead letters too.
+/// The trace context of the request, passed on in the command's headers.
 fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut carried = BTreeMap::new();
     if let Some(parent) = traceparent(headers) {
@@ -199,7 +199,7 @@ fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
     carried
 }
 
-/// W3C's trace context, if it is well-formed.
+/// The W3C `traceparent`, if it is well-formed.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     Place::parse(text).map(|_| text)

@@ -1,7 +1,7 @@
-//! WAHA's paths for groups, and how a request to one becomes a command.
+//! WAHA's paths for groups, and the command of each.
 //!
-//! Method and path come from the contract, where they stand beside each command; here is only what
-//! a command's payload takes from a query, and what a body may be.
+//! Method and path are defined in the contract. This module adds which fields of the payload are query
+//! parameters, and whether there is a body.
 
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::query;
 use crate::contract::{CommandType, Repeat};
 
-/// One of WAHA's requests.
+/// A method and path of WAHA, and its command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) command: CommandType,
@@ -17,7 +17,7 @@ pub(super) struct Route {
     pub(super) path: &'static str,
 }
 
-/// Whether a request has a body.
+/// Whether requests of a route have a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BodyRule {
     None,
@@ -25,29 +25,29 @@ pub(super) enum BodyRule {
     Required,
 }
 
-/// A field of the payload that stands in the query.
+/// A field of the payload that is a query parameter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) kind: ParameterKind,
 }
 
-/// What a parameter's text stands for.
+/// The type of a query parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ParameterKind {
     Number,
-    /// A number of which 0 means no bound, as in WAHA.
+    /// A limit; 0 means no limit, as in WAHA.
     Bound,
     Text,
     Flag,
     List,
 }
 
-/// All of them, in the order of the documentation.
+/// All routes, in the order of WAHA's documentation.
 pub(super) fn all() -> impl Iterator<Item = Route> {
     CommandType::ALL.iter().filter_map(|&command| {
         let (method, path) = command.endpoint()?.split_once(' ')?;
-        // What is set for webhooks is part of a larger document in WAHA.
+        // In WAHA, webhooks are a part of the session's configuration.
         path.starts_with("/api/{session}/groups").then_some(Route {
             command,
             method,
@@ -61,7 +61,7 @@ impl Route {
         Method::from_bytes(self.method.as_bytes()).unwrap_or_default()
     }
 
-    /// Whether it changes something.
+    /// Whether the command changes something.
     pub(super) fn changes(self) -> bool {
         self.command.repeat() != Repeat::ReadOnly
     }
@@ -70,7 +70,7 @@ impl Route {
         self.path.contains("{groupId}")
     }
 
-    /// The status of an answer that says yes; WAHA's.
+    /// The status of a successful response, as in WAHA.
     pub(super) const fn success(self) -> StatusCode {
         match self.command {
             CommandType::CreateGroup => StatusCode::CREATED,
@@ -113,7 +113,7 @@ impl Route {
         }
     }
 
-    /// The fields of the payload that path and query hold.
+    /// The fields of the payload that are in path and query.
     pub(super) fn fields(self, group: Option<&str>, uri: &Uri) -> Map<String, Value> {
         let mut fields = Map::new();
         if let Some(group) = group {
@@ -129,7 +129,7 @@ impl Route {
 }
 
 impl Parameter {
-    /// What is no number stays a text, for the schema to refuse.
+    /// Parses the parameter. An invalid value stays a string, which the schema refuses.
     fn read(self, uri: &Uri) -> Option<Value> {
         if self.kind == ParameterKind::List {
             let values = query::list(uri, self.name);

@@ -1,4 +1,4 @@
-//! `GET /api/commands/{id}`: what became of a command.
+//! `GET /api/commands/{id}`: the state of a command.
 
 use axum::Json;
 use axum::http::{HeaderValue, Uri, header};
@@ -17,27 +17,27 @@ use crate::config::Access;
 use crate::contract::{CommandId, ErrorBody, Reply, ReplyStatus, SessionName, Timestamp};
 use crate::store::ledger::{Found, Key, Record};
 
-/// What became of a command.
+/// The state of a command.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Status {
-    /// The command.
+    /// The command's id.
     command_id: CommandId,
-    /// Its session.
+    /// The command's session.
     session: SessionName,
-    /// Whether there is a reply.
+    /// Whether the command has a reply.
     state: State,
-    /// Whether it was done; only with `done`.
+    /// The status of the reply; only with `done`.
     #[serde(rename = "status", skip_serializing_if = "Option::is_none")]
     reply: Option<ReplyStatus>,
-    /// What it came to; only with `ok`.
+    /// The result; only with `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Value>")]
     result: Option<Box<RawValue>>,
-    /// Why it was not done; only with `error`.
+    /// The error; only with `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody>,
-    /// When the answer was found; only with `done`.
+    /// The time of the reply; only with `done`.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<Timestamp>,
 }
@@ -46,9 +46,9 @@ pub(super) struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// It is queued, or being carried out.
+    /// Queued or being executed.
     Pending,
-    /// It has its reply.
+    /// It has a reply.
     Done,
 }
 
@@ -81,7 +81,7 @@ impl Status {
     }
 }
 
-/// Where a command can be asked for.
+/// The URL of a command's state.
 pub(super) fn location(key: &Key) -> HeaderValue {
     let id = url::form_urlencoded::byte_serialize(key.command_id.as_str().as_bytes());
     let location = format!(
@@ -92,7 +92,7 @@ pub(super) fn location(key: &Key) -> HeaderValue {
     HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"))
 }
 
-/// Tells what became of a command: from memory, else from the ledger.
+/// Responds with the state of a command, from memory or else from the ledger.
 pub(super) async fn respond(
     calls: &Calls,
     grant: &Grant,
@@ -119,9 +119,8 @@ pub(super) async fn respond(
         None => from_ledger(calls, &key).await?,
     };
     let known = known.ok_or_else(|| {
-        let why = "It never came, or went through another gateway and is not done yet, or only read \
-                   something, or is too old. Sending the request again with this id as \
-                   Idempotency-Key is safe.";
+        let why = "It was never received, or went through another gateway and has no reply yet, or only \
+         reads, or is too old. Sending the request again with this id as Idempotency-Key is safe.";
         Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
     let pending = known.state == State::Pending;
@@ -145,7 +144,7 @@ fn from_reply(key: &Key, reply: &[u8]) -> Option<Status> {
 
 async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
     let found = calls.ledger.find(key).await.map_err(|_| {
-        let why = "The store cannot be asked for now.";
+        let why = "The store is not available now.";
         Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;
     Ok(found.map(|found| match found {

@@ -1,4 +1,4 @@
-//! Which events a listener wants, and which it may see.
+//! Which events a listener requested and is authorised for.
 
 use crate::contract::EventName;
 use crate::gateway::access::Grant;
@@ -6,18 +6,18 @@ use crate::gateway::access::Grant;
 use super::ALL;
 use super::hub::LiveEvent;
 
-/// What one listener gets to see.
+/// The filter of one listener.
 #[derive(Debug)]
 pub(super) struct Filter {
     session: String,
-    /// Names, or beginnings of names followed by `*`; empty: all.
+    /// Event names, or prefixes followed by `*`; empty means all.
     events: Vec<String>,
     grant: Grant,
 }
 
 impl Filter {
     pub(super) fn new(session: String, events: Vec<String>, grant: Grant) -> Self {
-        // WAHA's other name for it.
+        // WAHA's alias.
         let events = events.into_iter().map(|name| match name.as_str() {
             "group.leave" => EventName::GroupLeft.as_str().to_owned(),
             _ => name,
@@ -29,10 +29,10 @@ impl Filter {
         }
     }
 
-    /// Whether each name that is asked for can come at all.
+    /// Checks that each pattern matches an event that exists.
     ///
     /// # Errors
-    /// With one that cannot.
+    /// With the first pattern that matches none.
     pub(super) fn check_names(&self) -> Result<(), &str> {
         let known = |pattern: &str| EventName::ALL.iter().any(|it| fits(pattern, it.as_str()));
         let unknown = self.events.iter().find(|pattern| !known(pattern));

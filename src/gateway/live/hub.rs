@@ -1,4 +1,4 @@
-//! The last events, at most so many and so many bytes, and listeners at their places among them.
+//! A ring buffer of recent events, bounded by number and by bytes, which each listener reads at its own position.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,10 +12,10 @@ use crate::observability::events;
 
 use super::filter::Filter;
 
-/// What the events that are kept may take up, in bytes; config.default.toml and docs/gateway.md name it.
+/// The maximum size of all events in bytes; documented in config.default.toml and docs/gateway.md.
 const MAX_BYTES: usize = 64 << 20;
 
-/// An event that is kept, as it came.
+/// An event, with the body as it was received.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct LiveEvent {
     pub(super) id: Uuid,
@@ -24,7 +24,7 @@ pub(super) struct LiveEvent {
     pub(super) body: String,
 }
 
-/// What a listener hears.
+/// What a listener receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Update {
     Event(Arc<LiveEvent>),
@@ -32,29 +32,28 @@ pub(super) enum Update {
     Gap,
 }
 
-/// Keeps the last events. Its lock is held to take one and to hand one out, and no longer.
+/// Keeps recent events. The lock is held to add or read one event, never across an await.
 #[derive(Debug)]
 pub(in crate::gateway) struct Hub {
     kept: Mutex<Ring>,
-    /// The number of the next one.
+    /// The number of the next event.
     next: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Ring {
     max_entries: usize,
-    /// In bytes.
     max_bytes: usize,
-    /// What the bodies of all entries take up.
+    /// The size of all bodies.
     bytes: usize,
-    /// The number of the first that is kept.
+    /// The number of the oldest entry.
     first: u64,
-    /// None: a gap.
+    /// None is a gap.
     entries: VecDeque<Option<Arc<LiveEvent>>>,
     ids: HashSet<Uuid>,
 }
 
-/// The fields of an event that matter here.
+/// The fields of an event that are needed here.
 #[derive(Deserialize)]
 struct Head {
     id: Uuid,
@@ -78,7 +77,7 @@ impl Hub {
         }
     }
 
-    /// Takes what was heard. A repetition of what is kept is dropped, and so is what cannot be read.
+    /// Adds an event or a gap. Duplicates and messages that cannot be parsed are dropped.
     pub(in crate::gateway) fn add(&self, heard: Heard) {
         let entry = match heard {
             Heard::Gap => None,
@@ -96,7 +95,7 @@ impl Hub {
         }
     }
 
-    /// Listens from now on, or from behind an event that was seen.
+    /// Listens from now on, or from after the last event that the client has seen.
     pub(super) fn listen(self: &Arc<Self>, filter: Filter, last_seen: Option<&str>) -> Listener {
         let ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let now = ring.next();
@@ -104,7 +103,7 @@ impl Hub {
             None => (now, false),
             Some(id) => match ring.after(id) {
                 Some(at) => (at, false),
-                // Older than what is kept, or from nowhere: everything that is kept may be new.
+                // No longer in the buffer, or unknown: all buffered events may be new.
                 None => (ring.first, true),
             },
         };
@@ -136,7 +135,7 @@ impl Ring {
         self.first + self.entries.len() as u64
     }
 
-    /// The number of the next one, if this one is new.
+    /// Adds an entry; returns the number of the next one, or none for a duplicate.
     fn push(&mut self, entry: Option<Arc<LiveEvent>>) -> Option<u64> {
         if let Some(kept) = &entry
             && !self.ids.insert(kept.id)
@@ -155,7 +154,7 @@ impl Ring {
         Some(self.next())
     }
 
-    /// The place behind an event that is kept.
+    /// The position after a buffered event.
     fn after(&self, id: &str) -> Option<u64> {
         let id: Uuid = id.parse().ok()?;
         let same = |it: &Option<Arc<LiveEvent>>| it.as_ref().is_some_and(|kept| kept.id == id);
@@ -164,7 +163,7 @@ impl Ring {
     }
 }
 
-/// Somebody at a place among the events.
+/// A reader of the buffer.
 #[derive(Debug)]
 pub(super) struct Listener {
     hub: Arc<Hub>,
@@ -184,12 +183,12 @@ impl Listener {
             if std::mem::take(&mut self.missed) {
                 return Update::Gap;
             }
-            // Before the look, so that what comes in between is news.
+            // Before the scan, so that an event added in between is noticed.
             self.news.borrow_and_update();
             if let Some(next) = self.scan() {
                 return next;
             }
-            // The hub outlives its listeners, which hold it.
+            // Cannot fail: the listener holds the hub, which owns the sender.
             self.news.changed().await.ok();
         }
     }

@@ -1,4 +1,4 @@
-//! The schemas that the paths refer to: the contract's, and the gateway's own two.
+//! The schemas that the paths refer to: the contract's, and two of the gateway.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -10,15 +10,15 @@ use crate::gateway::problem::ProblemDetails;
 use crate::gateway::routes::{self, BodyRule, ParameterKind, Route};
 use crate::gateway::status::Status;
 
-/// Where schemas stand within the document.
+/// The location of schemas in the document.
 const PLACE: &str = "/components/schemas";
 
-/// Everything about schemas that the document needs.
+/// The schemas of the document.
 #[derive(Debug)]
 pub(super) struct Schemas {
-    /// By name, as they stand in the document.
+    /// Components, by name.
     pub(super) components: Map<String, Value>,
-    /// The fields of payloads that stand in queries, by command and name.
+    /// Fields of payloads that are query parameters, by command and name.
     parameters: Map<String, Value>,
 }
 
@@ -29,17 +29,17 @@ impl Schemas {
     }
 }
 
-/// What a command's body is called, if it has one.
+/// The name of the schema of a command's body.
 pub(super) fn body_name(route: Route) -> String {
     format!("{}Request", route.command.as_str())
 }
 
-/// What a command's result is called.
+/// The name of the schema of a command's result.
 pub(super) fn result_name(route: Route) -> String {
     format!("{}Result", route.command.as_str())
 }
 
-/// Makes all schemas.
+/// Generates all schemas.
 pub(super) fn all() -> Result<Schemas, Error> {
     let at_place = |settings: SchemaSettings| {
         let settings = settings.with(|it| it.definitions_path = PLACE.into());
@@ -69,8 +69,8 @@ pub(super) fn all() -> Result<Schemas, Error> {
     writing.subschema_for::<SessionName>();
     writing.subschema_for::<GroupId>();
     writing.subschema_for::<CommandId>();
-    // The same name stands for the same thing in both: what differs between reading and writing are
-    // payloads, which are no definitions.
+    // A name means the same in both: only payloads differ between reading and writing, and these are not
+    // definitions.
     components.extend(definitions(reading));
     components.extend(definitions(writing));
     Ok(Schemas {
@@ -83,7 +83,7 @@ fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// The payload without what path and query hold, and with any other field beside its own.
+/// The payload without the fields of path and query; additional fields are allowed.
 fn body(route: Route, mut payload: Value, example: &Value) -> Value {
     if let Some(payload) = payload.as_object_mut() {
         payload.shift_remove("additionalProperties");
@@ -101,7 +101,7 @@ fn body(route: Route, mut payload: Value, example: &Value) -> Value {
     {
         payload.shift_remove("required");
     }
-    // Unknown fields alone are a mistake.
+    // A body of unknown fields only is refused.
     if route.body() == BodyRule::Optional
         && let Some(payload) = payload.as_object_mut()
         && let Some(fields) = payload.get("properties").and_then(Value::as_object)
@@ -124,7 +124,7 @@ fn query(route: Route, payload: &Value) -> Value {
         if parameter.kind == ParameterKind::Bound
             && let Some(schema) = schema.as_object_mut()
         {
-            let words = json!("At most so many groups; absent or 0: all of them.");
+            let words = json!("Maximum number of groups; absent or 0 means all.");
             schema.insert("minimum".to_owned(), json!(0));
             schema.insert("description".to_owned(), words);
         }
@@ -133,7 +133,7 @@ fn query(route: Route, payload: &Value) -> Value {
     Value::Object(fields.collect())
 }
 
-/// A parameter that is absent is not null.
+/// Removes null from the type: a parameter is absent, never null.
 fn never_null(mut schema: Value) -> Value {
     let null = |kind: &Value| kind == "null";
     if let Some(Value::Array(kinds)) = schema.get_mut("type") {
