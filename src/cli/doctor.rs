@@ -1,4 +1,4 @@
-//! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
+//! `groupmq doctor`: checks everything that a worker needs; one line per check, with a remedy for each failure.
 
 mod arguments;
 mod routing;
@@ -22,27 +22,27 @@ use super::exit::{Exit, Failure};
 use super::output;
 use super::webhooks::queues;
 
-/// So many lost commands are named.
+/// The maximum number of lost commands to list.
 const MAX_NAMED: usize = 20;
 
-/// How to print what was found.
+/// The options of `groupmq doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of webhook
-    /// endpoints that are not in the store are named.
+    /// The names of the broker's queues, from `rabbitmqctl -q list_queues name`: lists queues of webhook endpoints
+    /// that are not in the store.
     #[arg(long, value_name = "NAMES")]
     queues: Option<String>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     ok: bool,
-    /// What was found, or what is wrong and what to do.
+    /// What was found, or the problem and its remedy.
     finding: String,
 }
 
@@ -114,7 +114,7 @@ async fn broker(config: &Config) -> Vec<Check> {
         .ensure(&Topology::new(&config.topology).passive())
         .await;
     let found = found
-        .map(|()| "all exchanges and queues are there".to_owned())
+        .map(|()| "all exchanges and queues exist".to_owned())
         .map_err(with_causes);
     let found = arguments::check_topology(config, found).await;
     let topology_is_there = found.is_ok();
@@ -122,7 +122,7 @@ async fn broker(config: &Config) -> Vec<Check> {
     if topology_is_there {
         let permitted = permissions(&client, config).await;
         if let Err(error @ amqp::Error::Blocked(_)) = permitted {
-            // Nothing more that is asked over this connection is answered.
+            // The broker answers nothing more over this connection.
             checks.push(Check::new("alarms", Err(with_causes(error))));
         } else {
             let is_permitted = permitted.is_ok();
@@ -137,7 +137,7 @@ async fn broker(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Whether one node of the cluster would do if the others were gone.
+/// Whether one node of the cluster could be used without the others.
 async fn node_answers(node: &str, target: &Target) -> Result<String, String> {
     match Client::connect(target).await {
         Ok(client) => {
@@ -154,33 +154,36 @@ async fn permissions(client: &Client, config: &Config) -> Result<String, amqp::E
         client.may_consume(&names.shard(number)).await?;
     }
     client.may_consume(&names.presence()).await?;
-    // The default exchange (amq.default in permissions) takes replies to their queues.
+    // The default exchange (amq.default in permissions) routes replies to their queues.
     let mut exchanges = vec![String::new(), names.replies(), names.events(), names.dead()];
     let delays = config.topology.delay_tiers.iter();
     exchanges.extend(delays.map(|tier| names.delay(*tier)));
     for exchange in exchanges {
         client.may_publish(&exchange).await?;
     }
-    Ok("may consume commands; may publish replies, events, delays and dead letters".to_owned())
+    Ok(
+        "permitted: consume commands; publish replies, events, deferred commands and dead letters"
+            .to_owned(),
+    )
 }
 
-/// What is needed beyond a plain broker.
+/// Whether the plugins that the configuration needs are enabled.
 async fn plugins(client: &Client, config: &Config) -> Result<String, String> {
     if config.topology.shards == 1 {
-        return Ok("none needed: one shard uses no exchange of a plugin".to_owned());
+        return Ok("none needed: one shard requires no plugin".to_owned());
     }
     let exchange = Names::new(&config.topology.prefix).shards();
     if client.has_exchange(&exchange).await.map_err(with_causes)? {
-        Ok(format!("rabbitmq_sharding: {exchange} is there"))
+        Ok(format!("rabbitmq_sharding: {exchange} exists"))
     } else {
         Err(format!(
-            "{exchange} is not there: run `groupmq topology apply`, which needs the plugin \
+            "{exchange} does not exist: run `groupmq topology apply`, which needs the plugin \
              rabbitmq_sharding (`rabbitmq-plugins enable rabbitmq_sharding`)"
         ))
     }
 }
 
-/// All shards together.
+/// The number of commands in all shards, and of workers that consume.
 async fn commands(client: &Client, config: &Config) -> Result<(u32, u32), amqp::Error> {
     let names = Names::new(&config.topology.prefix);
     let mut waiting = 0;
@@ -211,7 +214,7 @@ async fn queues(client: &Client, config: &Config) -> Vec<Check> {
     ]
 }
 
-/// `is_whole` when the broker has all that is the same for every store.
+/// `is_whole` if the checks of the broker that do not need the store have passed.
 async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>) -> Vec<Check> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = Store::open(&config.store, Arc::clone(&clock)).await;
@@ -239,7 +242,7 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
         Check::new("resting", deferred(&store, Timestamp(clock.now())).await),
     ];
     let target = Target::new(config.amqp.clone());
-    // Without a broker that is said already.
+    // Without a broker, the failure has been reported by an earlier check.
     if let Ok(client) = Client::connect(&target).await {
         let names = Names::new(&config.topology.prefix);
         checks.push(Check::new(
@@ -268,35 +271,35 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
     checks
 }
 
-/// Whether the broker's commands are done with this store.
+/// Whether the broker belongs to this store.
 async fn identity(client: &Client, store: &Store, names: &Names) -> Result<String, String> {
     let has_store = client.has_store(names, store.installation().id()).await;
     Ok(if has_store.map_err(with_causes)? {
-        "the broker's commands are done with this store".to_owned()
+        "the broker belongs to this store".to_owned()
     } else {
-        "no store is the broker's yet; that of the first worker will be".to_owned()
+        "the broker belongs to no store yet; it will belong to that of the first worker".to_owned()
     })
 }
 
-/// Whether every queue of an endpoint has one.
+/// Whether every queue of a webhook endpoint has an endpoint in the store.
 async fn queue_owners(listed: &str, store: &Store, names: &Names) -> Result<String, String> {
     let known = store.endpoints().all().await.map_err(with_causes)?;
     let known = known.into_iter().map(|endpoint| endpoint.name).collect();
     let unowned = queues::unowned(listed, names, &known);
     if unowned.is_empty() {
-        Ok("each queue of a webhook endpoint has its endpoint".to_owned())
+        Ok("every queue of a webhook endpoint has its endpoint in the store".to_owned())
     } else {
         Err(queues::describe_unowned(&unowned))
     }
 }
 
-/// Whether every command that rested has come back, or will.
+/// Whether a deferred command is lost.
 async fn deferred(store: &Store, now: Timestamp) -> Result<String, String> {
     let all = store.lanes().all_deferred().await.map_err(with_causes)?;
     let lost: Vec<_> = all.iter().filter(|it| it.lost_at.is_some()).collect();
     if lost.is_empty() {
         let late = all.iter().filter(|it| it.due < now).count();
-        return Ok(format!("commands that rest: {}, late: {late}", all.len()));
+        return Ok(format!("deferred commands: {}, overdue: {late}", all.len()));
     }
     let named = lost.iter().take(MAX_NAMED).map(|it| {
         let (id, session) = (&it.key.command_id, &it.key.session);
@@ -310,13 +313,13 @@ async fn deferred(store: &Store, now: Timestamp) -> Result<String, String> {
         String::new()
     };
     Err(format!(
-        "did not come back from their rest: {named}{more}. A delay queue was deleted or emptied, or the \
-         broker lost them: their producers may send them again with the same ids, which is safe. They are \
-         named until that is done, for a week at most"
+        "deferred commands were lost: {named}{more}. A delay queue was deleted or purged, or the broker lost \
+         them. Their producers may send them again with the same ids, which is safe. They are listed until then, \
+         for at most a week"
     ))
 }
 
-/// Whether every endpoint collects its events: those of the configuration, and all others there are.
+/// Whether every endpoint of the configuration and of the store collects its events.
 async fn webhooks(
     client: &Client,
     fanout: &Fanout,
@@ -338,22 +341,25 @@ async fn webhooks(
         }
     }
     let found = if missing.is_empty() {
-        Ok(format!("all endpoints are in place ({})", names.len()))
+        Ok(format!(
+            "all endpoints have their queues and bindings ({})",
+            names.len()
+        ))
     } else {
         Err(format!(
-            "not in place: {}. Events that are published now do not reach them: before any commands are \
-             taken, run `groupmq topology apply`",
+            "without queue or bindings: {}. Events that are published now do not reach them: run `groupmq \
+             topology apply` before commands are executed",
             missing.join(", ")
         ))
     };
     arguments::check_webhook_queues(config, &names, found).await
 }
 
-/// What is said of a store that is well.
+/// The finding for a store that works.
 fn describe_store(store: &Store) -> String {
-    let mut finding = "open, and its tables are up to date".to_owned();
+    let mut finding = "connected, and its migrations are complete".to_owned();
     if store.is_pooled() {
-        finding.push_str("; behind a pooler, so statements are not kept prepared");
+        finding.push_str("; behind a connection pooler, so prepared statements are not used");
     }
     finding
 }

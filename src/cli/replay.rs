@@ -1,6 +1,6 @@
-//! Dead letters back to where they belong, at a pace: what `dead replay` and `webhooks replay` share.
+//! Republishes dead letters at a limited rate: shared by `dead replay` and `webhooks replay`.
 //!
-//! Which letters, and where they go, is for the caller to say.
+//! The caller selects the dead letters and their destination.
 
 use std::time::Duration;
 
@@ -15,22 +15,22 @@ use crate::amqp::{Client, Incoming, Outgoing};
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// A browse through a queue of dead letters.
+/// A replay of a queue of dead letters.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     pub(super) client: &'a Client,
-    /// Where the letters are.
+    /// The queue of dead letters.
     pub(super) queue: String,
-    /// So many per second, at most.
+    /// Maximum number per second.
     pub(super) rate: u32,
-    /// Nothing is sent.
+    /// Only count; publish nothing.
     pub(super) dry_run: bool,
-    /// Print one JSON object in place of sentences.
+    /// Print one JSON object instead of text.
     pub(super) json: bool,
 }
 
 impl Replay<'_> {
-    /// Sends the letters that are taken back, and says how many they were.
+    /// Republishes the dead letters that match, and prints their number.
     pub(super) async fn run(
         self,
         matches: impl Fn(&Incoming) -> bool,
@@ -41,11 +41,10 @@ impl Replay<'_> {
         let mut pace = pace(self.rate);
         let mut sent = 0_u64;
         let mut interrupted = false;
-        // One listener for the whole browse: whatever comes while it does something else is kept for it.
-        let mut interrupt =
-            signal(SignalKind::interrupt()).context("cannot listen for an interrupt")?;
-        // One at a time: published, confirmed, then removed. Killed in between, a letter is in both
-        // places, with the same id, by which whoever gets it twice can tell.
+        // One listener for the whole replay, so that a signal is not missed between two waits.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        // One at a time: published, confirmed, then removed. After a crash in between, the message is in both
+        // queues with the same id, by which consumers detect the duplicate.
         while let Some(held) = browse.next().await? {
             progress.inc(1);
             let wanted = matches(&held.message);
@@ -55,7 +54,7 @@ impl Replay<'_> {
                     pace.tick().await;
                 }
             };
-            // Both only wait; where both are due, the interrupt counts.
+            // Both branches only wait; the interrupt has priority.
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => {
@@ -88,14 +87,14 @@ impl Replay<'_> {
             return Ok(exit);
         }
         let done = if self.dry_run {
-            "would be sent back"
+            "would be republished"
         } else {
-            "sent back"
+            "republished"
         };
         output::line(&format!("{sent} dead letters {done}"))?;
         if let Some(left) = left {
             output::line(&format!(
-                "interrupted; about {left} were not looked at and are still there"
+                "interrupted; about {left} were not examined and remain in the queue"
             ))?;
         }
         Ok(exit)
@@ -109,7 +108,7 @@ fn pace(rate: u32) -> Interval {
 }
 
 fn bar(length: u64) -> ProgressBar {
-    // Only on a terminal; indicatif writes to stderr and is silent elsewhere.
+    // indicatif writes to stderr, and only if that is a terminal.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
     let bar = ProgressBar::new(length);
     style

@@ -1,4 +1,4 @@
-//! A dead letter as a person wants to see it.
+//! A dead letter, as text and as JSON.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::amqp::{Incoming, header};
 use crate::cli::output::printable;
 
-/// What is known of a dead letter.
+/// The properties of a dead letter.
 #[derive(Debug)]
 pub(super) struct DeadLetter {
     pub(super) id: String,
@@ -33,7 +33,7 @@ impl DeadLetter {
                 .or_else(|| property(&message.message_type))
                 .unwrap_or_default(),
             session,
-            // Without our header it was the broker that gave it up: x-delivery-limit.
+            // Without our header, the broker dead-lettered it (x-delivery-limit).
             code: message
                 .headers
                 .get(header::CODE)
@@ -56,7 +56,7 @@ impl DeadLetter {
         )
     }
 
-    /// One line.
+    /// One line of the table.
     pub(super) fn row(&self) -> String {
         format!(
             "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  {}",

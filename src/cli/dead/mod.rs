@@ -1,4 +1,4 @@
-//! `groupmq dead`: what could not be handled, and what to do with it.
+//! `groupmq dead`: dead letters of commands.
 
 mod dead_letter;
 mod replay;
@@ -22,46 +22,46 @@ pub(super) enum Dead {
     List {
         #[command(flatten)]
         filter: Filter,
-        /// At most so many.
+        /// Maximum number of dead letters.
         #[arg(long, default_value_t = 100)]
         limit: usize,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Show one dead letter whole.
+    /// Show one dead letter in full.
     Show {
         /// The command's id.
         id: String,
     },
-    /// Send dead letters back to where they came from.
+    /// Republish dead letters to where they came from.
     ///
-    /// Each is confirmed by the broker in its old place before it is removed here. An interrupt
-    /// (Ctrl-C) ends it after the current one.
+    /// Each is removed from the dead letters only after the broker has confirmed its publication. An interrupt
+    /// (Ctrl-C) stops after the current one.
     Replay {
         #[command(flatten)]
         filter: Filter,
-        /// So many per second, at most.
+        /// Maximum number per second.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         rate: u32,
-        /// Only say what would be sent.
+        /// Only print how many would be republished.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove dead letters for good.
+    /// Delete dead letters permanently.
     Purge {
         #[command(flatten)]
         filter: Filter,
-        /// Only say what would be removed.
+        /// Only print how many would be deleted.
         #[arg(long)]
         dry_run: bool,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Which dead letters; all conditions have to hold.
+/// Selects dead letters; all conditions must hold.
 #[derive(Debug, Args)]
 pub(super) struct Filter {
     /// With this error code, such as EXPIRED.
@@ -198,7 +198,7 @@ async fn show(client: &Client, names: &Names, id: String) -> Result<Exit, Failur
     }
     let id = filter.id.unwrap_or_default();
     Err(Failure::Usage(format!(
-        "no dead letter has the id {id}; `groupmq dead list` shows them"
+        "no dead letter has the id {id}; `groupmq dead list` lists them"
     )))
 }
 
@@ -209,9 +209,9 @@ async fn purge(
     dry_run: bool,
     yes: bool,
 ) -> Result<Exit, Failure> {
-    if !dry_run && !yes && !output::confirm("Remove these dead letters for good?")? {
+    if !dry_run && !yes && !output::confirm("Delete these dead letters permanently?")? {
         return Err(Failure::Usage(
-            "nothing was removed; --yes removes without asking".to_owned(),
+            "nothing was deleted; --yes deletes without confirmation".to_owned(),
         ));
     }
     let mut removed = 0;
@@ -224,15 +224,15 @@ async fn purge(
     })
     .await?;
     let done = if dry_run {
-        "would be removed"
+        "would be deleted"
     } else {
-        "removed"
+        "deleted"
     };
     output::line(&format!("{removed} dead letters {done}"))?;
     Ok(Exit::Ok)
 }
 
-/// Walks through the dead letters that the filter takes; the others go back untouched.
+/// Calls `each` for the dead letters that match the filter; the others are requeued unchanged.
 async fn for_each_match(
     client: &Client,
     names: &Names,

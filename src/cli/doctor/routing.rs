@@ -1,8 +1,8 @@
-//! Whether what is published gets to where it should: a ping (`amqp::ping`) is sent along each way.
+//! Whether messages are routed to the right queues: publishes a ping (`amqp::ping`) to each exchange.
 //!
-//! Where a consumer is at work, it says that the ping came; elsewhere the broker says whether a queue took
-//! it, and the ping expires there at once. Nothing of it reaches an engine or a webhook endpoint. Those who
-//! listen to `groupmq.events` themselves may get it.
+//! If the queue has a consumer, the consumer reports the arrival of the ping. Otherwise the broker reports whether
+//! the ping was routed to a queue, where it expires at once. No ping reaches an engine or a webhook endpoint, but
+//! other consumers of `groupmq.events` may receive one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,47 +15,49 @@ use crate::store::endpoints::Endpoint;
 
 use super::with_causes;
 
-/// How long to wait for word of a ping; it is there within milliseconds where nothing is before it.
+/// The timeout for arrivals; a ping arrives within milliseconds if its queue is empty.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A ping that may become an orphan is gone after so long; a worker takes it sooner.
+/// The expiration of a ping that may end up in the orphan queue; a worker consumes it sooner.
 const ORPHAN_TTL: Duration = Duration::from_mins(1);
 
-/// Stands for a session; no session can be called so.
+/// Stands for a session; it is not a valid session name.
 const NO_SESSION: &str = "~";
 
-/// So many pings for each shard: with 256 of them, the chance that one gets none is below one in a million.
+/// The number of pings per shard. With 256 shards, the probability that one gets none is below 10⁻⁶.
 const PINGS_PER_SHARD: u16 = 20;
 
-/// What is known of the ways so far.
+/// The state of a check.
 struct RoutingCheck<'a> {
     client: &'a Client,
     pings: Pings<'a>,
     names: Names,
-    /// Pings of which there is no word yet, with what that means.
+    /// Pings that have not arrived, by id, with the problem that this would mean.
     pending: BTreeMap<String, String>,
     missing: BTreeSet<String>,
     skipped: Vec<String>,
 }
 
-/// The ways of commands, dead letters and what rests.
+/// Checks the routing of commands, deferred commands, dead letters and orphans.
 pub(super) async fn commands(config: &Config) -> Result<String, String> {
     with_connection(config, async |client, names| {
         let mut check = RoutingCheck::open(client, names).await?;
         check.ping_kept_queues().await?;
         if check.client.queue(&check.names.presence()).await?.1 == 0 {
-            let nobody = "the command queues, since no worker is there to say what comes to them";
+            let nobody =
+                "the command queues, since no worker is running that could report arrivals";
             check.skipped.push(nobody.to_owned());
         } else {
             check.ping_command_queues(config).await?;
         }
-        let found = "commands, what comes back from each delay, dead letters and orphans come to their queues";
+        let found =
+            "commands, deferred commands, dead letters and orphans are routed to their queues";
         Ok(check.into_finding(found))
     })
     .await
 }
 
-/// The ways of events to those endpoints whose queues somebody consumes.
+/// Checks the routing of events to endpoints whose queues have a consumer.
 pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<String, String> {
     with_connection(config, async |client, names| {
         let mut check = RoutingCheck::open(client, names).await?;
@@ -67,31 +69,28 @@ pub(super) async fn events(config: &Config, endpoints: &[Endpoint]) -> Result<St
             let key = fanout::binding_keys(endpoint).into_iter().next();
             if let (0, 1.., Some(key)) = (waiting, consumers, key) {
                 keys.insert(key.replacen('*', NO_SESSION, 1));
-                let problem = format!("events do not come to the queue of {}", endpoint.name);
+                let problem = format!("events do not reach the queue of {}", endpoint.name);
                 check.pending.insert(queue, problem);
                 tried += 1;
             }
         }
         for key in &keys {
             let exchange = check.names.events();
-            // It is not to stay with those who listen by themselves.
+            // It expires, so that it does not stay in queues of other consumers.
             check.pings.send(&exchange, key, key, Some(TIMEOUT)).await?;
         }
         check.await_arrivals(|arrived| arrived.queue).await?;
         let others = endpoints.len() - tried;
         if others > 0 {
-            let what =
-                format!("{others}, whose queues nobody consumes now or in which events wait");
+            let what = format!("{others}, whose queues have no consumer or are not empty");
             check.skipped.push(what);
         }
-        Ok(check.into_finding(&format!(
-            "events come to the queues of {tried} of the endpoints"
-        )))
+        Ok(check.into_finding(&format!("events reach the queues of {tried} endpoints")))
     })
     .await
 }
 
-/// A connection apart: a refusal closes the channel.
+/// Uses its own connection, since a refusal closes the channel.
 async fn with_connection(
     config: &Config,
     check: impl AsyncFnOnce(&Client, Names) -> Result<Result<String, String>, amqp::Error>,
@@ -103,7 +102,7 @@ async fn with_connection(
     match found {
         Ok(found) => found,
         Err(amqp::Error::Refused(refusal)) if refusal.code == 403 => Ok(format!(
-            "not tried: this user may not listen to what comes of it ({})",
+            "not checked: this user has no permission to consume the arrivals ({})",
             refusal.text
         )),
         Err(error) => Err(with_causes(error)),
@@ -122,11 +121,11 @@ impl<'a> RoutingCheck<'a> {
         })
     }
 
-    /// To the queues that wait for a person. What comes there must not stay: it expires at once, if nothing
-    /// is before it.
+    /// Pings the queues that an operator reads. A ping must not stay there: it expires at once if the queue is
+    /// empty.
     async fn ping_kept_queues(&mut self) -> Result<(), amqp::Error> {
         let (dead, orphan, back) = (self.names.dead(), self.names.orphan(), self.names.back());
-        // Two words belong to nobody: the alternate exchange has to take it.
+        // A routing key without a binding: the alternate exchange must accept it.
         let unknown = format!("{NO_SESSION}.{NO_SESSION}");
         let mut full = BTreeSet::new();
         let kept = [
@@ -134,7 +133,7 @@ impl<'a> RoutingCheck<'a> {
             self.names.dead_webhooks(),
             self.names.orphan(),
         ];
-        // Before any of them: a ping takes a moment to expire.
+        // Before the first ping, since a ping takes a moment to expire.
         for queue in kept {
             if self.client.queue(&queue).await?.0 > 0 {
                 full.insert(queue);
@@ -149,25 +148,24 @@ impl<'a> RoutingCheck<'a> {
             let at_once = Some(Duration::ZERO);
             if !full.contains(&queue) && !self.pings.send(exchange, key, "", at_once).await? {
                 let way =
-                    format!("no queue takes what is published to {exchange} with the key {key}");
+                    format!("messages to {exchange} with the routing key {key} reach no queue");
                 self.missing.insert(way);
             }
         }
         let full = full.into_iter();
         self.skipped
-            .extend(full.map(|it| format!("{it}, in which messages are")));
+            .extend(full.map(|it| format!("{it}, which is not empty")));
         Ok(())
     }
 
-    /// To the command queues: straight, back from a rest, and through each delay.
+    /// Pings the command queues: directly, as a returning deferred command, and through each delay queue.
     async fn ping_command_queues(&mut self, config: &Config) -> Result<(), amqp::Error> {
         let shards = config.topology.shards;
         let mut queues: BTreeSet<_> = (0..shards).map(|it| self.names.shard(it)).collect();
         for queue in &queues {
             let waiting = self.client.queue(queue).await?.0;
             if waiting > 0 {
-                let what =
-                    format!("the command queues, in which commands wait ({queue}: {waiting})");
+                let what = format!("the command queues, which are not empty ({queue}: {waiting})");
                 self.skipped.push(what);
                 return Ok(());
             }
@@ -177,7 +175,7 @@ impl<'a> RoutingCheck<'a> {
             let key = format!("{NO_SESSION}{number}");
             self.send(&commands, &key, None).await?;
         }
-        // Where it leads nowhere it becomes an orphan, and is not to stay one.
+        // Expires, since without a binding it would stay in the orphan queue.
         self.send(&back, NO_SESSION, Some(ORPHAN_TTL)).await?;
         self.await_arrivals(|arrived| {
             if arrived.exchange == commands {
@@ -189,13 +187,12 @@ impl<'a> RoutingCheck<'a> {
         if !self.missing.is_empty() {
             return Ok(());
         }
-        let none = queues.iter().map(|it| format!("no command comes to {it}"));
+        let none = queues.iter().map(|it| format!("no command reaches {it}"));
         self.missing.extend(none);
         for tier in &config.topology.tiers {
             let delay = self.names.delay(*tier);
             if self.client.queue(&delay).await?.0 > 0 {
-                self.skipped
-                    .push(format!("{delay}, in which messages rest"));
+                self.skipped.push(format!("{delay}, which is not empty"));
             } else {
                 self.send(&delay, NO_SESSION, Some(Duration::ZERO)).await?;
             }
@@ -211,16 +208,16 @@ impl<'a> RoutingCheck<'a> {
     ) -> Result<(), amqp::Error> {
         let id = format!("{exchange} {key}");
         if self.pings.send(exchange, key, &id, expires).await? {
-            let problem = format!("what is published to {exchange} comes to no worker");
+            let problem = format!("messages to {exchange} reach no worker");
             self.pending.insert(id, problem);
         } else {
-            let problem = format!("no queue takes what is published to {exchange}");
+            let problem = format!("messages to {exchange} reach no queue");
             self.missing.insert(problem);
         }
         Ok(())
     }
 
-    /// Waits for word of every ping, for a while; what there is none of then is missing.
+    /// Waits for all pending pings; those that have not arrived at the timeout are missing.
     async fn await_arrivals(
         &mut self,
         mut which: impl FnMut(amqp::Arrived) -> String,
@@ -244,7 +241,7 @@ impl<'a> RoutingCheck<'a> {
         let missing: Vec<_> = self.missing.into_iter().collect();
         if !missing.is_empty() {
             return Err(format!(
-                "{}. A binding is gone: `groupmq topology apply` makes all of them anew",
+                "{}. A binding is missing: `groupmq topology apply` declares all of them again",
                 missing.join("; ")
             ));
         }
@@ -252,13 +249,13 @@ impl<'a> RoutingCheck<'a> {
             return Ok(success.to_owned());
         }
         Ok(format!(
-            "{success}, but not tried: {}",
+            "{success}; not checked: {}",
             self.skipped.join("; ")
         ))
     }
 }
 
-/// Whether a process that delivers consumes its queue, where there is one.
+/// Whether a process with the role `webhooks` consumes the endpoint's queue.
 fn collects(endpoint: &Endpoint) -> bool {
     endpoint.state == WebhookState::Active && endpoint.breaker.failing_since.is_none()
 }

@@ -1,4 +1,4 @@
-//! `groupmq webhooks deliveries`: the log of attempts.
+//! `groupmq webhooks deliveries`: the delivery log.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,21 +9,21 @@ use crate::store::deliveries::{Attempt, Wanted};
 
 use super::WebhookAdmin;
 
-/// The outcome of an attempt that was a success.
+/// The outcome of a successful attempt.
 const DELIVERED: &str = "delivered";
 
-/// Which attempts; all conditions have to hold.
+/// Selects attempts; all conditions must hold.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Deliveries {
-    /// To this endpoint.
+    /// Only attempts to this endpoint.
     name: Option<String>,
-    /// Of the event with this id.
+    /// Only attempts to deliver the event with this id.
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// Only those that failed.
+    /// Only failed attempts.
     #[arg(long)]
     failed: bool,
-    /// At most so many.
+    /// Maximum number of attempts.
     #[arg(long, default_value_t = 100)]
     limit: u32,
     /// Print one JSON object per line.

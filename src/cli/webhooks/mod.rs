@@ -1,7 +1,7 @@
-//! `groupmq webhooks`: endpoints, as an operator sets them and looks at them.
+//! `groupmq webhooks`: management of webhook endpoints.
 //!
-//! Works on the store and the broker that the configuration names; a worker need not run. What has
-//! changed is delivered accordingly once a process with the role `webhooks` looks into the store.
+//! Works on the store and the broker of the configuration; no worker needs to run. Changes take effect once a
+//! process with the role `webhooks` has read them from the store.
 
 mod deliveries;
 mod lookup;
@@ -28,68 +28,68 @@ use super::exit::{Exit, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Webhooks {
-    /// List endpoints, and say which have no queue on the broker.
+    /// List endpoints, and those without a queue on the broker.
     List {
-        /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of
-        /// endpoints that are not in the store are named too.
+        /// The names of the broker's queues, from `rabbitmqctl -q list_queues name`: lists queues of endpoints that
+        /// are not in the store too.
         #[arg(long, value_name = "NAMES", conflicts_with = "json")]
         queues: Option<String>,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Show everything that is set for an endpoint, and what waits for it.
+    /// Show an endpoint's settings and the length of its queue.
     Show {
         /// Its name.
         name: String,
-        /// Show secrets and the values of headers, too.
+        /// Show secrets and header values too.
         #[arg(long)]
         secrets: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Set an endpoint that belongs to no session.
+    /// Create or change an endpoint that belongs to no session.
     Set(set::Set),
-    /// Have an endpoint go, once what waits for it has been sent.
+    /// Remove an endpoint after the events in its queue have been delivered.
     Remove {
         /// Its name.
         name: String,
-        /// Drop what waits for it.
+        /// Remove it now, and discard the events in its queue.
         #[arg(long)]
         discard: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Show attempts to deliver, the latest first.
+    /// Show delivery attempts, the latest first.
     Deliveries(deliveries::Deliveries),
-    /// Send an event `webhook.test` to an endpoint, and to no other.
+    /// Send an event `webhook.test` to this endpoint only.
     Test(Named),
-    /// Collect an endpoint's events without sending them.
+    /// Pause an endpoint: collect its events without sending them.
     Pause(Named),
-    /// Send an endpoint's events again, after a pause or after it was disabled.
+    /// Resume an endpoint that is paused or disabled.
     Resume(Named),
-    /// Give an endpoint a new secret, beside which the earlier ones sign for a while.
+    /// Generate a new secret for an endpoint; the earlier ones sign too for some time.
     Rotate(rotate::Rotate),
-    /// Deliver again what was given up.
+    /// Deliver the dead letters of an endpoint again.
     ///
-    /// Each delivery is confirmed by the broker in the endpoint's queue before it is removed from the
-    /// dead letters. An interrupt (Ctrl-C) ends it after the current one.
+    /// Each is removed from the dead letters only after the broker has confirmed it in the endpoint's queue. An
+    /// interrupt (Ctrl-C) stops after the current one.
     Replay(replay::ReplayDeliveries),
 }
 
-/// An endpoint, by name.
+/// Names an endpoint.
 #[derive(Debug, Args)]
 pub(super) struct Named {
-    /// Its name; `<session>.<id>` where it belongs to a session.
+    /// Its name; `<session>.<id>` if it belongs to a session.
     name: String,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What the commands work with.
+/// The dependencies of the commands.
 #[derive(Debug)]
 struct WebhookAdmin {
     store: Store,
@@ -128,7 +128,7 @@ impl Webhooks {
 impl WebhookAdmin {
     async fn open(config: Config) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Its writer is for commands from the queue, of which there are none here.
+        // The writer is needed only for commands from the queue.
         let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
         let target = Target::new(config.amqp);
         let names = Names::new(&config.topology.prefix);
@@ -144,7 +144,7 @@ impl WebhookAdmin {
     async fn find(&self, name: &str) -> Result<Endpoint, Failure> {
         self.endpoints.get(name).await?.ok_or_else(|| {
             Failure::Usage(format!(
-                "there is no webhook endpoint {name}; `groupmq webhooks list` shows them"
+                "there is no webhook endpoint {name}; `groupmq webhooks list` lists them"
             ))
         })
     }

@@ -1,6 +1,6 @@
-//! Queues of webhook endpoints that no endpoint owns, and endpoints that have no queue.
+//! Queues without an endpoint in the store, and endpoints without a queue.
 //!
-//! AMQP cannot list queues, so an operator hands in what `rabbitmqctl list_queues` says. Without it only
+//! AMQP cannot list queues, so the operator passes the output of `rabbitmqctl list_queues`. Without it, only
 //! endpoints without a queue are found.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,7 @@ use crate::cli::output;
 
 use super::WebhookAdmin;
 
-/// Those of the listed queues that belong to an endpoint which the store does not know.
+/// The listed queues whose endpoint is not in the store.
 pub(in crate::cli) fn unowned<'a>(
     listed: &'a str,
     names: &Names,
@@ -26,16 +26,16 @@ pub(in crate::cli) fn unowned<'a>(
         .collect()
 }
 
-/// What to do about queues that no endpoint owns.
+/// The finding about queues without an endpoint, with the remedy.
 pub(in crate::cli) fn describe_unowned(unowned: &[&str]) -> String {
     format!(
-        "queues that no endpoint owns: {}. They collect events that nobody takes: set the endpoint again \
-         (`groupmq webhooks set`), or remove the queue (`rabbitmqctl delete_queue`)",
+        "queues without an endpoint in the store: {}. They collect events that are never delivered: set the \
+         endpoint again (`groupmq webhooks set`), or delete the queue (`rabbitmqctl delete_queue`)",
         unowned.join(", ")
     )
 }
 
-/// Prints what does not fit, below the list of endpoints.
+/// Prints the mismatches below the list of endpoints.
 pub(super) async fn print_mismatches(
     admin: &WebhookAdmin,
     listed: Option<&str>,
@@ -54,13 +54,13 @@ pub(super) async fn print_mismatches(
             if !missing.is_empty() {
                 let missing = missing.join(", ");
                 output::line(&format!(
-                    "not in place on the broker: {missing}. `groupmq doctor` says what to do"
+                    "without queue or bindings on the broker: {missing}. `groupmq doctor` suggests a remedy"
                 ))?;
             }
         }
-        // The store's part was shown, and is of use alone.
+        // The list from the store is useful by itself.
         Err(error) => output::line(&format!(
-            "the broker's part is not known: {}",
+            "the queues could not be checked: {}",
             output::with_causes(&error)
         ))?,
     }

@@ -1,4 +1,4 @@
-//! `groupmq webhooks replay`: deliveries that were given up, once more.
+//! `groupmq webhooks replay`: republishes dead letters of deliveries to the endpoint's queue.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use crate::contract::{Timestamp, WebhookState};
 
 use super::{WebhookAdmin, now, state};
 
-/// Which deliveries; all conditions have to hold.
+/// Selects dead letters; all conditions must hold.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ReplayDeliveries {
-    /// To this endpoint.
+    /// The endpoint.
     name: String,
-    /// Of the event with this id.
+    /// Only the event with this id.
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// First tried at this time or later: RFC 3339, or how long ago, such as 2h.
+    /// Only deliveries first attempted at or after this time: RFC 3339, or an age such as 2h.
     #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
     since: Option<Timestamp>,
-    /// First tried before this time: RFC 3339, or how long ago.
+    /// Only deliveries first attempted before this time: RFC 3339, or an age.
     #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
     until: Option<Timestamp>,
-    /// So many per second, at most.
+    /// Maximum number per second.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Only say how many would be sent.
+    /// Only print how many would be republished.
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object.
@@ -37,12 +37,12 @@ pub(in crate::cli) struct ReplayDeliveries {
     json: bool,
 }
 
-/// Reads a time, or how long ago it was.
+/// Parses a time or an age.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let wrong = "must be a time such as 2026-11-23T10:00:00Z, or how long ago it was, such as 2h";
+    let wrong = "must be a time such as 2026-11-23T10:00:00Z, or an age such as 2h";
     let ago = send::duration(text).map_err(|_| wrong.to_owned())?;
     let then = now().0.checked_sub(ago);
     then.map(Timestamp).map_err(|_| wrong.to_owned())
@@ -55,7 +55,7 @@ impl ReplayDeliveries {
             return Err(state::being_removed(&self.name));
         }
         if !self.dry_run {
-            // The endpoint's queue has to be there.
+            // The endpoint's queue must exist.
             admin.fanout.sync(&self.name).await?;
         }
         let client = admin.client().await?;
@@ -66,7 +66,7 @@ impl ReplayDeliveries {
             dry_run: self.dry_run,
             json: self.json,
         };
-        // Without a body there is nothing to send: the broker did not take it.
+        // A dead letter has no body if the broker did not accept it; there is nothing to publish.
         let matches = |message: &Incoming| !message.body.is_empty() && self.matches(message);
         let done = replay
             .run(matches, |message| {
@@ -95,7 +95,7 @@ impl ReplayDeliveries {
     }
 }
 
-/// The event as it was published, for one endpoint; nothing of what it has been through.
+/// The event as it was first published, without its delivery state, to one endpoint's queue.
 fn original(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
     let headers: BTreeMap<_, _> = letter
         .headers

@@ -1,4 +1,4 @@
-//! `groupmq webhooks set`: an endpoint over any sessions.
+//! `groupmq webhooks set`: creates or changes an endpoint that belongs to no session.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,16 +12,16 @@ use crate::store::endpoints::{NewEndpoint, Origin};
 
 use super::{WebhookAdmin, lookup};
 
-/// So many patterns of sessions at most.
+/// The maximum number of session patterns.
 const MAX_PATTERNS: usize = 32;
 
-/// An endpoint that belongs to no session.
+/// The options of `groupmq webhooks set`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Set {
-    /// What it is to be called.
+    /// The endpoint's id, which is its name.
     id: String,
-    /// What is set: the payload of `SetWebhook` without `id`, and `sessions` (patterns; all where it
-    /// is absent). JSON, or @FILE, or - for stdin.
+    /// The settings: the payload of `SetWebhook` without `id`, and `sessions` (patterns; default: all). JSON, @FILE,
+    /// or - for stdin.
     #[arg(long)]
     payload: String,
     /// Print one JSON object.
@@ -55,13 +55,12 @@ impl Set {
             output::line(&Value::Object(lookup::endpoint_json(&endpoint)).to_string())?;
         } else {
             let state = endpoint.state.as_str();
-            output::line(&format!("{} is set, and {state}", endpoint.name))?;
+            output::line(&format!("{} is set; state: {state}", endpoint.name))?;
         }
         Ok(Exit::Ok)
     }
 
-    /// Reads the payload as the worker reads that of a `SetWebhook`, and names everything that is
-    /// wrong in it.
+    /// Validates the payload as the worker validates that of a `SetWebhook`, and reports all problems.
     fn read(&self) -> Result<(SetWebhook, Vec<SessionPattern>), Failure> {
         let Value::Object(mut payload) = send::payload(&self.payload)? else {
             return Err(Failure::Usage("--payload: must be an object".to_owned()));
@@ -69,7 +68,7 @@ impl Set {
         let mut wrong = Vec::new();
         let sessions = sessions(payload.shift_remove("sessions"), &mut wrong);
         if payload.insert("id".to_owned(), json!(self.id)).is_some() {
-            wrong.push("/id is the argument, and stands nowhere else".to_owned());
+            wrong.push("/id must not be in the payload; it is the argument".to_owned());
         }
         let wanted = decode(&payload, &mut wrong)?;
         match wanted {

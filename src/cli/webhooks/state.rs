@@ -1,4 +1,4 @@
-//! `groupmq webhooks remove`, `pause` and `resume`: whether an endpoint's events are collected and sent.
+//! `groupmq webhooks remove`, `pause` and `resume`.
 
 use serde_json::Value;
 
@@ -9,7 +9,7 @@ use crate::store::endpoints::{Endpoint, Origin, Waiting};
 
 use super::{Named, WebhookAdmin, lookup};
 
-/// Why an endpoint is paused that an operator has paused.
+/// The reason of an endpoint that an operator has paused.
 const PAUSED: &str = "paused by an operator";
 
 pub(super) async fn remove(
@@ -28,8 +28,10 @@ pub(super) async fn remove(
     admin.fanout.sync(name).await?;
     let left = admin.endpoints.get(name).await?;
     let said = match &left {
-        None => format!("{name} is gone, with whatever waited for it"),
-        Some(_) => format!("{name} gets no more events, and goes once what waits is sent"),
+        None => format!("{name} is removed, and the events in its queue are discarded"),
+        Some(_) => format!(
+            "{name} collects no more events, and is removed after those in its queue have been delivered"
+        ),
     };
     print_result(left.as_ref(), json, &said)
 }
@@ -40,13 +42,14 @@ pub(super) async fn pause(admin: &WebhookAdmin, named: &Named) -> Result<Exit, F
         WebhookState::Active | WebhookState::Paused => {}
         WebhookState::Disabled => {
             return Err(Failure::Usage(format!(
-                "{name} is disabled, so nothing is sent; `groupmq webhooks resume {name}` enables it"
+                "{name} is disabled; `groupmq webhooks resume {name}` enables it"
             )));
         }
         WebhookState::Removing => return Err(being_removed(name)),
     }
     change(admin, named, WebhookState::Paused, Some(PAUSED)).await?;
-    let said = format!("{name} is paused: its events are collected, and sent once it is resumed");
+    let said =
+        format!("{name} is paused: its events are collected and will be sent when it is resumed");
     print_result(admin.endpoints.get(name).await?.as_ref(), named.json, &said)
 }
 
@@ -73,11 +76,9 @@ async fn change(
     Ok(admin.fanout.sync(&named.name).await?)
 }
 
-/// What cannot be done with an endpoint that is on its way out.
+/// The failure of commands on an endpoint that is being removed.
 pub(super) fn being_removed(name: &str) -> Failure {
-    Failure::Usage(format!(
-        "{name} is being removed; set it again to take it back"
-    ))
+    Failure::Usage(format!("{name} is being removed; set it again to keep it"))
 }
 
 fn print_result(endpoint: Option<&Endpoint>, json: bool, said: &str) -> Result<Exit, Failure> {
