@@ -11,7 +11,7 @@ async fn doctor_finds_each_way_that_is_gone_and_topology_apply_mends_it() {
     assert_eq!(well.code, 0, "{well:?}");
     assert!(
         well.out
-            .contains("events come to the queues of 1 of the endpoints"),
+            .contains("events reach the queues of 1 endpoints"),
         "{well:?}"
     );
     let is_binding = |part: &Part| matches!(part, Part::Binding { .. });
