@@ -172,7 +172,7 @@ mod tests {
         };
         assert_eq!(
             problems,
-            ["egress.tls.certificate_file: is needed with key_file"]
+            ["egress.tls.certificate_file: is required with key_file"]
         );
     }
 }

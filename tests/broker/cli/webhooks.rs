@@ -122,7 +122,7 @@ async fn an_operator_sets_an_endpoint_pauses_it_and_has_it_go() {
     let set = place.set("audit", PAYLOAD).await;
     assert_eq!(
         (set.code, set.out.as_str()),
-        (0, "audit is set, and active\n"),
+        (0, "audit is set; state: active\n"),
         "{set:?}"
     );
     for session in ["default", "second"] {
@@ -156,7 +156,7 @@ async fn an_operator_sets_an_endpoint_pauses_it_and_has_it_go() {
     assert_eq!(place.json("resume audit").await["state"], "active");
 
     let gone = place.ok("remove audit --discard").await;
-    assert!(gone.contains("is gone"), "{gone}");
+    assert!(gone.contains("is removed"), "{gone}");
     assert!(!place.queues.has(&place.queue("audit")).await);
     assert_eq!(place.ok("list --json").await, "");
     place.refused("show audit", "groupmq webhooks list").await;
