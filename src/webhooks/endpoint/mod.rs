@@ -128,8 +128,8 @@ impl EndpointWorker {
             biased;
             () = self.tripped.notified() => PhaseEnd::Tripped,
             () = self.shared.lifecycle.stopping() => PhaseEnd::Stopped,
-            changed = changes.changed() => {
-                if changed.is_ok() { PhaseEnd::Changed } else { PhaseEnd::Stopped }
+            result = changes.changed() => {
+                if result.is_ok() { PhaseEnd::Changed } else { PhaseEnd::Stopped }
             }
         }
     }
