@@ -174,7 +174,7 @@ impl Process {
             topology = topology.of_store(store.installation().id());
         }
         Self {
-            fanout: fanout.telling(topology.doubt()),
+            fanout: fanout.reporting_to(topology.doubt()),
             topology,
             names,
             target,
@@ -345,7 +345,7 @@ impl Process {
             "not connected to the broker for the queues of webhooks",
         );
         self.preparation();
-        let webhooks = Webhooks::new(webhooks::Parts {
+        let webhooks = Webhooks::new(webhooks::Deps {
             store: self.store.clone(),
             fanout: self.fanout.clone(),
             subscriptions,
@@ -390,11 +390,11 @@ impl Process {
         self.health
             .need(is_listening, "not listening to events from the broker");
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
-        let gateway = Gateway::new(gateway::Parts {
+        let gateway = Gateway::new(gateway::Deps {
             settings,
             names: self.names.clone(),
             requests,
-            heard,
+            feed: heard,
             decoder,
             store: self.store.clone(),
             lifecycle: self.lifecycle.clone(),

@@ -1,15 +1,15 @@
-//! Keeps the queues of webhook endpoints, and what is bound to them, as the store says.
+//! Keeps the queues of webhook endpoints and their bindings in sync with the store.
 //!
-//! The broker does the fan-out itself: an event is published once, and one confirm covers every queue
-//! that is bound to it. AMQP cannot list bindings, so the store notes which keys may be bound; they are
-//! noted before they are bound and taken off after they are unbound, so whoever dies in between leaves
-//! nothing unknown. When a filter changes, new keys are bound before old ones go: an event that fits
-//! both is in the queue once, as the broker puts it there once however many keys fit.
+//! The broker does the fan-out: an event is published once, and one confirm covers all queues bound to its
+//! routing key. AMQP cannot list bindings, so the store records which keys may be bound: a key is recorded
+//! before it is bound and deleted after it is unbound, so a crash in between leaves no unknown binding. When a
+//! filter changes, new keys are bound before old ones are unbound; the broker puts an event that matches both
+//! into the queue once.
 //!
-//! Called by whoever changes an endpoint: the `commands` role, the `webhooks` role, the command line; and
-//! for all endpoints at the start of a process.
+//! Called after a change of an endpoint (by the roles `commands` and `webhooks` and the command line), and for
+//! all endpoints at the start of a process.
 
-mod whole;
+mod all_endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -25,46 +25,46 @@ use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::installation::Installation;
 use crate::store::{self, Store};
 
-pub use whole::AllEndpoints;
+pub use all_endpoints::AllEndpoints;
 
-/// For how long one process may change an endpoint's bindings before another one may.
+/// The lease of one process on changing an endpoint's bindings.
 const LEASE: Duration = Duration::from_secs(30);
 
-/// So many endpoints are brought up to date at a time, where it is all of them.
-const AT_ONCE: usize = 8;
+/// The number of endpoints that are synced at the same time.
+const CONCURRENCY: usize = 8;
 
-/// How long to wait for somebody who is at it, between two looks and in all.
-const LOOK: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_mins(1);
+/// How often to check whether another process has released the lease, and how long to wait for that.
+const BUSY_POLL: Duration = Duration::from_millis(100);
+const BUSY_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// The reason of an endpoint that is removed with whatever waits for it.
+/// The reason of an endpoint that is removed together with the events in its queue.
 pub const DISCARD: &str = crate::store::endpoints::DISCARD;
 
-/// Why the broker is not as the store says.
+/// Why the broker could not be synced with the store.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The broker cannot be used, or refuses.
+    /// The broker cannot be used or refuses.
     #[error(transparent)]
     Broker(#[from] amqp::Error),
-    /// Somebody else is changing the endpoint and does not come to an end.
+    /// Another process holds the lease on the endpoint's bindings for too long.
     #[error("another process is changing the bindings of the webhook {0}; try again")]
     Busy(String),
 }
 
-/// An endpoint that could not be brought up to date.
+/// An endpoint that could not be synced.
 #[derive(Debug, thiserror::Error)]
-#[error("the webhook {name} cannot be put in place")]
-pub struct NotInPlace {
-    /// Its name.
+#[error("cannot sync the queue and bindings of the webhook {name}")]
+pub struct SyncFailed {
+    /// The endpoint's name.
     pub name: String,
     /// Why.
     pub source: Error,
 }
 
-/// Brings the broker up to date with the store; clones are cheap.
+/// Syncs the broker with the store; clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Fanout {
     endpoints: Endpoints,
@@ -73,13 +73,13 @@ pub struct Fanout {
     names: Names,
     clock: Arc<dyn Clock>,
     doubt: Doubt,
-    /// How many events waited for each endpoint when somebody looked last, and when that was.
+    /// By endpoint: the length of its queue at the last check, and the time of that check.
     // A std mutex: held for a map operation and never across an await.
-    seen: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
+    depths: Arc<Mutex<BTreeMap<String, (u32, Instant)>>>,
 }
 
 impl Fanout {
-    /// For the endpoints of a store, on a broker.
+    /// Creates it for the endpoints of a store.
     #[must_use]
     pub fn new(store: &Store, target: Target, names: Names, clock: Arc<dyn Clock>) -> Self {
         Self {
@@ -89,64 +89,64 @@ impl Fanout {
             names,
             clock,
             doubt: Doubt::default(),
-            seen: Arc::default(),
+            depths: Arc::default(),
         }
     }
 
-    /// The same, telling when an exchange is missing that something is to be bound to.
+    /// Adds a signal that is raised when an exchange to bind to is missing.
     #[must_use]
-    pub fn telling(mut self, doubt: Doubt) -> Self {
+    pub fn reporting_to(mut self, doubt: Doubt) -> Self {
         self.doubt = doubt;
         self
     }
 
-    /// Notes how many events wait for an endpoint: all that is known of them should its queue be deleted.
-    pub fn note_waiting(&self, name: &str, count: u32) {
+    /// Records the length of an endpoint's queue, to be reported if the queue is deleted.
+    pub fn record_depth(&self, name: &str, count: u32) {
         let seen = (count, Instant::now());
-        self.seen().insert(name.to_owned(), seen);
+        self.depths().insert(name.to_owned(), seen);
     }
 
-    /// For how long nobody has noted how many events wait for an endpoint; none if nobody ever has.
+    /// The time since the length of an endpoint's queue was last recorded; none if it never was.
     #[must_use]
-    pub fn unseen_for(&self, name: &str) -> Option<Duration> {
-        self.seen().get(name).map(|(_, at)| at.elapsed())
+    pub fn depth_age(&self, name: &str) -> Option<Duration> {
+        self.depths().get(name).map(|(_, at)| at.elapsed())
     }
 
-    fn seen(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn depths(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
+        self.depths.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes an endpoint's queue and its bindings what the store says, now. An endpoint that is removed
-    /// with what waits for it is gone afterwards.
+    /// Syncs an endpoint's queue and bindings with the store. If the endpoint is being removed with discard, it no
+    /// longer exists afterwards.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
-    pub async fn bring_up_to_date(&self, name: &str) -> Result<(), Error> {
+    /// When store or broker cannot be used; a retry is safe.
+    pub async fn sync(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let done = self.bring(&client, name, &BTreeSet::new()).await;
+        let done = self.sync_with(&client, name, &BTreeSet::new()).await;
         client.close().await;
         done
     }
 
-    /// The same for every endpoint there is; returns those for which it failed.
+    /// Syncs all endpoints; returns those for which it failed.
     ///
     /// # Errors
-    /// When store or broker cannot be used at all; asking again is safe.
-    pub async fn bring_all_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
-        self.bring_each(false).await
+    /// When store or broker cannot be used at all; a retry is safe.
+    pub async fn sync_all(&self) -> Result<Vec<SyncFailed>, Error> {
+        self.sync_each(false).await
     }
 
-    /// The same, but leaves alone whatever is in place as far as can be seen: what the store says, and that
-    /// there is a queue. That needs no rights on the broker, and takes nobody's turn.
+    /// Syncs only the endpoints that [`Self::is_in_place`] finds wanting; returns those for which it failed. That
+    /// needs no permissions on the broker while everything is in place, and takes no lease.
     ///
     /// # Errors
-    /// When store or broker cannot be used at all; asking again is safe.
-    pub async fn bring_missing_up_to_date(&self) -> Result<Vec<NotInPlace>, Error> {
-        self.bring_each(true).await
+    /// When store or broker cannot be used at all; a retry is safe.
+    pub async fn sync_missing(&self) -> Result<Vec<SyncFailed>, Error> {
+        self.sync_each(true).await
     }
 
-    /// Whether an endpoint collects what it should, as far as can be seen. So does one that collects
-    /// nothing.
+    /// Whether an endpoint's bindings are in sync by the store's record and its queue exists. True for an endpoint
+    /// that collects no events.
     ///
     /// # Errors
     /// When store or broker cannot be used.
@@ -154,30 +154,30 @@ impl Fanout {
         let Some(endpoint) = self.endpoints.get(name).await? else {
             return Ok(false);
         };
-        if keys(&endpoint).is_empty() {
+        if binding_keys(&endpoint).is_empty() {
             return Ok(true);
         }
-        Ok(is_up_to_date(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
+        Ok(is_in_sync(&endpoint) && client.has_webhook_queue(&self.names, name).await?)
     }
 
-    /// Does so for one endpoint, unless somebody else is at it.
+    /// Syncs one endpoint, unless another process holds the lease on it.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
-    pub async fn mend(&self, name: &str) -> Result<(), Error> {
+    /// When store or broker cannot be used; a retry is safe.
+    pub async fn repair(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
-        let mend = async {
+        let repairing = async {
             if let Some(endpoint) = self.endpoints.get(name).await? {
                 self.bind(&client, &endpoint).await?;
             }
             Ok(())
         };
-        let done = mend.await;
+        let done = repairing.await;
         client.close().await;
         done
     }
 
-    /// Whether nothing waits for an endpoint on the broker, and nobody consumes its queue.
+    /// Whether an endpoint's queue is empty and has no consumer.
     ///
     /// # Errors
     /// When the broker cannot be used.
@@ -188,10 +188,10 @@ impl Fanout {
         Ok(drained?)
     }
 
-    /// Deletes the queue of an endpoint that is on its way out, and forgets the endpoint.
+    /// Completes a removal: deletes the endpoint's queue and its row.
     ///
     /// # Errors
-    /// When store or broker cannot be used; asking again is safe.
+    /// When store or broker cannot be used; a retry is safe.
     pub async fn finish_removal(&self, name: &str) -> Result<(), Error> {
         let client = self.connect().await?;
         let done = self.remove(&client, name).await;
@@ -199,51 +199,52 @@ impl Fanout {
         done
     }
 
-    /// Connects; only with the store that is the broker's, since another one's endpoints are not its.
+    /// Connects, and fails if the broker belongs to another store, whose endpoints are not ours.
     async fn connect(&self) -> Result<Client, Error> {
         let client = Client::connect(&self.target).await?;
         client.claim(&self.names, self.installation.id()).await?;
         Ok(client)
     }
 
-    async fn bring_each(&self, only_missing: bool) -> Result<Vec<NotInPlace>, Error> {
+    async fn sync_each(&self, only_missing: bool) -> Result<Vec<SyncFailed>, Error> {
         let client = self.connect().await?;
-        let (this, over) = (self, &client);
+        let (this, shared_client) = (self, &client);
         let one = |name: String| async move {
-            let brought = async {
-                if only_missing && this.is_in_place(over, &name).await? {
+            let synced = async {
+                if only_missing && this.is_in_place(shared_client, &name).await? {
                     return Ok(());
                 }
-                this.bring(over, &name, &BTreeSet::new()).await
+                this.sync_with(shared_client, &name, &BTreeSet::new()).await
             };
-            match brought.await {
+            match synced.await {
                 Ok(()) => Ok(None),
-                // That concerns all of them.
+                // Such an error concerns all endpoints.
                 Err(error @ (Error::Store(_) | Error::Broker(amqp::Error::Lost(_)))) => Err(error),
-                Err(source) => Ok(Some(NotInPlace { name, source })),
+                Err(source) => Ok(Some(SyncFailed { name, source })),
             }
         };
-        let bring = async {
+        let syncing = async {
             let all = this.endpoints.all().await?;
             let mut each = stream::iter(all.into_iter().map(|endpoint| one(endpoint.name)))
-                .buffer_unordered(AT_ONCE);
+                .buffer_unordered(CONCURRENCY);
             let mut failed = Vec::new();
-            while let Some(brought) = each.next().await {
-                failed.extend(brought?);
+            while let Some(synced) = each.next().await {
+                failed.extend(synced?);
             }
             Ok(failed)
         };
-        let done = bring.await;
+        let done = syncing.await;
         client.close().await;
         done
     }
 
-    /// `stray` are keys that may be bound although the store does not say so.
-    async fn bring(
+    /// Syncs one endpoint, and waits for another process that is doing so. `extra` are keys that may be bound
+    /// although the store has no record of them.
+    async fn sync_with(
         &self,
         client: &Client,
         name: &str,
-        stray: &BTreeSet<String>,
+        extra: &BTreeSet<String>,
     ) -> Result<(), Error> {
         let begun = self.clock.now();
         let mut has_waited = false;
@@ -251,9 +252,9 @@ impl Fanout {
             let Some(mut endpoint) = self.endpoints.get(name).await? else {
                 return Ok(());
             };
-            endpoint.bound.extend(stray.iter().cloned());
-            // Whoever was waited for may have done it.
-            let is_done = has_waited && is_up_to_date(&endpoint) && !is_discarded(&endpoint);
+            endpoint.bound.extend(extra.iter().cloned());
+            // The other process may have synced it.
+            let is_done = has_waited && is_in_sync(&endpoint) && !is_discarded(&endpoint);
             if is_done || self.bind(client, &endpoint).await? {
                 if is_discarded(&endpoint) {
                     self.remove(client, name).await?;
@@ -262,17 +263,17 @@ impl Fanout {
             }
             has_waited = true;
             let waited = self.clock.now().duration_since(begun);
-            if Duration::try_from(waited).is_ok_and(|waited| waited > PATIENCE) {
+            if Duration::try_from(waited).is_ok_and(|waited| waited > BUSY_TIMEOUT) {
                 return Err(Error::Busy(name.to_owned()));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(BUSY_POLL).await;
         }
     }
 
-    /// Makes the bindings those of this revision; false when somebody else is at it, or there is a
-    /// newer one.
+    /// Binds and unbinds for this revision of the endpoint; false if another process holds the lease or there is
+    /// a newer revision.
     async fn bind(&self, client: &Client, endpoint: &Endpoint) -> Result<bool, Error> {
-        let wanted = keys(endpoint);
+        let wanted = binding_keys(endpoint);
         let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
         let claimed = self
             .endpoints
@@ -283,37 +284,37 @@ impl Fanout {
         }
         let (names, name) = (&self.names, endpoint.name.as_str());
         let change = async {
-            let is_gone =
+            let is_missing =
                 !endpoint.bound.is_empty() && !client.has_webhook_queue(names, name).await?;
             client.make_webhook_queue(names, name).await?;
-            if is_gone {
-                let seen = self.seen().remove(name);
+            if is_missing {
+                let seen = self.depths().remove(name);
                 let seen = seen.map(|(count, at)| (count, at.elapsed()));
-                events::webhook_queue_remade(name, seen);
+                events::webhook_queue_recreated(name, seen);
             }
             client.bind_webhook(names, name, &wanted).await?;
             let old = endpoint.bound.difference(&wanted);
             client.unbind_webhook(names, name, old).await
         };
-        // Not beyond the lease: somebody else may bind by then what is unbound here.
+        // Must end before the lease: after it another process may bind what is unbound here.
         match tokio::time::timeout(LEASE / 2, change).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 if matches!(&error, amqp::Error::Refused(refusal) if refusal.code == 404) {
                     self.doubt.raise();
                 }
-                // The next attempt, here or elsewhere, need not wait for the end of the lease.
+                // Releases the lease, so that the next attempt need not wait for its expiry.
                 self.endpoints.give_up_binding(name).await.ok();
                 return Err(error.into());
             }
-            // Nobody knows what the broker still does about it: the rest of the lease is for that.
+            // The broker may still be executing it: the lease stays until it expires.
             Err(_) => return Err(amqp::Error::TimedOut(LEASE / 2, "binding a queue").into()),
         }
         Ok(self.endpoints.end_binding(name, &wanted).await?)
     }
 
     async fn remove(&self, client: &Client, name: &str) -> Result<(), Error> {
-        // The queue first: a row without a queue is noticed, a queue without a row is not.
+        // The queue first: a row without a queue is detected, a queue without a row is not.
         client.delete_webhook_queue(&self.names, name).await?;
         self.endpoints.forget(name).await?;
         Ok(())
@@ -324,18 +325,18 @@ fn is_discarded(endpoint: &Endpoint) -> bool {
     endpoint.state == WebhookState::Removing && endpoint.reason.as_deref() == Some(DISCARD)
 }
 
-/// Whether the bindings are what they should be, as far as the store knows.
+/// Whether the bindings are in sync, by the store's record.
 #[must_use]
-pub fn is_up_to_date(endpoint: &Endpoint) -> bool {
-    !endpoint.binding && endpoint.bound == keys(endpoint)
+pub fn is_in_sync(endpoint: &Endpoint) -> bool {
+    !endpoint.binding && endpoint.bound == binding_keys(endpoint)
 }
 
 /// The routing keys of the events that an endpoint collects: `<session>.<event>`, `*` for any session.
 ///
-/// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and
-/// whoever delivers leaves out what does not fit.
+/// A topic exchange matches whole words, so a pattern within a session's name is bound as `*`, and the
+/// delivery drops events that do not match it.
 #[must_use]
-pub fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
+pub fn binding_keys(endpoint: &Endpoint) -> BTreeSet<String> {
     if matches!(
         endpoint.state,
         WebhookState::Disabled | WebhookState::Removing
@@ -365,7 +366,7 @@ pub fn keys(endpoint: &Endpoint) -> BTreeSet<String> {
     sessions.iter().flat_map(key).collect()
 }
 
-/// Whether an endpoint wants events of a session; asked where the broker could not tell.
+/// Whether an endpoint wants events of a session: the filter that bindings cannot express.
 #[must_use]
 pub fn wants_session(endpoint: &Endpoint, session: &str) -> bool {
     let sessions = &endpoint.settings.sessions;

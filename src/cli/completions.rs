@@ -1,4 +1,4 @@
-//! `groupmq completions`: a completion script.
+//! `groupmq completions`: a shell completion script.
 
 use clap::{Args, CommandFactory};
 use clap_complete::{Shell, generate};
@@ -6,7 +6,7 @@ use clap_complete::{Shell, generate};
 use super::exit::{Exit, Failure};
 use super::{Cli, output};
 
-/// For which shell.
+/// The shell.
 #[derive(Debug, Args)]
 pub(super) struct Completions {
     shell: Shell,

@@ -1,4 +1,4 @@
-//! `groupmq config`: is it right, and what is it.
+//! `groupmq config`: check and print the configuration.
 
 use clap::Subcommand;
 
@@ -9,11 +9,11 @@ use super::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check the configuration; every problem is named by its key.
+    /// Check the configuration and list every problem by its key.
     Check,
-    /// Print the configuration in force, secrets left out.
+    /// Print the effective configuration without secrets.
     Print {
-        /// Print every setting with its default and what it means instead.
+        /// Print every setting with its default and its documentation instead.
         #[arg(long)]
         default: bool,
     },
@@ -28,7 +28,7 @@ impl ConfigCommand {
             }
             Self::Check => {
                 sources.load().map_err(Failure::Config)?;
-                output::line("the configuration is right")?;
+                output::line("the configuration is valid")?;
             }
         }
         Ok(Exit::Ok)

@@ -1,7 +1,7 @@
-//! `groupmq doctor`: everything the worker needs, one line each, with what to do about a failure.
+//! `groupmq doctor`: checks everything that a worker needs; one line per check, with a remedy for each failure.
 
 mod arguments;
-mod ways;
+mod routing;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,32 +22,32 @@ use super::exit::{Exit, Failure};
 use super::output;
 use super::webhooks::queues;
 
-/// So many lost commands are named.
-const NAMED: usize = 20;
+/// The maximum number of lost commands to list.
+const MAX_NAMED: usize = 20;
 
-/// How to print what was found.
+/// The options of `groupmq doctor`.
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
-    /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of webhook
-    /// endpoints that are not in the store are named.
+    /// The names of the broker's queues, from `rabbitmqctl -q list_queues name`: lists queues of webhook endpoints
+    /// that are not in the store.
     #[arg(long, value_name = "NAMES")]
     queues: Option<String>,
 }
 
-/// One thing that was looked at.
+/// The result of one check.
 #[derive(Debug, Serialize)]
 struct Check {
     name: &'static str,
     ok: bool,
-    /// What was found, or what is wrong and what to do.
+    /// What was found, or the problem and its remedy.
     finding: String,
 }
 
 impl Check {
-    fn of(name: &'static str, finding: Result<String, String>) -> Self {
+    fn new(name: &'static str, finding: Result<String, String>) -> Self {
         let ok = finding.is_ok();
         Self {
             name,
@@ -84,8 +84,8 @@ impl Doctor {
     }
 }
 
-fn words(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    output::words(&error)
+fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> String {
+    output::with_causes(&error)
 }
 
 async fn broker(config: &Config) -> Vec<Check> {
@@ -93,11 +93,11 @@ async fn broker(config: &Config) -> Vec<Check> {
     let client = match Client::connect(&target).await {
         Ok(client) => client,
         Err(error) => {
-            let problem = format!("{} (amqp.url). Is RabbitMQ running?", words(error));
-            return vec![Check::of("broker", Err(problem))];
+            let problem = format!("{} (amqp.url). Is RabbitMQ running?", with_causes(error));
+            return vec![Check::new("broker", Err(problem))];
         }
     };
-    let mut checks = vec![Check::of(
+    let mut checks = vec![Check::new(
         "broker",
         Ok(match target.broker() {
             Some(broker) => format!("{broker}: connected and logged in"),
@@ -106,29 +106,29 @@ async fn broker(config: &Config) -> Vec<Check> {
     )];
     if !config.amqp.other_hosts.is_empty() {
         for (node, target) in target.each() {
-            checks.push(Check::of("node", answers(&node, &target).await));
+            checks.push(Check::new("node", node_answers(&node, &target).await));
         }
     }
-    checks.push(Check::of("plugins", plugins(&client, config).await));
+    checks.push(Check::new("plugins", plugins(&client, config).await));
     let found = client
         .ensure(&Topology::new(&config.topology).passive())
         .await;
     let found = found
-        .map(|()| "all exchanges and queues are there".to_owned())
-        .map_err(words);
-    let found = arguments::of_topology(config, found).await;
+        .map(|()| "all exchanges and queues exist".to_owned())
+        .map_err(with_causes);
+    let found = arguments::check_topology(config, found).await;
     let topology_is_there = found.is_ok();
-    checks.push(Check::of("topology", found));
+    checks.push(Check::new("topology", found));
     if topology_is_there {
         let permitted = permissions(&client, config).await;
         if let Err(error @ amqp::Error::Blocked(_)) = permitted {
-            // Nothing more that is asked over this connection is answered.
-            checks.push(Check::of("alarms", Err(words(error))));
+            // The broker answers nothing more over this connection.
+            checks.push(Check::new("alarms", Err(with_causes(error))));
         } else {
             let is_permitted = permitted.is_ok();
-            checks.push(Check::of("permissions", permitted.map_err(words)));
+            checks.push(Check::new("permissions", permitted.map_err(with_causes)));
             if is_permitted {
-                checks.push(Check::of("ways", ways::commands(config).await));
+                checks.push(Check::new("ways", routing::commands(config).await));
             }
             checks.extend(queues(&client, config).await);
         }
@@ -137,14 +137,14 @@ async fn broker(config: &Config) -> Vec<Check> {
     checks
 }
 
-/// Whether one node of the cluster would do if the others were gone.
-async fn answers(node: &str, target: &Target) -> Result<String, String> {
+/// Whether one node of the cluster could be used without the others.
+async fn node_answers(node: &str, target: &Target) -> Result<String, String> {
     match Client::connect(target).await {
         Ok(client) => {
             client.close().await;
             Ok(format!("{node} answers"))
         }
-        Err(error) => Err(format!("{node} does not answer: {}", words(error))),
+        Err(error) => Err(format!("{node} does not answer: {}", with_causes(error))),
     }
 }
 
@@ -154,33 +154,36 @@ async fn permissions(client: &Client, config: &Config) -> Result<String, amqp::E
         client.may_consume(&names.shard(number)).await?;
     }
     client.may_consume(&names.presence()).await?;
-    // The default exchange (amq.default in permissions) takes replies to their queues.
+    // The default exchange (amq.default in permissions) routes replies to their queues.
     let mut exchanges = vec![String::new(), names.replies(), names.events(), names.dead()];
     let delays = config.topology.delay_tiers.iter();
     exchanges.extend(delays.map(|tier| names.delay(*tier)));
     for exchange in exchanges {
         client.may_publish(&exchange).await?;
     }
-    Ok("may consume commands; may publish replies, events, delays and dead letters".to_owned())
+    Ok(
+        "permitted: consume commands; publish replies, events, deferred commands and dead letters"
+            .to_owned(),
+    )
 }
 
-/// What is needed beyond a plain broker.
+/// Whether the plugins that the configuration needs are enabled.
 async fn plugins(client: &Client, config: &Config) -> Result<String, String> {
     if config.topology.shards == 1 {
-        return Ok("none needed: one shard uses no exchange of a plugin".to_owned());
+        return Ok("none needed: one shard requires no plugin".to_owned());
     }
     let exchange = Names::new(&config.topology.prefix).shards();
-    if client.has_exchange(&exchange).await.map_err(words)? {
-        Ok(format!("rabbitmq_sharding: {exchange} is there"))
+    if client.has_exchange(&exchange).await.map_err(with_causes)? {
+        Ok(format!("rabbitmq_sharding: {exchange} exists"))
     } else {
         Err(format!(
-            "{exchange} is not there: run `groupmq topology apply`, which needs the plugin \
+            "{exchange} does not exist: run `groupmq topology apply`, which needs the plugin \
              rabbitmq_sharding (`rabbitmq-plugins enable rabbitmq_sharding`)"
         ))
     }
 }
 
-/// All shards together.
+/// The number of commands in all shards, and of workers that consume.
 async fn commands(client: &Client, config: &Config) -> Result<(u32, u32), amqp::Error> {
     let names = Names::new(&config.topology.prefix);
     let mut waiting = 0;
@@ -195,129 +198,135 @@ async fn queues(client: &Client, config: &Config) -> Vec<Check> {
     let commands = commands(client, config).await;
     let dead = client.queue(&names.dead_commands()).await;
     vec![
-        Check::of(
+        Check::new(
             "commands",
             commands
                 .map(|(waiting, consumers)| {
                     format!("{waiting} waiting, workers consuming: {consumers}")
                 })
-                .map_err(words),
+                .map_err(with_causes),
         ),
-        Check::of(
+        Check::new(
             "dead",
             dead.map(|(waiting, _)| format!("{waiting} dead letters"))
-                .map_err(words),
+                .map_err(with_causes),
         ),
     ]
 }
 
-/// `is_whole` when the broker has all that is the same for every store.
+/// `is_whole` if the checks of the broker that do not need the store have passed.
 async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>) -> Vec<Check> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let opened = Store::open(&config.store, Arc::clone(&clock)).await;
     let (store, _writer) = match opened {
         Ok(opened) => opened,
         Err(error) => {
-            return vec![Check::of(
+            return vec![Check::new(
                 "store",
-                Err(format!("{} (store.url)", words(error))),
+                Err(format!("{} (store.url)", with_causes(error))),
             )];
         }
     };
     let answers = tokio::time::timeout(Duration::from_secs(10), store.ping()).await;
     let finding = match answers {
-        Ok(Ok(())) => Ok(found(&store)),
-        Ok(Err(error)) => Err(words(error)),
+        Ok(Ok(())) => Ok(describe_store(&store)),
+        Ok(Err(error)) => Err(with_causes(error)),
         Err(_) => Err("does not answer within 10 s".to_owned()),
     };
     let works = match app::engine(config, &store, Arc::clone(&clock)) {
-        Ok(engines) => engines.engine.check().await.map_err(words),
+        Ok(engines) => engines.engine.check().await.map_err(with_causes),
         Err(error) => Err(format!("{error:#}")),
     };
     let mut checks = vec![
-        Check::of("store", finding),
-        Check::of("resting", resting(&store, Timestamp(clock.now())).await),
+        Check::new("store", finding),
+        Check::new("resting", deferred(&store, Timestamp(clock.now())).await),
     ];
     let target = Target::new(config.amqp.clone());
-    // Without a broker that is said already.
+    // Without a broker, the failure has been reported by an earlier check.
     if let Ok(client) = Client::connect(&target).await {
         let names = Names::new(&config.topology.prefix);
-        checks.push(Check::of(
+        checks.push(Check::new(
             "identity",
             identity(&client, &store, &names).await,
         ));
         let fanout = Fanout::new(&store, target, names.clone(), clock);
         let in_place = webhooks(&client, &fanout, &store, config).await;
         let may_come = is_whole && in_place.is_ok();
-        checks.push(Check::of("webhooks", in_place));
+        checks.push(Check::new("webhooks", in_place));
         if may_come && let Ok(endpoints) = store.endpoints().all().await {
-            checks.push(Check::of("events", ways::events(config, &endpoints).await));
+            checks.push(Check::new(
+                "events",
+                routing::events(config, &endpoints).await,
+            ));
         }
         if let Some(listed) = listed {
-            checks.push(Check::of("queues", owned(listed, &store, &names).await));
+            checks.push(Check::new(
+                "queues",
+                queue_owners(listed, &store, &names).await,
+            ));
         }
         client.close().await;
     }
-    checks.push(Check::of("engine", works));
+    checks.push(Check::new("engine", works));
     checks
 }
 
-/// Whether the broker's commands are done with this store.
+/// Whether the broker belongs to this store.
 async fn identity(client: &Client, store: &Store, names: &Names) -> Result<String, String> {
     let has_store = client.has_store(names, store.installation().id()).await;
-    Ok(if has_store.map_err(words)? {
-        "the broker's commands are done with this store".to_owned()
+    Ok(if has_store.map_err(with_causes)? {
+        "the broker belongs to this store".to_owned()
     } else {
-        "no store is the broker's yet; that of the first worker will be".to_owned()
+        "the broker belongs to no store yet; it will belong to that of the first worker".to_owned()
     })
 }
 
-/// Whether every queue of an endpoint has one.
-async fn owned(listed: &str, store: &Store, names: &Names) -> Result<String, String> {
-    let known = store.endpoints().all().await.map_err(words)?;
+/// Whether every queue of a webhook endpoint has an endpoint in the store.
+async fn queue_owners(listed: &str, store: &Store, names: &Names) -> Result<String, String> {
+    let known = store.endpoints().all().await.map_err(with_causes)?;
     let known = known.into_iter().map(|endpoint| endpoint.name).collect();
     let unowned = queues::unowned(listed, names, &known);
     if unowned.is_empty() {
-        Ok("each queue of a webhook endpoint has its endpoint".to_owned())
+        Ok("every queue of a webhook endpoint has its endpoint in the store".to_owned())
     } else {
-        Err(queues::sentence(&unowned))
+        Err(queues::describe_unowned(&unowned))
     }
 }
 
-/// Whether every command that rested has come back, or will.
-async fn resting(store: &Store, now: Timestamp) -> Result<String, String> {
-    let all = store.lanes().all_deferred().await.map_err(words)?;
+/// Whether a deferred command is lost.
+async fn deferred(store: &Store, now: Timestamp) -> Result<String, String> {
+    let all = store.lanes().all_deferred().await.map_err(with_causes)?;
     let lost: Vec<_> = all.iter().filter(|it| it.lost_at.is_some()).collect();
     if lost.is_empty() {
         let late = all.iter().filter(|it| it.due < now).count();
-        return Ok(format!("commands that rest: {}, late: {late}", all.len()));
+        return Ok(format!("deferred commands: {}, overdue: {late}", all.len()));
     }
-    let named = lost.iter().take(NAMED).map(|it| {
+    let named = lost.iter().take(MAX_NAMED).map(|it| {
         let (id, session) = (&it.key.command_id, &it.key.session);
         format!("{id} ({}, session {session})", it.command_type)
     });
     let named = named.collect::<Vec<_>>().join(", ");
-    let more = lost.len().saturating_sub(NAMED);
+    let more = lost.len().saturating_sub(MAX_NAMED);
     let more = if more > 0 {
         format!(" and {more} more")
     } else {
         String::new()
     };
     Err(format!(
-        "did not come back from their rest: {named}{more}. A delay queue was deleted or emptied, or the \
-         broker lost them: their producers may send them again with the same ids, which is safe. They are \
-         named until that is done, for a week at most"
+        "deferred commands were lost: {named}{more}. A delay queue was deleted or purged, or the broker lost \
+         them. Their producers may send them again with the same ids, which is safe. They are listed until then, \
+         for at most a week"
     ))
 }
 
-/// Whether every endpoint collects its events: those of the configuration, and all others there are.
+/// Whether every endpoint of the configuration and of the store collects its events.
 async fn webhooks(
     client: &Client,
     fanout: &Fanout,
     store: &Store,
     config: &Config,
 ) -> Result<String, String> {
-    let known = store.endpoints().all().await.map_err(words)?;
+    let known = store.endpoints().all().await.map_err(with_causes)?;
     let declared = config.webhooks.iter();
     let names: BTreeSet<_> = known
         .into_iter()
@@ -327,27 +336,30 @@ async fn webhooks(
     let mut missing = Vec::new();
     for name in &names {
         let is_in_place = fanout.is_in_place(client, name).await;
-        if !is_in_place.map_err(|error: fanout::Error| words(error))? {
+        if !is_in_place.map_err(|error: fanout::Error| with_causes(error))? {
             missing.push(name.as_str());
         }
     }
     let found = if missing.is_empty() {
-        Ok(format!("all endpoints are in place ({})", names.len()))
+        Ok(format!(
+            "all endpoints have their queues and bindings ({})",
+            names.len()
+        ))
     } else {
         Err(format!(
-            "not in place: {}. Events that are published now do not reach them: before any commands are \
-             taken, run `groupmq topology apply`",
+            "without queue or bindings: {}. Events that are published now do not reach them: run `groupmq \
+             topology apply` before commands are executed",
             missing.join(", ")
         ))
     };
-    arguments::of_webhook_queues(config, &names, found).await
+    arguments::check_webhook_queues(config, &names, found).await
 }
 
-/// What is said of a store that is well.
-fn found(store: &Store) -> String {
-    let mut finding = "open, and its tables are up to date".to_owned();
+/// The finding for a store that works.
+fn describe_store(store: &Store) -> String {
+    let mut finding = "connected, and its migrations are complete".to_owned();
     if store.is_pooled() {
-        finding.push_str("; behind a pooler, so statements are not kept prepared");
+        finding.push_str("; behind a connection pooler, so prepared statements are not used");
     }
     finding
 }

@@ -1,4 +1,4 @@
-//! `groupmq events tail`: what happens in groups, as it happens.
+//! `groupmq events tail`: print group events live.
 
 use std::time::Duration;
 
@@ -13,21 +13,21 @@ use super::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Events {
-    /// Print events from now on, until interrupted.
+    /// Print new events until interrupted.
     Tail {
-        /// Only of this session.
+        /// Only events of this session.
         #[arg(long, default_value = "*")]
         session: String,
-        /// Only this event, such as group.join; `group.v2.#` takes a family.
+        /// Only this event, such as group.join; `group.v2.#` matches a family.
         #[arg(long, default_value = "#")]
         event: String,
-        /// Stop after so many events.
+        /// Stop after this number of events.
         #[arg(long)]
         count: Option<usize>,
-        /// Stop after so long.
+        /// Stop after this time.
         #[arg(long, value_parser = super::send::duration)]
         timeout: Option<Duration>,
-        /// Print each event as it came, one JSON object per line.
+        /// Print each event unchanged, one JSON object per line.
         #[arg(long)]
         json: bool,
     },
@@ -50,7 +50,7 @@ impl Events {
         let print = async {
             for _ in 0..count.unwrap_or(usize::MAX) {
                 let message = loop {
-                    // Both can be dropped.
+                    // Both branches can be dropped.
                     tokio::select! {
                         message = events.next() => match message? {
                             ping if ping.is_ping() => {}
@@ -79,7 +79,7 @@ impl Events {
     }
 }
 
-/// WAHA's `group.leave` is our `group.left`.
+/// WAHA's `group.leave` is an alias of `group.left`.
 fn current_name(event: &str) -> &str {
     if event == "group.leave" {
         EventName::GroupLeft.as_str()
@@ -88,7 +88,7 @@ fn current_name(event: &str) -> &str {
     }
 }
 
-/// One line: when, whose, what, and the payload.
+/// One line: time, session, event and payload.
 fn readable(body: &str) -> String {
     if let Ok(event) = serde_json::from_str::<Event>(body) {
         let payload = serde_json::to_string(&event.payload).unwrap_or_default();

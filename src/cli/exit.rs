@@ -1,4 +1,4 @@
-//! Exit codes, and the failures that lead to them.
+//! Exit codes, and the failures that cause them.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -11,16 +11,16 @@ use crate::store;
 /// Shown at the end of `--help`.
 pub(super) const HELP: &str = "\
 Exit codes:
-  0  done
-  1  failed; the message says how
-  2  wrong usage or configuration
+  0  success
+  1  failure; see the message
+  2  invalid usage or configuration
   3  the reply is an error
-  4  no reply in time
-  5  the broker cannot be reached, or refuses
-  6  stopped before everything was finished; the broker will deliver it again
-  7  this store is not the one of the broker's commands, or was replaced while it was in use";
+  4  no reply within the timeout
+  5  the broker cannot be reached or refuses
+  6  stopped before all work was finished; the broker will redeliver it
+  7  this store is not the one that the broker belongs to, or it was replaced while in use";
 
-/// How a command ended.
+/// The exit code of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Exit {
     Ok = 0,
@@ -39,7 +39,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command could not do what it should.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! `groupmq healthcheck`: is the worker beside us ready?
+//! `groupmq healthcheck`: query the readiness of the process on this machine.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -14,10 +14,11 @@ use super::output;
 
 pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     let url = format!("http://{}/readyz", reachable(config.ops.listen));
-    let client = Outbound::new(&config.egress, AddressPolicy::Any).context("no HTTP client")?;
+    let client = Outbound::new(&config.egress, AddressPolicy::Any)
+        .context("cannot create an HTTP client")?;
     let request = Request {
         method: Method::GET,
-        url: url.parse().context("ops.listen makes no URL")?,
+        url: url.parse().context("ops.listen is not usable in a URL")?,
         headers: Vec::new(),
         body: Bytes::new(),
         deadline: Duration::from_secs(5),
@@ -26,7 +27,7 @@ pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     let answer = client
         .send(request)
         .await
-        .with_context(|| format!("no worker answers at {url} (ops.listen)"))?;
+        .with_context(|| format!("no process answers at {url} (ops.listen)"))?;
     output::line(answer.text().trim_end())?;
     Ok(if answer.status == 200 {
         Exit::Ok
@@ -35,7 +36,7 @@ pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
     })
 }
 
-/// An address that listens everywhere is reached at home.
+/// Replaces an unspecified address (0.0.0.0, ::), which cannot be connected to, by the loopback address.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = listen.ip();
     let home = if ip.is_unspecified() {

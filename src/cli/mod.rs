@@ -1,4 +1,4 @@
-//! What a person types. One file per command; exit codes are part of the interface.
+//! The command line. One file per command; exit codes are part of the interface.
 
 mod completions;
 mod config;
@@ -29,7 +29,7 @@ use exit::{Exit, Failure};
 #[derive(Debug, Parser)]
 #[command(name = "groupmq", version, after_help = exit::HELP)]
 struct Cli {
-    /// A TOML file; see `groupmq config print --default` for every setting.
+    /// Configuration file (TOML); `groupmq config print --default` shows every setting.
     #[arg(long, global = true, value_name = "FILE", env = "GROUPMQ_CONFIG")]
     config: Option<PathBuf>,
 
@@ -39,23 +39,23 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the worker.
+    /// Run the process with the roles of the configuration.
     Run,
     /// Send a command and print its reply.
     Send(send::Send),
-    /// Watch what happens in groups.
+    /// Print events.
     #[command(subcommand)]
     Events(events::Events),
-    /// List, show, replay or purge what could not be handled.
+    /// List, show, replay or purge dead letters of commands.
     #[command(subcommand)]
     Dead(dead::Dead),
-    /// Set and look at webhook endpoints, and deliver again what was given up.
+    /// Manage webhook endpoints, and replay their dead letters.
     #[command(subcommand)]
     Webhooks(webhooks::Webhooks),
     /// Show or create exchanges and queues.
     #[command(subcommand)]
     Topology(topology::Topology),
-    /// See to the store as a whole.
+    /// Migrate the store, or adopt a new one.
     #[command(subcommand)]
     Store(store::Store),
     /// Check or print the configuration.
@@ -63,21 +63,21 @@ enum Command {
     Config(config::ConfigCommand),
     /// Write the JSON Schemas and the AsyncAPI document.
     Schemas(schemas::Schemas),
-    /// Check everything that the worker needs, and say what to do about each failure.
+    /// Check everything that a worker needs, and suggest a remedy for each failure.
     Doctor(doctor::Doctor),
-    /// Ask a running worker whether it is ready; for images without a shell.
+    /// Query the readiness of a running process; for images without a shell.
     Healthcheck,
     /// Print a completion script for a shell.
     Completions(completions::Completions),
 }
 
-/// Parses the command line, carries it out, and says how it went.
+/// Parses and executes the command line.
 #[must_use]
 pub fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // clap prints help to stdout and errors to stderr; both are all there is to say.
+            // clap prints help to stdout and errors to stderr. A failure to print cannot be reported.
             error.print().ok();
             return if error.use_stderr() {
                 Exit::Usage
@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     match dispatch(cli) {
         Ok(exit) => exit.into(),
         Err(failure) => {
-            output::complain(&failure);
+            output::print_error(&failure);
             failure.exit().into()
         }
     }
@@ -118,7 +118,7 @@ fn load(sources: &Sources) -> Result<Config, Failure> {
     sources.load().map_err(Failure::Config)
 }
 
-/// A small runtime for a command that does one thing.
+/// Runs a command on a small runtime.
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

@@ -1,4 +1,4 @@
-//! Printing: results to stdout, everything else to stderr.
+//! Output: results go to stdout, everything else to stderr.
 
 use std::error::Error;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -7,7 +7,7 @@ use crate::observability::log;
 
 use super::exit::Failure;
 
-/// Prints a line; a reader that has gone away is no failure of ours.
+/// Prints a line; a closed pipe is not an error.
 pub(super) fn line(text: &str) -> Result<(), Failure> {
     match writeln!(io::stdout().lock(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Other(error.into())),
@@ -15,34 +15,34 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
-/// The beginning of a text that a stranger wrote: its control characters must not reach the terminal.
-pub(super) fn plain(text: &str, most: usize) -> String {
+/// The beginning of an untrusted text, without control characters, which must not reach the terminal.
+pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars()
         .filter(|c| !c.is_control())
         .take(most)
         .collect()
 }
 
-/// Prints a failure with everything underneath it.
-pub(super) fn complain(failure: &Failure) {
-    log::last_words(&format!("groupmq: {}", words(failure)));
+/// Prints a failure with its causes.
+pub(super) fn print_error(failure: &Failure) {
+    log::last_words(&format!("groupmq: {}", with_causes(failure)));
 }
 
-/// An error and its causes as one sentence; causes that it quotes itself are not repeated.
-pub(super) fn words(error: &dyn Error) -> String {
+/// An error and its causes in one sentence; causes that its message already contains are not repeated.
+pub(super) fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text = format!("{text}: {words}");
+        let message = error.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
         }
         cause = error.source();
     }
     text
 }
 
-/// Asks a person; anything but yes, and nobody there, is no.
+/// Asks for confirmation. Anything but yes means no; so does stdin that is not a terminal.
 pub(super) fn confirm(question: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {
         return Ok(false);

@@ -1,6 +1,6 @@
-//! Dead letters back to where they belong, at a pace: what `dead replay` and `webhooks replay` share.
+//! Republishes dead letters at a limited rate: shared by `dead replay` and `webhooks replay`.
 //!
-//! Which letters, and where they go, is for the caller to say.
+//! The caller selects the dead letters and their destination.
 
 use std::time::Duration;
 
@@ -15,47 +15,46 @@ use crate::amqp::{Client, Incoming, Outgoing};
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// A browse through a queue of dead letters.
+/// A replay of a queue of dead letters.
 #[derive(Debug)]
 pub(super) struct Replay<'a> {
     pub(super) client: &'a Client,
-    /// Where the letters are.
+    /// The queue of dead letters.
     pub(super) queue: String,
-    /// So many per second, at most.
+    /// Maximum number per second.
     pub(super) rate: u32,
-    /// Nothing is sent.
+    /// Only count; publish nothing.
     pub(super) dry_run: bool,
-    /// Print one JSON object in place of sentences.
+    /// Print one JSON object instead of text.
     pub(super) json: bool,
 }
 
 impl Replay<'_> {
-    /// Sends the letters that are taken back, and says how many they were.
+    /// Republishes the dead letters that match, and prints their number.
     pub(super) async fn run(
         self,
-        takes: impl Fn(&Incoming) -> bool,
-        back: impl Fn(&Incoming) -> Outgoing,
+        matches: impl Fn(&Incoming) -> bool,
+        to_outgoing: impl Fn(&Incoming) -> Outgoing,
     ) -> Result<Exit, Failure> {
         let mut browse = self.client.browse(&self.queue).await?;
         let progress = bar(u64::from(browse.left()));
         let mut pace = pace(self.rate);
         let mut sent = 0_u64;
         let mut interrupted = false;
-        // One listener for the whole browse: whatever comes while it does something else is kept for it.
-        let mut interrupt =
-            signal(SignalKind::interrupt()).context("cannot listen for an interrupt")?;
-        // One at a time: published, confirmed, then removed. Killed in between, a letter is in both
-        // places, with the same id, by which whoever gets it twice can tell.
+        // One listener for the whole replay, so that a signal is not missed between two waits.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
+        // One at a time: published, confirmed, then removed. After a crash in between, the message is in both
+        // queues with the same id, by which consumers detect the duplicate.
         while let Some(held) = browse.next().await? {
             progress.inc(1);
-            let wanted = takes(&held.message);
+            let wanted = matches(&held.message);
             let sends = wanted && !self.dry_run;
             let turn = async {
                 if sends {
                     pace.tick().await;
                 }
             };
-            // Both only wait; where both are due, the interrupt counts.
+            // Both branches only wait; the interrupt has priority.
             tokio::select! {
                 biased;
                 _ = interrupt.recv() => {
@@ -65,7 +64,7 @@ impl Replay<'_> {
                 () = turn => {}
             }
             if sends {
-                self.client.publish(&back(&held.message)).await?;
+                self.client.publish(&to_outgoing(&held.message)).await?;
                 browse.remove(&held).await?;
             }
             sent += u64::from(wanted);
@@ -73,29 +72,29 @@ impl Replay<'_> {
         progress.finish_and_clear();
         let left = interrupted.then(|| browse.left());
         browse.end().await?;
-        self.tell(sent, left)
+        self.print_summary(sent, left)
     }
 
-    fn tell(&self, sent: u64, left: Option<u32>) -> Result<Exit, Failure> {
+    fn print_summary(&self, sent: u64, left: Option<u32>) -> Result<Exit, Failure> {
         let exit = if left.is_some() {
             Exit::Abandoned
         } else {
             Exit::Ok
         };
         if self.json {
-            let told = json!({ "letters": sent, "dryRun": self.dry_run, "notLookedAt": left });
-            output::line(&told.to_string())?;
+            let summary = json!({ "letters": sent, "dryRun": self.dry_run, "notLookedAt": left });
+            output::line(&summary.to_string())?;
             return Ok(exit);
         }
         let done = if self.dry_run {
-            "would be sent back"
+            "would be republished"
         } else {
-            "sent back"
+            "republished"
         };
         output::line(&format!("{sent} dead letters {done}"))?;
         if let Some(left) = left {
             output::line(&format!(
-                "interrupted; about {left} were not looked at and are still there"
+                "interrupted; about {left} were not examined and remain in the queue"
             ))?;
         }
         Ok(exit)
@@ -109,7 +108,7 @@ fn pace(rate: u32) -> Interval {
 }
 
 fn bar(length: u64) -> ProgressBar {
-    // Only on a terminal; indicatif writes to stderr and is silent elsewhere.
+    // indicatif writes to stderr, and only if that is a terminal.
     let style = ProgressStyle::with_template("{bar:40} {pos}/{len} {per_sec} {eta}");
     let bar = ProgressBar::new(length);
     style

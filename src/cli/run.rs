@@ -1,4 +1,4 @@
-//! `groupmq run`: the worker.
+//! `groupmq run`: runs the process.
 
 use crate::amqp;
 use crate::app;
@@ -26,8 +26,7 @@ pub(super) fn run(config: Config) -> Result<Exit, Failure> {
     }
 }
 
-/// A refusal of the broker's has an exit code of its own, as with every other command; so has a store that
-/// was replaced.
+/// A refusal by the broker and a replaced store have exit codes of their own.
 fn failure(error: anyhow::Error) -> Failure {
     match error.downcast::<amqp::Error>() {
         Ok(error) => Failure::Broker(error),

@@ -1,4 +1,4 @@
-//! `groupmq schemas`: the contract as JSON Schema and AsyncAPI.
+//! `groupmq schemas`: the contract as JSON Schema, AsyncAPI and OpenAPI documents.
 
 use std::path::PathBuf;
 
@@ -10,13 +10,13 @@ use crate::schemas::{self, Difference};
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// Where to, or only whether it is up to date.
+/// The options of `groupmq schemas`.
 #[derive(Debug, Args)]
 pub(super) struct Schemas {
-    /// Change nothing; fail when a file differs from what would be written.
+    /// Write nothing; fail if a file differs from what would be written.
     #[arg(long)]
     check: bool,
-    /// The folder.
+    /// The directory to write to.
     #[arg(long, default_value = "schemas", value_name = "FOLDER")]
     out: PathBuf,
 }
@@ -29,7 +29,7 @@ impl Schemas {
             return agreed(&wrong, &format!("the documents in {folder} are up to date"));
         }
         let mut wrong = schemas::write(&self.out).context("the documents cannot be written")?;
-        // Writing mends everything else.
+        // The other differences have been overwritten.
         wrong.retain(|difference| matches!(difference, Difference::LeftOver(_)));
         agreed(&wrong, &format!("the documents are written to {folder}"))
     }
@@ -45,7 +45,8 @@ fn agreed(wrong: &[Difference], done: &str) -> Result<Exit, Failure> {
         .map(|difference| format!("\n  {difference}"))
         .collect();
     Err(Failure::Other(anyhow::anyhow!(
-        "`groupmq schemas` writes what is missing or differs; remove what is left over:{}",
+        "the documents are not up to date. `groupmq schemas` writes those that are missing or differ; delete \
+         those that are left over:{}",
         list.concat()
     )))
 }

@@ -1,4 +1,4 @@
-//! `groupmq send`: one command, its reply.
+//! `groupmq send`: sends a command and prints its reply.
 
 use std::io::Read;
 use std::time::Duration;
@@ -15,28 +15,28 @@ use crate::contract::{Reply, ReplyStatus};
 use super::exit::{Exit, Failure};
 use super::output;
 
-/// One command.
+/// The options of `groupmq send`.
 #[derive(Debug, Args)]
 pub(super) struct Send {
-    /// The type: `CreateGroup`, `PromoteAdmin`, …
+    /// The command's type: `CreateGroup`, `PromoteAdmin`, …
     #[arg(value_name = "TYPE")]
     command_type: String,
-    /// The WhatsApp account that is to do it.
+    /// The session: the WhatsApp account that executes the command.
     #[arg(long, default_value = "default")]
     session: String,
-    /// The payload: JSON, or @FILE, or - for stdin.
+    /// The payload: JSON, @FILE, or - for stdin.
     #[arg(long, default_value = "{}")]
     payload: String,
-    /// The command's id. Sent again with the same id, a command has no second effect.
+    /// The command's id; generated if absent. A command sent again with the same id has no second effect.
     #[arg(long)]
     id: Option<String>,
-    /// How long to wait for the reply.
+    /// The timeout for the reply.
     #[arg(long, default_value = "30s", value_parser = duration)]
     timeout: Duration,
-    /// The worker must not begin later than so long from now.
+    /// The command expires if the worker has not started it after this time.
     #[arg(long, value_parser = duration)]
     expires_in: Option<Duration>,
-    /// Print the bare reply.
+    /// Print the reply as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -46,7 +46,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
     text.parse::<jiff::SignedDuration>()
         .ok()
         .and_then(|duration| Duration::try_from(duration).ok())
-        .ok_or_else(|| "a duration has a unit, such as 30s".to_owned())
+        .ok_or_else(|| "must be a duration with a unit, such as 30s".to_owned())
 }
 
 impl Send {
@@ -60,7 +60,7 @@ impl Send {
             output::line(&String::from_utf8_lossy(&reply.body))?;
         }
         let reply: Reply =
-            serde_json::from_slice(&reply.body).context("the reply cannot be read")?;
+            serde_json::from_slice(&reply.body).context("the reply cannot be parsed")?;
         if !self.json {
             output::line(&readable(&reply))?;
         }
@@ -84,7 +84,7 @@ impl Send {
         if let Some(limit) = self.expires_in {
             let at = jiff::Timestamp::now()
                 .checked_add(limit)
-                .map_err(|_| Failure::Usage("--expires-in: is too far away".to_owned()))?;
+                .map_err(|_| Failure::Usage("--expires-in: is too long".to_owned()))?;
             body.insert("expiresAt".to_owned(), json!(format!("{at:.3}")));
         }
         Ok(Outgoing {
@@ -98,7 +98,7 @@ impl Send {
     }
 }
 
-/// Reads what `--payload` says: JSON, or `@FILE`, or `-` for stdin.
+/// Reads the argument of `--payload`: JSON, `@FILE`, or `-` for stdin.
 pub(super) fn payload(given: &str) -> Result<Value, Failure> {
     let text = match (given, given.strip_prefix('@')) {
         ("-", _) => {
@@ -112,12 +112,12 @@ pub(super) fn payload(given: &str) -> Result<Value, Failure> {
             .map_err(|error| Failure::Usage(format!("--payload @{file}: {error}")))?,
         (inline, None) => inline.to_owned(),
     };
-    // Some editors and shells write a byte order mark; the worker lets it pass, too.
+    // Some editors and shells write a byte order mark, which the worker ignores too.
     serde_json::from_str(text.trim_start_matches('\u{feff}'))
         .map_err(|error| Failure::Usage(format!("--payload: is not JSON: {error}")))
 }
 
-/// The reply for a person.
+/// The reply as text.
 fn readable(reply: &Reply) -> String {
     let mut lines = vec![format!(
         "{} {} ({}{})",

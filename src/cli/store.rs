@@ -1,4 +1,4 @@
-//! `groupmq store`: the store as a whole.
+//! `groupmq store`: maintenance of the store.
 
 mod adopt;
 
@@ -12,22 +12,22 @@ use super::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Store {
-    /// Make the tables that are missing, and say which migrations that took.
+    /// Apply the migrations that are missing, and list them.
     ///
-    /// Needs the login of the tables' owner in store.url. A worker makes them too where it may; where it
-    /// may not, they have to be there before it starts. Safe to repeat, and beside workers that run.
+    /// The user in store.url must own the tables. A worker applies migrations too if it has the permission;
+    /// otherwise run this before it starts. Safe to repeat, also while workers run.
     Migrate(Migrate),
-    /// Let this store take the place of the one that the broker's commands were done with.
+    /// Make this store the broker's store, in place of the one that it belongs to now.
     ///
-    /// For a store that is lost. This one has no record of the commands that were done with it: any of them
-    /// that is delivered or sent again has its effect a second time. Stop the workers first.
+    /// For use after the other store was lost. This store has no record of the commands executed before: any of
+    /// them that is redelivered or sent again has its effect a second time. Stop the workers first.
     Adopt(adopt::Adopt),
 }
 
-/// Whether to do it.
+/// The options of `groupmq store migrate`.
 #[derive(Debug, Args)]
 pub(super) struct Migrate {
-    /// Change nothing; fail where something is missing.
+    /// Change nothing; fail if a migration is missing.
     #[arg(long)]
     check: bool,
 }

@@ -1,4 +1,4 @@
-//! `groupmq topology`: the exchanges and queues.
+//! `groupmq topology`: exchanges, queues and bindings.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::amqp::{self, Client, Target};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::executor::Decoder;
-use crate::fanout::{Fanout, NotInPlace};
+use crate::fanout::{Fanout, SyncFailed};
 use crate::lifecycle::Lifecycle;
 use crate::reshard::{self, Moved, Reshard};
 use crate::store::Store;
@@ -20,17 +20,17 @@ use super::output;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Topology {
-    /// Show what should be on the broker, without asking it.
+    /// Show the exchanges, queues and bindings of this configuration, without connecting to the broker.
     Show,
-    /// Create what is missing on the broker, bind everything anew, and put webhook endpoints in place.
+    /// Declare all exchanges, queues and bindings on the broker, including those of webhook endpoints.
     ///
-    /// Those of the configuration are set in the store, and have their queues before there is a way for commands.
+    /// Webhook endpoints of the configuration are stored, and their queues are declared before the command queues.
     Apply,
-    /// Change the number of command queues to topology.shards, without losing anything or its order.
+    /// Change the number of command queues to topology.shards, without losing commands or their order.
     ///
-    /// Set topology.shards to the new number, stop every worker with the role `commands`, run this, and
-    /// start them again. Producers need not stop: the broker keeps what they publish. If it is cut off,
-    /// run it again.
+    /// Set topology.shards to the new number, stop all workers with the role `commands`, run this command, and
+    /// start the workers again. Producers can continue: the broker keeps what they publish. If it is
+    /// interrupted, run it again.
     Reshard,
 }
 
@@ -54,32 +54,32 @@ impl Topology {
     }
 }
 
-/// Command queues come last: whoever waits for them to be there finds the endpoints in place.
+/// Command queues are declared last, so that webhook endpoints are set up before a worker can consume.
 async fn apply(client: &Client, config: &Config, topology: &amqp::Topology) -> Result<(), Failure> {
     let topology = topology.clone().declared();
     client.ensure_all_but_commands(&topology).await?;
     for error in endpoints(config, &topology).await? {
-        // Whoever set it; nobody's commands wait for that.
-        output::complain(&Failure::Other(error.into()));
+        // Commands do not wait for endpoints that are not declared in the configuration.
+        output::print_error(&Failure::Other(error.into()));
     }
     Ok(client.ensure(&topology).await?)
 }
 
-/// Puts the endpoints of the configuration and of the store in place; returns those of the store for which
-/// that failed.
-async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<NotInPlace>, Failure> {
+/// Syncs the endpoints of the configuration and of the store; returns those of the store for which that
+/// failed.
+async fn endpoints(config: &Config, topology: &amqp::Topology) -> Result<Vec<SyncFailed>, Failure> {
     if config.webhooks.is_empty() && config.store.is_new() {
         return Ok(Vec::new());
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    // Its writer is for commands from the queue, of which there are none here.
+    // The writer is needed only for commands from the queue.
     let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
     let target = Target::new(config.amqp.clone());
     let fanout = Fanout::new(&store, target, topology.names().clone(), clock);
     for name in webhooks::declare(&store, &config.webhooks).await? {
-        fanout.bring_up_to_date(&name).await?;
+        fanout.sync(&name).await?;
     }
-    Ok(fanout.bring_all_up_to_date().await?)
+    Ok(fanout.sync_all().await?)
 }
 
 async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Failure> {
@@ -105,7 +105,7 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
         prefetch,
     };
     let moved = change.run().await?;
-    // What was not touched: exchanges, delays, and the way of commands to a first set of shards.
+    // The rest of the topology: exchanges, delay queues, and bindings that the reshard did not declare.
     client.ensure(&topology.clone().declared()).await?;
     client.close().await;
     let Moved {
@@ -115,7 +115,7 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
     } = moved;
     let now = topology.shards();
     output::line(&format!(
-        "{now} shards, {before} before; {collected} commands were in them, {held} came meanwhile"
+        "shards: {now} (before: {before}); commands moved: {collected} from the old queues, {held} published meanwhile"
     ))?;
     Ok(Exit::Ok)
 }

@@ -1,4 +1,4 @@
-//! `[amqp]`: the broker and how to talk to it.
+//! `[amqp]`: the connection to the broker.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,32 +14,32 @@ use super::read::{
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// The broker and how to talk to it.
+/// `[amqp]`: the connection to the broker.
 #[derive(Debug, Clone)]
 pub struct Amqp {
-    /// `amqp://` or `amqps://`; holds the password.
+    /// `amqp://` or `amqps://`; contains the password.
     pub url: SecretString,
-    /// Where the url is read again before every connection, so that a rotated password is taken up.
+    /// The file from which the URL is read again before each connection, so that a rotated password is used.
     pub url_file: Option<PathBuf>,
     /// The other nodes of the same cluster.
     pub other_hosts: Vec<Host>,
-    /// Commands held unanswered at most.
+    /// Maximum number of unacknowledged commands.
     pub prefetch: u16,
-    /// Silence after which the broker is asked whether it is still there.
+    /// The AMQP heartbeat.
     pub heartbeat: Duration,
-    /// How long a connection, and any answer of the broker, may take.
+    /// Timeout of a connection attempt, and of each reply from the broker.
     pub connect_timeout: Duration,
-    /// How long a confirm may take.
+    /// Timeout of a publisher confirm.
     pub confirm_timeout: Duration,
-    /// Messages written but not confirmed yet, at most.
+    /// Maximum number of published messages that are not confirmed yet.
     pub confirm_window: usize,
-    /// Largest AMQP frame, in bytes.
+    /// Maximum size of an AMQP frame in bytes.
     pub frame_max: u32,
-    /// Largest message that the broker takes, in bytes.
+    /// Maximum size of a message that the broker accepts, in bytes.
     pub message_max: usize,
-    /// The first wait between attempts to connect.
+    /// The first wait between connection attempts.
     pub reconnect_min: Duration,
-    /// The longest wait between attempts to connect.
+    /// The longest wait between connection attempts.
     pub reconnect_max: Duration,
     /// How long refusals are retried once a connection has worked.
     pub refusal_grace: Duration,
@@ -47,12 +47,12 @@ pub struct Amqp {
     pub tls: Tls,
 }
 
-/// Another node of the cluster; everything but this is as in the url.
+/// Another node of the cluster; the rest of its URL is that of `url`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// A name, or an address.
+    /// A host name or an address.
     pub name: String,
-    /// The url's, unless given.
+    /// The port, if it differs from that of `url`.
     pub port: Option<u16>,
 }
 
@@ -67,7 +67,7 @@ impl FromStr for Host {
             name: name.trim_matches(['[', ']']).to_owned(),
             port: url.port(),
         };
-        // Neither user, nor path, nor query.
+        // User, path and query are not allowed.
         let is_all = host.to_string() == text;
         is_all.then_some(host).ok_or(WANTED)
     }
@@ -84,14 +84,14 @@ impl fmt::Display for Host {
     }
 }
 
-/// `[amqp.tls]`: how `amqps://` connections are made.
+/// `[amqp.tls]`: TLS of `amqps://` connections.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {
-    /// The authority that signed the broker's certificate (PEM).
+    /// A CA certificate to trust (PEM).
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate and its key (PEM).
+    /// The client certificate and its key (PEM).
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// Log in by the certificate (SASL EXTERNAL).
+    /// Authenticate with the certificate (SASL EXTERNAL).
     pub external: bool,
 }
 
@@ -140,7 +140,7 @@ impl Tls {
         let identity = section.identity();
         let external = section.required("external", flag);
         if external && identity.is_none() {
-            section.problem("external", "needs certificate_file and key_file");
+            section.problem("external", "requires certificate_file and key_file");
         }
         let tls = Self {
             ca_file: section.optional("ca_file", path),

@@ -1,4 +1,4 @@
-//! `[delivery]`: how events are delivered to webhook endpoints.
+//! `[delivery]`: delivery of events to webhook endpoints.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -6,43 +6,43 @@ use std::time::Duration;
 use super::read::{Section, duration, number, parsed};
 use super::topology::delay_tiers;
 
-/// How events are delivered to webhook endpoints.
+/// `[delivery]`: delivery of events to webhook endpoints.
 #[derive(Debug, Clone)]
 pub struct Delivery {
-    /// Deliveries of one endpoint at the same time, unless it says otherwise.
+    /// Default of the maximum number of concurrent deliveries to an endpoint.
     pub concurrency: u16,
-    /// How long one attempt may take, unless the endpoint says otherwise.
+    /// Default of the timeout of an attempt.
     pub timeout: Duration,
-    /// The waits between attempts; the last one goes on until `max_age`.
+    /// The waits between attempts; the last one repeats until `max_age`.
     pub schedule: Vec<Duration>,
-    /// A delivery whose first attempt is so long ago is given up.
+    /// A delivery is given up this long after its first attempt.
     pub max_age: Duration,
     /// The longest wait that an endpoint may ask for.
     pub retry_after_max: Duration,
-    /// So many failures in a row open an endpoint's breaker.
+    /// The number of consecutive failures that opens an endpoint's breaker.
     pub failures: u32,
-    /// The wait before the first probe of an endpoint that fails …
+    /// The wait before the first probe of a failing endpoint …
     pub probe_min: Duration,
     /// … and the longest one.
     pub probe_max: Duration,
-    /// An endpoint that has failed for so long is disabled.
+    /// An endpoint that has been failing for this long is disabled.
     pub disable_after: Duration,
-    /// How often the endpoints are read anew.
+    /// The interval of reading the endpoints from the store.
     pub refresh: Duration,
-    /// How long attempts are remembered.
+    /// How long the delivery log keeps attempts.
     pub log_retention: Duration,
-    /// The process dies at this point of every delivery.
+    /// The process aborts at this point of every delivery (for tests).
     pub crash: Option<DeliveryCrash>,
 }
 
-/// Where the process dies on purpose.
+/// A point of a delivery at which the process can abort.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeliveryCrash {
-    /// A delivery was taken from its queue, and nothing has been sent.
+    /// Before the request is sent.
     BeforeRequest,
-    /// The endpoint has answered, and nothing has been made of that.
+    /// After the endpoint has answered, before the answer is processed.
     AfterRequest,
-    /// The broker has the delivery in its next place, and the old one is not acknowledged.
+    /// After the broker has confirmed the deferred delivery or dead letter, before the original is acknowledged.
     AfterPublish,
 }
 

@@ -1,4 +1,4 @@
-//! `[egress]`: how HTTP requests leave this process, and where they may go.
+//! `[egress]`: outgoing HTTP requests, and the addresses they may be sent to.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,35 +10,35 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, list, path};
 
-/// How HTTP requests leave this process, and where they may go.
+/// `[egress]`: outgoing HTTP requests, and the addresses they may be sent to.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    /// Networks that are reached although they are not public.
+    /// Networks that are allowed although they are not public.
     pub allow: Vec<Network>,
-    /// The proxy for requests to the public; may hold a password.
+    /// The proxy for requests to public addresses; may contain a password.
     pub proxy: Option<SecretString>,
-    /// DNS servers; none means those of the system.
+    /// DNS servers; empty means those of the system.
     pub dns: Vec<DnsServer>,
-    /// How long a connection may take to be made.
+    /// Timeout of a connection attempt.
     pub connect_timeout: Duration,
     /// TLS.
     pub tls: EgressTls,
 }
 
-/// `[egress.tls]`: whom to trust, and who we are.
+/// `[egress.tls]`: CA and client certificates.
 #[derive(Debug, Clone, Default)]
 pub struct EgressTls {
-    /// An authority that is trusted beside the system's (PEM).
+    /// A CA certificate to trust in addition to those of the system (PEM).
     pub ca_file: Option<PathBuf>,
-    /// The client's certificate and its key (PEM).
+    /// The client certificate and its key (PEM).
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// A network, or a single address.
+/// A network or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network(pub IpNet);
 
-/// A DNS server, on port 53 where none is named.
+/// A DNS server; the default port is 53.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DnsServer(pub SocketAddr);
 
@@ -172,7 +172,7 @@ mod tests {
         };
         assert_eq!(
             problems,
-            ["egress.tls.certificate_file: is needed with key_file"]
+            ["egress.tls.certificate_file: is required with key_file"]
         );
     }
 }

@@ -1,4 +1,4 @@
-//! `[engine]`: which engine executes commands, and its settings.
+//! `[engine]`: the engine that executes commands, and its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use crate::contract::{ParticipantId, SessionName};
 use super::Waha;
 use super::read::{Section, duration, flag, parsed, share, text};
 
-/// Which engine executes commands.
+/// `[engine]`: the engine that executes commands.
 #[derive(Debug, Clone)]
 pub enum Engine {
     /// The embedded model of WhatsApp's rules.
@@ -21,40 +21,40 @@ pub enum Engine {
 /// `[engine.sandbox]`.
 #[derive(Debug, Clone, Default)]
 pub struct Sandbox {
-    /// The accounts of this world: session name → phone.
+    /// The accounts: session name → phone number.
     pub sessions: BTreeMap<SessionName, ParticipantId>,
-    /// People who are no admins may add others in new groups (WhatsApp's own default).
+    /// Participants who are not admins may add others in new groups (WhatsApp's default).
     pub members_can_add: bool,
-    /// How effects and records go together.
+    /// How effects and ledger records are written.
     pub ledger: SandboxLedger,
-    /// Faults to act out, by session.
+    /// Faults to inject, by session.
     pub faults: BTreeMap<SessionName, Fault>,
 }
 
-/// What goes wrong on purpose for one session of the sandbox.
+/// The faults to inject for one session of the sandbox.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Fault {
-    /// Every command takes at least so long.
+    /// The minimum duration of every command.
     pub delay: Duration,
-    /// The share of commands that fail as unavailable, 0 to 1.
+    /// The share of commands that fail with the engine unavailable, 0 to 1.
     pub error_rate: f64,
     /// The session is offline.
     pub outage: bool,
     /// WhatsApp has restricted the session's account.
     pub restricted: bool,
-    /// WhatsApp asks for so much patience, whatever is asked of it.
+    /// WhatsApp rate-limits every command, with this wait.
     pub rate_limit: Option<Duration>,
-    /// The process dies at this point of every command that changes something.
+    /// The process aborts at this point of every command that changes something.
     pub crash: Option<CrashPoint>,
 }
 
-/// How the sandbox's effects and the ledger's records go together.
+/// How the sandbox's effects and the ledger's records are written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SandboxLedger {
-    /// In one transaction: effects are exactly once.
+    /// In one transaction, so effects are exactly once.
     #[default]
     Together,
-    /// One after the other, as with an engine beyond the store.
+    /// One after the other, as with an external engine.
     Apart,
 }
 
@@ -70,13 +70,13 @@ impl FromStr for SandboxLedger {
     }
 }
 
-/// Where the process dies on purpose.
+/// A point of a command at which the process can abort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CrashPoint {
-    /// The ledger has `started`, and nothing has been done.
+    /// After the ledger has recorded `started`, before the effect.
     #[default]
     BeforeEffect,
-    /// It is done, and the ledger does not know yet.
+    /// After the effect, before the ledger has recorded it.
     AfterEffect,
 }
 
@@ -126,7 +126,7 @@ impl Engine {
         if kind == Kind::Waha && waha.servers.is_empty() {
             section.problem(
                 "waha",
-                "must name a server: url, or [engine.waha.servers.<name>]",
+                "must configure a server: url, or [engine.waha.servers.<name>]",
             );
         }
         section.finish();
@@ -165,7 +165,7 @@ impl Sandbox {
         if let Some(twice) = sandbox.shared_phone() {
             section.problem(
                 "sessions",
-                format!("{twice} has the phone of another session"),
+                format!("{twice} has the phone number of another session"),
             );
         }
         for name in sandbox
@@ -175,7 +175,7 @@ impl Sandbox {
         {
             section.problem(
                 "faults",
-                format!("{name} is no session of engine.sandbox.sessions"),
+                format!("{name} is not a session of engine.sandbox.sessions"),
             );
         }
         section.finish();

@@ -1,15 +1,15 @@
-//! The environment's settings: which variables are settings, and which keys they stand for.
+//! Settings from environment variables.
 //!
-//! `GROUPMQ_AMQP__PREFETCH` is `amqp.prefetch`. What a variable's value means is for `read` to say.
+//! `GROUPMQ_AMQP__PREFETCH` is `amqp.prefetch`. Values are parsed by `read`.
 
 use std::ffi::OsStr;
 
 use figment::value::{Dict, Value};
 
-/// How every variable begins that is a setting.
+/// The prefix of all variables that are settings.
 pub(super) const PREFIX: &str = "GROUPMQ_";
 
-/// A table whose keys are names that somebody chose, and the table that says which names there are.
+/// A table whose keys are chosen by the user, and the table that defines the names.
 struct Named {
     table: &'static [&'static str],
     names: &'static [&'static str],
@@ -34,23 +34,23 @@ const NAMED: [Named; 4] = [
     },
 ];
 
-/// A setting that the environment holds.
+/// A setting from the environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Setting {
-    /// The variable as it was written.
+    /// The name of the variable.
     pub(super) variable: String,
-    /// The tables, then the key.
+    /// The path: tables, then the key.
     pub(super) path: Vec<String>,
-    /// None: the value is not UTF-8.
+    /// None if the value is not UTF-8.
     pub(super) value: Option<String>,
 }
 
 impl Setting {
-    /// Reads a variable; none where it is no setting. `known` is what the file and the defaults say.
+    /// Reads a variable; none if it is not a setting. `known` are the settings of the file and the defaults.
     pub(super) fn read(variable: &str, value: &OsStr, known: &Dict) -> Option<Self> {
         let rest = variable.strip_prefix(PREFIX)?;
         let value = value.to_str();
-        // GROUPMQ_CONFIG names the file (--config), and GROUPMQ_TEST_… belongs to the tests.
+        // GROUPMQ_CONFIG is the configuration file (--config), and GROUPMQ_TEST_… is used by the tests.
         let is_other = rest == "CONFIG" || rest.starts_with("TEST_");
         if is_other || is_service_link(rest, value.unwrap_or_default()) {
             return None;
@@ -62,13 +62,13 @@ impl Setting {
         })
     }
 
-    /// The key as it stands in messages.
+    /// The dotted key, for messages.
     pub(super) fn key(&self) -> String {
         self.path.join(".")
     }
 }
 
-/// Names which variables a key's value comes from, for the end of a message about it.
+/// Names the variables that a key's value comes from, as the end of a message about the key.
 pub(super) fn origin(settings: &[Setting], key: &str) -> String {
     let is_from = |setting: &&Setting| {
         let own = setting.key();
@@ -87,9 +87,9 @@ pub(super) fn origin(settings: &[Setting], key: &str) -> String {
     }
 }
 
-/// Whether Kubernetes made the variable: for each Service of a namespace, one called `groupmq` or
-/// `groupmq-gateway` among them, it sets `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and
-/// `…_PORT_8080_TCP`. Settings have two underscores between a table and a key.
+/// Whether Kubernetes set the variable: for each Service of a namespace, such as `groupmq-gateway`, it sets
+/// `…_SERVICE_HOST`, `…_SERVICE_PORT`, `…_PORT` and `…_PORT_8080_TCP`. Settings have two underscores between a
+/// table and a key.
 fn is_service_link(rest: &str, value: &str) -> bool {
     if rest.contains("__") {
         return false;
@@ -103,7 +103,7 @@ fn is_service_link(rest: &str, value: &str) -> bool {
         || of_port.is_some_and(is_port_and_protocol)
 }
 
-/// `8080_TCP`, perhaps with `_ADDR`, `_PORT` or `_PROTO` behind it.
+/// `8080_TCP`, optionally followed by `_ADDR`, `_PORT` or `_PROTO`.
 fn is_port_and_protocol(text: &str) -> bool {
     let mut words = text.split('_');
     let number = words.next().is_some_and(|word| word.parse::<u16>().is_ok());
@@ -112,9 +112,8 @@ fn is_port_and_protocol(text: &str) -> bool {
     number && protocol && detail && words.next().is_none()
 }
 
-/// The tables and the key that a variable stands for. Ours are in small letters; a name that
-/// somebody chose keeps its case. One in capitals alone means a known name that differs in nothing
-/// but its case, since variables are mostly written in capitals.
+/// The path of a variable. Keys of groupmq are lower case; a name chosen by the user keeps its case. A name in
+/// capitals alone refers to a known name that differs only in case, since variables are usually in capitals.
 fn path(rest: &str, known: &Dict) -> Vec<String> {
     let words: Vec<&str> = rest.split("__").collect();
     let mut path: Vec<String> = words.iter().map(|word| word.to_lowercase()).collect();
@@ -131,7 +130,7 @@ fn path(rest: &str, known: &Dict) -> Vec<String> {
     path
 }
 
-/// The known name that one in capitals alone means.
+/// The known name that a name in capitals alone refers to.
 fn known_name(word: &str, known: Option<&Dict>) -> Option<String> {
     let known = known?;
     if known.contains_key(word) || word.contains(char::is_lowercase) {
@@ -141,7 +140,7 @@ fn known_name(word: &str, known: Option<&Dict>) -> Option<String> {
     all.find(|it| it.eq_ignore_ascii_case(word)).cloned()
 }
 
-/// The table at this place, if there is one.
+/// The table at this path, if there is one.
 fn at<'a>(settings: &'a Dict, path: &[&str]) -> Option<&'a Dict> {
     path.iter()
         .try_fold(settings, |table, name| match table.get(*name) {

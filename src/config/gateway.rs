@@ -1,4 +1,4 @@
-//! `[gateway]`: the HTTP front door, and who may use it.
+//! `[gateway]`: the HTTP interface and its keys.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,47 +15,47 @@ use crate::contract::SessionPattern;
 /// `[gateway]`
 #[derive(Debug, Clone)]
 pub struct Gateway {
-    /// Where it listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
     /// How long a request waits for its reply.
     pub timeout: Duration,
-    /// How long a client may take to send a request, and to take its answer.
+    /// Timeout for reading a request and for writing a response.
     pub client_timeout: Duration,
-    /// Requests that wait for a reply at the same time, at most.
+    /// Maximum number of requests that wait for a reply.
     pub in_flight: usize,
-    /// Connections at the same time, at most.
+    /// Maximum number of connections.
     pub connections: usize,
-    /// The largest body of a request, in bytes.
+    /// Maximum size of a request body in bytes.
     pub body_max: usize,
-    /// So many commands are remembered, to tell what became of them.
+    /// Maximum number of commands whose state is kept in memory.
     pub commands_kept: usize,
-    /// So many events are kept for those who reconnect.
+    /// Maximum number of events kept for clients that reconnect.
     pub events_kept: usize,
-    /// Without keys, everybody may do everything who reaches it.
+    /// Without keys, authorise everyone for everything.
     pub open: bool,
-    /// The keys by their names; without any, this machine alone may come, unless it is open.
+    /// The keys by name. Without any, only this machine is authorised, unless `open` is set.
     pub keys: BTreeMap<KeyName, Key>,
 }
 
-/// What a key is called in the configuration.
+/// The name of a key in the configuration.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyName(String);
 
-/// An API key, as its hash, and what it opens.
+/// The hash of an API key, and what the key authorises.
 #[derive(Debug, Clone)]
 pub struct Key {
     /// SHA-512 of the key.
     pub digest: [u8; 64],
-    /// For which sessions.
+    /// The sessions that it covers.
     pub sessions: Vec<SessionPattern>,
-    /// For reading alone, or for everything.
+    /// Whether it only allows reading.
     pub access: Access,
 }
 
-/// What a key is good for.
+/// The access that a key allows.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// What changes nothing.
+    /// Only commands that change nothing.
     #[default]
     Read,
     /// Everything.
@@ -110,11 +110,11 @@ impl Gateway {
         match (gateway.keys.is_empty(), gateway.open) {
             (true, false) if !gateway.listen.ip().is_loopback() => section.problem(
                 "listen",
-                "must be an address of this machine alone (127.0.0.1, ::1) as long as there are no \
-                 gateway.keys; gateway.open = true lets everybody in without a key",
+                "must be a loopback address (127.0.0.1, ::1) while no gateway.keys are configured; \
+                 gateway.open = true authorises everyone without a key",
             ),
             (false, true) => {
-                section.problem("open", "must be false where there are gateway.keys");
+                section.problem("open", "must be false if gateway.keys are configured");
             }
             _ => {}
         }
@@ -126,7 +126,7 @@ impl Gateway {
 fn key(_: &str, mut section: Section<'_>) -> Key {
     let digest = match section.header_secret("key", "key_file") {
         None => {
-            section.problem("key", "is missing, or key_file");
+            section.problem("key", "is missing (or key_file)");
             [0; 64]
         }
         Some(key) => digest(&key).unwrap_or_else(|what| {
@@ -143,7 +143,7 @@ fn key(_: &str, mut section: Section<'_>) -> Key {
     key
 }
 
-/// SHA-512 of a key: given as such, or of the key that is given.
+/// The SHA-512 of a key: given as the hash, or computed from the given key.
 fn digest(key: &SecretString) -> Result<[u8; 64], String> {
     let key = key.expose_secret();
     match key.strip_prefix("sha512:") {

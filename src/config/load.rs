@@ -1,4 +1,4 @@
-//! Where settings come from and which source wins.
+//! The sources of settings and their precedence.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -17,22 +17,22 @@ use super::{
     Retry, Role, Safety, Shutdown, Store, Topology,
 };
 
-/// The defaults, as they stand in `config.default.toml`.
+/// The defaults: `config.default.toml`.
 pub const DEFAULTS: &str = include_str!("../../config.default.toml");
 
-/// What a configuration is read from.
+/// The sources of a configuration.
 #[derive(Debug, Clone, Default)]
 pub struct Sources {
     /// `--config FILE`
     pub file: Option<PathBuf>,
     /// Settings from flags, as dotted keys.
     pub flags: Vec<(String, String)>,
-    /// The environment's variables that may be settings, as they are written: `GROUPMQ_…`.
+    /// The environment variables that may be settings: `GROUPMQ_…`.
     pub environment: Vec<(String, OsString)>,
 }
 
 impl Sources {
-    /// The defaults, this file, and the process's environment.
+    /// Uses the defaults, this file, and the environment of the process.
     #[must_use]
     pub fn from_process(file: Option<PathBuf>) -> Self {
         let environment = std::env::vars_os().filter_map(|(name, value)| {
@@ -47,7 +47,7 @@ impl Sources {
         }
     }
 
-    /// Merges the sources, and tells what comes from the environment.
+    /// Merges the sources; also returns the settings from the environment.
     fn merged(&self) -> Result<(Dict, Vec<Setting>), Error> {
         let mut figment = Figment::from(Toml::string(DEFAULTS));
         if let Some(path) = &self.file {
@@ -80,10 +80,10 @@ impl Sources {
         Ok((merged, settings))
     }
 
-    /// Merges and checks everything.
+    /// Merges the sources and validates the result.
     ///
     /// # Errors
-    /// With every problem that was found, by key and without any value.
+    /// With all problems, by key and without values.
     pub fn load(&self) -> Result<Config, Error> {
         let mut problems = Problems::default();
         let (merged, settings) = self.merged()?;
@@ -98,7 +98,7 @@ impl Sources {
         Err(Error::Invalid(told.collect()))
     }
 
-    /// The merged settings as TOML, with secrets left out.
+    /// The merged settings as TOML, without secrets.
     ///
     /// # Errors
     /// When the file cannot be read or is not TOML.
@@ -109,7 +109,7 @@ impl Sources {
     }
 }
 
-/// Settings that are secrets whatever they look like, by their last key.
+/// The last keys of settings whose values are always secrets.
 const SECRETS: [&str; 6] = [
     "api_key",
     "authorization",
@@ -133,7 +133,7 @@ fn hide(value: &mut figment::value::Value) {
     match value {
         figment::value::Value::Dict(_, entries) => hide_secrets(entries),
         figment::value::Value::Array(_, values) => values.iter_mut().for_each(hide),
-        // Nobody can tell where in it the password ends.
+        // The end of the password cannot be determined.
         figment::value::Value::String(_, text) if has_unescaped_credentials(text) => {
             "***".clone_into(text);
         }
@@ -149,7 +149,7 @@ fn hide(value: &mut figment::value::Value) {
     }
 }
 
-/// `a`, `b`, `c` = v as tables within tables. Values stay text: see `read`.
+/// `a`, `b`, `c` = v as nested tables. Values stay text: see `read`.
 fn nested<'a>(path: impl DoubleEndedIterator<Item = &'a str>, value: &str) -> serde_json::Value {
     path.rev().fold(json!(value), |inner, part| {
         serde_json::Value::Object(Map::from_iter([(part.to_owned(), inner)]))
@@ -159,7 +159,7 @@ fn nested<'a>(path: impl DoubleEndedIterator<Item = &'a str>, value: &str) -> se
 fn roles(value: &Value) -> Result<Vec<Role>, String> {
     let roles: Vec<Role> = list(value)?;
     if roles.is_empty() {
-        return Err("must name at least one role".to_owned());
+        return Err("must contain at least one role".to_owned());
     }
     Ok(roles)
 }

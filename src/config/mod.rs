@@ -1,7 +1,7 @@
-//! Configuration: merged from its sources, checked whole, then handed out as plain values.
+//! Configuration: merged from its sources, validated, and provided as plain values.
 //!
-//! `config.default.toml` holds every default and is the documentation. No other module reads the
-//! environment. One file per section says what is in it and how it is read.
+//! `config.default.toml` contains every default and is the reference. No other module reads the environment.
+//! Each section has a file with its type and its parser.
 
 mod amqp;
 mod delivery;
@@ -35,10 +35,10 @@ pub use topology::{Topology, TopologyMode};
 pub use waha::{Waha, WahaIntake, WahaPlace, WahaServer};
 pub use webhooks::DeclaredWebhook;
 
-/// Everything that can be configured, checked.
+/// The validated configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// What this process does.
+    /// The roles of this process.
     pub roles: Vec<Role>,
     /// `[amqp]`
     pub amqp: Amqp,
@@ -74,10 +74,10 @@ pub struct Config {
     pub log: Log,
 }
 
-/// Why there is no usable configuration.
+/// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The file that was named is not there.
+    /// The configuration file cannot be read.
     #[error("cannot read the configuration file {}", path.display())]
     Unreadable {
         /// The file.
@@ -89,7 +89,7 @@ pub enum Error {
     /// A source is not TOML.
     #[error("the configuration is not TOML: {0}")]
     Malformed(String),
-    /// Settings are wrong; all of them, by key.
-    #[error("the configuration is wrong:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
+    /// Settings are invalid; lists all of them, by key.
+    #[error("the configuration is invalid:\n{}", .0.iter().map(|line| format!("  {line}")).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<String>),
 }

@@ -1,4 +1,4 @@
-//! `[otlp]`: where spans are sent.
+//! `[otlp]`: the export of spans.
 
 use std::time::Duration;
 
@@ -7,18 +7,18 @@ use url::Url;
 
 use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, share, text};
 
-/// Where spans are sent, and which.
+/// `[otlp]`: the export of spans.
 #[derive(Debug, Clone)]
 pub struct Otlp {
-    /// The collector's base address; nothing is recorded without.
+    /// The collector's base URL; without it no spans are recorded.
     pub endpoint: Option<Url>,
-    /// What is sent as `Authorization`.
+    /// The value of the `Authorization` header.
     pub authorization: Option<SecretString>,
-    /// The share of traces that begin here which is recorded.
+    /// The share of traces starting here that is recorded.
     pub share: f64,
-    /// What collectors call this process.
+    /// OpenTelemetry's `service.name`.
     pub service_name: String,
-    /// How long sending may take.
+    /// Timeout of an export.
     pub timeout: Duration,
 }
 
@@ -33,7 +33,7 @@ impl Otlp {
                 let url = text.parse::<Url>().ok();
                 url.filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
                     .ok_or_else(|| {
-                        "must be an http:// or https:// address, such as \
+                        "must be an http:// or https:// URL, such as \
                          http://otel-collector:4318"
                             .to_owned()
                     })
@@ -49,7 +49,7 @@ impl Otlp {
         if cfg!(not(feature = "otlp")) && otlp.endpoint.is_some() {
             section.problem(
                 "endpoint",
-                "cannot be used: this program was built without the feature otlp",
+                "cannot be used: this binary was built without the feature otlp",
             );
         }
         section.finish();

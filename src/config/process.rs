@@ -1,4 +1,4 @@
-//! `roles`, `[executor]`, `[ops]`, `[shutdown]`, `[log]`: the process itself.
+//! `roles`, `[executor]`, `[retry]`, `[ops]`, `[shutdown]`, `[log]`: the process.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -9,14 +9,14 @@ use super::read::{Section, duration, number, parsed, text};
 const MOMENT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// What a process does.
+/// A role of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Execute commands from the queue.
     Commands,
     /// Deliver events to webhook endpoints.
     Webhooks,
-    /// Take commands over HTTP and put them into the queue.
+    /// Accept commands over HTTP and publish them to the queue.
     Gateway,
 }
 
@@ -28,7 +28,7 @@ impl FromStr for Role {
             "commands" => Ok(Self::Commands),
             "webhooks" => Ok(Self::Webhooks),
             "gateway" => Ok(Self::Gateway),
-            _ => Err("must name commands, webhooks or gateway"),
+            _ => Err("must be commands, webhooks or gateway"),
         }
     }
 }
@@ -36,9 +36,9 @@ impl FromStr for Role {
 /// `[executor]`
 #[derive(Debug, Clone, Copy)]
 pub struct Executor {
-    /// Commands executed at the same time.
+    /// Maximum number of commands executed at the same time.
     pub concurrency: usize,
-    /// How long one attempt may take.
+    /// Timeout of one attempt.
     pub timeout: Duration,
 }
 
@@ -58,15 +58,15 @@ impl Executor {
 pub struct Retry {
     /// The first wait before an attempt is repeated.
     pub first: Duration,
-    /// How long attempts are repeated before the command rests.
+    /// How long attempts are repeated before the command is deferred.
     pub within: Duration,
-    /// How long a command that only reads is repeated before it is answered with the failure.
+    /// How long a command that only reads is retried before it is answered with the error.
     pub reads: Duration,
-    /// So many rests at most for an engine that fails.
+    /// Maximum number of deferrals caused by engine failures.
     pub attempts: u32,
-    /// When a command is given up.
+    /// The age at which a command is given up.
     pub max_age: Duration,
-    /// How long a command that rested and could be nowhere any more is waited for.
+    /// How long to wait for a deferred command that is due and in no queue, before it counts as lost.
     pub lost_after: Duration,
 }
 
@@ -88,7 +88,7 @@ impl Retry {
 /// `[ops]`
 #[derive(Debug, Clone, Copy)]
 pub struct Ops {
-    /// Where health is served.
+    /// The address of health checks and metrics.
     pub listen: SocketAddr,
 }
 
@@ -110,7 +110,7 @@ impl Ops {
 /// `[shutdown]`
 #[derive(Debug, Clone, Copy)]
 pub struct Shutdown {
-    /// How long finishing may take.
+    /// Maximum time to finish work in flight.
     pub deadline: Duration,
 }
 
@@ -128,16 +128,16 @@ impl Shutdown {
 /// `[log]`
 #[derive(Debug, Clone)]
 pub struct Log {
-    /// tracing's filter.
+    /// The filter of `tracing`.
     pub filter: String,
-    /// How lines are written.
+    /// The format of log lines.
     pub format: LogFormat,
 }
 
-/// How log lines are written.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Plain text.
     #[default]
     Text,
     /// One JSON object per line.

@@ -1,7 +1,7 @@
-//! Reads one section key by key, so that *all* problems are found at once.
+//! Reads a section key by key, so that *all* problems are reported at once.
 //!
-//! Problems name the key and never the value, which may be a secret. Values from the environment
-//! arrive as text (a password of digits must stay text), so every reader accepts text too.
+//! Problems name the key and never the value, which may be a secret. Values from the environment are text (a
+//! password of digits must stay text), so every parser accepts text too.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -13,11 +13,11 @@ use std::time::Duration;
 use figment::value::{Dict, Value};
 use secrecy::SecretString;
 
-/// Everything that is wrong with the configuration so far; of one key the first thing alone.
+/// The problems found so far; only the first one of each key.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub(super) Vec<Problem>);
 
-/// What is wrong with a key, in a sentence that begins with it.
+/// A problem of a key; the key and `what` form a sentence.
 #[derive(Debug)]
 pub(super) struct Problem {
     pub(super) key: String,
@@ -26,7 +26,7 @@ pub(super) struct Problem {
 
 impl Problems {
     fn add(&mut self, key: String, what: impl Display) {
-        // A secret that its file did not give is not missing.
+        // If a secret's file cannot be used, the secret is not reported as missing too.
         let file = format!("{key}_file");
         if !self.0.iter().any(|it| it.key == key || it.key == file) {
             let what = what.to_string();
@@ -72,7 +72,7 @@ impl<'a> Section<'a> {
         self.entries.remove(name)
     }
 
-    /// Reads a value that must be there; a stand-in keeps the reading going where it is not.
+    /// Reads a required value. If it is missing or invalid, a default is returned, so that reading continues.
     pub(super) fn required<T: Default>(
         &mut self,
         name: &'static str,
@@ -81,12 +81,12 @@ impl<'a> Section<'a> {
         if let Some(value) = self.optional(name, read) {
             return value;
         }
-        // A value that is there but wrong has been reported already, and is no problem a second time.
+        // An invalid value has been reported; only the first problem of a key counts.
         self.problem(name, "is missing");
         T::default()
     }
 
-    /// Reads a value that may be absent.
+    /// Reads an optional value.
     pub(super) fn optional<T>(
         &mut self,
         name: &'static str,
@@ -96,21 +96,21 @@ impl<'a> Section<'a> {
         read(&value).map_err(|what| self.problem(name, what)).ok()
     }
 
-    /// Reads a secret: from the key itself, or from the file that `<name>_file` names.
+    /// Reads a secret: from the key, or from the file that `<name>_file` names.
     pub(super) fn secret(
         &mut self,
         name: &'static str,
         file_name: &'static str,
     ) -> Option<SecretString> {
         self.checked_secret(name, file_name, |text| {
-            // In the middle of it, since the end was trimmed.
+            // The end has been trimmed, so this is in the middle.
             (!text.contains(char::is_control))
                 .then_some(())
-                .ok_or("must hold no line break and no other control character")
+                .ok_or("must contain no line break and no other control character")
         })
     }
 
-    /// Reads a secret that is sent as a header's value.
+    /// Reads a secret that is sent as a header value.
     pub(super) fn header_secret(
         &mut self,
         name: &'static str,
@@ -119,7 +119,7 @@ impl<'a> Section<'a> {
         self.checked_secret(name, file_name, |text| {
             let fits = text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
             fits.then_some(()).ok_or(
-                "must hold ASCII characters alone, and no control characters such as line breaks: \
+                "must contain only ASCII characters, and no control characters such as line breaks: \
                  it is sent in a header",
             )
         })
@@ -146,7 +146,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Reads the files of a client's certificate and its key: both or neither.
+    /// Reads the files of a client certificate and its key: both or neither.
     pub(super) fn identity(&mut self) -> Option<(PathBuf, PathBuf)> {
         let certificate = self.optional("certificate_file", path);
         let key = self.optional("key_file", path);
@@ -154,17 +154,17 @@ impl<'a> Section<'a> {
             (Some(certificate), Some(key)) => Some((certificate, key)),
             (None, None) => None,
             (Some(_), None) => {
-                self.problem("key_file", "is needed with certificate_file");
+                self.problem("key_file", "is required with certificate_file");
                 None
             }
             (None, Some(_)) => {
-                self.problem("certificate_file", "is needed with key_file");
+                self.problem("certificate_file", "is required with key_file");
                 None
             }
         }
     }
 
-    /// Reads a value that must be there, where nothing can stand in for it.
+    /// Reads a required value that has no default.
     pub(super) fn wanted<T>(
         &mut self,
         name: &'static str,
@@ -176,7 +176,7 @@ impl<'a> Section<'a> {
         self.optional(name, read)
     }
 
-    /// Whether a key is there and was not read yet.
+    /// Whether a key exists and has not been read.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
@@ -192,12 +192,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Looks at a path without consuming it.
+    /// Reads a path without consuming it.
     pub(super) fn peek_path(&self, name: &str) -> Option<PathBuf> {
         self.entries.get(name).and_then(|value| path(value).ok())
     }
 
-    /// Opens the table below a key.
+    /// Opens the table of a key.
     pub(super) fn section(&mut self, name: &'static str) -> Section<'_> {
         let path = self.key(name);
         let entries = match self.take(name) {
@@ -211,7 +211,7 @@ impl<'a> Section<'a> {
         Section::new(&path, entries, self.problems)
     }
 
-    /// Opens each table of the list below a key, and hands them to `read` one by one.
+    /// Reads each table of the list of a key.
     pub(super) fn tables<T>(
         &mut self,
         name: &'static str,
@@ -238,7 +238,7 @@ impl<'a> Section<'a> {
         all
     }
 
-    /// Reads a table whose keys are names that the user chose.
+    /// Reads a table whose keys are chosen by the user.
     pub(super) fn each<K: Ord + FromStr, V>(
         mut self,
         mut read: impl FnMut(&str, Section<'_>) -> V,
@@ -269,24 +269,27 @@ impl<'a> Section<'a> {
         all
     }
 
-    /// Reports every key that nobody asked for, with the nearest that exists.
+    /// Reports every key that was not read, with the keys that exist.
     pub(super) fn finish(mut self) {
         for name in std::mem::take(&mut self.entries).into_keys() {
             let mut known = self.known.clone();
             known.sort_unstable();
             let known = known.join(", ");
-            self.problem(&name, format!("is no setting; here there are: {known}"));
+            self.problem(
+                &name,
+                format!("is not a setting; the settings here are: {known}"),
+            );
         }
     }
 }
 
-/// A value without what an editor or `echo` leaves around it: a byte order mark before it, a line
-/// break or other white space behind it. Nobody means these.
+/// A value without what editors and `echo` add to it: a byte order mark before it, a line break or other white
+/// space after it.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_start_matches('\u{feff}').trim_end()
 }
 
-/// The text of a value that is one.
+/// The text of a string value.
 fn string(value: &Value) -> Option<&str> {
     match value {
         Value::String(_, text) => Some(trimmed(text)),
@@ -295,16 +298,16 @@ fn string(value: &Value) -> Option<&str> {
 }
 
 /// What to do about a URL that [`has_unescaped_credentials`].
-pub(super) const UNESCAPED: &str = "holds a #, ?, / or @ that its parser takes for something else: \
+pub(super) const UNESCAPED: &str = "contains a #, ?, / or @ that is not percent-encoded: \
      percent-encode the password (# is %23, / is %2F, ? is %3F, @ is %40)";
 
-/// Whether a URL holds an `@` where none can be meant: behind a `#`, `?` or `/` that ended user and
-/// password too early, or beside another one.
+/// Whether a URL contains an `@` in an implausible place: after a `#`, `?` or `/` that ended user and password too
+/// early, or twice.
 pub(super) fn has_unescaped_credentials(url: &str) -> bool {
     let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };
-    // There a parser takes a backslash for a slash.
+    // In http URLs, parsers treat a backslash as a slash.
     let backslash = scheme.starts_with("http");
     let ends = |c: char| matches!(c, '/' | '?' | '#') || (backslash && c == '\\');
     let (authority, behind) = rest.split_at(rest.find(ends).unwrap_or(rest.len()));
@@ -344,7 +347,7 @@ pub(super) fn flag(value: &Value) -> Result<bool, String> {
     }
 }
 
-/// Reads a whole number within a range.
+/// Parses an integer within a range.
 pub(super) fn number<T>(range: RangeInclusive<T>) -> impl FnOnce(&Value) -> Result<T, String>
 where
     T: TryFrom<i128> + PartialOrd + Display,
@@ -366,7 +369,7 @@ where
     }
 }
 
-/// Reads a share between 0 and 1.
+/// Parses a share from 0 to 1.
 pub(super) fn share(value: &Value) -> Result<f64, String> {
     let read = match value {
         Value::Num(_, number) => number.to_f64(),
@@ -376,14 +379,14 @@ pub(super) fn share(value: &Value) -> Result<f64, String> {
         .ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
-/// Reads a duration with its unit, within a range.
+/// Parses a duration with its unit, within a range.
 pub(super) fn duration(
     range: RangeInclusive<Duration>,
 ) -> impl FnOnce(&Value) -> Result<Duration, String> {
     move |value| {
         let read = string(value).and_then(|text| text.parse::<jiff::SignedDuration>().ok());
         let read = read.ok_or_else(|| {
-            "must be a duration with its unit in quotes, such as \"30s\"".to_owned()
+            "must be a duration with a unit in quotes, such as \"30s\"".to_owned()
         })?;
         Duration::try_from(read)
             .ok()
@@ -398,7 +401,7 @@ pub(super) fn duration(
     }
 }
 
-/// Reads a list of texts; from the environment, separated by commas.
+/// Parses a list; text from the environment is separated by commas.
 pub(super) fn list<T: FromStr>(value: &Value) -> Result<Vec<T>, String>
 where
     T::Err: Display,
@@ -410,7 +413,7 @@ where
             .map(|part| part.trim().to_owned())
             .filter(|part| !part.is_empty())
             .collect(),
-        _ => return Err("must be a list of texts".to_owned()),
+        _ => return Err("must be a list of strings".to_owned()),
     };
     texts
         .iter()

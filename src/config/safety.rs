@@ -1,4 +1,4 @@
-//! `[safety]`: how much an account may do before it had better wait.
+//! `[safety]`: the rate limits of accounts.
 
 use std::num::NonZeroU32;
 use std::str::FromStr;
@@ -7,29 +7,29 @@ use std::time::Duration;
 use super::Engine;
 use super::read::{Section, duration, number, parsed};
 
-/// How much an account may do, by kind of operation.
+/// `[safety]`: the rate limits of accounts, by kind of operation.
 #[derive(Debug, Clone, Copy)]
 pub struct Safety {
-    /// Whether there are limits.
+    /// Whether the limits apply.
     pub limits: Limits,
-    /// Groups created.
+    /// Creation of groups.
     pub create_group: Bucket,
-    /// People added to groups.
+    /// Participants added to groups.
     pub add_participants: Bucket,
-    /// Everything else that changes a group.
+    /// All other commands that change a group.
     pub change: Bucket,
-    /// What only reads.
+    /// Commands that only read.
     pub read: Bucket,
-    /// The first pause where WhatsApp asks for one and does not say how long.
+    /// The first pause if WhatsApp requests one without a duration.
     pub pause_min: Duration,
     /// The longest of those pauses.
     pub pause_max: Duration,
 }
 
-/// Whether an account's operations are limited.
+/// When the limits apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Limits {
-    /// Where the engine acts on real accounts.
+    /// If the engine acts on real accounts.
     #[default]
     Auto,
     /// Always.
@@ -38,12 +38,12 @@ pub enum Limits {
     Off,
 }
 
-/// A token bucket: it holds so much at most, and gains one at a time.
+/// A token bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket {
-    /// So many at once, after a quiet time.
+    /// Its capacity.
     pub burst: NonZeroU32,
-    /// The time in which one more is gained.
+    /// The time in which it gains one token.
     pub refill: Duration,
 }
 
@@ -66,7 +66,7 @@ impl Safety {
     pub const fn limits(&self, engine: &Engine) -> bool {
         match (self.limits, engine) {
             (Limits::On, _) | (Limits::Auto, Engine::Waha(_)) => true,
-            // Nobody bans an account of the sandbox.
+            // Accounts of the sandbox cannot be banned.
             (Limits::Off, _) | (Limits::Auto, Engine::Sandbox(_)) => false,
         }
     }

@@ -1,4 +1,4 @@
-//! `[store]`: where the ledger and the sandbox's groups are kept.
+//! `[store]` and `[ledger]`: the database.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::read::{Section, UNESCAPED, duration, has_unescaped_credentials, number, trimmed};
 
-/// Where state is kept.
+/// `[store]`: the database.
 #[derive(Debug, Clone)]
 pub struct Store {
-    /// `sqlite:<path>` or `postgres://…`; may hold a password.
+    /// `sqlite:<path>` or `postgres://…`; may contain a password.
     pub url: SecretString,
-    /// Where the url is read again before every connection to PostgreSQL, so that a rotated password is
-    /// taken up.
+    /// The file from which the URL is read again before each connection to PostgreSQL, so that a rotated password
+    /// is used.
     pub url_file: Option<PathBuf>,
-    /// Connections beside the one writer's, for reading.
+    /// Number of connections for reading, in addition to the one for writing.
     pub connections: u32,
-    /// How long a statement may wait for a lock or a connection.
+    /// Timeout of a statement, including the wait for a lock or a connection.
     pub timeout: Duration,
 }
 
@@ -30,14 +30,14 @@ pub struct Ledger {
 }
 
 impl Store {
-    /// Whether it is a file that is not there yet, so that nothing can be in it.
+    /// Whether it is a SQLite file that does not exist yet.
     #[must_use]
     pub fn is_new(&self) -> bool {
         let path = self.url.expose_secret().strip_prefix("sqlite:");
         path.is_some_and(|path| !Path::new(path.strip_prefix("//").unwrap_or(path)).exists())
     }
 
-    /// The url as its file has it now.
+    /// The current URL, read from its file if it has one.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -61,7 +61,7 @@ impl Store {
                 "must be sqlite:<path> or postgres://user:password@host/database",
             );
         }
-        // The path of a file may hold anything.
+        // The path of a file may contain any character.
         let is_file = url.expose_secret().starts_with("sqlite:");
         if !is_file && has_unescaped_credentials(url.expose_secret()) {
             section.problem("url", UNESCAPED);

@@ -1,4 +1,4 @@
-//! `[topology]`: the exchanges and queues on the broker.
+//! `[topology]`: exchanges and queues on the broker.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use figment::value::Value;
 
 use super::read::{Section, duration, list, number, parsed, text};
 
-/// The exchanges and queues on the broker.
+/// `[topology]`: exchanges and queues on the broker.
 #[derive(Debug, Clone)]
 pub struct Topology {
-    /// What every name begins with.
+    /// The prefix of all names.
     pub prefix: String,
-    /// Whether they are created here.
+    /// Whether this process declares them.
     pub mode: TopologyMode,
-    /// How many command queues there are.
+    /// The number of command queues.
     pub shards: u16,
-    /// How often all of it is asserted while the process runs.
+    /// The interval of the check while the process runs.
     pub interval: Duration,
-    /// For how long a deferred command can rest, shortest first; each is a queue.
+    /// The delays of deferred commands, in ascending order; each is a queue.
     pub delay_tiers: Vec<Duration>,
-    /// The same, with those for deliveries to webhooks: everything for which there is a queue.
+    /// These and the delays of webhook deliveries: all tiers that have a queue.
     pub tiers: Vec<Duration>,
 }
 
-/// Who creates exchanges and queues.
+/// Whether this process declares exchanges and queues.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TopologyMode {
-    /// This process creates what is missing.
+    /// This process declares what is missing.
     #[default]
     Declare,
-    /// Somebody else does; this process sees that they are there.
+    /// This process only checks that they exist.
     Passive,
-    /// Somebody else does; this process does not look.
+    /// This process neither declares nor checks them.
     Off,
 }
 
@@ -50,7 +50,7 @@ impl FromStr for TopologyMode {
 }
 
 impl Topology {
-    /// Adds the tiers that something else needs.
+    /// Adds further tiers.
     pub(super) fn with_tiers(mut self, more: &[Duration]) -> Self {
         self.tiers = [&self.delay_tiers, more].concat();
         self.tiers.sort_unstable();
@@ -63,12 +63,12 @@ impl Topology {
             let prefix = text(value)?;
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
             let fits = (1..=64).contains(&prefix.len()) && prefix.bytes().all(plain);
-            // The broker keeps names that begin with amq. for itself.
+            // RabbitMQ reserves names that start with amq.
             if fits && !prefix.starts_with("amq.") {
                 Ok(prefix)
             } else {
                 Err(
-                    "must be 1 to 64 letters, digits, '.', '_' or '-', not beginning with amq."
+                    "must be 1 to 64 letters, digits, '.', '_' or '-', and not start with amq."
                         .into(),
                 )
             }
@@ -99,7 +99,7 @@ pub(super) fn delay_tiers(value: &Value) -> Result<Vec<Duration>, String> {
     let sensible = Duration::from_millis(10)..=Duration::from_hours(24);
     if tiers.is_empty() || !rising || !tiers.iter().all(|tier| sensible.contains(tier)) {
         return Err(
-            "must be rising durations from 10ms to 24h, such as [\"1s\", \"5s\"]".to_owned(),
+            "must be ascending durations from 10ms to 24h, such as [\"1s\", \"5s\"]".to_owned(),
         );
     }
     Ok(tiers)

@@ -1,4 +1,4 @@
-//! `[engine.waha]`: which WAHA servers there are, for which sessions, and how events come from them.
+//! `[engine.waha]`: the WAHA servers, their sessions, and how their events are received.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -13,36 +13,36 @@ use super::read::{Section, duration, flag, has_unescaped_credentials, list, numb
 /// `[engine.waha]`.
 #[derive(Debug, Clone)]
 pub struct Waha {
-    /// The servers; the one whose pattern says most about a session has it.
+    /// The servers. A session belongs to the one with the most specific matching pattern.
     pub servers: Vec<WahaServer>,
-    /// After so long, a request that nobody saw the end of has come to its end.
+    /// The time after which a request with an unknown outcome has certainly ended.
     pub settle: Duration,
-    /// How often the sessions' states are asked for.
+    /// The interval of requesting the sessions' status.
     pub health_interval: Duration,
-    /// How often the groups are compared with those last known; none: never.
+    /// The interval of comparing groups with the last known state; none means never.
     pub reconcile_interval: Option<Duration>,
-    /// How long WAHA's lists may be behind, or lack something.
+    /// How long WAHA's lists may be outdated or incomplete.
     pub reconcile_lag: Duration,
-    /// The intake for WAHA's webhooks, where it is switched on.
+    /// The receiver of WAHA's webhooks, if enabled.
     pub intake: Option<WahaIntake>,
-    /// Whether events come over WAHA's WebSocket.
+    /// Whether events are received over WAHA's WebSocket.
     pub socket: bool,
 }
 
 /// One WAHA server.
 #[derive(Debug, Clone)]
 pub struct WahaServer {
-    /// What it is called in messages.
+    /// Its name in messages.
     pub name: String,
-    /// Its base URL; no credentials, no query.
+    /// Its base URL, without credentials and query.
     pub url: Url,
-    /// Its `X-Api-Key`; empty where it asks for none.
+    /// Its `X-Api-Key`; empty if it needs none.
     pub api_key: SecretString,
-    /// The sessions that live there.
+    /// The sessions that it hosts.
     pub sessions: Vec<WahaPlace>,
-    /// How long one request may take.
+    /// Timeout of a request.
     pub timeout: Duration,
-    /// How many bytes of an answer are read.
+    /// Maximum size of a response in bytes.
     pub body_limit: usize,
 }
 
@@ -51,13 +51,13 @@ pub struct WahaServer {
 pub struct WahaIntake {
     /// The key of WAHA's HMAC.
     pub hmac_key: SecretString,
-    /// How old (or how far ahead) an event may be.
+    /// Maximum difference between an event's timestamp and now.
     pub window: Duration,
-    /// How large a post may be.
+    /// Maximum size of a request body in bytes.
     pub body_limit: usize,
 }
 
-/// A session's name, or its beginning and a `*`.
+/// A session's name, or a prefix and a `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WahaPlace(String);
 
@@ -69,12 +69,12 @@ impl FromStr for WahaPlace {
         let beginning = pattern.strip_suffix('*').unwrap_or(pattern);
         let fits = !pattern.is_empty() && beginning.bytes().all(plain);
         fits.then(|| Self(pattern.to_owned()))
-            .ok_or("must be names of sessions, or their beginning with a * behind it")
+            .ok_or("must be names of sessions, or prefixes followed by *")
     }
 }
 
 impl WahaPlace {
-    /// How much the pattern says about a session: more for a longer beginning, most for the name.
+    /// How specifically the pattern matches a session: the length of the prefix, or the maximum for the name.
     fn fit(&self, session: &SessionName) -> Option<usize> {
         match self.0.strip_suffix('*') {
             Some(beginning) => session
@@ -87,7 +87,7 @@ impl WahaPlace {
 }
 
 impl WahaServer {
-    /// How well a session fits here; none where it does not live here.
+    /// How specifically a session matches this server; none if it does not.
     #[must_use]
     pub fn fit(&self, session: &SessionName) -> Option<usize> {
         self.sessions.iter().filter_map(|it| it.fit(session)).max()
@@ -98,11 +98,11 @@ impl WahaServer {
         let api_key = section.header_secret("api_key", "api_key_file");
         let sessions = section.required("sessions", list);
         if sessions.is_empty() {
-            section.problem("sessions", "must name at least one session, or \"*\"");
+            section.problem("sessions", "must contain at least one session, or \"*\"");
         }
         let timeout = section.optional("timeout", duration(TIMEOUTS));
         if url.is_none() {
-            section.problem("url", "must be there: the server's base URL");
+            section.problem("url", "is missing: the server's base URL");
         }
         section.finish();
         Some(Self {

@@ -1,6 +1,6 @@
-//! `[[webhooks]]`: endpoints that the configuration declares.
+//! `[[webhooks]]`: endpoints declared in the configuration.
 //!
-//! The fields are those of `SetWebhook`, with `sessions` beside them. Secrets may come from files.
+//! The fields are those of `SetWebhook` and `sessions`. Secrets may be read from files.
 
 use std::collections::BTreeSet;
 
@@ -14,19 +14,19 @@ use crate::contract::{
 
 use super::read::{Section, flag, list, number, parsed, text, trimmed};
 
-/// An endpoint that the configuration declares.
+/// An endpoint declared in the configuration.
 #[derive(Debug, Clone)]
 pub struct DeclaredWebhook {
-    /// Its id; made of the url where none is given.
+    /// Its id; derived from the URL if none is given.
     pub id: WebhookId,
-    /// What is set.
+    /// Its settings.
     pub settings: WebhookSettings,
 }
 
-/// Names, headers and secrets of one endpoint at most.
-const MOST: usize = 32;
+/// Maximum number of patterns and headers of one endpoint.
+const MAX_ENTRIES: usize = 32;
 
-/// Reads one endpoint; `seen` are the ids of those before it.
+/// Reads one endpoint; `seen` are the ids of the earlier ones.
 pub(super) fn read(
     mut table: Section<'_>,
     seen: &mut BTreeSet<WebhookId>,
@@ -38,7 +38,7 @@ pub(super) fn read(
         .as_ref()
         .is_some_and(|id: &WebhookId| !seen.insert(id.clone()))
     {
-        table.problem("id", "is that of another endpoint; give each its own");
+        table.problem("id", "is used by another endpoint; each needs its own");
     }
     let settings = endpoint(&mut table, url);
     table.finish();
@@ -76,7 +76,7 @@ fn endpoint(table: &mut Section<'_>, url: Option<WebhookUrl>) -> Option<WebhookS
     })
 }
 
-/// The same for the same url, so that the endpoint keeps its queue over restarts.
+/// Derives the id from the URL, so that the endpoint keeps its queue over restarts.
 fn id_of(url: &WebhookUrl) -> Option<WebhookId> {
     let digest = format!("{:x}", Sha256::digest(url.as_str()));
     format!("url-{}", digest.get(..12)?).parse().ok()
@@ -87,8 +87,8 @@ where
     T::Err: std::fmt::Display,
 {
     let all: Vec<T> = list(value)?;
-    if all.is_empty() || all.len() > MOST {
-        return Err(format!("must name 1 to {MOST}"));
+    if all.is_empty() || all.len() > MAX_ENTRIES {
+        return Err(format!("must have 1 to {MAX_ENTRIES} entries"));
     }
     Ok(all)
 }
@@ -102,7 +102,10 @@ fn hmac(table: &mut Section<'_>) -> Option<Hmac> {
         let read = key.expose_secret().parse();
         read.map_err(|error| section.problem("key", error)).ok()
     } else {
-        section.problem("key", "is missing; key_file names a file that holds it");
+        section.problem(
+            "key",
+            "is missing; key_file can name a file that contains it",
+        );
         None
     };
     section.finish();
@@ -117,7 +120,7 @@ fn secrets(table: &mut Section<'_>) -> Vec<crate::contract::SigningSecret> {
     let given = table.optional("secrets", list).unwrap_or_default();
     let all: Vec<_> = [given, files.unwrap_or_default()].concat();
     if all.len() > 8 {
-        table.problem("secrets", "must be 8 at most");
+        table.problem("secrets", "must have at most 8 entries");
     }
     all
 }
@@ -128,7 +131,7 @@ fn read_secret(file: &str) -> Result<crate::contract::SigningSecret, String> {
         .into();
     trimmed(secret.expose_secret())
         .parse()
-        .map_err(|error| format!("what is in {file} {error}"))
+        .map_err(|error| format!("the content of {file} {error}"))
 }
 
 fn retries(table: &mut Section<'_>) -> Option<Retries> {
@@ -159,8 +162,11 @@ fn headers(table: &mut Section<'_>) -> Vec<CustomHeader> {
         .iter()
         .map(|header| header.name.as_str().to_ascii_lowercase())
         .collect();
-    if names.len() < all.len() || all.len() > MOST {
-        table.problem("customHeaders", "must be 32 at most, none of them twice");
+    if names.len() < all.len() || all.len() > MAX_ENTRIES {
+        table.problem(
+            "customHeaders",
+            "must have at most 32 entries with different names",
+        );
     }
     all
 }
@@ -171,7 +177,10 @@ fn header(mut section: Section<'_>) -> Option<CustomHeader> {
         let read = value.expose_secret().parse();
         read.map_err(|error| section.problem("value", error)).ok()
     } else {
-        section.problem("value", "is missing; value_file names a file that holds it");
+        section.problem(
+            "value",
+            "is missing; value_file can name a file that contains it",
+        );
         None
     };
     section.finish();

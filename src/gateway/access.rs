@@ -1,8 +1,8 @@
-//! Who may do what: API keys, each confined to sessions and to reading or writing.
+//! Authorisation by API keys, each limited to sessions and to reading or writing.
 //!
-//! Without keys everybody may who reaches the gateway, except pages of other sites in somebody's
-//! browser; those say where they come from, or, where their site's name was made to lead to this
-//! machine, they call the gateway by that name.
+//! With no keys configured, anyone who can reach the gateway is authorised, except cross-site requests from a
+//! browser. Those are detected by `Sec-Fetch-Site` and `Origin`; a page whose host name was made to resolve to
+//! this machine (DNS rebinding) is detected by the `Host` header.
 
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
@@ -16,20 +16,20 @@ use super::query;
 use crate::config::{Access, Key};
 use crate::contract::SessionPattern;
 
-/// WAHA's name for the header, and for the parameter.
+/// The name of the header and of the query parameter, as in WAHA.
 pub(super) const HEADER: &str = "x-api-key";
 
-/// The keys that open the gateway.
+/// The API keys of the gateway.
 #[derive(Debug)]
 pub(super) struct Keys {
     known: Vec<Key>,
-    /// Without keys, others than this machine may come too.
+    /// Without keys: whether requests that do not come from this machine are accepted (`gateway.open`).
     open: bool,
 }
 
-/// What somebody may do who has been let in.
+/// What an authenticated client is authorised to do.
 #[derive(Debug, Clone)]
-pub(super) struct Pass {
+pub(super) struct Grant {
     /// None: all sessions.
     sessions: Option<Vec<SessionPattern>>,
     access: Access,
@@ -43,47 +43,47 @@ impl Keys {
         }
     }
 
-    /// Whether there are none, so that nobody has to have one.
+    /// Whether no keys are configured, so that requests need none.
     pub(super) const fn are_none(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Looks at the key of a request.
-    pub(super) fn admit(&self, request: &Parts) -> Result<Pass, Problem> {
+    /// Authenticates a request by its key.
+    pub(super) fn authenticate(&self, request: &Parts) -> Result<Grant, Problem> {
         if self.are_none() {
             return self.without_key(request);
         }
         let key = presented(&request.headers, &request.uri).ok_or_else(|| {
-            refuse("Send the key in the header X-Api-Key (or the parameter x-api-key).")
+            refuse("Send the key in the header X-Api-Key (or the query parameter x-api-key).")
         })?;
-        let known = self.find(key.as_bytes()).ok_or_else(|| {
-            refuse("The key is none of those in [gateway.keys] of the configuration.")
-        })?;
-        Ok(Pass {
+        let known = self
+            .find(key.as_bytes())
+            .ok_or_else(|| refuse("The key is not configured in [gateway.keys]."))?;
+        Ok(Grant {
             sessions: Some(known.sessions.clone()),
             access: known.access,
         })
     }
 
-    /// Lets everybody in but the pages of other sites.
-    fn without_key(&self, request: &Parts) -> Result<Pass, Problem> {
+    /// Authorises every request except those of pages of other sites.
+    fn without_key(&self, request: &Parts) -> Result<Grant, Problem> {
         let host = host(request);
         let why = if is_from_elsewhere(&request.headers, host) {
-            "Pages of other sites may not use a gateway that asks for no key."
+            "Cross-site requests are refused while no gateway.keys are configured."
         } else if !self.open && !host.is_some_and(is_this_machine) {
-            "A gateway that asks for no key has to be called by localhost or by a loopback address, \
-             since any other name may be that of a page's site. Let it ask for keys, or set \
+            "Without gateway.keys, only requests to localhost or a loopback address are accepted, \
+             since any other host name may be that of a web page. Configure gateway.keys, or set \
              gateway.open."
         } else {
-            return Ok(Pass {
+            return Ok(Grant {
                 sessions: None,
                 access: Access::Write,
             });
         };
-        Err(Problem::of(Fault::Forbidden, why))
+        Err(Problem::new(Fault::Forbidden, why))
     }
 
-    /// The key with this hash. All are looked at, whole, so that the time tells nothing.
+    /// The key with this hash. Compares with all keys in constant time, so that the timing reveals nothing.
     fn find(&self, key: &[u8]) -> Option<&Key> {
         let digest: [u8; 64] = Sha512::digest(key).into();
         let mut found = u32::MAX;
@@ -99,7 +99,7 @@ impl Keys {
 
 fn refuse(why: &str) -> Problem {
     let challenge = HeaderValue::from_static("ApiKey realm=\"groupmq\"");
-    Problem::of(Fault::Unauthorized, why).with(header::WWW_AUTHENTICATE, challenge)
+    Problem::new(Fault::Unauthorized, why).with_header(header::WWW_AUTHENTICATE, challenge)
 }
 
 fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
@@ -109,14 +109,14 @@ fn presented(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     }
 }
 
-/// What the client calls the gateway, with the port; HTTP/2 says it in the request's target.
+/// The host name and port that the client uses; in HTTP/2 it is in the request target.
 fn host(request: &Parts) -> Option<&str> {
     let told = request.headers.get(header::HOST);
     let of_target = request.uri.authority().map(Authority::as_str);
     of_target.or_else(|| told?.to_str().ok())
 }
 
-/// Whether a host is a name that leads nowhere but here.
+/// Whether a host is a name or address of this machine only.
 fn is_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else {
         return false;
@@ -129,7 +129,7 @@ fn is_this_machine(host: &str) -> bool {
     }
 }
 
-/// Whether a browser says that a page of another site made the request.
+/// Whether a browser sent the request for a page of another site.
 fn is_from_elsewhere(headers: &HeaderMap, called: Option<&str>) -> bool {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if matches!(text("sec-fetch-site"), Some("cross-site" | "same-site")) {
@@ -142,22 +142,22 @@ fn is_from_elsewhere(headers: &HeaderMap, called: Option<&str>) -> bool {
     site.is_none() || site != called
 }
 
-impl Pass {
-    /// Whether so much may be done with a session.
-    pub(super) fn opens(&self, session: &str, access: Access) -> Result<(), Problem> {
+impl Grant {
+    /// Checks that a session may be accessed.
+    pub(super) fn authorize(&self, session: &str, access: Access) -> Result<(), Problem> {
         if access > self.access {
-            let why = "The key is for reading; this changes something.";
-            return Err(Problem::of(Fault::Forbidden, why));
+            let why = "The key only allows reading; this request changes something.";
+            return Err(Problem::new(Fault::Forbidden, why));
         }
-        if self.sees(session) {
+        if self.covers(session) {
             return Ok(());
         }
-        let why = "The key is not for this session.";
-        Err(Problem::of(Fault::Forbidden, why))
+        let why = "The key does not cover this session.";
+        Err(Problem::new(Fault::Forbidden, why))
     }
 
-    /// Whether it is for this session.
-    pub(super) fn sees(&self, session: &str) -> bool {
+    /// Whether the grant covers a session.
+    pub(super) fn covers(&self, session: &str) -> bool {
         let sessions = self.sessions.as_ref();
         sessions.is_none_or(|it| it.iter().any(|pattern| pattern.fits(session)))
     }
@@ -169,14 +169,16 @@ mod tests {
 
     use super::*;
 
-    /// Whether a gateway without keys answers to a host, named in a header or in the target.
+    /// Whether a gateway without keys accepts a host, given in the header or in the target.
     fn answers(open: bool, target: &str, host: Option<&str>) -> bool {
         let mut request = Request::get(target);
         if let Some(host) = host {
             request = request.header(header::HOST, host);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        Keys::new(std::iter::empty(), open).admit(&parts).is_ok()
+        Keys::new(std::iter::empty(), open)
+            .authenticate(&parts)
+            .is_ok()
     }
 
     #[test]
@@ -205,7 +207,7 @@ mod tests {
             assert!(answers(true, "/api", Some(host)), "{host}");
         }
         assert!(!answers(false, "/api", None));
-        // The target counts where both say something.
+        // The target has precedence over the header.
         let target = "http://evil.example/api";
         assert!(!answers(false, target, Some("localhost")));
     }
@@ -215,7 +217,9 @@ mod tests {
         let from = |origin: &str| {
             let request = Request::get("http://localhost:8080/api").header("origin", origin);
             let (parts, ()) = request.body(()).unwrap().into_parts();
-            Keys::new(std::iter::empty(), false).admit(&parts).is_ok()
+            Keys::new(std::iter::empty(), false)
+                .authenticate(&parts)
+                .is_ok()
         };
         assert!(from("http://localhost:8080"));
         assert!(!from("http://localhost:9000"));

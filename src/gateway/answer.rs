@@ -1,45 +1,48 @@
-//! From a reply to WAHA's answer, or to the whole reply for those who ask for it.
+//! Converts a reply to WAHA's response, or to the full reply for clients that accept its media type.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 
 use super::problem::{self, Fault, Problem};
-use super::routes::Endpoint;
+use super::routes::Route;
 use crate::contract::{CommandId, CommandType, Group, InviteCode, Reply, SessionName};
 
-/// Who accepts this gets the contract's reply, whole.
-pub(super) const WHOLE: &str = "application/vnd.groupmq.v1+json";
+/// The media type of the contract's full reply.
+pub(super) const FULL_REPLY: &str = "application/vnd.groupmq.v1+json";
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Says which command an answer is about.
+/// The response header with the command's id.
 pub(super) const COMMAND_ID: &str = "x-command-id";
-/// Says that the answer was given before.
+/// The response header of a replayed reply.
 pub(super) const REPLAYED: &str = "idempotency-replayed";
 
-/// The answer to a request, from the body of its command's reply.
-pub(super) fn of(
-    endpoint: Endpoint,
+/// Builds the response from the body of the command's reply.
+pub(super) fn from_reply(
+    route: Route,
     session: &SessionName,
     id: &CommandId,
     accept: Accept,
     reply: &[u8],
 ) -> Response {
     let Ok(read) = serde_json::from_slice::<Reply>(reply) else {
-        let why = "The reply cannot be read; is the worker of the same version?";
-        return Problem::of(Fault::Panicked, why)
-            .about(id.as_str())
+        let why =
+            "The reply cannot be parsed. Does the worker have the same version as the gateway?";
+        return Problem::new(Fault::Panicked, why)
+            .for_command(id.as_str())
             .into_response();
     };
     let replayed = read.replayed;
-    let mut response = if accept.whole {
-        whole(endpoint, &read, reply)
+    let mut response = if accept.full_reply {
+        full_reply(route, &read, reply)
     } else {
         match (read.result, read.error) {
-            (Some(result), None) => done(endpoint, accept, &result),
-            (_, Some(error)) => Problem::contract(error).about(id.as_str()).into_response(),
-            (None, None) => Problem::of(Fault::Panicked, "The reply is empty.").into_response(),
+            (Some(result), None) => done(route, accept, &result),
+            (_, Some(error)) => Problem::from_contract(error)
+                .for_command(id.as_str())
+                .into_response(),
+            (None, None) => Problem::new(Fault::Panicked, "The reply is empty.").into_response(),
         }
     };
     if response.status() == StatusCode::CREATED
@@ -54,39 +57,40 @@ pub(super) fn of(
     response
 }
 
-fn whole(endpoint: Endpoint, read: &Reply, reply: &[u8]) -> Response {
+fn full_reply(route: Route, read: &Reply, reply: &[u8]) -> Response {
     let error = read.error.as_ref();
-    let status = error.map_or(endpoint.success(), |error| problem::status(error.code));
-    let mut response = (status, [(header::CONTENT_TYPE, WHOLE)], reply.to_vec()).into_response();
+    let status = error.map_or(route.success(), |error| problem::status(error.code));
+    let mut response =
+        (status, [(header::CONTENT_TYPE, FULL_REPLY)], reply.to_vec()).into_response();
     let retry = error.and_then(|error| problem::retry_after(error.code));
     response.headers_mut().extend(retry);
     response
 }
 
-fn done(endpoint: Endpoint, accept: Accept, result: &RawValue) -> Response {
-    let json = |body: String| (endpoint.success(), [(header::CONTENT_TYPE, JSON)], body);
+fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
+    let json = |body: String| (route.success(), [(header::CONTENT_TYPE, JSON)], body);
     let is_code = matches!(
-        endpoint.command,
+        route.command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
     );
     if !is_code {
         return json(result.get().to_owned()).into_response();
     }
-    // WAHA's answer is the bare code.
+    // WAHA responds with the bare code.
     match serde_json::from_str::<InviteCode>(result.get()) {
-        Ok(code) if accept.json_rather => {
+        Ok(code) if accept.prefers_json => {
             let text = serde_json::Value::from(code.invite_code).to_string();
             json(text).into_response()
         }
         Ok(code) => {
             let headers = [(header::CONTENT_TYPE, TEXT)];
-            (endpoint.success(), headers, code.invite_code).into_response()
+            (route.success(), headers, code.invite_code).into_response()
         }
-        Err(_) => Problem::of(Fault::Panicked, "The reply holds no invite code.").into_response(),
+        Err(_) => Problem::new(Fault::Panicked, "The reply has no invite code.").into_response(),
     }
 }
 
-/// Where a new group is.
+/// The `Location` of a new group.
 fn created(session: &SessionName, reply: &[u8]) -> Option<HeaderValue> {
     let reply: Reply = serde_json::from_slice(reply).ok()?;
     let group: Group = serde_json::from_str(reply.result?.get()).ok()?;
@@ -94,18 +98,18 @@ fn created(session: &SessionName, reply: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(location).ok()
 }
 
-/// What a client accepts, as far as there is a choice.
+/// The client's choice of the media type.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Accept {
-    /// The whole reply.
-    pub(super) whole: bool,
-    /// JSON, and rather than text.
-    pub(super) json_rather: bool,
+    /// The full reply.
+    pub(super) full_reply: bool,
+    /// JSON is preferred to text.
+    pub(super) prefers_json: bool,
 }
 
 impl Accept {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
-        let (mut whole, mut json, mut text) = (0.0, 0.0, 0.0);
+    pub(super) fn from_headers(headers: &HeaderMap) -> Self {
+        let (mut full_reply, mut json, mut text) = (0.0, 0.0, 0.0);
         let values = headers.get_all(header::ACCEPT).iter();
         let values = values.filter_map(|value| value.to_str().ok());
         for range in values.flat_map(|value| value.split(',')) {
@@ -114,16 +118,16 @@ impl Accept {
             let weight = parts.find_map(|part| part.strip_prefix("q="));
             let weight: f32 = weight.and_then(|it| it.parse().ok()).unwrap_or(1.0);
             match name.as_str() {
-                WHOLE => whole = weight,
+                FULL_REPLY => full_reply = weight,
                 JSON => json = weight,
                 "text/plain" | "text/*" => text = weight,
-                // By itself it says nothing about one or the other.
+                // `*/*` expresses no preference.
                 _ => {}
             }
         }
         Self {
-            whole: whole > 0.0,
-            json_rather: json > text,
+            full_reply: full_reply > 0.0,
+            prefers_json: json > text,
         }
     }
 }
@@ -136,14 +140,14 @@ mod tests {
     fn text_unless_json_is_liked_better() {
         let rather = |accept: &'static str| {
             let value = HeaderValue::from_static(accept);
-            Accept::of(&HeaderMap::from_iter([(header::ACCEPT, value)]))
+            Accept::from_headers(&HeaderMap::from_iter([(header::ACCEPT, value)]))
         };
-        assert!(!rather("*/*").json_rather);
+        assert!(!rather("*/*").prefers_json);
         // What axios sends, which reads either.
-        assert!(!rather("application/json, text/plain, */*").json_rather);
-        assert!(rather("application/json").json_rather);
-        assert!(rather("text/plain;q=0.5, application/json;q=0.9").json_rather);
-        assert!(rather("application/vnd.groupmq.v1+json").whole);
-        assert!(!rather("application/vnd.groupmq.v1+json;q=0").whole);
+        assert!(!rather("application/json, text/plain, */*").prefers_json);
+        assert!(rather("application/json").prefers_json);
+        assert!(rather("text/plain;q=0.5, application/json;q=0.9").prefers_json);
+        assert!(rather("application/vnd.groupmq.v1+json").full_reply);
+        assert!(!rather("application/vnd.groupmq.v1+json;q=0").full_reply);
     }
 }

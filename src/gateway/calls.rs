@@ -1,4 +1,4 @@
-//! From a command to its answer: into the queue, and back from its reply.
+//! Executes a command through the queue: publishes it and waits for its reply.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use axum::response::{IntoResponse, Response};
 use tokio::sync::Semaphore;
 
 use super::answer::{self, Accept};
-use super::ask::Ask;
 use super::problem::{Fault, Problem};
 use super::recent::Recent;
-use super::routes::Endpoint;
+use super::request::CommandRequest;
+use super::routes::Route;
 use super::status;
 use crate::amqp::{Incoming, Names, Outgoing, Progress, Requests};
 use crate::config;
@@ -19,27 +19,27 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::ledger::{Key, Ledger};
 
-/// So long a request is still answered once the process stops.
+/// How long requests are still answered after the process began to stop.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The way into the queue and back.
+/// Publishes commands and matches replies.
 #[derive(Debug)]
 pub(super) struct Calls {
     requests: Requests,
     names: Names,
     pub(super) recent: Arc<Recent>,
     pub(super) ledger: Ledger,
-    /// One for each request that waits.
-    places: Arc<Semaphore>,
+    /// One permit for each request that waits.
+    permits: Arc<Semaphore>,
     timeout: Duration,
     lifecycle: Lifecycle,
 }
 
-/// How the waiting for a reply ended.
-enum Ended {
+/// The end of the wait for a reply.
+enum WaitEnd {
     Replied(Arc<Incoming>),
     Refused,
-    /// Not for lack of time.
+    /// The process stops, or the connection was lost.
     Stopped,
     TooLate,
 }
@@ -57,117 +57,118 @@ impl Calls {
             names,
             recent: Arc::new(Recent::new(settings.commands_kept)),
             ledger,
-            places: Arc::new(Semaphore::new(settings.in_flight)),
+            permits: Arc::new(Semaphore::new(settings.in_flight)),
             timeout: settings.timeout,
             lifecycle,
         }
     }
 
-    /// Keeps what is remembered within bounds, as long as replies can come. It holds nothing that keeps
-    /// the way of requests open.
-    pub(super) fn bound_memory(&self) -> impl Future<Output = ()> + Send + 'static {
+    /// A task that bounds the memory of past commands while replies can arrive. It holds nothing that keeps the
+    /// requests' connection open.
+    pub(super) fn limit_memory(&self) -> impl Future<Output = ()> + Send + 'static {
         let (recent, answered) = (Arc::clone(&self.recent), self.requests.answered_bytes());
-        async move { recent.stay_within_room(answered).await }
+        async move { recent.enforce_limit(answered).await }
     }
 
-    /// Carries a command out, as far as the client wants to wait.
-    pub(super) async fn carry_out(
+    /// Publishes a command and responds with its reply, or with 202 or 504 after the client's wait.
+    pub(super) async fn execute(
         &self,
-        endpoint: Endpoint,
-        ask: Ask,
+        route: Route,
+        command: CommandRequest,
         accept: Accept,
     ) -> Result<Response, Problem> {
         let key = Key {
-            session: ask.accepted.session.clone(),
-            command_id: ask.accepted.id.clone(),
+            session: command.accepted.session.clone(),
+            command_id: command.accepted.id.clone(),
         };
-        let (preference, fingerprint) = (ask.preference, ask.accepted.fingerprint);
+        let (preference, fingerprint) = (command.preference, command.accepted.fingerprint);
         let id = key.command_id.as_str();
-        let _place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
-            let why = "gateway.in_flight requests wait for their reply. Nothing was done.";
-            Problem::of(Fault::TooManyRequests, why).about(id)
+        let _permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
+            let why =
+                "The limit of waiting requests (gateway.in_flight) is reached. Nothing was done.";
+            Problem::new(Fault::TooManyRequests, why).for_command(id)
         })?;
-        let _counted = Counted::new();
+        let _counted = WaitingGauge::new();
         let within = preference
             .wait
             .map_or(self.timeout, |it| it.min(self.timeout));
-        let call = self.requests.send(self.message(endpoint, &key, ask));
+        let call = self.requests.send(self.message(route, &key, command));
         let Ok(call) = tokio::time::timeout(within, call).await else {
-            return Err(unsent().about(id));
+            return Err(unsent().for_command(id));
         };
-        let mut call = call.ok_or_else(|| unsent().about(id))?;
-        if endpoint.changes() || preference.respond_async {
-            self.recent.keep(&key, fingerprint, call.progress());
+        let mut call = call.ok_or_else(|| unsent().for_command(id))?;
+        if route.changes() || preference.respond_async {
+            self.recent.insert(&key, fingerprint, call.progress());
         }
-        // Without a time to wait, the answer is given once the broker has the command.
+        // With respond-async and no wait, respond as soon as the broker has confirmed the command.
         let ended = if preference.respond_async && preference.wait.is_none() {
-            match self.first(call.queued(), within).await {
-                Ended::Replied(_) => Ended::TooLate,
+            match self.wait_for(call.queued(), within).await {
+                WaitEnd::Replied(_) => WaitEnd::TooLate,
                 other => other,
             }
         } else {
-            self.first(call.settled(), within).await
+            self.wait_for(call.settled(), within).await
         };
         match ended {
-            Ended::Replied(reply) => Ok(answer::of(
-                endpoint,
+            WaitEnd::Replied(reply) => Ok(answer::from_reply(
+                route,
                 &key.session,
                 &key.command_id,
                 accept,
                 &reply.body,
             )),
-            Ended::Refused => {
-                let why = "No queue takes the command, or the broker refuses it: is a worker set up? \
-                           See `groupmq doctor`.";
-                Err(Problem::of(Fault::Unavailable, why).about(id))
+            WaitEnd::Refused => {
+                let why = "The command was returned as unroutable or refused by the broker. Has a worker \
+                 declared the queues? See `groupmq doctor`.";
+                Err(Problem::new(Fault::Unavailable, why).for_command(id))
             }
-            Ended::Stopped | Ended::TooLate if call.withdraw() => Err(unsent().about(id)),
-            Ended::TooLate if preference.respond_async && call.is_queued() => Ok(accepted(&key)),
-            Ended::Stopped | Ended::TooLate => {
-                // What only reads is remembered from now on.
-                self.recent.keep(&key, fingerprint, call.progress());
+            WaitEnd::Stopped | WaitEnd::TooLate if call.withdraw() => Err(unsent().for_command(id)),
+            WaitEnd::TooLate if preference.respond_async && call.is_queued() => Ok(accepted(&key)),
+            WaitEnd::Stopped | WaitEnd::TooLate => {
+                // Commands that only read are remembered from now on.
+                self.recent.insert(&key, fingerprint, call.progress());
                 Err(no_reply(&key))
             }
         }
     }
 
-    fn message(&self, endpoint: Endpoint, key: &Key, ask: Ask) -> Outgoing {
+    fn message(&self, route: Route, key: &Key, command: CommandRequest) -> Outgoing {
         Outgoing {
             exchange: self.names.commands(),
             routing_key: key.session.to_string(),
             message_id: key.command_id.to_string(),
-            message_type: endpoint.command.as_str().to_owned(),
-            headers: ask.headers,
-            body: ask.body,
+            message_type: route.command.as_str().to_owned(),
+            headers: command.headers,
+            body: command.body,
             ..Outgoing::default()
         }
     }
 
-    /// Waits for progress, within the time and while the process lives.
-    async fn first(
+    /// Waits for progress, until the timeout or the stop of the process.
+    async fn wait_for(
         &self,
         progress: impl Future<Output = Option<Progress>>,
         within: Duration,
-    ) -> Ended {
+    ) -> WaitEnd {
         let stopping = async {
             self.lifecycle.stopping().await;
             tokio::time::sleep(GRACE).await;
         };
         tokio::select! {
             progress = progress => match progress {
-                Some(Progress::Replied(reply)) => Ended::Replied(reply),
-                Some(Progress::Refused) => Ended::Refused,
-                // The broker has it: as far as an asynchronous answer goes.
-                Some(Progress::Sent | Progress::Queued) => Ended::TooLate,
-                None => Ended::Stopped,
+                Some(Progress::Replied(reply)) => WaitEnd::Replied(reply),
+                Some(Progress::Refused) => WaitEnd::Refused,
+                // Confirmed by the broker: enough for an asynchronous response.
+                Some(Progress::Sent | Progress::Queued) => WaitEnd::TooLate,
+                None => WaitEnd::Stopped,
             },
-            () = tokio::time::sleep(within) => Ended::TooLate,
-            () = stopping => Ended::Stopped,
+            () = tokio::time::sleep(within) => WaitEnd::TooLate,
+            () = stopping => WaitEnd::Stopped,
         }
     }
 }
 
-/// 202: the broker has it, and the client does not want to wait.
+/// 202: the command is queued, and the client does not want to wait.
 fn accepted(key: &Key) -> Response {
     let applied = HeaderName::from_static("preference-applied");
     let headers = [
@@ -179,29 +180,29 @@ fn accepted(key: &Key) -> Response {
 }
 
 fn no_reply(key: &Key) -> Problem {
-    let why = "The command may still be carried out. Ask for it at Location, or send the same \
-               request again with this command id as Idempotency-Key: it has one effect.";
-    Problem::of(Fault::NoReply, why)
-        .about(key.command_id.as_str())
-        .with(header::LOCATION, status::location(key))
+    let why = "The command may still be executed. Request its state at Location, or send the same \
+     request again with this command id as Idempotency-Key: it has one effect.";
+    Problem::new(Fault::NoReply, why)
+        .for_command(key.command_id.as_str())
+        .with_header(header::LOCATION, status::location(key))
 }
 
 fn unsent() -> Problem {
-    let why = "The broker cannot be reached, or takes nothing for now. Nothing was done.";
-    Problem::of(Fault::Unavailable, why)
+    let why = "The broker cannot be reached or blocks publishing. Nothing was done.";
+    Problem::new(Fault::Unavailable, why)
 }
 
-/// Counted among those that wait, for as long as it lives.
-struct Counted;
+/// Counts a waiting request in the metric until it is dropped.
+struct WaitingGauge;
 
-impl Counted {
+impl WaitingGauge {
     fn new() -> Self {
         events::requests_waiting(1.0);
         Self
     }
 }
 
-impl Drop for Counted {
+impl Drop for WaitingGauge {
     fn drop(&mut self) {
         events::requests_waiting(-1.0);
     }

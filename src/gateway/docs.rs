@@ -1,5 +1,5 @@
-//! The interface's description at `/openapi.json`, and Swagger UI at `/docs` to read it and to try
-//! it out. All files come from the program itself; the page asks nobody else for anything.
+//! Serves the `OpenAPI` document at `/openapi.json` and Swagger UI at `/docs`. All files are embedded in the
+//! binary; the page loads nothing from other servers.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use utoipa_swagger_ui::Config;
 use super::openapi;
 use super::problem::{Fault, Problem};
 
-/// Only our own files, and the styles that Swagger UI writes into its page.
+/// Allows only our own files, and the inline styles of Swagger UI.
 const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                       frame-ancestors 'none'; base-uri 'none'";
 
@@ -24,7 +24,7 @@ pub(super) fn router() -> Router {
         .display_request_duration(true)
         .validator_url("none");
     let config = Arc::new(config);
-    // Made once; a test sees to it that it can be made.
+    // Built once; a test checks that this succeeds.
     let text = openapi::document().map(|document| document.text);
     let text = Bytes::from(text.unwrap_or_default());
     let description = ([(header::CONTENT_TYPE, "application/json")], text);
@@ -43,7 +43,7 @@ pub(super) fn router() -> Router {
 fn file(path: &str, config: Arc<Config<'static>>) -> Response {
     let name = if path.is_empty() { "index.html" } else { path };
     let Ok(Some(file)) = utoipa_swagger_ui::serve(name, config) else {
-        return Problem::of(Fault::NotFound, "There is no such file.").into_response();
+        return Problem::new(Fault::NotFound, "The file does not exist.").into_response();
     };
     let headers = [
         (header::CONTENT_TYPE, file.content_type),

@@ -1,7 +1,6 @@
-//! The fields of a request's body, as they were written.
+//! The fields of a request's body, unparsed.
 //!
-//! The decoder is to see them all, those too that stand there twice; so the body is taken apart no
-//! further than that.
+//! The decoder must see all fields, including duplicates, so the values are not parsed here.
 
 use std::fmt;
 
@@ -14,9 +13,9 @@ use crate::contract::{ErrorBody, ErrorCode};
 
 /// The fields of a JSON object, in their order.
 #[derive(Debug, Default)]
-pub(super) struct Written<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct BodyFields<'a>(Vec<(String, &'a RawValue)>);
 
-impl<'a> Written<'a> {
+impl<'a> BodyFields<'a> {
     /// Reads a body; an empty one has no fields.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, ErrorBody> {
         let wrong =
@@ -33,8 +32,8 @@ impl<'a> Written<'a> {
         })
     }
 
-    /// A payload of what path and query hold, and of these fields. The first count: a field of theirs
-    /// is left out here, and named as a JSON pointer.
+    /// The payload made of the fields of path and query and of these fields. The former have precedence: a field
+    /// of the same name is left out here and returned as a JSON pointer.
     pub(super) fn payload(&self, held: &Map<String, Value>) -> (String, Vec<String>) {
         let (own, other): (Vec<_>, Vec<_>) = self
             .0
@@ -52,13 +51,13 @@ impl<'a> Written<'a> {
         (format!("{{{}}}", fields.join(",")), ignored.collect())
     }
 
-    /// How many there are.
+    /// The number of fields.
     pub(super) const fn count(&self) -> usize {
         self.0.len()
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Written<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for BodyFields<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Fields;
 
@@ -90,7 +89,7 @@ mod tests {
     fn fields_are_kept_as_they_were_written() {
         let group = Map::from_iter([("groupId".to_owned(), Value::from("1}@g.us"))]);
         let none = Map::new();
-        let joined = |held, body: &str| Written::read(body.as_bytes()).unwrap().payload(held).0;
+        let joined = |held, body: &str| BodyFields::read(body.as_bytes()).unwrap().payload(held).0;
         assert_eq!(
             joined(&group, r#" { "a": 1, "a": 2.0e1 } "#),
             r#"{"groupId":"1}@g.us","a":1,"a":2.0e1}"#
@@ -100,15 +99,15 @@ mod tests {
         }
         assert_eq!(joined(&none, r#"{"a\u0022":{}}"#), r#"{"a\"":{}}"#);
         for bad in ["[]", "{", "{} {}", "\"{}\"", "1", "{\"a\":\"\u{1}\"}"] {
-            assert!(Written::read(bad.as_bytes()).is_err(), "{bad}");
+            assert!(BodyFields::read(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert!(Written::read(b"{\"a\":\"\xff\"}").is_err());
+        assert!(BodyFields::read(b"{\"a\":\"\xff\"}").is_err());
     }
 
     #[test]
     fn what_the_path_holds_counts_more_than_what_the_body_says() {
         let group = Map::from_iter([("groupId".to_owned(), Value::from("1@g.us"))]);
-        let written = Written::read(br#"{"groupId":"2@g.us","a":1}"#).unwrap();
+        let written = BodyFields::read(br#"{"groupId":"2@g.us","a":1}"#).unwrap();
         let (payload, ignored) = written.payload(&group);
         assert_eq!(payload, r#"{"groupId":"1@g.us","a":1}"#);
         assert_eq!(ignored, ["/groupId"]);

@@ -1,24 +1,24 @@
-//! The gateway role: WAHA's own REST paths for groups, served through the queue.
+//! The gateway role: serves WAHA's REST paths for groups through the queue.
 //!
-//! A request becomes a command on the commands exchange, and its answer is made from the command's
-//! reply; nothing is carried out here. Events can be listened to, and the interface describes itself
-//! at `/docs`. It leaves TLS to whatever stands in front of it. Wired by `app`.
+//! A request is published as a command to the commands exchange, and the response is built from the command's
+//! reply; nothing is executed here. Clients can also listen to events. `/docs` shows the interface. TLS is left
+//! to a proxy. Wired by `app`.
 
 mod access;
 mod answer;
-mod ask;
 mod calls;
 mod docs;
 mod fields;
 mod live;
+mod middleware;
 pub mod openapi;
 mod problem;
 mod query;
 mod recent;
+mod request;
 mod routes;
 mod serve;
 mod status;
-mod watch;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -28,8 +28,8 @@ use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
 use axum::http::header;
-use axum::http::request;
-use axum::middleware;
+use axum::http::request::Parts;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, get, on};
 use tokio::net::TcpListener;
@@ -50,39 +50,39 @@ use answer::Accept;
 use calls::Calls;
 use live::Hub;
 use problem::{Fault, Problem};
-use routes::Endpoint;
+use routes::Route;
 
 /// The gateway, ready to serve.
 #[derive(Debug)]
 pub struct Gateway {
     settings: config::Gateway,
     shared: Arc<Shared>,
-    heard: mpsc::Receiver<Heard>,
+    feed: mpsc::Receiver<Heard>,
     lifecycle: Lifecycle,
 }
 
-/// What a gateway is made of.
+/// The dependencies of a gateway.
 #[derive(Debug)]
-pub struct Parts {
-    /// How it is served.
+pub struct Deps {
+    /// `[gateway]`
     pub settings: config::Gateway,
-    /// The names of the exchanges.
+    /// The names of exchanges and queues.
     pub names: Names,
-    /// The way of commands.
+    /// Publishes commands and receives replies.
     pub requests: Requests,
-    /// The events.
-    pub heard: mpsc::Receiver<Heard>,
-    /// Reads commands as the worker does.
+    /// The events that listeners get.
+    pub feed: mpsc::Receiver<Heard>,
+    /// Validates commands as the worker does.
     pub decoder: Decoder,
-    /// Where replies are kept.
+    /// Holds the ledger.
     pub store: Store,
     /// When to stop.
     pub lifecycle: Lifecycle,
-    /// Where it is told what took how long.
+    /// Records spans.
     pub tracer: Tracer,
 }
 
-/// What every request needs.
+/// What all requests share.
 #[derive(Debug)]
 struct Shared {
     keys: Keys,
@@ -95,19 +95,19 @@ struct Shared {
 }
 
 impl Gateway {
-    /// Puts a gateway together: commands go out by `requests`, events come in by `heard`.
+    /// Creates a gateway.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts {
+    pub fn new(deps: Deps) -> Self {
+        let Deps {
             settings,
             names,
             requests,
-            heard,
+            feed,
             decoder,
             store,
             lifecycle,
             tracer,
-        } = parts;
+        } = deps;
         let calls = Calls::new(
             &settings,
             requests,
@@ -127,26 +127,26 @@ impl Gateway {
         Self {
             settings,
             shared,
-            heard,
+            feed,
             lifecycle,
         }
     }
 
-    /// Serves until the process stops; then answers what has been asked.
+    /// Serves until the process stops, then finishes the requests in flight.
     pub async fn serve(self, listener: TcpListener) {
         let Self {
             settings,
             shared,
-            mut heard,
+            mut feed,
             lifecycle,
         } = self;
         let hub = Arc::clone(&shared.hub);
         lifecycle.spawn_background(async move {
-            while let Some(heard) = heard.recv().await {
-                hub.add(heard);
+            while let Some(message) = feed.recv().await {
+                hub.add(message);
             }
         });
-        lifecycle.spawn_background(shared.calls.bound_memory());
+        lifecycle.spawn_background(shared.calls.limit_memory());
         if let Ok(address) = listener.local_addr() {
             events::gateway_listens(address, shared.keys.are_none());
         }
@@ -158,35 +158,35 @@ impl Gateway {
 fn router(shared: Arc<Shared>, body_max: usize) -> Router {
     let mut router = Router::new();
     let tracer = shared.tracer.clone();
-    for endpoint in routes::all() {
-        let filter = MethodFilter::try_from(endpoint.method()).unwrap_or(MethodFilter::TRACE);
+    for route in routes::all() {
+        let filter = MethodFilter::try_from(route.method()).unwrap_or(MethodFilter::TRACE);
         let handle = move |State(shared): State<Arc<Shared>>, request: Request| async move {
             let (parts, body) = request.into_parts();
-            command(&shared, endpoint, parts, body).await
+            command(&shared, route, parts, body).await
         };
-        router = route(router, endpoint.path, on(filter, handle));
+        router = add_route(router, route.path, on(filter, handle));
     }
-    let router = route(router, "/api/{session}/events", get(live::of_session));
-    let router = route(router, "/ws", get(live::as_waha_has_it));
-    route(router, "/api/commands/{id}", get(status_of))
+    let router = add_route(router, "/api/{session}/events", get(live::session_events));
+    let router = add_route(router, "/ws", get(live::waha_socket));
+    add_route(router, "/api/commands/{id}", get(status_of))
         .with_state(shared)
         .merge(docs::router())
         .fallback(|| async {
-            let why = "GET /docs tells which paths there are.";
-            Problem::of(Fault::NotFound, why).into_response()
+            let why = "GET /docs lists the paths.";
+            Problem::new(Fault::NotFound, why).into_response()
         })
         .method_not_allowed_fallback(|| async {
-            let why = "The header Allow tells which methods the path knows.";
-            Problem::of(Fault::MethodNotAllowed, why).into_response()
+            let why = "The header Allow lists the methods of this path.";
+            Problem::new(Fault::MethodNotAllowed, why).into_response()
         })
         .layer(DefaultBodyLimit::max(body_max))
-        .layer(CatchPanicLayer::custom(watch::panicked))
+        .layer(CatchPanicLayer::custom(middleware::panicked))
         .layer(CompressionLayer::new())
-        .layer(middleware::from_fn_with_state(tracer, watch::watch))
+        .layer(from_fn_with_state(tracer, middleware::observe))
 }
 
-/// Adds a path, which may end in a slash as it may in WAHA.
-fn route(
+/// Adds a path with and without a trailing slash, as in WAHA.
+fn add_route(
     router: Router<Arc<Shared>>,
     path: &str,
     methods: MethodRouter<Arc<Shared>>,
@@ -196,32 +196,32 @@ fn route(
         .route(path, methods)
 }
 
-/// One of WAHA's requests.
+/// Handles a request to one of WAHA's paths.
 async fn command(
     shared: &Shared,
-    endpoint: Endpoint,
-    mut parts: request::Parts,
+    route: Route,
+    mut parts: Parts,
     body: axum::body::Body,
 ) -> Response {
-    let accept = Accept::of(&parts.headers);
+    let accept = Accept::from_headers(&parts.headers);
     let answer = async {
-        let pass = shared.keys.admit(&parts)?;
+        let grant = shared.keys.authenticate(&parts)?;
         let path = path(&mut parts).await?;
         let part = |name: &str| path.get(name).map(String::as_str);
         let session = part("session").unwrap_or_default();
-        let needed = if endpoint.changes() {
+        let needed = if route.changes() {
             Access::Write
         } else {
             Access::Read
         };
-        pass.opens(session, needed)?;
-        let body = ask::body(endpoint, &parts, body, shared.client_timeout).await?;
-        let fields = endpoint.fields(part("groupId"), &parts.uri);
+        grant.authorize(session, needed)?;
+        let body = request::body(route, &parts, body, shared.client_timeout).await?;
+        let fields = route.fields(part("groupId"), &parts.uri);
         let decoder = &shared.decoder;
-        let ask = ask::command(decoder, endpoint, session, &fields, &parts, &body)?;
-        let id = ask.accepted.id.to_string();
-        let warning = ask::warning(&ask.ignored);
-        let answered = shared.calls.carry_out(endpoint, ask, accept).await;
+        let command = request::command(decoder, route, session, &fields, &parts, &body)?;
+        let id = command.accepted.id.to_string();
+        let warning = request::warning(&command.ignored);
+        let answered = shared.calls.execute(route, command, accept).await;
         let mut response = answered.unwrap_or_else(Problem::into_response);
         let warning = warning.map(|warning| (header::WARNING, warning));
         response.headers_mut().extend(warning);
@@ -232,7 +232,7 @@ async fn command(
             if let Ok(id) = id.try_into() {
                 response.headers_mut().insert(answer::COMMAND_ID, id);
             }
-            // Answers depend on it, and are nobody else's.
+            // The response depends on Accept and must not be cached.
             let headers = response.headers_mut();
             headers.append(header::VARY, header::ACCEPT.into());
             headers.insert(
@@ -248,18 +248,18 @@ async fn command(
 async fn status_of(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
     let answer = async {
-        let pass = shared.keys.admit(&parts)?;
+        let grant = shared.keys.authenticate(&parts)?;
         let path = path(&mut parts).await?;
         let id = path.get("id").map(String::as_str).unwrap_or_default();
-        status::tell(&shared.calls, &pass, id, &parts.uri).await
+        status::respond(&shared.calls, &grant, id, &parts.uri).await
     };
     answer.await.unwrap_or_else(Problem::into_response)
 }
 
-/// The values in a request's path, decoded.
-async fn path(parts: &mut request::Parts) -> Result<HashMap<String, String>, Problem> {
+/// The decoded parameters of a request's path.
+async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, Problem> {
     let read = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
     read.map(|Path(values)| values).map_err(|_: PathRejection| {
-        Problem::of(Fault::BadRequest, "The path is not UTF-8, percent-encoded.")
+        Problem::new(Fault::BadRequest, "The path is not percent-encoded UTF-8.")
     })
 }

@@ -1,5 +1,4 @@
-//! What is wrong with a request, as problem details (RFC 9457), and which status stands for which
-//! error code of the contract.
+//! Error responses as problem details (RFC 9457), and the HTTP status of each error code of the contract.
 
 use std::time::Duration;
 
@@ -13,44 +12,44 @@ use crate::contract::{ErrorBody, ErrorCode, ErrorDetail};
 /// The media type of problem details.
 pub(super) const MEDIA_TYPE: &str = "application/problem+json";
 
-/// After such a time it is worth trying again.
-pub(super) const SOON: Duration = Duration::from_secs(1);
-const LATER: Duration = Duration::from_secs(30);
+/// Values of `Retry-After`: for failures of the gateway, and for those of the engine.
+pub(super) const SHORT_RETRY: Duration = Duration::from_secs(1);
+const ENGINE_RETRY: Duration = Duration::from_secs(30);
 
-/// What is wrong with a request: its answer.
+/// An error response.
 #[derive(Debug)]
-pub(super) struct Problem(Box<Described>);
+pub(super) struct Problem(Box<ProblemDetails>);
 
 /// Problem details (RFC 9457).
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 #[schemars(rename = "Problem")]
-pub(super) struct Described {
-    /// Names the problem for programs: `urn:groupmq:problem:` and its code.
+pub(super) struct ProblemDetails {
+    /// Identifies the problem for programs: `urn:groupmq:problem:` and its code.
     #[serde(rename = "type")]
     kind: String,
-    /// What is wrong, whatever the request was.
+    /// The kind of problem, the same for every request.
     title: &'static str,
-    /// The status of the answer.
+    /// The HTTP status of the response.
     status: u16,
     /// What is wrong with this request, and what to do.
     detail: String,
-    /// The code by itself: one of the contract's error codes, or one of the gateway's own.
+    /// The code: one of the contract's error codes, or one of the gateway's.
     code: &'static str,
-    /// Sending the same request again, later, may succeed.
+    /// The same request may succeed later.
     retryable: bool,
-    /// The command that the request stood for, where it became one.
+    /// The id of the command that the request was converted to, if it was.
     #[serde(skip_serializing_if = "Option::is_none")]
     command_id: Option<String>,
-    /// Every field that is wrong, at most 32 of them; JSON pointers into the request's body, or the
-    /// name of a parameter behind a slash.
+    /// The invalid fields, at most 32: JSON pointers into the request's body, or a slash and the name of a
+    /// parameter.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     details: Vec<ErrorDetail>,
     #[serde(skip)]
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// What the gateway itself finds wrong.
+/// A problem detected by the gateway itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     BadRequest,
@@ -106,31 +105,31 @@ impl Fault {
 
     const fn title(self) -> &'static str {
         match self {
-            Self::BadRequest => "The request cannot be read.",
-            Self::Unauthorized => "A key is needed, in the header X-Api-Key.",
+            Self::BadRequest => "The request is malformed.",
+            Self::Unauthorized => "A key is required in the header X-Api-Key.",
             Self::Forbidden => "The gateway does not allow this.",
-            Self::NotFound => "There is nothing at this path.",
-            Self::MethodNotAllowed => "The path does not know this method.",
+            Self::NotFound => "The path does not exist.",
+            Self::MethodNotAllowed => "The path does not support this method.",
             Self::RequestTimeout => "The request was sent too slowly.",
             Self::ContentTooLarge => "The body is too large.",
             Self::UnsupportedMediaType => "The body must be JSON.",
-            Self::TooManyRequests => "Too many requests wait for an answer already.",
-            Self::Panicked => "The gateway failed; the log says how.",
-            Self::CommandUnknown => "Nothing is known of this command.",
-            Self::Unavailable => "The request was not passed on.",
+            Self::TooManyRequests => "Too many requests are waiting for a reply.",
+            Self::Panicked => "The gateway failed; see its log.",
+            Self::CommandUnknown => "The command is unknown.",
+            Self::Unavailable => "The command was not published.",
             Self::NoReply => "The command has no reply yet.",
         }
     }
 
     const fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::TooManyRequests | Self::Unavailable | Self::NoReply => Some(SOON),
+            Self::TooManyRequests | Self::Unavailable | Self::NoReply => Some(SHORT_RETRY),
             _ => None,
         }
     }
 }
 
-/// The status that stands for an error of the contract.
+/// The HTTP status of an error code of the contract.
 pub(super) const fn status(code: ErrorCode) -> StatusCode {
     match code {
         ErrorCode::InvalidJson
@@ -145,7 +144,7 @@ pub(super) const fn status(code: ErrorCode) -> StatusCode {
             StatusCode::NOT_FOUND
         }
         ErrorCode::NotAMember | ErrorCode::NotAllowed => StatusCode::FORBIDDEN,
-        // WAHA's own status for both.
+        // As in WAHA.
         ErrorCode::SessionNotReady | ErrorCode::NotSupported | ErrorCode::EngineRejected => {
             StatusCode::UNPROCESSABLE_ENTITY
         }
@@ -156,13 +155,13 @@ pub(super) const fn status(code: ErrorCode) -> StatusCode {
     }
 }
 
-/// When it is worth trying again after an error of the contract.
+/// `Retry-After` of an error code of the contract.
 pub(super) fn retry_after(code: ErrorCode) -> Option<(HeaderName, HeaderValue)> {
     let waits = matches!(
         code,
         ErrorCode::RateLimited | ErrorCode::EngineUnavailable | ErrorCode::SessionNotReady
     );
-    waits.then(|| (header::RETRY_AFTER, seconds(LATER)))
+    waits.then(|| (header::RETRY_AFTER, seconds(ENGINE_RETRY)))
 }
 
 fn seconds(time: Duration) -> HeaderValue {
@@ -170,10 +169,10 @@ fn seconds(time: Duration) -> HeaderValue {
 }
 
 impl Problem {
-    /// Something that the gateway itself found.
-    pub(super) fn of(fault: Fault, detail: impl Into<String>) -> Self {
+    /// Creates a problem detected by the gateway itself.
+    pub(super) fn new(fault: Fault, detail: impl Into<String>) -> Self {
         let retry = fault.retry_after();
-        Self(Box::new(Described {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:groupmq:problem:{}", fault.code()),
             title: fault.title(),
             status: fault.status().as_u16(),
@@ -189,19 +188,22 @@ impl Problem {
         }))
     }
 
-    /// An error of the contract.
-    pub(super) fn contract(error: ErrorBody) -> Self {
+    /// Converts an error of the contract.
+    pub(super) fn from_contract(error: ErrorBody) -> Self {
         let code = error.code;
         let details: Vec<_> = error.details.into_iter().map(relative).collect();
         let detail = match (code, details.first()) {
-            // The message's pointers lead into a command, which the client has never seen.
+            // The message has pointers into the command, which the client does not know.
             (ErrorCode::InvalidPayload, Some(first)) => match details.len() {
                 1 => format!("{} {}.", first.path, first.reason),
-                count => format!("{} {}. {count} fields are wrong.", first.path, first.reason),
+                count => format!(
+                    "{} {}. {count} fields are invalid.",
+                    first.path, first.reason
+                ),
             },
             _ => error.message,
         };
-        Self(Box::new(Described {
+        Self(Box::new(ProblemDetails {
             kind: format!("urn:groupmq:problem:{}", code.as_str()),
             title: code.cause(),
             status: status(code).as_u16(),
@@ -214,20 +216,20 @@ impl Problem {
         }))
     }
 
-    /// Names the command.
-    pub(super) fn about(mut self, command_id: &str) -> Self {
+    /// Sets the command's id.
+    pub(super) fn for_command(mut self, command_id: &str) -> Self {
         self.0.command_id = Some(command_id.to_owned());
         self
     }
 
     /// Adds a header.
-    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 }
 
-/// A pointer into the command as one into the request.
+/// Converts a pointer into the command to one into the request.
 fn relative(mut detail: ErrorDetail) -> ErrorDetail {
     if let Some(path) = detail.path.strip_prefix("/payload") {
         detail.path = path.to_owned();
@@ -240,7 +242,7 @@ impl IntoResponse for Problem {
         let headers = std::mem::take(&mut self.0.headers);
         let status =
             StatusCode::from_u16(self.0.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        // Texts and numbers always can be written.
+        // Serialising strings and numbers cannot fail.
         let body = serde_json::to_vec(&self.0).unwrap_or_default();
         let mut response = (status, [(header::CONTENT_TYPE, MEDIA_TYPE)], body).into_response();
         response.headers_mut().extend(headers);
@@ -255,7 +257,7 @@ mod tests {
     const PAGE: &str = include_str!("../../docs/gateway.md");
 
     /// The statuses that the page's table has for a code.
-    fn told(code: &str) -> Vec<u16> {
+    fn documented(code: &str) -> Vec<u16> {
         let (_, table) = PAGE.split_once("\n| status | code |\n").unwrap();
         let rows = table.lines().take_while(|line| line.starts_with('|'));
         let mut rows = rows.filter(|row| row.contains(&format!("`{code}`")));
@@ -279,7 +281,7 @@ mod tests {
             ];
             if !ours.contains(&code) {
                 let status = status(code).as_u16();
-                assert!(told(code.as_str()).contains(&status), "{code:?}");
+                assert!(documented(code.as_str()).contains(&status), "{code:?}");
             }
         }
         for fault in [
@@ -298,7 +300,7 @@ mod tests {
             Fault::NoReply,
         ] {
             let status = fault.status().as_u16();
-            assert!(told(fault.code()).contains(&status), "{fault:?}");
+            assert!(documented(fault.code()).contains(&status), "{fault:?}");
         }
     }
 
@@ -309,7 +311,7 @@ mod tests {
             path: "/payload/name".to_owned(),
             reason: "is required".to_owned(),
         });
-        let problem = Problem::contract(error);
+        let problem = Problem::from_contract(error);
         assert_eq!(problem.0.detail, "/name is required.");
         assert_eq!(problem.0.details[0].path, "/name");
     }

@@ -1,4 +1,4 @@
-//! The parameters behind the question mark.
+//! Query parameters.
 
 use axum::http::Uri;
 use url::form_urlencoded;
@@ -10,12 +10,12 @@ pub(super) fn all<'a>(uri: &'a Uri, name: &'a str) -> impl Iterator<Item = Strin
         .map(|(_, value)| value.into_owned())
 }
 
-/// The first value of a parameter; one that is empty says nothing.
+/// The first value of a parameter that is not empty.
 pub(super) fn first(uri: &Uri, name: &str) -> Option<String> {
     all(uri, name).find(|value| !value.is_empty())
 }
 
-/// All values of a parameter, those of lists separated by commas too.
+/// All values of a parameter, given by repetition or as a list separated by commas.
 pub(super) fn list(uri: &Uri, name: &str) -> Vec<String> {
     all(uri, name)
         .flat_map(|value| value.split(',').map(str::to_owned).collect::<Vec<_>>())

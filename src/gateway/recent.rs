@@ -1,6 +1,5 @@
-//! The last commands that went through this gateway, to tell what became of them: in memory, at
-//! most so many, and at most so many bytes of replies. What it has forgotten, and what went through
-//! another gateway, is in the ledger if it changed something.
+//! Recent commands of this gateway and their replies, in memory, bounded by number and by bytes. Older commands
+//! and those of other gateways are in the ledger, if they change something.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -10,33 +9,32 @@ use tokio::sync::watch;
 use crate::amqp::Progress;
 use crate::store::ledger::{Fingerprint, Key};
 
-/// What the replies that are remembered may take up, in bytes; config.default.toml and docs/gateway.md name it.
-const ROOM: usize = 64 << 20;
+/// The maximum size of all replies in bytes; documented in config.default.toml and docs/gateway.md.
+const MAX_BYTES: usize = 64 << 20;
 
-/// Commands by session and id. The lock is held for a look-up, now and then for a count, and no longer.
+/// Commands by session and id. The lock is held for a look-up or an eviction, never across an await.
 #[derive(Debug)]
 pub(super) struct Recent {
-    most: usize,
-    /// In bytes.
-    room: usize,
-    kept: Mutex<Kept>,
+    max_entries: usize,
+    max_bytes: usize,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    commands: HashMap<Key, Command>,
+struct Entries {
+    commands: HashMap<Key, Entry>,
     /// Oldest first.
     order: VecDeque<Key>,
 }
 
 #[derive(Debug)]
-struct Command {
+struct Entry {
     fingerprint: Fingerprint,
     progress: watch::Receiver<Progress>,
 }
 
-impl Command {
-    /// What its reply takes up, once there is one.
+impl Entry {
+    /// The size of the reply, if there is one.
     fn bytes(&self) -> usize {
         match &*self.progress.borrow() {
             Progress::Replied(reply) => reply.body.len(),
@@ -46,66 +44,66 @@ impl Command {
 }
 
 impl Recent {
-    pub(super) fn new(most: usize) -> Self {
+    pub(super) fn new(max_entries: usize) -> Self {
         Self {
-            most,
-            room: ROOM,
-            kept: Mutex::default(),
+            max_entries,
+            max_bytes: MAX_BYTES,
+            entries: Mutex::default(),
         }
     }
 
-    /// Remembers a command. Where it is sent again, the last one counts; another command under the
-    /// same id does not, since that one is refused.
-    pub(super) fn keep(
+    /// Adds a command. A repetition replaces the entry; another command with the same id does not, since it is
+    /// refused.
+    pub(super) fn insert(
         &self,
         key: &Key,
         fingerprint: Fingerprint,
         progress: watch::Receiver<Progress>,
     ) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(known) = kept.commands.get_mut(key) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = entries.commands.get_mut(key) {
             if known.fingerprint == fingerprint {
                 known.progress = progress;
             }
             return;
         }
-        let command = Command {
+        let command = Entry {
             fingerprint,
             progress,
         };
-        kept.commands.insert(key.clone(), command);
-        kept.order.push_back(key.clone());
-        if kept.order.len() > self.most
-            && let Some(oldest) = kept.order.pop_front()
+        entries.commands.insert(key.clone(), command);
+        entries.order.push_back(key.clone());
+        if entries.order.len() > self.max_entries
+            && let Some(oldest) = entries.order.pop_front()
         {
-            kept.commands.remove(&oldest);
+            entries.commands.remove(&oldest);
         }
     }
 
-    /// Stays within its room while answers arrive, of which so many bytes have come so far. Counts anew
-    /// after every eighth of the room, so it may be exceeded by that much.
-    pub(super) async fn stay_within_room(&self, mut answered: watch::Receiver<u64>) {
-        let step = self.room as u64 / 8;
+    /// Enforces `max_bytes` while replies arrive; `answered` is the total of their bytes so far. It counts again
+    /// after each eighth of the limit, so the limit can be exceeded by that much.
+    pub(super) async fn enforce_limit(&self, mut answered: watch::Receiver<u64>) {
+        let step = self.max_bytes as u64 / 8;
         let mut counted = 0;
         loop {
             let enough = answered.wait_for(|bytes| bytes - counted >= step).await;
             match enough.map(|bytes| *bytes) {
                 Ok(bytes) => counted = bytes,
-                // No more answers will come.
+                // No more replies can arrive.
                 Err(_) => return,
             }
-            self.make_room();
+            self.evict_oldest();
         }
     }
 
-    /// Forgets the oldest commands whose replies, with those of all later ones, take up too much.
-    fn make_room(&self) {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let Kept { commands, order } = &mut *kept;
+    /// Removes the oldest commands until the replies fit into `max_bytes`.
+    fn evict_oldest(&self) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let Entries { commands, order } = &mut *entries;
         let mut bytes = 0;
         let fit = order.iter().rev().take_while(|key| {
-            bytes += commands.get(key).map_or(0, Command::bytes);
-            bytes <= self.room
+            bytes += commands.get(key).map_or(0, Entry::bytes);
+            bytes <= self.max_bytes
         });
         let surplus = order.len() - fit.count();
         for key in order.drain(..surplus) {
@@ -113,12 +111,12 @@ impl Recent {
         }
     }
 
-    /// How far a command has come, if it is remembered, and if that will be known.
+    /// The progress of a command; none if it is not remembered or its reply was lost.
     pub(super) fn find(&self, key: &Key) -> Option<Progress> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let progress = &kept.commands.get(key)?.progress;
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let progress = &entries.commands.get(key)?.progress;
         let now = progress.borrow().clone();
-        // Its reply was lost with a connection, and nobody waited for it.
+        // The connection was lost before the reply arrived, and no request waited for it.
         let lost = !matches!(now, Progress::Replied(_)) && progress.has_changed().is_err();
         (!lost).then_some(now)
     }
@@ -143,10 +141,10 @@ mod tests {
         let recent = Recent::new(2);
         let (_told, progress) = watch::channel(Progress::Sent);
         for id in ["a", "b", "a", "a"] {
-            recent.keep(&key(id), [1; 32], progress.clone());
+            recent.insert(&key(id), [1; 32], progress.clone());
         }
         assert!(recent.find(&key("a")).is_some() && recent.find(&key("b")).is_some());
-        recent.keep(&key("c"), [1; 32], progress);
+        recent.insert(&key("c"), [1; 32], progress);
         assert!(recent.find(&key("a")).is_none());
         assert!(recent.find(&key("b")).is_some() && recent.find(&key("c")).is_some());
     }
@@ -156,10 +154,10 @@ mod tests {
         let recent = Recent::new(2);
         let (_told, first) = watch::channel(Progress::Queued);
         let (_told, second) = watch::channel(Progress::Refused);
-        recent.keep(&key("a"), [1; 32], first);
-        recent.keep(&key("a"), [2; 32], second.clone());
+        recent.insert(&key("a"), [1; 32], first);
+        recent.insert(&key("a"), [2; 32], second.clone());
         assert_eq!(recent.find(&key("a")), Some(Progress::Queued));
-        recent.keep(&key("a"), [1; 32], second);
+        recent.insert(&key("a"), [1; 32], second);
         assert_eq!(recent.find(&key("a")), Some(Progress::Refused));
     }
 
@@ -167,7 +165,7 @@ mod tests {
     fn a_command_whose_reply_was_lost_is_not_pending_for_ever() {
         let recent = Recent::new(2);
         let (told, progress) = watch::channel(Progress::Queued);
-        recent.keep(&key("a"), [1; 32], progress);
+        recent.insert(&key("a"), [1; 32], progress);
         assert_eq!(recent.find(&key("a")), Some(Progress::Queued));
         drop(told);
         assert_eq!(recent.find(&key("a")), None);
@@ -183,14 +181,14 @@ mod tests {
     #[tokio::test]
     async fn the_oldest_are_forgotten_when_the_replies_take_up_too_much() {
         let recent = Recent {
-            room: 80,
+            max_bytes: 80,
             ..Recent::new(10)
         };
         let (answers, answered) = watch::channel(0);
         let ids = ["a", "b", "c", "d"];
         let told = ids.map(|id| {
             let (told, progress) = watch::channel(Progress::Sent);
-            recent.keep(&key(id), [1; 32], progress);
+            recent.insert(&key(id), [1; 32], progress);
             told
         });
         // The replies arrive when nobody asks for anything any more.
@@ -199,7 +197,7 @@ mod tests {
             answers.send_modify(|bytes| *bytes += 30);
         }
         drop(answers);
-        recent.stay_within_room(answered).await;
+        recent.enforce_limit(answered).await;
         let known = ids.map(|id| recent.find(&key(id)).is_some());
         assert_eq!(known, [false, true, true, true]);
     }

@@ -1,7 +1,7 @@
-//! WAHA's paths for groups, and how a request to one becomes a command.
+//! WAHA's paths for groups, and the command of each.
 //!
-//! Method and path come from the contract, where they stand beside each command; here is only what
-//! a command's payload takes from a query, and what a body may be.
+//! Method and path are defined in the contract. This module adds which fields of the payload are query
+//! parameters, and whether there is a body.
 
 use axum::http::{Method, StatusCode, Uri};
 use serde_json::{Map, Value};
@@ -9,60 +9,59 @@ use serde_json::{Map, Value};
 use super::query;
 use crate::contract::{CommandType, Repeat};
 
-/// One of WAHA's requests.
+/// A method and path of WAHA, and its command.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Endpoint {
+pub(super) struct Route {
     pub(super) command: CommandType,
     pub(super) method: &'static str,
     pub(super) path: &'static str,
 }
 
-/// Whether a request has a body.
+/// Whether requests of a route have a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Body {
+pub(super) enum BodyRule {
     None,
     Optional,
     Required,
 }
 
-/// A field of the payload that stands in the query.
+/// A field of the payload that is a query parameter.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parameter {
     pub(super) name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ParameterKind,
 }
 
-/// What a parameter's text stands for.
+/// The type of a query parameter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ParameterKind {
     Number,
-    /// A number of which 0 means no bound, as in WAHA.
+    /// A limit; 0 means no limit, as in WAHA.
     Bound,
     Text,
     Flag,
     List,
 }
 
-/// All of them, in the order of the documentation.
-pub(super) fn all() -> impl Iterator<Item = Endpoint> {
+/// All routes, in the order of WAHA's documentation.
+pub(super) fn all() -> impl Iterator<Item = Route> {
     CommandType::ALL.iter().filter_map(|&command| {
         let (method, path) = command.endpoint()?.split_once(' ')?;
-        // What is set for webhooks is part of a larger document in WAHA.
-        path.starts_with("/api/{session}/groups")
-            .then_some(Endpoint {
-                command,
-                method,
-                path,
-            })
+        // In WAHA, webhooks are a part of the session's configuration.
+        path.starts_with("/api/{session}/groups").then_some(Route {
+            command,
+            method,
+            path,
+        })
     })
 }
 
-impl Endpoint {
+impl Route {
     pub(super) fn method(self) -> Method {
         Method::from_bytes(self.method.as_bytes()).unwrap_or_default()
     }
 
-    /// Whether it changes something.
+    /// Whether the command changes something.
     pub(super) fn changes(self) -> bool {
         self.command.repeat() != Repeat::ReadOnly
     }
@@ -71,7 +70,7 @@ impl Endpoint {
         self.path.contains("{groupId}")
     }
 
-    /// The status of an answer that says yes; WAHA's.
+    /// The status of a successful response, as in WAHA.
     pub(super) const fn success(self) -> StatusCode {
         match self.command {
             CommandType::CreateGroup => StatusCode::CREATED,
@@ -79,7 +78,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) const fn body(self) -> Body {
+    pub(super) const fn body(self) -> BodyRule {
         match self.command {
             CommandType::CreateGroup
             | CommandType::SetGroupSubject
@@ -87,34 +86,34 @@ impl Endpoint {
             | CommandType::AddParticipants
             | CommandType::RemoveParticipants
             | CommandType::PromoteAdmin
-            | CommandType::DemoteAdmin => Body::Required,
-            CommandType::SetInfoAdminOnly => Body::Optional,
-            _ => Body::None,
+            | CommandType::DemoteAdmin => BodyRule::Required,
+            CommandType::SetInfoAdminOnly => BodyRule::Optional,
+            _ => BodyRule::None,
         }
     }
 
     pub(super) const fn parameters(self) -> &'static [Parameter] {
-        const fn parameter(name: &'static str, kind: Kind) -> Parameter {
+        const fn parameter(name: &'static str, kind: ParameterKind) -> Parameter {
             Parameter { name, kind }
         }
         match self.command {
             CommandType::ListGroups => {
                 const {
                     &[
-                        parameter("limit", Kind::Bound),
-                        parameter("offset", Kind::Number),
-                        parameter("sortBy", Kind::Text),
-                        parameter("sortOrder", Kind::Text),
-                        parameter("exclude", Kind::List),
+                        parameter("limit", ParameterKind::Bound),
+                        parameter("offset", ParameterKind::Number),
+                        parameter("sortBy", ParameterKind::Text),
+                        parameter("sortOrder", ParameterKind::Text),
+                        parameter("exclude", ParameterKind::List),
                     ]
                 }
             }
-            CommandType::DeleteGroup => const { &[parameter("forEveryone", Kind::Flag)] },
+            CommandType::DeleteGroup => const { &[parameter("forEveryone", ParameterKind::Flag)] },
             _ => &[],
         }
     }
 
-    /// The fields of the payload that path and query hold.
+    /// The fields of the payload that are in path and query.
     pub(super) fn fields(self, group: Option<&str>, uri: &Uri) -> Map<String, Value> {
         let mut fields = Map::new();
         if let Some(group) = group {
@@ -130,20 +129,22 @@ impl Endpoint {
 }
 
 impl Parameter {
-    /// What is no number stays a text, for the schema to refuse.
+    /// Parses the parameter. An invalid value stays a string, which the schema refuses.
     fn read(self, uri: &Uri) -> Option<Value> {
-        if self.kind == Kind::List {
+        if self.kind == ParameterKind::List {
             let values = query::list(uri, self.name);
             return (!values.is_empty()).then(|| values.into());
         }
         let text = query::first(uri, self.name)?;
-        if self.kind == Kind::Bound && text.parse() == Ok(0_u64) {
+        if self.kind == ParameterKind::Bound && text.parse() == Ok(0_u64) {
             return None;
         }
         Some(match self.kind {
-            Kind::Number | Kind::Bound => text.parse::<u64>().map_or(text.into(), Value::from),
-            Kind::Flag => text.parse::<bool>().map_or(text.into(), Value::from),
-            Kind::Text | Kind::List => text.into(),
+            ParameterKind::Number | ParameterKind::Bound => {
+                text.parse::<u64>().map_or(text.into(), Value::from)
+            }
+            ParameterKind::Flag => text.parse::<bool>().map_or(text.into(), Value::from),
+            ParameterKind::Text | ParameterKind::List => text.into(),
         })
     }
 }
@@ -153,8 +154,8 @@ mod tests {
     use super::*;
 
     fn fields(command: CommandType, uri: &str) -> String {
-        let endpoint = all().find(|it| it.command == command).unwrap();
-        Value::Object(endpoint.fields(None, &uri.parse().unwrap())).to_string()
+        let route = all().find(|it| it.command == command).unwrap();
+        Value::Object(route.fields(None, &uri.parse().unwrap())).to_string()
     }
 
     #[test]
@@ -182,12 +183,9 @@ mod tests {
 
     #[test]
     fn every_command_has_a_method_and_a_path() {
-        for endpoint in all() {
-            assert!(!endpoint.method.is_empty(), "{endpoint:?}");
-            assert!(
-                endpoint.path.starts_with("/api/{session}/groups"),
-                "{endpoint:?}"
-            );
+        for route in all() {
+            assert!(!route.method.is_empty(), "{route:?}");
+            assert!(route.path.starts_with("/api/{session}/groups"), "{route:?}");
         }
     }
 }

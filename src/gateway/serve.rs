@@ -1,5 +1,5 @@
-//! Connections: HTTP/1.1 and HTTP/2 (without TLS), a bounded number of them, and none that a slow
-//! client can hold open.
+//! The HTTP server: HTTP/1.1 and HTTP/2 without TLS, with a bounded number of connections and with timeouts for
+//! slow clients.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,16 +18,16 @@ use crate::config;
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 
-/// What an HTTP/2 client says first (RFC 9113, section 3.4).
+/// The connection preface of HTTP/2 (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// After a failure to accept (no file handles left, say).
-const REST: Duration = Duration::from_millis(100);
+/// The wait after a failure to accept, for example because no file descriptor is left.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Files that the process needs at least beside the connections of clients: for broker, store and health.
+/// File descriptors reserved for broker, store and health checks.
 const OTHER_FILES: usize = 48;
 
-/// Accepts connections until the process stops, then waits for those that are open.
+/// Accepts connections until the process stops, then waits for the open ones to finish.
 pub(super) async fn run(
     listener: TcpListener,
     router: Router,
@@ -36,27 +36,27 @@ pub(super) async fn run(
 ) {
     let patience = settings.client_timeout;
     let http = Arc::new(builder(patience));
-    let most = most_connections(settings.connections, open_files());
-    if most < settings.connections {
-        events::fewer_connections(most);
+    let limit = max_connections(settings.connections, open_files());
+    if limit < settings.connections {
+        events::fewer_connections(limit);
     }
-    let places = Arc::new(Semaphore::new(most));
+    let permits = Arc::new(Semaphore::new(limit));
     let graceful = GracefulShutdown::new();
     loop {
-        // Both can be dropped: a connection that is not accepted yet stays with the system.
+        // Both branches can be dropped: a connection that is not accepted stays in the listen queue.
         let accepted = tokio::select! {
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &permits) => accepted,
             () = lifecycle.stopping() => break,
         };
-        let Some((stream, place)) = accepted else {
+        let Some((stream, permit)) = accepted else {
             continue;
         };
         let (http, router) = (Arc::clone(&http), router.clone());
         let watcher = graceful.watcher();
         lifecycle.spawn(async move {
-            let _place = place;
+            let _permit = permit;
             stream.set_nodelay(true).ok();
-            let said = tokio::time::timeout(patience, says_something(&stream)).await;
+            let said = tokio::time::timeout(patience, first_bytes(&stream)).await;
             if !matches!(said, Ok(Ok(()))) {
                 return;
             }
@@ -70,7 +70,7 @@ pub(super) async fn run(
             if let Err(error) = watcher.watch(connection).await {
                 debug!(
                     error = &*error as &dyn std::error::Error,
-                    "a connection failed"
+                    "connection failed"
                 );
             }
         });
@@ -79,14 +79,14 @@ pub(super) async fn run(
     graceful.shutdown().await;
 }
 
-/// Half of the files that the process may have open: where clients had all, nobody could ask for the
-/// process's health, and a connection to the broker that breaks could not be made again.
-fn most_connections(wanted: usize, files: Option<usize>) -> usize {
+/// At most half of the limit of open files: if clients could use all, health checks would fail, and a lost
+/// connection to the broker could not be opened again.
+fn max_connections(wanted: usize, files: Option<usize>) -> usize {
     let spare = files.map(|files| (files / 2).min(files.saturating_sub(OTHER_FILES)));
     spare.map_or(wanted, |spare| wanted.min(spare).max(1))
 }
 
-/// How many files the process may have open, where the system says so and sets a limit.
+/// The soft limit of open files, if the system reports one.
 fn open_files() -> Option<usize> {
     let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
     let mut lines = limits.lines();
@@ -96,17 +96,17 @@ fn open_files() -> Option<usize> {
 
 async fn accept(
     listener: &TcpListener,
-    places: &Arc<Semaphore>,
+    permits: &Arc<Semaphore>,
 ) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
-    let place = Arc::clone(places).acquire_owned().await.ok()?;
+    let permit = Arc::clone(permits).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => Some((stream, permit)),
         Err(error) => {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "cannot accept a connection"
             );
-            tokio::time::sleep(REST).await;
+            tokio::time::sleep(ACCEPT_RETRY).await;
             None
         }
     }
@@ -126,8 +126,8 @@ fn builder(patience: Duration) -> Builder<TokioExecutor> {
     builder
 }
 
-/// Waits until it is clear which HTTP a client speaks: the builder would wait for that for ever.
-async fn says_something(stream: &TcpStream) -> std::io::Result<()> {
+/// Waits until the client's HTTP version can be detected; the builder has no timeout for that.
+async fn first_bytes(stream: &TcpStream) -> std::io::Result<()> {
     let mut said = [0; PREFACE.len()];
     loop {
         let length = stream.peek(&mut said).await?;
@@ -135,7 +135,7 @@ async fn says_something(stream: &TcpStream) -> std::io::Result<()> {
         if length == 0 || length == PREFACE.len() || !PREFACE.starts_with(said) {
             return Ok(());
         }
-        // What is there already would be seen again at once.
+        // The bytes stay in the buffer, so the next peek would return at once.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -146,11 +146,11 @@ mod tests {
 
     #[test]
     fn connections_leave_files_for_the_rest_of_the_process() {
-        assert_eq!(most_connections(10_000, None), 10_000);
-        assert_eq!(most_connections(10_000, Some(1_048_576)), 10_000);
-        assert_eq!(most_connections(10_000, Some(1_024)), 512);
-        assert_eq!(most_connections(10, Some(1_024)), 10);
-        assert_eq!(most_connections(10_000, Some(64)), 16);
-        assert_eq!(most_connections(10_000, Some(20)), 1);
+        assert_eq!(max_connections(10_000, None), 10_000);
+        assert_eq!(max_connections(10_000, Some(1_048_576)), 10_000);
+        assert_eq!(max_connections(10_000, Some(1_024)), 512);
+        assert_eq!(max_connections(10, Some(1_024)), 10);
+        assert_eq!(max_connections(10_000, Some(64)), 16);
+        assert_eq!(max_connections(10_000, Some(20)), 1);
     }
 }

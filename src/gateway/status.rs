@@ -1,4 +1,4 @@
-//! `GET /api/commands/{id}`: what became of a command.
+//! `GET /api/commands/{id}`: the state of a command.
 
 use axum::Json;
 use axum::http::{HeaderValue, Uri, header};
@@ -8,36 +8,36 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::access::Pass;
+use super::access::Grant;
 use super::calls::Calls;
-use super::problem::{Fault, Problem, SOON};
+use super::problem::{Fault, Problem, SHORT_RETRY};
 use super::query;
 use crate::amqp::Progress;
 use crate::config::Access;
 use crate::contract::{CommandId, ErrorBody, Reply, ReplyStatus, SessionName, Timestamp};
 use crate::store::ledger::{Found, Key, Record};
 
-/// What became of a command.
+/// The state of a command.
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Status {
-    /// The command.
+    /// The command's id.
     command_id: CommandId,
-    /// Its session.
+    /// The command's session.
     session: SessionName,
-    /// Whether there is a reply.
+    /// Whether the command has a reply.
     state: State,
-    /// Whether it was done; only with `done`.
+    /// The status of the reply; only with `done`.
     #[serde(rename = "status", skip_serializing_if = "Option::is_none")]
     reply: Option<ReplyStatus>,
-    /// What it came to; only with `ok`.
+    /// The result; only with `ok`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Value>")]
     result: Option<Box<RawValue>>,
-    /// Why it was not done; only with `error`.
+    /// The error; only with `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<ErrorBody>,
-    /// When the answer was found; only with `done`.
+    /// The time of the reply; only with `done`.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<Timestamp>,
 }
@@ -46,9 +46,9 @@ pub(super) struct Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// It is queued, or being carried out.
+    /// Queued or being executed.
     Pending,
-    /// It has its reply.
+    /// It has a reply.
     Done,
 }
 
@@ -81,7 +81,7 @@ impl Status {
     }
 }
 
-/// Where a command can be asked for.
+/// The URL of a command's state.
 pub(super) fn location(key: &Key) -> HeaderValue {
     let id = url::form_urlencoded::byte_serialize(key.command_id.as_str().as_bytes());
     let location = format!(
@@ -92,19 +92,19 @@ pub(super) fn location(key: &Key) -> HeaderValue {
     HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"))
 }
 
-/// Tells what became of a command: from memory, else from the ledger.
-pub(super) async fn tell(
+/// Responds with the state of a command, from memory or else from the ledger.
+pub(super) async fn respond(
     calls: &Calls,
-    pass: &Pass,
+    grant: &Grant,
     id: &str,
     uri: &Uri,
 ) -> Result<Response, Problem> {
-    let bad = |why: &str| Problem::of(Fault::BadRequest, why);
+    let bad = |why: &str| Problem::new(Fault::BadRequest, why);
     let session = query::first(uri, "session").unwrap_or_default();
     let session: SessionName = session
         .parse()
         .map_err(|error| bad(&format!("The parameter session {error}.")))?;
-    pass.opens(session.as_str(), Access::Read)?;
+    grant.authorize(session.as_str(), Access::Read)?;
     let command_id: CommandId = id
         .parse()
         .map_err(|error| bad(&format!("The command's id {error}.")))?;
@@ -113,27 +113,26 @@ pub(super) async fn tell(
         command_id,
     };
     let known = match calls.recent.find(&key) {
-        Some(Progress::Replied(reply)) => read(&key, &reply.body),
+        Some(Progress::Replied(reply)) => from_reply(&key, &reply.body),
         Some(Progress::Sent | Progress::Queued) => Some(Status::pending(&key)),
         Some(Progress::Refused) => None,
-        None => remembered(calls, &key).await?,
+        None => from_ledger(calls, &key).await?,
     };
     let known = known.ok_or_else(|| {
-        let why = "It never came, or went through another gateway and is not done yet, or only read \
-                   something, or is too old. Sending the request again with this id as \
-                   Idempotency-Key is safe.";
-        Problem::of(Fault::CommandUnknown, why).about(key.command_id.as_str())
+        let why = "It was never received, or went through another gateway and has no reply yet, or only \
+         reads, or is too old. Sending the request again with this id as Idempotency-Key is safe.";
+        Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
     let pending = known.state == State::Pending;
     let mut response = Json(known).into_response();
     if pending {
-        let soon = HeaderValue::from(SOON.as_secs());
+        let soon = HeaderValue::from(SHORT_RETRY.as_secs());
         response.headers_mut().insert(header::RETRY_AFTER, soon);
     }
     Ok(response)
 }
 
-fn read(key: &Key, reply: &[u8]) -> Option<Status> {
+fn from_reply(key: &Key, reply: &[u8]) -> Option<Status> {
     let reply: Reply = serde_json::from_slice(reply).ok()?;
     let outcome = match (reply.result, reply.error) {
         (Some(result), _) => Ok(result),
@@ -143,10 +142,10 @@ fn read(key: &Key, reply: &[u8]) -> Option<Status> {
     Some(Status::done(key, outcome, reply.timestamp))
 }
 
-async fn remembered(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
+async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
     let found = calls.ledger.find(key).await.map_err(|_| {
-        let why = "The store cannot be asked for now.";
-        Problem::of(Fault::Unavailable, why).about(key.command_id.as_str())
+        let why = "The store is not available now.";
+        Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;
     Ok(found.map(|found| match found {
         Found::Started => Status::pending(key),

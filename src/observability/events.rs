@@ -68,11 +68,11 @@ pub fn command_answered(answer: Answer<'_>) {
     }
 }
 
-/// The bindings of a webhook endpoint could not be made what its command says; tried again.
+/// Syncing the bindings of a webhook endpoint with its command failed; it is retried.
 pub fn bindings_failed(error: &(dyn Error + 'static)) {
     warn!(
         error,
-        "cannot declare or bind the queue of a webhook endpoint; retrying"
+        "cannot sync the queue of a webhook endpoint with its settings; retrying"
     );
 }
 
@@ -371,24 +371,24 @@ pub fn request_answered(request: Request<'_>) {
 
 /// A request handler panicked.
 pub fn request_panicked(text: &str) {
-    error!(text, "the gateway panicked");
+    error!(text, "a request handler of the gateway panicked");
 }
 
-/// The gateway takes fewer connections than `gateway.connections` says.
+/// The gateway accepts fewer connections than `gateway.connections` allows.
 pub fn fewer_connections(most: usize) {
     warn!(
         most,
-        "the process may open so few files (ulimit -n) that the gateway takes fewer connections than \
-         gateway.connections"
+        "the limit of open files (ulimit -n) is too low for gateway.connections; the gateway accepts \
+         at most this many connections"
     );
 }
 
-/// So many more, or fewer, requests wait for a reply.
+/// Changes the number of requests that wait for a reply.
 pub fn requests_waiting(change: f64) {
     gauge!(name::GATEWAY_IN_FLIGHT).increment(change);
 }
 
-/// So many more, or fewer, clients listen to events.
+/// Changes the number of clients that listen to events.
 pub fn listeners(change: f64) {
     gauge!(name::GATEWAY_LISTENERS).increment(change);
 }
@@ -398,9 +398,9 @@ pub fn gateway_listens(address: std::net::SocketAddr, open: bool) {
     if open {
         warn!(
             %address,
-            "the gateway listens without API keys: everyone who can reach it is authorized"
+            "gateway listening without keys: anyone who can reach it is authorised for everything"
         );
     } else {
-        info!(%address, "the gateway listens");
+        info!(%address, "gateway listening");
     }
 }

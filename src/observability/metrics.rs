@@ -119,29 +119,29 @@ metrics! {
     PUBLISHED_EVENTS = "groupmq_pending_events_published_total", Counter [];
     /// Uses of the store that failed
     STORE_FAILURES = "groupmq_store_failures_total", Counter [];
-    /// Attempts to deliver an event to a webhook endpoint, by what came of them
+    /// Attempts to deliver an event to a webhook endpoint, by outcome
     WEBHOOK_ATTEMPTS = "groupmq_webhook_attempts_total", Counter ["outcome"];
-    /// How long attempts to deliver took, by what came of them
+    /// Duration of attempts to deliver an event to a webhook endpoint, by outcome
     WEBHOOK_SECONDS = "groupmq_webhook_attempt_duration_seconds", Seconds ["outcome"];
-    /// Deliveries that were given up and kept as dead letters
+    /// Webhook deliveries given up and kept as dead letters
     WEBHOOK_DEAD = "groupmq_webhook_dead_letters_total", Counter [];
-    /// Queues of webhook endpoints that were gone and had to be made anew: what waited in them is lost
+    /// Queues of webhook endpoints that were deleted and recreated; the events in them are lost
     WEBHOOK_QUEUES_REMADE = "groupmq_webhook_queues_remade_total", Counter [];
-    /// Webhook endpoints there are
+    /// Webhook endpoints
     WEBHOOKS = "groupmq_webhooks", Gauge [];
-    /// Webhook endpoints that fail now, so that their deliveries wait
+    /// Webhook endpoints whose breaker is open, so their deliveries wait
     WEBHOOKS_FAILING = "groupmq_webhooks_failing", Gauge [];
-    /// Changes of webhook endpoints, by what happened to them
+    /// State changes of webhook endpoints: failing, recovered, disabled or removed
     WEBHOOK_CHANGES = "groupmq_webhook_changes_total", Counter ["change"];
-    /// Attempts that are missing in the log of deliveries, since the store was away or slow
+    /// Attempts left out of the delivery log because the store was unavailable or slow
     WEBHOOK_LOG_SKIPPED = "groupmq_webhook_log_skipped_total", Counter [];
-    /// Requests to the gateway, by route and by the answer's status
+    /// Requests to the gateway, by route and status
     GATEWAY_REQUESTS = "groupmq_gateway_requests_total", Counter ["route", "status"];
-    /// From a request's headers to its answer's headers
+    /// Duration of gateway requests until the response headers
     GATEWAY_SECONDS = "groupmq_gateway_request_duration_seconds", Seconds ["route"];
-    /// Requests that wait for a command's reply now
+    /// Gateway requests that wait for a reply
     GATEWAY_IN_FLIGHT = "groupmq_gateway_in_flight", Gauge [];
-    /// Clients that listen to events now
+    /// Clients that listen to live events
     GATEWAY_LISTENERS = "groupmq_gateway_listeners", Gauge [];
     /// 1 while the broker takes no messages (connection.blocked), else 0
     BLOCKED = "groupmq_broker_blocked", Gauge [];

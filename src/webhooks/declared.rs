@@ -1,4 +1,4 @@
-//! Endpoints that the configuration declares: into the store, and those that it declares no more, out.
+//! Endpoints declared in the configuration: stores them, and removes those that are no longer declared.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use crate::contract::{SigningSecret, WebhookState};
 use crate::store::endpoints::{NewEndpoint, Origin};
 use crate::store::{Error, Store};
 
-/// Sets the endpoints of the configuration, and returns their names.
+/// Stores the endpoints of the configuration and returns their names.
 ///
 /// # Errors
-/// When the store cannot be used; asking again is safe.
+/// When the store cannot be used; a retry is safe.
 pub async fn declare(
     store: &Store,
     declared: &[DeclaredWebhook],
@@ -30,7 +30,7 @@ pub async fn declare(
     Ok(names)
 }
 
-/// Has those go that some configuration declared and that are not declared now.
+/// Starts the removal of endpoints that came from a configuration and are no longer declared.
 pub(super) async fn retire(store: &Store, declared: &BTreeSet<String>) -> Result<(), Error> {
     let endpoints = store.endpoints();
     for old in endpoints.all().await? {

@@ -1,33 +1,33 @@
-//! What one process has seen of an endpoint lately: when to open its breaker, and how much to send it
-//! after it was closed.
+//! The recent outcomes of an endpoint's deliveries in one process: when to open its breaker.
 
 use std::collections::VecDeque;
 
-/// So many of the latest outcomes are looked at, and this share of failures among them is too much.
+/// The breaker opens if at least `MAX_FAILURES` of the last `WINDOW` outcomes are failures.
 const WINDOW: usize = 20;
-const TOO_MANY: usize = WINDOW / 2;
+const MAX_FAILURES: usize = WINDOW / 2;
 
-/// Outcomes of late.
+/// The recent outcomes.
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    /// Whether each was a failure of the endpoint, the latest last.
+    /// Whether each outcome was a failure of the endpoint, the latest last.
     latest: VecDeque<bool>,
-    in_a_row: u32,
+    consecutive: u32,
 }
 
 impl Health {
-    /// Notes that an attempt went well, or at least says nothing against the endpoint.
-    pub(super) fn good(&mut self) {
+    /// Records an outcome that is no failure of the endpoint.
+    pub(super) fn record_success(&mut self) {
         self.note(false);
-        self.in_a_row = 0;
+        self.consecutive = 0;
     }
 
-    /// Notes a failure of the endpoint; true when the breaker has to open.
-    pub(super) fn bad(&mut self, most_in_a_row: u32) -> bool {
+    /// Records a failure of the endpoint; true if the breaker must be opened.
+    pub(super) fn record_failure(&mut self, max_consecutive: u32) -> bool {
         self.note(true);
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.consecutive = self.consecutive.saturating_add(1);
         let failures = self.latest.iter().filter(|failed| **failed).count();
-        self.in_a_row >= most_in_a_row || (self.latest.len() == WINDOW && failures >= TOO_MANY)
+        self.consecutive >= max_consecutive
+            || (self.latest.len() == WINDOW && failures >= MAX_FAILURES)
     }
 
     fn note(&mut self, failed: bool) {
@@ -46,9 +46,9 @@ mod tests {
     fn failures_in_a_row_open_it() {
         let mut health = Health::default();
         for _ in 0..4 {
-            assert!(!health.bad(5));
+            assert!(!health.record_failure(5));
         }
-        assert!(health.bad(5));
+        assert!(health.record_failure(5));
     }
 
     #[test]
@@ -56,9 +56,9 @@ mod tests {
         let mut health = Health::default();
         let mut opened = (0..60).map(|n| {
             if n % 3 == 0 {
-                health.bad(5)
+                health.record_failure(5)
             } else {
-                health.good();
+                health.record_success();
                 false
             }
         });
@@ -68,9 +68,9 @@ mod tests {
         let mut opened = Vec::new();
         for n in 0..20 {
             if n % 2 == 0 {
-                health.good();
+                health.record_success();
             } else {
-                opened.push(health.bad(5));
+                opened.push(health.record_failure(5));
             }
         }
         assert_eq!(
@@ -86,9 +86,9 @@ mod tests {
         let mut health = Health::default();
         for _ in 0..4 {
             for _ in 0..2 {
-                assert!(!health.bad(3));
+                assert!(!health.record_failure(3));
             }
-            health.good();
+            health.record_success();
         }
     }
 }

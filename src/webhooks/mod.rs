@@ -1,25 +1,21 @@
-//! The webhooks role: every event to every endpoint that wants it, at least once, signed, however long
-//! the endpoint was down.
+//! The webhooks role: delivers events to webhook endpoints over HTTP, signed, at least once, even after a long
+//! outage of the endpoint.
 //!
-//! Each endpoint has a queue of its own, which the broker fills and whose backlog stays there. What an
-//! endpoint does can therefore only hold up its own deliveries. A delivery that failed rests in a delay
-//! queue; one that was given up is kept as a dead letter. Endpoints and their breakers are in the store,
-//! which every process reads again and again.
+//! Each endpoint has its own queue. The broker fills it, and the backlog stays on the broker, so a slow or
+//! failing endpoint delays only its own deliveries. A delivery that failed is deferred in a delay queue; one
+//! that was given up is kept as a dead letter. Endpoints and their breakers are rows in the store, which every
+//! process polls.
 //!
-//! [`Preparation`] puts everything in place before anybody publishes events.
-//! [`Webhooks::run`] keeps one [`line`] for each endpoint: `flow` delivers, `ordered` does so in order,
-//! `probe` tries a failing one out. `verdict` says what an answer means, `schedule` when to try again.
+//! [`Preparation`] sets up the endpoints' queues before this process publishes events. [`Webhooks::run`] runs
+//! one [`endpoint`] worker for each endpoint: `flow` delivers concurrently, `ordered` one by one, `probe` tests
+//! a failing endpoint. `verdict` classifies an answer, `schedule` computes the time of the next attempt.
 
-mod attempt;
 mod declared;
-mod flow;
+mod endpoint;
 mod health;
-mod line;
 mod log;
 mod messages;
-mod ordered;
 mod preparation;
-mod probe;
 mod schedule;
 mod signer;
 mod verdict;
@@ -48,37 +44,37 @@ use log::Log;
 pub use declared::declare;
 pub use preparation::Preparation;
 
-/// At every so manieth round the length of each endpoint's queue is looked at: each look is a question to the
-/// broker.
-const LOOK: u32 = 30;
+/// The length of each endpoint's queue is checked once in this many rounds, since each check is a round trip
+/// to the broker.
+const DEPTH_CHECK_ROUNDS: u32 = 30;
 
-/// AMQP's code for a queue that is not there.
+/// AMQP's reply code for a queue that does not exist.
 const NOT_FOUND: u16 = 404;
 
-/// What the role works with.
+/// The dependencies of the role.
 #[derive(Debug)]
-pub struct Parts {
-    /// Where the endpoints are kept.
+pub struct Deps {
+    /// Holds the endpoints.
     pub store: Store,
-    /// Keeps queues and bindings as the store says.
+    /// Keeps queues and bindings in sync with the store.
     pub fanout: Fanout,
-    /// Takes messages from the endpoints' queues.
+    /// Consumes the endpoints' queues.
     pub subscriptions: Subscriptions,
-    /// Publishes what rests, what is given up, and what happened to endpoints.
+    /// Publishes deferred deliveries, dead letters and notices about endpoints.
     pub publisher: Publisher,
-    /// Sends requests.
+    /// Sends HTTP requests.
     pub outbound: Outbound,
-    /// The broker's names.
+    /// The names of exchanges and queues.
     pub names: Names,
     /// `[delivery]`
     pub settings: Delivery,
-    /// Every delay tier there is, shortest first; never empty.
+    /// All delay tiers, shortest first; never empty.
     pub tiers: Vec<Duration>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Where it is told what took how long.
+    /// Records spans.
     pub tracer: Tracer,
-    /// Spawns, and says when to stop.
+    /// Spawns tasks and signals the stop.
     pub lifecycle: Lifecycle,
 }
 
@@ -88,7 +84,7 @@ pub struct Webhooks {
     shared: Arc<Shared>,
 }
 
-/// What all lines share.
+/// What all endpoint workers share.
 #[derive(Debug)]
 struct Shared {
     endpoints: Endpoints,
@@ -103,44 +99,44 @@ struct Shared {
     clock: Arc<dyn Clock>,
     tracer: Tracer,
     lifecycle: Lifecycle,
-    /// How each endpoint stands, for the line that looks after it.
+    /// By endpoint name, the channel that passes changes of the endpoint to its worker.
     // A std mutex: held for a map operation and never across an await.
-    lines: Mutex<BTreeMap<String, watch::Sender<Endpoint>>>,
+    workers: Mutex<BTreeMap<String, watch::Sender<Endpoint>>>,
 }
 
 impl Webhooks {
     /// A role that is ready to run.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let (log, writing) = log::open(&parts.store);
-        parts.lifecycle.spawn_background(writing);
-        let retention = parts.settings.log_retention;
-        let forgetting = log::forget(parts.store.clone(), retention, Arc::clone(&parts.clock));
-        parts.lifecycle.spawn_background(forgetting);
+    pub fn new(deps: Deps) -> Self {
+        let (log, writer) = log::open(&deps.store);
+        deps.lifecycle.spawn_background(writer);
+        let retention = deps.settings.log_retention;
+        let purging = log::purge_old(deps.store.clone(), retention, Arc::clone(&deps.clock));
+        deps.lifecycle.spawn_background(purging);
         let shared = Shared {
-            endpoints: parts.store.endpoints(),
-            fanout: parts.fanout,
-            subscriptions: parts.subscriptions,
-            publisher: parts.publisher,
-            outbound: parts.outbound,
-            names: parts.names,
-            settings: parts.settings,
-            tiers: parts.tiers,
+            endpoints: deps.store.endpoints(),
+            fanout: deps.fanout,
+            subscriptions: deps.subscriptions,
+            publisher: deps.publisher,
+            outbound: deps.outbound,
+            names: deps.names,
+            settings: deps.settings,
+            tiers: deps.tiers,
             log,
-            clock: parts.clock,
-            tracer: parts.tracer,
-            lifecycle: parts.lifecycle,
-            lines: Mutex::default(),
+            clock: deps.clock,
+            tracer: deps.tracer,
+            lifecycle: deps.lifecycle,
+            workers: Mutex::default(),
         };
         Self {
             shared: Arc::new(shared),
         }
     }
 
-    /// Delivers until the process stops.
+    /// Delivers events until the process stops.
     pub async fn run(self) {
         let shared = &self.shared;
-        // The exchanges come first; queues are bound to them.
+        // Queues are bound to exchanges, which exist once the connection is up.
         let mut connected = shared.subscriptions.connected();
         tokio::select! {
             _ = connected.wait_for(|is_connected| *is_connected) => {}
@@ -148,86 +144,89 @@ impl Webhooks {
         }
         let mut empty_since = BTreeMap::new();
         while !shared.lifecycle.is_stopping() {
-            shared.round(&mut empty_since).await;
-            shared.rest(shared.settings.refresh).await;
+            shared.sync_endpoints(&mut empty_since).await;
+            shared.sleep_unless_stopping(shared.settings.refresh).await;
         }
-        // The lines end by themselves; without their channels they would wait for a change for ever.
-        shared.lines().clear();
+        // Closing the channels ends the workers, which would otherwise wait for a change for ever.
+        shared.workers().clear();
     }
 }
 
 impl Shared {
-    /// Looks at every endpoint: new ones get a line, changed ones are told, old ones are ended. What the
-    /// broker does not have as the store says is mended.
-    async fn round(self: &Arc<Self>, empty_since: &mut BTreeMap<String, Instant>) {
-        // The store itself tells of its outages; the lines go on as they were.
+    /// Reads all endpoints: starts a worker for each new one, passes changes to the others, and ends the workers
+    /// of endpoints that no longer exist. Repairs queues and bindings that differ from the store.
+    async fn sync_endpoints(self: &Arc<Self>, empty_since: &mut BTreeMap<String, Instant>) {
+        // The store logs its outages; the workers go on with what they know.
         let Ok(all) = self.endpoints.all().await else {
             return;
         };
         let failing = all.iter().filter(|it| it.breaker.failing_since.is_some());
         events::webhooks_counted(all.len(), failing.count());
         let names: BTreeSet<_> = all.iter().map(|it| it.name.clone()).collect();
-        self.lines().retain(|name, _| names.contains(name));
+        self.workers().retain(|name, _| names.contains(name));
         empty_since.retain(|name, _| names.contains(name));
         for endpoint in all {
-            if !fanout::is_up_to_date(&endpoint) {
-                // Somebody else is at it, or the broker is away: seen again with the next round.
-                self.fanout.mend(&endpoint.name).await.ok();
+            if !fanout::is_in_sync(&endpoint) {
+                // Another process is binding it, or the broker is away: the next round tries again.
+                self.fanout.repair(&endpoint.name).await.ok();
             }
             if endpoint.state == WebhookState::Removing {
                 self.remove_if_drained(&endpoint, empty_since).await;
             }
-            self.look_at_queue(&endpoint).await;
-            self.tell(endpoint);
+            self.check_queue(&endpoint).await;
+            self.update_worker(endpoint);
         }
     }
 
-    /// Notes now and then how many events wait for an endpoint. Nobody else would see that its queue is
-    /// gone while it is paused.
-    async fn look_at_queue(&self, endpoint: &Endpoint) {
+    /// Records the length of an endpoint's queue from time to time. While an endpoint is paused, nothing else
+    /// would detect that its queue is missing.
+    async fn check_queue(&self, endpoint: &Endpoint) {
         let name = &endpoint.name;
-        let seldom = self.settings.refresh.saturating_mul(LOOK);
-        let is_due = self.fanout.unseen_for(name).is_none_or(|ago| ago >= seldom);
+        let interval = self.settings.refresh.saturating_mul(DEPTH_CHECK_ROUNDS);
+        let is_due = self
+            .fanout
+            .depth_age(name)
+            .is_none_or(|ago| ago >= interval);
         if !is_due || endpoint.bound.is_empty() {
             return;
         }
         match self.subscriptions.count(&self.names.webhook(name)).await {
-            Ok(count) => self.fanout.note_waiting(name, count),
+            Ok(count) => self.fanout.record_depth(name, count),
             Err(amqp::Error::Refused(refusal)) if refusal.code == NOT_FOUND => {
-                // Seen again with the next round.
-                self.fanout.mend(name).await.ok();
+                // The next round tries again.
+                self.fanout.repair(name).await.ok();
             }
-            // The link itself tells of its outages.
+            // The connection logs its outages.
             Err(_) => {}
         }
     }
 
-    /// Hands an endpoint to its line, which is begun where there is none.
-    fn tell(self: &Arc<Self>, endpoint: Endpoint) {
+    /// Passes an endpoint to its worker, and starts the worker if there is none.
+    fn update_worker(self: &Arc<Self>, endpoint: Endpoint) {
         let name = endpoint.name.clone();
-        let mut lines = self.lines();
-        if let Some(line) = lines.get(&name) {
-            update(line, endpoint);
+        let mut workers = self.workers();
+        if let Some(worker) = workers.get(&name) {
+            send_update(worker, endpoint);
             return;
         }
-        let (line, changes) = watch::channel(endpoint);
-        lines.insert(name, line);
+        let (worker, changes) = watch::channel(endpoint);
+        workers.insert(name, worker);
         let shared = Arc::clone(self);
-        self.lifecycle.spawn(line::run(shared, changes));
+        self.lifecycle.spawn(endpoint::run(shared, changes));
     }
 
-    /// Reads an endpoint anew, for its line to see what has become of it.
-    async fn refresh(&self, name: &str) {
+    /// Reads an endpoint from the store again and passes it to its worker.
+    async fn reload(&self, name: &str) {
         if let Ok(Some(endpoint)) = self.endpoints.get(name).await
-            && let Some(line) = self.lines().get(name)
+            && let Some(worker) = self.workers().get(name)
         {
-            update(line, endpoint);
+            send_update(worker, endpoint);
         }
     }
 
-    /// Forgets an endpoint on its way out once its queue has been empty, and consumed by nobody, for so
-    /// long that nothing can be under way any more, a probe neither. What rests in a delay queue by then
-    /// ends in the orphans' queue.
+    /// Completes the removal of an endpoint once its queue has been empty and without consumers for so long
+    /// that no attempt, not even a probe, can still be in flight. A delivery that is deferred at that time ends
+    /// up in the orphan queue.
     async fn remove_if_drained(
         &self,
         endpoint: &Endpoint,
@@ -249,20 +248,20 @@ impl Shared {
             && self.fanout.finish_removal(name).await.is_ok()
         {
             events::webhook_removed(name);
-            self.lines().remove(name);
+            self.workers().remove(name);
         }
     }
 
-    /// Waits, unless the process stops.
-    async fn rest(&self, wait: Duration) {
+    /// Sleeps; returns early when the process stops.
+    async fn sleep_unless_stopping(&self, wait: Duration) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = self.lifecycle.stopping() => {}
         }
     }
 
-    fn lines(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {
@@ -270,9 +269,9 @@ impl Shared {
     }
 }
 
-/// Tells a line what is new to it. That bindings were changed is not its business.
-fn update(line: &watch::Sender<Endpoint>, endpoint: Endpoint) {
-    line.send_if_modified(|known| {
+/// Sends a change to a worker. A change of the bindings alone does not wake it.
+fn send_update(worker: &watch::Sender<Endpoint>, endpoint: Endpoint) {
+    worker.send_if_modified(|known| {
         let old = (known.revision, known.breaker);
         let is_new = old != (endpoint.revision, endpoint.breaker);
         *known = endpoint;

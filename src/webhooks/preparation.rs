@@ -1,9 +1,9 @@
-//! What comes before the first command: an event that is published while an endpoint's queue is not there
-//! and bound is missed by that endpoint, for good.
+//! Sets up the endpoints' queues before the first command is executed: an event that is published while an
+//! endpoint's queue is missing or unbound never reaches that endpoint.
 //!
-//! So a process that publishes events first puts its declared endpoints into the store, and the broker in
-//! step with the store. What it declares itself it waits for, however long that takes. An endpoint that
-//! somebody else has set, and that cannot be put in place, is tried once and holds nobody up.
+//! So a process that publishes events first stores its declared endpoints and syncs the broker with the store.
+//! It waits for its own declared endpoints, however long that takes. The others are tried once; a failure
+//! there blocks nothing.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use tokio::sync::watch;
 
 use super::declared;
 use crate::config::DeclaredWebhook;
-use crate::fanout::{self, Fanout, NotInPlace};
+use crate::fanout::{self, Fanout, SyncFailed};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::Store;
 
-/// The first wait after an attempt that failed, and the longest.
+/// The first wait after a failed attempt, and the longest.
 const SHORTEST_REST: Duration = Duration::from_millis(200);
 const LONGEST_REST: Duration = Duration::from_secs(5);
 
-/// What the preparation works with.
+/// Sets up the endpoints' queues.
 #[derive(Debug)]
 pub struct Preparation {
-    /// Where the endpoints are kept.
+    /// Holds the endpoints.
     pub store: Store,
-    /// Keeps queues and bindings as the store says.
+    /// Keeps queues and bindings in sync with the store.
     pub fanout: Fanout,
     /// `[[webhooks]]`
     pub declared: Vec<DeclaredWebhook>,
-    /// Whether the process has the role `webhooks`: it has endpoints go that are not declared any more, and
-    /// binds anew whatever seems to be in place.
+    /// Whether the process has the role `webhooks`: it also removes endpoints that are no longer declared, and
+    /// syncs those whose queue and bindings seem to exist.
     pub delivers: bool,
-    /// True once the exchanges are there.
+    /// True once the exchanges exist.
     pub topology: watch::Receiver<bool>,
     /// When to stop.
     pub lifecycle: Lifecycle,
@@ -44,25 +44,25 @@ enum Error {
     #[error(transparent)]
     Fanout(#[from] fanout::Error),
     #[error(transparent)]
-    NotInPlace(#[from] NotInPlace),
+    SyncFailed(#[from] SyncFailed),
 }
 
 impl Preparation {
-    /// Why the endpoints are not in place, as a value to watch that is none once they are, and the task that
-    /// puts them there. The value has no sender any more when the process stops first.
+    /// Returns the task, and a watch on the problem that blocks it: none once the endpoints are set up. The watch
+    /// loses its sender if the process stops first.
     pub fn begin(
         self,
     ) -> (
         watch::Receiver<Option<String>>,
         impl Future<Output = ()> + Send + 'static,
     ) {
-        let (problem, watched) = watch::channel(Some(sentence(None)));
+        let (problem, watched) = watch::channel(Some(describe(None)));
         (watched, self.run(problem))
     }
 
     async fn run(mut self, problem: watch::Sender<Option<String>>) {
         let lifecycle = self.lifecycle.clone();
-        // Cut off, an attempt leaves at most a lease that ends by itself.
+        // Cancelling an attempt leaves at most a lease, which expires.
         tokio::select! {
             () = self.until_prepared(&problem) => {}
             () = lifecycle.stopping() => {}
@@ -71,14 +71,14 @@ impl Preparation {
 
     async fn until_prepared(&mut self, problem: &watch::Sender<Option<String>>) {
         let mut rest = SHORTEST_REST;
-        // Without the exchanges, or when nobody sees to them any more, there is nothing to try.
+        // Queues are bound to the exchanges. Ends if the task that declares those has ended.
         while self.topology.wait_for(|is_there| *is_there).await.is_ok() {
             let Err(error) = self.attempt().await else {
                 problem.send_replace(None);
                 return;
             };
             events::webhooks_not_prepared(&error);
-            problem.send_replace(Some(sentence(Some(&error))));
+            problem.send_replace(Some(describe(Some(&error))));
             tokio::time::sleep(rest).await;
             rest = LONGEST_REST.min(rest * 2);
         }
@@ -93,9 +93,9 @@ impl Preparation {
             declared::retire(&self.store, &declared)
                 .await
                 .map_err(store)?;
-            self.fanout.bring_all_up_to_date().await?
+            self.fanout.sync_all().await?
         } else {
-            self.fanout.bring_missing_up_to_date().await?
+            self.fanout.sync_missing().await?
         };
         let mut own = None;
         for error in failed {
@@ -109,9 +109,9 @@ impl Preparation {
     }
 }
 
-fn sentence(error: Option<&Error>) -> String {
+fn describe(error: Option<&Error>) -> String {
     let mut text =
-        "the webhook endpoints are not in place yet, and no command is taken here before"
+        "the queues of the webhook endpoints are not set up yet; until then this process consumes no commands"
             .to_owned();
     let mut cause = error.map(|error| error as &dyn std::error::Error);
     while let Some(error) = cause {

@@ -1,23 +1,23 @@
-//! How long a delivery rests before it is tried again, and in which delay queue.
+//! How long a delivery is deferred before the next attempt, and in which delay queue.
 //!
-//! A wait is never cut short: it is put together from tiers, one rest after the other, and the last one
-//! is rounded up.
+//! A wait is never shortened: it is made of one or more delay tiers in a row, and the last one is rounded up.
 
 use std::time::Duration;
 
 use crate::config::Delivery;
 use crate::contract::{Retries, RetryPolicy};
 
-/// Waits become longer by up to this share, by chance, so that what failed together does not come back
-/// together.
+/// Jitter: each wait is extended by a random share up to this, so that deliveries that failed together are
+/// not retried together.
 const JITTER: f64 = 0.2;
 
-/// A tier that exceeds a wait by no more than this share will do for it.
+/// A tier may exceed the wait by up to this factor.
 const CLOSE_ENOUGH: f64 = 1.3;
 
-/// The wait after an attempt; none when it was the last one.
+/// The wait after an attempt; none if it was the last one.
 ///
-/// `attempts` counts those that were made, `age` is the time since the first of them began.
+/// `attempts` is the number of attempts so far, `age` the time since the first of them, `asked` the endpoint's
+/// `Retry-After`.
 pub(super) fn wait(
     own: Option<&Retries>,
     settings: &Delivery,
@@ -46,12 +46,12 @@ pub(super) fn wait(
     };
     let planned = within_max_age(settings, age, planned)?;
     let jittered = planned.mul_f64(1.0 + rand::random_range(0.0..=JITTER));
-    // Never earlier than the endpoint asks for; never much later than is sensible.
+    // Not earlier than the endpoint asks for, up to the configured maximum.
     let asked = asked.unwrap_or_default().min(settings.retry_after_max);
     Some(jittered.max(asked))
 }
 
-/// A wait, unless the delivery is too old after it.
+/// The wait, or none if the delivery would be older than `max_age` after it.
 pub(super) fn within_max_age(
     settings: &Delivery,
     age: Duration,
@@ -60,8 +60,8 @@ pub(super) fn within_max_age(
     (age.saturating_add(wait) <= settings.max_age).then_some(wait)
 }
 
-/// The tier to rest in when so much of a wait is left: one that is about as long, or else the longest
-/// that is not longer. `tiers` are rising and not empty.
+/// The tier for the remaining wait: one that is about as long, otherwise the longest one that is not longer.
+/// `tiers` are ascending and not empty.
 pub(super) fn tier(tiers: &[Duration], left: Duration) -> Duration {
     let shortest = tiers.first().copied().unwrap_or_default();
     let near = tiers

@@ -1,6 +1,6 @@
-//! Signs deliveries: Standard Webhooks' way, and WAHA's beside it.
+//! Signs deliveries, by Standard Webhooks and by WAHA's HMAC.
 //!
-//! While a secret rotates, each of them signs. Sources: Standard Webhooks 1.0, "Signature scheme";
+//! During a rotation, every valid secret signs. Sources: Standard Webhooks 1.0, "Signature scheme";
 //! WAHA 2026.7, "Webhooks", HMAC authentication.
 
 use std::fmt::Write as _;
@@ -12,15 +12,15 @@ use standardwebhooks::Webhook;
 use crate::contract::HmacKey;
 use crate::store::endpoints::Endpoint;
 
-/// What signs for one endpoint.
+/// Holds the keys of one endpoint.
 pub(super) struct Signer {
-    /// With the time, in milliseconds since 1970, from which on it does not sign any more.
+    /// Each with its expiry, in milliseconds since 1970.
     standard: Vec<(Webhook, Option<i64>)>,
     waha: Option<HmacKey>,
 }
 
 impl Signer {
-    /// With the endpoint's own secrets, or with those that groupmq made where it has none.
+    /// Uses the endpoint's own secrets, or those that groupmq generated if it has none.
     pub(super) fn new(endpoint: &Endpoint) -> Self {
         let own = &endpoint.settings.secrets;
         let texts: Vec<_> = if own.is_empty() {
@@ -29,7 +29,7 @@ impl Signer {
         } else {
             own.iter().map(|secret| (secret, None)).collect()
         };
-        // They were checked when they were set; one that cannot be read signs nothing.
+        // Secrets were validated when they were set; an invalid one is skipped.
         let standard = texts
             .into_iter()
             .filter_map(|(secret, until)| Some((Webhook::new(secret.as_str()).ok()?, until)))
@@ -38,7 +38,7 @@ impl Signer {
         Self { standard, waha }
     }
 
-    /// `webhook-signature`: one `v1,…` for each secret. None for a body that is not UTF-8.
+    /// `webhook-signature`: one `v1,…` for each secret. None if the body is not UTF-8.
     pub(super) fn standard(&self, id: &str, now_ms: i64, body: &[u8]) -> Option<String> {
         let signatures: Vec<_> = self
             .standard

@@ -1,31 +1,31 @@
-//! What an attempt's answer means for the delivery, and for the endpoint: one table.
+//! Classifies the answer to an attempt: what it means for the delivery and for the endpoint.
 
 use std::time::Duration;
 
 use crate::outbound::{Answer, Failure, FailureKind};
 
-/// What to do about a delivery after an attempt.
+/// What to do with a delivery after an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// The endpoint has it.
+    /// The endpoint accepted it.
     Delivered,
     /// Try again later.
     Retry {
-        /// The endpoint's own wish.
+        /// The endpoint's `Retry-After`.
         after: Option<Duration>,
-        /// It says something about the endpoint as a whole, not about this delivery alone.
+        /// The failure concerns the endpoint as a whole, not this delivery alone.
         endpoint_fails: bool,
     },
-    /// The same bytes would be refused again.
+    /// The endpoint would refuse the same bytes again: a dead letter.
     Refused,
-    /// The endpoint wants nothing any more.
+    /// The endpoint wants no more events (410): it is disabled.
     Gone,
-    /// Our own way out is broken: nothing is charged to anybody.
+    /// The failure is on our side (egress): it counts neither as an attempt nor against the endpoint.
     OwnFault,
 }
 
 impl Verdict {
-    /// For the log of deliveries and for metrics.
+    /// The name in the delivery log and in metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
@@ -37,30 +37,30 @@ impl Verdict {
     }
 }
 
-/// Only 2xx is success; a redirect is a wrong URL. Standard Webhooks, section "Response". The status
-/// says all of it: whether the body behind it comes too does not matter.
-pub(super) fn of(answer: &Result<Answer, Failure>) -> Verdict {
+/// Only 2xx is success; a redirect means a wrong URL (Standard Webhooks, section "Response"). The status
+/// decides, even if the body after it is incomplete.
+pub(super) fn classify(answer: &Result<Answer, Failure>) -> Verdict {
     match answer {
-        Ok(answer) => of_status(answer.status, answer.retry_after),
+        Ok(answer) => classify_status(answer.status, answer.retry_after),
         Err(failure) => match failure.begun {
-            Some(begun) => of_status(begun.status, begun.retry_after),
-            None => of_failure(failure.kind),
+            Some(begun) => classify_status(begun.status, begun.retry_after),
+            None => classify_failure(failure.kind),
         },
     }
 }
 
-const fn of_status(status: u16, after: Option<Duration>) -> Verdict {
+const fn classify_status(status: u16, after: Option<Duration>) -> Verdict {
     match status {
         200..=299 => Verdict::Delivered,
         410 => Verdict::Gone,
-        // Too large, an unsupported type, a method or version that it does not know: waiting does not help.
+        // Too large, or an unsupported media type, method or version: a retry does not help.
         413 | 414 | 415 | 431 | 501 | 505 => Verdict::Refused,
-        // It is overloaded, or broken, as a whole.
+        // The endpoint as a whole is overloaded or broken.
         408 | 425 | 429 | 500..=599 => Verdict::Retry {
             after,
             endpoint_fails: true,
         },
-        // Not found, not authorised, redirected …: somebody may mend that, and others may be welcome.
+        // Not found, not authorised, redirected …: may be fixed, and other deliveries may succeed.
         _ => Verdict::Retry {
             after,
             endpoint_fails: false,
@@ -68,7 +68,7 @@ const fn of_status(status: u16, after: Option<Duration>) -> Verdict {
     }
 }
 
-const fn of_failure(kind: FailureKind) -> Verdict {
+const fn classify_failure(kind: FailureKind) -> Verdict {
     match kind {
         FailureKind::OwnEgress => Verdict::OwnFault,
         FailureKind::Unusable => Verdict::Refused,
@@ -105,17 +105,17 @@ mod tests {
             ),
         ] {
             for status in statuses {
-                assert_eq!(of_status(status, None), verdict, "{status}");
+                assert_eq!(classify_status(status, None), verdict, "{status}");
             }
         }
     }
 
     #[test]
     fn a_fault_of_our_own_is_charged_to_nobody() {
-        assert_eq!(of_failure(FailureKind::OwnEgress), Verdict::OwnFault);
+        assert_eq!(classify_failure(FailureKind::OwnEgress), Verdict::OwnFault);
         assert_eq!(
-            of_failure(FailureKind::TimedOut { sent: false }),
-            of_failure(FailureKind::Connect)
+            classify_failure(FailureKind::TimedOut { sent: false }),
+            classify_failure(FailureKind::Connect)
         );
     }
 }

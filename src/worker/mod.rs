@@ -301,7 +301,7 @@ impl Worker {
         }
         let name = endpoint_name(Some(&job.accepted.session), id);
         let mut rest = SHORTEST_PAUSE;
-        while let Err(error) = self.fanout.bring_up_to_date(&name).await {
+        while let Err(error) = self.fanout.sync(&name).await {
             if matches!(&error, fanout::Error::Store(error) if error.is_outage()) {
                 drop(self.outage_over(&job.shard).await?);
             } else {

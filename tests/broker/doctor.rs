@@ -80,13 +80,17 @@ async fn doctor_names_endpoints_that_are_not_in_place_until_topology_apply_has_p
 
     let (code, name, finding) = wrong(&declared).await;
     assert_eq!((code, name.as_str()), (1, "webhooks"), "{finding}");
-    assert!(finding.contains("not in place: audit."), "{finding}");
+    assert!(
+        finding.contains("without queue or bindings: audit."),
+        "{finding}"
+    );
     assert!(finding.contains("groupmq topology apply"), "{finding}");
     assert_eq!(run(&declared, &["topology", "apply"]).await.code, 0);
     let well = run(&declared, &["doctor"]).await;
     assert_eq!(well.code, 0, "{well:?}");
     assert!(
-        well.out.contains("all endpoints are in place (1)"),
+        well.out
+            .contains("all endpoints have their queues and bindings (1)"),
         "{well:?}"
     );
 

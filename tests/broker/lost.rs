@@ -160,7 +160,7 @@ async fn a_command_that_was_alone_in_its_group_is_missed_once_when_its_delay_que
     let mut stage = Stage::with(|options| options).await;
     assert_eq!(stage.lost().await, 0);
     stage.rest(&["alone"]).await;
-    assert_eq!(stage.doctor().await.1, "commands that rest: 1, late: 0");
+    assert_eq!(stage.doctor().await.1, "deferred commands: 1, overdue: 0");
     stage
         .broker
         .ctl(&["purge_queue", &stage.delay()])
@@ -186,7 +186,7 @@ async fn a_command_that_was_alone_in_its_group_is_missed_once_when_its_delay_que
     stage.answered("alone").await;
     let (well, finding) = stage.doctor().await;
     assert!(well, "{finding}");
-    assert_eq!(finding, "commands that rest: 0, late: 0");
+    assert_eq!(finding, "deferred commands: 0, overdue: 0");
     let came = |seen: &_| (effects(seen, "alone") == 1).then_some(());
     stage.producer.until(PATIENCE, came).await.unwrap();
 }
@@ -262,7 +262,7 @@ async fn what_waits_while_no_worker_runs_is_not_lost() {
     }
     stage.looks().await;
     assert_eq!(stage.lost().await, 0);
-    assert_eq!(stage.doctor().await.1, "commands that rest: 0, late: 0");
+    assert_eq!(stage.doctor().await.1, "deferred commands: 0, overdue: 0");
 }
 
 #[tokio::test]

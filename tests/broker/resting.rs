@@ -117,7 +117,7 @@ async fn a_command_that_was_given_up_can_be_replayed_when_the_session_is_back() 
     );
     assert_eq!(
         dead(&["dead", "replay", "--dry-run"]),
-        json!("1 dead letters would be sent back")
+        json!("1 dead letters would be republished")
     );
     assert_eq!(
         dead(&["dead", "show", "given-up"])["body"]["type"],

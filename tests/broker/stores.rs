@@ -299,7 +299,7 @@ async fn adopting_is_refused_while_workers_run_and_ends_them_when_forced() {
     assert!(own.out.contains("nothing was changed"), "{own:?}");
     let refused = run(&new, &["store", "adopt"]).await;
     assert_eq!(refused.code, 2, "{refused:?}");
-    assert!(refused.err.contains("1 workers are at work"), "{refused:?}");
+    assert!(refused.err.contains("1 workers are running"), "{refused:?}");
     place.scene.assert_works("still").await;
 
     let forced = run(&new, &["store", "adopt", "--force"]).await;
@@ -368,7 +368,7 @@ async fn queues_that_no_endpoint_owns_are_named_after_an_older_store_is_put_back
     let broker = RabbitMq::shared().await.unwrap();
     let listed = broker.ctl(&["-q", "list_queues", "name"]).await.unwrap();
     let gone = format!("{}.webhook.audit", place.scene.prefix);
-    let named = format!("queues that no endpoint owns: {gone}.");
+    let named = format!("queues without an endpoint in the store: {gone}.");
     let list = run(&options, &["webhooks", "list", "--queues", &listed]).await;
     assert_eq!(list.code, 0, "{list:?}");
     assert!(list.out.contains(&named), "{list:?}");
@@ -384,6 +384,6 @@ async fn queues_that_no_endpoint_owns_are_named_after_an_older_store_is_put_back
     place.stopped(|_| {}).await;
     broker.ctl(&["delete_queue", &gone]).await.unwrap();
     let list = run(&options, &["webhooks", "list"]).await;
-    let missing = "not in place on the broker: audit.";
+    let missing = "without queue or bindings on the broker: audit.";
     assert!(list.out.contains(missing), "{list:?}");
 }

@@ -217,7 +217,7 @@ async fn the_operator_changes_the_number_of_shards() {
     let reshard = ["topology", "reshard"];
     let changed = world.run_in_its_store(&operator, &reshard).await;
     assert_eq!(changed.code, 0, "{changed:?}");
-    let told = "3 shards, 2 before; 1 commands were in them";
+    let told = "shards: 3 (before: 2); commands moved: 1 from the old queues";
     assert!(changed.out.contains(told), "{changed:?}");
 
     let commands = world.role("commands").set("topology.shards", "3");

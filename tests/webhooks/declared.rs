@@ -203,7 +203,7 @@ async fn a_queue_that_is_made_anew_is_told_of_with_how_many_events_waited_in_it(
     let queue = format!("{}.webhook.paused", scene.prefix);
     let broker = RabbitMq::shared().await.unwrap();
     broker.ctl(&["delete_queue", &queue]).await.unwrap();
-    let words = "the queue of a webhook endpoint was deleted and is made anew";
+    let words = "the queue of a webhook endpoint was deleted and has been recreated";
     let begun = Instant::now();
     while !scene.worker.log().contains(words) {
         assert!(begun.elapsed() < PATIENCE, "{}", scene.worker.log());

@@ -357,7 +357,7 @@ async fn no_command_is_taken_while_a_declared_endpoint_cannot_be_put_in_place() 
     declare_classic(&channel, &queue).await;
     let producer = start.commands_wait().await;
     let mut worker = Worker::spawn(&start.with_endpoint()).unwrap();
-    let body = until_problems(&worker, &["webhook hook", "406", "no command is taken"]).await;
+    let body = until_problems(&worker, &["webhook hook", "406", "consumes no commands"]).await;
     println!("{body}");
     assert_eq!(producer.seen().answered(), 0, "{body}");
     assert_eq!(worker.get("/livez").await.unwrap().0, 200);
@@ -402,11 +402,11 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
     let target = Target::new(sources.load().unwrap().amqp);
     let names = Names::new(&start.prefix);
     let fanout = Fanout::new(&first, target, names, Arc::new(SystemClock));
-    let failed = fanout.bring_up_to_date("hook").await.unwrap_err();
+    let failed = fanout.sync("hook").await.unwrap_err();
     assert!(failed.to_string().contains("404"), "{failed}");
 
     let endpoint = second.endpoints().get("hook").await.unwrap().unwrap();
-    assert!(!fanout::is_up_to_date(&endpoint), "{endpoint:?}");
+    assert!(!fanout::is_in_sync(&endpoint), "{endpoint:?}");
     let claimed = second
         .endpoints()
         .begin_binding(&endpoint, &endpoint.bound, Duration::ZERO)

@@ -90,7 +90,7 @@ impl Scene {
 
     /// Waits until an endpoint's bindings are what it asks for.
     pub(crate) async fn bound(&self, name: &str) -> Endpoint {
-        self.until(name, fanout::is_up_to_date).await
+        self.until(name, fanout::is_in_sync).await
     }
 
     /// Waits until an endpoint is as it should be.

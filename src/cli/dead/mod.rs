@@ -1,6 +1,6 @@
-//! `groupmq dead`: what could not be handled, and what to do with it.
+//! `groupmq dead`: dead letters of commands.
 
-mod letter;
+mod dead_letter;
 mod replay;
 
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::config::Config;
 use super::exit::{Exit, Failure};
 use super::output;
 
-use letter::Letter;
+use dead_letter::DeadLetter;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Dead {
@@ -22,46 +22,46 @@ pub(super) enum Dead {
     List {
         #[command(flatten)]
         filter: Filter,
-        /// At most so many.
+        /// Maximum number of dead letters.
         #[arg(long, default_value_t = 100)]
         limit: usize,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Show one dead letter whole.
+    /// Show one dead letter in full.
     Show {
         /// The command's id.
         id: String,
     },
-    /// Send dead letters back to where they came from.
+    /// Republish dead letters to where they came from.
     ///
-    /// Each is confirmed by the broker in its old place before it is removed here. An interrupt
-    /// (Ctrl-C) ends it after the current one.
+    /// Each is removed from the dead letters only after the broker has confirmed its publication. An interrupt
+    /// (Ctrl-C) stops after the current one.
     Replay {
         #[command(flatten)]
         filter: Filter,
-        /// So many per second, at most.
+        /// Maximum number per second.
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
         rate: u32,
-        /// Only say what would be sent.
+        /// Only print how many would be republished.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Remove dead letters for good.
+    /// Delete dead letters permanently.
     Purge {
         #[command(flatten)]
         filter: Filter,
-        /// Only say what would be removed.
+        /// Only print how many would be deleted.
         #[arg(long)]
         dry_run: bool,
-        /// Do not ask.
+        /// Do not ask for confirmation.
         #[arg(long)]
         yes: bool,
     },
 }
 
-/// Which dead letters; all conditions have to hold.
+/// Selects dead letters; all conditions must hold.
 #[derive(Debug, Args)]
 pub(super) struct Filter {
     /// With this error code, such as EXPIRED.
@@ -85,7 +85,7 @@ pub(super) struct Filter {
 }
 
 impl Filter {
-    fn of_id(id: String) -> Self {
+    fn by_id(id: String) -> Self {
         Self {
             reason: None,
             session: None,
@@ -96,7 +96,7 @@ impl Filter {
         }
     }
 
-    fn takes(&self, letter: &Letter, now: jiff::Timestamp) -> bool {
+    fn matches(&self, letter: &DeadLetter, now: jiff::Timestamp) -> bool {
         let same = |wanted: &Option<String>, found: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == found)
         };
@@ -150,9 +150,9 @@ async fn list(
 ) -> Result<Exit, Failure> {
     let mut shown = 0;
     if !json {
-        output::line(&Letter::heading())?;
+        output::line(&DeadLetter::heading())?;
     }
-    for_each(client, names, filter, async |_, letter, _| {
+    for_each_match(client, names, filter, async |_, letter, _| {
         if shown < limit {
             output::line(&if json {
                 letter.json().to_string()
@@ -177,9 +177,9 @@ async fn list(
 }
 
 async fn show(client: &Client, names: &Names, id: String) -> Result<Exit, Failure> {
-    let filter = Filter::of_id(id);
+    let filter = Filter::by_id(id);
     let mut found = false;
-    for_each(client, names, &filter, async |_, letter, held| {
+    for_each_match(client, names, &filter, async |_, letter, held| {
         found = true;
         let message = &held.message;
         let body = String::from_utf8_lossy(&message.body);
@@ -198,7 +198,7 @@ async fn show(client: &Client, names: &Names, id: String) -> Result<Exit, Failur
     }
     let id = filter.id.unwrap_or_default();
     Err(Failure::Usage(format!(
-        "no dead letter has the id {id}; `groupmq dead list` shows them"
+        "no dead letter has the id {id}; `groupmq dead list` lists them"
     )))
 }
 
@@ -209,13 +209,13 @@ async fn purge(
     dry_run: bool,
     yes: bool,
 ) -> Result<Exit, Failure> {
-    if !dry_run && !yes && !output::confirm("Remove these dead letters for good?")? {
+    if !dry_run && !yes && !output::confirm("Delete these dead letters permanently?")? {
         return Err(Failure::Usage(
-            "nothing was removed; --yes removes without asking".to_owned(),
+            "nothing was deleted; --yes deletes without confirmation".to_owned(),
         ));
     }
     let mut removed = 0;
-    for_each(client, names, filter, async |browse, _, held| {
+    for_each_match(client, names, filter, async |browse, _, held| {
         removed += 1;
         if !dry_run {
             browse.remove(held).await?;
@@ -224,26 +224,26 @@ async fn purge(
     })
     .await?;
     let done = if dry_run {
-        "would be removed"
+        "would be deleted"
     } else {
-        "removed"
+        "deleted"
     };
     output::line(&format!("{removed} dead letters {done}"))?;
     Ok(Exit::Ok)
 }
 
-/// Walks through the dead letters that the filter takes; the others go back untouched.
-async fn for_each(
+/// Calls `each` for the dead letters that match the filter; the others are requeued unchanged.
+async fn for_each_match(
     client: &Client,
     names: &Names,
     filter: &Filter,
-    mut each: impl AsyncFnMut(&crate::amqp::Browse, &Letter, &BrowsedMessage) -> Result<(), Failure>,
+    mut each: impl AsyncFnMut(&crate::amqp::Browse, &DeadLetter, &BrowsedMessage) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let now = jiff::Timestamp::now();
     let mut browse = client.browse(&names.dead_commands()).await?;
     while let Some(held) = browse.next().await? {
-        let letter = Letter::read(&held.message);
-        if filter.takes(&letter, now) {
+        let letter = DeadLetter::read(&held.message);
+        if filter.matches(&letter, now) {
             each(&browse, &letter, &held).await?;
         }
     }

@@ -1,4 +1,4 @@
-//! `groupmq dead replay`: dead letters back to where they came from, at a pace.
+//! `groupmq dead replay`: republishes dead letters to where they came from.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::cli::replay::Replay;
 use crate::contract::Envelope;
 
 use super::Filter;
-use super::letter::Letter;
+use super::dead_letter::DeadLetter;
 
 pub(super) async fn run(
     client: &Client,
@@ -27,21 +27,21 @@ pub(super) async fn run(
     };
     replay
         .run(
-            // Without a body there is nothing to send: the broker did not take it.
-            |message| !message.body.is_empty() && filter.takes(&Letter::read(message), now),
-            |message| back(message, names),
+            // A dead letter has no body if the broker did not accept it; there is nothing to publish.
+            |message| !message.body.is_empty() && filter.matches(&DeadLetter::read(message), now),
+            |message| original(message, names),
         )
         .await
 }
 
-/// The message as it was first published, but for when it was first seen.
-fn back(message: &Incoming, names: &Names) -> Outgoing {
+/// The message as it was first published, except that it keeps the time it was first seen.
+fn original(message: &Incoming, names: &Names) -> Outgoing {
     let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
-    // An event, or a reply's copy, that the broker did not take.
+    // An event or a copy of a reply that the broker refused.
     let published = [names.events(), names.replies()].contains(&header(header::EXCHANGE));
     let is_ours = published && header(header::CODE) == BROKER_REFUSED;
-    // What was published straight to a queue, or came from there to the broker's own limit, goes to its
-    // session's queue, as what has rested does.
+    // Published directly to a queue, or dead-lettered from there by the broker's limit: goes to its session's
+    // queue, as a deferred command does.
     let by_exchange = header(header::EXCHANGE) == names.commands();
     let envelope: Option<Envelope> = serde_json::from_slice(&message.body).ok();
     let (exchange, routing_key) = match envelope.and_then(|it| it.session) {

@@ -1,34 +1,34 @@
-//! Whether what is on the broker has groupmq's arguments, or was made by somebody else with others.
+//! Whether the exchanges and queues on the broker have groupmq's arguments.
 
 use std::collections::BTreeSet;
 
 use crate::amqp::{self, Client, Comparison, Names, Target, Topology};
 use crate::config::Config;
 
-use super::words;
+use super::with_causes;
 
-/// Adds to what is known of the fixed part of the topology whether its arguments are right.
-pub(super) async fn of_topology(
+/// Adds the comparison of arguments to the finding about exchanges and queues.
+pub(super) async fn check_topology(
     config: &Config,
     found: Result<String, String>,
 ) -> Result<String, String> {
     let topology = Topology::new(&config.topology);
-    together(
+    combine(
         found,
-        compared(config, async |client| client.compare(&topology).await).await,
+        compare(config, async |client| client.compare(&topology).await).await,
     )
 }
 
-/// The same for the queues of webhook endpoints.
-pub(super) async fn of_webhook_queues(
+/// Adds the comparison of arguments to the finding about the queues of webhook endpoints.
+pub(super) async fn check_webhook_queues(
     config: &Config,
     endpoints: &BTreeSet<String>,
     found: Result<String, String>,
 ) -> Result<String, String> {
     let names = Names::new(&config.topology.prefix);
-    together(
+    combine(
         found,
-        compared(config, async |client| {
+        compare(config, async |client| {
             client
                 .compare_webhook_queues(&names, endpoints.iter())
                 .await
@@ -37,8 +37,8 @@ pub(super) async fn of_webhook_queues(
     )
 }
 
-/// A connection apart: an exchange of a type that the broker does not know ends it.
-async fn compared(
+/// Uses its own connection, since the broker closes it over an exchange type that it does not know.
+async fn compare(
     config: &Config,
     compare: impl AsyncFnOnce(&Client) -> Result<Comparison, amqp::Error>,
 ) -> Result<Comparison, amqp::Error> {
@@ -48,14 +48,14 @@ async fn compared(
     compared
 }
 
-/// One finding of both looks.
-fn together(
+/// Combines two findings.
+fn combine(
     found: Result<String, String>,
     compared: Result<Comparison, amqp::Error>,
 ) -> Result<String, String> {
     let compared = match compared {
-        Ok(comparison) => sentence(&comparison),
-        Err(error) => Err(words(error)),
+        Ok(comparison) => describe(&comparison),
+        Err(error) => Err(with_causes(error)),
     };
     match (found, compared) {
         (Ok(found), Ok(None)) => Ok(found),
@@ -65,12 +65,12 @@ fn together(
     }
 }
 
-/// What is to be said of a comparison, if anything.
-fn sentence(comparison: &Comparison) -> Result<Option<String>, String> {
+/// Describes a comparison: an error, a note, or nothing.
+fn describe(comparison: &Comparison) -> Result<Option<String>, String> {
     if !comparison.differing.is_empty() {
         return Err(format!(
-            "there with other arguments than groupmq's (406): {}. `groupmq topology show` says what is wanted: \
-             take what is in the queue, delete what differs and run `groupmq topology apply`, or choose another \
+            "arguments differ from groupmq's (406): {}. `groupmq topology show` shows the required ones: move the \
+             messages out of the queue, delete it and run `groupmq topology apply`, or choose another \
              topology.prefix",
             comparison.differing.join("; ")
         ));
@@ -78,8 +78,8 @@ fn sentence(comparison: &Comparison) -> Result<Option<String>, String> {
     let forbidden = comparison.forbidden.first().map(|first| {
         let count = comparison.forbidden.len();
         format!(
-            "the arguments of {count} could not be compared, since this user may not declare them (403), such as \
-             {first}"
+            "the arguments of {count} could not be compared, since this user has no permission to declare them \
+             (403), such as {first}"
         )
     });
     Ok(forbidden)

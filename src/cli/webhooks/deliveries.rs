@@ -1,29 +1,29 @@
-//! `groupmq webhooks deliveries`: the log of attempts.
+//! `groupmq webhooks deliveries`: the delivery log.
 
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{self, plain};
+use crate::cli::output::{self, printable};
 use crate::store::deliveries::{Attempt, Wanted};
 
-use super::Desk;
+use super::WebhookAdmin;
 
-/// The outcome of an attempt that was a success.
+/// The outcome of a successful attempt.
 const DELIVERED: &str = "delivered";
 
-/// Which attempts; all conditions have to hold.
+/// Selects attempts; all conditions must hold.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Deliveries {
-    /// To this endpoint.
+    /// Only attempts to this endpoint.
     name: Option<String>,
-    /// Of the event with this id.
+    /// Only attempts to deliver the event with this id.
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// Only those that failed.
+    /// Only failed attempts.
     #[arg(long)]
     failed: bool,
-    /// At most so many.
+    /// Maximum number of attempts.
     #[arg(long, default_value_t = 100)]
     limit: u32,
     /// Print one JSON object per line.
@@ -32,14 +32,14 @@ pub(in crate::cli) struct Deliveries {
 }
 
 impl Deliveries {
-    pub(super) async fn run(self, desk: &Desk) -> Result<Exit, Failure> {
+    pub(super) async fn run(self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
         let wanted = Wanted {
             endpoint: self.name,
             event_id: self.event,
             other_than: self.failed.then(|| DELIVERED.to_owned()),
             limit: self.limit,
         };
-        let attempts = desk.store.deliveries().find(wanted).await?;
+        let attempts = admin.store.deliveries().find(wanted).await?;
         if !self.json {
             output::line(&format!(
                 "{:<24}  {:<24}  {:<22}  {:<36}  {:>3}  {:<9}  {:<6}  {:>7}  ANSWER",
@@ -65,14 +65,14 @@ fn row(attempt: &Attempt) -> String {
     format!(
         "{:<24}  {:<24}  {:<22}  {:<36}  {:>3}  {:<9}  {:<6}  {:>4} ms  {}",
         attempt.at.to_string(),
-        plain(&attempt.endpoint, 48),
-        plain(&attempt.event, 32),
-        plain(&attempt.event_id, 48),
+        printable(&attempt.endpoint, 48),
+        printable(&attempt.event, 32),
+        printable(&attempt.event_id, 48),
         attempt.attempt,
-        plain(&attempt.outcome, 16),
+        printable(&attempt.outcome, 16),
         status,
         attempt.took.as_millis(),
-        plain(attempt.answer.as_deref().unwrap_or_default(), 120),
+        printable(attempt.answer.as_deref().unwrap_or_default(), 120),
     )
 }
 

@@ -1,19 +1,23 @@
-//! `groupmq webhooks list` and `show`: endpoints as they stand.
+//! `groupmq webhooks list` and `show`.
 
 use serde_json::{Map, Value, json};
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output::{self, plain};
+use crate::cli::output::{self, printable};
 use crate::contract::{RetryPolicy, Webhook};
 use crate::store::endpoints::{Endpoint, Origin};
 
-use super::{Desk, queues};
+use super::{WebhookAdmin, queues};
 
-pub(super) async fn list(desk: &Desk, listed: Option<&str>, json: bool) -> Result<Exit, Failure> {
-    let endpoints = desk.endpoints.all().await?;
+pub(super) async fn list(
+    admin: &WebhookAdmin,
+    listed: Option<&str>,
+    json: bool,
+) -> Result<Exit, Failure> {
+    let endpoints = admin.endpoints.all().await?;
     if json {
         for endpoint in &endpoints {
-            output::line(&Value::Object(told(endpoint)).to_string())?;
+            output::line(&Value::Object(endpoint_json(endpoint)).to_string())?;
         }
         return Ok(Exit::Ok);
     }
@@ -27,42 +31,42 @@ pub(super) async fn list(desk: &Desk, listed: Option<&str>, json: bool) -> Resul
             "{:<28}  {:<16}  {:<24}  {:<16}  {}",
             shown.id,
             state(&shown),
-            plain(&joined(&shown.events), 40),
-            plain(&joined(&shown.sessions), 40),
-            plain(shown.url.as_str(), 120),
+            printable(&join(&shown.events), 40),
+            printable(&join(&shown.sessions), 40),
+            printable(shown.url.as_str(), 120),
         ))?;
     }
     output::line(&format!("{} webhook endpoints", endpoints.len()))?;
-    queues::compare(desk, listed).await?;
+    queues::print_mismatches(admin, listed).await?;
     Ok(Exit::Ok)
 }
 
 pub(super) async fn show(
-    desk: &Desk,
+    admin: &WebhookAdmin,
     name: &str,
     secrets: bool,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let endpoint = desk.find(name).await?;
-    // What is set can be looked at while the broker is away.
-    let waiting = waiting(desk, name).await;
+    let endpoint = admin.find(name).await?;
+    // The settings are shown even if the broker is not available.
+    let waiting = waiting(admin, name).await;
     if json {
-        let mut told = told(&endpoint);
-        told.insert("queue".to_owned(), json!(desk.names.webhook(name)));
-        told.insert("waiting".to_owned(), json!(waiting.as_ref().ok()));
+        let mut fields = endpoint_json(&endpoint);
+        fields.insert("queue".to_owned(), json!(admin.names.webhook(name)));
+        fields.insert("waiting".to_owned(), json!(waiting.as_ref().ok()));
         if secrets {
-            told.extend(revealed(&endpoint));
+            fields.extend(revealed(&endpoint));
         }
-        output::line(&Value::Object(told).to_string())?;
+        output::line(&Value::Object(fields).to_string())?;
         return Ok(Exit::Ok);
     }
     let waiting = match waiting {
         Ok(count) => format!("about {count} waiting"),
-        Err(failure) => output::words(&failure),
+        Err(failure) => output::with_causes(&failure),
     };
-    let queue = format!("{}, {waiting}", desk.names.webhook(name));
+    let queue = format!("{}, {waiting}", admin.names.webhook(name));
     for (what, value) in lines(&endpoint, queue) {
-        output::line(&format!("{what:<12}  {}", plain(&value, 2_200)))?;
+        output::line(&format!("{what:<12}  {}", printable(&value, 2_200)))?;
     }
     if secrets {
         for (what, value) in revealed_lines(&endpoint) {
@@ -72,28 +76,28 @@ pub(super) async fn show(
     Ok(Exit::Ok)
 }
 
-/// How many deliveries wait, as far as the broker knows.
-async fn waiting(desk: &Desk, name: &str) -> Result<u32, Failure> {
-    let client = desk.client().await?;
-    let queue = client.queue(&desk.names.webhook(name)).await;
+/// The number of deliveries in the endpoint's queue.
+async fn waiting(admin: &WebhookAdmin, name: &str) -> Result<u32, Failure> {
+    let client = admin.client().await?;
+    let queue = client.queue(&admin.names.webhook(name)).await;
     client.close().await;
     Ok(queue?.0)
 }
 
-/// As in a reply, and what only an operator asks for.
-pub(super) fn told(endpoint: &Endpoint) -> Map<String, Value> {
-    // Our own types always can be written.
-    let mut told = match serde_json::to_value(endpoint.shown()) {
+/// The fields of a reply, and more for operators.
+pub(super) fn endpoint_json(endpoint: &Endpoint) -> Map<String, Value> {
+    // Serialising our own types cannot fail.
+    let mut fields = match serde_json::to_value(endpoint.shown()) {
         Ok(Value::Object(fields)) => fields,
         _ => Map::new(),
     };
     let settings = &endpoint.settings;
-    told.insert("setBy".to_owned(), json!(set_by(endpoint.origin)));
-    told.insert(
+    fields.insert("setBy".to_owned(), json!(set_by(endpoint.origin)));
+    fields.insert(
         "signs".to_owned(),
         json!({ "ownSecrets": settings.secrets.len(), "hmac": settings.hmac.is_some() }),
     );
-    told
+    fields
 }
 
 fn lines(endpoint: &Endpoint, queue: String) -> Vec<(&'static str, String)> {
@@ -107,11 +111,11 @@ fn lines(endpoint: &Endpoint, queue: String) -> Vec<(&'static str, String)> {
                 RetryPolicy::Exponential => "exponential",
             };
             let (delay, attempts) = (retries.delay_seconds, retries.attempts);
-            format!("{policy} from {delay} s, {attempts} at most")
+            format!("{policy} from {delay} s, at most {attempts}")
         },
     );
     let or_default =
-        |number: Option<String>| number.unwrap_or_else(|| "as configured for all".to_owned());
+        |number: Option<String>| number.unwrap_or_else(|| "default ([delivery])".to_owned());
     let concurrency = shown.concurrency.map(|most| most.to_string());
     let timeout = shown.timeout_seconds.map(|seconds| format!("{seconds} s"));
     let rate = shown.rate_limit.map(|rate| format!("{rate} per second"));
@@ -120,11 +124,11 @@ fn lines(endpoint: &Endpoint, queue: String) -> Vec<(&'static str, String)> {
         ("state", state(&shown)),
         ("reason", shown.reason.clone().unwrap_or_default()),
         ("url", shown.url.to_string()),
-        ("events", joined(&shown.events)),
-        ("sessions", joined(&shown.sessions)),
+        ("events", join(&shown.events)),
+        ("sessions", join(&shown.sessions)),
         ("set by", set_by(endpoint.origin).to_owned()),
         ("signs with", signs_with(endpoint)),
-        ("headers", joined(&shown.custom_headers)),
+        ("headers", join(&shown.custom_headers)),
         ("retries", retries),
         ("rate limit", rate.unwrap_or_else(|| "none".to_owned())),
         ("concurrency", or_default(concurrency)),
@@ -150,9 +154,9 @@ pub(super) fn state(shown: &Webhook) -> String {
 fn signs_with(endpoint: &Endpoint) -> String {
     let own = endpoint.settings.secrets.len();
     let standard = if own > 0 {
-        format!("{own} secrets of its own")
+        format!("its own secrets ({own})")
     } else {
-        format!("{} secrets of groupmq's", endpoint.secrets.len())
+        format!("secrets generated by groupmq ({})", endpoint.secrets.len())
     };
     match endpoint.settings.hmac {
         Some(_) => format!("{standard}, and WAHA's HMAC"),
@@ -160,7 +164,7 @@ fn signs_with(endpoint: &Endpoint) -> String {
     }
 }
 
-/// Everything that is hidden elsewhere.
+/// Secrets and header values, which are hidden elsewhere.
 fn revealed(endpoint: &Endpoint) -> Map<String, Value> {
     let settings = &endpoint.settings;
     let own = settings.secrets.iter().map(|it| json!({ "secret": it }));
@@ -212,7 +216,7 @@ const fn set_by(origin: Origin) -> &'static str {
     }
 }
 
-fn joined(list: &[impl ToString]) -> String {
+fn join(list: &[impl ToString]) -> String {
     let texts: Vec<_> = list.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

@@ -1,16 +1,16 @@
-//! `groupmq webhooks`: endpoints, as an operator sets them and looks at them.
+//! `groupmq webhooks`: management of webhook endpoints.
 //!
-//! Works on the store and the broker that the configuration names; a worker need not run. What has
-//! changed is delivered accordingly once a process with the role `webhooks` looks into the store.
+//! Works on the store and the broker of the configuration; no worker needs to run. Changes take effect once a
+//! process with the role `webhooks` has read them from the store.
 
 mod deliveries;
 mod lookup;
 pub(super) mod queues;
 mod replay;
-mod secrets;
+mod rotate;
 mod set;
 mod state;
-mod trial;
+mod test_event;
 
 use std::sync::Arc;
 
@@ -28,70 +28,70 @@ use super::exit::{Exit, Failure};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Webhooks {
-    /// List endpoints, and say which have no queue on the broker.
+    /// List endpoints, and those without a queue on the broker.
     List {
-        /// The names of the broker's queues, as `rabbitmqctl -q list_queues name` lists them: those of
-        /// endpoints that are not in the store are named too.
+        /// The names of the broker's queues, from `rabbitmqctl -q list_queues name`: lists queues of endpoints that
+        /// are not in the store too.
         #[arg(long, value_name = "NAMES", conflicts_with = "json")]
         queues: Option<String>,
         /// Print one JSON object per line.
         #[arg(long)]
         json: bool,
     },
-    /// Show everything that is set for an endpoint, and what waits for it.
+    /// Show an endpoint's settings and the length of its queue.
     Show {
         /// Its name.
         name: String,
-        /// Show secrets and the values of headers, too.
+        /// Show secrets and header values too.
         #[arg(long)]
         secrets: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Set an endpoint that belongs to no session.
+    /// Create or change an endpoint that belongs to no session.
     Set(set::Set),
-    /// Have an endpoint go, once what waits for it has been sent.
+    /// Remove an endpoint after the events in its queue have been delivered.
     Remove {
         /// Its name.
         name: String,
-        /// Drop what waits for it.
+        /// Remove it now, and discard the events in its queue.
         #[arg(long)]
         discard: bool,
         /// Print one JSON object.
         #[arg(long)]
         json: bool,
     },
-    /// Show attempts to deliver, the latest first.
+    /// Show delivery attempts, the latest first.
     Deliveries(deliveries::Deliveries),
-    /// Send an event `webhook.test` to an endpoint, and to no other.
+    /// Send an event `webhook.test` to this endpoint only.
     Test(Named),
-    /// Collect an endpoint's events without sending them.
+    /// Pause an endpoint: collect its events without sending them.
     Pause(Named),
-    /// Send an endpoint's events again, after a pause or after it was disabled.
+    /// Resume an endpoint that is paused or disabled.
     Resume(Named),
-    /// Give an endpoint a new secret, beside which the earlier ones sign for a while.
-    Rotate(secrets::Rotate),
-    /// Deliver again what was given up.
+    /// Generate a new secret for an endpoint; the earlier ones sign too for some time.
+    Rotate(rotate::Rotate),
+    /// Deliver the dead letters of an endpoint again.
     ///
-    /// Each delivery is confirmed by the broker in the endpoint's queue before it is removed from the
-    /// dead letters. An interrupt (Ctrl-C) ends it after the current one.
-    Replay(replay::Again),
+    /// Each is removed from the dead letters only after the broker has confirmed it in the endpoint's queue. An
+    /// interrupt (Ctrl-C) stops after the current one.
+    Replay(replay::ReplayDeliveries),
 }
 
-/// An endpoint, by name.
+/// Names an endpoint.
 #[derive(Debug, Args)]
 pub(super) struct Named {
-    /// Its name; `<session>.<id>` where it belongs to a session.
+    /// Its name; `<session>.<id>` if it belongs to a session.
     name: String,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
 }
 
-/// What the commands work with.
+/// The dependencies of the commands.
 #[derive(Debug)]
-struct Desk {
+struct WebhookAdmin {
     store: Store,
     endpoints: Endpoints,
     fanout: Fanout,
@@ -101,34 +101,34 @@ struct Desk {
 
 impl Webhooks {
     pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
-        let desk = Desk::open(config).await?;
+        let admin = WebhookAdmin::open(config).await?;
         match self {
-            Self::List { queues, json } => lookup::list(&desk, queues.as_deref(), json).await,
+            Self::List { queues, json } => lookup::list(&admin, queues.as_deref(), json).await,
             Self::Show {
                 name,
                 secrets,
                 json,
-            } => lookup::show(&desk, &name, secrets, json).await,
-            Self::Set(command) => command.run(&desk).await,
+            } => lookup::show(&admin, &name, secrets, json).await,
+            Self::Set(command) => command.run(&admin).await,
             Self::Remove {
                 name,
                 discard,
                 json,
-            } => state::remove(&desk, &name, discard.into(), json).await,
-            Self::Deliveries(command) => command.run(&desk).await,
-            Self::Test(named) => trial::run(&desk, &named).await,
-            Self::Pause(named) => state::pause(&desk, &named).await,
-            Self::Resume(named) => state::resume(&desk, &named).await,
-            Self::Rotate(command) => command.run(&desk).await,
-            Self::Replay(command) => command.run(&desk).await,
+            } => state::remove(&admin, &name, discard.into(), json).await,
+            Self::Deliveries(command) => command.run(&admin).await,
+            Self::Test(named) => test_event::run(&admin, &named).await,
+            Self::Pause(named) => state::pause(&admin, &named).await,
+            Self::Resume(named) => state::resume(&admin, &named).await,
+            Self::Rotate(command) => command.run(&admin).await,
+            Self::Replay(command) => command.run(&admin).await,
         }
     }
 }
 
-impl Desk {
+impl WebhookAdmin {
     async fn open(config: Config) -> Result<Self, Failure> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        // Its writer is for commands from the queue, of which there are none here.
+        // The writer is needed only for commands from the queue.
         let (store, _writer) = Store::open(&config.store, Arc::clone(&clock)).await?;
         let target = Target::new(config.amqp);
         let names = Names::new(&config.topology.prefix);
@@ -144,7 +144,7 @@ impl Desk {
     async fn find(&self, name: &str) -> Result<Endpoint, Failure> {
         self.endpoints.get(name).await?.ok_or_else(|| {
             Failure::Usage(format!(
-                "there is no webhook endpoint {name}; `groupmq webhooks list` shows them"
+                "there is no webhook endpoint {name}; `groupmq webhooks list` lists them"
             ))
         })
     }

@@ -1,6 +1,6 @@
-//! Queues of webhook endpoints that no endpoint owns, and endpoints that have no queue.
+//! Queues without an endpoint in the store, and endpoints without a queue.
 //!
-//! AMQP cannot list queues, so an operator hands in what `rabbitmqctl list_queues` says. Without it only
+//! AMQP cannot list queues, so the operator passes the output of `rabbitmqctl list_queues`. Without it, only
 //! endpoints without a queue are found.
 
 use std::collections::BTreeSet;
@@ -9,9 +9,9 @@ use crate::amqp::{Client, Names};
 use crate::cli::exit::Failure;
 use crate::cli::output;
 
-use super::Desk;
+use super::WebhookAdmin;
 
-/// Those of the listed queues that belong to an endpoint which the store does not know.
+/// The listed queues whose endpoint is not in the store.
 pub(in crate::cli) fn unowned<'a>(
     listed: &'a str,
     names: &Names,
@@ -26,52 +26,55 @@ pub(in crate::cli) fn unowned<'a>(
         .collect()
 }
 
-/// What to do about queues that no endpoint owns.
-pub(in crate::cli) fn sentence(unowned: &[&str]) -> String {
+/// The finding about queues without an endpoint, with the remedy.
+pub(in crate::cli) fn describe_unowned(unowned: &[&str]) -> String {
     format!(
-        "queues that no endpoint owns: {}. They collect events that nobody takes: set the endpoint again \
-         (`groupmq webhooks set`), or remove the queue (`rabbitmqctl delete_queue`)",
+        "queues without an endpoint in the store: {}. They collect events that are never delivered: set the \
+         endpoint again (`groupmq webhooks set`), or delete the queue (`rabbitmqctl delete_queue`)",
         unowned.join(", ")
     )
 }
 
-/// Prints what does not fit, below the list of endpoints.
-pub(super) async fn compare(desk: &Desk, listed: Option<&str>) -> Result<(), Failure> {
-    let all = desk.endpoints.all().await?;
+/// Prints the mismatches below the list of endpoints.
+pub(super) async fn print_mismatches(
+    admin: &WebhookAdmin,
+    listed: Option<&str>,
+) -> Result<(), Failure> {
+    let all = admin.endpoints.all().await?;
     let names: BTreeSet<_> = all.into_iter().map(|endpoint| endpoint.name).collect();
-    let unowned = unowned(listed.unwrap_or_default(), &desk.names, &names);
+    let unowned = unowned(listed.unwrap_or_default(), &admin.names, &names);
     if !unowned.is_empty() {
-        output::line(&sentence(&unowned))?;
+        output::line(&describe_unowned(&unowned))?;
     }
-    match Client::connect(&desk.target).await {
+    match Client::connect(&admin.target).await {
         Ok(client) => {
-            let missing = missing(desk, &client, &names).await;
+            let missing = missing(admin, &client, &names).await;
             client.close().await;
             let missing = missing?;
             if !missing.is_empty() {
                 let missing = missing.join(", ");
                 output::line(&format!(
-                    "not in place on the broker: {missing}. `groupmq doctor` says what to do"
+                    "without queue or bindings on the broker: {missing}. `groupmq doctor` suggests a remedy"
                 ))?;
             }
         }
-        // The store's part was shown, and is of use alone.
+        // The list from the store is useful by itself.
         Err(error) => output::line(&format!(
-            "the broker's part is not known: {}",
-            output::words(&error)
+            "the queues could not be checked: {}",
+            output::with_causes(&error)
         ))?,
     }
     Ok(())
 }
 
 async fn missing<'a>(
-    desk: &Desk,
+    admin: &WebhookAdmin,
     client: &Client,
     names: &'a BTreeSet<String>,
 ) -> Result<Vec<&'a str>, Failure> {
     let mut missing = Vec::new();
     for name in names {
-        if !desk.fanout.is_in_place(client, name).await? {
+        if !admin.fanout.is_in_place(client, name).await? {
             missing.push(name.as_str());
         }
     }

@@ -1,4 +1,4 @@
-//! `groupmq webhooks replay`: deliveries that were given up, once more.
+//! `groupmq webhooks replay`: republishes dead letters of deliveries to the endpoint's queue.
 
 use std::collections::BTreeMap;
 
@@ -10,26 +10,26 @@ use crate::cli::replay::Replay;
 use crate::cli::send;
 use crate::contract::{Timestamp, WebhookState};
 
-use super::{Desk, now, state};
+use super::{WebhookAdmin, now, state};
 
-/// Which deliveries; all conditions have to hold.
+/// Selects dead letters; all conditions must hold.
 #[derive(Debug, Args)]
-pub(in crate::cli) struct Again {
-    /// To this endpoint.
+pub(in crate::cli) struct ReplayDeliveries {
+    /// The endpoint.
     name: String,
-    /// Of the event with this id.
+    /// Only the event with this id.
     #[arg(long, value_name = "ID")]
     event: Option<String>,
-    /// First tried at this time or later: RFC 3339, or how long ago, such as 2h.
+    /// Only deliveries first attempted at or after this time: RFC 3339, or an age such as 2h.
     #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
     since: Option<Timestamp>,
-    /// First tried before this time: RFC 3339, or how long ago.
+    /// Only deliveries first attempted before this time: RFC 3339, or an age.
     #[arg(long, value_name = "TIME|DURATION", value_parser = moment)]
     until: Option<Timestamp>,
-    /// So many per second, at most.
+    /// Maximum number per second.
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     rate: u32,
-    /// Only say how many would be sent.
+    /// Only print how many would be republished.
     #[arg(long)]
     dry_run: bool,
     /// Print one JSON object.
@@ -37,45 +37,47 @@ pub(in crate::cli) struct Again {
     json: bool,
 }
 
-/// Reads a time, or how long ago it was.
+/// Parses a time or an age.
 fn moment(text: &str) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse() {
         return Ok(time);
     }
-    let wrong = "must be a time such as 2026-11-23T10:00:00Z, or how long ago it was, such as 2h";
+    let wrong = "must be a time such as 2026-11-23T10:00:00Z, or an age such as 2h";
     let ago = send::duration(text).map_err(|_| wrong.to_owned())?;
     let then = now().0.checked_sub(ago);
     then.map(Timestamp).map_err(|_| wrong.to_owned())
 }
 
-impl Again {
-    pub(super) async fn run(self, desk: &Desk) -> Result<Exit, Failure> {
-        let endpoint = desk.find(&self.name).await?;
+impl ReplayDeliveries {
+    pub(super) async fn run(self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
+        let endpoint = admin.find(&self.name).await?;
         if endpoint.state == WebhookState::Removing {
-            return Err(state::going(&self.name));
+            return Err(state::being_removed(&self.name));
         }
         if !self.dry_run {
-            // The endpoint's queue has to be there.
-            desk.fanout.bring_up_to_date(&self.name).await?;
+            // The endpoint's queue must exist.
+            admin.fanout.sync(&self.name).await?;
         }
-        let client = desk.client().await?;
+        let client = admin.client().await?;
         let replay = Replay {
             client: &client,
-            queue: desk.names.dead_webhooks(),
+            queue: admin.names.dead_webhooks(),
             rate: self.rate,
             dry_run: self.dry_run,
             json: self.json,
         };
-        // Without a body there is nothing to send: the broker did not take it.
-        let takes = |message: &Incoming| !message.body.is_empty() && self.takes(message);
+        // A dead letter has no body if the broker did not accept it; there is nothing to publish.
+        let matches = |message: &Incoming| !message.body.is_empty() && self.matches(message);
         let done = replay
-            .run(takes, |message| back(message, &self.name, &desk.names))
+            .run(matches, |message| {
+                original(message, &self.name, &admin.names)
+            })
             .await;
         client.close().await;
         done
     }
 
-    fn takes(&self, letter: &Incoming) -> bool {
+    fn matches(&self, letter: &Incoming) -> bool {
         let header = |name: &str| letter.headers.get(name).map(String::as_str);
         let first_seen: Option<Timestamp> =
             header(header::FIRST_SEEN).and_then(|text| text.parse().ok());
@@ -93,8 +95,8 @@ impl Again {
     }
 }
 
-/// The event as it was published, for one endpoint; nothing of what it has been through.
-fn back(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
+/// The event as it was first published, without its delivery state, to one endpoint's queue.
+fn original(letter: &Incoming, endpoint: &str, names: &Names) -> Outgoing {
     let headers: BTreeMap<_, _> = letter
         .headers
         .iter()

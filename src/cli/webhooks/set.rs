@@ -1,4 +1,4 @@
-//! `groupmq webhooks set`: an endpoint over any sessions.
+//! `groupmq webhooks set`: creates or changes an endpoint that belongs to no session.
 
 use anyhow::Context as _;
 use clap::Args;
@@ -10,18 +10,18 @@ use crate::contract::{Command, SessionPattern, SetWebhook, SigningSecret, Webhoo
 use crate::executor::{Decoder, Incoming};
 use crate::store::endpoints::{NewEndpoint, Origin};
 
-use super::{Desk, lookup};
+use super::{WebhookAdmin, lookup};
 
-/// So many patterns of sessions at most.
-const MOST: usize = 32;
+/// The maximum number of session patterns.
+const MAX_PATTERNS: usize = 32;
 
-/// An endpoint that belongs to no session.
+/// The options of `groupmq webhooks set`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Set {
-    /// What it is to be called.
+    /// The endpoint's id, which is its name.
     id: String,
-    /// What is set: the payload of `SetWebhook` without `id`, and `sessions` (patterns; all where it
-    /// is absent). JSON, or @FILE, or - for stdin.
+    /// The settings: the payload of `SetWebhook` without `id`, and `sessions` (patterns; default: all). JSON, @FILE,
+    /// or - for stdin.
     #[arg(long)]
     payload: String,
     /// Print one JSON object.
@@ -30,13 +30,13 @@ pub(in crate::cli) struct Set {
 }
 
 impl Set {
-    pub(super) async fn run(&self, desk: &Desk) -> Result<Exit, Failure> {
+    pub(super) async fn run(&self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
         let id: WebhookId = self
             .id
             .parse()
             .map_err(|error| Failure::Usage(format!("the id {error}")))?;
         let (wanted, sessions) = self.read()?;
-        let there = desk.endpoints.get(id.as_str()).await?;
+        let there = admin.endpoints.get(id.as_str()).await?;
         if there.is_some_and(|there| there.origin == Origin::Configuration) {
             return Err(Failure::Usage(format!(
                 "{id} is declared in the configuration ([[webhooks]]); change it there"
@@ -49,19 +49,18 @@ impl Set {
             settings: wanted.settings(sessions),
             secret: SigningSecret::generate(rand::random()),
         };
-        let endpoint = desk.endpoints.set(new).await?;
-        desk.fanout.bring_up_to_date(&endpoint.name).await?;
+        let endpoint = admin.endpoints.set(new).await?;
+        admin.fanout.sync(&endpoint.name).await?;
         if self.json {
-            output::line(&Value::Object(lookup::told(&endpoint)).to_string())?;
+            output::line(&Value::Object(lookup::endpoint_json(&endpoint)).to_string())?;
         } else {
             let state = endpoint.state.as_str();
-            output::line(&format!("{} is set, and {state}", endpoint.name))?;
+            output::line(&format!("{} is set; state: {state}", endpoint.name))?;
         }
         Ok(Exit::Ok)
     }
 
-    /// Reads the payload as the worker reads that of a `SetWebhook`, and names everything that is
-    /// wrong in it.
+    /// Validates the payload as the worker validates that of a `SetWebhook`, and reports all problems.
     fn read(&self) -> Result<(SetWebhook, Vec<SessionPattern>), Failure> {
         let Value::Object(mut payload) = send::payload(&self.payload)? else {
             return Err(Failure::Usage("--payload: must be an object".to_owned()));
@@ -69,7 +68,7 @@ impl Set {
         let mut wrong = Vec::new();
         let sessions = sessions(payload.shift_remove("sessions"), &mut wrong);
         if payload.insert("id".to_owned(), json!(self.id)).is_some() {
-            wrong.push("/id is the argument, and stands nowhere else".to_owned());
+            wrong.push("/id must not be in the payload; it is the argument".to_owned());
         }
         let wanted = decode(&payload, &mut wrong)?;
         match wanted {
@@ -107,9 +106,11 @@ fn decode(
 fn sessions(given: Option<Value>, wrong: &mut Vec<String>) -> Vec<SessionPattern> {
     let given = match given {
         None => return vec![SessionPattern::every()],
-        Some(Value::Array(given)) if (1..=MOST).contains(&given.len()) => given,
+        Some(Value::Array(given)) if (1..=MAX_PATTERNS).contains(&given.len()) => given,
         Some(_) => {
-            wrong.push(format!("/sessions must be a list of 1 to {MOST} patterns"));
+            wrong.push(format!(
+                "/sessions must be a list of 1 to {MAX_PATTERNS} patterns"
+            ));
             return Vec::new();
         }
     };

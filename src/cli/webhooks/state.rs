@@ -1,4 +1,4 @@
-//! `groupmq webhooks remove`, `pause` and `resume`: whether an endpoint's events are collected and sent.
+//! `groupmq webhooks remove`, `pause` and `resume`.
 
 use serde_json::Value;
 
@@ -7,80 +7,84 @@ use crate::cli::output;
 use crate::contract::WebhookState;
 use crate::store::endpoints::{Endpoint, Origin, Waiting};
 
-use super::{Desk, Named, lookup};
+use super::{Named, WebhookAdmin, lookup};
 
-/// Why an endpoint is paused that an operator has paused.
+/// The reason of an endpoint that an operator has paused.
 const PAUSED: &str = "paused by an operator";
 
 pub(super) async fn remove(
-    desk: &Desk,
+    admin: &WebhookAdmin,
     name: &str,
     waiting: Waiting,
     json: bool,
 ) -> Result<Exit, Failure> {
-    let endpoint = desk.find(name).await?;
+    let endpoint = admin.find(name).await?;
     if endpoint.origin == Origin::Configuration && endpoint.state != WebhookState::Removing {
         return Err(Failure::Usage(format!(
             "{name} is declared in the configuration ([[webhooks]]); remove it from the configuration"
         )));
     }
-    desk.endpoints.remove(name, waiting).await?;
-    desk.fanout.bring_up_to_date(name).await?;
-    let left = desk.endpoints.get(name).await?;
+    admin.endpoints.remove(name, waiting).await?;
+    admin.fanout.sync(name).await?;
+    let left = admin.endpoints.get(name).await?;
     let said = match &left {
-        None => format!("{name} is gone, with whatever waited for it"),
-        Some(_) => format!("{name} gets no more events, and goes once what waits is sent"),
+        None => format!("{name} is removed, and the events in its queue are discarded"),
+        Some(_) => format!(
+            "{name} collects no more events, and is removed after those in its queue have been delivered"
+        ),
     };
-    tell(left.as_ref(), json, &said)
+    print_result(left.as_ref(), json, &said)
 }
 
-pub(super) async fn pause(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
+pub(super) async fn pause(admin: &WebhookAdmin, named: &Named) -> Result<Exit, Failure> {
     let name = &named.name;
-    match desk.find(name).await?.state {
+    match admin.find(name).await?.state {
         WebhookState::Active | WebhookState::Paused => {}
         WebhookState::Disabled => {
             return Err(Failure::Usage(format!(
-                "{name} is disabled, so nothing is sent; `groupmq webhooks resume {name}` enables it"
+                "{name} is disabled; `groupmq webhooks resume {name}` enables it"
             )));
         }
-        WebhookState::Removing => return Err(going(name)),
+        WebhookState::Removing => return Err(being_removed(name)),
     }
-    change(desk, named, WebhookState::Paused, Some(PAUSED)).await?;
-    let said = format!("{name} is paused: its events are collected, and sent once it is resumed");
-    tell(desk.endpoints.get(name).await?.as_ref(), named.json, &said)
+    change(admin, named, WebhookState::Paused, Some(PAUSED)).await?;
+    let said =
+        format!("{name} is paused: its events are collected and will be sent when it is resumed");
+    print_result(admin.endpoints.get(name).await?.as_ref(), named.json, &said)
 }
 
-pub(super) async fn resume(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
+pub(super) async fn resume(admin: &WebhookAdmin, named: &Named) -> Result<Exit, Failure> {
     let name = &named.name;
-    if desk.find(name).await?.state == WebhookState::Removing {
-        return Err(going(name));
+    if admin.find(name).await?.state == WebhookState::Removing {
+        return Err(being_removed(name));
     }
-    change(desk, named, WebhookState::Active, None).await?;
+    change(admin, named, WebhookState::Active, None).await?;
     let said = format!("{name} is active: its events are collected and sent");
-    tell(desk.endpoints.get(name).await?.as_ref(), named.json, &said)
+    print_result(admin.endpoints.get(name).await?.as_ref(), named.json, &said)
 }
 
 async fn change(
-    desk: &Desk,
+    admin: &WebhookAdmin,
     named: &Named,
     state: WebhookState,
     reason: Option<&str>,
 ) -> Result<(), Failure> {
-    desk.endpoints.set_state(&named.name, state, reason).await?;
-    Ok(desk.fanout.bring_up_to_date(&named.name).await?)
+    admin
+        .endpoints
+        .set_state(&named.name, state, reason)
+        .await?;
+    Ok(admin.fanout.sync(&named.name).await?)
 }
 
-/// What cannot be done with an endpoint that is on its way out.
-pub(super) fn going(name: &str) -> Failure {
-    Failure::Usage(format!(
-        "{name} is being removed; set it again to take it back"
-    ))
+/// The failure of commands on an endpoint that is being removed.
+pub(super) fn being_removed(name: &str) -> Failure {
+    Failure::Usage(format!("{name} is being removed; set it again to keep it"))
 }
 
-fn tell(endpoint: Option<&Endpoint>, json: bool, said: &str) -> Result<Exit, Failure> {
+fn print_result(endpoint: Option<&Endpoint>, json: bool, said: &str) -> Result<Exit, Failure> {
     if json {
-        let told = endpoint.map_or(Value::Null, |it| Value::Object(lookup::told(it)));
-        output::line(&told.to_string())?;
+        let fields = endpoint.map_or(Value::Null, |it| Value::Object(lookup::endpoint_json(it)));
+        output::line(&fields.to_string())?;
     } else {
         output::line(said)?;
     }

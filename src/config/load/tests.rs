@@ -1,4 +1,4 @@
-//! What is read from the sources, and what is said of it.
+//! Reading the sources, and the messages about problems.
 
 use sha2::{Digest as _, Sha512};
 
@@ -197,7 +197,7 @@ fn a_secret_that_cannot_be_sent_is_refused_by_its_key() {
         let said = problems(with(&[(key, "schl\u{fc}ssel")]));
         assert!(said[0].starts_with(&format!("{key}: ")), "{said:?}");
     }
-    // The file is blamed where the secret is in one, and nothing is called missing.
+    // The problem is reported for the file that holds the secret, and nothing is reported as missing.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("key");
     std::fs::write(&file, "a\nb").unwrap();

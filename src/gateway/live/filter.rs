@@ -1,23 +1,23 @@
-//! Which events a listener wants, and which it may see.
+//! Which events a listener requested and is authorised for.
 
 use crate::contract::EventName;
-use crate::gateway::access::Pass;
+use crate::gateway::access::Grant;
 
 use super::ALL;
-use super::hub::Kept;
+use super::hub::LiveEvent;
 
-/// What one listener gets to see.
+/// The filter of one listener.
 #[derive(Debug)]
 pub(super) struct Filter {
     session: String,
-    /// Names, or beginnings of names followed by `*`; empty: all.
+    /// Event names, or prefixes followed by `*`; empty means all.
     events: Vec<String>,
-    pass: Pass,
+    grant: Grant,
 }
 
 impl Filter {
-    pub(super) fn new(session: String, events: Vec<String>, pass: Pass) -> Self {
-        // WAHA's other name for it.
+    pub(super) fn new(session: String, events: Vec<String>, grant: Grant) -> Self {
+        // WAHA's alias.
         let events = events.into_iter().map(|name| match name.as_str() {
             "group.leave" => EventName::GroupLeft.as_str().to_owned(),
             _ => name,
@@ -25,24 +25,24 @@ impl Filter {
         Self {
             session,
             events: events.collect(),
-            pass,
+            grant,
         }
     }
 
-    /// Whether each name that is asked for can come at all.
+    /// Checks that each pattern matches an event that exists.
     ///
     /// # Errors
-    /// With one that cannot.
-    pub(super) fn is_meaningful(&self) -> Result<(), &str> {
+    /// With the first pattern that matches none.
+    pub(super) fn check_names(&self) -> Result<(), &str> {
         let known = |pattern: &str| EventName::ALL.iter().any(|it| fits(pattern, it.as_str()));
         let unknown = self.events.iter().find(|pattern| !known(pattern));
         unknown.map_or(Ok(()), |pattern| Err(pattern))
     }
 
-    pub(super) fn lets_through(&self, event: &Kept) -> bool {
+    pub(super) fn matches(&self, event: &LiveEvent) -> bool {
         let asked = self.session == ALL || self.session == event.session;
         let named = self.events.is_empty() || self.events.iter().any(|it| fits(it, &event.name));
-        asked && named && self.pass.sees(&event.session)
+        asked && named && self.grant.covers(&event.session)
     }
 }
 

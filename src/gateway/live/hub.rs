@@ -1,4 +1,4 @@
-//! The last events, at most so many and so many bytes, and listeners at their places among them.
+//! A ring buffer of recent events, bounded by number and by bytes, which each listener reads at its own position.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,49 +12,48 @@ use crate::observability::events;
 
 use super::filter::Filter;
 
-/// What the events that are kept may take up, in bytes; config.default.toml and docs/gateway.md name it.
-const ROOM: usize = 64 << 20;
+/// The maximum size of all events in bytes; documented in config.default.toml and docs/gateway.md.
+const MAX_BYTES: usize = 64 << 20;
 
-/// An event that is kept, as it came.
+/// An event, with the body as it was received.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Kept {
+pub(super) struct LiveEvent {
     pub(super) id: Uuid,
     pub(super) name: String,
     pub(super) session: String,
     pub(super) body: String,
 }
 
-/// What a listener hears.
+/// What a listener receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Next {
-    Event(Arc<Kept>),
+pub(super) enum Update {
+    Event(Arc<LiveEvent>),
     /// Events may have been missed.
     Gap,
 }
 
-/// Keeps the last events. Its lock is held to take one and to hand one out, and no longer.
+/// Keeps recent events. The lock is held to add or read one event, never across an await.
 #[derive(Debug)]
 pub(in crate::gateway) struct Hub {
     kept: Mutex<Ring>,
-    /// The number of the next one.
+    /// The number of the next event.
     next: watch::Sender<u64>,
 }
 
 #[derive(Debug)]
 struct Ring {
-    most: usize,
-    /// In bytes.
-    room: usize,
-    /// What the bodies of all entries take up.
+    max_entries: usize,
+    max_bytes: usize,
+    /// The size of all bodies.
     bytes: usize,
-    /// The number of the first that is kept.
+    /// The number of the oldest entry.
     first: u64,
-    /// None: a gap.
-    entries: VecDeque<Option<Arc<Kept>>>,
+    /// None is a gap.
+    entries: VecDeque<Option<Arc<LiveEvent>>>,
     ids: HashSet<Uuid>,
 }
 
-/// The fields of an event that matter here.
+/// The fields of an event that are needed here.
 #[derive(Deserialize)]
 struct Head {
     id: Uuid,
@@ -63,10 +62,10 @@ struct Head {
 }
 
 impl Hub {
-    pub(in crate::gateway) fn new(most: usize) -> Self {
+    pub(in crate::gateway) fn new(max_entries: usize) -> Self {
         let ring = Ring {
-            most,
-            room: ROOM,
+            max_entries,
+            max_bytes: MAX_BYTES,
             bytes: 0,
             first: 0,
             entries: VecDeque::new(),
@@ -78,7 +77,7 @@ impl Hub {
         }
     }
 
-    /// Takes what was heard. A repetition of what is kept is dropped, and so is what cannot be read.
+    /// Adds an event or a gap. Duplicates and messages that cannot be parsed are dropped.
     pub(in crate::gateway) fn add(&self, heard: Heard) {
         let entry = match heard {
             Heard::Gap => None,
@@ -96,7 +95,7 @@ impl Hub {
         }
     }
 
-    /// Listens from now on, or from behind an event that was seen.
+    /// Listens from now on, or from after the last event that the client has seen.
     pub(super) fn listen(self: &Arc<Self>, filter: Filter, last_seen: Option<&str>) -> Listener {
         let ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let now = ring.next();
@@ -104,7 +103,7 @@ impl Hub {
             None => (now, false),
             Some(id) => match ring.after(id) {
                 Some(at) => (at, false),
-                // Older than what is kept, or from nowhere: everything that is kept may be new.
+                // No longer in the buffer, or unknown: all buffered events may be new.
                 None => (ring.first, true),
             },
         };
@@ -120,10 +119,10 @@ impl Hub {
     }
 }
 
-fn read(body: Vec<u8>) -> Option<Kept> {
+fn read(body: Vec<u8>) -> Option<LiveEvent> {
     let body = String::from_utf8(body).ok()?;
     let head: Head = serde_json::from_str(&body).ok()?;
-    Some(Kept {
+    Some(LiveEvent {
         id: head.id,
         name: head.event,
         session: head.session,
@@ -136,8 +135,8 @@ impl Ring {
         self.first + self.entries.len() as u64
     }
 
-    /// The number of the next one, if this one is new.
-    fn push(&mut self, entry: Option<Arc<Kept>>) -> Option<u64> {
+    /// Adds an entry; returns the number of the next one, or none for a duplicate.
+    fn push(&mut self, entry: Option<Arc<LiveEvent>>) -> Option<u64> {
         if let Some(kept) = &entry
             && !self.ids.insert(kept.id)
         {
@@ -145,7 +144,7 @@ impl Ring {
         }
         self.bytes += entry.as_ref().map_or(0, |kept| kept.body.len());
         self.entries.push_back(entry);
-        while self.entries.len() > self.most || self.bytes > self.room {
+        while self.entries.len() > self.max_entries || self.bytes > self.max_bytes {
             self.first += 1;
             if let Some(Some(oldest)) = self.entries.pop_front() {
                 self.bytes -= oldest.body.len();
@@ -155,16 +154,16 @@ impl Ring {
         Some(self.next())
     }
 
-    /// The place behind an event that is kept.
+    /// The position after a buffered event.
     fn after(&self, id: &str) -> Option<u64> {
         let id: Uuid = id.parse().ok()?;
-        let same = |it: &Option<Arc<Kept>>| it.as_ref().is_some_and(|kept| kept.id == id);
+        let same = |it: &Option<Arc<LiveEvent>>| it.as_ref().is_some_and(|kept| kept.id == id);
         let at = self.entries.iter().rposition(same)?;
         Some(self.first + at as u64 + 1)
     }
 }
 
-/// Somebody at a place among the events.
+/// A reader of the buffer.
 #[derive(Debug)]
 pub(super) struct Listener {
     hub: Arc<Hub>,
@@ -179,34 +178,34 @@ impl Listener {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn next(&mut self) -> Next {
+    pub(super) async fn next(&mut self) -> Update {
         loop {
             if std::mem::take(&mut self.missed) {
-                return Next::Gap;
+                return Update::Gap;
             }
-            // Before the look, so that what comes in between is news.
+            // Before the scan, so that an event added in between is noticed.
             self.news.borrow_and_update();
-            if let Some(next) = self.look() {
+            if let Some(next) = self.scan() {
                 return next;
             }
-            // The hub outlives its listeners, which hold it.
+            // Cannot fail: the listener holds the hub, which owns the sender.
             self.news.changed().await.ok();
         }
     }
 
-    fn look(&mut self) -> Option<Next> {
+    fn scan(&mut self) -> Option<Update> {
         let ring = self.hub.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.at < ring.first {
             self.at = ring.first;
-            return Some(Next::Gap);
+            return Some(Update::Gap);
         }
         let from = usize::try_from(self.at - ring.first).unwrap_or(usize::MAX);
         for entry in ring.entries.iter().skip(from) {
             self.at += 1;
             match entry {
-                None => return Some(Next::Gap),
-                Some(kept) if self.filter.lets_through(kept) => {
-                    return Some(Next::Event(Arc::clone(kept)));
+                None => return Some(Update::Gap),
+                Some(kept) if self.filter.matches(kept) => {
+                    return Some(Update::Event(Arc::clone(kept)));
                 }
                 Some(_) => {}
             }
@@ -228,8 +227,8 @@ mod tests {
     #[test]
     fn the_oldest_event_goes_when_there_are_too_many_or_they_are_too_large() {
         let mut ring = Hub::new(3).kept.into_inner().unwrap();
-        ring.room = 50;
-        let event = |bytes| Kept {
+        ring.max_bytes = 50;
+        let event = |bytes| LiveEvent {
             id: Uuid::new_v4(),
             name: String::new(),
             session: String::new(),

@@ -1,8 +1,7 @@
-//! Events as they happen, for people without a queue client: as Server-Sent Events or over a
-//! WebSocket.
+//! Live events for clients without AMQP: Server-Sent Events or WebSocket.
 //!
-//! A bounded number of events is kept; each listener reads them at its own pace, by its place among
-//! them, so that a slow one costs the others nothing. One that falls too far behind is told so.
+//! A bounded number of events is kept. Each listener reads them at its own position, so a slow one does not
+//! affect the others. One that falls too far behind gets a `groupmq.gap`.
 
 mod filter;
 mod hub;
@@ -23,25 +22,28 @@ use crate::contract::SessionName;
 use filter::Filter;
 pub(super) use hub::Hub;
 
-/// All sessions that the key opens.
+/// All sessions that the key covers.
 const ALL: &str = "*";
 
-/// `GET /api/{session}/events`, either way.
-pub(super) async fn of_session(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+/// `GET /api/{session}/events`, as Server-Sent Events or WebSocket.
+pub(super) async fn session_events(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Response {
     let (mut parts, _) = request.into_parts();
     let prepared = async {
-        let pass = shared.keys.admit(&parts)?;
+        let grant = shared.keys.authenticate(&parts)?;
         let path = path(&mut parts).await?;
         let session = path.get("session").cloned().unwrap_or_default();
         if session != ALL {
             let named: Result<SessionName, _> = session.parse();
-            named.map_err(|error| bad(&format!("The session {error}, or * for all.")))?;
-            pass.opens(&session, Access::Read)?;
+            named.map_err(|error| bad(&format!("The session {error}, or be * for all.")))?;
+            grant.authorize(&session, Access::Read)?;
         }
-        let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
-        filter.is_meaningful().map_err(|name| {
+        let filter = Filter::new(session, query::list(&parts.uri, "events"), grant);
+        filter.check_names().map_err(|name| {
             bad(&format!(
-                "There is no event {name}; GET /docs names those that there are."
+                "The event {name} does not exist; GET /docs lists the events."
             ))
         })?;
         Ok(filter)
@@ -57,40 +59,34 @@ pub(super) async fn of_session(State(shared): State<Arc<Shared>>, request: Reque
     }
     match WebSocketUpgrade::from_request_parts(&mut parts, &()).await {
         Ok(upgrade) => ws::answer(upgrade, listener, shared.lifecycle.clone()),
-        Err(_) => bad("This is no proper WebSocket handshake.").into_response(),
+        Err(_) => bad("The WebSocket handshake is invalid.").into_response(),
     }
 }
 
-/// `GET /ws`, WAHA's own path: `session` (default `*`), `events`, and the key as a parameter.
-pub(super) async fn as_waha_has_it(
-    State(shared): State<Arc<Shared>>,
-    request: Request,
-) -> Response {
+/// `GET /ws`, WAHA's path: `session` (default `*`), `events` and the key as query parameters.
+pub(super) async fn waha_socket(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let (mut parts, _) = request.into_parts();
-    let pass = match shared.keys.admit(&parts) {
-        Ok(pass) => pass,
+    let grant = match shared.keys.authenticate(&parts) {
+        Ok(grant) => grant,
         Err(problem) => return problem.into_response(),
     };
     let Ok(upgrade) = WebSocketUpgrade::from_request_parts(&mut parts, &()).await else {
-        return bad("This path speaks WebSocket alone.").into_response();
+        return bad("This path only supports WebSocket.").into_response();
     };
     let session = query::first(&parts.uri, "session").unwrap_or_else(|| ALL.to_owned());
     let named = session == ALL || session.parse::<SessionName>().is_ok();
-    if !named || (session != ALL && !pass.sees(&session)) {
-        return ws::refuse(
-            upgrade,
-            "The parameter session names no session of this key.",
-        );
+    if !named || (session != ALL && !grant.covers(&session)) {
+        return ws::refuse(upgrade, "The parameter session is not covered by this key.");
     }
-    // WAHA has events that are not of groups; they never come, and asking for them is no mistake.
-    let filter = Filter::new(session, query::list(&parts.uri, "events"), pass);
+    // WAHA has events that do not concern groups; they never occur here, and requesting them is no error.
+    let filter = Filter::new(session, query::list(&parts.uri, "events"), grant);
     let last = query::first(&parts.uri, "lastEventId");
     let listener = shared.hub.listen(filter, last.as_deref());
     ws::answer(upgrade, listener, shared.lifecycle.clone())
 }
 
 fn bad(why: &str) -> Problem {
-    Problem::of(Fault::BadRequest, why)
+    Problem::new(Fault::BadRequest, why)
 }
 
 fn last_seen(headers: &HeaderMap) -> Option<String> {

@@ -1,4 +1,4 @@
-//! Server-Sent Events: `id` and `event` are the event's own, `data` is the event.
+//! Server-Sent Events: `id` and `event` are those of the event, `data` is the whole event.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use futures_util::stream;
 
 use crate::lifecycle::Lifecycle;
 
-use super::hub::{Listener, Next};
+use super::hub::{Listener, Update};
 use super::ws::GAP;
 
-/// A comment is sent when nothing else was for so long, so that nobody takes the line for dead.
+/// A comment is sent after this time without events, so that proxies keep the connection open.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How long a browser should wait before it connects again.
+/// The wait before a browser reconnects.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// Streams what a listener hears, until the client goes or the process stops.
+/// Streams events until the client disconnects or the process stops.
 pub(super) fn answer(listener: Listener, lifecycle: Lifecycle) -> Response {
     let hello = Event::default().retry(RETRY).comment("listening");
     let begin = stream::iter([Ok::<_, Infallible>(hello)]);
@@ -32,17 +32,17 @@ pub(super) fn answer(listener: Listener, lifecycle: Lifecycle) -> Response {
     });
     let stream = stream::StreamExt::chain(begin, heard);
     let sse = Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE));
-    // Proxies (nginx) pass it on at once.
+    // Disables nginx's buffering of the response.
     let unbuffered = HeaderName::from_static("x-accel-buffering");
     ([(unbuffered, HeaderValue::from_static("no"))], sse).into_response()
 }
 
-fn written(next: &Next) -> Event {
+fn written(next: &Update) -> Event {
     match next {
-        Next::Event(kept) => Event::default()
+        Update::Event(kept) => Event::default()
             .id(kept.id.to_string())
             .event(&kept.name)
             .data(&kept.body),
-        Next::Gap => Event::default().event("groupmq.gap").data(GAP),
+        Update::Gap => Event::default().event("groupmq.gap").data(GAP),
     }
 }

@@ -10,45 +10,45 @@ use tokio::time::{Instant, interval};
 
 use crate::lifecycle::Lifecycle;
 
-use super::hub::{Listener, Next};
+use super::hub::{Listener, Update};
 
-/// What is sent where events may have been missed.
+/// Sent where events may have been missed.
 pub(super) const GAP: &str =
     r#"{"event":"groupmq.gap","payload":{"reason":"events may have been missed here"}}"#;
 
-/// As often as WAHA does.
+/// The same interval as in WAHA.
 const PING: Duration = Duration::from_secs(10);
-/// Who answers no ping for so long is gone.
+/// A client that has sent nothing for this long, not even a pong, is disconnected.
 const SILENCE: Duration = Duration::from_secs(30);
 /// WAHA's close code for wrong parameters.
 const WRONG_PARAMETERS: u16 = 4001;
-/// Nobody has anything to say to us.
+/// Clients have nothing to send but control frames.
 const MESSAGE_MAX: usize = 16 * 1024;
 
-/// Sends what a listener hears, until the client goes or the process stops.
+/// Sends events until the client disconnects or the process stops.
 pub(super) fn answer(upgrade: WebSocketUpgrade, listener: Listener, life: Lifecycle) -> Response {
     upgrade
         .max_message_size(MESSAGE_MAX)
-        .on_upgrade(move |socket| talk(socket, listener, life))
+        .on_upgrade(move |socket| stream_events(socket, listener, life))
 }
 
-/// Accepts, only to say why not: a browser shows its page nothing else.
+/// Accepts the upgrade, then closes with the reason: a browser shows its page no other error.
 pub(super) fn refuse(upgrade: WebSocketUpgrade, why: &'static str) -> Response {
     upgrade.on_upgrade(move |mut socket| async move {
         close(&mut socket, WRONG_PARAMETERS, why).await;
     })
 }
 
-async fn talk(mut socket: WebSocket, mut listener: Listener, life: Lifecycle) {
+async fn stream_events(mut socket: WebSocket, mut listener: Listener, life: Lifecycle) {
     let mut ping = interval(PING);
     let mut heard_at = Instant::now();
     loop {
-        // Each can be dropped: the listener keeps its place, the socket what it has received.
+        // Each branch can be dropped: the listener keeps its position, the socket its buffer.
         let sent = tokio::select! {
             next = listener.next() => {
                 let text = match &next {
-                    Next::Event(kept) => kept.body.as_str(),
-                    Next::Gap => GAP,
+                    Update::Event(kept) => kept.body.as_str(),
+                    Update::Gap => GAP,
                 };
                 socket.send(Message::text(text)).await
             }
@@ -80,6 +80,6 @@ async fn close(socket: &mut WebSocket, code: u16, why: &'static str) {
         code,
         reason: why.into(),
     };
-    // It may be gone already.
+    // The client may have disconnected.
     socket.send(Message::Close(Some(frame))).await.ok();
 }

@@ -1,8 +1,7 @@
-//! The gateway's interface as an `OpenAPI` 3.1 document, made from the contract's own types and from
-//! the table of routes.
+//! The gateway's interface as an `OpenAPI` 3.1 document, generated from the contract's types and the routes.
 //!
-//! Paths are built with `utoipa`; schemas are the contract's JSON Schemas as they are, since `OpenAPI`
-//! 3.1 takes them unchanged. Served at `/openapi.json`, written to `schemas/` by `groupmq schemas`.
+//! Paths are built with `utoipa`; schemas are the contract's JSON Schemas, which `OpenAPI` 3.1 supports
+//! unchanged. Served at `/openapi.json`, written to `schemas/` by `groupmq schemas`.
 
 mod operations;
 mod schemas;
@@ -17,35 +16,34 @@ use crate::contract::schema::{Document, Error};
 
 const NAME: &str = "openapi.json";
 
-/// What the security scheme is called within the document.
+/// The name of the security scheme in the document.
 const API_KEY: &str = "apiKey";
 
 const DESCRIPTION: &str = "\
-WAHA's own paths for WhatsApp groups, served through groupmq's queue: each request becomes a \
-command, with one effect per `Idempotency-Key` and in order within its group.
+WAHA's paths for WhatsApp groups, served through groupmq's queue: each request becomes a command, \
+with one effect per `Idempotency-Key` and in order within its group.
 
 - Group ids may be written with `@` or `%40`, and a path may end in a slash. A parameter without a \
 value counts as absent.
-- Unknown fields beside known ones in a body are ignored; the header `Warning` names them.
-- Send `Idempotency-Key` to be able to repeat a request safely: the same key gets the same answer, \
-and another request under the same key gets 409. Without one, each request is a new command; \
-`X-Command-Id` tells its id.
-- `Prefer: respond-async` answers 202 once the command is queued; `Location` leads to what became \
-of it. With `wait=<seconds>` the answer is waited for so long first.
-- `Accept: application/vnd.groupmq.v1+json` gets the whole reply of the contract, errors included.
-- Errors are problem details (RFC 9457). Where `Retry-After` is given, the same request may succeed \
-later.";
+- Unknown fields in a body are ignored if there are known ones too; the header `Warning` lists them.
+- Send `Idempotency-Key` to be able to repeat a request safely: the same key gets the same response, \
+and another request with the same key gets 409. Without a key, each request is a new command; its id \
+is in `X-Command-Id`.
+- `Prefer: respond-async` responds with 202 once the command is queued; `Location` is the URL of its \
+state. With `wait=<seconds>` the gateway waits for the reply for that time first.
+- `Accept: application/vnd.groupmq.v1+json` gets the full reply of the contract, also for errors.
+- Errors are problem details (RFC 9457). With `Retry-After`, the same request may succeed later.";
 
 /// The document.
 ///
 /// # Errors
-/// When it cannot be made; a test sees to it that it can.
+/// When it cannot be generated; a test checks that it can.
 pub fn document() -> Result<Document, Error> {
     let json = |error| Error::Json(NAME.to_owned(), error);
     let schemas = schemas::all()?;
     let key = ApiKeyValue::with_description(
         "X-Api-Key",
-        "A key of `[gateway.keys]`; not needed where there are none.",
+        "A key of `[gateway.keys]`; not needed if none are configured.",
     );
     debug_assert!(key.name.eq_ignore_ascii_case(access::HEADER));
     let mut components = Components::new();

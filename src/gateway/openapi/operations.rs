@@ -1,4 +1,4 @@
-//! The paths: WAHA's sixteen, a command's status, and live events.
+//! The paths: WAHA's sixteen, the state of a command, and live events.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -14,23 +14,23 @@ use utoipa::openapi::{
 
 use super::schemas::{self, Schemas};
 use crate::contract::{CommandType, EventName};
-use crate::gateway::answer::{REPLAYED, WHOLE};
+use crate::gateway::answer::{FULL_REPLY, REPLAYED};
 use crate::gateway::problem::MEDIA_TYPE;
-use crate::gateway::routes::{self, Body, Endpoint, Kind};
+use crate::gateway::routes::{self, BodyRule, ParameterKind, Route};
 
 const JSON: &str = "application/json";
 
 /// All paths.
 pub(super) fn paths(schemas: &Schemas) -> Paths {
     let mut paths = Paths::new();
-    for endpoint in routes::all() {
-        let method = match endpoint.method {
+    for route in routes::all() {
+        let method = match route.method {
             "POST" => HttpMethod::Post,
             "PUT" => HttpMethod::Put,
             "DELETE" => HttpMethod::Delete,
             _ => HttpMethod::Get,
         };
-        paths.add_path_operation(endpoint.path, vec![method], command(endpoint, schemas));
+        paths.add_path_operation(route.path, vec![method], command(route, schemas));
     }
     let get = |operation| PathItem::new(HttpMethod::Get, operation);
     PathsBuilder::from(paths)
@@ -85,20 +85,20 @@ fn description(command: CommandType) -> String {
     format!("The command `{}`.{more}", command.as_str())
 }
 
-fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
+fn command(route: Route, schemas: &Schemas) -> Operation {
     let mut operation = OperationBuilder::new()
         .tag("Groups")
-        .operation_id(Some(endpoint.command.as_str()))
-        .summary(Some(summary(endpoint.command)))
-        .description(Some(description(endpoint.command)))
+        .operation_id(Some(route.command.as_str()))
+        .summary(Some(summary(route.command)))
+        .description(Some(description(route.command)))
         .parameter(in_path("session", "SessionName", "The session."));
-    if endpoint.has_group() {
+    if route.has_group() {
         operation = operation.parameter(in_path("groupId", "GroupId", "The group."));
     }
-    for parameter in endpoint.parameters() {
-        let schema = schemas.parameter(endpoint.command, parameter.name);
+    for parameter in route.parameters() {
+        let schema = schemas.parameter(route.command, parameter.name);
         let mut query = query(parameter.name, schema.cloned().unwrap_or_default());
-        if parameter.kind == Kind::List {
+        if parameter.kind == ParameterKind::List {
             query = query.style(Some(ParameterStyle::Form)).explode(Some(true));
         }
         operation = operation.parameter(query);
@@ -106,7 +106,7 @@ fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
     operation = operation
         .parameter(header(
             "Idempotency-Key",
-            "What the request is called; repeated under the same name it has one effect.",
+            "The id of the command; requests with the same id have one effect.",
             Ref::from_schema_name("CommandId").into(),
         ))
         .parameter(header(
@@ -114,12 +114,12 @@ fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
             "`respond-async`, `wait=<seconds>`, or both.",
             inline(json!({ "type": "string" })),
         ))
-        .request_body(body(endpoint));
-    let (status, answer) = answer(endpoint);
+        .request_body(body(route));
+    let (status, answer) = answer(route);
     operation = operation
         .response(status.as_str(), answer)
         .response("202", accepted());
-    let has_body = endpoint.body() != Body::None;
+    let has_body = route.body() != BodyRule::None;
     for (status, why) in PROBLEMS {
         if has_body || !BODY_PROBLEMS.contains(status) {
             operation = operation.response(status.as_str(), problem(why, true));
@@ -128,7 +128,7 @@ fn command(endpoint: Endpoint, schemas: &Schemas) -> Operation {
     operation.build()
 }
 
-/// Statuses of those problems that only a body can have.
+/// The statuses of problems that only requests with a body can have.
 const BODY_PROBLEMS: &[StatusCode] = &[
     StatusCode::REQUEST_TIMEOUT,
     StatusCode::PAYLOAD_TOO_LARGE,
@@ -138,17 +138,17 @@ const BODY_PROBLEMS: &[StatusCode] = &[
 const PROBLEMS: &[(StatusCode, &str)] = &[
     (
         StatusCode::BAD_REQUEST,
-        "Something in the request is wrong; `details` names each field.",
+        "The request is invalid; `details` lists the fields.",
     ),
-    (
-        StatusCode::UNAUTHORIZED,
-        "There is no key, or an unknown one.",
-    ),
+    (StatusCode::UNAUTHORIZED, "The key is missing or unknown."),
     (
         StatusCode::FORBIDDEN,
-        "The key does not open this, or WhatsApp does not allow it to the account.",
+        "The key does not authorise this, or WhatsApp does not allow it to the account.",
     ),
-    (StatusCode::NOT_FOUND, "There is no such session or group."),
+    (
+        StatusCode::NOT_FOUND,
+        "The session or group does not exist.",
+    ),
     (StatusCode::REQUEST_TIMEOUT, "The body was sent too slowly."),
     (
         StatusCode::CONFLICT,
@@ -156,12 +156,12 @@ const PROBLEMS: &[(StatusCode, &str)] = &[
     ),
     (
         StatusCode::GONE,
-        "The command expired before it could be carried out.",
+        "The command expired before it was executed.",
     ),
     (StatusCode::PAYLOAD_TOO_LARGE, "The body is too large."),
     (
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "The body is not said to be JSON.",
+        "The `Content-Type` of the body is not JSON.",
     ),
     (
         StatusCode::UNPROCESSABLE_ENTITY,
@@ -169,43 +169,43 @@ const PROBLEMS: &[(StatusCode, &str)] = &[
     ),
     (
         StatusCode::TOO_MANY_REQUESTS,
-        "Too much at once, for WhatsApp or for the gateway.",
+        "WhatsApp's or the gateway's limit is reached.",
     ),
     (StatusCode::INTERNAL_SERVER_ERROR, "groupmq itself failed."),
     (
         StatusCode::BAD_GATEWAY,
-        "Nobody knows whether the command took effect: look at the group.",
+        "It is unknown whether the command took effect: read the group.",
     ),
     (
         StatusCode::SERVICE_UNAVAILABLE,
-        "Nothing was done: broker or engine cannot be reached.",
+        "Nothing was done: the broker or the engine cannot be reached.",
     ),
     (
         StatusCode::GATEWAY_TIMEOUT,
-        "There is no reply yet; `Location` leads to it.",
+        "There is no reply yet; `Location` is the URL of the command's state.",
     ),
 ];
 
-fn body(endpoint: Endpoint) -> Option<RequestBody> {
-    let required = match endpoint.body() {
-        Body::None => return None,
-        Body::Optional => Required::False,
-        Body::Required => Required::True,
+fn body(route: Route) -> Option<RequestBody> {
+    let required = match route.body() {
+        BodyRule::None => return None,
+        BodyRule::Optional => Required::False,
+        BodyRule::Required => Required::True,
     };
-    let content = content(&schemas::body_name(endpoint));
+    let content = content(&schemas::body_name(route));
     let body = RequestBodyBuilder::new()
         .content(JSON, content)
         .required(Some(required));
     Some(body.build())
 }
 
-fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
-    let command = endpoint.command;
+fn answer(route: Route) -> (StatusCode, Response) {
+    let command = route.command;
     let is_code = matches!(
         command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
     );
-    let mut answer = ResponseBuilder::new().description("What it came to.");
+    let mut answer = ResponseBuilder::new().description("The result.");
     if is_code {
         let code = || {
             let schema = json!({ "type": "string", "examples": ["FSnPcdqjkcv3N1zVBZxQGT"] });
@@ -213,37 +213,34 @@ fn answer(endpoint: Endpoint) -> (StatusCode, Response) {
         };
         answer = answer.content("text/plain", code()).content(JSON, code());
     } else {
-        answer = answer.content(JSON, content(&schemas::result_name(endpoint)));
+        answer = answer.content(JSON, content(&schemas::result_name(route)));
     }
     let answer = answer
-        .content(WHOLE, content("Reply"))
+        .content(FULL_REPLY, content("Reply"))
         .header("X-Command-Id", text_header("The command's id."))
         .header(
             "Warning",
-            text_header("Names the fields of the body that nobody knows; they were ignored."),
+            text_header("Lists the unknown fields of the body, which were ignored."),
         )
-        .header(
-            REPLAYED,
-            text_header("`true` where the answer was given before."),
-        );
-    (endpoint.success(), answer.build())
+        .header(REPLAYED, text_header("`true` if the reply is a replay."));
+    (route.success(), answer.build())
 }
 
 fn accepted() -> Response {
     ResponseBuilder::new()
         .description("The command is queued (with `Prefer: respond-async`).")
         .content(JSON, content("Status"))
-        .header("Location", text_header("Where to ask what became of it."))
+        .header("Location", text_header("The URL of the command's state."))
         .build()
 }
 
-/// A problem; the contract's errors come as whole replies to those who accept these.
+/// A problem. Errors of the contract are full replies for clients that accept them.
 fn problem(why: &str, of_contract: bool) -> Response {
     let mut problem = ResponseBuilder::new()
         .description(why)
         .content(MEDIA_TYPE, content("Problem"));
     if of_contract {
-        problem = problem.content(WHOLE, content("Reply"));
+        problem = problem.content(FULL_REPLY, content("Reply"));
     }
     problem.build()
 }
@@ -252,10 +249,10 @@ fn status() -> Operation {
     let operation = OperationBuilder::new()
         .tag("Commands")
         .operation_id(Some("GetCommand"))
-        .summary(Some("Get what became of a command"))
+        .summary(Some("Get the state of a command"))
         .description(Some(
-            "The last commands that went through this gateway are known, and those that changed \
-             something for as long as the ledger keeps them.",
+            "Known are recent commands of this gateway, and commands that change something for as long \
+             as the ledger keeps them.",
         ))
         .parameter(in_path("id", "CommandId", "The command's id."))
         .parameter(
@@ -285,10 +282,10 @@ fn events() -> Operation {
         .operation_id(Some("ListenToEvents"))
         .summary(Some("Listen to events"))
         .description(Some(
-            "Server-Sent Events, or a WebSocket for those who ask for an upgrade: `id` and `event` \
-             are the event's own, `data` is the event. `groupmq.gap` says that events may have been \
-             missed. The session `*` stands for all that the key opens. WAHA's own path, `/ws`, \
-             serves the same over WebSocket.",
+            "Server-Sent Events, or a WebSocket for clients that request an upgrade: `id` and `event` \
+             are those of the event, `data` is the whole event. `groupmq.gap` means that events may \
+             have been missed. The session `*` means all that the key covers. WAHA's path `/ws` serves \
+             the same over WebSocket.",
         ))
         .parameter(
             ParameterBuilder::new()
@@ -301,17 +298,17 @@ fn events() -> Operation {
         .parameter(
             query("events", events)
                 .description(Some(
-                    "Only these, each perhaps ending in `*`; more than one by repetition or commas.",
+                    "Only these events; a name may end in `*`. Several are given by repetition or commas.",
                 ))
                 .style(Some(ParameterStyle::Form))
                 .explode(Some(true)),
         )
         .parameter(query("lastEventId", json!({ "type": "string" })).description(Some(
-            "As `Last-Event-ID`, for clients that cannot set headers.",
+            "The same as `Last-Event-ID`, for clients that cannot set headers.",
         )))
         .parameter(header(
             "Last-Event-ID",
-            "The last event that was seen: what came after it is sent first.",
+            "The last event that the client has seen: later events are sent first.",
             text.clone(),
         ))
         .response(
@@ -374,7 +371,7 @@ fn query(name: &str, schema: Value) -> ParameterBuilder {
         .schema(Some(inline(schema)))
 }
 
-/// A small schema; whatever is not small stands among the components.
+/// An inline schema; larger ones are components.
 fn inline(schema: Value) -> RefOr<Schema> {
     serde_json::from_value(schema).unwrap_or_else(|_| RefOr::T(Schema::default()))
 }

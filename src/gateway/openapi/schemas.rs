@@ -1,4 +1,4 @@
-//! The schemas that the paths refer to: the contract's, and the gateway's own two.
+//! The schemas that the paths refer to: the contract's, and two of the gateway.
 
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -6,19 +6,19 @@ use serde_json::{Map, Value, json};
 
 use crate::contract::schema::{self, Error};
 use crate::contract::{CommandId, CommandType, Event, GroupId, Reply, SessionName};
-use crate::gateway::problem::Described;
-use crate::gateway::routes::{self, Body, Endpoint, Kind};
+use crate::gateway::problem::ProblemDetails;
+use crate::gateway::routes::{self, BodyRule, ParameterKind, Route};
 use crate::gateway::status::Status;
 
-/// Where schemas stand within the document.
+/// The location of schemas in the document.
 const PLACE: &str = "/components/schemas";
 
-/// Everything about schemas that the document needs.
+/// The schemas of the document.
 #[derive(Debug)]
 pub(super) struct Schemas {
-    /// By name, as they stand in the document.
+    /// Components, by name.
     pub(super) components: Map<String, Value>,
-    /// The fields of payloads that stand in queries, by command and name.
+    /// Fields of payloads that are query parameters, by command and name.
     parameters: Map<String, Value>,
 }
 
@@ -29,17 +29,17 @@ impl Schemas {
     }
 }
 
-/// What a command's body is called, if it has one.
-pub(super) fn body_name(endpoint: Endpoint) -> String {
-    format!("{}Request", endpoint.command.as_str())
+/// The name of the schema of a command's body.
+pub(super) fn body_name(route: Route) -> String {
+    format!("{}Request", route.command.as_str())
 }
 
-/// What a command's result is called.
-pub(super) fn result_name(endpoint: Endpoint) -> String {
-    format!("{}Result", endpoint.command.as_str())
+/// The name of the schema of a command's result.
+pub(super) fn result_name(route: Route) -> String {
+    format!("{}Result", route.command.as_str())
 }
 
-/// Makes all schemas.
+/// Generates all schemas.
 pub(super) fn all() -> Result<Schemas, Error> {
     let at_place = |settings: SchemaSettings| {
         let settings = settings.with(|it| it.definitions_path = PLACE.into());
@@ -49,28 +49,28 @@ pub(super) fn all() -> Result<Schemas, Error> {
     let mut writing = at_place(SchemaSettings::draft2020_12().for_serialize());
     let mut components = Map::new();
     let mut parameters = Map::new();
-    for endpoint in routes::all() {
-        let command = endpoint.command;
+    for route in routes::all() {
+        let command = route.command;
         let examples = schema::shown(command)?;
         let payload = command.payload_schema(&mut reading).to_value();
-        parameters.insert(command.as_str().to_owned(), query(endpoint, &payload));
-        if endpoint.body() != Body::None {
-            let body = body(endpoint, payload, &examples.payload);
-            components.insert(body_name(endpoint), body);
+        parameters.insert(command.as_str().to_owned(), query(route, &payload));
+        if route.body() != BodyRule::None {
+            let body = body(route, payload, &examples.payload);
+            components.insert(body_name(route), body);
         }
         let result = command.result_schema(&mut writing).to_value();
         let result = with_example(result, &examples.result);
-        components.insert(result_name(endpoint), result);
+        components.insert(result_name(route), result);
     }
     writing.subschema_for::<Reply>();
     writing.subschema_for::<Event>();
     writing.subschema_for::<Status>();
-    writing.subschema_for::<Described>();
+    writing.subschema_for::<ProblemDetails>();
     writing.subschema_for::<SessionName>();
     writing.subschema_for::<GroupId>();
     writing.subschema_for::<CommandId>();
-    // The same name stands for the same thing in both: what differs between reading and writing are
-    // payloads, which are no definitions.
+    // A name means the same in both: only payloads differ between reading and writing, and these are not
+    // definitions.
     components.extend(definitions(reading));
     components.extend(definitions(writing));
     Ok(Schemas {
@@ -83,8 +83,8 @@ fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// The payload without what path and query hold, and with any other field beside its own.
-fn body(endpoint: Endpoint, mut payload: Value, example: &Value) -> Value {
+/// The payload without the fields of path and query; additional fields are allowed.
+fn body(route: Route, mut payload: Value, example: &Value) -> Value {
     if let Some(payload) = payload.as_object_mut() {
         payload.shift_remove("additionalProperties");
     }
@@ -101,8 +101,8 @@ fn body(endpoint: Endpoint, mut payload: Value, example: &Value) -> Value {
     {
         payload.shift_remove("required");
     }
-    // Unknown fields alone are a mistake.
-    if endpoint.body() == Body::Optional
+    // A body of unknown fields only is refused.
+    if route.body() == BodyRule::Optional
         && let Some(payload) = payload.as_object_mut()
         && let Some(fields) = payload.get("properties").and_then(Value::as_object)
     {
@@ -117,14 +117,14 @@ fn body(endpoint: Endpoint, mut payload: Value, example: &Value) -> Value {
     with_example(payload, &example)
 }
 
-fn query(endpoint: Endpoint, payload: &Value) -> Value {
-    let fields = endpoint.parameters().iter().filter_map(|parameter| {
+fn query(route: Route, payload: &Value) -> Value {
+    let fields = route.parameters().iter().filter_map(|parameter| {
         let schema = payload.get("properties")?.get(parameter.name)?;
         let mut schema = never_null(schema.clone());
-        if parameter.kind == Kind::Bound
+        if parameter.kind == ParameterKind::Bound
             && let Some(schema) = schema.as_object_mut()
         {
-            let words = json!("At most so many groups; absent or 0: all of them.");
+            let words = json!("Maximum number of groups; absent or 0 means all.");
             schema.insert("minimum".to_owned(), json!(0));
             schema.insert("description".to_owned(), words);
         }
@@ -133,7 +133,7 @@ fn query(endpoint: Endpoint, payload: &Value) -> Value {
     Value::Object(fields.collect())
 }
 
-/// A parameter that is absent is not null.
+/// Removes null from the type: a parameter is absent, never null.
 fn never_null(mut schema: Value) -> Value {
     let null = |kind: &Value| kind == "null";
     if let Some(Value::Array(kinds)) = schema.get_mut("type") {

@@ -122,7 +122,7 @@ async fn an_operator_sets_an_endpoint_pauses_it_and_has_it_go() {
     let set = place.set("audit", PAYLOAD).await;
     assert_eq!(
         (set.code, set.out.as_str()),
-        (0, "audit is set, and active\n"),
+        (0, "audit is set; state: active\n"),
         "{set:?}"
     );
     for session in ["default", "second"] {
@@ -156,7 +156,7 @@ async fn an_operator_sets_an_endpoint_pauses_it_and_has_it_go() {
     assert_eq!(place.json("resume audit").await["state"], "active");
 
     let gone = place.ok("remove audit --discard").await;
-    assert!(gone.contains("is gone"), "{gone}");
+    assert!(gone.contains("is removed"), "{gone}");
     assert!(!place.queues.has(&place.queue("audit")).await);
     assert_eq!(place.ok("list --json").await, "");
     place.refused("show audit", "groupmq webhooks list").await;
@@ -179,7 +179,7 @@ async fn a_disabled_endpoint_collects_nothing_until_it_is_resumed() {
     assert_eq!(place.queues.take(&place.queue("audit")).await.len(), 1);
 
     let going = place.ok("remove audit").await;
-    assert!(going.contains("goes once"), "{going}");
+    assert!(going.contains("is removed after"), "{going}");
     for verb in ["pause", "resume", "test", "rotate", "replay"] {
         place
             .refused(&format!("{verb} audit"), "is being removed")
@@ -223,7 +223,7 @@ async fn a_secret_is_rotated_unless_it_is_set() {
     let secret = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD";
     let own = json!({"url": "https://own.example.com/", "secrets": [secret]}).to_string();
     place.set("own", &own).await;
-    place.refused("rotate own", "secrets of its own").await;
+    place.refused("rotate own", "its own secrets").await;
 }
 
 #[tokio::test]
@@ -262,7 +262,7 @@ async fn what_was_given_up_is_delivered_again_as_chosen() {
     assert_eq!(place.replayed("audit").await, [] as [&str; 0]);
 
     let range = "replay audit --since 2026-11-23T00:00:00Z --until 2026-11-24T00:00:00Z";
-    assert_eq!(place.ok(range).await, "1 dead letters sent back\n");
+    assert_eq!(place.ok(range).await, "1 dead letters republished\n");
     assert_eq!(place.replayed("audit").await, ["new"]);
     assert_eq!(place.json("replay audit --event old").await["letters"], 1);
     assert_eq!(place.replayed("audit").await, ["old"]);

@@ -10,8 +10,7 @@ async fn doctor_finds_each_way_that_is_gone_and_topology_apply_mends_it() {
     let well = stage.run(&["doctor"]).await;
     assert_eq!(well.code, 0, "{well:?}");
     assert!(
-        well.out
-            .contains("events come to the queues of 1 of the endpoints"),
+        well.out.contains("events reach the queues of 1 endpoints"),
         "{well:?}"
     );
     let is_binding = |part: &Part| matches!(part, Part::Binding { .. });

@@ -1,15 +1,15 @@
-//! A dead letter as a person wants to see it.
+//! A dead letter, as text and as JSON.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::amqp::{Incoming, header};
-use crate::cli::output::plain;
+use crate::cli::output::printable;
 
-/// What is known of a dead letter.
+/// The properties of a dead letter.
 #[derive(Debug)]
-pub(super) struct Letter {
+pub(super) struct DeadLetter {
     pub(super) id: String,
     pub(super) command_type: String,
     pub(super) session: String,
@@ -18,7 +18,7 @@ pub(super) struct Letter {
     first_seen: String,
 }
 
-impl Letter {
+impl DeadLetter {
     pub(super) fn read(message: &Incoming) -> Self {
         let header = |name: &str| message.headers.get(name).cloned().unwrap_or_default();
         let body: Value = serde_json::from_slice(&message.body).unwrap_or_default();
@@ -33,7 +33,7 @@ impl Letter {
                 .or_else(|| property(&message.message_type))
                 .unwrap_or_default(),
             session,
-            // Without our header it was the broker that gave it up: x-delivery-limit.
+            // Without our header, the broker dead-lettered it (x-delivery-limit).
             code: message
                 .headers
                 .get(header::CODE)
@@ -56,16 +56,16 @@ impl Letter {
         )
     }
 
-    /// One line.
+    /// One line of the table.
     pub(super) fn row(&self) -> String {
         format!(
             "{:<24}  {:<18}  {:<12}  {:<20}  {:<36}  {}",
-            plain(&self.first_seen, 24),
-            plain(&self.code, 18),
-            plain(&self.session, 24),
-            plain(&self.command_type, 24),
-            plain(&self.id, 48),
-            plain(&self.reason, 120),
+            printable(&self.first_seen, 24),
+            printable(&self.code, 18),
+            printable(&self.session, 24),
+            printable(&self.command_type, 24),
+            printable(&self.id, 48),
+            printable(&self.reason, 120),
         )
     }
 

@@ -1,4 +1,4 @@
-//! What is done to every request and answer: a name, a log line, a count.
+//! Middleware for all requests: the request id, the log line, the metrics and the span.
 
 use std::any::Any;
 use std::time::Instant;
@@ -9,24 +9,24 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
 
-use super::ask;
 use super::problem::{Fault, Problem};
+use super::request;
 use crate::observability::events;
 use crate::observability::trace::{self, Kind, Span, Tracer};
 
-/// What clients, proxies and logs call a request.
+/// The header with the request's id.
 const REQUEST_ID: &str = "x-request-id";
 
-/// Names the request, and tells of its answer.
-pub(super) async fn watch(
+/// Assigns the request id, and records the response.
+pub(super) async fn observe(
     State(tracer): State<Tracer>,
     mut request: Request,
     next: Next,
 ) -> Response {
     let begun = Instant::now();
-    let id = name(request.headers());
+    let id = request_id(request.headers());
     let method = request.method().clone();
-    let trace = ask::traceparent(request.headers()).map(str::to_owned);
+    let trace = request::traceparent(request.headers()).map(str::to_owned);
     let route = request.extensions().get::<MatchedPath>().cloned();
     let path = route.as_ref().map_or("none", |route| label(route.as_str()));
     let mut span = span(&tracer, &mut request);
@@ -61,7 +61,7 @@ pub(super) async fn watch(
     response
 }
 
-/// A route under one name, whether the path ended in a slash or not.
+/// The route as a label: the same with and without a trailing slash.
 fn label(route: &str) -> &str {
     let without = route.strip_suffix('/');
     without
@@ -69,11 +69,11 @@ fn label(route: &str) -> &str {
         .unwrap_or(route)
 }
 
-/// Begins the request's span, and has what follows from it belong there.
+/// Starts the request's span, and makes it the parent of the spans that follow.
 fn span(tracer: &Tracer, request: &mut Request) -> Span {
     let state = request.headers().get(trace::STATE);
     let state = state.and_then(|it| it.to_str().ok());
-    let parent = ask::traceparent(request.headers());
+    let parent = request::traceparent(request.headers());
     let span = tracer.continued(parent, state).enter(Kind::Server, "HTTP");
     if let Some(place) = span.trace().place()
         && let Ok(value) = HeaderValue::try_from(place.to_string())
@@ -83,8 +83,8 @@ fn span(tracer: &Tracer, request: &mut Request) -> Span {
     span
 }
 
-/// The client's own name for the request if it is fit for a log, or a new one.
-fn name(headers: &HeaderMap) -> String {
+/// The client's request id if it is safe to log, or a new one.
+fn request_id(headers: &HeaderMap) -> String {
     let given = headers.get(REQUEST_ID).and_then(|it| it.to_str().ok());
     let fits =
         |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic());
@@ -93,7 +93,7 @@ fn name(headers: &HeaderMap) -> String {
         .map_or_else(|| Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// The answer where a handler panicked.
+/// The response after a panic in a handler.
 #[expect(clippy::needless_pass_by_value, reason = "as the layer hands it over")]
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
     let text = panic
@@ -102,5 +102,5 @@ pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
         .or_else(|| panic.downcast_ref::<&str>().copied())
         .unwrap_or("no text");
     events::request_panicked(text);
-    Problem::of(Fault::Panicked, "Report it with the request's id.").into_response()
+    Problem::new(Fault::Panicked, "Report it with the request id.").into_response()
 }

@@ -1,4 +1,4 @@
-//! `groupmq webhooks test`: an event of its own for one endpoint.
+//! `groupmq webhooks test`: publishes a test event to one endpoint's queue.
 
 use serde_json::json;
 use uuid::Uuid;
@@ -8,16 +8,16 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::{NoticeName, WebhookNotice, WebhookNoticePayload, WebhookState};
 
-use super::{Desk, Named, now, state};
+use super::{Named, WebhookAdmin, now, state};
 
-pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
+pub(super) async fn run(admin: &WebhookAdmin, named: &Named) -> Result<Exit, Failure> {
     let name = &named.name;
-    let endpoint = desk.find(name).await?;
+    let endpoint = admin.find(name).await?;
     if endpoint.state == WebhookState::Removing {
-        return Err(state::going(name));
+        return Err(state::being_removed(name));
     }
-    // Its queue has to be there.
-    desk.fanout.bring_up_to_date(name).await?;
+    // The queue must exist.
+    admin.fanout.sync(name).await?;
     let event = WebhookNotice {
         id: Uuid::now_v7(),
         timestamp: now().0.as_millisecond(),
@@ -28,13 +28,13 @@ pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
             reason: NoticeName::TEST_REASON.to_owned(),
         },
     };
-    let client = desk.client().await?;
+    let client = admin.client().await?;
     let published = client
         .publish(&Outgoing {
-            routing_key: desk.names.webhook(name),
+            routing_key: admin.names.webhook(name),
             message_id: event.id.to_string(),
             message_type: event.event.as_str().to_owned(),
-            // Our own types always can be written.
+            // Serialising our own types cannot fail.
             body: serde_json::to_vec(&event).unwrap_or_default(),
             ..Outgoing::default()
         })
@@ -48,12 +48,10 @@ pub(super) async fn run(desk: &Desk, named: &Named) -> Result<Exit, Failure> {
             WebhookState::Paused | WebhookState::Disabled => {
                 format!("waits, since {name} is {}", endpoint.state.as_str())
             }
-            WebhookState::Active | WebhookState::Removing => format!("is on its way to {name}"),
+            WebhookState::Active | WebhookState::Removing => format!("is queued for {name}"),
         };
         let id = event.id;
-        format!(
-            "event {id} {how}; `groupmq webhooks deliveries --event {id}` shows what came of it"
-        )
+        format!("event {id} {how}; `groupmq webhooks deliveries --event {id}` shows its delivery")
     })?;
     Ok(Exit::Ok)
 }

@@ -1,80 +1,80 @@
-//! From a request to a command: its id, its body, what else its headers ask for.
+//! Converts an HTTP request to a command: its id, its body, and the options of its headers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use axum::body::{Body as HttpBody, Bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::FromRequest;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::fields::Written;
+use super::fields::BodyFields;
 use super::problem::{Fault, Problem};
-use super::routes::{Body, Endpoint};
+use super::routes::{BodyRule, Route};
 use crate::contract::CommandId;
 use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
 use crate::observability::trace::Place;
 
-/// The header by which clients name a command.
+/// The header with the command's id.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
-/// A command on its way to the queue.
+/// A command to be published.
 #[derive(Debug)]
-pub(super) struct Ask {
+pub(super) struct CommandRequest {
     pub(super) accepted: Accepted,
-    /// The command's message.
+    /// The body of the command's message.
     pub(super) body: Vec<u8>,
-    /// What the message carries along.
+    /// The headers of the command's message.
     pub(super) headers: BTreeMap<String, String>,
     pub(super) preference: Preference,
-    /// Fields of the body that nobody knows, as JSON pointers.
+    /// Unknown fields of the body, as JSON pointers.
     pub(super) ignored: Vec<String>,
 }
 
-/// `Prefer` (RFC 7240), as far as it is heard.
+/// The supported preferences of `Prefer` (RFC 7240).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Preference {
     /// Answer 202 instead of waiting.
     pub(super) respond_async: bool,
-    /// Wait so long at most.
+    /// The longest wait for the reply.
     pub(super) wait: Option<Duration>,
 }
 
-/// Reads the body, if the endpoint has one; what is sent too slowly is not waited for.
+/// Reads the body if the route has one, with a timeout.
 pub(super) async fn body(
-    endpoint: Endpoint,
+    route: Route,
     parts: &Parts,
-    body: HttpBody,
+    body: Body,
     within: Duration,
 ) -> Result<Bytes, Problem> {
-    if endpoint.body() == Body::None {
+    if route.body() == BodyRule::None {
         return Ok(Bytes::new());
     }
     let encoding = parts.headers.get(header::CONTENT_ENCODING);
     if encoding.is_some_and(|it| it.as_bytes() != b"identity") {
-        let why = "Send the body as it is, without Content-Encoding.";
-        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+        let why = "Send the body without Content-Encoding.";
+        return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     let mut request = Request::new(body);
     *request.headers_mut() = parts.headers.clone();
     *request.extensions_mut() = parts.extensions.clone();
     let reading = Bytes::from_request(request, &());
     let read = tokio::time::timeout(within, reading).await.map_err(|_| {
-        let why = format!("The body did not come within {within:?}.");
-        Problem::of(Fault::RequestTimeout, why)
+        let why = format!("The body was not received within {within:?}.");
+        Problem::new(Fault::RequestTimeout, why)
     })?;
     let read = read.map_err(|rejection| match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => Problem::of(
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             Fault::ContentTooLarge,
             "The body is larger than gateway.body_max allows.",
         ),
-        _ => Problem::of(Fault::BadRequest, "The body broke off."),
+        _ => Problem::new(Fault::BadRequest, "The body is incomplete."),
     })?;
     if !read.is_empty() && !is_json(&parts.headers) {
-        let why = "Say Content-Type: application/json.";
-        return Err(Problem::of(Fault::UnsupportedMediaType, why));
+        let why = "Send Content-Type: application/json.";
+        return Err(Problem::new(Fault::UnsupportedMediaType, why));
     }
     Ok(read)
 }
@@ -89,21 +89,21 @@ fn is_json(headers: &HeaderMap) -> bool {
     })
 }
 
-/// Makes the command and checks it as the worker will: what is wrong is said here, and costs no
-/// dead letter.
+/// Builds the command and validates it as the worker does, so that an invalid request is answered here and
+/// causes no dead letter.
 pub(super) fn command(
     decoder: &Decoder,
-    endpoint: Endpoint,
+    route: Route,
     session: &str,
     fields: &Map<String, Value>,
     parts: &Parts,
     body: &[u8],
-) -> Result<Ask, Problem> {
+) -> Result<CommandRequest, Problem> {
     let id = command_id(&parts.headers)?;
-    let refused = |error| Problem::contract(error).about(id.as_str());
-    let written = Written::read(body).map_err(refused)?;
+    let refused = |error| Problem::from_contract(error).for_command(id.as_str());
+    let written = BodyFields::read(body).map_err(refused)?;
     let (payload, mut ignored) = written.payload(fields);
-    let mut body = message(&id, endpoint, session, &payload);
+    let mut body = message(&id, route, session, &payload);
     let incoming = Incoming {
         body: &body,
         ..Incoming::default()
@@ -115,19 +115,19 @@ pub(super) fn command(
                 return Err(refused(rejected.error));
             };
             ignored.extend(unknown.own);
-            // A field of another name than the one that was meant: without it, the request would ask
-            // for something else.
+            // Only unknown fields: the name of a field is probably misspelt, and the request means
+            // something else without it.
             if written.count() == ignored.len() {
                 return Err(refused(rejected.error));
             }
             ignored.extend(unknown.nested);
-            // The worker refuses what is ignored here.
+            // Without the unknown fields, since the worker refuses them.
             let payload = serde_json::to_string(&accepted.command).unwrap_or(payload);
-            body = message(&id, endpoint, session, &payload);
+            body = message(&id, route, session, &payload);
             accepted
         }
     };
-    Ok(Ask {
+    Ok(CommandRequest {
         accepted,
         body,
         headers: carried(&parts.headers),
@@ -136,19 +136,19 @@ pub(super) fn command(
     })
 }
 
-/// A command as it stands on the wire.
-fn message(id: &CommandId, endpoint: Endpoint, session: &str, payload: &str) -> Vec<u8> {
+/// The command as JSON.
+fn message(id: &CommandId, route: Route, session: &str, payload: &str) -> Vec<u8> {
     let text = |text: &str| Value::from(text).to_string();
     format!(
         r#"{{"id":{},"type":"{}","session":{},"payload":{payload}}}"#,
         text(id.as_str()),
-        endpoint.command.as_str(),
+        route.command.as_str(),
         text(session),
     )
     .into_bytes()
 }
 
-/// `Warning` (RFC 7234, 299: persistent, for people) that names fields which were ignored.
+/// `Warning` (RFC 7234, code 299) that lists the ignored fields.
 pub(super) fn warning(ignored: &[String]) -> Option<HeaderValue> {
     if ignored.is_empty() {
         return None;
@@ -169,7 +169,7 @@ pub(super) fn warning(ignored: &[String]) -> Option<HeaderValue> {
     HeaderValue::try_from(text).ok()
 }
 
-/// The client's key for this command, plain or as a quoted string, or a new id.
+/// The client's `Idempotency-Key`, plain or as a quoted string, or a new id.
 fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
     let Some(given) = headers.get(IDEMPOTENCY_KEY) else {
         let id = Uuid::now_v7().to_string();
@@ -183,10 +183,10 @@ fn command_id(headers: &HeaderMap) -> Result<CommandId, Problem> {
 
 fn unusable_key() -> Problem {
     let why = "Idempotency-Key must be 1 to 128 visible ASCII characters without spaces.";
-    Problem::of(Fault::BadRequest, why)
+    Problem::new(Fault::BadRequest, why)
 }
 
-/// The trace of the request goes with the command, so that it is found with its dead letters too.
+/// The trace context of the request, passed on in the command's headers.
 fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
     let mut carried = BTreeMap::new();
     if let Some(parent) = traceparent(headers) {
@@ -199,7 +199,7 @@ fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
     carried
 }
 
-/// W3C's trace context, if it is well-formed.
+/// The W3C `traceparent`, if it is well-formed.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
     let text = headers.get("traceparent")?.to_str().ok()?;
     Place::parse(text).map(|_| text)

@@ -1,4 +1,4 @@
-//! One attempt: the request, its answer, and the note in the log.
+//! One attempt: the HTTP request, its answer, and the entry in the delivery log.
 
 use std::time::{Duration, Instant};
 
@@ -12,13 +12,13 @@ use crate::observability::trace::{Kind, Span};
 use crate::outbound::{Answer, Failure, HeaderName, HeaderValue, Method, Request};
 use crate::store::deliveries;
 
-use super::line::Line;
-use super::messages::event_id;
-use super::verdict::{self, Verdict};
+use super::EndpointWorker;
+use crate::webhooks::messages::event_id;
+use crate::webhooks::verdict::{self, Verdict};
 
-/// So much of an answer is read …
+/// At most this many bytes of an answer are read …
 const ANSWER_MAX: usize = 16 * 1024;
-/// … and so much of it is kept in the log.
+/// … and at most this many characters are kept in the delivery log.
 const SHOWN: usize = 256;
 
 const CONTENT_TYPE: HeaderName = HeaderName::from_static("content-type");
@@ -30,19 +30,19 @@ const WAHA_TIMESTAMP: HeaderName = HeaderName::from_static("x-webhook-timestamp"
 const WAHA_HMAC: HeaderName = HeaderName::from_static("x-webhook-hmac");
 const WAHA_ALGORITHM: HeaderName = HeaderName::from_static("x-webhook-hmac-algorithm");
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 #[derive(Debug)]
-pub(super) struct Attempted {
+pub(super) struct AttemptOutcome {
     pub(super) verdict: Verdict,
-    /// The answer in words, with its beginning, for those who may see it.
-    pub(super) words: String,
-    /// The same without anything of the endpoint's own, for logs and notices.
-    pub(super) brief: String,
+    /// The status and the beginning of the answer, or the failure: for dead letters and the delivery log.
+    pub(super) detail: String,
+    /// The same without any text from the endpoint: for logs and notices.
+    pub(super) summary: String,
 }
 
-impl Line {
-    /// Sends an event, once. `number` counts the attempts at this delivery from 1.
-    pub(super) async fn attempt(&self, message: &Incoming, number: u32) -> Attempted {
+impl EndpointWorker {
+    /// Sends an event once. `number` is the number of this attempt, from 1.
+    pub(super) async fn attempt(&self, message: &Incoming, number: u32) -> AttemptOutcome {
         let now = self.shared.now();
         let request_id = uuid::Builder::from_random_bytes(rand::random())
             .into_uuid()
@@ -52,12 +52,12 @@ impl Line {
         let process = self.process_span(message, &id);
         let mut span = self.request_span(&process);
         let Some(mut request) = self.request(message, &id, &request_id, now) else {
-            // The url was checked when it was set.
-            let words = "the endpoint's url cannot be used; set it again".to_owned();
-            return Attempted {
+            // Unreachable in practice: the URL was validated when it was set.
+            let detail = "the endpoint's url is invalid; set it again".to_owned();
+            return AttemptOutcome {
                 verdict: Verdict::Refused,
-                brief: words.clone(),
-                words,
+                summary: detail.clone(),
+                detail,
             };
         };
         for (name, value) in span.trace().headers() {
@@ -69,8 +69,8 @@ impl Line {
         let answer = self.shared.outbound.send(request).await;
         self.crash(DeliveryCrash::AfterRequest);
         let took = begun.elapsed();
-        let verdict = verdict::of(&answer);
-        let (status, words) = told(&answer);
+        let verdict = verdict::classify(&answer);
+        let (status, detail) = describe(&answer);
         if let Some(status) = status {
             span.set("http.response.status_code", i64::from(status));
         }
@@ -89,17 +89,18 @@ impl Line {
             took,
             outcome: verdict.name().to_owned(),
             status,
-            answer: Some(words.clone()),
+            answer: Some(detail.clone()),
         });
-        let brief = status.map_or_else(|| words.clone(), |status| format!("it answered {status}"));
-        Attempted {
+        let summary =
+            status.map_or_else(|| detail.clone(), |status| format!("it answered {status}"));
+        AttemptOutcome {
             verdict,
-            words,
-            brief,
+            detail,
+            summary,
         }
     }
 
-    /// Begins the span of what is done with the message, by OpenTelemetry's conventions for RabbitMQ.
+    /// Starts the `process` span of the message, by OpenTelemetry's conventions for RabbitMQ.
     fn process_span(&self, message: &Incoming, id: &str) -> Span {
         let trace = self.shared.tracer.of(&message.headers);
         let mut span = trace.enter(Kind::Consumer, "process");
@@ -114,7 +115,7 @@ impl Line {
         span
     }
 
-    /// Begins the request's span within that, by the conventions for HTTP.
+    /// Starts the client span of the request within it, by the conventions for HTTP.
     fn request_span(&self, process: &Span) -> Span {
         let mut span = process.trace().span(Kind::Client, "POST");
         if span.is_recorded() {
@@ -162,8 +163,7 @@ impl Line {
     }
 }
 
-/// An endpoint's own headers, as they are sent. One that cannot be written is left out; they were checked
-/// when they were set.
+/// The endpoint's custom headers. An invalid one is left out; they were validated when they were set.
 pub(super) fn custom_headers(settings: &WebhookSettings) -> Vec<(HeaderName, HeaderValue)> {
     let headers = settings.custom_headers.iter();
     headers
@@ -179,7 +179,7 @@ pub(super) fn custom_headers(settings: &WebhookSettings) -> Vec<(HeaderName, Hea
 struct Headers(Vec<(HeaderName, HeaderValue)>);
 
 impl Headers {
-    /// Adds a header. One that cannot be written is left out: a `traceparent` is anybody's text.
+    /// Adds a header. A value that is not valid in a header is left out.
     fn add(&mut self, name: HeaderName, value: &str) {
         if let Ok(value) = value.parse() {
             self.0.push((name, value));
@@ -187,19 +187,19 @@ impl Headers {
     }
 }
 
-/// An answer's status, and its beginning or the failure in words.
-fn told(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
+/// The status of an answer, and the beginning of its body or the description of the failure.
+fn describe(answer: &Result<Answer, Failure>) -> (Option<u16>, String) {
     match answer {
         Ok(answer) => {
             let text = answer.text();
-            // What cannot be shown would garble the table in which it is shown.
+            // Control characters would garble the table of `groupmq webhooks deliveries`.
             let shown: String = text
                 .chars()
                 .map(|c| if c.is_control() { ' ' } else { c })
                 .take(SHOWN)
                 .collect();
-            let words = format!("{} {}", answer.status, shown.trim());
-            (Some(answer.status), words.trim_end().to_owned())
+            let detail = format!("{} {}", answer.status, shown.trim());
+            (Some(answer.status), detail.trim_end().to_owned())
         }
         Err(failure) => match failure.begun {
             Some(begun) => (Some(begun.status), format!("{}; {failure}", begun.status)),

@@ -10,20 +10,20 @@ use crate::cli::output;
 use crate::contract::{SigningSecret, Timestamp, WebhookState};
 use crate::store::endpoints::{Endpoint, Origin};
 
-use super::{Desk, now, state};
+use super::{WebhookAdmin, now, state};
 
-/// So many secrets sign at the same time, at most: each is a part of one header.
-const MOST: usize = 8;
+/// The maximum number of secrets that sign at the same time: their signatures share one header.
+const MAX_SECRETS: usize = 8;
 
-/// How often it is tried again because somebody else changed the endpoint meanwhile.
-const TRIES: u32 = 5;
+/// The number of attempts if the endpoint is changed at the same time.
+const MAX_ATTEMPTS: u32 = 5;
 
-/// A new secret.
+/// The options of `groupmq webhooks rotate`.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Rotate {
     /// The endpoint's name.
     name: String,
-    /// For how long the earlier secrets sign beside the new one.
+    /// How long the earlier secrets sign together with the new one.
     #[arg(long, default_value = "24h", value_parser = crate::cli::send::duration)]
     keep: Duration,
     /// Print one JSON object.
@@ -32,33 +32,33 @@ pub(in crate::cli) struct Rotate {
 }
 
 impl Rotate {
-    pub(super) async fn run(&self, desk: &Desk) -> Result<Exit, Failure> {
-        for _ in 0..TRIES {
-            let endpoint = desk.find(&self.name).await?;
+    pub(super) async fn run(&self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
+        for _ in 0..MAX_ATTEMPTS {
+            let endpoint = admin.find(&self.name).await?;
             let now = now();
             may_rotate(&endpoint, now)?;
             let until = now.0.checked_add(self.keep);
-            let until = until.map_err(|_| Failure::Usage("--keep: is too far away".to_owned()))?;
+            let until = until.map_err(|_| Failure::Usage("--keep: is too long".to_owned()))?;
             let secret = SigningSecret::generate(rand::random());
-            let rotated = desk
+            let rotated = admin
                 .endpoints
                 .rotate(&endpoint, secret.clone(), now, Timestamp(until))
                 .await?;
             if rotated {
-                return self.tell(&secret, Timestamp(until));
+                return self.print_result(&secret, Timestamp(until));
             }
         }
         Err(Failure::Usage(format!(
-            "{} was changed by somebody else meanwhile; try again",
+            "{} was changed at the same time; try again",
             self.name
         )))
     }
 
-    fn tell(&self, secret: &SigningSecret, until: Timestamp) -> Result<Exit, Failure> {
+    fn print_result(&self, secret: &SigningSecret, until: Timestamp) -> Result<Exit, Failure> {
         output::line(&if self.json {
             json!({ "secret": secret, "earlierUntil": until }).to_string()
         } else {
-            format!("{secret}\nThe earlier ones sign beside it until {until}.")
+            format!("{secret}\nThe earlier secrets also sign until {until}.")
         })?;
         Ok(Exit::Ok)
     }
@@ -67,7 +67,7 @@ impl Rotate {
 fn may_rotate(endpoint: &Endpoint, now: Timestamp) -> Result<(), Failure> {
     let name = &endpoint.name;
     if endpoint.state == WebhookState::Removing {
-        return Err(state::going(name));
+        return Err(state::being_removed(name));
     }
     if !endpoint.settings.secrets.is_empty() {
         let place = match endpoint.origin {
@@ -76,15 +76,14 @@ fn may_rotate(endpoint: &Endpoint, now: Timestamp) -> Result<(), Failure> {
             Origin::Operator => "with `groupmq webhooks set`",
         };
         return Err(Failure::Usage(format!(
-            "{name} signs with secrets of its own: put the new one beside the old one in `secrets`, \
-             {place}, and take the old one out later"
+            "{name} has its own secrets: add the new one to `secrets` {place}, and remove the old one later"
         )));
     }
     let live = |until: Option<i64>| until.is_none_or(|until| until > now.0.as_millisecond());
     let signing = endpoint.secrets.iter().filter(|it| live(it.until)).count();
-    if signing >= MOST {
+    if signing >= MAX_SECRETS {
         return Err(Failure::Usage(format!(
-            "{signing} secrets of {name} sign already; wait until the earliest has run out \
+            "{name} already has {signing} secrets that sign; wait until the earliest has expired \
              (`groupmq webhooks show {name} --secrets`)"
         )));
     }
