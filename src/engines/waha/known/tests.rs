@@ -389,4 +389,5 @@ proptest! {
 
 mod certain;
 mod histories;
+mod stored;
 mod waiting;
