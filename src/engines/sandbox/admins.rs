@@ -5,11 +5,11 @@
 
 use crate::contract::{CommandResult, Outcome, OutcomeKind, ParticipantId, ParticipantInput, Role};
 use crate::engines::sandbox::model::{self, Actor, Applied, Change, Refusal};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
 /// Makes people admins.
 pub(super) fn promote(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<Applied, Refusal> {
@@ -34,7 +34,7 @@ pub(super) fn promote(
 
 /// Makes admins ordinary participants.
 pub(super) fn demote(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<Applied, Refusal> {

@@ -12,7 +12,7 @@ use crate::contract::{
 };
 use crate::engines::sandbox::model::{self, Actor, Change};
 use crate::engines::sandbox::{ids, view};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
 /// The accounts of this world.
 pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
@@ -22,7 +22,7 @@ pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
 /// `before` is who of the accounts was in the group when the command began ([`present`]).
 pub(super) fn events(
     id: &GroupId,
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     before: Vec<SessionName>,
     accounts: &Accounts,
     actor: &Actor<'_>,
@@ -43,7 +43,7 @@ pub(super) fn events(
 }
 
 /// The sessions whose account is in a group.
-pub(super) fn present(group: &GroupState, accounts: &Accounts) -> Vec<SessionName> {
+pub(super) fn present(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionName> {
     let inside =
         |(_, account): &(&SessionName, &ParticipantId)| group.members.contains_key(*account);
     accounts
@@ -56,7 +56,7 @@ pub(super) fn present(group: &GroupState, accounts: &Accounts) -> Vec<SessionNam
 struct Telling<'a> {
     id: &'a GroupId,
     /// As it is after the command.
-    group: &'a mut GroupState,
+    group: &'a mut SandboxGroup,
     /// The sessions inside, as of the change being told.
     inside: Vec<SessionName>,
     accounts: &'a Accounts,

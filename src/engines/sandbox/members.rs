@@ -11,7 +11,7 @@ use crate::contract::{
 use crate::engines::sandbox::admins::{applied, outcome};
 use crate::engines::sandbox::model::{self, Actor, Applied, Change, MOST_MEMBERS, Refusal};
 use crate::engines::sandbox::{ids, people, view};
-use crate::store::sandbox_groups::{Former, GroupState, Member};
+use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
 /// For how long nobody can add a person who left (code 408).
 pub(super) const RECENTLY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
@@ -22,8 +22,8 @@ pub(super) fn create(
     actor: &Actor<'_>,
     payload: &CreateGroup,
     members_can_add: bool,
-) -> (GroupState, Applied) {
-    let mut group = GroupState {
+) -> (SandboxGroup, Applied) {
+    let mut group = SandboxGroup {
         subject: payload.name.clone(),
         description: Description::default(),
         owner: actor.account.clone(),
@@ -59,7 +59,7 @@ pub(super) fn create(
 
 /// Adds people; members may too, where the group lets them.
 pub(super) fn add(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<Applied, Refusal> {
@@ -72,7 +72,7 @@ pub(super) fn add(
 }
 
 fn add_each(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> (Vec<Outcome>, Vec<ParticipantId>) {
@@ -93,7 +93,7 @@ fn add_each(
 }
 
 /// What becomes of an attempt to add somebody, checked in this order.
-fn may_join(group: &GroupState, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
+fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
     if group.members.contains_key(who) {
         return (OutcomeKind::AlreadyMember, 409);
     }
@@ -110,7 +110,7 @@ fn may_join(group: &GroupState, who: &ParticipantId, now: Timestamp) -> (Outcome
     (OutcomeKind::Ok, 200)
 }
 
-fn join(group: &mut GroupState, who: &ParticipantId, role: Role) {
+fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
     group.joined += 1;
     group.former.remove(who);
     group.members.insert(
@@ -124,7 +124,7 @@ fn join(group: &mut GroupState, who: &ParticipantId, role: Role) {
 
 /// Removes people. Removing oneself is leaving, last of all, and needs no right.
 pub(super) fn remove(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<Applied, Refusal> {
@@ -160,7 +160,7 @@ pub(super) fn remove(
 }
 
 /// The actor leaves.
-pub(super) fn leave(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<Applied, Refusal> {
     model::role_of(group, actor.account)?;
     let mut changes = Vec::new();
     step_out(group, actor, Going::Left, &mut changes);
@@ -173,7 +173,7 @@ pub(super) fn leave(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied
 /// The group vanishes from the actor's lists: they leave if they are still in it, having removed
 /// everybody else first where that was asked.
 pub(super) fn delete(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     for_everyone: bool,
 ) -> Result<Applied, Refusal> {
@@ -199,7 +199,10 @@ pub(super) fn delete(
     })
 }
 
-fn remove_all_others(group: &mut GroupState, actor: &Actor<'_>) -> Result<Option<Change>, Refusal> {
+fn remove_all_others(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+) -> Result<Option<Change>, Refusal> {
     let others = group
         .members
         .iter()
@@ -230,7 +233,7 @@ enum Going {
     Deleted,
 }
 
-fn go(group: &mut GroupState, who: &ParticipantId, now: Timestamp, how: Going) {
+fn go(group: &mut SandboxGroup, who: &ParticipantId, now: Timestamp, how: Going) {
     group.members.remove(who);
     let former = Former {
         since: now,
@@ -242,7 +245,7 @@ fn go(group: &mut GroupState, who: &ParticipantId, now: Timestamp, how: Going) {
 
 /// The actor goes; where that leaves the group without an admin, the one who has been in it
 /// longest becomes one.
-fn step_out(group: &mut GroupState, actor: &Actor<'_>, how: Going, changes: &mut Vec<Change>) {
+fn step_out(group: &mut SandboxGroup, actor: &Actor<'_>, how: Going, changes: &mut Vec<Change>) {
     go(group, actor.account, actor.now, how);
     changes.push(Change::Left);
     if group

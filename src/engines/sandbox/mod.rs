@@ -29,7 +29,7 @@ use crate::contract::{
     ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Begun, Key, Record};
-use crate::store::sandbox_groups::{GroupState, SandboxGroups, Transacted, World};
+use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, Transacted, World};
 use crate::store::{self, Store};
 
 use events::Accounts;
@@ -113,7 +113,7 @@ impl Sandbox {
             .of_account(account, asked)
             .await
             .map_err(store_failed)?;
-        let shown: fn(&GroupId, &GroupState) -> Group =
+        let shown: fn(&GroupId, &SandboxGroup) -> Group =
             if asked.exclude.contains(&Exclude::Participants) {
                 view::without_participants
             } else {

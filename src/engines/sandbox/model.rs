@@ -10,7 +10,7 @@ use crate::contract::{
 };
 use crate::engines::sandbox::{admins, ids, members, view};
 use crate::store::ledger::Key;
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
 /// The most people in a group: WhatsApp's public limit.
 pub(super) const MOST_MEMBERS: usize = 1024;
@@ -103,7 +103,7 @@ impl Applied {
 
 /// Carries out a command in a group that exists.
 pub(super) fn apply(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     command: &Command,
 ) -> Result<Applied, Refusal> {
@@ -140,7 +140,7 @@ pub(super) fn apply(
 
 /// Answers a command that changes nothing.
 pub(super) fn look(
-    group: &GroupState,
+    group: &SandboxGroup,
     account: &ParticipantId,
     command: &Command,
 ) -> Result<CommandResult, Refusal> {
@@ -166,7 +166,7 @@ pub(super) fn look(
 }
 
 /// The role of an account in a group, if it is in it.
-pub(super) fn role_of(group: &GroupState, account: &ParticipantId) -> Result<Role, Refusal> {
+pub(super) fn role_of(group: &SandboxGroup, account: &ParticipantId) -> Result<Role, Refusal> {
     if let Some(member) = group.members.get(account) {
         return Ok(member.role);
     }
@@ -197,12 +197,12 @@ pub(super) const fn is_admin(role: Role) -> bool {
 }
 
 /// Whether this role may change subject and description.
-fn may_edit(group: &GroupState, role: Role) -> bool {
+fn may_edit(group: &SandboxGroup, role: Role) -> bool {
     is_admin(role) || !group.settings.info_admin_only
 }
 
 fn set_subject(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     subject: &Subject,
 ) -> Result<Applied, Refusal> {
@@ -218,7 +218,7 @@ fn set_subject(
 }
 
 fn set_description(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     description: &Description,
 ) -> Result<Applied, Refusal> {
@@ -234,7 +234,7 @@ fn set_description(
 }
 
 fn set_info_admin_only(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     payload: &SetInfoAdminOnly,
 ) -> Result<Applied, Refusal> {
@@ -249,7 +249,7 @@ fn set_info_admin_only(
     Ok(done(Change::InfoAdminOnly(payload.admins_only)))
 }
 
-fn revoke_invite_code(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+fn revoke_invite_code(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<Applied, Refusal> {
     let role = role_of(group, actor.account)?;
     require_admin(role, "revoke the invite code")?;
     let code = ids::invite_code(actor.key);

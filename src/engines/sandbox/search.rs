@@ -8,7 +8,7 @@ use crate::contract::{
     CommandResult, CreateGroup, GroupId, Outcome, OutcomeKind, ParticipantId, Timestamp,
 };
 use crate::engines::{Effect, EngineError, Found};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
 use super::view;
 
@@ -18,14 +18,14 @@ const SKEW: Duration = Duration::from_secs(5);
 /// Finds the one group of this account that looks as the command wanted it and is not older than
 /// the command.
 pub(super) fn created(
-    groups: &[(GroupId, GroupState)],
+    groups: &[(GroupId, SandboxGroup)],
     account: &ParticipantId,
     wanted: &CreateGroup,
     since: Timestamp,
 ) -> Result<Found, EngineError> {
     let since = since.0.checked_sub(SKEW).unwrap_or(since.0);
     let people: BTreeSet<_> = wanted.participants.iter().map(|it| &it.id).collect();
-    let looks_like_it = |(_, group): &&(GroupId, GroupState)| {
+    let looks_like_it = |(_, group): &&(GroupId, SandboxGroup)| {
         group.owner == *account
             && group.subject == wanted.name
             && group.created_at.0 >= since
@@ -50,7 +50,7 @@ pub(super) fn created(
 }
 
 /// Who is in the group was added; why the others are not is not known any more.
-fn outcome(group: &GroupState, person: &ParticipantId) -> Outcome {
+fn outcome(group: &SandboxGroup, person: &ParticipantId) -> Outcome {
     let (outcome, code) = if group.members.contains_key(person) {
         (OutcomeKind::Ok, 200)
     } else {

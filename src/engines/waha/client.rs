@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
-use super::error::{Cause, Intent};
+use super::error::{FailureCause, Intent};
 use super::wire::Body;
 use crate::config::{self, WahaServer};
 use crate::contract::{CommandId, ErrorCode, GroupId, SessionName};
@@ -29,7 +29,7 @@ pub(super) struct Client {
 
 /// What is asked of a server.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct ApiRequest<'a> {
     pub(super) method: Method,
     /// Below the session's groups: `""`, `/{id}`, `/{id}/leave`. See [`within`].
     pub(super) path: String,
@@ -38,7 +38,7 @@ pub(super) struct Ask<'a> {
     pub(super) intent: Intent,
 }
 
-impl Ask<'_> {
+impl ApiRequest<'_> {
     pub(super) const fn get(path: String) -> Self {
         Self {
             method: Method::GET,
@@ -62,22 +62,22 @@ impl Ask<'_> {
 
 /// A request that did not do what it was to, with what is needed to judge it.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) cause: Cause,
+pub(super) struct ApiFailure {
+    pub(super) cause: FailureCause,
     intent: Intent,
     server: String,
 }
 
-impl Trouble {
+impl ApiFailure {
     /// The engine's error.
-    pub(super) fn judge(self) -> EngineError {
-        self.cause.judge(self.intent, &self.server)
+    pub(super) fn into_engine_error(self) -> EngineError {
+        self.cause.into_engine_error(self.intent, &self.server)
     }
 }
 
-impl From<Trouble> for EngineError {
-    fn from(trouble: Trouble) -> Self {
-        trouble.judge()
+impl From<ApiFailure> for EngineError {
+    fn from(failure: ApiFailure) -> Self {
+        failure.into_engine_error()
     }
 }
 
@@ -91,17 +91,17 @@ pub(super) fn within(group: &GroupId, rest: &str) -> String {
 pub(super) struct Caller<'a> {
     pub(super) session: &'a SessionName,
     pub(super) server: &'a WahaServer,
-    trace: Traced<'a>,
+    trace: RequestTrace<'a>,
 }
 
 /// The trace of requests: that of the command, or one by which they are found in WAHA's log.
 #[derive(Debug, Clone, Copy)]
-struct Traced<'a> {
+struct RequestTrace<'a> {
     of_command: Option<&'a Trace>,
     own: Uuid,
 }
 
-impl Traced<'_> {
+impl RequestTrace<'_> {
     /// One that belongs to no command.
     fn new() -> Self {
         Self {
@@ -167,7 +167,7 @@ impl Client {
                  [engine.waha.servers]"
             ),
         })?;
-        let trace = call.map_or_else(Traced::new, |call| Traced {
+        let trace = call.map_or_else(RequestTrace::new, |call| RequestTrace {
             of_command: Some(&call.context.trace),
             own: trace_id(session, &call.id),
         });
@@ -179,50 +179,55 @@ impl Client {
     }
 
     /// Asks for something about a session's groups.
-    pub(super) async fn groups(&self, by: Caller<'_>, ask: Ask<'_>) -> Result<Body, Trouble> {
-        let path = format!("api/{}/groups{}", by.session, ask.path);
-        self.send(by.server, &path, ask, by.trace).await
+    pub(super) async fn groups(
+        &self,
+        caller: Caller<'_>,
+        request: ApiRequest<'_>,
+    ) -> Result<Body, ApiFailure> {
+        let path = format!("api/{}/groups{}", caller.session, request.path);
+        self.send(caller.server, &path, request, caller.trace).await
     }
 
     /// Asks for something else of a session's, such as its lids.
     pub(super) async fn of_session(
         &self,
-        by: Caller<'_>,
+        caller: Caller<'_>,
         path: &str,
         query: &[(&'static str, String)],
-    ) -> Result<Body, Trouble> {
-        let path = format!("api/{}/{path}", by.session);
-        let ask = Ask {
+    ) -> Result<Body, ApiFailure> {
+        let path = format!("api/{}/{path}", caller.session);
+        let request = ApiRequest {
             query,
-            ..Ask::get(String::new())
+            ..ApiRequest::get(String::new())
         };
-        self.send(by.server, &path, ask, by.trace).await
+        self.send(caller.server, &path, request, caller.trace).await
     }
 
     /// Asks which sessions a server has.
-    pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, Trouble> {
+    pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, ApiFailure> {
         let query = [("all", "true".to_owned())];
-        let ask = Ask {
+        let request = ApiRequest {
             query: &query,
-            ..Ask::get(String::new())
+            ..ApiRequest::get(String::new())
         };
-        self.send(server, "api/sessions", ask, Traced::new()).await
+        self.send(server, "api/sessions", request, RequestTrace::new())
+            .await
     }
 
     async fn send(
         &self,
         server: &WahaServer,
         path: &str,
-        ask: Ask<'_>,
-        trace: Traced<'_>,
-    ) -> Result<Body, Trouble> {
-        let intent = ask.intent;
+        request: ApiRequest<'_>,
+        trace: RequestTrace<'_>,
+    ) -> Result<Body, ApiFailure> {
+        let intent = request.intent;
         let begun = Instant::now();
         let (mut span, trace) = trace.begin();
         if let Some(span) = &mut span {
-            describe(span, server, &ask.method);
+            describe(span, server, &request.method);
         }
-        let answered = self.exchange(server, path, ask, &trace).await;
+        let answered = self.exchange(server, path, request, &trace).await;
         let outcome = answered.as_ref().map_or_else(name_of, |_| "ok");
         if let (Some(span), Err(cause)) = (&mut span, &answered) {
             span.fail(name_of(cause));
@@ -230,7 +235,7 @@ impl Client {
         drop(span);
         let id = trace.place().map_or(0, |place| place.trace);
         events::waha_answered(&format!("{id:032x}"), outcome, begun.elapsed());
-        answered.map_err(|cause| Trouble {
+        answered.map_err(|cause| ApiFailure {
             cause,
             intent,
             server: server.name.clone(),
@@ -241,14 +246,14 @@ impl Client {
         &self,
         server: &WahaServer,
         path: &str,
-        ask: Ask<'_>,
+        request: ApiRequest<'_>,
         trace: &Trace,
-    ) -> Result<Body, Cause> {
+    ) -> Result<Body, FailureCause> {
         let mut headers = vec![(
             HeaderName::from_static("accept"),
             HeaderValue::from_static("application/json"),
         )];
-        let body = match &ask.body {
+        let body = match &request.body {
             None => Bytes::new(),
             Some(value) => {
                 let json = HeaderValue::from_static("application/json");
@@ -263,8 +268,8 @@ impl Client {
             }
         }
         let request = Request {
-            method: ask.method,
-            url: url(&server.url, path, ask.query),
+            method: request.method,
+            url: url(&server.url, path, request.query),
             headers,
             body,
             deadline: server.timeout,
@@ -274,16 +279,16 @@ impl Client {
             .outbound
             .send(request)
             .await
-            .map_err(Cause::of_failure)?;
+            .map_err(FailureCause::of_failure)?;
         if !answer.is_success() {
-            return Err(Cause::of(&answer));
+            return Err(FailureCause::of(&answer));
         }
         if answer.truncated {
-            return Err(Cause::Unreadable(
+            return Err(FailureCause::Unreadable(
                 "it is larger than engine.waha.body_limit",
             ));
         }
-        Body::read(&answer.body).map_err(|_| Cause::Unreadable("it is no JSON"))
+        Body::read(&answer.body).map_err(|_| FailureCause::Unreadable("it is no JSON"))
     }
 }
 
@@ -301,24 +306,24 @@ fn describe(span: &mut Span, server: &WahaServer, method: &Method) {
     }
 }
 
-fn name_of(cause: &Cause) -> &'static str {
+fn name_of(cause: &FailureCause) -> &'static str {
     match cause {
-        Cause::NotSent(_) => "not-sent",
-        Cause::Silent(_) => "no-answer",
-        Cause::Unreadable(_) => "unreadable",
-        Cause::Status(_) | Cause::Exception { .. } => "failed",
+        FailureCause::NotSent(_) => "not-sent",
+        FailureCause::NoAnswer(_) => "no-answer",
+        FailureCause::Unreadable(_) => "unreadable",
+        FailureCause::Status(_) | FailureCause::Exception { .. } => "failed",
         _ => "refused",
     }
 }
 
 /// The key, where the server asks for one. The configuration refuses what no header can hold; should
 /// such a key come here all the same, the request is not sent without it.
-fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, Cause> {
+fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, FailureCause> {
     let key = key.expose_secret();
     if key.is_empty() {
         return Ok(None);
     }
-    let value = HeaderValue::from_str(key).map_err(|_| Cause::Key)?;
+    let value = HeaderValue::from_str(key).map_err(|_| FailureCause::InvalidKey)?;
     Ok(Some((HeaderName::from_static("x-api-key"), value)))
 }
 
@@ -354,7 +359,7 @@ mod tests {
             (name.as_str(), value.as_bytes()),
             ("x-api-key", &b"secret key"[..])
         );
-        assert!(matches!(header("a\nb"), Err(Cause::Key)));
+        assert!(matches!(header("a\nb"), Err(FailureCause::InvalidKey)));
     }
 
     #[test]

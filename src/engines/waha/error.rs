@@ -19,13 +19,13 @@ mod quoting;
 
 /// What went wrong, before anybody judged it.
 #[derive(Debug)]
-pub(super) enum Cause {
+pub(super) enum FailureCause {
     /// 401, or 403 by WAHA itself: the key is missing or wrong.
-    Key,
+    InvalidKey,
     /// 404, or 422 by newer servers: no session of this name.
     NoSession,
     /// 422: the session is not `WORKING`.
-    Session(String),
+    SessionNotWorking(String),
     /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than the
     /// request, or no WAHA at this address (see [`super::Waha::certain`]).
     NotImplemented,
@@ -34,9 +34,9 @@ pub(super) enum Cause {
     /// 429 by the server or a proxy before it.
     Throttled(Option<Duration>),
     /// WhatsApp's own refusal, by its code.
-    WhatsApp(WhatsApp),
+    WhatsApp(WhatsAppRefusal),
     /// A text under a 2xx in which WEBJS says that it failed.
-    Words(String),
+    RefusalText(String),
     /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
     Status(u16),
     /// 500: an exception of WAHA's own, in its words. Those about its connection pass, others last.
@@ -46,12 +46,12 @@ pub(super) enum Cause {
     /// There is no answer, and the request was not sent.
     NotSent(Failure),
     /// There is no answer, and the request was sent, or may have been.
-    Silent(Failure),
+    NoAnswer(Failure),
 }
 
 /// WhatsApp's refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WhatsApp {
+pub(super) struct WhatsAppRefusal {
     pub(super) code: u16,
     pub(super) words: String,
     /// For how long, in the two cases where that is told.
@@ -65,7 +65,7 @@ pub(super) enum Intent {
     Change,
 }
 
-impl Cause {
+impl FailureCause {
     /// What an answer that is no 2xx says.
     #[expect(
         clippy::match_same_arms,
@@ -76,18 +76,20 @@ impl Cause {
         let message = words(&body);
         let lower = message.to_lowercase();
         match answer.status {
-            401 | 403 => Self::Key,
+            401 | 403 => Self::InvalidKey,
             429 => Self::Throttled(answer.retry_after),
             400 => Self::Invalid(message),
             // First: the path that it quotes may hold any word.
             404 if lower.starts_with("cannot ") => Self::NotImplemented,
             404 if lower.contains("session") => Self::NoSession,
-            404 if lower.contains("group") => Self::WhatsApp(WhatsApp::of(404, message)),
+            404 if lower.contains("group") => Self::WhatsApp(WhatsAppRefusal::of(404, message)),
             422 if body.get("expected").is_some() => {
                 let status = body.get("status").and_then(Value::as_str);
-                Self::Session(status.unwrap_or("not WORKING").to_owned())
+                Self::SessionNotWorking(status.unwrap_or("not WORKING").to_owned())
             }
-            422 if lower.contains("session status") => Self::Session("not WORKING".to_owned()),
+            422 if lower.contains("session status") => {
+                Self::SessionNotWorking("not WORKING".to_owned())
+            }
             422 if lower.contains("session") && lower.contains("does not exist") => Self::NoSession,
             422 if lower.contains("support only 'default' session") => Self::NoSession,
             422 if lower.contains("not implemented") || lower.contains("not available") => {
@@ -95,7 +97,7 @@ impl Cause {
             }
             422 => Self::Invalid(message),
             501 => Self::NotImplemented,
-            status @ 500..=599 => WhatsApp::dug_out(&body)
+            status @ 500..=599 => WhatsAppRefusal::dug_out(&body)
                 // 408 is NOWEB's own: it has waited for WhatsApp in vain.
                 .filter(|refusal| refusal.code != 408)
                 .map_or_else(|| Self::failure(status, &body), Self::WhatsApp),
@@ -117,7 +119,7 @@ impl Cause {
     /// Why there is no answer.
     pub(super) fn of_failure(failure: Failure) -> Self {
         if failure.was_sent() {
-            Self::Silent(failure)
+            Self::NoAnswer(failure)
         } else {
             Self::NotSent(failure)
         }
@@ -141,16 +143,16 @@ impl Cause {
 
     /// **The table**: what each cause means for the command. `server` is the server's name in the
     /// configuration.
-    pub(super) fn judge(self, intent: Intent, server: &str) -> EngineError {
+    pub(super) fn into_engine_error(self, intent: Intent, server: &str) -> EngineError {
         match self {
-            Self::Key => unavailable(format!(
+            Self::InvalidKey => unavailable(format!(
                 "WAHA refuses our key; see that engine.waha's api_key is that of the server {server}"
             )),
             Self::NoSession => refused(
                 ErrorCode::SessionNotFound,
                 format!("the WAHA server {server} has no session of this name; create it there"),
             ),
-            Self::Session(status) => EngineError::NotReady {
+            Self::SessionNotWorking(status) => EngineError::NotReady {
                 message: format!(
                     "the session is {status} in WAHA, not WORKING; bring it back there"
                 ),
@@ -169,8 +171,8 @@ impl Cause {
                 message: "WAHA, or a proxy before it, asks for patience (429)".to_owned(),
                 after,
             },
-            Self::WhatsApp(refusal) => refusal.judge(),
-            Self::Words(words) => refusal_in_words(words),
+            Self::WhatsApp(refusal) => refusal.into_engine_error(),
+            Self::RefusalText(words) => refusal_in_words(words),
             // These come before the request reached WAHA, mostly; what is not known is not claimed.
             Self::Status(503) => {
                 unavailable(format!("the WAHA server {server} is unavailable (503)"))
@@ -208,7 +210,7 @@ impl Cause {
                 message: format!("the WAHA server {server} was not reached: {failure}"),
                 source: Some(Box::new(failure)),
             },
-            Self::Silent(failure) => open(
+            Self::NoAnswer(failure) => open(
                 intent,
                 format!("the WAHA server {server} did not answer: {failure}"),
                 Some(failure),
@@ -217,7 +219,7 @@ impl Cause {
     }
 }
 
-impl WhatsApp {
+impl WhatsAppRefusal {
     fn of(code: u16, words: String) -> Self {
         Self {
             code,
@@ -252,7 +254,7 @@ impl WhatsApp {
     }
 
     /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust know the same).
-    fn judge(self) -> EngineError {
+    fn into_engine_error(self) -> EngineError {
         let Self { code, words, after } = self;
         let rejected =
             |why: &str| refused(ErrorCode::EngineRejected, format!("{why} ({code} {words})"));
@@ -319,7 +321,7 @@ fn unavailable(message: String) -> EngineError {
 fn refusal_in_words(words: String) -> EngineError {
     let lower = words.to_lowercase();
     if lower.contains("admin rights") || lower.contains("not-authorized") {
-        return WhatsApp::of(403, words).judge();
+        return WhatsAppRefusal::of(403, words).into_engine_error();
     }
     if lower.contains("not a member") || lower.contains("not in the group") {
         return refused(

@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::client::Client;
-use super::error::Cause;
+use super::error::FailureCause;
 use super::wire::{Body, is_phone, participant};
 use crate::clock::Clock;
 use crate::config::WahaServer;
@@ -42,13 +42,13 @@ pub(super) struct Sessions {
     fresh: Duration,
     clock: Arc<dyn Clock>,
     /// A webhook disagreed with a newer list: the server had better be asked at once.
-    doubt: Notify,
+    recheck: Notify,
     // A std mutex: held for map operations and never across an await.
-    state: Mutex<State>,
+    state: Mutex<SessionTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SessionTable {
     sessions: BTreeMap<SessionName, Session>,
     /// How each server answered when it was asked last.
     servers: BTreeMap<String, Listing>,
@@ -60,14 +60,14 @@ enum Listing {
     /// As WAHA does.
     Listed,
     /// Not at all, or with a failure that WAHA may have; why.
-    Away(String),
+    Unreachable(String),
     /// As no WAHA does: behind this URL is something else; the words for people.
-    Strange(String),
+    NotWaha(String),
 }
 
 /// Who told a session's status, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Teller {
+pub(super) enum StatusSource {
     /// WAHA's event: when it became so, by WAHA's clock, in milliseconds.
     Event(i64),
     /// WAHA's list: when it was asked for, by both of our clocks.
@@ -80,18 +80,18 @@ struct Session {
     status: String,
     /// The account's ids, the phone's first.
     me: Vec<ParticipantId>,
-    heard: Instant,
+    observed_at: Instant,
     /// When it became so, or was so; milliseconds.
     at: i64,
 }
 
 impl Session {
     /// Whether this is newer than what somebody tells.
-    fn is_newer_than(&self, teller: Teller) -> bool {
-        match teller {
-            Teller::Event(at) => self.at > at,
+    fn is_newer_than(&self, source: StatusSource) -> bool {
+        match source {
+            StatusSource::Event(at) => self.at > at,
             // Both by our own clock, whatever WAHA's says.
-            Teller::List(asked, _) => self.heard > asked,
+            StatusSource::List(asked, _) => self.observed_at > asked,
         }
     }
 }
@@ -101,7 +101,7 @@ impl Sessions {
         Self {
             fresh: interval * 3,
             clock,
-            doubt: Notify::new(),
+            recheck: Notify::new(),
             state: Mutex::default(),
         }
     }
@@ -110,10 +110,10 @@ impl Sessions {
     ///
     /// # Errors
     /// When it is known that it cannot.
-    pub(super) fn ready(&self, session: &SessionName) -> Result<(), EngineError> {
+    pub(super) fn ensure_usable(&self, session: &SessionName) -> Result<(), EngineError> {
         let state = self.lock();
         let known = state.sessions.get(session);
-        match known.filter(|known| known.heard.elapsed() < self.fresh) {
+        match known.filter(|known| known.observed_at.elapsed() < self.fresh) {
             Some(known) if known.status != WORKING => Err(EngineError::NotReady {
                 message: format!(
                     "the session {session} is {} in WAHA, not WORKING; bring it back there",
@@ -147,9 +147,9 @@ impl Sessions {
     }
 
     /// That a server answers as no WAHA does, in words, where it does.
-    pub(super) fn strange(&self, server: &str) -> Option<String> {
+    pub(super) fn not_waha(&self, server: &str) -> Option<String> {
         match self.lock().servers.get(server) {
-            Some(Listing::Strange(why)) => Some(why.clone()),
+            Some(Listing::NotWaha(why)) => Some(why.clone()),
             _ => None,
         }
     }
@@ -158,24 +158,24 @@ impl Sessions {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn doubt(&self) {
-        self.doubt.notified().await;
+    pub(super) async fn recheck_requested(&self) {
+        self.recheck.notified().await;
     }
 
     /// Takes in a session's status; true where it has become `WORKING`.
-    pub(super) fn hear(
+    pub(super) fn record_status(
         &self,
         session: &SessionName,
         server: &str,
         status: &str,
         me: Vec<ParticipantId>,
-        teller: Teller,
+        source: StatusSource,
     ) -> bool {
         let mut state = self.lock();
         let before = state.sessions.get(session);
-        if let Some(before) = before.filter(|before| before.is_newer_than(teller)) {
+        if let Some(before) = before.filter(|before| before.is_newer_than(source)) {
             if before.status != status {
-                self.doubt.notify_one();
+                self.recheck.notify_one();
             }
             return false;
         }
@@ -189,9 +189,9 @@ impl Sessions {
             server: server.to_owned(),
             status: status.to_owned(),
             me,
-            heard: Instant::now(),
-            at: match teller {
-                Teller::Event(at) | Teller::List(_, at) => at,
+            observed_at: Instant::now(),
+            at: match source {
+                StatusSource::Event(at) | StatusSource::List(_, at) => at,
             },
         };
         state.sessions.insert(session.clone(), now);
@@ -208,29 +208,29 @@ impl Sessions {
     ///
     /// # Errors
     /// Why it did not answer.
-    pub(super) async fn ask(
+    pub(super) async fn fetch_sessions(
         &self,
         client: &Client,
         server: &WahaServer,
     ) -> Result<Vec<SessionName>, EngineError> {
-        let asked = Teller::List(Instant::now(), self.clock.now().as_millisecond());
+        let asked = StatusSource::List(Instant::now(), self.clock.now().as_millisecond());
         let listed = match client.sessions(server).await {
-            Ok(body) => list(&body).ok_or_else(|| strange(server, "")),
-            Err(trouble) if is_no_wahas(&trouble.cause) => Err(match trouble.cause {
-                Cause::Unreadable(why) => strange(server, &format!(" ({why})")),
-                Cause::Status(status) => strange(server, &format!(" ({status})")),
-                _ => strange(server, ""),
+            Ok(body) => list(&body).ok_or_else(|| not_waha(server, "")),
+            Err(failure) if shows_other_server(&failure.cause) => Err(match failure.cause {
+                FailureCause::Unreadable(why) => not_waha(server, &format!(" ({why})")),
+                FailureCause::Status(status) => not_waha(server, &format!(" ({status})")),
+                _ => not_waha(server, ""),
             }),
-            Err(trouble) => Err((trouble.judge(), false)),
+            Err(failure) => Err((failure.into_engine_error(), false)),
         };
         let listed = match listed {
             Ok(listed) => listed,
-            Err((error, is_strange)) => {
+            Err((error, is_not_waha)) => {
                 let why = error.to_string();
-                let listing = if is_strange {
-                    Listing::Strange(why)
+                let listing = if is_not_waha {
+                    Listing::NotWaha(why)
                 } else {
-                    Listing::Away(why)
+                    Listing::Unreachable(why)
                 };
                 let before = self.lock().servers.insert(server.name.clone(), listing);
                 if matches!(before, None | Some(Listing::Listed)) {
@@ -241,7 +241,7 @@ impl Sessions {
         };
         let mut state = self.lock();
         let before = state.servers.insert(server.name.clone(), Listing::Listed);
-        let back = matches!(before, Some(Listing::Away(_) | Listing::Strange(_)));
+        let back = matches!(before, Some(Listing::Unreachable(_) | Listing::NotWaha(_)));
         let still = |name: &SessionName| listed.iter().any(|(listed, ..)| listed == name);
         let gone = |name: &SessionName, it: &Session| {
             it.server == server.name && !still(name) && !it.is_newer_than(asked)
@@ -254,17 +254,18 @@ impl Sessions {
         let ours =
             |name: &SessionName| client.server(name).is_some_and(|it| it.name == server.name);
         let ours = listed.into_iter().filter(|(name, ..)| ours(name));
-        let now = ours
-            .filter(|(name, status, me)| self.hear(name, &server.name, status, me.clone(), asked));
+        let now = ours.filter(|(name, status, me)| {
+            self.record_status(name, &server.name, status, me.clone(), asked)
+        });
         Ok(now.map(|(name, ..)| name).collect())
     }
 
     /// Servers that do not answer, one sentence each.
-    pub(super) fn away(&self) -> Vec<String> {
+    pub(super) fn unreachable_servers(&self) -> Vec<String> {
         let state = self.lock();
         let away = |listing: &Listing| match listing {
             Listing::Listed => None,
-            Listing::Away(why) | Listing::Strange(why) => Some(why.clone()),
+            Listing::Unreachable(why) | Listing::NotWaha(why) => Some(why.clone()),
         };
         state.servers.values().filter_map(away).collect()
     }
@@ -292,7 +293,7 @@ impl Sessions {
         }
     }
 
-    fn count(state: &State) {
+    fn count(state: &SessionTable) {
         for status in STATES {
             let is_it = |it: &&Session| label(&it.status) == status;
             let count = state.sessions.values().filter(is_it).count();
@@ -300,7 +301,7 @@ impl Sessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -332,26 +333,26 @@ fn entry(entry: &Value) -> Option<(&str, String, Vec<ParticipantId>)> {
 
 /// Whether a failure to list sessions shows that no WAHA answers at this URL: it does not know the
 /// path, or sends something that is no list. A WAHA's key, its patience and its failures are its own.
-const fn is_no_wahas(cause: &Cause) -> bool {
+const fn shows_other_server(cause: &FailureCause) -> bool {
     match cause {
-        Cause::NoSession
-        | Cause::NotImplemented
-        | Cause::Invalid(_)
-        | Cause::WhatsApp(_)
-        | Cause::Session(_)
-        | Cause::Words(_)
-        | Cause::Unreadable(_) => true,
-        Cause::Status(status) => *status < 500,
-        Cause::Key
-        | Cause::Throttled(_)
-        | Cause::Exception { .. }
-        | Cause::NotSent(_)
-        | Cause::Silent(_) => false,
+        FailureCause::NoSession
+        | FailureCause::NotImplemented
+        | FailureCause::Invalid(_)
+        | FailureCause::WhatsApp(_)
+        | FailureCause::SessionNotWorking(_)
+        | FailureCause::RefusalText(_)
+        | FailureCause::Unreadable(_) => true,
+        FailureCause::Status(status) => *status < 500,
+        FailureCause::InvalidKey
+        | FailureCause::Throttled(_)
+        | FailureCause::Exception { .. }
+        | FailureCause::NotSent(_)
+        | FailureCause::NoAnswer(_) => false,
     }
 }
 
 /// The error for such a server; and that it is strange.
-fn strange(server: &WahaServer, why: &str) -> (EngineError, bool) {
+fn not_waha(server: &WahaServer, why: &str) -> (EngineError, bool) {
     let error = EngineError::Unavailable {
         message: format!(
             "the server {} does not list sessions as WAHA does{why}; is engine.waha.url right? It ends \

@@ -10,13 +10,13 @@ use secrecy::ExposeSecret as _;
 use sha2::Sha512;
 
 use super::Waha;
-use super::book::Heard;
-use super::health::Teller;
-use super::known::{Claim, Report, Source};
-use super::notices::{self, Notice, What};
+use super::health::StatusSource;
+use super::notices::{self, Notice, NoticeContent};
+use super::sync::state_store::Applied;
+use super::sync::{Observation, Report, Source};
 use super::wire::{Person, is_phone};
 use crate::contract::{SessionName, Timestamp};
-use crate::observability::events::{self, Took};
+use crate::observability::events::{self, IntakeOutcome};
 use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
@@ -29,14 +29,14 @@ const ASKING: Duration = Duration::from_secs(2);
 
 /// Where an event came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum NoticeSource {
     /// A webhook.
     Webhook,
     /// The WebSocket.
     Socket,
 }
 
-impl From {
+impl NoticeSource {
     const fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -47,19 +47,19 @@ impl From {
 
 /// Why an event was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum IntakeError {
     /// The signature is missing or not the body's.
     #[error("the signature is not that of this body; is engine.waha.intake.hmac_key WAHA's key?")]
-    Forged,
+    InvalidSignature,
     /// It is older, or further ahead, than is allowed.
     #[error("the event's timestamp is outside engine.waha.intake.window; is it a replay?")]
-    Replayed,
+    OutsideWindow,
     /// It is no event of WAHA's.
     #[error("this is no event of WAHA's: {0}")]
     Malformed(&'static str),
     /// The store could not take it; it is to be sent again.
     #[error("the event cannot be stored now; send it again")]
-    Unstored(#[source] store::Error),
+    NotStored(#[source] store::Error),
 }
 
 impl Waha {
@@ -78,30 +78,34 @@ impl Waha {
     ///
     /// # Errors
     /// Why it was not taken.
-    pub async fn take_webhook(&self, body: &[u8], signature: Option<&str>) -> Result<(), Refused> {
+    pub async fn take_webhook(
+        &self,
+        body: &[u8],
+        signature: Option<&str>,
+    ) -> Result<(), IntakeError> {
         let Some(intake) = &self.settings.intake else {
-            return Err(Refused::Forged);
+            return Err(IntakeError::InvalidSignature);
         };
         let taken = async {
             if !is_signed(intake.hmac_key.expose_secret(), body, signature) {
-                return Err(Refused::Forged);
+                return Err(IntakeError::InvalidSignature);
             }
-            let notice = notices::read(body).map_err(|why| Refused::Malformed(why.0))?;
+            let notice = notices::read(body).map_err(|why| IntakeError::Malformed(why.0))?;
             // The header's timestamp is not signed, the body's is.
-            if !is_within(notice.sent, self.book.now(), intake.window) {
-                return Err(Refused::Replayed);
+            if !is_within(notice.sent, self.state_store.now(), intake.window) {
+                return Err(IntakeError::OutsideWindow);
             }
             self.take(notice).await
         };
         let taken = taken.await;
-        count(From::Webhook, &taken);
+        count(NoticeSource::Webhook, &taken);
         taken.map(drop)
     }
 
     /// Takes a message of the WebSocket.
     pub(super) async fn take_message(&self, body: &[u8]) {
         let taken = match notices::read(body) {
-            Err(why) => Err(Refused::Malformed(why.0)),
+            Err(why) => Err(IntakeError::Malformed(why.0)),
             Ok(notice) => {
                 // There is nobody who would send it again, so it waits for the store.
                 let notice = std::sync::Arc::new(notice);
@@ -109,26 +113,28 @@ impl Waha {
                 self.store
                     .through_outages(take)
                     .await
-                    .map_err(Refused::Unstored)
+                    .map_err(IntakeError::NotStored)
             }
         };
-        count(From::Socket, &taken);
+        count(NoticeSource::Socket, &taken);
     }
 
-    async fn take(&self, notice: Notice) -> Result<Took, Refused> {
-        self.take_kept(&notice).await.map_err(Refused::Unstored)
+    async fn take(&self, notice: Notice) -> Result<IntakeOutcome, IntakeError> {
+        self.take_kept(&notice)
+            .await
+            .map_err(IntakeError::NotStored)
     }
 
-    async fn take_kept(&self, notice: &Notice) -> Result<Took, store::Error> {
+    async fn take_kept(&self, notice: &Notice) -> Result<IntakeOutcome, store::Error> {
         let Notice {
             id,
             session,
             me,
-            what,
+            content,
             ..
         } = notice;
         let Some(server) = self.client.server(session) else {
-            return Ok(Took::Ignored);
+            return Ok(IntakeOutcome::Ignored);
         };
         // Either may lack the private id, without which the account is not recognised.
         let mut me = me.clone();
@@ -138,37 +144,37 @@ impl Waha {
             }
         }
         me.sort_by_key(|id| !is_phone(id));
-        match what {
-            What::Other => Ok(Took::Ignored),
-            What::Status(status, at) => {
-                let teller = Teller::Event(*at);
+        match content {
+            NoticeContent::Ignored => Ok(IntakeOutcome::Ignored),
+            NoticeContent::Status(status, at) => {
+                let source = StatusSource::Event(*at);
                 if self
                     .sessions
-                    .hear(session, &server.name, status, me, teller)
+                    .record_status(session, &server.name, status, me, source)
                 {
-                    self.wish(session.clone());
+                    self.request_refresh(session.clone());
                 }
-                Ok(Took::Taken)
+                Ok(IntakeOutcome::Stored)
             }
-            What::Look(group) => {
-                self.book.wish(KnownKey {
+            NoticeContent::Refresh(group) => {
+                self.state_store.request_refresh(KnownKey {
                     session: session.clone(),
                     group: Some(group.clone()),
                 });
-                Ok(Took::Taken)
+                Ok(IntakeOutcome::Stored)
             }
-            What::Group(group, claims, moment) => {
-                self.learn_phones(session, claims, moment.author.as_ref())
+            NoticeContent::Group(group, observations, moment) => {
+                self.learn_phones(session, observations, moment.author.as_ref())
                     .await;
-                let now = self.book.now();
-                let report = Notice::report(id, me, claims.clone(), moment, now);
+                let now = self.state_store.now();
+                let report = Notice::report(id, me, observations.clone(), moment, now);
                 let key = Some(format!("waha/{id}"));
-                let heard = self.book.hear(session, group, key, report).await?;
-                Ok(match heard {
-                    Heard::Told(0) => Took::Known,
-                    Heard::Told(_) | Heard::Held => Took::Taken,
-                    Heard::Outdated => Took::Outdated,
-                    Heard::Again => Took::Again,
+                let applied = self.state_store.apply(session, group, key, report).await?;
+                Ok(match applied {
+                    Applied::Events(0) => IntakeOutcome::AlreadyKnown,
+                    Applied::Events(_) | Applied::Held => IntakeOutcome::Stored,
+                    Applied::Outdated => IntakeOutcome::Outdated,
+                    Applied::Duplicate => IntakeOutcome::Duplicate,
                 })
             }
         }
@@ -176,15 +182,25 @@ impl Waha {
 
     /// Asks WAHA for the phones of people who are told by private ids alone, so that events call them by
     /// these. What it cannot tell soon stays private.
-    async fn learn_phones(&self, session: &SessionName, claims: &[Claim], author: Option<&Person>) {
+    async fn learn_phones(
+        &self,
+        session: &SessionName,
+        observations: &[Observation],
+        author: Option<&Person>,
+    ) {
         let Ok(by) = self.client.caller(session, None) else {
             return;
         };
-        let people = claims.iter().flat_map(Claim::people).chain(author);
+        let people = observations
+            .iter()
+            .flat_map(Observation::people)
+            .chain(author);
         let private = people.filter(|it| it.is_private()).take(LOOKUPS);
         let ask = async {
             for person in private {
-                self.lids.phone(&self.client, by, &person.id).await;
+                self.phone_directory
+                    .phone(&self.client, by, &person.id)
+                    .await;
             }
         };
         // Too late is as good as not at all: WAHA waits for its 200.
@@ -193,24 +209,28 @@ impl Waha {
 
     /// Sees to the groups whose notifications wait for a look: has them looked at again, and what has
     /// waited too long told.
-    pub(super) async fn see_to_waiting(&self) {
-        for key in self.book.waiting() {
+    pub(super) async fn recheck_held(&self) {
+        for key in self.state_store.groups_with_held() {
             let Some(group) = &key.group else {
                 continue;
             };
-            let now = self.book.now();
+            let now = self.state_store.now();
             let report = Report {
                 source: Source::Comparison,
                 at: now,
-                heard: now,
+                observed_at: now,
                 now,
                 me: self.sessions.me(&key.session),
                 author: None,
-                claims: Vec::new(),
+                observations: Vec::new(),
                 trace: Headers::new(),
             };
-            match self.book.hear(&key.session, group, None, report).await {
-                Ok(Heard::Told(0)) => self.book.wish(key),
+            match self
+                .state_store
+                .apply(&key.session, group, None, report)
+                .await
+            {
+                Ok(Applied::Events(0)) => self.state_store.request_refresh(key),
                 Ok(_) => {}
                 Err(error) => events::store_refused(&error),
             }
@@ -226,7 +246,7 @@ impl Waha {
             let Ok(before) = self.clock.now().checked_sub(kept) else {
                 continue;
             };
-            if let Err(error) = self.book.forget(Timestamp(before)).await
+            if let Err(error) = self.state_store.forget(Timestamp(before)).await
                 && !error.is_outage()
             {
                 events::store_refused(&error);
@@ -235,13 +255,13 @@ impl Waha {
     }
 }
 
-fn count(from: From, taken: &Result<Took, Refused>) {
+fn count(from: NoticeSource, taken: &Result<IntakeOutcome, IntakeError>) {
     let outcome = match taken {
-        Ok(took) => took.name(),
-        Err(Refused::Forged) => "forged",
-        Err(Refused::Replayed) => "replayed",
-        Err(Refused::Malformed(_)) => "malformed",
-        Err(Refused::Unstored(_)) => "unstored",
+        Ok(outcome) => outcome.name(),
+        Err(IntakeError::InvalidSignature) => "forged",
+        Err(IntakeError::OutsideWindow) => "replayed",
+        Err(IntakeError::Malformed(_)) => "malformed",
+        Err(IntakeError::NotStored(_)) => "unstored",
     };
     events::waha_event(from.name(), outcome);
 }

@@ -9,19 +9,18 @@
 //! The events of our own commands come the same way as all others (see `known`), so an
 //! [`Effect`] of this engine has none.
 
-mod book;
 mod client;
 mod commands;
+mod creation_records;
 mod error;
 mod health;
 pub mod intake;
-mod known;
-mod lids;
-mod makings;
 mod notices;
+mod phone_directory;
 mod reconcile;
 mod search;
 mod socket;
+mod sync;
 mod wire;
 
 use std::sync::Arc;
@@ -38,14 +37,14 @@ use crate::outbound::Outbound;
 use crate::store::ledger::Begun;
 use crate::store::{self, Store};
 
-use book::Book;
 use client::Client;
-use commands::{Done, Errand};
+use commands::{Completed, Operation};
+use creation_records::CreationRecord;
 use health::Sessions;
-use known::{Report, Source};
-use lids::Lids;
-use makings::Making;
-use search::{Search, Searching};
+use phone_directory::PhoneDirectory;
+use search::{GroupSearch, SearchResult};
+use sync::state_store::StateStore;
+use sync::{Report, Source};
 
 /// The engine; one for the process.
 #[derive(Debug)]
@@ -53,8 +52,8 @@ pub struct Waha {
     client: Client,
     settings: config::Waha,
     sessions: Sessions,
-    lids: Lids,
-    book: Book,
+    phone_directory: PhoneDirectory,
+    state_store: StateStore,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -68,17 +67,17 @@ impl Waha {
         settings: config::Waha,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let lids = Lids::default();
+        let phone_directory = PhoneDirectory::default();
         Self {
             client: Client::new(outbound, &settings),
             sessions: Sessions::new(settings.health_interval, Arc::clone(&clock)),
-            book: Book::new(
+            state_store: StateStore::new(
                 store.known_groups(),
                 Arc::clone(&clock),
-                lids.clone(),
-                known::Lag::new(settings.reconcile_lag),
+                phone_directory.clone(),
+                sync::Lag::new(settings.reconcile_lag),
             ),
-            lids,
+            phone_directory,
             store,
             clock,
             settings,
@@ -90,16 +89,16 @@ impl Waha {
         loop {
             for server in self.client.servers() {
                 // Why not is kept, and told by readiness.
-                let working = self.sessions.ask(&self.client, server).await;
+                let working = self.sessions.fetch_sessions(&self.client, server).await;
                 for session in working.unwrap_or_default() {
-                    self.wish(session);
+                    self.request_refresh(session);
                 }
             }
-            self.see_to_waiting().await;
+            self.recheck_held().await;
             // Dropping either loses nothing.
             tokio::select! {
                 () = tokio::time::sleep(self.settings.health_interval) => {}
-                () = self.sessions.doubt() => {}
+                () = self.sessions.recheck_requested() => {}
             }
         }
     }
@@ -107,7 +106,7 @@ impl Waha {
     /// What hinders the engine, one sentence each: servers that do not answer.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.sessions.away()
+        self.sessions.unreachable_servers()
     }
 
     /// What operators should know though it hinders only some: sessions that are not `WORKING`.
@@ -117,11 +116,12 @@ impl Waha {
     }
 
     /// Has the groups of a session looked at soon.
-    fn wish(&self, session: SessionName) {
-        self.book.wish(store::known_groups::KnownKey {
-            session,
-            group: None,
-        });
+    fn request_refresh(&self, session: SessionName) {
+        self.state_store
+            .request_refresh(store::known_groups::KnownKey {
+                session,
+                group: None,
+            });
     }
 
     /// An errand for a session; a command's requests are told apart by its trace.
@@ -129,22 +129,25 @@ impl Waha {
     /// # Errors
     /// When the session lives nowhere, is known not to be `WORKING`, or its server answers as no WAHA
     /// does: what that says of a command is not WAHA's word, so nothing is refused by it.
-    async fn errand<'a>(
+    async fn operation<'a>(
         &'a self,
         session: &'a SessionName,
         call: Option<&'a Call>,
-    ) -> Result<Errand<'a>, EngineError> {
-        self.sessions.ready(session)?;
-        let by = self.client.caller(session, call)?;
+    ) -> Result<Operation<'a>, EngineError> {
+        self.sessions.ensure_usable(session)?;
+        let caller = self.client.caller(session, call)?;
         let mut me = self.sessions.me(session);
-        let server = &by.server.name;
+        let server = &caller.server.name;
         if me.is_empty() || !self.sessions.is_listed(server) {
             // What WAHA thinks of the session, its answer to the errand will tell.
-            let asked = self.sessions.ask(&self.client, by.server).await;
+            let asked = self
+                .sessions
+                .fetch_sessions(&self.client, caller.server)
+                .await;
             for session in asked.unwrap_or_default() {
-                self.wish(session);
+                self.request_refresh(session);
             }
-            if let Some(message) = self.sessions.strange(server) {
+            if let Some(message) = self.sessions.not_waha(server) {
                 return Err(EngineError::NotReady {
                     message,
                     after: None,
@@ -152,43 +155,51 @@ impl Waha {
             }
             me = self.sessions.me(session);
         }
-        Ok(Errand {
+        Ok(Operation {
             client: &self.client,
-            book: &self.book,
-            lids: &self.lids,
-            by,
+            state_store: &self.state_store,
+            phone_directory: &self.phone_directory,
+            caller,
             me,
         })
     }
 
-    async fn change(&self, errand: &Errand<'_>, call: &Call) -> Result<Executed, EngineError> {
+    async fn execute_change(
+        &self,
+        operation: &Operation<'_>,
+        call: &Call,
+    ) -> Result<Executed, EngineError> {
         let Call { id, session, .. } = call;
-        self.book
+        self.state_store
             .expect(session, id, &call.command)
             .await
-            .map_err(own)?;
-        let begun = self.book.now();
+            .map_err(store_failed)?;
+        let begun = self.state_store.now();
         if let Command::CreateGroup(wanted) = &call.command {
-            let making = Making::new(id.clone(), wanted, begun);
-            let written = self.book.making_begins(session, making).await;
-            written.map_err(own)?;
+            let record = CreationRecord::new(id.clone(), wanted, begun);
+            let written = self
+                .state_store
+                .record_creation_started(session, record)
+                .await;
+            written.map_err(store_failed)?;
         }
-        match self.run(errand, call).await {
+        match self.run(operation, call).await {
             Ok(done) => {
                 let effect = Effect::new(&done.result, Vec::new());
-                self.tell(call, &errand.me, begun, done).await;
+                self.report_completed(call, &operation.me, begun, done)
+                    .await;
                 effect.map(Executed::Done)
             }
             Err(error) => {
                 let disposition = error.disposition();
                 if disposition == Disposition::Reject {
-                    let give_up = || self.book.give_up(session, id, &call.command);
-                    note(self.store.through_outages(give_up).await);
+                    let give_up = || self.state_store.drop_pending(session, id, &call.command);
+                    log_store_error(self.store.through_outages(give_up).await);
                 }
                 let creates = matches!(call.command, Command::CreateGroup(_));
                 if creates && disposition != Disposition::Unknown {
-                    let failed = || self.book.making_failed(session, id);
-                    note(self.store.through_outages(failed).await);
+                    let failed = || self.state_store.record_creation_failed(session, id);
+                    log_store_error(self.store.through_outages(failed).await);
                 }
                 Err(error)
             }
@@ -197,9 +208,9 @@ impl Waha {
 
     /// Carries out a command. A refusal counts only where WAHA refuses: whatever answers at an address at
     /// which nobody lists sessions as WAHA does has not been shown to be WAHA.
-    async fn run(&self, errand: &Errand<'_>, call: &Call) -> Result<Done, EngineError> {
-        let server = &errand.by.server.name;
-        match errand.run(call).await {
+    async fn run(&self, operation: &Operation<'_>, call: &Call) -> Result<Completed, EngineError> {
+        let server = &operation.caller.server.name;
+        match operation.run(call).await {
             Err(error)
                 if error.disposition() == Disposition::Reject
                     && !self.sessions.is_listed(server) =>
@@ -218,39 +229,51 @@ impl Waha {
 
     /// Tells what a command has changed. It is done by then, so this waits for the store, and a
     /// failure is no failure of the command.
-    async fn tell(&self, call: &Call, me: &[ParticipantId], begun: i64, done: Done) {
+    async fn report_completed(
+        &self,
+        call: &Call,
+        me: &[ParticipantId],
+        begun: i64,
+        done: Completed,
+    ) {
         let Some(group) = done.group else {
             return;
         };
         let report = Report {
             source: Source::Command(call.id.clone()),
             at: begun,
-            heard: begun,
-            now: self.book.now(),
+            observed_at: begun,
+            now: self.state_store.now(),
             me: me.to_vec(),
             author: None,
-            claims: done.claims,
+            observations: done.observations,
             trace: call.context.trace.headers().collect(),
         };
-        let hear = || self.hear(&call.session, &group, &report);
-        note(self.store.through_outages(hear).await);
-        let give_up = || self.book.give_up(&call.session, &call.id, &call.command);
-        note(self.store.through_outages(give_up).await);
+        let apply = || self.apply(&call.session, &group, &report);
+        log_store_error(self.store.through_outages(apply).await);
+        let give_up = || {
+            self.state_store
+                .drop_pending(&call.session, &call.id, &call.command)
+        };
+        log_store_error(self.store.through_outages(give_up).await);
     }
 
-    async fn hear(
+    async fn apply(
         &self,
         session: &SessionName,
         group: &GroupId,
         report: &Report,
     ) -> Result<(), store::Error> {
-        let heard = self.book.hear(session, group, None, report.clone()).await;
-        heard.map(drop)
+        let observed_at = self
+            .state_store
+            .apply(session, group, None, report.clone())
+            .await;
+        observed_at.map(drop)
     }
 }
 
 /// What could not be kept is told; the command is done all the same.
-fn note(kept: Result<(), store::Error>) {
+fn log_store_error(kept: Result<(), store::Error>) {
     if let Err(error) = kept {
         events::store_refused(&error);
     }
@@ -263,13 +286,13 @@ impl Engine for Waha {
     }
 
     async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
-        let errand = self.errand(&call.session, Some(call)).await?;
+        let operation = self.operation(&call.session, Some(call)).await?;
         match call.command.command_type().repeat() {
             Repeat::ReadOnly => {
-                let done = self.run(&errand, call).await?;
+                let done = self.run(&operation, call).await?;
                 Effect::new(&done.result, Vec::new()).map(Executed::Done)
             }
-            Repeat::Harmless | Repeat::Harmful => self.change(&errand, call).await,
+            Repeat::Harmless | Repeat::Harmful => self.execute_change(&operation, call).await,
         }
     }
 
@@ -277,9 +300,9 @@ impl Engine for Waha {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
-        let errand = self.errand(&call.session, Some(call)).await?;
-        let searching = Searching {
-            errand: &errand,
+        let operation = self.operation(&call.session, Some(call)).await?;
+        let searching = GroupSearch {
+            operation: &operation,
             command: &call.id,
             wanted,
             begun,
@@ -287,13 +310,14 @@ impl Engine for Waha {
             clock: &*self.clock,
         };
         Ok(match searching.run().await? {
-            Search::Nothing => Found::NotSeen,
-            Search::Unclear => Found::Unclear,
-            Search::Found(seen) => {
-                let done = errand.made(wanted, *seen, Vec::new()).await?;
+            SearchResult::Nothing => Found::NotSeen,
+            SearchResult::Unclear => Found::Unclear,
+            SearchResult::Found(snapshot) => {
+                let done = operation.created(wanted, *snapshot, Vec::new()).await?;
                 let effect = Effect::new(&done.result, Vec::new())?;
                 let begun = begun.first.0.as_millisecond();
-                self.tell(call, &errand.me, begun, done).await;
+                self.report_completed(call, &operation.me, begun, done)
+                    .await;
                 Found::Effect(effect)
             }
         })
@@ -301,14 +325,14 @@ impl Engine for Waha {
 
     async fn check(&self) -> Result<String, EngineError> {
         for server in self.client.servers() {
-            self.sessions.ask(&self.client, server).await?;
+            self.sessions.fetch_sessions(&self.client, server).await?;
         }
         Ok(format!("WAHA; {}", self.sessions.summary()))
     }
 }
 
 /// Our own store failed before anything was asked of WAHA.
-fn own(error: store::Error) -> EngineError {
+fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),
         source: Box::new(error),
@@ -316,4 +340,4 @@ fn own(error: store::Error) -> EngineError {
 }
 
 /// The least that is waited between two looks for something.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const READ_INTERVAL: Duration = Duration::from_millis(500);

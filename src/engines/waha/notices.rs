@@ -10,7 +10,7 @@ mod people;
 use serde_json::Value;
 
 use super::health;
-use super::known::{Claim, Report, Source};
+use super::sync::{Observation, Report, Source};
 use super::wire::{self, Person, id_text, timestamp};
 use crate::contract::{GroupId, ParticipantId, SessionName};
 use crate::store::pending_events::Headers;
@@ -25,20 +25,20 @@ pub(super) struct Notice {
     pub(super) sent: i64,
     /// The ids of the session's account, where WAHA told.
     pub(super) me: Vec<ParticipantId>,
-    pub(super) what: What,
+    pub(super) content: NoticeContent,
 }
 
 /// What an event is about.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum NoticeContent {
     /// A group changed.
-    Group(GroupId, Vec<Claim>, Moment),
+    Group(GroupId, Vec<Observation>, Moment),
     /// A group changed, and only looking at it tells how.
-    Look(GroupId),
+    Refresh(GroupId),
     /// The session's status, and when it became so, in milliseconds.
     Status(String, i64),
     /// Nothing that there is an event for.
-    Other,
+    Ignored,
 }
 
 /// When it happened, and who did it where that is told.
@@ -57,18 +57,18 @@ impl Notice {
     pub(super) fn report(
         id: &str,
         me: Vec<ParticipantId>,
-        claims: Vec<Claim>,
+        observations: Vec<Observation>,
         moment: &Moment,
         now: i64,
     ) -> Report {
         Report {
             source: Source::Notification(id.to_owned()),
             at: moment.at,
-            heard: now,
+            observed_at: now,
             now,
             me,
             author: moment.author.clone(),
-            claims,
+            observations,
             trace: Headers::new(),
         }
     }
@@ -90,7 +90,7 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
     let me = health::me(&body);
     // GOWS named its engine in `environment` alone until about 2026.5.
     let engine = text("engine").or_else(|| body.get("environment")?.get("engine")?.as_str());
-    let told = Told {
+    let told = Envelope {
         name,
         engine: engine.unwrap_or_default(),
         version: version(&body),
@@ -98,13 +98,13 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
         payload: body.get("payload").unwrap_or(&Value::Null),
         sent,
     };
-    let what = told.read()?;
+    let content = told.read()?;
     Ok(Notice {
         id: id.to_owned(),
         session: session.ok_or(Malformed("it names no session"))?,
         sent,
         me,
-        what,
+        content,
     })
 }
 
@@ -116,7 +116,7 @@ fn version(body: &Value) -> Option<(u16, u16)> {
 }
 
 /// An event's envelope, as far as its payload needs it.
-struct Told<'a> {
+struct Envelope<'a> {
     name: &'a str,
     engine: &'a str,
     version: Option<(u16, u16)>,
@@ -125,22 +125,22 @@ struct Told<'a> {
     sent: i64,
 }
 
-impl Told<'_> {
-    fn read(&self) -> Result<What, Malformed> {
+impl Envelope<'_> {
+    fn read(&self) -> Result<NoticeContent, Malformed> {
         match self.name {
             "group.v2.join" => self.own_join(self.payload.get("group")),
-            "group.v2.leave" => self.claim(Claim::Left(self.how_left())),
+            "group.v2.leave" => self.observation(Observation::OwnLeft(self.own_leave_type())),
             "group.v2.participants" => self.participants(),
             "group.v2.update" => self.update(),
             "group.join" => self.older_join(),
             "group.leave" | "group.left" => self.older_leave(),
             "session.status" => self.status(),
-            _ => Ok(What::Other),
+            _ => Ok(NoticeContent::Ignored),
         }
     }
 
     /// WAHA retries each webhook by itself, so the status's own time tells which is the latest.
-    fn status(&self) -> Result<What, Malformed> {
+    fn status(&self) -> Result<NoticeContent, Malformed> {
         let status = self.payload.get("status").and_then(Value::as_str);
         let status = status.ok_or(Malformed("it tells no status"))?;
         let all = self.payload.get("statuses").and_then(Value::as_array);
@@ -148,15 +148,19 @@ impl Told<'_> {
         let last = last.filter(|last| last.get("status").and_then(Value::as_str) == Some(status));
         let at = last.and_then(|last| last.get("timestamp").and_then(timestamp));
         let at = at.map_or(self.sent, |at| at.0.as_millisecond());
-        Ok(What::Status(status.to_owned(), at))
+        Ok(NoticeContent::Status(status.to_owned(), at))
     }
 
-    fn claim(&self, claim: Claim) -> Result<What, Malformed> {
-        self.claims(vec![claim])
+    fn observation(&self, observation: Observation) -> Result<NoticeContent, Malformed> {
+        self.observations(vec![observation])
     }
 
-    fn claims(&self, claims: Vec<Claim>) -> Result<What, Malformed> {
-        Ok(What::Group(self.group_id()?, claims, self.moment()))
+    fn observations(&self, observations: Vec<Observation>) -> Result<NoticeContent, Malformed> {
+        Ok(NoticeContent::Group(
+            self.group_id()?,
+            observations,
+            self.moment(),
+        ))
     }
 
     fn group_id(&self) -> Result<GroupId, Malformed> {
@@ -180,7 +184,7 @@ impl Told<'_> {
     }
 
     /// A word of the engine's own event.
-    fn word(&self, name: &str) -> Option<&str> {
+    fn text(&self, name: &str) -> Option<&str> {
         self.data(&[name])?.as_str().filter(|word| !word.is_empty())
     }
 }

@@ -7,15 +7,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::client::{Ask, within};
-use super::commands::Errand;
-use super::error::{Cause, Intent};
-use super::known::{Claim, Report, Source, Verdict};
-use super::wire::{self, Extent, Person, Seen, is_phone};
-use super::{LOOK_AGAIN, Waha};
+use super::client::{ApiRequest, within};
+use super::commands::Operation;
+use super::error::{FailureCause, Intent};
+use super::sync::{Confirmation, Observation, Report, Source};
+use super::wire::{self, Completeness, GroupSnapshot, Person, is_phone};
+use super::{READ_INTERVAL, Waha};
 use crate::contract::{GroupId, SessionName};
 use crate::engines::EngineError;
-use crate::observability::events::{self, Doubtful};
+use crate::observability::events::{self, SnapshotDefect};
 use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
@@ -34,7 +34,7 @@ const LOOKUPS: usize = 20;
 
 /// Why a comparison was given up.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ReconcileError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
@@ -42,10 +42,10 @@ enum Failed {
 }
 
 /// What WAHA answers about one group.
-enum Shown {
-    Group(Box<Seen>),
+enum FetchedGroup {
+    Found(Box<GroupSnapshot>),
     /// WAHA knows no such group, or says nothing.
-    Nothing,
+    Absent,
 }
 
 /// What a comparison of many groups came to.
@@ -58,12 +58,12 @@ struct Tally {
 
 impl Tally {
     /// Notes what became of one group; its fault is nobody else's.
-    fn note(&mut self, done: Result<bool, Failed>) -> Result<(), store::Error> {
+    fn note(&mut self, done: Result<bool, ReconcileError>) -> Result<(), store::Error> {
         match done {
             Ok(changed) => self.changed += usize::from(changed),
-            Err(Failed::Store(error)) => return Err(error),
-            Err(Failed::Engine(error)) => {
-                events::doubtful_look(Doubtful::Failed);
+            Err(ReconcileError::Store(error)) => return Err(error),
+            Err(ReconcileError::Engine(error)) => {
+                events::snapshot_unreliable(SnapshotDefect::Unreadable);
                 self.failed.get_or_insert(error);
             }
         }
@@ -79,9 +79,9 @@ impl Waha {
         let Some(interval) = self.settings.reconcile_interval else {
             loop {
                 // Groups that have to be looked at are looked at all the same.
-                let wishes = self.book.wishes().await;
-                let wishes = wishes.into_iter().filter(|it| it.group.is_some());
-                self.grant(wishes.collect(), &mut failing).await;
+                let refreshes = self.state_store.next_refreshes().await;
+                let refreshes = refreshes.into_iter().filter(|it| it.group.is_some());
+                self.run_refreshes(refreshes.collect(), &mut failing).await;
             }
         };
         let mut due = tokio::time::interval(interval);
@@ -90,23 +90,23 @@ impl Waha {
         loop {
             // Both lose nothing when the other one wins.
             tokio::select! {
-                wishes = self.book.wishes() => {
-                    self.grant(wishes.into_iter().collect(), &mut failing).await;
+                refreshes = self.state_store.next_refreshes() => {
+                    self.run_refreshes(refreshes.into_iter().collect(), &mut failing).await;
                 }
                 _ = due.tick() => {
                     let ours = self.store.pending_events().lease("waha-reconcile", LEASE).await;
                     if ours.unwrap_or_default() {
                         let all = self.sessions.working().into_iter();
                         let all = all.map(|session| KnownKey { session, group: None });
-                        self.grant(all.collect(), &mut failing).await;
+                        self.run_refreshes(all.collect(), &mut failing).await;
                     }
                 }
             }
         }
     }
 
-    async fn grant(&self, wishes: Vec<KnownKey>, failing: &mut BTreeSet<SessionName>) {
-        for KnownKey { session, group } in wishes {
+    async fn run_refreshes(&self, keys: Vec<KnownKey>, failing: &mut BTreeSet<SessionName>) {
+        for KnownKey { session, group } in keys {
             let done = match &group {
                 None => self.compare_all(&session).await,
                 Some(group) => self.compare_one(&session, group).await,
@@ -114,7 +114,7 @@ impl Waha {
             let failed = match done {
                 Ok(tally) => {
                     events::reconciled(session.as_str(), tally.changed);
-                    tally.failed.map(Failed::Engine)
+                    tally.failed.map(ReconcileError::Engine)
                 }
                 Err(error) => Some(error),
             };
@@ -129,50 +129,55 @@ impl Waha {
             }
         }
         // WAHA is not asked again at once, whatever is wished for.
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(READ_INTERVAL).await;
     }
 
     /// Compares all groups of a session.
-    async fn compare_all(&self, session: &SessionName) -> Result<Tally, Failed> {
-        let mut errand = self.errand(session, None).await?;
-        let begun = self.book.now();
-        let mut listed = list(&errand).await?;
-        if let Some(seen) = listed.iter().find(|seen| is_size_old(&errand, seen)) {
+    async fn compare_all(&self, session: &SessionName) -> Result<Tally, ReconcileError> {
+        let mut operation = self.operation(session, None).await?;
+        let begun = self.state_store.now();
+        let mut listed = list(&operation).await?;
+        if let Some(snapshot) = listed
+            .iter()
+            .find(|snapshot| is_size_old(&operation, snapshot))
+        {
             // Once for all groups: NOWEB asks WhatsApp for all of them.
-            ask_whatsapp(&errand, &seen.id).await;
-            listed = list(&errand).await?;
+            ask_whatsapp(&operation, &snapshot.id).await;
+            listed = list(&operation).await?;
         }
-        let people = listed.iter_mut().filter_map(|seen| seen.people.as_mut());
+        let people = listed
+            .iter_mut()
+            .filter_map(|snapshot| snapshot.people.as_mut());
         let people = people.collect();
-        errand
-            .lids
-            .resolve_all(errand.client, errand.by, people)
+        operation
+            .phone_directory
+            .resolve_all(operation.client, operation.caller, people)
             .await;
         learn_own_lid(
-            &mut errand,
+            &mut operation,
             listed.iter().filter_map(|it| it.people.as_ref()),
         )
         .await;
         let mut tally = Tally::default();
         let mut stubs = 0;
-        for seen in &listed {
-            let mut seen = seen.clone();
-            if seen.is_stub() && stubs < LOOKS {
+        for snapshot in &listed {
+            let mut snapshot = snapshot.clone();
+            if snapshot.is_stub() && stubs < LOOKS {
                 stubs += 1;
-                if let Ok(Shown::Group(group)) = show(&errand, &seen.id).await {
-                    seen = *group;
+                if let Ok(FetchedGroup::Found(group)) = show(&operation, &snapshot.id).await {
+                    snapshot = *group;
                 }
             }
-            tally.note(self.compare(&errand, seen, begun).await)?;
+            tally.note(self.compare(&operation, snapshot, begun).await)?;
         }
-        let known = self.book.inside(session, begun).await?;
-        let is_listed = |group: &GroupId| listed.iter().any(|seen| seen.id == *group);
+        let known = self.state_store.groups_inside(session, begun).await?;
+        let is_listed = |group: &GroupId| listed.iter().any(|snapshot| snapshot.id == *group);
         let all = known.len();
         let missing: Vec<_> = known.into_iter().filter(|it| !is_listed(it)).collect();
-        self.compare_missing(&errand, &missing, all, begun, &mut tally)
+        self.compare_missing(&operation, &missing, all, begun, &mut tally)
             .await?;
         // Where there are known groups and none is listed, that has been weighed.
-        if (all == 0 || !listed.is_empty()) && !self.book.has_looked(session).await? {
+        if (all == 0 || !listed.is_empty()) && !self.state_store.has_compared(session).await? {
             self.look_first(session, listed.is_empty(), begun).await?;
         }
         Ok(tally)
@@ -182,13 +187,13 @@ impl Waha {
     /// for; and where most are missing at once, several looks must agree before any is gone.
     async fn compare_missing(
         &self,
-        errand: &Errand<'_>,
+        operation: &Operation<'_>,
         missing: &[GroupId],
         known: usize,
         begun: i64,
         tally: &mut Tally,
-    ) -> Result<(), Failed> {
-        let session = errand.by.session;
+    ) -> Result<(), ReconcileError> {
+        let session = operation.caller.session;
         let is_most = are_most(missing.len(), known);
         let mut gone = Vec::new();
         let mut is_believed = !is_most;
@@ -199,13 +204,13 @@ impl Waha {
                     return Ok(());
                 }
             }
-            match show(errand, group).await {
-                Ok(Shown::Group(seen)) => {
+            match show(operation, group).await {
+                Ok(FetchedGroup::Found(snapshot)) => {
                     // It is the list that is incomplete.
                     is_believed = true;
-                    tally.note(self.compare(errand, *seen, begun).await)?;
+                    tally.note(self.compare(operation, *snapshot, begun).await)?;
                 }
-                Ok(Shown::Nothing) => gone.push(group),
+                Ok(FetchedGroup::Absent) => gone.push(group),
                 Err(error) => tally.note(Err(error.into()))?,
             }
         }
@@ -213,22 +218,31 @@ impl Waha {
             return Ok(());
         }
         if !is_most {
-            self.book.not_missing(session).await?;
+            self.state_store.clear_missing_groups(session).await?;
         }
         for group in gone {
-            let told = self.report(errand, group, Claim::Missing, begun).await;
+            let told = self
+                .report(operation, group, Observation::Missing, begun)
+                .await;
             tally.note(told)?;
         }
         Ok(())
     }
 
     /// Whether to believe that a session's groups are gone, all or most at once.
-    async fn is_all_missing(&self, session: &SessionName, begun: i64) -> Result<bool, Failed> {
-        let weighed = self.book.all_missing(session, begun, true).await?;
-        let (Verdict::Wait(due), is_first) = weighed else {
+    async fn is_all_missing(
+        &self,
+        session: &SessionName,
+        begun: i64,
+    ) -> Result<bool, ReconcileError> {
+        let weighed = self
+            .state_store
+            .record_missing_groups(session, begun, true)
+            .await?;
+        let (Confirmation::Recheck(due), is_first) = weighed else {
             return Ok(true);
         };
-        events::doubtful_look(Doubtful::NoGroups);
+        events::snapshot_unreliable(SnapshotDefect::NoGroups);
         if is_first {
             events::groups_missing(session.as_str());
         }
@@ -243,15 +257,18 @@ impl Waha {
         session: &SessionName,
         is_empty: bool,
         begun: i64,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), ReconcileError> {
         if is_empty
-            && let (Verdict::Wait(due), _) = self.book.all_missing(session, begun, false).await?
+            && let (Confirmation::Recheck(due), _) = self
+                .state_store
+                .record_missing_groups(session, begun, false)
+                .await?
         {
             self.look_at(session, due);
             return Ok(());
         }
-        self.book.not_missing(session).await?;
-        Ok(self.book.looked(session).await?)
+        self.state_store.clear_missing_groups(session).await?;
+        Ok(self.state_store.mark_compared(session).await?)
     }
 
     fn look_at(&self, session: &SessionName, due: i64) {
@@ -259,76 +276,97 @@ impl Waha {
             session: session.clone(),
             group: None,
         };
-        self.book.wish_at(key, due);
+        self.state_store.request_refresh_at(key, due);
     }
 
     /// Compares one group. That it is not there is for the comparison of all to find.
-    async fn compare_one(&self, session: &SessionName, group: &GroupId) -> Result<Tally, Failed> {
-        let mut errand = self.errand(session, None).await?;
-        let begun = self.book.now();
+    async fn compare_one(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+    ) -> Result<Tally, ReconcileError> {
+        let mut operation = self.operation(session, None).await?;
+        let begun = self.state_store.now();
         let mut tally = Tally::default();
-        let mut shown = show(&errand, group).await;
-        if let Ok(Shown::Group(seen)) = &shown
-            && is_size_old(&errand, seen)
+        let mut shown = show(&operation, group).await;
+        if let Ok(FetchedGroup::Found(snapshot)) = &shown
+            && is_size_old(&operation, snapshot)
         {
-            ask_whatsapp(&errand, group).await;
-            shown = show(&errand, group).await;
+            ask_whatsapp(&operation, group).await;
+            shown = show(&operation, group).await;
         }
         match shown {
-            Ok(Shown::Group(seen)) => {
-                learn_own_lid(&mut errand, seen.people.iter()).await;
-                tally.note(self.compare(&errand, *seen, begun).await)?;
+            Ok(FetchedGroup::Found(snapshot)) => {
+                learn_own_lid(&mut operation, snapshot.people.iter()).await;
+                tally.note(self.compare(&operation, *snapshot, begun).await)?;
             }
-            Ok(Shown::Nothing) => self.look_at(session, begun),
+            Ok(FetchedGroup::Absent) => self.look_at(session, begun),
             Err(error) => tally.note(Err(error.into()))?,
         }
         Ok(tally)
     }
 
     /// Compares a group that is shown; whether it had changed.
-    async fn compare(&self, errand: &Errand<'_>, seen: Seen, begun: i64) -> Result<bool, Failed> {
-        if seen.extent() != Extent::Whole {
-            events::doubtful_look(Doubtful::Incomplete);
+    async fn compare(
+        &self,
+        operation: &Operation<'_>,
+        snapshot: GroupSnapshot,
+        begun: i64,
+    ) -> Result<bool, ReconcileError> {
+        if snapshot.extent() != Completeness::Complete {
+            events::snapshot_unreliable(SnapshotDefect::Incomplete);
         }
-        let people = seen.people.as_deref().unwrap_or_default();
+        let people = snapshot.people.as_deref().unwrap_or_default();
         if people.iter().any(Person::is_private) {
-            let unpaired = self
-                .book
-                .unpaired(errand.by.session, &seen.id, people.to_vec());
+            let unpaired = self.state_store.members_without_lid(
+                operation.caller.session,
+                &snapshot.id,
+                people.to_vec(),
+            );
             for phone in unpaired.await?.iter().take(LOOKUPS) {
-                errand.lids.lid(errand.client, errand.by, phone).await;
+                operation
+                    .phone_directory
+                    .lid(operation.client, operation.caller, phone)
+                    .await;
             }
         }
-        let group = seen.id.clone();
-        self.report(errand, &group, Claim::Compared(Box::new(seen)), begun)
-            .await
+        let group = snapshot.id.clone();
+        self.report(
+            operation,
+            &group,
+            Observation::Snapshot(Box::new(snapshot)),
+            begun,
+        )
+        .await
     }
 
     async fn report(
         &self,
-        errand: &Errand<'_>,
+        operation: &Operation<'_>,
         group: &GroupId,
-        claim: Claim,
+        observation: Observation,
         begun: i64,
-    ) -> Result<bool, Failed> {
+    ) -> Result<bool, ReconcileError> {
         let report = Report {
             source: Source::Comparison,
             at: begun,
-            heard: begun,
-            now: self.book.now(),
-            me: errand.me.clone(),
+            observed_at: begun,
+            now: self.state_store.now(),
+            me: operation.me.clone(),
             author: None,
-            claims: vec![claim],
+            observations: vec![observation],
             trace: Headers::new(),
         };
-        let session = errand.by.session;
-        Ok(match self.book.hear(session, group, None, report).await? {
-            super::book::Heard::Told(told) if told > 0 => {
-                events::waha_events("comparison", "taken", told);
-                true
-            }
-            _ => false,
-        })
+        let session = operation.caller.session;
+        Ok(
+            match self.state_store.apply(session, group, None, report).await? {
+                super::sync::state_store::Applied::Events(told) if told > 0 => {
+                    events::waha_events("comparison", "taken", told);
+                    true
+                }
+                _ => false,
+            },
+        )
     }
 }
 
@@ -338,60 +376,83 @@ const fn are_most(missing: usize, known: usize) -> bool {
 }
 
 /// All groups that WAHA lists, stubs included.
-async fn list(errand: &Errand<'_>) -> Result<Vec<Seen>, EngineError> {
-    let asked = errand.client.groups(errand.by, Ask::get(String::new()));
+async fn list(operation: &Operation<'_>) -> Result<Vec<GroupSnapshot>, EngineError> {
+    let asked = operation
+        .client
+        .groups(operation.caller, ApiRequest::get(String::new()));
     let body = asked.await?;
     wire::groups(body.json()).ok_or_else(|| {
-        Cause::Unreadable("no list of groups").judge(Intent::Read, &errand.by.server.name)
+        FailureCause::Unreadable("no list of groups")
+            .into_engine_error(Intent::Read, &operation.caller.server.name)
     })
 }
 
 /// Whether a group's number of people is all that disagrees with its list. NOWEB's store keeps the number
 /// while people come and go, so its list cannot be told from one that lacks people. A group that the
 /// account is out of stays in the store, and WhatsApp does not show it any more.
-fn is_size_old(errand: &Errand<'_>, seen: &Seen) -> bool {
-    !seen.is_stub() && seen.unread == 0 && seen.extent() != Extent::Whole && !errand.is_out_of(seen)
+fn is_size_old(operation: &Operation<'_>, snapshot: &GroupSnapshot) -> bool {
+    !snapshot.is_stub()
+        && snapshot.unread == 0
+        && snapshot.extent() != Completeness::Complete
+        && !operation.excludes_own_account(snapshot)
 }
 
 /// Has WAHA ask WhatsApp for a group's people. What it answers has no number to be checked by; but
 /// NOWEB's store takes both from it, and shows them from then on.
-async fn ask_whatsapp(errand: &Errand<'_>, group: &GroupId) {
-    let ask = Ask::get(within(group, "/participants"));
-    if errand.client.groups(errand.by, ask).await.is_err() {
+async fn ask_whatsapp(operation: &Operation<'_>, group: &GroupId) {
+    let ask = ApiRequest::get(within(group, "/participants"));
+    if operation
+        .client
+        .groups(operation.caller, ask)
+        .await
+        .is_err()
+    {
         // The look goes on with what WAHA shows by itself.
-        events::doubtful_look(Doubtful::Failed);
+        events::snapshot_unreliable(SnapshotDefect::Unreadable);
     }
 }
 
 /// Asks for one group.
-async fn show(errand: &Errand<'_>, group: &GroupId) -> Result<Shown, EngineError> {
-    let asked = errand.client.groups(errand.by, Ask::get(within(group, "")));
+async fn show(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup, EngineError> {
+    let asked = operation
+        .client
+        .groups(operation.caller, ApiRequest::get(within(group, "")));
     let body = match asked.await {
         Ok(body) => body,
-        Err(trouble) if matches!(trouble.cause.whatsapp(), Some(401 | 403 | 404)) => {
-            return Ok(Shown::Nothing);
+        Err(failure) if matches!(failure.cause.whatsapp(), Some(401 | 403 | 404)) => {
+            return Ok(FetchedGroup::Absent);
         }
-        Err(trouble) => return Err(trouble.judge()),
+        Err(failure) => return Err(failure.into_engine_error()),
     };
-    let Some(mut seen) = wire::group(body.json()).filter(|seen| seen.id == *group) else {
-        return Ok(Shown::Nothing);
+    let Some(mut snapshot) = wire::group(body.json()).filter(|snapshot| snapshot.id == *group)
+    else {
+        return Ok(FetchedGroup::Absent);
     };
-    if let Some(people) = &mut seen.people {
-        let resolved = errand.lids.resolve(errand.client, errand.by, group, people);
+    if let Some(people) = &mut snapshot.people {
+        let resolved =
+            operation
+                .phone_directory
+                .resolve(operation.client, operation.caller, group, people);
         resolved.await;
     }
-    Ok(Shown::Group(Box::new(seen)))
+    Ok(FetchedGroup::Found(Box::new(snapshot)))
 }
 
 /// Learns the own account's private id where people are shown by theirs.
-async fn learn_own_lid(errand: &mut Errand<'_>, people: impl Iterator<Item = &Vec<Person>> + Send) {
-    let [phone] = &errand.me[..] else {
+async fn learn_own_lid(
+    operation: &mut Operation<'_>,
+    people: impl Iterator<Item = &Vec<Person>> + Send,
+) {
+    let [phone] = &operation.me[..] else {
         return;
     };
     let is_private = |person: &Person| person.is_private() || person.lid.is_some();
     if !is_phone(phone) || !people.into_iter().flatten().any(is_private) {
         return;
     }
-    let lid = errand.lids.lid(errand.client, errand.by, phone).await;
-    errand.me.extend(lid);
+    let lid = operation
+        .phone_directory
+        .lid(operation.client, operation.caller, phone)
+        .await;
+    operation.me.extend(lid);
 }

@@ -104,15 +104,15 @@ impl Waha {
                 .is_some_and(|its| its.name == server.name)
         };
         for session in self.sessions.working().into_iter().filter(here) {
-            self.wish(session);
+            self.request_refresh(session);
         }
         let mut renewal = tokio::time::interval(RENEWAL);
-        let mut heard = tokio::time::Instant::now();
+        let mut observed_at = tokio::time::Instant::now();
         loop {
             // A message that is being read when the renewal is due stays in the stream.
             tokio::select! {
                 message = stream.next() => {
-                    heard = tokio::time::Instant::now();
+                    observed_at = tokio::time::Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => self.take_message(text.as_bytes()).await,
                         Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
@@ -122,7 +122,7 @@ impl Waha {
                     }
                 }
                 _ = renewal.tick() => {
-                    if heard.elapsed() > SILENCE {
+                    if observed_at.elapsed() > SILENCE {
                         return "it has fallen silent".to_owned();
                     }
                     if !self.may_listen(server).await {

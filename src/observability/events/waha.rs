@@ -10,27 +10,27 @@ use crate::observability::metrics as name;
 
 /// What became of an event that an engine told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Took {
+pub enum IntakeOutcome {
     /// It is in the store.
-    Taken,
+    Stored,
     /// It told what was known already.
-    Known,
+    AlreadyKnown,
     /// The same one came before.
-    Again,
+    Duplicate,
     /// It is older than what is known.
     Outdated,
     /// There is no event for it.
     Ignored,
 }
 
-impl Took {
+impl IntakeOutcome {
     /// As the label of a metric.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Taken => "taken",
-            Self::Known => "known",
-            Self::Again => "again",
+            Self::Stored => "taken",
+            Self::AlreadyKnown => "known",
+            Self::Duplicate => "again",
             Self::Outdated => "outdated",
             Self::Ignored => "ignored",
         }
@@ -39,22 +39,22 @@ impl Took {
 
 /// Why a look at groups was not believed, or not wholly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubtful {
+pub enum SnapshotDefect {
     /// All or most groups of a session are missing.
     NoGroups,
     /// A group's people are missing, or not all of them can be read.
     Incomplete,
     /// A group could not be read.
-    Failed,
+    Unreadable,
 }
 
-impl Doubtful {
+impl SnapshotDefect {
     /// As the label of a metric.
     const fn name(self) -> &'static str {
         match self {
             Self::NoGroups => "no-groups",
             Self::Incomplete => "incomplete",
-            Self::Failed => "failed",
+            Self::Unreadable => "failed",
         }
     }
 }
@@ -124,7 +124,7 @@ pub fn not_reconciled(session: &str, error: &(dyn Error + 'static)) {
 }
 
 /// A look at groups was not believed, or not wholly.
-pub fn doubtful_look(reason: Doubtful) {
+pub fn snapshot_unreliable(reason: SnapshotDefect) {
     let reason = reason.name();
     debug!(reason, "a look at groups in WAHA was not wholly believed");
     counter!(name::WAHA_DOUBTFUL_LOOKS, "reason" => reason).increment(1);

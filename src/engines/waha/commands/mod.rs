@@ -4,11 +4,11 @@
 //! WAHA says 200 where WhatsApp Web refused, and one code for two reasons elsewhere; then the group is
 //! read again and the truth is told. Whoever calls sees to the ledger and to the events.
 
-mod answers;
-mod creating;
-mod looking;
-mod members;
-mod reading;
+mod create_group;
+mod match_answers;
+mod participants;
+mod queries;
+mod read_group;
 mod settings;
 
 use serde_json::{Value, json};
@@ -19,49 +19,49 @@ use crate::contract::{
 };
 use crate::engines::{Call, EngineError};
 
-use super::book::Book;
 use super::client::{Caller, Client};
-use super::known::Claim;
-use super::lids::Lids;
+use super::phone_directory::PhoneDirectory;
+use super::sync::Observation;
+use super::sync::state_store::StateStore;
 
 /// A command being carried out.
-pub(super) struct Errand<'a> {
+pub(super) struct Operation<'a> {
     pub(super) client: &'a Client,
-    pub(super) book: &'a Book,
-    pub(super) lids: &'a Lids,
-    pub(super) by: Caller<'a>,
+    pub(super) state_store: &'a StateStore,
+    pub(super) phone_directory: &'a PhoneDirectory,
+    pub(super) caller: Caller<'a>,
     /// The ids of the session's account, the phone's first; empty where WAHA does not tell.
     pub(super) me: Vec<ParticipantId>,
 }
 
 /// What a command came to, and what it changed in which group.
-pub(super) struct Done {
+pub(super) struct Completed {
     pub(super) result: CommandResult,
     pub(super) group: Option<GroupId>,
-    pub(super) claims: Vec<Claim>,
+    pub(super) observations: Vec<Observation>,
 }
 
-impl Done {
+impl Completed {
     const fn unchanged(result: CommandResult) -> Self {
         Self {
             result,
             group: None,
-            claims: Vec::new(),
+            observations: Vec::new(),
         }
     }
 
-    fn changed(result: CommandResult, group: &GroupId, claims: Vec<Claim>) -> Self {
+    fn changed(result: CommandResult, group: &GroupId, observations: Vec<Observation>) -> Self {
         Self {
             result,
             group: Some(group.clone()),
-            claims,
+            observations,
         }
     }
 }
 
-impl Errand<'_> {
+impl Operation<'_> {
     /// Carries out the command.
-    pub(super) async fn run(&self, call: &Call) -> Result<Done, EngineError> {
+    pub(super) async fn run(&self, call: &Call) -> Result<Completed, EngineError> {
         match &call.command {
             Command::CreateGroup(it) => self.create(call, it).await,
             Command::ListGroups(it) => self.list(it).await,
@@ -90,8 +90,8 @@ impl Errand<'_> {
                 participants,
             }) if participants.is_empty() => {
                 // WhatsApp is not asked for nothing: it takes the request for a wrong one.
-                self.look(group_id).await?;
-                Ok(Done::unchanged(CommandResult::Outcomes(Vec::new())))
+                self.read_group(group_id).await?;
+                Ok(Completed::unchanged(CommandResult::Outcomes(Vec::new())))
             }
             Command::AddParticipants(it) => self.add(&it.group_id, &it.participants).await,
             Command::RemoveParticipants(it) => self.remove(&it.group_id, &it.participants).await,

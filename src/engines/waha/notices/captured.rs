@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::contract::Event;
-use crate::engines::waha::known::{Known, KnownSession, Lag, Place};
+use crate::engines::waha::sync::{GroupKey, GroupState, Lag, SessionState};
 
 const CAPTURES: [(&str, &str); 5] = [
     (
@@ -47,35 +47,41 @@ fn webhooks(capture: &str) -> Vec<(String, Notice)> {
 /// What a session knows of all groups.
 #[derive(Default)]
 struct World {
-    session: KnownSession,
-    groups: BTreeMap<GroupId, Known>,
+    session: SessionState,
+    groups: BTreeMap<GroupId, GroupState>,
     events: Vec<Event>,
 }
 
 impl World {
-    fn hear(&mut self, notice: &Notice) -> Vec<Value> {
-        let What::Group(group, claims, moment) = &notice.what else {
+    fn apply(&mut self, notice: &Notice) -> Vec<Value> {
+        let NoticeContent::Group(group, observations, moment) = &notice.content else {
             return Vec::new();
         };
         let now = notice.sent;
-        let report = Notice::report(&notice.id, notice.me.clone(), claims.clone(), moment, now);
-        let place = Place {
+        let report = Notice::report(
+            &notice.id,
+            notice.me.clone(),
+            observations.clone(),
+            moment,
+            now,
+        );
+        let place = GroupKey {
             session: &notice.session,
             group,
         };
         let known = self.groups.entry(group.clone()).or_default();
-        let follows = known.hear(
+        let effects = known.apply(
             place,
             &mut self.session,
             &report,
             Lag::new(std::time::Duration::from_secs(20)),
         );
-        let told = follows
+        let told = effects
             .events
             .iter()
             .map(|it| serde_json::to_value(it).unwrap());
         let told = told.collect();
-        self.events.extend(follows.events);
+        self.events.extend(effects.events);
         told
     }
 
@@ -185,13 +191,13 @@ fn what_each_webhook_of_a_real_waha_becomes() {
         let mut world = World::default();
         let mut table = String::new();
         for (cause, notice) in webhooks(capture) {
-            let told = world.hear(&notice);
-            let becomes: Vec<_> = match &notice.what {
-                What::Group(..) if told.is_empty() => vec!["nothing new".to_owned()],
-                What::Group(..) => told.iter().map(short).collect(),
-                What::Look(_) => vec!["a look".to_owned()],
-                What::Status(status, at) => vec![format!("{status} at {at}")],
-                What::Other => vec!["nothing".to_owned()],
+            let told = world.apply(&notice);
+            let becomes: Vec<_> = match &notice.content {
+                NoticeContent::Group(..) if told.is_empty() => vec!["nothing new".to_owned()],
+                NoticeContent::Group(..) => told.iter().map(short).collect(),
+                NoticeContent::Refresh(_) => vec!["a look".to_owned()],
+                NoticeContent::Status(status, at) => vec![format!("{status} at {at}")],
+                NoticeContent::Ignored => vec!["nothing".to_owned()],
             };
             writeln!(table, "{cause}\n    {}", becomes.join("\n    ")).unwrap();
         }
@@ -204,7 +210,7 @@ fn in_whatever_order_the_webhooks_come_their_events_add_up_to_the_same() {
     for (name, capture) in CAPTURES {
         let mut ordered = World::default();
         for (_, notice) in webhooks(capture) {
-            ordered.hear(&notice);
+            ordered.apply(&notice);
         }
         let wanted = ordered.sum();
         assert!(wanted.values().any(|sum| sum.inside), "{name}");
@@ -213,7 +219,7 @@ fn in_whatever_order_the_webhooks_come_their_events_add_up_to_the_same() {
             webhooks.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
             let mut world = World::default();
             for (_, notice) in &webhooks {
-                world.hear(notice);
+                world.apply(notice);
             }
             assert_eq!(world.sum(), wanted, "{name}, seed {seed}");
             let mut next: BTreeMap<String, u64> = BTreeMap::new();
@@ -238,7 +244,7 @@ fn webhooks_that_overtake_their_neighbours_become_no_other_events() {
     for (name, capture) in CAPTURES {
         let mut ordered = World::default();
         for (_, notice) in webhooks(capture) {
-            ordered.hear(&notice);
+            ordered.apply(&notice);
         }
         let events = |world: &World| {
             let all = world.events.iter();
@@ -254,7 +260,7 @@ fn webhooks_that_overtake_their_neighbours_become_no_other_events() {
             }
             let mut world = World::default();
             for (_, notice) in &webhooks {
-                world.hear(notice);
+                world.apply(notice);
             }
             let others: Vec<_> = events(&world).difference(&wanted).cloned().collect();
             assert_eq!(others, Vec::<String>::new(), "{name}, seed {seed}");

@@ -5,26 +5,26 @@
 
 use serde_json::Value;
 
-use super::{Malformed, Told, What};
+use super::{Envelope, Malformed, NoticeContent};
 use crate::contract::{NotificationType, ParticipantId, Role};
-use crate::engines::waha::known::Claim;
+use crate::engines::waha::sync::Observation;
 use crate::engines::waha::wire::{Person, is_phone, named, participant};
 
 /// The fields of `_data` that name who did it: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
 
-impl Told<'_> {
+impl Envelope<'_> {
     /// Who did it, by phone where that is told.
     pub(super) fn actor(&self) -> Option<Person> {
         let data = ACTORS.iter().filter_map(|name| self.data(&[name]));
         let told = data.chain(self.payload.get("author"));
         let told = person(&told.filter_map(participant).collect::<Vec<_>>());
-        match (told, self.word("Reason"), self.word("Type")) {
+        match (told, self.text("Reason"), self.text("Type")) {
             (Some(told), ..) => Some(self.with_phone(told)),
             // whatsmeow names nobody where the account came by itself.
             (None, Some("invite"), _) => self.own(),
             (None, _, Some("new")) => self.owner(),
-            (None, ..) if self.word("type") == Some("invite") && self.name == "group.v2.join" => {
+            (None, ..) if self.text("type") == Some("invite") && self.name == "group.v2.join" => {
                 self.own()
             }
             _ => None,
@@ -43,18 +43,18 @@ impl Told<'_> {
         person(&told.collect::<Vec<_>>())
     }
 
-    pub(super) fn participants(&self) -> Result<What, Malformed> {
+    pub(super) fn participants(&self) -> Result<NoticeContent, Malformed> {
         let told = named(self.payload.get("participants").unwrap_or(&Value::Null));
         if told.is_empty() {
             return Err(Malformed("it names nobody"));
         }
         let people: Vec<_> = told.into_iter().map(|it| self.with_phone(it)).collect();
         let kind = self.payload.get("type").and_then(Value::as_str);
-        self.claims(match kind {
-            Some("join") => split(people, |it| self.how_came(it), Claim::Came),
-            Some("leave") => split(people, |it| self.how_went(it), Claim::Went),
-            Some("promote") => vec![Claim::Promoted(people)],
-            Some("demote") => vec![Claim::Demoted(people)],
+        self.observations(match kind {
+            Some("join") => split(people, |it| self.join_type(it), Observation::MembersJoined),
+            Some("leave") => split(people, |it| self.leave_type(it), Observation::MembersLeft),
+            Some("promote") => vec![Observation::Promoted(people)],
+            Some("demote") => vec![Observation::Demoted(people)],
             _ => {
                 return Err(Malformed(
                     "its type is none of join, leave, promote, demote",
@@ -64,8 +64,8 @@ impl Told<'_> {
     }
 
     /// How somebody came. Baileys tells who comes by the link by naming them as the author.
-    fn how_came(&self, person: &Person) -> NotificationType {
-        match (self.word("type"), self.word("JoinReason")) {
+    fn join_type(&self, person: &Person) -> NotificationType {
+        match (self.text("type"), self.text("JoinReason")) {
             (Some("invite" | "linked_group_join"), _) | (_, Some("invite")) => {
                 NotificationType::Invite
             }
@@ -76,8 +76,8 @@ impl Told<'_> {
     }
 
     /// How somebody went: who was not the actor was removed.
-    fn how_went(&self, person: &Person) -> NotificationType {
-        match self.word("type") {
+    fn leave_type(&self, person: &Person) -> NotificationType {
+        match self.text("type") {
             Some("remove") => NotificationType::Remove,
             Some("leave") => NotificationType::Leave,
             _ if self.is_actor(person) == Some(false) => NotificationType::Remove,
@@ -86,12 +86,12 @@ impl Told<'_> {
     }
 
     /// How the account itself went.
-    pub(super) fn how_left(&self) -> NotificationType {
+    pub(super) fn own_leave_type(&self) -> NotificationType {
         let own = self.own();
         let told = self.data(&["participants", "Leave"]).map(named);
         let told = told.and_then(|told| told.into_iter().next());
         let gone = own.or(told);
-        gone.map_or(NotificationType::Leave, |gone| self.how_went(&gone))
+        gone.map_or(NotificationType::Leave, |gone| self.leave_type(&gone))
     }
 
     /// Whether a person is who did it; none where nobody is told to have.
@@ -122,7 +122,7 @@ impl Told<'_> {
     }
 
     /// WEBJS: anybody came. NOWEB: the account is in a group, described as Baileys does.
-    pub(super) fn older_join(&self) -> Result<What, Malformed> {
+    pub(super) fn older_join(&self) -> Result<NoticeContent, Malformed> {
         if self.payload.get("recipientIds").is_none() {
             return self.own_join(Some(self.payload));
         }
@@ -130,15 +130,15 @@ impl Told<'_> {
             Some("invite" | "linked_group_join") => NotificationType::Invite,
             _ => NotificationType::Add,
         };
-        self.claim(Claim::Came(self.recipients()?, how))
+        self.observation(Observation::MembersJoined(self.recipients()?, how))
     }
 
-    pub(super) fn older_leave(&self) -> Result<What, Malformed> {
+    pub(super) fn older_leave(&self) -> Result<NoticeContent, Malformed> {
         let how = match self.payload.get("type").and_then(Value::as_str) {
             Some("remove") => NotificationType::Remove,
             _ => NotificationType::Leave,
         };
-        self.claim(Claim::Went(self.recipients()?, how))
+        self.observation(Observation::MembersLeft(self.recipients()?, how))
     }
 
     fn recipients(&self) -> Result<Vec<Person>, Malformed> {
@@ -164,17 +164,18 @@ fn person(ids: &[ParticipantId]) -> Option<Person> {
 fn split(
     people: Vec<Person>,
     how: impl Fn(&Person) -> NotificationType,
-    claim: fn(Vec<Person>, NotificationType) -> Claim,
-) -> Vec<Claim> {
-    let mut lots: Vec<(NotificationType, Vec<Person>)> = Vec::new();
+    observation: fn(Vec<Person>, NotificationType) -> Observation,
+) -> Vec<Observation> {
+    let mut batches: Vec<(NotificationType, Vec<Person>)> = Vec::new();
     for person in people {
         let kind = how(&person);
-        match lots.iter_mut().find(|(of, _)| *of == kind) {
-            Some((_, lot)) => lot.push(person),
-            None => lots.push((kind, vec![person])),
+        match batches.iter_mut().find(|(of, _)| *of == kind) {
+            Some((_, batch)) => batch.push(person),
+            None => batches.push((kind, vec![person])),
         }
     }
-    lots.into_iter()
-        .map(|(kind, people)| claim(people, kind))
+    batches
+        .into_iter()
+        .map(|(kind, people)| observation(people, kind))
         .collect()
 }

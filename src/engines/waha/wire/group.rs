@@ -13,7 +13,7 @@ use crate::contract::{
 
 /// What an answer tells of a group; engines leave things out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct Seen {
+pub(in crate::engines::waha) struct GroupSnapshot {
     pub(in crate::engines::waha) id: GroupId,
     pub(in crate::engines::waha) subject: Option<Subject>,
     pub(in crate::engines::waha) description: Option<Description>,
@@ -32,16 +32,16 @@ pub(in crate::engines::waha) struct Seen {
 
 /// How much a list of people can be relied on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engines::waha) enum Extent {
+pub(in crate::engines::waha) enum Completeness {
     /// Nothing says that somebody is missing.
-    Whole,
+    Complete,
     /// Who is listed is there; others may be missing.
     Partial,
     /// It is empty, or lists more people than the group has.
-    Useless,
+    Unusable,
 }
 
-impl Seen {
+impl GroupSnapshot {
     /// A group of which nothing but the id is known.
     pub(in crate::engines::waha) const fn bare(id: GroupId) -> Self {
         Self {
@@ -67,17 +67,17 @@ impl Seen {
     }
 
     /// How much the list of people can be relied on, as far as the answer itself shows it.
-    pub(in crate::engines::waha) fn extent(&self) -> Extent {
+    pub(in crate::engines::waha) fn extent(&self) -> Completeness {
         let listed = self.people.as_ref().map_or(0, Vec::len) + self.unread;
         // GOWS lists people beside a count of 0, which WhatsApp did not tell it.
         let size = self.size.filter(|size| *size > 0);
         let size = size.map_or(listed, |size| usize::try_from(size).unwrap_or(usize::MAX));
         if self.is_stub() || size < listed {
-            Extent::Useless
+            Completeness::Unusable
         } else if size > listed || self.unread > 0 {
-            Extent::Partial
+            Completeness::Partial
         } else {
-            Extent::Whole
+            Completeness::Complete
         }
     }
 
@@ -119,7 +119,7 @@ pub(in crate::engines::waha) fn number_as_subject(id: &GroupId) -> Option<Subjec
 }
 
 /// Reads a group; none where the value names no group.
-pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
+pub(in crate::engines::waha) fn group(body: &Value) -> Option<GroupSnapshot> {
     let id = ["id", "JID", "gid", "groupId"]
         .iter()
         .find_map(|name| id_text(field(body, &[name])?)?.parse().ok())?;
@@ -135,7 +135,7 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
         &["subject", "Name", "name", "title", "formattedTitle"],
     );
     let description = field(body, &["description", "desc", "Topic"]);
-    Some(Seen {
+    Some(GroupSnapshot {
         id,
         subject: name.and_then(Value::as_str).and_then(subject),
         description: description.and_then(Value::as_str).map(self::description),
@@ -156,7 +156,7 @@ pub(in crate::engines::waha) fn group(body: &Value) -> Option<Seen> {
 }
 
 /// Reads a list of groups: an array (GOWS, WEBJS) or a map by id (NOWEB).
-pub(in crate::engines::waha) fn groups(body: &Value) -> Option<Vec<Seen>> {
+pub(in crate::engines::waha) fn groups(body: &Value) -> Option<Vec<GroupSnapshot>> {
     let read = |value: &Value| group(value);
     match body {
         Value::Array(all) => Some(all.iter().filter_map(read).collect()),

@@ -14,10 +14,10 @@ mod outcomes;
 mod people;
 mod values;
 
-pub(super) use group::{Extent, Seen, group, groups, number_as_subject};
+pub(super) use group::{Completeness, GroupSnapshot, group, groups, number_as_subject};
 pub(super) use ids::{id_text, is_phone, participant, timestamp};
 pub(super) use numbers::{comparable, is_same};
-pub(super) use outcomes::{Answered, adding, changing, created, outcomes};
+pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
 pub(super) use people::{Person, named};
 pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
 
@@ -36,12 +36,14 @@ pub(super) enum Body {
 
 /// A body that is neither JSON nor a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct UnreadableBody;
 
 impl Body {
     /// Reads a body.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Broken> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Broken)?.trim();
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, UnreadableBody> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| UnreadableBody)?
+            .trim();
         if text.is_empty() {
             return Ok(Self::Empty);
         }
@@ -49,7 +51,7 @@ impl Body {
             Ok(Value::String(text)) => Ok(Self::Text(text)),
             Ok(value) => Ok(Self::Json(value)),
             // JSON that was cut short, or a proxy's page.
-            Err(_) if text.starts_with(['{', '[', '"', '<']) => Err(Broken),
+            Err(_) if text.starts_with(['{', '[', '"', '<']) => Err(UnreadableBody),
             Err(_) => Ok(Self::Text(text.to_owned())),
         }
     }

@@ -8,7 +8,7 @@ use crate::contract::{OutcomeKind, ParticipantId, PrivateInvite};
 
 /// WhatsApp's answer about one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engines::waha) struct Answered {
+pub(in crate::engines::waha) struct ParticipantAnswer {
     /// All ids that the answer calls the person by.
     pub(in crate::engines::waha) ids: Vec<ParticipantId>,
     pub(in crate::engines::waha) code: u16,
@@ -17,7 +17,7 @@ pub(in crate::engines::waha) struct Answered {
 
 /// The answers to adding, removing, promoting and demoting; none where the body tells nothing of
 /// anybody, as WEBJS's `{"status": 200}`.
-pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<Answered>> {
+pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<ParticipantAnswer>> {
     match body {
         Value::Array(entries) => Some(entries.iter().filter_map(entry).collect()),
         Value::Object(map) => {
@@ -30,7 +30,7 @@ pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<Answered>> 
 }
 
 /// The answers beside a new group. NOWEB's has none: it shows people, not what became of them.
-pub(in crate::engines::waha) fn created(body: &Value) -> Vec<Answered> {
+pub(in crate::engines::waha) fn created(body: &Value) -> Vec<ParticipantAnswer> {
     let entries = body
         .get("participants")
         .or_else(|| body.get("Participants"));
@@ -38,11 +38,11 @@ pub(in crate::engines::waha) fn created(body: &Value) -> Vec<Answered> {
 }
 
 /// An entry of NOWEB's or GOWS's list.
-fn entry(entry: &Value) -> Option<Answered> {
+fn entry(entry: &Value) -> Option<ParticipantAnswer> {
     // whatsmeow leaves `Error` at 0 where all went well; Baileys has WhatsApp's status as a text.
     let code = number(entry.get("Error").or_else(|| entry.get("status"))?)?;
     let code = if code == 0 { 200 } else { code };
-    Some(Answered {
+    Some(ParticipantAnswer {
         ids: ids(entry),
         code,
         invite: invite(entry),
@@ -62,10 +62,10 @@ fn ids(entry: &Value) -> Vec<ParticipantId> {
 }
 
 /// An entry of WEBJS's map.
-fn by_id(id: &str, said: &Value) -> Option<Answered> {
+fn by_id(id: &str, said: &Value) -> Option<ParticipantAnswer> {
     let id = participant(&Value::from(id))?;
     let code = number(said.get("code").or_else(|| said.get("statusCode"))?)?;
-    Some(Answered {
+    Some(ParticipantAnswer {
         ids: vec![id],
         code,
         // WEBJS has sent the invite itself by then (`isInviteV4Sent`) and does not tell its code.

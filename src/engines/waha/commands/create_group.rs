@@ -1,0 +1,158 @@
+//! A new group, and what became of the people who were wanted in it.
+
+use serde_json::json;
+
+use super::match_answers::find;
+use super::{Completed, Operation, entries, outcome};
+use crate::contract::{CommandResult, CreateGroup, GroupId, OutcomeKind, Role};
+use crate::engines::waha::client::{ApiRequest, within};
+use crate::engines::waha::creation_records::CreationRecord;
+use crate::engines::waha::error::{FailureCause, Intent, quoted};
+use crate::engines::waha::sync::Observation;
+use crate::engines::waha::wire::{
+    self, Body, Completeness, GroupSnapshot, ParticipantAnswer, Person, adding, created, named,
+    refusal_text,
+};
+use crate::engines::{Call, EngineError};
+use crate::outbound::Method;
+
+impl Operation<'_> {
+    pub(super) async fn create(
+        &self,
+        call: &Call,
+        asked: &CreateGroup,
+    ) -> Result<Completed, EngineError> {
+        let body = json!({ "name": asked.name, "participants": entries(&asked.participants) });
+        let ask = ApiRequest::change(Method::POST, String::new(), Some(body));
+        let body = self.client.groups(self.caller, ask).await?;
+        if let Some(words) = refusal_text(&body) {
+            return Err(self.creation_refused(words));
+        }
+        let Some(made) = wire::group(body.json()) else {
+            let cause = FailureCause::Unreadable("no group");
+            return Err(cause.into_engine_error(Intent::Change, &self.caller.server.name));
+        };
+        // Made it is, whatever comes now.
+        self.record_created_group(call, asked, &made.id).await?;
+        self.created(asked, made, created(body.json())).await
+    }
+
+    /// Writes down whose group it is. The search of another command may have taken it for its own, when
+    /// this answer was long in coming: then this one has to be searched for as well.
+    async fn record_created_group(
+        &self,
+        call: &Call,
+        asked: &CreateGroup,
+        id: &GroupId,
+    ) -> Result<(), EngineError> {
+        let record = CreationRecord::new(call.id.clone(), asked, self.state_store.now());
+        let claimed = self
+            .state_store
+            .assign_created_group(self.caller.session, record, id)
+            .await;
+        match claimed {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(EngineError::NoAnswer {
+                message: "WAHA answered with a group that another command has been answered with"
+                    .to_owned(),
+            }),
+            // What has been made is searched for once the store is back.
+            Err(error) => Err(EngineError::NoAnswer {
+                message: format!("the new group could not be written down: {error}"),
+            }),
+        }
+    }
+
+    /// The result of a `CreateGroup` whose group is there, as it was shown.
+    pub(in crate::engines::waha) async fn created(
+        &self,
+        asked: &CreateGroup,
+        shown: GroupSnapshot,
+        answered: Vec<ParticipantAnswer>,
+    ) -> Result<Completed, EngineError> {
+        let (mut snapshot, is_believed) = self.read_new_group(shown).await;
+        snapshot.subject.get_or_insert_with(|| asked.name.clone());
+        let people = snapshot.people.get_or_insert_default();
+        if people.is_empty() {
+            people.extend(self.me.first().map(|me| Person {
+                id: me.clone(),
+                lid: None,
+                role: Role::Superadmin,
+            }));
+        }
+        if snapshot.owner.is_none() {
+            snapshot.owner = self.me.first().cloned();
+        }
+        let told = self
+            .match_answers(&asked.participants, answered, adding)
+            .await;
+        let people = snapshot.people.get_or_insert_default();
+        self.identify(people, &asked.participants).await;
+        let outcomes = asked.participants.iter().zip(told);
+        let outcomes = outcomes.map(|(named, told)| match told {
+            Some(told) => told,
+            None if is_believed && find(people, &named.id).is_some() => {
+                outcome(&named.id, OutcomeKind::Ok, 200)
+            }
+            // NOWEB does not say why somebody is not in the new group.
+            None => outcome(&named.id, OutcomeKind::Unknown, 400),
+        });
+        let outcomes = outcomes.collect();
+        let observation = Observation::OwnJoined(Box::new(snapshot.clone()));
+        let id = snapshot.id.clone();
+        let mut group = snapshot
+            .into_group()
+            .ok_or_else(|| self.unreadable("no group"))?;
+        group.outcomes = Some(outcomes);
+        let result = CommandResult::Group(Box::new(group));
+        Ok(Completed::changed(result, &id, vec![observation]))
+    }
+
+    /// Looks at a new group, and tells whether its people can be believed. Baileys lists in its answer
+    /// whoever was wanted, also who was refused; and NOWEB's store may not have the group yet, or not all
+    /// of it. The older list of people is WhatsApp's own, always.
+    async fn read_new_group(&self, shown: GroupSnapshot) -> (GroupSnapshot, bool) {
+        if let Ok(snapshot) = self.read_group(&shown.id).await
+            && snapshot.extent() == Completeness::Complete
+        {
+            return (snapshot, true);
+        }
+        let path = within(&shown.id, "/participants");
+        if let Ok(Body::Json(list)) = self.client.groups(self.caller, ApiRequest::get(path)).await {
+            let mut people = named(&list);
+            let phone_directory = self.phone_directory;
+            phone_directory
+                .resolve(self.client, self.caller, &shown.id, &mut people)
+                .await;
+            if self.me.iter().any(|me| find(&people, me).is_some()) {
+                let people = Some(people);
+                return (GroupSnapshot { people, ..shown }, true);
+            }
+        }
+        // As many as the group has: then it lists who is in it, and nobody else.
+        if shown.size.is_some() && shown.extent() == Completeness::Complete {
+            return (shown, true);
+        }
+        let bare = GroupSnapshot {
+            people: None,
+            ..shown
+        };
+        (bare, false)
+    }
+
+    /// WEBJS's words in the place of a group. "An unknown error" has been seen beside a group that
+    /// was made all the same.
+    fn creation_refused(&self, words: &str) -> EngineError {
+        if words.to_lowercase().contains("unknown") {
+            return EngineError::Failing {
+                message: format!(
+                    "WhatsApp Web does not know whether it made the group: {}",
+                    quoted(words)
+                ),
+                is_open: true,
+            };
+        }
+        FailureCause::RefusalText(words.to_owned())
+            .into_engine_error(Intent::Change, &self.caller.server.name)
+    }
+}

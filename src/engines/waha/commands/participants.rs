@@ -1,0 +1,488 @@
+//! Who comes and who goes, and who is an admin.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::match_answers::{find, lists_everybody};
+use super::{Completed, Operation, done_with, entries, is_outside, not_allowed, outcome};
+use crate::contract::{
+    CommandResult, ErrorCode, GroupId, NotificationType, Outcome, OutcomeKind, ParticipantId,
+    ParticipantInput, Role,
+};
+use crate::engines::waha::client::{ApiFailure, ApiRequest, within};
+use crate::engines::waha::error::{FailureCause, Intent};
+use crate::engines::waha::sync::{ExpectedChange, Observation, state_store};
+use crate::engines::waha::wire::{
+    Body, GroupSnapshot, Person, adding, changing, outcomes, refusal_text,
+};
+use crate::engines::{Call, EngineError};
+use crate::outbound::Method;
+
+/// What is waited between looks for a change that WAHA has confirmed and that does not show.
+const CHECK_DELAYS: [Duration; 3] = [
+    Duration::from_millis(300),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+];
+
+/// What happens to people who are in the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Change {
+    Remove,
+    Promote,
+    Demote,
+}
+
+impl Change {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Remove => "/participants/remove",
+            Self::Promote => "/admin/promote",
+            Self::Demote => "/admin/demote",
+        }
+    }
+
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Remove => "remove people from this group",
+            Self::Promote => "promote people",
+            Self::Demote => "demote people",
+        }
+    }
+
+    /// What there is to say of somebody without asking WhatsApp.
+    fn already(self, person: Option<&Person>) -> Option<(OutcomeKind, u16)> {
+        let Some(person) = person else {
+            return Some((OutcomeKind::NotMember, 404));
+        };
+        match (self, person.role) {
+            (Self::Promote, Role::Admin | Role::Superadmin) => {
+                Some((OutcomeKind::AlreadyAdmin, 200))
+            }
+            (Self::Demote, Role::Participant) => Some((OutcomeKind::NotAdmin, 200)),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody is as they were to be.
+    fn is_done(self, role: Option<Role>) -> bool {
+        match self {
+            Self::Remove => role.is_none(),
+            Self::Promote => role.is_some_and(|role| role != Role::Participant),
+            Self::Demote => role == Some(Role::Participant),
+        }
+    }
+}
+
+impl Operation<'_> {
+    pub(super) async fn add(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+    ) -> Result<Completed, EngineError> {
+        let outcomes = match self
+            .request_participants(id, "/participants/add", named)
+            .await
+        {
+            Ok(body) => self.add_outcomes(id, named, &body).await?,
+            // One number that WhatsApp calls wrong fails them all; so each is asked for alone.
+            Err(failure) if failure.cause.whatsapp() == Some(400) && named.len() > 1 => {
+                self.add_one_by_one(id, named).await?
+            }
+            Err(failure) => {
+                return Err(self
+                    .participant_error(id, failure, "add people to this group")
+                    .await);
+            }
+        };
+        let came = done_with(&outcomes);
+        let observation =
+            Observation::MembersJoined(state_store::people(came), NotificationType::Add);
+        Ok(Completed::changed(
+            CommandResult::Outcomes(outcomes),
+            id,
+            vec![observation],
+        ))
+    }
+
+    async fn add_one_by_one(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+    ) -> Result<Vec<Outcome>, EngineError> {
+        let mut all = Vec::with_capacity(named.len());
+        for person in named {
+            let alone = std::slice::from_ref(person);
+            match self
+                .request_participants(id, "/participants/add", alone)
+                .await
+            {
+                Ok(body) => all.extend(self.add_outcomes(id, alone, &body).await?),
+                Err(failure) if failure.cause.whatsapp() == Some(400) => {
+                    all.push(outcome(&person.id, OutcomeKind::Unknown, 400));
+                }
+                // The ones before have been added; asked again, they are members already.
+                Err(failure) => return Err(failure.into_engine_error()),
+            }
+        }
+        Ok(all)
+    }
+
+    /// What an answer to adding says; where it says nothing, the group does.
+    async fn add_outcomes(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+        body: &Body,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        if let Some(words) = refusal_text(body) {
+            let cause = FailureCause::RefusalText(words.to_owned());
+            let error = cause.into_engine_error(Intent::Change, &self.caller.server.name);
+            self.read_group(id).await?;
+            return Err(error);
+        }
+        let answered = outcomes(body.json()).unwrap_or_default();
+        let told = self.match_answers(named, answered, adding).await;
+        let mut after = Vec::new();
+        if told.iter().any(Option::is_none) {
+            after = self.read_group(id).await?.people.unwrap_or_default();
+            self.identify(&mut after, named).await;
+        }
+        let told = named.iter().zip(told);
+        let told = told.map(|(person, told)| match told {
+            Some(told) => told,
+            None if find(&after, &person.id).is_some() => outcome(&person.id, OutcomeKind::Ok, 200),
+            None => outcome(&person.id, OutcomeKind::Unknown, 400),
+        });
+        Ok(told.collect())
+    }
+
+    pub(super) async fn remove(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+    ) -> Result<Completed, EngineError> {
+        // Removing oneself is leaving, last of all, and needs no right.
+        let phone_directory = self.phone_directory;
+        let mine = |person: &&ParticipantInput| {
+            self.me
+                .iter()
+                .any(|me| phone_directory.is_same(me, &person.id))
+        };
+        let others: Vec<_> = named.iter().filter(|it| !mine(it)).cloned().collect();
+        let mut done = self.change(id, &others, Change::Remove).await?;
+        let Some(me) = named.iter().find(mine) else {
+            return Ok(done);
+        };
+        let left = self.leave(id).await?;
+        if let CommandResult::Outcomes(outcomes) = &mut done.result {
+            outcomes.push(outcome(&me.id, OutcomeKind::Ok, 200));
+            let position = |it: &Outcome| named.iter().position(|named| named.id == it.id);
+            outcomes.sort_by_key(position);
+        }
+        done.observations.extend(left.observations);
+        done.group = left.group;
+        Ok(done)
+    }
+
+    pub(super) async fn promote(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+    ) -> Result<Completed, EngineError> {
+        self.change(id, named, Change::Promote).await
+    }
+
+    pub(super) async fn demote(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+    ) -> Result<Completed, EngineError> {
+        self.change(id, named, Change::Demote).await
+    }
+
+    /// Asks for those who are not yet as they should be; read before, and where the answer says
+    /// nothing of anybody (WEBJS), after. Somebody who is not in the list, and whom the list may lack or
+    /// call otherwise, is asked for: WhatsApp knows.
+    async fn change(
+        &self,
+        id: &GroupId,
+        named: &[ParticipantInput],
+        change: Change,
+    ) -> Result<Completed, EngineError> {
+        let mut before = self.read_group(id).await?;
+        if named.is_empty() {
+            return Ok(Completed::changed(
+                CommandResult::Outcomes(Vec::new()),
+                id,
+                Vec::new(),
+            ));
+        }
+        if let Some(people) = &mut before.people {
+            self.identify(people, named).await;
+        }
+        let people = before.people.as_deref().unwrap_or_default();
+        let own = self.me.iter().find_map(|me| find(people, me));
+        if own.is_some_and(|own| own.role == Role::Participant) {
+            return Err(not_allowed(change.words()));
+        }
+        let found: Vec<_> = named.iter().map(|it| find(people, &it.id)).collect();
+        let is_certain = lists_everybody(&before);
+        let already = |found: Option<&Person>| {
+            let is_known = found.is_some() || is_certain;
+            is_known.then(|| change.already(found)).flatten()
+        };
+        let already: Vec<_> = found.iter().map(|found| already(*found)).collect();
+        let asked = named.iter().zip(found.iter().zip(&already));
+        let asked = asked.filter(|(_, (_, already))| already.is_none());
+        let (open, unlisted): (Vec<_>, Vec<_>) = asked
+            .map(|(person, (found, _))| (person.clone(), found.is_none()))
+            .unzip();
+        let told = if open.is_empty() {
+            Vec::new()
+        } else {
+            self.request_change(id, &open, &unlisted, change).await?
+        };
+        let mut told = told.into_iter();
+        let outcomes = named.iter().zip(already);
+        let outcomes: Vec<_> = outcomes
+            .filter_map(|(person, already)| match already {
+                Some((kind, code)) => Some(outcome(&person.id, kind, code)),
+                None => told.next(),
+            })
+            .collect();
+        let who = state_store::people(done_with(&outcomes));
+        let observation = match change {
+            Change::Remove => Observation::MembersLeft(who, NotificationType::Remove),
+            Change::Promote => Observation::Promoted(who),
+            Change::Demote => Observation::Demoted(who),
+        };
+        Ok(Completed::changed(
+            CommandResult::Outcomes(outcomes),
+            id,
+            vec![observation],
+        ))
+    }
+
+    /// Asks for a change. `unseen` are those who were not in the list before: that they are not in it
+    /// afterwards says nothing.
+    async fn request_change(
+        &self,
+        id: &GroupId,
+        open: &[ParticipantInput],
+        unlisted: &[bool],
+        change: Change,
+    ) -> Result<Vec<Outcome>, EngineError> {
+        let begun = self.state_store.now();
+        let body = match self.request_participants(id, change.path(), open).await {
+            Ok(body) => body,
+            Err(failure) => return Err(self.participant_error(id, failure, change.words()).await),
+        };
+        let answered = outcomes(body.json()).unwrap_or_default();
+        let mut told = self.match_answers(open, answered, changing).await;
+        // WEBJS says 200 whatever the app did, and a view may be the one before the change: what it shows
+        // is looked for again, and what it does not show is not denied.
+        let mut delays = CHECK_DELAYS.iter();
+        let mut is_refused = false;
+        while told.iter().any(Option::is_none) {
+            let mut after = self.read_group(id).await?.people.unwrap_or_default();
+            self.identify(&mut after, open).await;
+            for (n, told) in told
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, told)| told.is_none())
+            {
+                let Some(ParticipantInput { id: who }) = open.get(n) else {
+                    continue;
+                };
+                let person = find(&after, who);
+                let says = person.is_some() || unlisted.get(n) == Some(&false);
+                let role = person.map(|person| person.role);
+                *told = if says && change.is_done(role)
+                    || self.is_confirmed_by_event(id, who, change, begun).await
+                {
+                    Some(outcome(who, OutcomeKind::Ok, 200))
+                } else if change != Change::Promote && role == Some(Role::Superadmin) {
+                    // Nobody can do that to the creator.
+                    Some(outcome(who, OutcomeKind::NotAllowed, 403))
+                } else {
+                    None
+                };
+            }
+            let own = self.me.iter().find_map(|me| find(&after, me));
+            is_refused = own.is_some_and(|own| own.role == Role::Participant);
+            match delays.next() {
+                Some(delay) if !is_refused => tokio::time::sleep(*delay).await,
+                _ => break,
+            }
+        }
+        let (kind, code) = if is_refused {
+            (OutcomeKind::NotAllowed, 403)
+        } else {
+            (OutcomeKind::Unknown, 400)
+        };
+        let told = open.iter().zip(told);
+        let told = told.map(|(it, told)| told.unwrap_or_else(|| outcome(&it.id, kind, code)));
+        Ok(told.collect())
+    }
+
+    /// Whether WAHA has told by itself, since then, that somebody is as they were to be.
+    async fn is_confirmed_by_event(
+        &self,
+        id: &GroupId,
+        who: &ParticipantId,
+        change: Change,
+        since: i64,
+    ) -> bool {
+        let status = self
+            .state_store
+            .member_status(self.caller.session, id, who)
+            .await;
+        // What the store cannot say now, nobody is told.
+        let status = status.ok().flatten();
+        let status = status.filter(|it| it.reported && it.observed_at >= since);
+        status.is_some_and(|it| change.is_done(it.role))
+    }
+
+    pub(super) async fn leave(&self, id: &GroupId) -> Result<Completed, EngineError> {
+        self.read_group(id).await?;
+        let ask = ApiRequest::change(Method::POST, within(id, "/leave"), None);
+        match self.client.groups(self.caller, ask).await {
+            Ok(_) => {}
+            Err(failure) if matches!(failure.cause.whatsapp(), Some(401 | 403)) => {
+                return Err(super::not_a_member());
+            }
+            Err(failure) => return Err(failure.into_engine_error()),
+        }
+        let observations = vec![Observation::OwnLeft(NotificationType::Leave)];
+        Ok(Completed::changed(
+            CommandResult::Done(true),
+            id,
+            observations,
+        ))
+    }
+
+    /// The account leaves, and the chat is gone from its lists. NOWEB and GOWS have no chat to
+    /// delete: having left is all there is to it.
+    pub(super) async fn delete(
+        &self,
+        call: &Call,
+        id: &GroupId,
+        for_everyone: bool,
+    ) -> Result<Completed, EngineError> {
+        let mut observations = Vec::new();
+        let mut inside = true;
+        match self.read_group(id).await {
+            Ok(snapshot) if for_everyone => {
+                observations.extend(self.remove_others(call, id, snapshot).await?);
+            }
+            Ok(_) => {}
+            Err(error) if is_outside(&error) && !for_everyone => {
+                // Not even known: then there is nothing to delete either.
+                if error.code() == ErrorCode::GroupNotFound {
+                    return Err(error);
+                }
+                inside = false;
+            }
+            Err(error) => return Err(error),
+        }
+        if inside {
+            observations.extend(self.leave(id).await?.observations);
+        }
+        let ask = ApiRequest::change(Method::DELETE, within(id, ""), None);
+        if let Err(failure) = self.client.groups(self.caller, ask).await {
+            let no_chat = matches!(failure.cause, FailureCause::NotImplemented);
+            // Left and forgotten already.
+            let gone = matches!(failure.cause.whatsapp(), Some(403 | 404));
+            if !no_chat && !gone {
+                return Err(failure.into_engine_error());
+            }
+        }
+        Ok(Completed::changed(
+            CommandResult::Done(true),
+            id,
+            observations,
+        ))
+    }
+
+    /// Removes everybody else.
+    async fn remove_others(
+        &self,
+        call: &Call,
+        id: &GroupId,
+        snapshot: GroupSnapshot,
+    ) -> Result<Option<Observation>, EngineError> {
+        let people = snapshot.people.unwrap_or_default();
+        let mine = |person: &Person| self.me.iter().any(|me| person.is(me));
+        let own = people.iter().find(|it| mine(it));
+        if own.is_some_and(|own| own.role == Role::Participant) {
+            return Err(not_allowed("delete the group for everyone"));
+        }
+        let others = people.iter().filter(|person| !mine(person));
+        if others.clone().any(|person| person.role == Role::Superadmin) {
+            return Err(EngineError::Refused {
+                code: ErrorCode::NotAllowed,
+                message:
+                    "nobody can remove the group's creator, so only the creator can delete it \
+                          for everyone; leave out forEveryone to delete it for this account"
+                        .to_owned(),
+            });
+        }
+        let others: Vec<_> = others
+            .map(|person| ParticipantInput {
+                id: person.id.clone(),
+            })
+            .collect();
+        if others.is_empty() {
+            return Ok(None);
+        }
+        let ids: BTreeSet<_> = others.iter().map(|it| it.id.clone()).collect();
+        let expected = self.state_store.expect_also(
+            self.caller.session,
+            id,
+            &call.id,
+            ExpectedChange::MembersLeave(ids),
+        );
+        expected.await.map_err(crate::engines::waha::store_failed)?;
+        let told = self
+            .request_change(id, &others, &vec![false; others.len()], Change::Remove)
+            .await?;
+        if told.iter().any(|it| it.outcome != OutcomeKind::Ok) {
+            return Err(not_allowed("remove everybody from this group"));
+        }
+        let who = state_store::people(done_with(&told));
+        Ok(Some(Observation::MembersLeft(
+            who,
+            NotificationType::Remove,
+        )))
+    }
+
+    async fn request_participants(
+        &self,
+        id: &GroupId,
+        path: &str,
+        people: &[ParticipantInput],
+    ) -> Result<Body, ApiFailure> {
+        let body = json!({ "participants": entries(people) });
+        let ask = ApiRequest::change(Method::POST, within(id, path), Some(body));
+        self.client.groups(self.caller, ask).await
+    }
+
+    /// A refusal about a group's people: the account is not in the group, or no admin of it.
+    async fn participant_error(
+        &self,
+        id: &GroupId,
+        failure: ApiFailure,
+        what: &str,
+    ) -> EngineError {
+        if !matches!(failure.cause.whatsapp(), Some(401 | 403 | 404)) {
+            return failure.into_engine_error();
+        }
+        match self.read_group(id).await {
+            Err(error) => error,
+            Ok(_) => not_allowed(what),
+        }
+    }
+}

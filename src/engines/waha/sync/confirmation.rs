@@ -1,0 +1,177 @@
+//! When something that WAHA shows is believed over what is known.
+//!
+//! A list may be the one from before a change, may lack people or groups for a while, and WhatsApp Web
+//! goes on showing people who have left. So what contradicts what is known is a doubt first. It is
+//! believed when another look, begun long enough after the first, shows the same, and nothing told or
+//! shown in between says otherwise. Doubts are stored with what is known: a restart forgets none.
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::Role;
+
+/// How many times longer somebody who was told to be gone must be shown before that is believed.
+const STUBBORN: i64 = 60;
+
+/// So many looks must agree that a session's groups are gone, all at once,
+const ALL_LOOKS: u8 = 5;
+
+/// over so many times the usual span.
+const ALL_SPAN: i64 = 8;
+
+/// How long WAHA's lists may be behind, or lack something; milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) struct Lag(i64);
+
+impl Lag {
+    pub(in crate::engines::waha) fn new(lag: std::time::Duration) -> Self {
+        Self(
+            i64::try_from(lag.as_millis())
+                .unwrap_or(i64::MAX / STUBBORN)
+                .max(1),
+        )
+    }
+
+    /// A list shows a state that is no older than this.
+    pub(in crate::engines::waha) const fn of_lists(self) -> i64 {
+        self.0
+    }
+
+    /// A list shows somebody who was told to be gone no longer than this.
+    pub(in crate::engines::waha) const fn of_departures(self) -> i64 {
+        self.0.saturating_mul(STUBBORN)
+    }
+}
+
+/// A look showed something else than what is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct UnconfirmedChange {
+    /// When the first look that showed it was begun.
+    since: i64,
+    /// What it showed: a role, or that they are not there.
+    role: Option<Role>,
+}
+
+/// Whether to believe a look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engines::waha) enum Confirmation {
+    Confirmed,
+    /// Another look, begun no sooner than this, may settle it.
+    Recheck(i64),
+}
+
+/// A list showed none, or few, of a session's groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(in crate::engines::waha) struct MissingGroups {
+    /// When the first such look was begun.
+    since: i64,
+    #[serde(rename = "looks")]
+    snapshots: u8,
+    /// Groups were known; without any, that there are none is no contradiction.
+    #[serde(default)]
+    known: bool,
+}
+
+/// Takes in that a look shows no groups, or few of those that are known. The verdict, and whether this is
+/// the first such look.
+pub(in crate::engines::waha) fn confirm_missing_groups(
+    unconfirmed: &mut Option<MissingGroups>,
+    begun: i64,
+    known: bool,
+    lag: Lag,
+) -> (Confirmation, bool) {
+    // Looks from before there were any groups say nothing of these.
+    *unconfirmed = unconfirmed.filter(|unconfirmed| unconfirmed.known == known);
+    let is_first = unconfirmed.is_none();
+    let all = unconfirmed.get_or_insert(MissingGroups {
+        since: begun,
+        snapshots: 0,
+        known,
+    });
+    all.snapshots = all.snapshots.saturating_add(1);
+    let span = lag.of_lists().saturating_mul(ALL_SPAN);
+    let verdict = if all.snapshots >= ALL_LOOKS && begun - all.since >= span {
+        Confirmation::Confirmed
+    } else {
+        Confirmation::Recheck(begun.saturating_add(span / i64::from(ALL_LOOKS - 1)))
+    };
+    (verdict, is_first)
+}
+
+/// Takes in that a look shows somebody otherwise than they are known.
+pub(super) fn confirm(
+    unconfirmed: &mut Option<UnconfirmedChange>,
+    shown: Option<Role>,
+    begun: i64,
+    span: i64,
+) -> Confirmation {
+    let same = unconfirmed.filter(|unconfirmed| rank(unconfirmed.role) == rank(shown));
+    let since = same.map_or(begun, |unconfirmed| unconfirmed.since);
+    *unconfirmed = Some(UnconfirmedChange { since, role: shown });
+    if begun - since >= span {
+        Confirmation::Confirmed
+    } else {
+        Confirmation::Recheck(since + span)
+    }
+}
+
+/// The roles that events tell apart: engines differ in whom they call a superadmin.
+pub(super) fn rank(role: Option<Role>) -> Option<u8> {
+    role.map(|role| u8::from(role != Role::Participant))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_contradiction_is_believed_when_a_later_look_shows_it_again() {
+        let mut unconfirmed = None;
+        let mut look = |shown, begun| confirm(&mut unconfirmed, shown, begun, 60);
+        assert_eq!(look(None, 100), Confirmation::Recheck(160));
+        assert_eq!(look(None, 159), Confirmation::Recheck(160));
+        // Something else is a doubt of its own.
+        assert_eq!(look(Some(Role::Admin), 160), Confirmation::Recheck(220));
+        assert_eq!(look(Some(Role::Superadmin), 220), Confirmation::Confirmed);
+    }
+
+    #[test]
+    fn that_all_groups_are_gone_takes_several_looks_over_a_while() {
+        let lag = Lag(60);
+        let mut unconfirmed = None;
+        let mut looks = 0;
+        let mut due = 1_000;
+        while let (Confirmation::Recheck(next), is_first) =
+            confirm_missing_groups(&mut unconfirmed, due, true, lag)
+        {
+            assert!(next > due);
+            assert_eq!(is_first, looks == 0);
+            due = next;
+            looks += 1;
+        }
+        assert_eq!((looks, due), (4, 1_480));
+        // Many looks at once are one.
+        let mut unconfirmed = None;
+        for _ in 0..100 {
+            let (verdict, _) = confirm_missing_groups(&mut unconfirmed, 1_000, true, lag);
+            assert_ne!(verdict, Confirmation::Confirmed);
+        }
+    }
+
+    #[test]
+    fn looks_from_before_there_were_groups_do_not_count_against_them() {
+        let lag = Lag(60);
+        let mut unconfirmed = None;
+        for look in 0..100 {
+            confirm_missing_groups(&mut unconfirmed, 1_000 + look * 60, false, lag);
+        }
+        let (verdict, is_first) = confirm_missing_groups(&mut unconfirmed, 10_000, true, lag);
+        assert_ne!(verdict, Confirmation::Confirmed);
+        assert!(is_first);
+    }
+
+    #[test]
+    fn the_longest_lag_does_not_overflow() {
+        let lag = Lag::new(std::time::Duration::MAX);
+        assert!(lag.of_departures() >= lag.of_lists());
+    }
+}

@@ -1,0 +1,147 @@
+//! Our own commands, written down before they are carried out, so that what WAHA tells of them is put
+//! down to them.
+
+use std::collections::BTreeSet;
+
+use super::StateStore;
+use crate::contract::{Command, CommandId, GroupId, ParticipantId, ParticipantInput, SessionName};
+use crate::engines::waha::sync::{
+    ExpectedChange, GroupState, PendingCommand, PendingCreation, SessionState,
+};
+use crate::store::Error;
+use crate::store::known_groups::KnownKey;
+
+impl StateStore {
+    /// Writes down that a command is about to be carried out.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(in crate::engines::waha) async fn expect(
+        &self,
+        session: &SessionName,
+        id: &CommandId,
+        command: &Command,
+    ) -> Result<(), Error> {
+        let at = self.now();
+        let creation = match command {
+            Command::CreateGroup(create) => Some(PendingCreation {
+                command: id.clone(),
+                subject: create.name.clone(),
+                at,
+            }),
+            _ => None,
+        };
+        let pending = expected_change(command).map(|change| PendingCommand {
+            command: id.clone(),
+            at,
+            reported: false,
+            change,
+        });
+        let key = KnownKey {
+            session: session.clone(),
+            group: command.group().cloned(),
+        };
+        let id = id.clone();
+        self.update(key, move |rows, key| {
+            if let Some(creation) = &creation {
+                let mut about: SessionState = rows.get(key)?.unwrap_or_default();
+                about.pending_creations.retain(|it| it.command != id);
+                about.pending_creations.push(creation.clone());
+                return rows.put(key, &about);
+            }
+            let Some(pending) = &pending else {
+                return Ok(());
+            };
+            let mut known: GroupState = rows.get(key)?.unwrap_or_default();
+            known.drop_pending(&id);
+            known.expect(pending.clone());
+            rows.put(key, &known)
+        })
+        .await
+    }
+
+    /// Writes down what else a command in a group is about to bring about.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(in crate::engines::waha) async fn expect_also(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        id: &CommandId,
+        change: ExpectedChange,
+    ) -> Result<(), Error> {
+        let pending = PendingCommand {
+            command: id.clone(),
+            at: self.now(),
+            reported: false,
+            change,
+        };
+        let key = KnownKey {
+            session: session.clone(),
+            group: Some(group.clone()),
+        };
+        self.update(key, move |rows, key| {
+            let mut known: GroupState = rows.get(key)?.unwrap_or_default();
+            known.expect(pending.clone());
+            rows.put(key, &known)
+        })
+        .await
+    }
+
+    /// Writes down that a command came to nothing, or to nothing more than was told.
+    ///
+    /// # Errors
+    /// When the store cannot be used; asking again is safe.
+    pub(in crate::engines::waha) async fn drop_pending(
+        &self,
+        session: &SessionName,
+        id: &CommandId,
+        command: &Command,
+    ) -> Result<(), Error> {
+        let key = KnownKey {
+            session: session.clone(),
+            group: command.group().cloned(),
+        };
+        let id = id.clone();
+        self.update(key, move |rows, key| {
+            if key.group.is_none() {
+                let mut about: SessionState = rows.get(key)?.unwrap_or_default();
+                about.pending_creations.retain(|it| it.command != id);
+                return rows.put(key, &about);
+            }
+            let mut known: GroupState = rows.get(key)?.unwrap_or_default();
+            known.drop_pending(&id);
+            rows.put(key, &known)
+        })
+        .await
+    }
+}
+
+/// What a command is to bring about, where WAHA tells of that.
+fn expected_change(command: &Command) -> Option<ExpectedChange> {
+    let people = |named: &[ParticipantInput]| -> BTreeSet<ParticipantId> {
+        named.iter().map(|person| person.id.clone()).collect()
+    };
+    Some(match command {
+        Command::AddParticipants(it) => ExpectedChange::MembersJoin(people(&it.participants)),
+        Command::RemoveParticipants(it) => ExpectedChange::MembersLeave(people(&it.participants)),
+        Command::PromoteAdmin(it) => ExpectedChange::Promote(people(&it.participants)),
+        Command::DemoteAdmin(it) => ExpectedChange::Demote(people(&it.participants)),
+        Command::LeaveGroup(_) | Command::DeleteGroup(_) => ExpectedChange::OwnLeave,
+        Command::SetGroupSubject(it) => ExpectedChange::Subject(it.subject.clone()),
+        Command::SetGroupDescription(it) => ExpectedChange::Description(it.description.clone()),
+        Command::SetInfoAdminOnly(it) => ExpectedChange::InfoAdminOnly(it.admins_only),
+        Command::RevokeInviteCode(_) => ExpectedChange::Invite,
+        Command::CreateGroup(_)
+        | Command::ListGroups(_)
+        | Command::GetGroup(_)
+        | Command::GetInfoAdminOnly(_)
+        | Command::GetParticipants(_)
+        | Command::GetInviteCode(_)
+        | Command::SetWebhook(_)
+        | Command::RemoveWebhook(_)
+        | Command::ListWebhooks(_)
+        | Command::TestWebhook(_) => return None,
+    })
+}

@@ -1,0 +1,64 @@
+//! Groups that are to be looked at, and when.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+use super::{MAX_REFRESHES, StateStore};
+use crate::store::known_groups::KnownKey;
+
+impl StateStore {
+    /// Wishes that a group, or all groups of a session, be looked at soon.
+    pub(in crate::engines::waha) fn request_refresh(&self, key: KnownKey) {
+        self.request_refresh_at(key, self.now());
+    }
+
+    /// Wishes that a group, or all groups of a session, be looked at no sooner than `due`.
+    pub(in crate::engines::waha) fn request_refresh_at(&self, key: KnownKey, due: i64) {
+        let mut open = self
+            .refresh_queue
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_room = open.len() < MAX_REFRESHES || key.group.is_none() || open.contains_key(&key);
+        if is_room {
+            let wish = open.entry(key).or_insert(due);
+            *wish = due.min(*wish);
+        }
+        drop(open);
+        self.refresh_queue.news.notify_one();
+    }
+
+    /// The wishes that are due; waits for one.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses no wish.
+    pub(in crate::engines::waha) async fn next_refreshes(&self) -> BTreeSet<KnownKey> {
+        loop {
+            let (due, next) = self.due_refreshes();
+            if !due.is_empty() {
+                return due;
+            }
+            let news = self.refresh_queue.news.notified();
+            match next {
+                None => news.await,
+                // Whether there was news or not: what is due is seen above.
+                Some(wait) => drop(tokio::time::timeout(wait, news).await),
+            }
+        }
+    }
+
+    /// Takes the wishes that are due; and how long until the next one is.
+    fn due_refreshes(&self) -> (BTreeSet<KnownKey>, Option<Duration>) {
+        let now = self.now();
+        let open = self.refresh_queue.open.lock();
+        let mut open = open.unwrap_or_else(PoisonError::into_inner);
+        let due = open.iter().filter(|(_, due)| **due <= now);
+        let due: BTreeSet<_> = due.map(|(key, _)| key.clone()).collect();
+        open.retain(|key, _| !due.contains(key));
+        let next = open.values().min().map(|next| next - now);
+        drop(open);
+        let next = next.map(|wait| Duration::from_millis(wait.unsigned_abs()));
+        (due, next)
+    }
+}

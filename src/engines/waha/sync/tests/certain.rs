@@ -1,0 +1,285 @@
+//! What is certain of people and of the account itself, where ids cannot be matched.
+
+use super::*;
+
+const TWO: &str = "15550000002@c.us";
+const THREE: &str = "15550000003@c.us";
+const LID_TWO: &str = "7715550000002@lid";
+const LID_THREE: &str = "7715550000003@lid";
+
+fn came(who: &str) -> Observation {
+    Observation::MembersJoined(vec![person(who)], NotificationType::Add)
+}
+
+fn went(who: &str) -> Observation {
+    Observation::MembersLeft(vec![person(who)], NotificationType::Leave)
+}
+
+fn look(at: i64, people: &[&str]) -> Report {
+    report(
+        Source::Comparison,
+        at,
+        vec![Observation::Snapshot(whole(people))],
+    )
+}
+
+/// As long as nobody knows the account's private id.
+fn without_own_lid(mut report: Report) -> Report {
+    report.me.truncate(1);
+    report
+}
+
+#[test]
+fn a_list_from_before_the_join_brings_nobody_in() {
+    let mut world = World::with(&[TWO]);
+    let old = look(BEHIND - 1, &[ME, TWO, THREE]);
+    let (events, next) = world.apply_and_refresh(&old);
+    assert!(events.is_empty(), "{events:?}");
+    assert!(next.is_some());
+    let later = look(2 * BEHIND, &[ME, TWO, THREE]);
+    assert_eq!(world.names(&later), ["group.join", "group.v2.participants"]);
+}
+
+#[test]
+fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
+    let mut world = World::default();
+    let joined = told(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
+    world.apply(&without_own_lid(joined));
+    let (events, next) = world.apply_and_refresh(&without_own_lid(told(9, went(MY_LID))));
+    assert!(events.is_empty(), "{events:?}");
+    assert!(next.is_some());
+    // Each look asks WAHA for it.
+    for at in [20_000, 20_000 + BEHIND] {
+        world.apply(&look(at, &[LID_TWO]));
+    }
+    let names: Vec<_> = world.events.iter().map(|it| it.event.as_str()).collect();
+    assert_eq!(names[2..], ["group.v2.leave", "group.left"]);
+}
+
+#[test]
+fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
+    let mut world = World::default();
+    let joined = told(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
+    world.apply(&without_own_lid(joined));
+    assert!(
+        world
+            .apply(&without_own_lid(told(9, went(LID_TWO))))
+            .is_empty()
+    );
+    // Private ids alone do not say that the account is out.
+    for at in [20_000, 20_000 + 2 * BEHIND] {
+        let snapshot = without_own_lid(look(at, &[MY_LID]));
+        assert!(world.apply(&snapshot).is_empty());
+    }
+    let mut left = Vec::new();
+    for at in [60_000, 60_000 + BEHIND] {
+        left.extend(world.names(&look(at, &[MY_LID])));
+    }
+    assert_eq!(left, ["group.left", "group.v2.participants"]);
+}
+
+#[test]
+fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says() {
+    let mut world = World::with(&[TWO, THREE]);
+    let snapshot = |people: &[&str]| GroupSnapshot {
+        size: Some(3),
+        ..*whole(people)
+    };
+    let mut looks = |at, people: &[&str]| {
+        let observation = Observation::Snapshot(Box::new(snapshot(people)));
+        world.names(&report(Source::Comparison, at, vec![observation]))
+    };
+    // Somebody else is missing, too: that may be any.
+    for at in [10_000, 20_000, 40_000] {
+        assert!(looks(at, &[TWO]).is_empty());
+    }
+    assert!(looks(50_000, &[TWO, THREE]).is_empty());
+    let wanted = ["group.v2.leave", "group.left"];
+    assert_eq!(looks(50_000 + BEHIND, &[TWO, THREE]), wanted);
+}
+
+#[test]
+fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
+    let mut world = World::with(&[TWO]);
+    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
+    // As many private ids as people: it may be the one who is known.
+    let phone_directory = [MY_LID, LID_THREE];
+    assert!(
+        world
+            .apply(&look(60_000 + 2 * BEHIND, &phone_directory))
+            .is_empty()
+    );
+    let phone_directory = [MY_LID, LID_TWO, LID_THREE];
+    let events = world.apply(&look(60_000 + 4 * BEHIND, &phone_directory));
+    assert_eq!(events.len(), 2, "{events:?}");
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
+    assert!(
+        world
+            .apply(&look(60_000 + 9 * BEHIND, &phone_directory))
+            .is_empty()
+    );
+    // And who was added by the private id leaves by it.
+    let events = world.apply(&told(200, went(LID_THREE)));
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
+}
+
+#[test]
+fn an_addition_that_was_told_by_phone_is_not_told_by_private_id_again() {
+    let mut world = World::with(&[TWO]);
+    assert_eq!(world.apply(&told(60, came(THREE))).len(), 2);
+    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
+    // Somebody else came unheard, so there is one more private id than there are people.
+    let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
+    for n in 2..40 {
+        let events = world.apply(&look(60_000 + n * BEHIND, &phone_directory));
+        assert!(events.is_empty(), "{events:?}");
+    }
+}
+
+/// By which ids WAHA's event of our own command names the person, and when it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    Never,
+    Before,
+    After,
+}
+
+#[test]
+fn our_own_commands_are_told_once_with_their_ids_whatever_waha_tells_beside() {
+    let forms = ["5511987654321@c.us", "551187654321@c.us"];
+    let lid = "7715550000009@lid";
+    for kind in 0..4 {
+        for (asked, shown) in [(0, 0), (0, 1), (1, 0)] {
+            for hook in [Hook::Never, Hook::Before, Hook::After] {
+                for names in ["phone", "lid", "both"] {
+                    for is_paired in [true, false] {
+                        let case = format!("{kind} {asked} {shown} {hook:?} {names} {is_paired}");
+                        let by = |form: usize| Person {
+                            lid: is_paired.then(|| id(lid)),
+                            ..person(forms[form])
+                        };
+                        let event = match names {
+                            "phone" => person(forms[shown]),
+                            "lid" => person(lid),
+                            _ => Person {
+                                lid: Some(id(lid)),
+                                ..person(forms[shown])
+                            },
+                        };
+                        own_command(kind, forms[asked], by(shown), event, hook, &case);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One command about somebody: what is listed before, how WAHA's event names them, and when it comes.
+fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook, case: &str) {
+    let mut before = listed.clone();
+    before.role = if kind == 3 {
+        Role::Admin
+    } else {
+        Role::Participant
+    };
+    let mut group = whole(&[ME, TWO]);
+    if kind != 0 {
+        group.people.as_mut().unwrap().push(before);
+    }
+    let mut world = World::default();
+    world.apply(&told(0, Observation::OwnJoined(group)));
+    world.events.clear();
+    let observation = |who: Person| match kind {
+        0 => Observation::MembersJoined(vec![who], NotificationType::Add),
+        1 => Observation::MembersLeft(vec![who], NotificationType::Remove),
+        2 => Observation::Promoted(vec![who]),
+        _ => Observation::Demoted(vec![who]),
+    };
+    let people = [id(asked)].into();
+    let change = match kind {
+        0 => ExpectedChange::MembersJoin(people),
+        1 => ExpectedChange::MembersLeave(people),
+        2 => ExpectedChange::Promote(people),
+        _ => ExpectedChange::Demote(people),
+    };
+    world.state.expect(PendingCommand {
+        command: command("ours"),
+        at: 60_000,
+        reported: false,
+        change,
+    });
+    let answer = observation(person(asked));
+    let answer = report(Source::Command(command("ours")), 60_500, vec![answer]);
+    let event = told(60, observation(event));
+    if hook == Hook::Before {
+        world.apply(&event);
+    }
+    world.apply(&answer);
+    if hook == Hook::After {
+        world.apply(&event);
+    }
+    let mut after = whole(&[ME, TWO]);
+    if kind != 1 {
+        let mut now = listed;
+        now.role = if kind == 2 {
+            Role::Admin
+        } else {
+            Role::Participant
+        };
+        after.people.as_mut().unwrap().push(now);
+    }
+    for n in 1..5 {
+        let observation = Observation::Snapshot(after.clone());
+        world.apply(&report(
+            Source::Comparison,
+            60_000 + n * 2 * BEHIND,
+            vec![observation],
+        ));
+    }
+    let changes = world
+        .events
+        .iter()
+        .map(|it| serde_json::to_value(it).unwrap());
+    let changes: Vec<_> = changes
+        .filter(|it| it["event"] == "group.v2.participants")
+        .collect();
+    assert_eq!(changes.len(), 1, "{case}: {changes:?}");
+    assert_eq!(changes[0]["payload"]["commandId"], "ours", "{case}");
+    assert_eq!(changes[0]["payload"]["author"], ME, "{case}");
+}
+
+#[test]
+fn who_was_told_to_have_come_and_gone_by_phone_has_not_come_by_private_id_as_well() {
+    let mut world = World::with(&[TWO]);
+    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
+    assert_eq!(world.apply(&told(60, came(THREE))).len(), 2);
+    assert_eq!(world.apply(&told(61, went(THREE))).len(), 2);
+    // A list shows them still, and somebody of whom nobody told.
+    let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
+    let events = world.apply(&look(60_000 + 4 * BEHIND, &phone_directory));
+    assert!(events.is_empty(), "{events:?}");
+}
+
+#[test]
+fn who_was_known_under_two_ids_has_left_under_the_phone() {
+    let mut world = World::with(&[TWO]);
+    // They left unheard, came back by a private id, and nobody tells that both are theirs.
+    assert!(world.apply(&told(60, came(LID_TWO))).is_empty());
+    let phone_directory = [MY_LID, LID_TWO, LID_THREE];
+    let events = world.apply(&look(60_000 + 2 * BEHIND, &phone_directory));
+    assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_TWO);
+    assert_eq!(
+        world
+            .names(&told(80, Observation::Promoted(vec![person(TWO)])))
+            .len(),
+        1
+    );
+    let mut snapshot = whole(&[ME, TWO, LID_THREE]);
+    let people = snapshot.people.as_mut().unwrap();
+    people[1].lid = Some(id(LID_TWO));
+    let observation = Observation::Snapshot(snapshot);
+    let events = world.apply(&report(Source::Comparison, 100_000, vec![observation]));
+    let mut left = events.iter().filter(|it| it["payload"]["type"] == "leave");
+    assert_eq!(left.next().unwrap()["payload"]["recipientIds"][0], TWO);
+    assert_eq!(world.state.people.len(), 3);
+}
