@@ -4,7 +4,7 @@
 //! none changes nothing and has code 200; demoting the creator, or the last admin, has 403.
 
 use crate::contract::{CommandResult, Outcome, OutcomeKind, ParticipantId, ParticipantInput, Role};
-use crate::engines::sandbox::model::{self, Actor, Applied, Change, Refusal};
+use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, Refusal};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// Makes people admins.
@@ -12,7 +12,7 @@ pub(super) fn promote(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     model::require_admin(role, "promote people")?;
     let mut promoted = Vec::new();
@@ -37,7 +37,7 @@ pub(super) fn demote(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     model::require_admin(role, "demote people")?;
     let mut admins = group
@@ -82,13 +82,13 @@ pub(super) fn applied(
     outcomes: Vec<Outcome>,
     who: Vec<ParticipantId>,
     change: fn(Vec<ParticipantId>) -> Change,
-) -> Applied {
+) -> CommandEffect {
     let changes = if who.is_empty() {
         Vec::new()
     } else {
         vec![change(who)]
     };
-    Applied {
+    CommandEffect {
         result: CommandResult::Outcomes(outcomes),
         changes,
     }

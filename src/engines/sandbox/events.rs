@@ -28,7 +28,7 @@ pub(super) fn events(
     actor: &Actor<'_>,
     changes: &[Change],
 ) -> Vec<Event> {
-    let mut telling = Telling {
+    let mut writer = EventWriter {
         id,
         group,
         inside: before,
@@ -37,13 +37,13 @@ pub(super) fn events(
         events: Vec::new(),
     };
     for change in changes {
-        telling.tell(change);
+        writer.write(change);
     }
-    telling.events
+    writer.events
 }
 
 /// The sessions whose account is in a group.
-pub(super) fn present(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionName> {
+pub(super) fn sessions_inside(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionName> {
     let inside =
         |(_, account): &(&SessionName, &ParticipantId)| group.members.contains_key(*account);
     accounts
@@ -53,7 +53,7 @@ pub(super) fn present(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionN
         .collect()
 }
 
-struct Telling<'a> {
+struct EventWriter<'a> {
     id: &'a GroupId,
     /// As it is after the command.
     group: &'a mut SandboxGroup,
@@ -64,51 +64,51 @@ struct Telling<'a> {
     events: Vec<Event>,
 }
 
-impl Telling<'_> {
-    fn tell(&mut self, change: &Change) {
+impl EventWriter<'_> {
+    fn write(&mut self, change: &Change) {
         match change {
-            Change::Created { who } => self.came(who, NotificationType::Create),
-            Change::Added { who } => self.came(who, NotificationType::Add),
-            Change::Removed { who } => self.went(who, NotificationType::Remove),
+            Change::Created { who } => self.joined(who, NotificationType::Create),
+            Change::Added { who } => self.joined(who, NotificationType::Add),
+            Change::Removed { who } => self.left(who, NotificationType::Remove),
             Change::Left => {
                 let who = [self.actor.account.clone()];
-                self.went(&who, NotificationType::Leave);
+                self.left(&who, NotificationType::Leave);
             }
             Change::Promoted { who } => {
-                self.ranks(who, MembershipChange::Promote, Some(self.actor.account));
+                self.roles_changed(who, MembershipChange::Promote, Some(self.actor.account));
             }
             Change::Demoted { who } => {
-                self.ranks(who, MembershipChange::Demote, Some(self.actor.account));
+                self.roles_changed(who, MembershipChange::Demote, Some(self.actor.account));
             }
             // Nobody promoted them: WhatsApp did.
             Change::Succeeded { who } => {
-                self.ranks(std::slice::from_ref(who), MembershipChange::Promote, None);
+                self.roles_changed(std::slice::from_ref(who), MembershipChange::Promote, None);
             }
             Change::Subject(subject) => {
                 let subject = Some(subject.clone());
                 self.update(&ChangedGroup {
                     subject,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::Description(description) => {
                 let description = Some(description.clone());
                 self.update(&ChangedGroup {
                     description,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::InfoAdminOnly(on) => {
                 self.update(&ChangedGroup {
                     info_admin_only: Some(*on),
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::InviteCode(code) => {
                 let invite = Some(ids::link(code));
                 self.update(&ChangedGroup {
                     invite,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::Forgotten => {}
@@ -116,7 +116,7 @@ impl Telling<'_> {
     }
 
     /// People came: who was inside hears of them, who came hears of the group first.
-    fn came(&mut self, who: &[ParticipantId], kind: NotificationType) {
+    fn joined(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let new = self.sessions_of(who);
         for session in self.inside.clone() {
             self.notify(&session, EventName::GroupJoin, kind, who);
@@ -129,13 +129,13 @@ impl Telling<'_> {
         }
         for session in &new {
             let whole = Box::new(view::group(self.id, self.group));
-            self.emit(session, EventName::OwnJoin, |seen| {
+            self.emit(session, EventName::OwnJoin, |fields| {
                 EventPayload::OwnJoin(OwnMembership {
-                    timestamp: seen.seconds,
+                    timestamp: fields.seconds,
                     group: whole,
-                    author: seen.author,
-                    sequence: seen.sequence,
-                    command_id: seen.command_id,
+                    author: fields.author,
+                    sequence: fields.sequence,
+                    command_id: fields.command_id,
                     reconciled: false,
                 })
             });
@@ -145,7 +145,7 @@ impl Telling<'_> {
     }
 
     /// People went: who is still inside hears of them, who went hears that they are out.
-    fn went(&mut self, who: &[ParticipantId], kind: NotificationType) {
+    fn left(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let gone = self.sessions_of(who);
         self.inside.retain(|session| !gone.contains(session));
         for session in self.inside.clone() {
@@ -158,13 +158,18 @@ impl Telling<'_> {
             );
         }
         for session in &gone {
-            let group = self.nothing();
-            self.emit(session, EventName::OwnLeave, |seen| seen.change(group));
+            let group = self.no_change();
+            self.emit(session, EventName::OwnLeave, |fields| fields.change(group));
             self.notify(session, EventName::GroupLeft, kind, who);
         }
     }
 
-    fn ranks(&mut self, who: &[ParticipantId], kind: MembershipChange, by: Option<&ParticipantId>) {
+    fn roles_changed(
+        &mut self,
+        who: &[ParticipantId],
+        kind: MembershipChange,
+        by: Option<&ParticipantId>,
+    ) {
         for session in self.inside.clone() {
             self.membership(&session, kind, who, by);
         }
@@ -174,8 +179,8 @@ impl Telling<'_> {
     fn update(&mut self, group: &ChangedGroup) {
         for session in self.inside.clone() {
             if group.invite.is_none() || self.is_admin(&session) {
-                self.emit(&session, EventName::GroupUpdate, |seen| {
-                    seen.change(group.clone())
+                self.emit(&session, EventName::GroupUpdate, |fields| {
+                    fields.change(group.clone())
                 });
             }
         }
@@ -189,17 +194,17 @@ impl Telling<'_> {
         who: &[ParticipantId],
     ) {
         let chat_id = self.id.clone();
-        self.emit(session, event, |seen| {
+        self.emit(session, event, |fields| {
             EventPayload::Notification(GroupNotification {
-                id: seen.notification,
-                timestamp: seen.seconds,
+                id: fields.notification,
+                timestamp: fields.seconds,
                 chat_id,
-                author: seen.author,
+                author: fields.author,
                 kind,
                 body: String::new(),
                 recipient_ids: who.to_vec(),
-                sequence: seen.sequence,
-                command_id: seen.command_id,
+                sequence: fields.sequence,
+                command_id: fields.command_id,
                 reconciled: false,
             })
         });
@@ -227,15 +232,15 @@ impl Telling<'_> {
             id: self.id.clone(),
         };
         let author = by.cloned();
-        self.emit(session, EventName::GroupParticipants, |seen| {
+        self.emit(session, EventName::GroupParticipants, |fields| {
             EventPayload::Membership(GroupMembership {
                 kind,
-                timestamp: seen.seconds,
+                timestamp: fields.seconds,
                 group,
                 participants,
                 author,
-                sequence: seen.sequence,
-                command_id: seen.command_id,
+                sequence: fields.sequence,
+                command_id: fields.command_id,
                 reconciled: false,
             })
         });
@@ -245,13 +250,13 @@ impl Telling<'_> {
         &mut self,
         session: &SessionName,
         event: EventName,
-        payload: impl FnOnce(Seen) -> EventPayload,
+        payload: impl FnOnce(EventFields) -> EventPayload,
     ) {
         let sequence = self.group.sequences.entry(session.clone()).or_default();
         *sequence += 1;
         let index = self.events.len();
         let Timestamp(now) = self.actor.now;
-        let seen = Seen {
+        let fields = EventFields {
             notification: ids::notification(self.actor.key, index),
             seconds: now.as_second(),
             author: Some(self.actor.account.clone()),
@@ -264,7 +269,7 @@ impl Telling<'_> {
             event,
             session: session.clone(),
             engine: EngineName::Sandbox,
-            payload: payload(seen),
+            payload: payload(fields),
         });
     }
 
@@ -286,7 +291,7 @@ impl Telling<'_> {
     }
 
     /// A change of nothing yet.
-    fn nothing(&self) -> ChangedGroup {
+    fn no_change(&self) -> ChangedGroup {
         ChangedGroup {
             id: self.id.clone(),
             subject: None,
@@ -301,7 +306,7 @@ impl Telling<'_> {
 }
 
 /// What every payload says.
-struct Seen {
+struct EventFields {
     notification: String,
     seconds: i64,
     author: Option<ParticipantId>,
@@ -309,7 +314,7 @@ struct Seen {
     command_id: Option<CommandId>,
 }
 
-impl Seen {
+impl EventFields {
     fn change(self, group: ChangedGroup) -> EventPayload {
         EventPayload::Change(GroupChange {
             timestamp: self.seconds,

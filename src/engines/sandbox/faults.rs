@@ -55,7 +55,7 @@ impl Faults {
         if fault.rate_limit.is_some() {
             return Err(EngineError::RateLimited {
                 message: format!(
-                    "WhatsApp asks session {session} for patience: \
+                    "WhatsApp limits the request rate of session {session}: \
                      [engine.sandbox.faults.{session}] rate_limit is set"
                 ),
                 after: fault.rate_limit,

@@ -9,7 +9,7 @@ use crate::contract::{
     OutcomeKind, ParticipantId, ParticipantInput, Role, Timestamp,
 };
 use crate::engines::sandbox::admins::{applied, outcome};
-use crate::engines::sandbox::model::{self, Actor, Applied, Change, MOST_MEMBERS, Refusal};
+use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
 use crate::engines::sandbox::{ids, people, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
@@ -22,7 +22,7 @@ pub(super) fn create(
     actor: &Actor<'_>,
     payload: &CreateGroup,
     members_can_add: bool,
-) -> (SandboxGroup, Applied) {
+) -> (SandboxGroup, CommandEffect) {
     let mut group = SandboxGroup {
         subject: payload.name.clone(),
         description: Description::default(),
@@ -50,7 +50,7 @@ pub(super) fn create(
     let result = CommandResult::Group(Box::new(result));
     (
         group,
-        Applied {
+        CommandEffect {
             result,
             changes: vec![Change::Created { who }],
         },
@@ -62,7 +62,7 @@ pub(super) fn add(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     if !group.settings.members_can_add_new_member {
         model::require_admin(role, "add people to this group")?;
@@ -127,7 +127,7 @@ pub(super) fn remove(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     if named.iter().any(|person| person.id != *actor.account) {
         model::require_admin(role, "remove people from this group")?;
@@ -145,7 +145,7 @@ pub(super) fn remove(
             }
             Some(Role::Superadmin) => (OutcomeKind::NotAllowed, 403),
             Some(Role::Participant | Role::Admin) => {
-                go(group, id, actor.now, Going::Removed);
+                depart(group, id, actor.now, Departure::Removed);
                 removed.push(id.clone());
                 (OutcomeKind::Ok, 200)
             }
@@ -154,17 +154,17 @@ pub(super) fn remove(
     }
     let mut applied = applied(outcomes, removed, |who| Change::Removed { who });
     if leaves {
-        step_out(group, actor, Going::Left, &mut applied.changes);
+        own_departure(group, actor, Departure::Left, &mut applied.changes);
     }
     Ok(applied)
 }
 
 /// The actor leaves.
-pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<CommandEffect, Refusal> {
     model::role_of(group, actor.account)?;
     let mut changes = Vec::new();
-    step_out(group, actor, Going::Left, &mut changes);
-    Ok(Applied {
+    own_departure(group, actor, Departure::Left, &mut changes);
+    Ok(CommandEffect {
         result: CommandResult::Done(true),
         changes,
     })
@@ -176,7 +176,7 @@ pub(super) fn delete(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     for_everyone: bool,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let mut changes = Vec::new();
     if for_everyone {
         let role = model::role_of(group, actor.account)?;
@@ -184,7 +184,7 @@ pub(super) fn delete(
         changes.extend(remove_all_others(group, actor)?);
     }
     if group.members.contains_key(actor.account) {
-        step_out(group, actor, Going::Deleted, &mut changes);
+        own_departure(group, actor, Departure::Deleted, &mut changes);
     } else {
         let former = group
             .former
@@ -193,7 +193,7 @@ pub(super) fn delete(
         former.ok_or_else(Refusal::no_such_group)?.deleted = true;
         changes.push(Change::Forgotten);
     }
-    Ok(Applied {
+    Ok(CommandEffect {
         result: CommandResult::Done(true),
         changes,
     })
@@ -219,34 +219,39 @@ fn remove_all_others(
     }
     let who: Vec<ParticipantId> = others.map(|(who, _)| who.clone()).collect();
     for id in &who {
-        go(group, id, actor.now, Going::Removed);
+        depart(group, id, actor.now, Departure::Removed);
     }
     Ok((!who.is_empty()).then_some(Change::Removed { who }))
 }
 
 /// How somebody goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Going {
+enum Departure {
     Removed,
     Left,
     /// Left, and deleted the group from their list.
     Deleted,
 }
 
-fn go(group: &mut SandboxGroup, who: &ParticipantId, now: Timestamp, how: Going) {
+fn depart(group: &mut SandboxGroup, who: &ParticipantId, now: Timestamp, how: Departure) {
     group.members.remove(who);
     let former = Former {
         since: now,
-        left: how != Going::Removed,
-        deleted: how == Going::Deleted,
+        left: how != Departure::Removed,
+        deleted: how == Departure::Deleted,
     };
     group.former.insert(who.clone(), former);
 }
 
 /// The actor goes; where that leaves the group without an admin, the one who has been in it
 /// longest becomes one.
-fn step_out(group: &mut SandboxGroup, actor: &Actor<'_>, how: Going, changes: &mut Vec<Change>) {
-    go(group, actor.account, actor.now, how);
+fn own_departure(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+    how: Departure,
+    changes: &mut Vec<Change>,
+) {
+    depart(group, actor.account, actor.now, how);
     changes.push(Change::Left);
     if group
         .members

@@ -88,14 +88,14 @@ impl Sandbox {
     }
 
     /// Answers a command that changes nothing.
-    async fn look(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
+    async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
                 group
-                    .and_then(|group| model::look(&group, account, command))
+                    .and_then(|group| model::read(&group, account, command))
                     .map_err(refused)?
             }
             (_, None) => return Err(refused(Refusal::no_such_group())),
@@ -131,7 +131,7 @@ impl Sandbox {
             command_id: call.id.clone(),
         };
         let named = call.command.group().map(|id| vec![id.clone()]);
-        let change = Doing {
+        let change = Transaction {
             // Taken here, so that a rerun of the transaction has the same.
             now: Timestamp(self.clock.now()),
             account: account.clone(),
@@ -155,7 +155,7 @@ impl Sandbox {
                     message: error.to_string(),
                 },
             };
-            return apart(record.map_err(unknown)?);
+            return executed(record.map_err(unknown)?);
         }
         let done = world.transact(key, call.fingerprint, groups, step).await;
         Ok(match done.map_err(store_failed)? {
@@ -186,7 +186,7 @@ impl Engine for Sandbox {
         let account = self.account(call)?;
         self.faults.act_out(&call.session).await?;
         match call.command.command_type().repeat() {
-            Repeat::ReadOnly => self.look(account, call).await,
+            Repeat::ReadOnly => self.read(account, call).await,
             Repeat::Harmless | Repeat::Harmful => self.change(account, call).await,
         }
     }
@@ -210,7 +210,7 @@ impl Engine for Sandbox {
 }
 
 /// What the caller is to record, where the record is not part of the transaction.
-fn apart(record: Record) -> Result<Executed, EngineError> {
+fn executed(record: Record) -> Result<Executed, EngineError> {
     match record.outcome {
         Ok(result) => Ok(Executed::Done(Effect {
             result,
@@ -224,7 +224,7 @@ fn apart(record: Record) -> Result<Executed, EngineError> {
 }
 
 /// A command being carried out; what the transaction runs, and runs again after a conflict.
-struct Doing {
+struct Transaction {
     now: Timestamp,
     account: ParticipantId,
     accounts: Arc<Accounts>,
@@ -235,7 +235,7 @@ struct Doing {
     groups: Vec<GroupId>,
 }
 
-impl Doing {
+impl Transaction {
     fn run(&self, world: &mut World<'_>) -> Result<Record, store::Error> {
         let actor = Actor {
             account: &self.account,
@@ -262,7 +262,7 @@ impl Doing {
         world: &mut World<'_>,
         actor: &Actor<'_>,
         payload: &CreateGroup,
-    ) -> Result<Result<Told, Refusal>, store::Error> {
+    ) -> Result<Result<ResultAndEvents, Refusal>, store::Error> {
         for id in &self.groups {
             if world.group(id)?.is_some() {
                 continue;
@@ -278,11 +278,11 @@ impl Doing {
             );
             world.insert(id, group);
             world.changed(id, self.command.command_type(), self.now);
-            return Ok(told(&applied.result, events));
+            return Ok(result_and_events(&applied.result, events));
         }
         Ok(Err(Refusal::new(
             ErrorCode::EngineRejected,
-            "every group id that this command id stands for is taken; send it with another id",
+            "every group id derived from this command id exists already; send the command with another id",
         )))
     }
 
@@ -291,14 +291,14 @@ impl Doing {
         world: &mut World<'_>,
         actor: &Actor<'_>,
         command: &Command,
-    ) -> Result<Result<Told, Refusal>, store::Error> {
+    ) -> Result<Result<ResultAndEvents, Refusal>, store::Error> {
         let Some(id) = self.groups.first() else {
             return Ok(Err(Refusal::no_such_group()));
         };
         let Some(group) = world.group(id)? else {
             return Ok(Err(Refusal::no_such_group()));
         };
-        let before = events::present(group, &self.accounts);
+        let before = events::sessions_inside(group, &self.accounts);
         let applied = match model::apply(group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
@@ -307,14 +307,17 @@ impl Doing {
         if !applied.changes.is_empty() {
             world.changed(id, command.command_type(), self.now);
         }
-        Ok(told(&applied.result, events))
+        Ok(result_and_events(&applied.result, events))
     }
 }
 
 /// A result as JSON, and the events beside it.
-type Told = (Box<RawValue>, Vec<Event>);
+type ResultAndEvents = (Box<RawValue>, Vec<Event>);
 
-fn told(result: &CommandResult, events: Vec<Event>) -> Result<Told, Refusal> {
+fn result_and_events(
+    result: &CommandResult,
+    events: Vec<Event>,
+) -> Result<ResultAndEvents, Refusal> {
     let raw = to_raw_value(result).map_err(|error| Refusal {
         code: ErrorCode::Internal,
         message: format!("the result could not be written as JSON: {error}"),

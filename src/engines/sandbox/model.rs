@@ -57,7 +57,7 @@ pub(super) enum Change {
 
 /// What a command came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Applied {
+pub(super) struct CommandEffect {
     pub(super) result: CommandResult,
     /// What happened, in order; empty where nothing changed.
     pub(super) changes: Vec<Change>,
@@ -82,7 +82,7 @@ impl Refusal {
     pub(super) fn no_such_group() -> Self {
         Self::new(
             ErrorCode::GroupNotFound,
-            "the session's account knows no such group; ListGroups tells which it is in",
+            "the session's account knows no such group; ListGroups returns the groups it is in",
         )
     }
 
@@ -92,7 +92,7 @@ impl Refusal {
     }
 }
 
-impl Applied {
+impl CommandEffect {
     pub(super) fn unchanged(result: CommandResult) -> Self {
         Self {
             result,
@@ -106,7 +106,7 @@ pub(super) fn apply(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     command: &Command,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
@@ -115,12 +115,14 @@ pub(super) fn apply(
         | Command::ListWebhooks(_)
         | Command::TestWebhook(_) => Err(Refusal::new(
             ErrorCode::Internal,
-            "a command about no single group reached one; report this",
+            "a command that names no group was applied to one; report this",
         )),
         Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
-        | Command::GetInviteCode(_) => look(group, actor.account, command).map(Applied::unchanged),
+        | Command::GetInviteCode(_) => {
+            read(group, actor.account, command).map(CommandEffect::unchanged)
+        }
         Command::DeleteGroup(payload) => members::delete(group, actor, payload.for_everyone),
         Command::LeaveGroup(_) => members::leave(group, actor),
         Command::SetGroupSubject(payload) => set_subject(group, actor, &payload.subject),
@@ -139,7 +141,7 @@ pub(super) fn apply(
 }
 
 /// Answers a command that changes nothing.
-pub(super) fn look(
+pub(super) fn read(
     group: &SandboxGroup,
     account: &ParticipantId,
     command: &Command,
@@ -160,7 +162,7 @@ pub(super) fn look(
         }
         _ => Err(Refusal::new(
             ErrorCode::Internal,
-            "a command that changes something was taken for one that does not; report this",
+            "a command that changes something was handled as a read; report this",
         )),
     }
 }
@@ -187,7 +189,7 @@ pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
     Err(Refusal {
         code: ErrorCode::NotAllowed,
         message: format!(
-            "only an admin may {what}; have the session's account promoted, or use an admin's session"
+            "only an admin may {what}; promote the session's account, or use an admin's session"
         ),
     })
 }
@@ -205,13 +207,13 @@ fn set_subject(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     subject: &Subject,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !may_edit(group, role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.subject == *subject {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.subject = subject.clone();
     Ok(done(Change::Subject(subject.clone())))
@@ -221,13 +223,13 @@ fn set_description(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     description: &Description,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !may_edit(group, role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.description == *description {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.description = description.clone();
     Ok(done(Change::Description(description.clone())))
@@ -237,31 +239,34 @@ fn set_info_admin_only(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     payload: &SetInfoAdminOnly,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !is_admin(role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.settings.info_admin_only == payload.admins_only {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.settings.info_admin_only = payload.admins_only;
     Ok(done(Change::InfoAdminOnly(payload.admins_only)))
 }
 
-fn revoke_invite_code(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+fn revoke_invite_code(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     require_admin(role, "revoke the invite code")?;
     let code = ids::invite_code(actor.key);
     group.invite_code.clone_from(&code);
-    Ok(Applied {
+    Ok(CommandEffect {
         result: CommandResult::InviteCode(ids::invite(&code)),
         changes: vec![Change::InviteCode(code)],
     })
 }
 
-fn done(change: Change) -> Applied {
-    Applied {
+fn done(change: Change) -> CommandEffect {
+    CommandEffect {
         result: CommandResult::Done(true),
         changes: vec![change],
     }

@@ -163,8 +163,7 @@ impl Client {
         let server = self.server(session).ok_or_else(|| EngineError::Refused {
             code: ErrorCode::SessionNotFound,
             message: format!(
-                "no WAHA server is configured for the session {session}; name it in \
-                 [engine.waha.servers]"
+                "no WAHA server is configured for the session {session}; add it to [engine.waha.servers]"
             ),
         })?;
         let trace = call.map_or_else(RequestTrace::new, |call| RequestTrace {
@@ -285,10 +284,10 @@ impl Client {
         }
         if answer.truncated {
             return Err(FailureCause::Unreadable(
-                "it is larger than engine.waha.body_limit",
+                "it exceeds engine.waha.body_limit",
             ));
         }
-        Body::read(&answer.body).map_err(|_| FailureCause::Unreadable("it is no JSON"))
+        Body::read(&answer.body).map_err(|_| FailureCause::Unreadable("it is not JSON"))
     }
 }
 

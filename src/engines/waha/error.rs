@@ -146,7 +146,7 @@ impl FailureCause {
     pub(super) fn into_engine_error(self, intent: Intent, server: &str) -> EngineError {
         match self {
             Self::InvalidKey => unavailable(format!(
-                "WAHA refuses our key; see that engine.waha's api_key is that of the server {server}"
+                "WAHA refuses our key; set engine.waha's api_key to the key of the server {server}"
             )),
             Self::NoSession => refused(
                 ErrorCode::SessionNotFound,
@@ -154,21 +154,21 @@ impl FailureCause {
             ),
             Self::SessionNotWorking(status) => EngineError::NotReady {
                 message: format!(
-                    "the session is {status} in WAHA, not WORKING; bring it back there"
+                    "the session is {status} in WAHA, not WORKING; start it there"
                 ),
                 after: None,
             },
             Self::NotImplemented => refused(
                 ErrorCode::NotSupported,
-                "WAHA's engine for this session cannot do this; GOWS, NOWEB and WEBJS differ"
+                "WAHA's engine for this session does not support this command; GOWS, NOWEB and WEBJS differ"
                     .to_owned(),
             ),
             Self::Invalid(words) => refused(
                 ErrorCode::EngineRejected,
-                format!("WAHA calls the request invalid: {}", quoted(&words)),
+                format!("WAHA rejects the request as invalid: {}", quoted(&words)),
             ),
             Self::Throttled(after) => EngineError::RateLimited {
-                message: "WAHA, or a proxy before it, asks for patience (429)".to_owned(),
+                message: "WAHA, or a proxy in front of it, limits the request rate (429)".to_owned(),
                 after,
             },
             Self::WhatsApp(refusal) => refusal.into_engine_error(),
@@ -179,8 +179,7 @@ impl FailureCause {
             }
             Self::Exception { words, lasts: true } => EngineError::Failing {
                 message: format!(
-                    "the WAHA server {server} failed: {}; if it goes on, look at WAHA's log, restart \
-                     or update it",
+                    "the WAHA server {server} failed: {}; if this continues, check WAHA's log, then restart or update it",
                     quoted(&words)
                 ),
                 is_open: intent == Intent::Change,
@@ -195,11 +194,11 @@ impl FailureCause {
             ),
             Self::Status(status @ 500..) => open(
                 intent,
-                format!("the WAHA server {server} failed without saying what happened ({status})"),
+                format!("the WAHA server {server} failed without a reason ({status})"),
                 None,
             ),
             Self::Status(status) => unavailable(format!(
-                "the server {server} answers {status}, as WAHA does not; is engine.waha's url right?"
+                "the server {server} answers {status}, which WAHA never does; check engine.waha's url"
             )),
             Self::Unreadable(what) => open(
                 intent,
@@ -261,11 +260,11 @@ impl WhatsAppRefusal {
         match code {
             401 | 403 | 405 => refused(
                 ErrorCode::NotAllowed,
-                format!("WhatsApp forbids it; the session's account has to be an admin ({code})"),
+                format!("WhatsApp forbids this; the session's account has to be an admin ({code})"),
             ),
             404 => refused(
                 ErrorCode::GroupNotFound,
-                "the session's account knows no such group; ListGroups tells which it is in"
+                "the session's account knows no such group; ListGroups returns the groups it is in"
                     .to_owned(),
             ),
             402 | 463 | 475 => EngineError::Restricted {
@@ -274,17 +273,17 @@ impl WhatsAppRefusal {
             },
             429 => EngineError::RateLimited {
                 message: format!(
-                    "WhatsApp asks the session for patience ({})",
+                    "WhatsApp limits the session's request rate ({})",
                     said(code, &words)
                 ),
                 after,
             },
             // An answer with an error: WhatsApp has not done it.
             409 | 500..=599 => unavailable(format!(
-                "WhatsApp could not do it now ({})",
+                "WhatsApp could not carry out the request now ({})",
                 said(code, &words)
             )),
-            410 => rejected("it is gone"),
+            410 => rejected("the group or link no longer exists"),
             419 => rejected("the group is full"),
             423 => rejected("the group is locked"),
             400 | 406 => {

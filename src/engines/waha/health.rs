@@ -116,7 +116,7 @@ impl Sessions {
         match known.filter(|known| known.observed_at.elapsed() < self.fresh) {
             Some(known) if known.status != WORKING => Err(EngineError::NotReady {
                 message: format!(
-                    "the session {session} is {} in WAHA, not WORKING; bring it back there",
+                    "the session {session} is {} in WAHA, not WORKING; start it there",
                     known.status
                 ),
                 after: None,
@@ -355,8 +355,7 @@ const fn shows_other_server(cause: &FailureCause) -> bool {
 fn not_waha(server: &WahaServer, why: &str) -> (EngineError, bool) {
     let error = EngineError::Unavailable {
         message: format!(
-            "the server {} does not list sessions as WAHA does{why}; is engine.waha.url right? It ends \
-             before /api",
+            "the server {} does not list sessions as WAHA does{why}; check engine.waha.url, which ends before /api",
             server.name
         ),
         source: None,

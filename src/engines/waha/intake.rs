@@ -49,16 +49,18 @@ impl NoticeSource {
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
     /// The signature is missing or not the body's.
-    #[error("the signature is not that of this body; is engine.waha.intake.hmac_key WAHA's key?")]
+    #[error(
+        "the signature does not match the body; check that engine.waha.intake.hmac_key is WAHA's key"
+    )]
     InvalidSignature,
     /// It is older, or further ahead, than is allowed.
-    #[error("the event's timestamp is outside engine.waha.intake.window; is it a replay?")]
+    #[error("the event's timestamp is outside engine.waha.intake.window; it may be a replay")]
     OutsideWindow,
     /// It is no event of WAHA's.
-    #[error("this is no event of WAHA's: {0}")]
+    #[error("this is not a WAHA event: {0}")]
     Malformed(&'static str),
     /// The store could not take it; it is to be sent again.
-    #[error("the event cannot be stored now; send it again")]
+    #[error("the event could not be stored; send it again")]
     NotStored(#[source] store::Error),
 }
 

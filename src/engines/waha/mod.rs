@@ -217,8 +217,7 @@ impl Waha {
             {
                 Err(EngineError::Unavailable {
                     message: format!(
-                        "the server {server} does not list its sessions, so this need not be WAHA's \
-                         word: {error}; is engine.waha.url right?"
+                        "the server {server} does not list its sessions, so this answer may not be WAHA's: {error}; check engine.waha.url"
                     ),
                     source: None,
                 })

@@ -76,15 +76,16 @@ impl Notice {
 
 /// Reads an event.
 pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
-    let body: Value = serde_json::from_slice(body).map_err(|_| Malformed("it is no JSON"))?;
+    let body: Value =
+        serde_json::from_slice(body).map_err(|_| Malformed("the body is not JSON"))?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let id = text("id").filter(|id| (1..=200).contains(&id.len()));
-    let id = id.ok_or(Malformed("it has no id"))?;
-    let name = text("event").ok_or(Malformed("it names no event"))?;
+    let id = id.ok_or(Malformed("the id is missing"))?;
+    let name = text("event").ok_or(Malformed("the event name is missing"))?;
     let session = text("session").and_then(|session| session.parse().ok());
     let sent = body.get("timestamp").and_then(timestamp);
     let sent = sent
-        .ok_or(Malformed("it has no timestamp"))?
+        .ok_or(Malformed("the timestamp is missing"))?
         .0
         .as_millisecond();
     let me = health::me(&body);
@@ -101,7 +102,7 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
     let content = told.read()?;
     Ok(Notice {
         id: id.to_owned(),
-        session: session.ok_or(Malformed("it names no session"))?,
+        session: session.ok_or(Malformed("the session is missing"))?,
         sent,
         me,
         content,
@@ -142,7 +143,7 @@ impl Envelope<'_> {
     /// WAHA retries each webhook by itself, so the status's own time tells which is the latest.
     fn status(&self) -> Result<NoticeContent, Malformed> {
         let status = self.payload.get("status").and_then(Value::as_str);
-        let status = status.ok_or(Malformed("it tells no status"))?;
+        let status = status.ok_or(Malformed("the status is missing"))?;
         let all = self.payload.get("statuses").and_then(Value::as_array);
         let last = all.and_then(|all| all.last());
         let last = last.filter(|last| last.get("status").and_then(Value::as_str) == Some(status));
@@ -189,7 +190,7 @@ impl Envelope<'_> {
     }
 }
 
-const NO_GROUP: Malformed = Malformed("it names no group");
+const NO_GROUP: Malformed = Malformed("the group id is missing");
 
 #[cfg(test)]
 mod captured;

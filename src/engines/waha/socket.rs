@@ -83,7 +83,7 @@ impl Waha {
         connected: &mut bool,
     ) -> String {
         let Some(url) = feed(server) else {
-            return "engine.waha's url cannot be made a WebSocket's".to_owned();
+            return "no WebSocket URL can be derived from engine.waha's url".to_owned();
         };
         let limits = WebSocketConfig::default()
             .max_message_size(Some(LARGEST))
@@ -92,7 +92,7 @@ impl Waha {
         let connecting =
             connect_async_tls_with_config(url.as_str(), Some(limits), true, Some(connector));
         let mut stream = match tokio::time::timeout(server.timeout, connecting).await {
-            Err(_) => return "it takes no connection in time".to_owned(),
+            Err(_) => return "the connection timed out".to_owned(),
             Ok(Err(error)) => return words(&error),
             Ok(Ok((stream, _))) => stream,
         };
@@ -118,15 +118,15 @@ impl Waha {
                         Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return words(&error),
-                        None => return "it closed the connection".to_owned(),
+                        None => return "the server closed the connection".to_owned(),
                     }
                 }
                 _ = renewal.tick() => {
                     if observed_at.elapsed() > SILENCE {
-                        return "it has fallen silent".to_owned();
+                        return "no message or ping within 45 s".to_owned();
                     }
                     if !self.may_listen(server).await {
-                        return "another worker listens".to_owned();
+                        return "another worker holds the connection".to_owned();
                     }
                 }
             }
@@ -158,12 +158,14 @@ fn feed(server: &WahaServer) -> Option<Url> {
 /// What went wrong, without the URL, which some of the causes show.
 fn words(error: &Error) -> String {
     match error {
-        Error::Http(answer) => format!("it answers {}", answer.status()),
+        Error::Http(answer) => format!("the server answered {}", answer.status()),
         Error::Io(error) => error.kind().to_string(),
-        Error::Tls(_) => "no TLS with it".to_owned(),
-        Error::Capacity(_) => "a message is too large".to_owned(),
-        Error::ConnectionClosed | Error::AlreadyClosed => "it closed the connection".to_owned(),
-        Error::Protocol(_) => "it does not speak WebSocket".to_owned(),
-        _ => "the connection broke".to_owned(),
+        Error::Tls(_) => "the TLS handshake failed".to_owned(),
+        Error::Capacity(_) => "a message exceeds the size limit".to_owned(),
+        Error::ConnectionClosed | Error::AlreadyClosed => {
+            "the server closed the connection".to_owned()
+        }
+        Error::Protocol(_) => "the server violates the WebSocket protocol".to_owned(),
+        _ => "the connection failed".to_owned(),
     }
 }

@@ -53,12 +53,12 @@ impl Operation<'_> {
         match claimed {
             Ok(true) => Ok(()),
             Ok(false) => Err(EngineError::NoAnswer {
-                message: "WAHA answered with a group that another command has been answered with"
+                message: "WAHA answered with a group that already belongs to another command"
                     .to_owned(),
             }),
             // What has been made is searched for once the store is back.
             Err(error) => Err(EngineError::NoAnswer {
-                message: format!("the new group could not be written down: {error}"),
+                message: format!("the new group could not be recorded: {error}"),
             }),
         }
     }
@@ -146,7 +146,7 @@ impl Operation<'_> {
         if words.to_lowercase().contains("unknown") {
             return EngineError::Failing {
                 message: format!(
-                    "WhatsApp Web does not know whether it made the group: {}",
+                    "WhatsApp Web does not report whether it created the group: {}",
                     quoted(words)
                 ),
                 is_open: true,

@@ -105,7 +105,7 @@ impl Operation<'_> {
             | Command::ListWebhooks(_)
             | Command::TestWebhook(_) => Err(EngineError::Refused {
                 code: ErrorCode::NotSupported,
-                message: "webhooks are no business of WAHA's".to_owned(),
+                message: "WAHA does not execute webhook commands".to_owned(),
             }),
         }
     }
@@ -114,8 +114,9 @@ impl Operation<'_> {
 fn group_not_found() -> EngineError {
     EngineError::Refused {
         code: ErrorCode::GroupNotFound,
-        message: "the session's account knows no such group; ListGroups tells which it is in"
-            .to_owned(),
+        message:
+            "the session's account knows no such group; ListGroups returns the groups it is in"
+                .to_owned(),
     }
 }
 
@@ -131,7 +132,7 @@ fn not_allowed(what: &str) -> EngineError {
     EngineError::Refused {
         code: ErrorCode::NotAllowed,
         message: format!(
-            "only an admin may {what}; have the session's account promoted, or use an admin's session"
+            "only an admin may {what}; promote the session's account, or use an admin's session"
         ),
     }
 }

@@ -29,13 +29,13 @@ const CHECK_DELAYS: [Duration; 3] = [
 
 /// What happens to people who are in the group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Change {
+enum MemberAction {
     Remove,
     Promote,
     Demote,
 }
 
-impl Change {
+impl MemberAction {
     const fn path(self) -> &'static str {
         match self {
             Self::Remove => "/participants/remove",
@@ -172,7 +172,7 @@ impl Operation<'_> {
                 .any(|me| phone_directory.is_same(me, &person.id))
         };
         let others: Vec<_> = named.iter().filter(|it| !mine(it)).cloned().collect();
-        let mut done = self.change(id, &others, Change::Remove).await?;
+        let mut done = self.change(id, &others, MemberAction::Remove).await?;
         let Some(me) = named.iter().find(mine) else {
             return Ok(done);
         };
@@ -192,7 +192,7 @@ impl Operation<'_> {
         id: &GroupId,
         named: &[ParticipantInput],
     ) -> Result<Completed, EngineError> {
-        self.change(id, named, Change::Promote).await
+        self.change(id, named, MemberAction::Promote).await
     }
 
     pub(super) async fn demote(
@@ -200,7 +200,7 @@ impl Operation<'_> {
         id: &GroupId,
         named: &[ParticipantInput],
     ) -> Result<Completed, EngineError> {
-        self.change(id, named, Change::Demote).await
+        self.change(id, named, MemberAction::Demote).await
     }
 
     /// Asks for those who are not yet as they should be; read before, and where the answer says
@@ -210,7 +210,7 @@ impl Operation<'_> {
         &self,
         id: &GroupId,
         named: &[ParticipantInput],
-        change: Change,
+        change: MemberAction,
     ) -> Result<Completed, EngineError> {
         let mut before = self.read_group(id).await?;
         if named.is_empty() {
@@ -255,9 +255,9 @@ impl Operation<'_> {
             .collect();
         let who = state_store::people(done_with(&outcomes));
         let observation = match change {
-            Change::Remove => Observation::MembersLeft(who, NotificationType::Remove),
-            Change::Promote => Observation::Promoted(who),
-            Change::Demote => Observation::Demoted(who),
+            MemberAction::Remove => Observation::MembersLeft(who, NotificationType::Remove),
+            MemberAction::Promote => Observation::Promoted(who),
+            MemberAction::Demote => Observation::Demoted(who),
         };
         Ok(Completed::changed(
             CommandResult::Outcomes(outcomes),
@@ -273,7 +273,7 @@ impl Operation<'_> {
         id: &GroupId,
         open: &[ParticipantInput],
         unlisted: &[bool],
-        change: Change,
+        change: MemberAction,
     ) -> Result<Vec<Outcome>, EngineError> {
         let begun = self.state_store.now();
         let body = match self.request_participants(id, change.path(), open).await {
@@ -304,7 +304,7 @@ impl Operation<'_> {
                     || self.is_confirmed_by_event(id, who, change, begun).await
                 {
                     Some(outcome(who, OutcomeKind::Ok, 200))
-                } else if change != Change::Promote && role == Some(Role::Superadmin) {
+                } else if change != MemberAction::Promote && role == Some(Role::Superadmin) {
                     // Nobody can do that to the creator.
                     Some(outcome(who, OutcomeKind::NotAllowed, 403))
                 } else {
@@ -333,7 +333,7 @@ impl Operation<'_> {
         &self,
         id: &GroupId,
         who: &ParticipantId,
-        change: Change,
+        change: MemberAction,
         since: i64,
     ) -> bool {
         let status = self
@@ -447,7 +447,12 @@ impl Operation<'_> {
         );
         expected.await.map_err(crate::engines::waha::store_failed)?;
         let told = self
-            .request_change(id, &others, &vec![false; others.len()], Change::Remove)
+            .request_change(
+                id,
+                &others,
+                &vec![false; others.len()],
+                MemberAction::Remove,
+            )
             .await?;
         if told.iter().any(|it| it.outcome != OutcomeKind::Ok) {
             return Err(not_allowed("remove everybody from this group"));

@@ -100,7 +100,7 @@ impl Operation<'_> {
         if snapshot.is_stub() {
             // It may stay so for hours, and the group's other commands would wait as long.
             return Err(EngineError::Failing {
-                message: "WAHA knows the group but has not loaded it yet".to_owned(),
+                message: "WAHA lists the group but has not loaded its members yet".to_owned(),
                 is_open: false,
             });
         }

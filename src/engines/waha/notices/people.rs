@@ -46,7 +46,7 @@ impl Envelope<'_> {
     pub(super) fn participants(&self) -> Result<NoticeContent, Malformed> {
         let told = named(self.payload.get("participants").unwrap_or(&Value::Null));
         if told.is_empty() {
-            return Err(Malformed("it names nobody"));
+            return Err(Malformed("the participants are missing"));
         }
         let people: Vec<_> = told.into_iter().map(|it| self.with_phone(it)).collect();
         let kind = self.payload.get("type").and_then(Value::as_str);
@@ -56,9 +56,7 @@ impl Envelope<'_> {
             Some("promote") => vec![Observation::Promoted(people)],
             Some("demote") => vec![Observation::Demoted(people)],
             _ => {
-                return Err(Malformed(
-                    "its type is none of join, leave, promote, demote",
-                ));
+                return Err(Malformed("the type is not join, leave, promote or demote"));
             }
         })
     }
@@ -143,7 +141,7 @@ impl Envelope<'_> {
 
     fn recipients(&self) -> Result<Vec<Person>, Malformed> {
         let ids = self.payload.get("recipientIds").and_then(Value::as_array);
-        let ids = ids.ok_or(Malformed("it names nobody"))?;
+        let ids = ids.ok_or(Malformed("the participants are missing"))?;
         let ids = ids.iter().filter_map(participant);
         Ok(ids.map(|id| Person::bare(&id)).collect())
     }
