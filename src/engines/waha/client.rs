@@ -1,7 +1,7 @@
-//! Requests to WAHA: which server a session lives on, the paths, the key, and what came back.
+//! Requests to WAHA: the server of a session, the paths, the key, and the answers.
 //!
-//! The paths and bodies are those of WAHA's OpenAPI document 2026.7.1. What an answer means is for
-//! `wire` and `error` to say, and what to ask for, for `commands`.
+//! Paths and bodies are those of WAHA's OpenAPI document 2026.7.1. `wire` and `error` interpret the
+//! answers, `commands` decides what to request.
 
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ use crate::observability::events;
 use crate::observability::trace::{Kind, Place, Span, Trace};
 use crate::outbound::{HeaderName, HeaderValue, Method, Outbound, Request};
 
-/// The way to all servers; cheap to clone but for the list of servers.
+/// The HTTP client for all servers; cheap to clone apart from the list of servers.
 #[derive(Debug)]
 pub(super) struct Client {
     outbound: Outbound,
     servers: Vec<WahaServer>,
 }
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Debug)]
 pub(super) struct ApiRequest<'a> {
     pub(super) method: Method,
@@ -60,7 +60,7 @@ impl ApiRequest<'_> {
     }
 }
 
-/// A request that did not do what it was to, with what is needed to judge it.
+/// A request that failed, with what is needed to classify the failure.
 #[derive(Debug)]
 pub(super) struct ApiFailure {
     pub(super) cause: FailureCause,
@@ -81,12 +81,12 @@ impl From<ApiFailure> for EngineError {
     }
 }
 
-/// The path of a group, or of something of it. WAHA wants the `@` encoded.
+/// The path of a group, or of a resource below it. WAHA wants the `@` encoded.
 pub(super) fn within(group: &GroupId, rest: &str) -> String {
     format!("/{}{rest}", group.as_str().replace('@', "%40"))
 }
 
-/// Who asks: the session, and the trace that its requests belong to.
+/// The session that a request is for, and the trace that it belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) session: &'a SessionName,
@@ -94,7 +94,7 @@ pub(super) struct Caller<'a> {
     trace: RequestTrace<'a>,
 }
 
-/// The trace of requests: that of the command, or one by which they are found in WAHA's log.
+/// The trace of requests: the command's, or one by which they are found in WAHA's log.
 #[derive(Debug, Clone, Copy)]
 struct RequestTrace<'a> {
     of_command: Option<&'a Trace>,
@@ -102,7 +102,7 @@ struct RequestTrace<'a> {
 }
 
 impl RequestTrace<'_> {
-    /// One that belongs to no command.
+    /// A trace that belongs to no command.
     fn new() -> Self {
         Self {
             of_command: None,
@@ -110,7 +110,7 @@ impl RequestTrace<'_> {
         }
     }
 
-    /// Begins a request, and says where in which trace it is.
+    /// Starts a request's span and returns its place in the trace.
     fn begin(&self) -> (Option<Span>, Trace) {
         let span = self
             .of_command
@@ -140,21 +140,21 @@ impl Client {
         &self.servers
     }
 
-    /// The server that a session lives on.
+    /// The server of a session.
     pub(super) fn server(&self, session: &SessionName) -> Option<&WahaServer> {
         let fitting = self
             .servers
             .iter()
             .filter_map(|it| Some((it.fit(session)?, it)));
-        // The first of those that say as much; `max_by_key` would take the last.
+        // The first of equally specific servers; `max_by_key` would take the last.
         fitting.rev().max_by_key(|(fit, _)| *fit).map(|(_, it)| it)
     }
 
-    /// A caller for a session; all requests of one command are one trace: the command's, or one whose id
-    /// follows from the command's.
+    /// The caller of a session's requests; all requests of one command are in one trace: the
+    /// command's, or one whose id is derived from the command's.
     ///
     /// # Errors
-    /// When the session lives nowhere.
+    /// When no server is configured for the session.
     pub(super) fn caller<'a>(
         &'a self,
         session: &'a SessionName,
@@ -177,7 +177,7 @@ impl Client {
         })
     }
 
-    /// Asks for something about a session's groups.
+    /// Sends a request below a session's groups.
     pub(super) async fn groups(
         &self,
         caller: Caller<'_>,
@@ -187,7 +187,7 @@ impl Client {
         self.send(caller.server, &path, request, caller.trace).await
     }
 
-    /// Asks for something else of a session's, such as its lids.
+    /// Sends a request below a session, for example to its lids.
     pub(super) async fn of_session(
         &self,
         caller: Caller<'_>,
@@ -202,7 +202,7 @@ impl Client {
         self.send(caller.server, &path, request, caller.trace).await
     }
 
-    /// Asks which sessions a server has.
+    /// Requests a server's sessions.
     pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, ApiFailure> {
         let query = [("all", "true".to_owned())];
         let request = ApiRequest {
@@ -291,7 +291,7 @@ impl Client {
     }
 }
 
-/// By OpenTelemetry's conventions; never the path, which holds phone numbers.
+/// By OpenTelemetry's conventions; never the path, which contains phone numbers.
 fn describe(span: &mut Span, server: &WahaServer, method: &Method) {
     if span.is_recorded() {
         span.rename(method.to_string());
@@ -315,8 +315,8 @@ fn name_of(cause: &FailureCause) -> &'static str {
     }
 }
 
-/// The key, where the server asks for one. The configuration refuses what no header can hold; should
-/// such a key come here all the same, the request is not sent without it.
+/// The key, if the server wants one. The configuration rejects keys that a header cannot hold; should
+/// such a key get here nevertheless, the request is not sent without it.
 fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, FailureCause> {
     let key = key.expose_secret();
     if key.is_empty() {
@@ -337,7 +337,7 @@ fn url(base: &Url, path: &str, query: &[(&'static str, String)]) -> Url {
     url
 }
 
-/// The trace of a command: 16 bytes that follow from its session and id.
+/// The trace of a command: 16 bytes derived from its session and id.
 fn trace_id(session: &SessionName, command: &CommandId) -> Uuid {
     Uuid::new_v5(
         &Uuid::NAMESPACE_OID,

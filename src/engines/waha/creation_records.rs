@@ -1,8 +1,8 @@
-//! Which group each `CreateGroup` has made, so that two commands never take one group for their own.
+//! The group that each `CreateGroup` created, so that two commands never claim the same group.
 //!
-//! A command is written down before its request is sent, and its group as soon as it is known, with what
-//! is known of the session. Where several commands want the same, whose end nobody saw, their groups are
-//! shared out by age: they differ in nothing but that.
+//! A command is recorded before its request is sent, and its group as soon as it is known, in the
+//! session's state. If several commands with unknown outcome ask for the same group, the groups found
+//! are assigned by age: the commands differ in nothing else.
 
 use std::collections::BTreeSet;
 
@@ -14,32 +14,32 @@ use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, SessionNam
 use crate::store::Error;
 use crate::store::known_groups::KnownKey;
 
-/// WAHA's clock may be behind ours by so much; milliseconds.
+/// The maximum lag of WAHA's clock behind ours; milliseconds.
 const SKEW: i64 = 5_000;
 
-/// For how long a command is remembered whose group nobody knows; as long as the ledger has it.
+/// How long a command without a known group is remembered; as long as the ledger has it.
 const OPEN: i64 = 24 * 3_600_000;
 
-/// For how long a group is remembered, where nobody else looks for one of this name.
+/// How long a group is remembered if no other command searches for one with this name.
 const DONE: i64 = 15 * 60_000;
 
-/// What one `CreateGroup` has made.
+/// The group that one `CreateGroup` created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct CreationRecord {
     pub(super) command: CommandId,
     pub(super) subject: Subject,
     pub(super) people: BTreeSet<ParticipantId>,
-    /// When it was begun first, and last; milliseconds by our clock.
+    /// When it was started first, and last; milliseconds by our clock.
     pub(super) first: i64,
     pub(super) last: i64,
-    /// Requests whose end nobody saw.
+    /// Requests with unknown outcome.
     open: u32,
     /// The group, once it is known.
     pub(super) group: Option<GroupId>,
 }
 
 impl CreationRecord {
-    /// One that is begun now.
+    /// A record of a command that starts now.
     pub(super) fn new(command: CommandId, asked: &CreateGroup, at: i64) -> Self {
         Self {
             command,
@@ -59,7 +59,7 @@ impl CreationRecord {
     }
 }
 
-/// The makings of a session.
+/// The records of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(super) struct CreationRecords(Vec<CreationRecord>);
@@ -76,7 +76,7 @@ impl CreationRecords {
         }
     }
 
-    /// The last request of a command did nothing.
+    /// The last request of a command had no effect.
     fn undo(&mut self, command: &CommandId) {
         self.0.retain_mut(|it| {
             if it.command == *command && it.group.is_none() {
@@ -86,7 +86,7 @@ impl CreationRecords {
         });
     }
 
-    /// Makes a group a command's; false where it is another's.
+    /// Assigns a group to a command; false if it is another command's.
     fn claim(&mut self, record: CreationRecord, group: &GroupId) -> bool {
         let is_taken = |it: &CreationRecord| it.group.as_ref() == Some(group);
         if let Some(taken) = self.0.iter().find(|it| is_taken(it)) {
@@ -114,10 +114,10 @@ impl CreationRecords {
 }
 
 impl StateStore {
-    /// Writes down that a group is about to be asked for.
+    /// Records that a creation is about to be requested.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(super) async fn record_creation_started(
         &self,
         session: &SessionName,
@@ -129,10 +129,10 @@ impl StateStore {
         .await
     }
 
-    /// Writes down that what was asked for last was certainly not made.
+    /// Records that the last request certainly created nothing.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(super) async fn record_creation_failed(
         &self,
         session: &SessionName,
@@ -145,10 +145,10 @@ impl StateStore {
         .await
     }
 
-    /// Makes a group a command's own; false where another command has it.
+    /// Assigns a group to a command; false if another command has it.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(super) async fn assign_created_group(
         &self,
         session: &SessionName,
@@ -162,10 +162,10 @@ impl StateStore {
         .await
     }
 
-    /// The commands that made, or may have made, a group of this name.
+    /// The commands that created, or may have created, a group with this name.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(super) async fn creation_records(
         &self,
         session: &SessionName,
@@ -179,10 +179,10 @@ impl StateStore {
         .await
     }
 
-    /// The groups that commands are remembered to have made.
+    /// The recorded groups of all commands.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(super) async fn created_groups(
         &self,
         session: &SessionName,
@@ -213,30 +213,30 @@ impl StateStore {
     }
 }
 
-/// A group that may be the one that a command has made.
+/// A group that a command may have created.
 #[derive(Debug, Clone)]
 pub(super) struct Candidate {
     pub(super) group: GroupId,
-    /// Milliseconds by WAHA's clock, where it tells.
+    /// Milliseconds by WAHA's clock, if WAHA reports it.
     pub(super) created: Option<i64>,
-    /// The commands whose wish it fulfils.
+    /// The commands that it matches.
     pub(super) of: BTreeSet<CommandId>,
 }
 
-/// What is to be done about the candidates.
+/// The decision about the candidates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// This one is the command's.
+    /// This group is the command's.
     Take(GroupId),
-    /// None is.
+    /// No group is.
     Nothing,
-    /// Another command may still be told which is its own.
+    /// Another command may still record which group is its own.
     Wait,
-    /// Nobody can tell.
+    /// It cannot be determined.
     Unclear,
 }
 
-/// Chooses a command's own group; `open` are all commands of this name whose group is not known.
+/// Chooses a command's own group; `open` are all commands with this name whose group is unknown.
 pub(super) fn choose(
     me: &CreationRecord,
     open: &[CreationRecord],
@@ -258,7 +258,8 @@ pub(super) fn choose(
     if rivals.iter().any(|it| now < it.last + settle) {
         return Choice::Wait;
     }
-    // Commands that want the very same can share; with others, only what is not theirs counts.
+    // Commands with the same members can share the groups; with other commands, only a group that
+    // matches none of them counts.
     let (mut peers, others): (Vec<_>, Vec<_>) =
         rivals.into_iter().partition(|it| it.people == me.people);
     peers.push(me);

@@ -1,9 +1,9 @@
-//! What can go wrong with WAHA: from an answer (or none) to a cause, and from each cause, in one
-//! table, to code, verdict and message.
+//! WAHA's failures: from an answer (or none) to a cause, and from each cause, in one table, to an
+//! error code, a disposition and a message.
 //!
-//! WAHA answers almost everything that goes wrong with 500, and WhatsApp's own code has to be dug out
-//! of the body: NOWEB has it in `exception.data`, GOWS in the words of `exception.details` or
-//! `exception.message`. This is the one place that reads words to find out what happened.
+//! WAHA answers almost every failure with 500, and WhatsApp's own code has to be extracted from the
+//! body: NOWEB puts it in `exception.data`, GOWS in the text of `exception.details` or
+//! `exception.message`. No other module reads messages to find out what happened.
 
 use std::time::Duration;
 
@@ -17,35 +17,36 @@ pub(super) use quoting::quoted;
 
 mod quoting;
 
-/// What went wrong, before anybody judged it.
+/// The cause of a failure.
 #[derive(Debug)]
 pub(super) enum FailureCause {
     /// 401, or 403 by WAHA itself: the key is missing or wrong.
     InvalidKey,
-    /// 404, or 422 by newer servers: no session of this name.
+    /// 404, or 422 by newer servers: there is no session with this name.
     NoSession,
     /// 422: the session is not `WORKING`.
     SessionNotWorking(String),
-    /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than the
-    /// request, or no WAHA at this address (see [`super::Waha::certain`]).
+    /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than
+    /// the request, or another server at this address (see [`super::Waha::run`]).
     NotImplemented,
-    /// 400, with the validator's words.
+    /// 400, with the validator's message.
     Invalid(String),
-    /// 429 by the server or a proxy before it.
+    /// 429 by the server or a proxy in front of it.
     Throttled(Option<Duration>),
-    /// WhatsApp's own refusal, by its code.
+    /// A refusal of WhatsApp, by its code.
     WhatsApp(WhatsAppRefusal),
-    /// A text under a 2xx in which WEBJS says that it failed.
+    /// A text under a 2xx in which WEBJS reports a failure.
     RefusalText(String),
-    /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
+    /// A status without details: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
     Status(u16),
-    /// 500: an exception of WAHA's own, in its words. Those about its connection pass, others last.
+    /// 500: an exception in WAHA, with its message. Exceptions about its connection are temporary,
+    /// others last.
     Exception { words: String, lasts: bool },
-    /// A 2xx whose body cannot be read: cut short, too large, not JSON, not what it should be.
+    /// A 2xx with an unusable body: truncated, too large, not JSON, or not the expected content.
     Unreadable(&'static str),
-    /// There is no answer, and the request was not sent.
+    /// No answer, and the request was not sent.
     NotSent(Failure),
-    /// There is no answer, and the request was sent, or may have been.
+    /// No answer, and the request was sent, or may have been.
     NoAnswer(Failure),
 }
 
@@ -54,11 +55,11 @@ pub(super) enum FailureCause {
 pub(super) struct WhatsAppRefusal {
     pub(super) code: u16,
     pub(super) words: String,
-    /// For how long, in the two cases where that is told.
+    /// For how long, in the two cases in which WhatsApp says so.
     pub(super) after: Option<Duration>,
 }
 
-/// What a request was to do; a change that nobody saw the end of may have happened.
+/// The purpose of a request; a change without an answer may have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intent {
     Read,
@@ -66,7 +67,7 @@ pub(super) enum Intent {
 }
 
 impl FailureCause {
-    /// What an answer that is no 2xx says.
+    /// The cause that an answer other than 2xx shows.
     #[expect(
         clippy::match_same_arms,
         reason = "a table, in the order of the statuses"
@@ -79,7 +80,7 @@ impl FailureCause {
             401 | 403 => Self::InvalidKey,
             429 => Self::Throttled(answer.retry_after),
             400 => Self::Invalid(message),
-            // First: the path that it quotes may hold any word.
+            // First, because the quoted path may contain any word.
             404 if lower.starts_with("cannot ") => Self::NotImplemented,
             404 if lower.contains("session") => Self::NoSession,
             404 if lower.contains("group") => Self::WhatsApp(WhatsAppRefusal::of(404, message)),
@@ -98,14 +99,14 @@ impl FailureCause {
             422 => Self::Invalid(message),
             501 => Self::NotImplemented,
             status @ 500..=599 => WhatsAppRefusal::dug_out(&body)
-                // 408 is NOWEB's own: it has waited for WhatsApp in vain.
+                // 408 is NOWEB's own: WhatsApp has not answered it.
                 .filter(|refusal| refusal.code != 408)
                 .map_or_else(|| Self::failure(status, &body), Self::WhatsApp),
             status => Self::Status(status),
         }
     }
 
-    /// A 5xx without a code of WhatsApp's.
+    /// A 5xx without a WhatsApp code.
     fn failure(status: u16, body: &Value) -> Self {
         let words = exception(body);
         if status != 500 || words.is_empty() {
@@ -116,7 +117,7 @@ impl FailureCause {
         Self::Exception { words, lasts }
     }
 
-    /// Why there is no answer.
+    /// The cause if there is no answer.
     pub(super) fn of_failure(failure: Failure) -> Self {
         if failure.was_sent() {
             Self::NoAnswer(failure)
@@ -125,7 +126,7 @@ impl FailureCause {
         }
     }
 
-    /// WhatsApp's code, where it was WhatsApp that refused.
+    /// WhatsApp's code, if WhatsApp refused.
     pub(super) const fn whatsapp(&self) -> Option<u16> {
         match self {
             Self::WhatsApp(refusal) => Some(refusal.code),
@@ -133,7 +134,8 @@ impl FailureCause {
         }
     }
 
-    /// Whether a group is missing only in a list that WAHA has: NOWEB asks nobody for a single group.
+    /// Whether the group is missing only in WAHA's own list: NOWEB does not ask WhatsApp for a single
+    /// group.
     pub(super) fn is_of_a_list(&self) -> bool {
         match self {
             Self::WhatsApp(refusal) => names_a_missing_group(&refusal.words),
@@ -173,7 +175,7 @@ impl FailureCause {
             },
             Self::WhatsApp(refusal) => refusal.into_engine_error(),
             Self::RefusalText(words) => refusal_in_words(words),
-            // These come before the request reached WAHA, mostly; what is not known is not claimed.
+            // Mostly sent before the request reached WAHA; an unknown outcome is not claimed.
             Self::Status(503) => {
                 unavailable(format!("the WAHA server {server} is unavailable (503)"))
             }
@@ -227,7 +229,7 @@ impl WhatsAppRefusal {
         }
     }
 
-    /// Digs WhatsApp's code out of WAHA's 500.
+    /// Extracts WhatsApp's code from WAHA's 500.
     fn dug_out(body: &Value) -> Option<Self> {
         let exception = body.get("exception")?;
         let words = words(body);
@@ -252,7 +254,7 @@ impl WhatsAppRefusal {
         })
     }
 
-    /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust know the same).
+    /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust use the same).
     fn into_engine_error(self) -> EngineError {
         let Self { code, words, after } = self;
         let rejected =
@@ -294,7 +296,7 @@ impl WhatsAppRefusal {
     }
 }
 
-/// Where nobody saw the end: a change may have happened, a read is simply asked again.
+/// Without an answer a change may have happened; a read is simply repeated.
 fn open(intent: Intent, message: String, failure: Option<Failure>) -> EngineError {
     match intent {
         Intent::Change => EngineError::NoAnswer { message },
@@ -335,7 +337,7 @@ fn refusal_in_words(words: String) -> EngineError {
     )
 }
 
-/// Words of a 500 that is about WAHA's connection to WhatsApp, or about its start: it passes.
+/// Texts of a 500 about WAHA's connection to WhatsApp, or about its start: these are temporary.
 const PASSING: &[&str] = &[
     "connection closed",
     "connection terminated",
@@ -357,13 +359,13 @@ const PASSING: &[&str] = &[
     "deadline exceeded",
 ];
 
-/// WhatsApp's code, and its words where it has any.
+/// WhatsApp's code, and its text if there is any.
 fn said(code: u16, words: &str) -> String {
     let words = quoted(words);
     format!("{code} {words}").trim_end().to_owned()
 }
 
-/// The words of WAHA's own exception, and of what kind it is.
+/// The message of WAHA's own exception, and its kind.
 fn exception(body: &Value) -> String {
     let words = words(body);
     let kind = body.get("exception").and_then(|inner| inner.get("name"));
@@ -373,7 +375,7 @@ fn exception(body: &Value) -> String {
     }
 }
 
-/// An error's words, wherever they stand.
+/// An error's message, wherever the body has it.
 fn words(body: &Value) -> String {
     let exception = body.get("exception");
     let inner = |name: &str| exception.and_then(|inner| inner.get(name));
@@ -398,8 +400,8 @@ fn code_after(said: &str, mark: &str) -> Option<u16> {
     digits.parse().ok().filter(|code| (300..600).contains(code))
 }
 
-/// WhatsApp's names for its codes, and the engines' own words in their place: NOWEB's for a group that it
-/// does not know, and whatsmeow's, where it knows what a code means for the request.
+/// WhatsApp's names for its codes, and the texts that engines use instead: NOWEB's for a group that it
+/// does not know, and whatsmeow's if it knows what a code means for the request.
 fn code_by_name(said: &str) -> Option<u16> {
     const NAMES: &[(&str, u16)] = &[
         ("rate-overlimit", 429),
@@ -425,7 +427,7 @@ fn code_by_name(said: &str) -> Option<u16> {
         .or_else(|| names_a_missing_group(said).then_some(404))
 }
 
-/// NOWEB's words for a group that is not in its list.
+/// NOWEB's text for a group that is not in its list.
 fn names_a_missing_group(said: &str) -> bool {
     let said = said.to_lowercase();
     said.contains("group with id") && said.contains("not found")

@@ -1,10 +1,10 @@
-//! The sessions' states, as WAHA tells them: asked for now and then, and told by `session.status`.
+//! The sessions' states as WAHA reports them: polled, and received with `session.status`.
 //!
-//! A session that is known not to be `WORKING` is not asked for anything: its commands wait. What was
-//! heard too long ago counts for nothing; then WAHA itself says what it thinks of a request.
+//! No request is sent for a session that is known not to be `WORKING`: its commands are deferred. A
+//! status older than the freshness limit is ignored; then WAHA's answer to the request decides.
 //!
-//! WAHA sends each webhook by itself, so an older status may arrive after a newer one; it changes
-//! nothing. Webhooks have WAHA's time. A list has none: it is as old as the request for it.
+//! WAHA retries each webhook on its own, so an older status may arrive after a newer one; it is
+//! ignored. Webhooks carry WAHA's time. A list has no time: it is as old as the request for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,10 +22,10 @@ use crate::contract::{ParticipantId, SessionName};
 use crate::engines::EngineError;
 use crate::observability::events;
 
-/// The state in which a session can be used.
+/// The state in which a session is usable.
 const WORKING: &str = "WORKING";
 
-/// The states that WAHA has; the label of a metric.
+/// WAHA's states; the label of a metric.
 const STATES: [&str; 6] = [
     "WORKING",
     "STARTING",
@@ -35,13 +35,13 @@ const STATES: [&str; 6] = [
     "other",
 ];
 
-/// What is known of all sessions and servers.
+/// The known state of all sessions and servers.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// What was heard longer ago is not relied upon.
+    /// An older status is not relied upon.
     fresh: Duration,
     clock: Arc<dyn Clock>,
-    /// A webhook disagreed with a newer list: the server had better be asked at once.
+    /// A webhook contradicted a newer list: the server should be asked at once.
     recheck: Notify,
     // A std mutex: held for map operations and never across an await.
     state: Mutex<SessionTable>,
@@ -50,27 +50,27 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct SessionTable {
     sessions: BTreeMap<SessionName, Session>,
-    /// How each server answered when it was asked last.
+    /// How each server answered the last request for its sessions.
     servers: BTreeMap<String, Listing>,
 }
 
-/// How a server answered when it was asked for its sessions.
+/// How a server answered the request for its sessions.
 #[derive(Debug)]
 enum Listing {
     /// As WAHA does.
     Listed,
-    /// Not at all, or with a failure that WAHA may have; why.
+    /// No answer, or a failure that a WAHA may have; the reason.
     Unreachable(String),
-    /// As no WAHA does: behind this URL is something else; the words for people.
+    /// An answer that WAHA never gives: another server is behind this URL; the message for operators.
     NotWaha(String),
 }
 
-/// Who told a session's status, and when.
+/// The source of a status, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StatusSource {
-    /// WAHA's event: when it became so, by WAHA's clock, in milliseconds.
+    /// WAHA's event: since when, by WAHA's clock, in milliseconds.
     Event(i64),
-    /// WAHA's list: when it was asked for, by both of our clocks.
+    /// WAHA's list: when it was requested, by both of our clocks.
     List(Instant, i64),
 }
 
@@ -78,19 +78,19 @@ pub(super) enum StatusSource {
 struct Session {
     server: String,
     status: String,
-    /// The account's ids, the phone's first.
+    /// The account's ids, the phone first.
     me: Vec<ParticipantId>,
     observed_at: Instant,
-    /// When it became so, or was so; milliseconds.
+    /// Since when, or as of when; milliseconds.
     at: i64,
 }
 
 impl Session {
-    /// Whether this is newer than what somebody tells.
+    /// Whether this is newer than a status from `source`.
     fn is_newer_than(&self, source: StatusSource) -> bool {
         match source {
             StatusSource::Event(at) => self.at > at,
-            // Both by our own clock, whatever WAHA's says.
+            // Both by our own clock, so WAHA's clock does not matter.
             StatusSource::List(asked, _) => self.observed_at > asked,
         }
     }
@@ -106,10 +106,10 @@ impl Sessions {
         }
     }
 
-    /// Whether a session can be used, as far as is known.
+    /// Whether a session is usable, as far as is known.
     ///
     /// # Errors
-    /// When it is known that it cannot.
+    /// When it is known not to be.
     pub(super) fn ensure_usable(&self, session: &SessionName) -> Result<(), EngineError> {
         let state = self.lock();
         let known = state.sessions.get(session);
@@ -125,28 +125,28 @@ impl Sessions {
         }
     }
 
-    /// The ids of a session's account; empty while they are not known.
+    /// The ids of a session's account; empty if unknown.
     pub(super) fn me(&self, session: &SessionName) -> Vec<ParticipantId> {
         let state = self.lock();
         let known = state.sessions.get(session);
         known.map(|known| known.me.clone()).unwrap_or_default()
     }
 
-    /// The sessions that can be used.
+    /// The usable sessions.
     pub(super) fn working(&self) -> Vec<SessionName> {
         let state = self.lock();
         let working = state.sessions.iter().filter(|(_, it)| it.status == WORKING);
         working.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a server has listed its sessions as WAHA does when it was asked last: only then is
-    /// what it says of a request WAHA's word.
+    /// Whether a server answered the last request for its sessions as WAHA does: only then its answers
+    /// count as WAHA's.
     pub(super) fn is_listed(&self, server: &str) -> bool {
         let state = self.lock();
         matches!(state.servers.get(server), Some(Listing::Listed))
     }
 
-    /// That a server answers as no WAHA does, in words, where it does.
+    /// The message for a server that does not answer like WAHA.
     pub(super) fn not_waha(&self, server: &str) -> Option<String> {
         match self.lock().servers.get(server) {
             Some(Listing::NotWaha(why)) => Some(why.clone()),
@@ -154,7 +154,7 @@ impl Sessions {
         }
     }
 
-    /// Waits until a status had better be asked for at once.
+    /// Waits until a status has to be checked at once.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -162,7 +162,7 @@ impl Sessions {
         self.recheck.notified().await;
     }
 
-    /// Takes in a session's status; true where it has become `WORKING`.
+    /// Records a session's status; true if it has become `WORKING`.
     pub(super) fn record_status(
         &self,
         session: &SessionName,
@@ -204,10 +204,10 @@ impl Sessions {
         status == WORKING
     }
 
-    /// Asks a server for its sessions; those that have become `WORKING`.
+    /// Requests a server's sessions; returns those that have become `WORKING`.
     ///
     /// # Errors
-    /// Why it did not answer.
+    /// Why the request failed.
     pub(super) async fn fetch_sessions(
         &self,
         client: &Client,
@@ -270,7 +270,7 @@ impl Sessions {
         state.servers.values().filter_map(away).collect()
     }
 
-    /// The sessions that cannot be used, one sentence each.
+    /// The sessions that are not usable, one sentence each.
     pub(super) fn not_working(&self) -> Vec<String> {
         let state = self.lock();
         let not = state.sessions.iter().filter(|(_, it)| it.status != WORKING);
@@ -278,7 +278,7 @@ impl Sessions {
             .collect()
     }
 
-    /// All in one sentence.
+    /// A summary in one sentence.
     pub(super) fn summary(&self) -> String {
         let state = self.lock();
         let all = state.sessions.len();
@@ -313,14 +313,14 @@ fn label(status: &str) -> &'static str {
 
 type Listed = (SessionName, String, Vec<ParticipantId>);
 
-/// The sessions in an answer; none where it is no list of sessions.
+/// The sessions in an answer; none if it is not a list of sessions.
 fn list(body: &Body) -> Option<Vec<Listed>> {
     let entries = body.json().as_array()?;
     let sessions: Vec<_> = entries.iter().filter_map(entry).collect();
     if sessions.is_empty() && !entries.is_empty() {
         return None;
     }
-    // A session whose name the contract does not allow is nobody's here.
+    // No command can name a session whose name the contract does not allow.
     let named = |(name, status, me): (&str, _, _)| Some((name.parse().ok()?, status, me));
     Some(sessions.into_iter().filter_map(named).collect())
 }
@@ -331,8 +331,8 @@ fn entry(entry: &Value) -> Option<(&str, String, Vec<ParticipantId>)> {
     Some((name, status, me(entry)))
 }
 
-/// Whether a failure to list sessions shows that no WAHA answers at this URL: it does not know the
-/// path, or sends something that is no list. A WAHA's key, its patience and its failures are its own.
+/// Whether a failure to list sessions shows that the server is not WAHA: it does not know the path, or
+/// returns something other than a list. A wrong key, a rate limit or a failure does not show that.
 const fn shows_other_server(cause: &FailureCause) -> bool {
     match cause {
         FailureCause::NoSession
@@ -351,7 +351,7 @@ const fn shows_other_server(cause: &FailureCause) -> bool {
     }
 }
 
-/// The error for such a server; and that it is strange.
+/// The error for a server that is not WAHA, and the flag that says so.
 fn not_waha(server: &WahaServer, why: &str) -> (EngineError, bool) {
     let error = EngineError::Unavailable {
         message: format!(
@@ -363,7 +363,7 @@ fn not_waha(server: &WahaServer, why: &str) -> (EngineError, bool) {
     (error, true)
 }
 
-/// The account's ids in a session's description or an event, the phone's first.
+/// The account's ids in a session's description or an event, the phone first.
 pub(super) fn me(body: &Value) -> Vec<ParticipantId> {
     let Some(me) = body.get("me") else {
         return Vec::new();

@@ -1,7 +1,7 @@
-//! Taking WAHA's events: signature, age, what it is about, and into the store, once.
+//! Receives WAHA's events: checks signature and age, parses them and stores the result, once.
 //!
-//! `ops` hands over what was posted and turns the answer into a status; `socket` hands over what came
-//! by WebSocket, which is trusted because we connected to it.
+//! `ops` passes the bodies of posts and turns the outcome into a status; `socket` passes messages of
+//! the WebSocket, which are trusted because we opened the connection.
 
 use std::time::Duration;
 
@@ -21,13 +21,13 @@ use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
 
-/// So many people's phones are asked for before a notification is taken in, at most,
+/// The maximum number of phones that are looked up before a notification is applied.
 const LOOKUPS: usize = 20;
 
-/// and for so long, all together.
+/// The time limit for all of these lookups together.
 const ASKING: Duration = Duration::from_secs(2);
 
-/// Where an event came from.
+/// How an event was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoticeSource {
     /// A webhook.
@@ -45,27 +45,27 @@ impl NoticeSource {
     }
 }
 
-/// Why an event was not taken.
+/// Why an event was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum IntakeError {
-    /// The signature is missing or not the body's.
+    /// The signature is missing or does not match the body.
     #[error(
         "the signature does not match the body; check that engine.waha.intake.hmac_key is WAHA's key"
     )]
     InvalidSignature,
-    /// It is older, or further ahead, than is allowed.
+    /// It is older, or further in the future, than allowed.
     #[error("the event's timestamp is outside engine.waha.intake.window; it may be a replay")]
     OutsideWindow,
-    /// It is no event of WAHA's.
+    /// It is not an event of WAHA.
     #[error("this is not a WAHA event: {0}")]
     Malformed(&'static str),
-    /// The store could not take it; it is to be sent again.
+    /// The store could not take it; WAHA has to send it again.
     #[error("the event could not be stored; send it again")]
     NotStored(#[source] store::Error),
 }
 
 impl Waha {
-    /// How many bytes a post may have; none where the intake is off.
+    /// The size limit of a post in bytes; none if the intake is disabled.
     #[must_use]
     pub fn intake_limit(&self) -> Option<usize> {
         self.settings
@@ -74,12 +74,12 @@ impl Waha {
             .map(|intake| intake.body_limit)
     }
 
-    /// Takes a webhook; once this returns, the event is in the store.
+    /// Handles a webhook; once this returns, the event is in the store.
     ///
     /// `signature` is the header `X-Webhook-Hmac`: the HMAC-SHA512 of the raw body, in hex.
     ///
     /// # Errors
-    /// Why it was not taken.
+    /// Why it was rejected.
     pub async fn take_webhook(
         &self,
         body: &[u8],
@@ -93,7 +93,7 @@ impl Waha {
                 return Err(IntakeError::InvalidSignature);
             }
             let notice = notices::read(body).map_err(|why| IntakeError::Malformed(why.0))?;
-            // The header's timestamp is not signed, the body's is.
+            // The header's timestamp is not signed; the body's is.
             if !is_within(notice.sent, self.state_store.now(), intake.window) {
                 return Err(IntakeError::OutsideWindow);
             }
@@ -104,12 +104,12 @@ impl Waha {
         taken.map(drop)
     }
 
-    /// Takes a message of the WebSocket.
+    /// Handles a message of the WebSocket.
     pub(super) async fn take_message(&self, body: &[u8]) {
         let taken = match notices::read(body) {
             Err(why) => Err(IntakeError::Malformed(why.0)),
             Ok(notice) => {
-                // There is nobody who would send it again, so it waits for the store.
+                // WAHA does not send it again, so it waits for the store.
                 let notice = std::sync::Arc::new(notice);
                 let take = || self.take_kept(&notice);
                 self.store
@@ -138,7 +138,7 @@ impl Waha {
         let Some(server) = self.client.server(session) else {
             return Ok(IntakeOutcome::Ignored);
         };
-        // Either may lack the private id, without which the account is not recognised.
+        // Either source may lack the private id, without which the account is not recognised.
         let mut me = me.clone();
         for id in self.sessions.me(session) {
             if !me.contains(&id) {
@@ -182,8 +182,8 @@ impl Waha {
         }
     }
 
-    /// Asks WAHA for the phones of people who are told by private ids alone, so that events call them by
-    /// these. What it cannot tell soon stays private.
+    /// Looks up the phones of people who are named by a private id only, so that events name them by
+    /// phone. If WAHA does not answer in time, the private id stays.
     async fn learn_phones(
         &self,
         session: &SessionName,
@@ -205,12 +205,12 @@ impl Waha {
                     .await;
             }
         };
-        // Too late is as good as not at all: WAHA waits for its 200.
+        // A late answer is useless: WAHA waits for its 200.
         drop(tokio::time::timeout(ASKING, ask).await);
     }
 
-    /// Sees to the groups whose notifications wait for a look: has them looked at again, and what has
-    /// waited too long told.
+    /// Requests another read of groups with held notifications, and publishes those that were held for
+    /// too long.
     pub(super) async fn recheck_held(&self) {
         for key in self.state_store.groups_with_held() {
             let Some(group) = &key.group else {
@@ -239,7 +239,7 @@ impl Waha {
         }
     }
 
-    /// Forgets the ids of events that are too old to be taken again; never ends.
+    /// Deletes the ids of events that are too old to be accepted again; never ends.
     pub async fn forget(self: std::sync::Arc<Self>) {
         let window = self.settings.intake.as_ref().map(|intake| intake.window);
         let kept = window.unwrap_or(Duration::from_hours(1)) * 2 + Duration::from_mins(10);
@@ -268,7 +268,7 @@ fn count(from: NoticeSource, taken: &Result<IntakeOutcome, IntakeError>) {
     events::waha_event(from.name(), outcome);
 }
 
-/// Whether a signature is the body's; compared in constant time.
+/// Whether a signature matches the body; compared in constant time.
 fn is_signed(key: &str, body: &[u8], signature: Option<&str>) -> bool {
     let Some(signature) = signature.and_then(unhex) else {
         return false;
@@ -302,7 +302,7 @@ fn is_within(sent: i64, now: i64, window: Duration) -> bool {
 mod tests {
     use super::*;
 
-    /// The vector of WAHA's documentation.
+    /// The example of WAHA's documentation.
     const KEY: &str = "my-secret-key";
     const BODY: &[u8] = br#"{"event":"message","session":"default","engine":"WEBJS"}"#;
     const SIGNATURE: &str = "208f8a55dde9e05519e898b10b89bf0d0b3b0fdf11fdbf09b6b90476301b98d8097c\

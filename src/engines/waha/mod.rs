@@ -1,12 +1,12 @@
-//! The `waha` engine: the contract's commands against WAHA servers, and WAHA's events as the
-//! contract's.
+//! The `waha` engine: executes the contract's commands on WAHA servers, and turns WAHA's events into
+//! the contract's.
 //!
-//! `client` sends requests, `wire` reads bodies, `error` judges failures, `commands` knows what to ask
-//! for. `intake` and `socket` take WAHA's events, `notices` reads them, `reconcile` finds what nobody
-//! told; `known` turns all that into events and `book` keeps it in the store. `health` knows which
-//! sessions can be used.
+//! `client` sends requests, `wire` parses bodies, `error` classifies failures, `commands` holds the
+//! requests of each command. `intake` and `socket` receive WAHA's events, `notices` parses them,
+//! `reconcile` finds changes that no event reported; `sync` turns all of it into the contract's events
+//! and stores the state. `health` knows which sessions are usable.
 //!
-//! The events of our own commands come the same way as all others (see `known`), so an
+//! The events of our own commands are produced in the same way as all others (see `sync`), so an
 //! [`Effect`] of this engine has none.
 
 mod client;
@@ -84,18 +84,18 @@ impl Waha {
         }
     }
 
-    /// Asks for the sessions' states now and then; never ends.
+    /// Polls the sessions' states; never ends.
     pub async fn watch(self: Arc<Self>) {
         loop {
             for server in self.client.servers() {
-                // Why not is kept, and told by readiness.
+                // The reason for a failure is kept; readiness reports it.
                 let working = self.sessions.fetch_sessions(&self.client, server).await;
                 for session in working.unwrap_or_default() {
                     self.request_refresh(session);
                 }
             }
             self.recheck_held().await;
-            // Dropping either loses nothing.
+            // Dropping either future loses nothing.
             tokio::select! {
                 () = tokio::time::sleep(self.settings.health_interval) => {}
                 () = self.sessions.recheck_requested() => {}
@@ -103,19 +103,20 @@ impl Waha {
         }
     }
 
-    /// What hinders the engine, one sentence each: servers that do not answer.
+    /// What prevents the engine from working, one sentence each: servers that do not answer.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         self.sessions.unreachable_servers()
     }
 
-    /// What operators should know though it hinders only some: sessions that are not `WORKING`.
+    /// What operators should know though it affects only some commands: sessions that are not
+    /// `WORKING`.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.sessions.not_working()
     }
 
-    /// Has the groups of a session looked at soon.
+    /// Requests a comparison of all groups of a session.
     fn request_refresh(&self, session: SessionName) {
         self.state_store
             .request_refresh(store::known_groups::KnownKey {
@@ -124,11 +125,12 @@ impl Waha {
             });
     }
 
-    /// An errand for a session; a command's requests are told apart by its trace.
+    /// An operation for a session; a command's requests carry its trace.
     ///
     /// # Errors
-    /// When the session lives nowhere, is known not to be `WORKING`, or its server answers as no WAHA
-    /// does: what that says of a command is not WAHA's word, so nothing is refused by it.
+    /// When no server is configured for the session, when it is known not to be `WORKING`, or when its
+    /// server does not answer like WAHA: an answer of such a server is not WAHA's, so it refuses no
+    /// command.
     async fn operation<'a>(
         &'a self,
         session: &'a SessionName,
@@ -139,7 +141,7 @@ impl Waha {
         let mut me = self.sessions.me(session);
         let server = &caller.server.name;
         if me.is_empty() || !self.sessions.is_listed(server) {
-            // What WAHA thinks of the session, its answer to the errand will tell.
+            // What WAHA reports of the session shows in the answer to the operation.
             let asked = self
                 .sessions
                 .fetch_sessions(&self.client, caller.server)
@@ -206,8 +208,8 @@ impl Waha {
         }
     }
 
-    /// Carries out a command. A refusal counts only where WAHA refuses: whatever answers at an address at
-    /// which nobody lists sessions as WAHA does has not been shown to be WAHA.
+    /// Executes a command. A refusal counts only if WAHA refuses: a server that does not list sessions
+    /// as WAHA does has not been shown to be WAHA.
     async fn run(&self, operation: &Operation<'_>, call: &Call) -> Result<Completed, EngineError> {
         let server = &operation.caller.server.name;
         match operation.run(call).await {
@@ -226,8 +228,8 @@ impl Waha {
         }
     }
 
-    /// Tells what a command has changed. It is done by then, so this waits for the store, and a
-    /// failure is no failure of the command.
+    /// Reports what a command has changed. The command is done by then, so this waits for the store,
+    /// and a failure here is no failure of the command.
     async fn report_completed(
         &self,
         call: &Call,
@@ -271,7 +273,7 @@ impl Waha {
     }
 }
 
-/// What could not be kept is told; the command is done all the same.
+/// Logs what could not be stored; the command is done nevertheless.
 fn log_store_error(kept: Result<(), store::Error>) {
     if let Err(error) = kept {
         events::store_refused(&error);
@@ -330,7 +332,7 @@ impl Engine for Waha {
     }
 }
 
-/// Our own store failed before anything was asked of WAHA.
+/// Our own store failed before a request was sent to WAHA.
 fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),
@@ -338,5 +340,5 @@ fn store_failed(error: store::Error) -> EngineError {
     }
 }
 
-/// The least that is waited between two looks for something.
+/// The shortest wait between two reads of the same thing.
 const READ_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,8 +1,8 @@
-//! WAHA's events, read: from the body of a webhook, or a message of the WebSocket, to a report.
+//! Parses WAHA's events: from the body of a webhook, or a message of the WebSocket, to a report.
 //!
-//! `groups` reads what happens to a group, `people` what happens to people in it and who did it. What
-//! WAHA gets wrong is put right there (WAHA 2025.2 to 2026.10, commits 193eb53 and 6aa4282, and the
-//! webhooks of a WAHA 2026.2.1). Times are seconds with WEBJS and milliseconds elsewhere.
+//! `groups` parses changes of a group, `people` changes of its members and their author. Both correct
+//! WAHA's mistakes (WAHA 2025.2 to 2026.10, commits 193eb53 and 6aa4282, and the webhooks of a WAHA
+//! 2026.2.1). Times are seconds with WEBJS and milliseconds elsewhere.
 
 mod groups;
 mod people;
@@ -15,15 +15,15 @@ use super::wire::{self, Person, id_text, timestamp};
 use crate::contract::{GroupId, ParticipantId, SessionName};
 use crate::store::pending_events::Headers;
 
-/// An event that was read.
+/// A parsed event.
 #[derive(Debug)]
 pub(super) struct Notice {
-    /// WAHA's id of it.
+    /// Its id in WAHA.
     pub(super) id: String,
     pub(super) session: SessionName,
     /// When WAHA sent it, in milliseconds.
     pub(super) sent: i64,
-    /// The ids of the session's account, where WAHA told.
+    /// The ids of the session's account, if WAHA sent them.
     pub(super) me: Vec<ParticipantId>,
     pub(super) content: NoticeContent,
 }
@@ -33,27 +33,27 @@ pub(super) struct Notice {
 pub(super) enum NoticeContent {
     /// A group changed.
     Group(GroupId, Vec<Observation>, Moment),
-    /// A group changed, and only looking at it tells how.
+    /// A group changed, and only a read of the group shows how.
     Refresh(GroupId),
-    /// The session's status, and when it became so, in milliseconds.
+    /// The session's status and since when, in milliseconds.
     Status(String, i64),
-    /// Nothing that there is an event for.
+    /// The contract has no event for it.
     Ignored,
 }
 
-/// When it happened, and who did it where that is told.
+/// When it happened, and who did it if that is known.
 #[derive(Debug)]
 pub(super) struct Moment {
     at: i64,
     pub(super) author: Option<Person>,
 }
 
-/// A body that is no event of WAHA's.
+/// A body that is not an event of WAHA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
 impl Notice {
-    /// The report for the book.
+    /// The report for the state store.
     pub(super) fn report(
         id: &str,
         me: Vec<ParticipantId>,
@@ -74,7 +74,7 @@ impl Notice {
     }
 }
 
-/// Reads an event.
+/// Parses an event.
 pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
     let body: Value =
         serde_json::from_slice(body).map_err(|_| Malformed("the body is not JSON"))?;
@@ -89,7 +89,7 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
         .0
         .as_millisecond();
     let me = health::me(&body);
-    // GOWS named its engine in `environment` alone until about 2026.5.
+    // Until about 2026.5, GOWS named its engine in `environment` only.
     let engine = text("engine").or_else(|| body.get("environment")?.get("engine")?.as_str());
     let told = Envelope {
         name,
@@ -116,7 +116,7 @@ fn version(body: &Value) -> Option<(u16, u16)> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// An event's envelope, as far as its payload needs it.
+/// The parts of an event that are needed to parse its payload.
 struct Envelope<'a> {
     name: &'a str,
     engine: &'a str,
@@ -140,7 +140,7 @@ impl Envelope<'_> {
         }
     }
 
-    /// WAHA retries each webhook by itself, so the status's own time tells which is the latest.
+    /// WAHA retries each webhook on its own, so the status's own time shows which is the newest.
     fn status(&self) -> Result<NoticeContent, Malformed> {
         let status = self.payload.get("status").and_then(Value::as_str);
         let status = status.ok_or(Malformed("the status is missing"))?;
@@ -179,12 +179,12 @@ impl Envelope<'_> {
         }
     }
 
-    /// Something of the engine's own event, where it is told and not null.
+    /// A field of the engine's own event, if present and not null.
     fn data(&self, names: &[&str]) -> Option<&Value> {
         wire::field(self.payload.get("_data")?, names)
     }
 
-    /// A word of the engine's own event.
+    /// A text field of the engine's own event.
     fn text(&self, name: &str) -> Option<&str> {
         self.data(&[name])?.as_str().filter(|word| !word.is_empty())
     }

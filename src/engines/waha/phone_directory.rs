@@ -1,7 +1,7 @@
-//! Which private id (`@lid`) and which phone are one person's, as WAHA tells it.
+//! Which private id (`@lid`) and which phone belong to one person, according to WAHA.
 //!
-//! In memory alone, for all sessions: both ids belong to a person and not to an account. What a group's
-//! events depend on is kept with the group (`known`); after a restart WAHA is asked anew.
+//! In memory only, for all sessions: both ids belong to a person and not to an account. Pairs that a
+//! group's events depend on are stored with the group (`sync`); after a restart WAHA is asked again.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,10 +15,10 @@ use crate::contract::{GroupId, ParticipantId};
 /// The directory holds at most this many pairs; when it is full, it starts again empty.
 const MANY: usize = 50_000;
 
-/// So many people are asked for one by one; where there are more, the directory is read.
+/// The maximum number of people who are looked up one by one; for more, the directory is read.
 const LOOKUPS: usize = 20;
 
-/// Pairs on one page of WAHA's `/lids`; its own default is 100.
+/// Pairs on one page of WAHA's `/lids`; WAHA's own default is 100.
 const PAGE: usize = 1_000;
 
 /// The last page of `/lids` that is read.
@@ -55,7 +55,7 @@ impl Pairs {
         self.lids.get(&*comparable(phone))
     }
 
-    /// Completes a person; whether the phone is known.
+    /// Adds a person's other id; true if the phone is known.
     fn complete(&self, person: &mut Person) -> bool {
         if person.is_private() {
             let Some(phone) = self.phones.get(&person.id) else {
@@ -70,7 +70,7 @@ impl Pairs {
 }
 
 impl PhoneDirectory {
-    /// All known ids of the person with this id, the id itself first.
+    /// All known ids of the person with this id; the id itself is first.
     pub(super) fn ids_of(&self, id: &ParticipantId) -> Vec<ParticipantId> {
         let pairs = self.lock();
         let other = if is_phone(id) {
@@ -83,12 +83,13 @@ impl PhoneDirectory {
         ids
     }
 
-    /// Whether two ids are known to be one person's. `false` also where nobody has told.
+    /// Whether two ids are known to belong to one person; false also if nothing is known.
     pub(super) fn is_same(&self, one: &ParticipantId, other: &ParticipantId) -> bool {
         is_same(one, other) || self.ids_of(one).iter().any(|id| is_same(id, other))
     }
 
-    /// Adds the missing id of each person where it is known, the phone as the first one.
+    /// Adds the missing id of each person if it is known, the phone as the first one; true if all
+    /// phones are known.
     pub(super) fn complete(&self, people: &mut [Person]) -> bool {
         self.remember(people);
         let pairs = self.lock();
@@ -100,7 +101,7 @@ impl PhoneDirectory {
         all
     }
 
-    /// Learns that the person who was asked for by `id` was answered by these ids.
+    /// Records that a request for `id` was answered with these ids.
     pub(super) fn learn(&self, id: &ParticipantId, answered: &[ParticipantId]) {
         let all = || answered.iter().chain([id]);
         let (lid, phone) = (
@@ -112,7 +113,7 @@ impl PhoneDirectory {
         }
     }
 
-    /// Remembers the ids of people of whom both are told.
+    /// Records the ids of people of whom both are given.
     pub(super) fn remember(&self, people: &[Person]) {
         let both = people.iter().filter(|person| !person.is_private());
         let both = both.filter_map(|person| Some((person.lid.clone()?, person.id.clone())));
@@ -122,8 +123,8 @@ impl PhoneDirectory {
         }
     }
 
-    /// Puts the phones of a group's people in the place of their private ids; asks WAHA where some are
-    /// not known. What WAHA cannot tell stays private.
+    /// Replaces the private ids of a group's people by their phones; asks WAHA for unknown ones. A
+    /// private id stays if WAHA does not know its phone.
     pub(super) async fn resolve(
         &self,
         client: &Client,
@@ -134,7 +135,7 @@ impl PhoneDirectory {
         if self.complete(people) {
             return;
         }
-        // Not there before WAHA 2025.11; and a phone is a courtesy.
+        // Missing before WAHA 2025.11; phones are optional, so a failure is ignored.
         let path = within(group, "/participants/v2");
         if let Ok(body) = client.groups(caller, ApiRequest::get(path)).await {
             self.remember(&super::wire::named(body.json()));
@@ -142,7 +143,7 @@ impl PhoneDirectory {
         if self.complete(people) {
             return;
         }
-        // WEBJS tells no phones there in groups that are addressed by lid; its directory does.
+        // In groups that are addressed by lid, WEBJS returns no phones here; its directory does.
         let private: Vec<_> = people.iter().filter(|it| it.is_private()).collect();
         if private.len() > LOOKUPS {
             self.read_all(client, caller).await;
@@ -174,7 +175,7 @@ impl PhoneDirectory {
         }
     }
 
-    /// Reads all pages of WAHA's directory; WAHA without one (NOWEB without its store) answers 400.
+    /// Reads all pages of WAHA's directory; a WAHA without one (NOWEB without its store) answers 400.
     async fn read_all(&self, client: &Client, caller: Caller<'_>) {
         let mut before = None;
         for page in 0..PAGES {
@@ -188,7 +189,7 @@ impl PhoneDirectory {
             let pairs = body.json().as_array().map(Vec::as_slice);
             let pairs = pairs.unwrap_or_default();
             self.remember_pairs(pairs);
-            // A server that ignores `offset` shows its first page again.
+            // A server that ignores `offset` returns its first page again.
             if pairs.len() < PAGE || before.as_ref() == pairs.first() {
                 return;
             }
@@ -196,7 +197,7 @@ impl PhoneDirectory {
         }
     }
 
-    /// The phone of a private id, asking WAHA where it is not known.
+    /// The phone of a private id; asks WAHA if it is unknown.
     pub(super) async fn phone(
         &self,
         client: &Client,
@@ -212,7 +213,7 @@ impl PhoneDirectory {
         known(self)
     }
 
-    /// The private id of a phone, asking WAHA where it is not known.
+    /// The private id of a phone; asks WAHA if it is unknown.
     pub(super) async fn lid(
         &self,
         client: &Client,
@@ -234,7 +235,7 @@ impl PhoneDirectory {
         }
     }
 
-    /// `{"lid": "1@lid", "pn": "3@c.us"}`, as WAHA's directory writes each.
+    /// `{"lid": "1@lid", "pn": "3@c.us"}`, as in WAHA's directory.
     fn remember_pairs(&self, told: &[Value]) {
         let read = |pair: &Value| {
             Some((

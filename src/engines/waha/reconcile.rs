@@ -1,8 +1,9 @@
-//! Finding what nobody told: the groups that WAHA shows are compared with those last known.
+//! Finds changes that no event reported, by comparing the groups that WAHA shows with the stored
+//! state.
 //!
-//! Done when a session becomes `WORKING` (so at the start, and after each outage), when the WebSocket
-//! is connected anew, when an event said that something changed but not what, when a look left a doubt,
-//! and now and then. What a look shows is evidence; `known` decides what is believed.
+//! Runs when a session becomes `WORKING` (so at the start, and after each outage), when the WebSocket
+//! has reconnected, when an event did not say what changed, when a snapshot left something
+//! unconfirmed, and periodically. A snapshot is evidence; `sync` decides what is believed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -20,19 +21,19 @@ use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
 
-/// For how long one worker has the right to compare now and then.
+/// How long one worker holds the right to the periodic comparison.
 const LEASE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// So many groups are looked at one by one in a comparison of all, at most.
+/// The maximum number of groups that are read one by one in a comparison of all.
 const LOOKS: usize = 50;
 
-/// So many of the missing groups are looked at when most of a session's groups are missing.
+/// The number of missing groups that are read if most of a session's groups are missing.
 const SAMPLE: usize = 3;
 
-/// So many members' private ids are asked for in one look at a group, at most.
+/// The maximum number of members' private ids that are looked up for one snapshot.
 const LOOKUPS: usize = 20;
 
-/// Why a comparison was given up.
+/// Why a comparison was aborted.
 #[derive(Debug, thiserror::Error)]
 enum ReconcileError {
     #[error(transparent)]
@@ -41,23 +42,23 @@ enum ReconcileError {
     Store(#[from] store::Error),
 }
 
-/// What WAHA answers about one group.
+/// WAHA's answer about one group.
 enum FetchedGroup {
     Found(Box<GroupSnapshot>),
-    /// WAHA knows no such group, or says nothing.
+    /// WAHA knows no such group, or returns nothing.
     Absent,
 }
 
-/// What a comparison of many groups came to.
+/// The result of a comparison of many groups.
 #[derive(Default)]
 struct Tally {
     changed: usize,
-    /// The first group's fault; the others went on.
+    /// The first group's failure; the other groups were compared.
     failed: Option<EngineError>,
 }
 
 impl Tally {
-    /// Notes what became of one group; its fault is nobody else's.
+    /// Records the result of one group; its failure does not stop the others.
     fn note(&mut self, done: Result<bool, ReconcileError>) -> Result<(), store::Error> {
         match done {
             Ok(changed) => self.changed += usize::from(changed),
@@ -72,23 +73,24 @@ impl Tally {
 }
 
 impl Waha {
-    /// Compares when it is wished for, and every `reconcile.interval`; never ends.
+    /// Compares when a refresh is requested, and every `reconcile.interval`; never ends.
     pub async fn reconcile(self: Arc<Self>) {
-        // Sessions whose last comparison failed: that is logged when it begins.
+        // Sessions whose last comparison failed: a failure is logged when it begins.
         let mut failing = BTreeSet::new();
         let Some(interval) = self.settings.reconcile_interval else {
             loop {
-                // Groups that have to be looked at are looked at all the same.
+                // Single groups are refreshed even if the periodic comparison is disabled.
                 let refreshes = self.state_store.next_refreshes().await;
                 let refreshes = refreshes.into_iter().filter(|it| it.group.is_some());
                 self.run_refreshes(refreshes.collect(), &mut failing).await;
             }
         };
         let mut due = tokio::time::interval(interval);
-        // The first one is now, when no session is known yet; each is wished for as it appears.
+        // The first tick is immediate, when no session is known yet; a comparison is requested for
+        // each session as it appears.
         due.tick().await;
         loop {
-            // Both lose nothing when the other one wins.
+            // Either branch loses nothing if the other one wins.
             tokio::select! {
                 refreshes = self.state_store.next_refreshes() => {
                     self.run_refreshes(refreshes.into_iter().collect(), &mut failing).await;
@@ -128,7 +130,7 @@ impl Waha {
                 _ => {}
             }
         }
-        // WAHA is not asked again at once, whatever is wished for.
+        // A pause before the next requests, however many refreshes wait.
         tokio::time::sleep(READ_INTERVAL).await;
     }
 
@@ -141,7 +143,7 @@ impl Waha {
             .iter()
             .find(|snapshot| is_size_old(&operation, snapshot))
         {
-            // Once for all groups: NOWEB asks WhatsApp for all of them.
+            // Once for all groups: NOWEB requests all of them from WhatsApp.
             ask_whatsapp(&operation, &snapshot.id).await;
             listed = list(&operation).await?;
         }
@@ -176,15 +178,15 @@ impl Waha {
         let missing: Vec<_> = known.into_iter().filter(|it| !is_listed(it)).collect();
         self.compare_missing(&operation, &missing, all, begun, &mut tally)
             .await?;
-        // Where there are known groups and none is listed, that has been weighed.
+        // If groups are known and none is listed, that has been recorded already.
         if (all == 0 || !listed.is_empty()) && !self.state_store.has_compared(session).await? {
             self.look_first(session, listed.is_empty(), begun).await?;
         }
         Ok(tally)
     }
 
-    /// Groups that are not in the list. A list may be incomplete, so the groups themselves are asked
-    /// for; and where most are missing at once, several looks must agree before any is gone.
+    /// Groups that are not in the list. A list may be incomplete, so the groups are read one by one;
+    /// and if most are missing at once, several lists must agree before leaving one is believed.
     async fn compare_missing(
         &self,
         operation: &Operation<'_>,
@@ -206,7 +208,7 @@ impl Waha {
             }
             match show(operation, group).await {
                 Ok(FetchedGroup::Found(snapshot)) => {
-                    // It is the list that is incomplete.
+                    // The list is incomplete.
                     is_believed = true;
                     tally.note(self.compare(operation, *snapshot, begun).await)?;
                 }
@@ -229,7 +231,7 @@ impl Waha {
         Ok(())
     }
 
-    /// Whether to believe that a session's groups are gone, all or most at once.
+    /// Whether to believe that all or most of a session's groups are gone at once.
     async fn is_all_missing(
         &self,
         session: &SessionName,
@@ -250,8 +252,8 @@ impl Waha {
         Ok(false)
     }
 
-    /// The session's groups have been looked at: a new one is news from now on. That there is none is
-    /// believed only when several looks agree.
+    /// The session's groups have been compared: a group found later is new. An empty list is believed
+    /// only when several agree.
     async fn look_first(
         &self,
         session: &SessionName,
@@ -279,7 +281,7 @@ impl Waha {
         self.state_store.request_refresh_at(key, due);
     }
 
-    /// Compares one group. That it is not there is for the comparison of all to find.
+    /// Compares one group. Only the comparison of all groups finds out that a group is gone.
     async fn compare_one(
         &self,
         session: &SessionName,
@@ -306,7 +308,7 @@ impl Waha {
         Ok(tally)
     }
 
-    /// Compares a group that is shown; whether it had changed.
+    /// Compares a snapshot with the state; true if something had changed.
     async fn compare(
         &self,
         operation: &Operation<'_>,
@@ -370,7 +372,7 @@ impl Waha {
     }
 }
 
-/// Whether so many missing groups, of those that are known, cannot have gone one by one.
+/// Whether this many of the known groups cannot have gone one by one.
 const fn are_most(missing: usize, known: usize) -> bool {
     missing > 0 && (missing == known || (missing >= 5 && missing > known / 2))
 }
@@ -387,9 +389,9 @@ async fn list(operation: &Operation<'_>) -> Result<Vec<GroupSnapshot>, EngineErr
     })
 }
 
-/// Whether a group's number of people is all that disagrees with its list. NOWEB's store keeps the number
-/// while people come and go, so its list cannot be told from one that lacks people. A group that the
-/// account is out of stays in the store, and WhatsApp does not show it any more.
+/// Whether the number of members is the only thing that contradicts the list. NOWEB's store keeps the
+/// number while members come and go, so its list looks like an incomplete one. A group that the
+/// account has left stays in the store, and WhatsApp does not return it any more.
 fn is_size_old(operation: &Operation<'_>, snapshot: &GroupSnapshot) -> bool {
     !snapshot.is_stub()
         && snapshot.unread == 0
@@ -397,8 +399,8 @@ fn is_size_old(operation: &Operation<'_>, snapshot: &GroupSnapshot) -> bool {
         && !operation.excludes_own_account(snapshot)
 }
 
-/// Has WAHA ask WhatsApp for a group's people. What it answers has no number to be checked by; but
-/// NOWEB's store takes both from it, and shows them from then on.
+/// Makes WAHA request a group's members from WhatsApp. The answer has no number to check it by; but
+/// NOWEB's store takes list and number from it, and returns them from then on.
 async fn ask_whatsapp(operation: &Operation<'_>, group: &GroupId) {
     let ask = ApiRequest::get(within(group, "/participants"));
     if operation
@@ -407,12 +409,12 @@ async fn ask_whatsapp(operation: &Operation<'_>, group: &GroupId) {
         .await
         .is_err()
     {
-        // The look goes on with what WAHA shows by itself.
+        // The comparison continues with what WAHA returns by itself.
         events::snapshot_unreliable(SnapshotDefect::Unreadable);
     }
 }
 
-/// Asks for one group.
+/// Reads one group.
 async fn show(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup, EngineError> {
     let asked = operation
         .client
@@ -438,7 +440,7 @@ async fn show(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup
     Ok(FetchedGroup::Found(Box::new(snapshot)))
 }
 
-/// Learns the own account's private id where people are shown by theirs.
+/// Looks up the own account's private id if members are listed by theirs.
 async fn learn_own_lid(
     operation: &mut Operation<'_>,
     people: impl Iterator<Item = &Vec<Person>> + Send,

@@ -1,7 +1,7 @@
-//! Finding the group that a `CreateGroup` may have made, when nobody saw the end of the request.
+//! Searches for the group that a `CreateGroup` with unknown outcome may have created.
 //!
-//! What is not found may be made once more, so "nothing" is said only by a look that could have seen it:
-//! a list that lacks groups, or shows some that cannot be read, tells nothing.
+//! A group that is not found may be created once more, so "nothing" is returned only after a list that
+//! would have shown it: a list that lacks groups, or contains unreadable ones, proves nothing.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,20 +18,20 @@ use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, Role};
 use crate::engines::EngineError;
 use crate::store::ledger::Begun;
 
-/// The longest wait between two looks.
+/// The longest wait between two reads.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// So many entries of a list are looked at one by one: those that say nothing, and known groups that are
-/// not in it.
+/// The maximum number of groups that are read one by one: entries without members, and known groups
+/// that are not listed.
 const ONE_BY_ONE: usize = 20;
 
-/// What was found.
+/// The result of the search.
 pub(super) enum SearchResult {
     /// The command's own group.
     Found(Box<GroupSnapshot>),
-    /// None, and the request has come to its end by now.
+    /// No group, and the request has ended by now.
     Nothing,
-    /// Nobody can tell.
+    /// It cannot be determined.
     Unclear,
 }
 
@@ -41,29 +41,29 @@ pub(super) struct GroupSearch<'a> {
     pub(super) command: &'a CommandId,
     pub(super) wanted: &'a CreateGroup,
     pub(super) begun: Begun,
-    /// WAHA works on when its caller is gone: for so long an early "nothing" is no answer.
+    /// WAHA continues after its caller has gone: an earlier "nothing" proves nothing.
     pub(super) settle: Duration,
     pub(super) clock: &'a dyn Clock,
 }
 
-/// What a list showed.
+/// The groups of one list.
 struct ListedGroups {
     groups: Vec<GroupSnapshot>,
-    /// No group can have been missing.
+    /// No group can be missing.
     is_whole: bool,
 }
 
-/// Whether a group is as a command wanted it.
+/// Whether a group matches the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fit {
     Yes,
-    /// It may be, by what is told of it.
+    /// It may match, as far as the list shows.
     Maybe,
     No,
 }
 
 impl GroupSearch<'_> {
-    /// Looks for the group until it is there, or until the request must have come to its end.
+    /// Reads the groups until the command's group is found, or until the request must have ended.
     pub(super) async fn run(&self) -> Result<SearchResult, EngineError> {
         let Operation {
             state_store,
@@ -78,7 +78,7 @@ impl GroupSearch<'_> {
             .map_err(super::store_failed)?;
         let mut wait = READ_INTERVAL;
         loop {
-            // Asked before looking: what happens in between shows in the next look.
+            // Taken before the read: what happens in between shows in the next read.
             let now = self.clock.now().as_millisecond();
             let is_settled = now >= self.begun.last.0.as_millisecond() + settle;
             let view = self.look(&known).await?;
@@ -125,7 +125,7 @@ impl GroupSearch<'_> {
         }
     }
 
-    /// The command as it was written down; begun before that was done, it is as the ledger has it.
+    /// The command's record; a command that was started before it was recorded has the ledger's times.
     fn record(&self, open: &[CreationRecord]) -> CreationRecord {
         let written = open.iter().find(|it| it.command == *self.command);
         written.cloned().unwrap_or_else(|| {
@@ -137,8 +137,8 @@ impl GroupSearch<'_> {
         })
     }
 
-    /// The groups that may be this command's, and whose they may be beside; and whether one of the others
-    /// may be it as well, as far as can be seen.
+    /// The groups that may be this command's, each with all commands that it matches; and whether one
+    /// of the others may be this command's too.
     fn candidates(
         &self,
         me: &CreationRecord,
@@ -168,7 +168,7 @@ impl GroupSearch<'_> {
         (candidates, may_be_hidden)
     }
 
-    /// Looks at all groups. `known` are those that the account was in before the command.
+    /// Reads all groups. `known` are those of which the account was a member before the command.
     async fn look(&self, known: &[GroupId]) -> Result<ListedGroups, EngineError> {
         let operation = self.operation;
         let mut is_whole = operation.reload_groups().await;
@@ -200,7 +200,7 @@ impl GroupSearch<'_> {
             }
         }
         for id in missing.iter().take(if is_whole { ONE_BY_ONE } else { 0 }) {
-            // A group that the account is out of need not be listed.
+            // A group that the account has left need not be listed.
             is_whole &= match operation.fetch_group(id).await {
                 Ok(shown) => shown.is_none_or(|snapshot| operation.excludes_own_account(&snapshot)),
                 Err(error) => is_outside(&error),
@@ -221,7 +221,7 @@ impl GroupSearch<'_> {
     }
 }
 
-/// Whether a group is ours and called as wanted, with nobody in it who was not wanted.
+/// Whether a group is ours, has the requested name, and has no member who was not requested.
 fn fit(me: &[ParticipantId], of: &CreationRecord, snapshot: &GroupSnapshot) -> Fit {
     let called = match &snapshot.subject {
         Some(subject) if plain(subject.as_str()) != plain(of.subject.as_str()) => return Fit::No,
@@ -242,7 +242,7 @@ fn fit(me: &[ParticipantId], of: &CreationRecord, snapshot: &GroupSnapshot) -> F
         .partition(|person| person.is_private());
     let unlisted = of.people.iter();
     let unlisted = unlisted.filter(|id| !everybody.iter().any(|person| person.is(id)));
-    // Somebody who was wanted may be shown by an id that nobody knows to be theirs.
+    // A requested member may be listed by an id that is not known to be theirs.
     let people = if strangers.is_empty() && unknown.len() <= unlisted.count() {
         Fit::Yes
     } else {
@@ -255,7 +255,7 @@ fn fit(me: &[ParticipantId], of: &CreationRecord, snapshot: &GroupSnapshot) -> F
     }
 }
 
-/// A name as WhatsApp may have tidied it.
+/// A name with WhatsApp's whitespace clean-up.
 fn plain(name: &str) -> String {
     let words: Vec<_> = name.split_whitespace().collect();
     words.join(" ")

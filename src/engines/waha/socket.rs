@@ -1,7 +1,7 @@
 //! WAHA's WebSocket feed, for servers that cannot reach this worker with webhooks.
 //!
-//! The feed has no cursor: what happens while nobody is connected is not told later. So each new
-//! connection is followed by a comparison (`reconcile`). One worker at a time listens.
+//! The feed has no cursor: events that occur while no worker is connected are not sent later. So each
+//! new connection is followed by a comparison (`reconcile`). One worker at a time is connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::Waha;
 use crate::config::WahaServer;
 use crate::observability::events;
 
-/// The events that are listened to.
+/// The subscribed events.
 const EVENTS: [&str; 5] = [
     "group.v2.join",
     "group.v2.leave",
@@ -27,22 +27,22 @@ const EVENTS: [&str; 5] = [
     "session.status",
 ];
 
-/// WAHA pings every ten seconds; after so long a silence the connection is given up.
+/// WAHA pings every ten seconds; after this time without a message the connection is closed.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// How long one worker has the right to listen, and how often it says that it goes on.
+/// How long a worker holds the right to connect, and how often it renews it.
 const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// The wait between connections grows from the first to the second.
+/// The delay between connections grows from the first to the second value.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// The largest message.
+/// The maximum size of a message.
 const LARGEST: usize = 16 * 1024 * 1024;
 
 impl Waha {
-    /// Listens to all servers, where the configuration says so; never ends.
+    /// Connects to all servers, if the configuration says so; never ends.
     pub async fn listen(self: Arc<Self>, tls: Arc<rustls::ClientConfig>) {
         if !self.settings.socket {
             return;
@@ -75,7 +75,7 @@ impl Waha {
         ours.unwrap_or_default()
     }
 
-    /// One connection, from its beginning to its end; why it ended.
+    /// One connection, from start to end; returns why it ended.
     async fn converse(
         &self,
         server: &WahaServer,
@@ -134,7 +134,7 @@ impl Waha {
     }
 }
 
-/// The feed's URL. It has the key in it, as WAHA wants it, so nobody may log it.
+/// The feed's URL. It contains the key, as WAHA requires, so it must never be logged.
 fn feed(server: &WahaServer) -> Option<Url> {
     let mut url = server.url.clone();
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -155,7 +155,7 @@ fn feed(server: &WahaServer) -> Option<Url> {
     Some(url)
 }
 
-/// What went wrong, without the URL, which some of the causes show.
+/// The reason, without the URL, which some errors contain.
 fn words(error: &Error) -> String {
     match error {
         Error::Http(answer) => format!("the server answered {}", answer.status()),

@@ -1,8 +1,8 @@
-//! What happens to a group: the account is in it now, or its texts, settings or link changed.
+//! Changes of a group: the account joined it, or its texts, settings or link changed.
 //!
 //! `membersCanSendMessages` means its opposite (WhatsApp's `announce`) everywhere but in GOWS's
-//! updates, so what the engine's own event says in `_data` comes first. What an engine that is not
-//! known here (WPP) means by it is not guessed: the group is looked at.
+//! updates, so the engine's own event in `_data` takes precedence. For an unknown engine (WPP) the
+//! meaning is not guessed: the group is read.
 
 use serde_json::Value;
 
@@ -11,8 +11,8 @@ use crate::engines::waha::sync::Observation;
 use crate::engines::waha::wire::{self, Body, GroupSnapshot, field, number_as_subject, timestamp};
 
 impl Envelope<'_> {
-    /// The account is in a group. WAHA's own shape lacks owner, age and lock; the engine's, beside
-    /// it in `_data`, may have them.
+    /// The account is in a group. WAHA's own format lacks owner, age and lock; the engine's event in
+    /// `_data` may have them.
     pub(super) fn own_join(&self, told: Option<&Value>) -> Result<NoticeContent, Malformed> {
         let mut snapshot = told.and_then(wire::group).ok_or(NO_GROUP)?;
         let inner = self.inner();
@@ -37,7 +37,7 @@ impl Envelope<'_> {
         Ok(NoticeContent::Group(id, observations, self.moment()))
     }
 
-    /// WEBJS tells of a new group by an update, whose author made it. Who is in it is not told.
+    /// WEBJS reports a new group by an update, whose author created it. It does not list the members.
     fn created(&self, told: Option<&Value>) -> Result<NoticeContent, Malformed> {
         let mut snapshot = told.and_then(wire::group).ok_or(NO_GROUP)?;
         self.settings(&mut snapshot, told, true);
@@ -99,7 +99,7 @@ impl Envelope<'_> {
             changed("Announce", "IsAnnounce").or(snapshot.messages_admin_only);
         snapshot.info_admin_only = changed("Locked", "IsLocked").or(snapshot.info_admin_only);
         self.settings(&mut snapshot, told, false);
-        // Who is in it is not told by this event, whatever stands there.
+        // This event does not report members, even if the fields are present.
         let snapshot = GroupSnapshot {
             people: None,
             size: None,
@@ -111,14 +111,14 @@ impl Envelope<'_> {
         if snapshot != GroupSnapshot::bare(id.clone()) {
             observations.insert(0, Observation::Updated(Box::new(snapshot)));
         }
-        // NOWEB tells an emptied description so.
+        // NOWEB reports the removal of a description in this form.
         if observations.is_empty() {
             return Ok(NoticeContent::Refresh(id));
         }
         Ok(NoticeContent::Group(id, observations, self.moment()))
     }
 
-    /// The link. NOWEB and GOWS tell it when it has changed, WEBJS in each update.
+    /// The link. NOWEB and GOWS report it when it has changed, WEBJS in each update.
     fn invite(&self, told: Option<&Value>) -> Option<Observation> {
         let link = link(told)?;
         let changed = self.data(&["NewInviteLink", "inviteCode"]).is_some();
@@ -129,22 +129,22 @@ impl Envelope<'_> {
         })
     }
 
-    /// Whether this "update" is an entry of a list: NOWEB sends one for each group whenever anybody
-    /// asks for its groups. A change names who made it, and nobody who is in the group.
+    /// Whether this "update" is an entry of a list: NOWEB sends one for each group whenever a client
+    /// lists the groups. A change names its author and no members.
     fn is_listing(&self) -> bool {
         let data = self.payload.get("_data").and_then(wire::group);
         let people = data.and_then(|group| group.people).unwrap_or_default();
         !people.is_empty() && self.actor().is_none()
     }
 
-    /// The engine's own description of the group, where it is one.
+    /// The group as the engine describes it, if it does.
     fn inner(&self) -> Option<GroupSnapshot> {
         let data = self.payload.get("_data")?;
         wire::group(data).or_else(|| wire::group(field(data, &["group", "metadata"])?))
     }
 }
 
-/// The invite link that is told, in the form in which a command's answer has it.
+/// The invite link of the event, in the form of a command's answer.
 fn link(told: Option<&Value>) -> Option<String> {
     let link = told?.get("invite")?.as_str()?;
     let code = wire::invite_code(&Body::Text(link.to_owned()))?;

@@ -1,7 +1,7 @@
-//! What happens to people in a group, who did it, and how.
+//! Changes of a group's members, with their author and kind.
 //!
-//! WAHA's own events have neither; the engine's event beside them, in `_data`, has both. A person
-//! who is told by a private id alone is often named with the phone elsewhere in the same event.
+//! WAHA's own events have neither author nor kind; the engine's event, in `_data`, has both. Somebody
+//! who is named by a private id only often has the phone elsewhere in the same event.
 
 use serde_json::Value;
 
@@ -10,18 +10,18 @@ use crate::contract::{NotificationType, ParticipantId, Role};
 use crate::engines::waha::sync::Observation;
 use crate::engines::waha::wire::{Person, is_phone, named, participant};
 
-/// The fields of `_data` that name who did it: Baileys' and whatsapp-web.js's, then whatsmeow's.
+/// The fields of `_data` that name the author: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
 
 impl Envelope<'_> {
-    /// Who did it, by phone where that is told.
+    /// The author, by phone if it is given.
     pub(super) fn actor(&self) -> Option<Person> {
         let data = ACTORS.iter().filter_map(|name| self.data(&[name]));
         let told = data.chain(self.payload.get("author"));
         let told = person(&told.filter_map(participant).collect::<Vec<_>>());
         match (told, self.text("Reason"), self.text("Type")) {
             (Some(told), ..) => Some(self.with_phone(told)),
-            // whatsmeow names nobody where the account came by itself.
+            // whatsmeow names no author if the account joined by itself.
             (None, Some("invite"), _) => self.own(),
             (None, _, Some("new")) => self.owner(),
             (None, ..) if self.text("type") == Some("invite") && self.name == "group.v2.join" => {
@@ -61,7 +61,7 @@ impl Envelope<'_> {
         })
     }
 
-    /// How somebody came. Baileys tells who comes by the link by naming them as the author.
+    /// How somebody joined. Baileys reports a join by the link by naming the person as the author.
     fn join_type(&self, person: &Person) -> NotificationType {
         match (self.text("type"), self.text("JoinReason")) {
             (Some("invite" | "linked_group_join"), _) | (_, Some("invite")) => {
@@ -73,7 +73,7 @@ impl Envelope<'_> {
         }
     }
 
-    /// How somebody went: who was not the actor was removed.
+    /// How somebody left: if another person is the author, they were removed.
     fn leave_type(&self, person: &Person) -> NotificationType {
         match self.text("type") {
             Some("remove") => NotificationType::Remove,
@@ -83,7 +83,7 @@ impl Envelope<'_> {
         }
     }
 
-    /// How the account itself went.
+    /// How the account itself left.
     pub(super) fn own_leave_type(&self) -> NotificationType {
         let own = self.own();
         let told = self.data(&["participants", "Leave"]).map(named);
@@ -92,14 +92,14 @@ impl Envelope<'_> {
         gone.map_or(NotificationType::Leave, |gone| self.leave_type(&gone))
     }
 
-    /// Whether a person is who did it; none where nobody is told to have.
+    /// Whether a person is the author; none if there is no author.
     fn is_actor(&self, person: &Person) -> Option<bool> {
         let actor = self.actor()?;
         Some(person.is(&actor.id) || actor.lid.is_some_and(|lid| person.is(&lid)))
     }
 
-    /// A person with the phone that the same event tells elsewhere: in Baileys' own list, as the
-    /// actor's, or as the account's own.
+    /// A person with the phone that the same event gives elsewhere: in Baileys' own list, as the
+    /// author's, or as the account's own.
     fn with_phone(&self, person: Person) -> Person {
         if !person.is_private() {
             return person;
@@ -119,7 +119,7 @@ impl Envelope<'_> {
         }
     }
 
-    /// WEBJS: anybody came. NOWEB: the account is in a group, described as Baileys does.
+    /// WEBJS: anybody joined. NOWEB: the account is in a group, in Baileys' format.
     pub(super) fn older_join(&self) -> Result<NoticeContent, Malformed> {
         if self.payload.get("recipientIds").is_none() {
             return self.own_join(Some(self.payload));
@@ -158,7 +158,7 @@ fn person(ids: &[ParticipantId]) -> Option<Person> {
     })
 }
 
-/// A claim for each way in which some of the people came or went.
+/// One observation for each way in which people joined or left.
 fn split(
     people: Vec<Person>,
     how: impl Fn(&Person) -> NotificationType,

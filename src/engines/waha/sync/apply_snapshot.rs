@@ -1,7 +1,7 @@
-//! A look at the group: what WAHA shows, against what is known.
+//! Applies a snapshot of the group: compares what the engine shows with the state.
 //!
-//! A look is evidence and not the truth. It may be older than it seems, lack people, and name them by
-//! ids that nobody can match; see `doubts` for when it is believed.
+//! A snapshot is evidence, not truth. It may be older than it seems, lack people, and name them by ids
+//! that match no known person; `confirmation` decides when it is believed.
 
 use std::collections::BTreeSet;
 
@@ -13,28 +13,29 @@ use super::reducer::Reducer;
 use crate::contract::{NotificationType, ParticipantId, Role};
 use crate::engines::waha::wire::{Completeness, GroupSnapshot, Person};
 
-/// After so many looks in a row that could not tell everything, the next regular one has to do.
+/// After this number of consecutive snapshots that left something undecided, no further one is
+/// requested before the next periodic comparison.
 const TRIES: u8 = 5;
 
-/// What a look shows of the people.
+/// The members in a snapshot.
 pub(super) struct SnapshotView<'a> {
-    /// Those whom it lists, by all their ids.
+    /// The listed people, with all their ids.
     pub(super) listed: Vec<(PersonIds, &'a Person)>,
     pub(super) extent: Completeness,
     own: OwnPresence,
 }
 
-/// What a look shows of the session's own account.
+/// Whether a snapshot contains the session's own account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnPresence {
     Listed,
-    /// It may be one of those whom nobody can match, or of those who are missing.
+    /// It may be one of the unmatched, or of the missing, entries.
     Unclear,
     NotListed,
 }
 
 impl Reducer<'_> {
-    /// The group as a look shows it. What was told since the look was begun is newer.
+    /// Compares a snapshot with the state. Reports since the snapshot was requested are newer.
     pub(super) fn apply_snapshot(&mut self, group: &GroupSnapshot) {
         if !self.is_latest() || self.state.own_change_since(self.report.observed_at) {
             self.refresh_until_current();
@@ -70,7 +71,7 @@ impl Reducer<'_> {
         self.refresh_until_current();
     }
 
-    /// Whether no look that was begun later has been taken in.
+    /// Whether no snapshot that was requested later has been applied.
     pub(super) fn is_latest(&mut self) -> bool {
         let is_latest = self.report.observed_at >= self.state.last_snapshot;
         self.state.last_snapshot = self.state.last_snapshot.max(self.report.observed_at);
@@ -108,8 +109,8 @@ impl Reducer<'_> {
         if extent == Completeness::Unusable || listed.iter().any(|(ids, _)| may_be_me(ids)) {
             return OwnPresence::Unclear;
         }
-        // Who is missing in an incomplete list may be the account. But where everybody else is listed,
-        // it is the number that is old: NOWEB's store keeps it when the account is removed.
+        // Somebody who is missing in an incomplete list may be the account. But if everybody else is
+        // listed, the number is old: NOWEB's store keeps it when the account is removed.
         let is_listed = |id: &ParticipantId| {
             let ids = self.index.ids_of([id], &self.state.phones);
             me.is(&ids) || listed.iter().any(|(listed, _)| listed.is(&ids))
@@ -124,17 +125,17 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whether the account is still in the group, as far as a look can tell.
+    /// Whether the account is still a member, as far as the snapshot shows.
     fn is_still_inside(&mut self, own: OwnPresence) -> bool {
         match own {
-            // That it may be listed is enough: a doubt is for looks that agree.
+            // A possible match is enough: only snapshots that agree confirm a change.
             OwnPresence::Listed | OwnPresence::Unclear => self.state.inside_unconfirmed = None,
             OwnPresence::NotListed => self.confirm_own_departure(),
         }
         matches!(own, OwnPresence::Listed | OwnPresence::Unclear)
     }
 
-    /// The account is known to be out, and WhatsApp Web goes on showing groups that were left.
+    /// The account is known to be out, and WhatsApp Web still shows groups after they were left.
     fn check_own_return(&mut self, group: &GroupSnapshot, own: OwnPresence) {
         match own {
             OwnPresence::Listed => {}
@@ -155,7 +156,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Nothing was known of the group. It is new, unless the session was never looked at before.
+    /// The group was unknown. It is new, unless the session was never compared before.
     fn first_snapshot(&mut self, group: &GroupSnapshot, own: OwnPresence) {
         if own == OwnPresence::NotListed {
             return;
@@ -165,7 +166,7 @@ impl Reducer<'_> {
             return;
         }
         if self.is_being_created(group) {
-            // The command's answer tells of it, or the next look.
+            // The command's answer will report it, or the next snapshot.
             self.refresh_at(self.report.now.saturating_add(self.lag.of_lists()));
             return;
         }
@@ -179,7 +180,7 @@ impl Reducer<'_> {
         self.schedule_recheck(is_whole);
     }
 
-    /// The account is found to be in the group.
+    /// The account is a member according to a snapshot.
     fn own_found(&mut self, group: &GroupSnapshot, own: OwnPresence) {
         if own == OwnPresence::Unclear && group.extent() != Completeness::Complete {
             self.schedule_recheck(false);
@@ -189,14 +190,14 @@ impl Reducer<'_> {
         self.publish_join_if_complete(group, OwnPresence::Listed);
     }
 
-    /// The event that the account has joined waits for a whole list.
+    /// The event that the account has joined waits for a complete list.
     fn publish_join_if_complete(&mut self, group: &GroupSnapshot, own: OwnPresence) {
         let observed_at = self
             .state
             .pending_join
             .as_ref()
             .map(|joined| joined.observed_at);
-        // The list may be from before the account came.
+        // The list may be from before the join.
         if own != OwnPresence::Listed && self.may_predate(observed_at) {
             return;
         }
@@ -209,7 +210,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Compares the people; whether it could be told of everybody whether they are there.
+    /// Compares the members; true if each could be matched.
     fn compare_people(&mut self, view: &SnapshotView<'_>) -> bool {
         let me = self.me();
         let own = self.index.key(&me);
@@ -251,7 +252,7 @@ impl Reducer<'_> {
         }
         let new = self.certain_joins(view, &open, &missing);
         let mut is_clear = new.len() == open.len();
-        // Who is gone may be a member by another id, and somebody else not at all.
+        // A former member may be a current one by another id, and a different person not at all.
         let may_be_known =
             |(ids, _): &(&PersonIds, &Person)| missing.iter().any(|(_, it)| it.may_be(ids));
         let (unsure, back): (Vec<_>, Vec<_>) = back.into_iter().partition(may_be_known);
@@ -263,7 +264,7 @@ impl Reducer<'_> {
         if !self.state.complete {
             self.record_unpublished(&new);
         } else if !new.is_empty() && !self.may_predate(Some(self.state.complete_observed_at)) {
-            // Else they may have been shown before they were not.
+            // Otherwise they may have left before the list was complete.
             came.extend(new);
         }
         self.members_joined(&came, NotificationType::Add);
@@ -273,7 +274,7 @@ impl Reducer<'_> {
         is_clear
     }
 
-    /// Who of those who were gone, and are shown, is believed to be back.
+    /// The former members who are listed, and confirmed to be back.
     fn confirmed_returns(&mut self, back: &[(&PersonIds, &Person)]) -> Vec<Person> {
         let mut came = Vec::new();
         for (ids, person) in back {
@@ -286,7 +287,7 @@ impl Reducer<'_> {
         came
     }
 
-    /// Who of the missing is believed to be gone, and whether that could be told of each.
+    /// The missing members who are confirmed to have left, and whether that was decidable for each.
     fn confirmed_departures(
         &mut self,
         view: &SnapshotView<'_>,
@@ -299,7 +300,7 @@ impl Reducer<'_> {
         for (id, ids) in missing {
             let is_open = open.iter().any(|(other, _)| other.may_be(ids)) || self.may_be_own(ids);
             is_clear &= !is_open;
-            // That they may be listed is enough: a doubt is for looks that agree.
+            // A possible match is enough: only snapshots that agree confirm a change.
             if is_open && let Some(member) = self.state.people.get_mut(id) {
                 member.unconfirmed = None;
             }
@@ -323,7 +324,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whether somebody is to be believed to be as a look shows them, other than they are known.
+    /// Whether a snapshot confirms another role or absence than the known one.
     fn is_change_confirmed(&mut self, id: &ParticipantId, shown: Option<Role>) -> bool {
         let begun = self.report.observed_at;
         let Some(member) = self.state.people.get(id) else {
@@ -361,8 +362,8 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whether the look may show what was so before something was heard; one that is begun late enough
-    /// does not.
+    /// Whether the snapshot may show the situation before an observation; a snapshot that was
+    /// requested late enough cannot.
     pub(super) fn may_predate(&mut self, observed_at: Option<i64>) -> bool {
         let due = observed_at.map_or(i64::MIN, |observed_at| observed_at + self.lag.of_lists());
         let may_be = self.report.observed_at < due;
@@ -372,7 +373,7 @@ impl Reducer<'_> {
         may_be
     }
 
-    /// How long somebody who is gone must be shown: longer where that was told.
+    /// How long a former member must be shown: longer if the departure was reported.
     const fn confirmation_span(&self, was_shown: bool) -> i64 {
         if was_shown {
             self.lag.of_lists()
@@ -381,7 +382,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// A look that could not tell everything is followed by others, each later than the one before.
+    /// Requests another snapshot if this one left something undecided, each time with a longer delay.
     fn schedule_recheck(&mut self, is_clear: bool) {
         if is_clear {
             self.state.incomplete_snapshots = 0;
@@ -395,7 +396,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// What was told and could not be taken shows in a look that was begun late enough.
+    /// A report that could not be applied shows in a snapshot that was requested late enough.
     fn refresh_until_current(&mut self) {
         let Some(since) = self.state.refresh_wanted else {
             return;

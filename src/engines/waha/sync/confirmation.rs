@@ -1,24 +1,25 @@
-//! When something that WAHA shows is believed over what is known.
+//! When a snapshot is believed over the state.
 //!
-//! A list may be the one from before a change, may lack people or groups for a while, and WhatsApp Web
-//! goes on showing people who have left. So what contradicts what is known is a doubt first. It is
-//! believed when another look, begun long enough after the first, shows the same, and nothing told or
-//! shown in between says otherwise. Doubts are stored with what is known: a restart forgets none.
+//! A list may date from before a change, may lack people or groups for a while, and WhatsApp Web still
+//! shows people who have left. So a contradiction is unconfirmed at first. It is confirmed when
+//! another snapshot, requested long enough after the first, shows the same, and nothing reported or
+//! shown in between contradicts it. Unconfirmed changes are stored with the state: a restart loses
+//! none.
 
 use serde::{Deserialize, Serialize};
 
 use crate::contract::Role;
 
-/// How many times longer somebody who was told to be gone must be shown before that is believed.
+/// How many times longer somebody whose departure was reported must be shown before that is believed.
 const STUBBORN: i64 = 60;
 
-/// So many looks must agree that a session's groups are gone, all at once,
+/// The number of snapshots that must agree that all of a session's groups are gone,
 const ALL_LOOKS: u8 = 5;
 
-/// over so many times the usual span.
+/// and the time that they must cover, in multiples of the usual lag.
 const ALL_SPAN: i64 = 8;
 
-/// How long WAHA's lists may be behind, or lack something; milliseconds.
+/// The maximum age of the engine's lists; milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engines::waha) struct Lag(i64);
 
@@ -36,33 +37,33 @@ impl Lag {
         self.0
     }
 
-    /// A list shows somebody who was told to be gone no longer than this.
+    /// A list shows somebody whose departure was reported no longer than this.
     pub(in crate::engines::waha) const fn of_departures(self) -> i64 {
         self.0.saturating_mul(STUBBORN)
     }
 }
 
-/// A look showed something else than what is known.
+/// A snapshot contradicts the state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct UnconfirmedChange {
-    /// When the first look that showed it was begun.
+    /// When the first snapshot that showed it was requested.
     since: i64,
-    /// What it showed: a role, or that they are not there.
+    /// What it showed: a role, or absence.
     role: Option<Role>,
 }
 
-/// Whether to believe a look.
+/// Whether to believe a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engines::waha) enum Confirmation {
     Confirmed,
-    /// Another look, begun no sooner than this, may settle it.
+    /// Another snapshot, requested no sooner than this, may decide.
     Recheck(i64),
 }
 
 /// A list showed none, or few, of a session's groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines::waha) struct MissingGroups {
-    /// When the first such look was begun.
+    /// When the first such snapshot was requested.
     since: i64,
     #[serde(rename = "looks")]
     snapshots: u8,
@@ -71,15 +72,15 @@ pub(in crate::engines::waha) struct MissingGroups {
     known: bool,
 }
 
-/// Takes in that a look shows no groups, or few of those that are known. The verdict, and whether this is
-/// the first such look.
+/// Records a snapshot that shows no groups, or few of the known ones. Returns the decision, and
+/// whether this is the first such snapshot.
 pub(in crate::engines::waha) fn confirm_missing_groups(
     unconfirmed: &mut Option<MissingGroups>,
     begun: i64,
     known: bool,
     lag: Lag,
 ) -> (Confirmation, bool) {
-    // Looks from before there were any groups say nothing of these.
+    // Snapshots from before any group was known prove nothing about later groups.
     *unconfirmed = unconfirmed.filter(|unconfirmed| unconfirmed.known == known);
     let is_first = unconfirmed.is_none();
     let all = unconfirmed.get_or_insert(MissingGroups {
@@ -97,7 +98,7 @@ pub(in crate::engines::waha) fn confirm_missing_groups(
     (verdict, is_first)
 }
 
-/// Takes in that a look shows somebody otherwise than they are known.
+/// Records a snapshot that contradicts a member's known role.
 pub(super) fn confirm(
     unconfirmed: &mut Option<UnconfirmedChange>,
     shown: Option<Role>,
@@ -114,7 +115,7 @@ pub(super) fn confirm(
     }
 }
 
-/// The roles that events tell apart: engines differ in whom they call a superadmin.
+/// The roles that events distinguish: engines differ in whom they call a superadmin.
 pub(super) fn rank(role: Option<Role>) -> Option<u8> {
     role.map(|role| u8::from(role != Role::Participant))
 }
@@ -129,7 +130,7 @@ mod tests {
         let mut look = |shown, begun| confirm(&mut unconfirmed, shown, begun, 60);
         assert_eq!(look(None, 100), Confirmation::Recheck(160));
         assert_eq!(look(None, 159), Confirmation::Recheck(160));
-        // Something else is a doubt of its own.
+        // A different contradiction starts again.
         assert_eq!(look(Some(Role::Admin), 160), Confirmation::Recheck(220));
         assert_eq!(look(Some(Role::Superadmin), 220), Confirmation::Confirmed);
     }
@@ -149,7 +150,7 @@ mod tests {
             looks += 1;
         }
         assert_eq!((looks, due), (4, 1_480));
-        // Many looks at once are one.
+        // Many snapshots at the same time count as one.
         let mut unconfirmed = None;
         for _ in 0..100 {
             let (verdict, _) = confirm_missing_groups(&mut unconfirmed, 1_000, true, lag);

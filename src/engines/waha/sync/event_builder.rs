@@ -1,4 +1,4 @@
-//! The events that a group's changes become: their ids, numbers and payloads.
+//! Builds the events for a group's changes: ids, sequence numbers and payloads.
 
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::contract::{
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f68);
 
 impl Reducer<'_> {
-    /// Who did it: who was told to have, or ourselves where it was our command.
+    /// The author: the reported one, or our own account for a command.
     pub(super) fn author(&self, command: Option<&CommandId>) -> Option<ParticipantId> {
         let ours = command.and_then(|_| self.report.me.first());
         if ours.is_some() {
@@ -104,7 +104,7 @@ impl Reducer<'_> {
             notification: notification.clone(),
             seconds: self.report.at.div_euclid(1_000),
             sequence,
-            // What our own command has done is no surprise, though a look was faster than its answer.
+            // A change by our own command is expected, even if a snapshot showed it before its answer.
             reconciled: self.reconciled && command.is_none(),
             command,
         };
@@ -118,7 +118,7 @@ impl Reducer<'_> {
         });
     }
 
-    /// A change of nothing yet.
+    /// A change without content.
     pub(super) fn no_change(&self) -> ChangedGroup {
         ChangedGroup {
             id: self.group_key.group.clone(),
@@ -133,7 +133,7 @@ impl Reducer<'_> {
     }
 }
 
-/// What every payload says.
+/// The fields that all payloads share.
 pub(super) struct EventFields {
     pub(super) notification: String,
     pub(super) seconds: i64,

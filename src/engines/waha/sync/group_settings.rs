@@ -20,7 +20,7 @@ impl GroupState {
 }
 
 impl Reducer<'_> {
-    /// Texts and settings: one event with all that is new.
+    /// Reports texts and settings: one event with all changes.
     pub(super) fn settings_changed(&mut self, group: &GroupSnapshot) {
         let mut changed = self.no_change();
         let mut command = None;
@@ -70,7 +70,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whether a text or setting is news; it is known so now.
+    /// Records a text or setting; true if it is a change.
     fn is_new<T: Clone + PartialEq>(
         &mut self,
         slot: fn(&mut GroupState) -> &mut Option<Observed<T>>,
@@ -107,7 +107,7 @@ impl Reducer<'_> {
         true
     }
 
-    /// Takes texts and settings as known, without any event; what was told later stays.
+    /// Records texts and settings without an event; newer ones stay.
     pub(super) fn record_settings(&mut self, group: &GroupSnapshot) {
         let subject = group.subject.clone();
         self.record_setting(|known| &mut known.subject, subject);
@@ -121,7 +121,7 @@ impl Reducer<'_> {
         self.record_setting(|known| &mut known.approval_required, approval);
     }
 
-    /// Shows the texts and settings as they are known.
+    /// Copies the known texts and settings to a snapshot.
     pub(super) fn copy_settings_to(&self, group: &mut GroupSnapshot) {
         fn value<T: Clone>(told: Option<&Observed<T>>) -> Option<T> {
             told.map(|told| told.value.clone())
@@ -148,7 +148,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whose doing something is; when the command itself says so, WAHA's echo is still to come.
+    /// Attributes a change; if the command itself reports it, the notification is still to come.
     pub(super) fn provenance_of(
         &mut self,
         matches: impl Fn(&ExpectedChange) -> bool,

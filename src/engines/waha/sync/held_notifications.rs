@@ -1,8 +1,8 @@
-//! Notifications about a group that the account is not known to be in: they wait until the group has
-//! been looked at, so that its `group.v2.join` comes first.
+//! Notifications about a group of which the account is not known to be a member: they are held until
+//! the group has been read, so that its `group.v2.join` is published first.
 //!
-//! They are kept with the group, so nothing is lost with the process. What can't be looked at for
-//! long is told without a join.
+//! They are stored with the group, so a crash loses none. If the group cannot be read for long, they
+//! are published without a join.
 
 use std::collections::BTreeMap;
 
@@ -13,14 +13,15 @@ use super::{Effects, GroupKey, GroupState, Lag, Observation, Report, SessionStat
 use crate::contract::Role;
 use crate::engines::waha::wire::Person;
 
-/// For how long a notification waits, in milliseconds. NOWEB's store shows a new group late.
+/// The maximum time that a notification is held, in milliseconds. NOWEB's store shows a new group
+/// late.
 const LONGEST: i64 = 30_000;
 
-/// The number of notifications that wait for one group.
+/// The maximum number of notifications that are held for one group.
 const MOST: usize = 100;
 
 impl GroupState {
-    /// Keeps a notification that has to wait; whether it does.
+    /// Holds a notification if it must wait; true if so.
     pub(super) fn hold(&mut self, report: &Report) -> bool {
         let waits = self.must_be_held(report);
         if waits {
@@ -33,7 +34,7 @@ impl GroupState {
         let Source::Notification(_) = report.source else {
             return false;
         };
-        // What is older than our leaving happened while we were in.
+        // Anything before our departure happened while we were a member.
         let is_late = self.inside.as_ref().is_some_and(|it| it.at >= report.at);
         !self.is_join_published()
             && !is_late
@@ -41,8 +42,8 @@ impl GroupState {
             && !self.is_repeat(report)
     }
 
-    /// Whether all that a notification tells of people was told before, or something later was. What
-    /// is told of people outlives an own leaving that is found late.
+    /// Whether everything that a notification reports of people was reported before, or something
+    /// newer was. Reports about people outlive an own departure that is discovered late.
     fn is_repeat(&self, report: &Report) -> bool {
         let index = MemberIndex::new(&self.people, &self.phones);
         let is_known = |observation: &Observation, person: &Person| {
@@ -65,18 +66,18 @@ impl GroupState {
         })
     }
 
-    /// Whether the account is known to be in the group, and the event that says so is published.
+    /// Whether the account is known to be a member, and the event of its join is published.
     pub(super) fn is_join_published(&self) -> bool {
         self.is_inside() && self.pending_join.is_none()
     }
 
-    /// Whether notifications wait for a look at this group.
+    /// Whether notifications are held for this group.
     pub(in crate::engines::waha) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Tells what has waited, where its time has come. `looked` is when the look was begun that has
-    /// just shown the group.
+    /// Applies the held notifications if it is time. `looked` is when the snapshot that has just shown
+    /// the group was requested.
     pub(super) fn release_held(
         &mut self,
         at: (GroupKey<'_>, Lag),
@@ -86,10 +87,10 @@ impl GroupState {
     ) -> Effects {
         let mut effects = Effects::default();
         let first = self.held.first().map_or(i64::MAX, |held| held.observed_at);
-        // A look may be taken for one from before the join for a while.
+        // For a while, a snapshot may be taken for one from before the join.
         let longest = LONGEST.max(at.1.of_lists().saturating_mul(3));
         let is_late = self.held.len() >= MOST || report.now.saturating_sub(first) >= longest;
-        // A look that shows no such group may have come too early; an own leaving is certain.
+        // A snapshot without the group may have been requested too early; an own departure is certain.
         let is_certain = matches!(report.source, Source::Notification(_));
         let is_own = is_certain && report.observations.iter().any(|it| is_own(it, report));
         if self.held.is_empty() || !(self.is_join_published() || is_late || is_own) {
@@ -100,8 +101,9 @@ impl GroupState {
         let (shown, since): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|held| looked.is_some_and(|looked| held.observed_at < looked));
-        // The look shows whom these have changed, so it would make them old: people are compared with
-        // each other alone, and those whom the look shows stay. Without a whole list, what was told counts.
+        // The snapshot contains the changes of these notifications, so it would make them outdated:
+        // they are compared with each other only, and the snapshot's members stay. Without a complete
+        // list, the reports count.
         let told = if self.is_join_published() {
             BTreeMap::new()
         } else {
@@ -114,7 +116,7 @@ impl GroupState {
             people: told,
             ..Self::default()
         };
-        // Texts that the look shows as they were told are no news.
+        // Texts that the snapshot shows as reported are no change.
         self.move_settings_to(&mut before);
         for mut held in shown {
             self.use_known_ids(&mut held);
@@ -123,7 +125,7 @@ impl GroupState {
         before.move_settings_to(self);
         self.sequence = before.sequence;
         self.pending_commands = before.pending_commands;
-        // Where the look shows something else, what is told counts until other looks agree.
+        // If the snapshot contradicts a report, the report counts until other snapshots agree.
         self.people.extend(before.people);
         for held in since {
             effects.add(self.replay(at, session, held, report.now));
@@ -131,8 +133,8 @@ impl GroupState {
         effects
     }
 
-    /// Names the people of a notification as the group's list names them. Who may be one of the list
-    /// by another id is left out: they are in it already.
+    /// Replaces the ids in a notification by those of the group's list. Somebody who may be a listed
+    /// member by another id is left out: they are in the list already.
     fn use_known_ids(&self, held: &mut Report) {
         let index = MemberIndex::new(&self.people, &self.phones);
         let me = index.ids_of(&held.me, &self.phones);
@@ -180,7 +182,7 @@ impl GroupState {
 }
 
 impl Effects {
-    /// What follows from something else as well.
+    /// Adds the effects of another report.
     pub(super) fn add(&mut self, next: Self) {
         self.events.extend(next.events);
         self.outdated |= next.outdated;
@@ -191,7 +193,7 @@ impl Effects {
     }
 }
 
-/// Whether a claim is about the account's own coming or going, which needs no look at the group.
+/// Whether an observation is about the account's own membership, which needs no snapshot.
 fn is_own(observation: &Observation, report: &Report) -> bool {
     match observation {
         Observation::OwnJoined(_) | Observation::OwnLeft(_) => true,

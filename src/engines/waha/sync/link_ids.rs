@@ -1,4 +1,4 @@
-//! Learning that two ids are one person's, and what follows for who is known by either.
+//! Records that two ids belong to one person, and merges the members known by either.
 
 use super::member_index::{MemberIndex, PersonIds};
 use super::reducer::Reducer;
@@ -6,7 +6,7 @@ use crate::contract::{NotificationType, ParticipantId};
 use crate::engines::waha::wire::Person;
 
 impl Reducer<'_> {
-    /// Learns that two ids are one person's, where that is told.
+    /// Records that two ids belong to one person, if the entry has both.
     pub(super) fn link_ids(&mut self, person: &Person) {
         let Some(lid) = person.lid.as_ref().filter(|_| !person.is_private()) else {
             return;
@@ -23,7 +23,7 @@ impl Reducer<'_> {
             let member = key.as_ref().and_then(|key| self.state.people.get(key));
             ids.phone.is_some() && ids.lid.is_some() && member.is_some_and(|it| it.role.is_some())
         };
-        // A number or a private id that changed; they stay who they were while they are in the group.
+        // A changed number or private id; members keep their identity while they are in the group.
         if is_known_otherwise(&by_phone, &one) || is_known_otherwise(&by_lid, &other) {
             return;
         }
@@ -48,13 +48,13 @@ impl Reducer<'_> {
         self.index = MemberIndex::new(&self.state.people, &self.state.phones);
     }
 
-    /// Whether no event has called somebody by their private id, or they are gone.
+    /// Whether no event has named somebody by their private id, or they have left.
     fn may_change_id(&self, lid: &ParticipantId) -> bool {
         let member = self.state.people.get(lid);
         member.is_some_and(|member| member.unpublished || member.role.is_none())
     }
 
-    /// Two who were known are one person.
+    /// Two known members are one person.
     fn merge(&mut self, phone: &ParticipantId, lid: &ParticipantId) {
         let people = &mut self.state.people;
         let (Some(one), Some(other)) = (people.get(phone).cloned(), people.get(lid).cloned())
@@ -78,8 +78,8 @@ impl Reducer<'_> {
                 people.remove(lid);
             }
             (Some(_), Some(_)) => {
-                // They left, unheard, and came back by a private id that nobody could match. A phone
-                // that nobody can match waits until its private id is told.
+                // They left, unreported, and came back by a private id that matched nobody. An
+                // unmatched phone waits until its private id is reported.
                 people.remove(phone);
                 if !(one.unpublished && other.unpublished) {
                     let batch = vec![(phone.clone(), None)];

@@ -1,8 +1,8 @@
-//! Who is who: a person has a phone, which may have two forms, and a private id (`@lid`); a group's
-//! people are known by one of them each, and told by any.
+//! Identity: a person has a phone, which may have two forms, and a private id (`@lid`); the state
+//! knows each member by one of these ids, and reports use any of them.
 //!
-//! A person keeps the id that events have named until they are gone, so that a consumer who adds up
-//! joins and leaves ends with nobody twice. Nothing here decides what is an event.
+//! A member keeps the id that events have used until they leave, so that a consumer who adds up joins
+//! and leaves counts nobody twice. This module does not decide what is an event.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,7 @@ use super::MemberState;
 use crate::contract::ParticipantId;
 use crate::engines::waha::wire::{Person, comparable, is_phone, is_same};
 
-/// The ids of one person, as far as they are known; at least one is.
+/// The known ids of one person; there is at least one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PersonIds {
     pub(super) phone: Option<ParticipantId>,
@@ -37,20 +37,20 @@ impl PersonIds {
         is_it(&self.phone) || is_it(&self.lid)
     }
 
-    /// Whether these are certainly one person's ids.
+    /// Whether these certainly belong to one person.
     pub(super) fn is(&self, other: &Self) -> bool {
         let mut ids = [&other.phone, &other.lid].into_iter().flatten();
         ids.any(|id| self.has(id))
     }
 
-    /// Whether these may be one person's ids: nothing that is known of both tells them apart.
+    /// Whether these may belong to one person: no known id distinguishes them.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         let both_phones = self.phone.is_some() && other.phone.is_some();
         let both_lids = self.lid.is_some() && other.lid.is_some();
         self.is(other) || (!both_phones && !both_lids)
     }
 
-    /// The id to call the person by: the phone where it is known.
+    /// The id that names the person: the phone if it is known.
     pub(super) fn name(&self) -> Option<&ParticipantId> {
         self.phone.as_ref().or(self.lid.as_ref())
     }
@@ -59,7 +59,7 @@ impl PersonIds {
 /// The people of a group, by each of their ids.
 #[derive(Debug, Default)]
 pub(super) struct MemberIndex {
-    /// From an id's comparable form to the id that the person is known by.
+    /// From an id's comparable form to the id that the state uses.
     keys: HashMap<String, ParticipantId>,
     /// From a phone's comparable form to the private id.
     lids: HashMap<String, ParticipantId>,
@@ -77,14 +77,14 @@ impl MemberIndex {
         for key in people.keys() {
             all.enter(key, phones);
         }
-        // Who is known by an id itself goes before who is known to have it too.
+        // The id that the state uses takes precedence over another id of the same person.
         for key in people.keys() {
             all.keys.insert(text(key), key.clone());
         }
         all
     }
 
-    /// Enters somebody who is known by `key`.
+    /// Adds a person known by `key`.
     pub(super) fn enter(
         &mut self,
         key: &ParticipantId,
@@ -101,7 +101,7 @@ impl MemberIndex {
         }
     }
 
-    /// Enters that two ids are one person's, who is known by `key` if at all.
+    /// Records that two ids belong to one person, who is known by `key` if at all.
     pub(super) fn learn(
         &mut self,
         lid: &ParticipantId,
@@ -115,7 +115,7 @@ impl MemberIndex {
         }
     }
 
-    /// Somebody who was known by one id is known by another.
+    /// Changes the id by which a person is known.
     pub(super) fn renamed(&mut self, from: &ParticipantId, to: &ParticipantId) {
         for key in self.keys.values_mut().filter(|key| *key == from) {
             *key = to.clone();
@@ -138,7 +138,7 @@ impl MemberIndex {
         )
     }
 
-    /// All ids of the person whose these are.
+    /// All ids of the person with these ids.
     pub(super) fn ids_of<'a>(
         &self,
         ids: impl IntoIterator<Item = &'a ParticipantId>,
@@ -155,7 +155,7 @@ impl MemberIndex {
         if let (Some(phone), None) = (&ids.phone, &ids.lid) {
             ids.lid = self.lids.get(&*comparable(phone)).cloned();
         }
-        // Of two forms of the number, the one that was told first.
+        // Of two forms of the number, the one that was reported first.
         let first = ids.lid.as_ref().and_then(|lid| phones.get(lid));
         let is_it = |first: &&ParticipantId| {
             let told = ids.phone.as_ref();
@@ -167,7 +167,7 @@ impl MemberIndex {
         ids
     }
 
-    /// The id that a person is known by.
+    /// The id by which the state knows a person.
     pub(super) fn key(&self, ids: &PersonIds) -> Option<ParticipantId> {
         let mut ids = [&ids.phone, &ids.lid].into_iter().flatten();
         ids.find_map(|id| self.keys.get(&*comparable(id)).cloned())

@@ -1,22 +1,26 @@
-//! What a session knows of a group, and what follows when it is told something.
+//! Synchronises the state of groups from unreliable sources, and derives the events from its changes.
 //!
-//! An event is a *change of what is known*. The same thing is told more than once: by the answer to
+//! An event is a *change of the state*. The same change is reported more than once: by the answer to
 //! our own command, by WAHA's newer event and by its older one, by the WebSocket, again after a
-//! timeout, and by the comparison that finds what nobody told. Whoever tells first causes the event;
-//! the others change nothing. So the events of a group always add up to the group.
+//! timeout, and by the comparison that finds unreported changes. The first source to report a change
+//! produces the event; later reports of it are no-ops. So the events of a group always add up to the
+//! group.
 //!
-//! What is told is not always true: a list may be old, or lack people. So an absence, and whatever else
-//! contradicts what is known, is a doubt until another look confirms it (`doubts`); and somebody who
-//! may be another by another id (`identity`) is looked at before anything is told of them.
+//! Reports are not always true: a list may be old, or lack people. So an absence, and anything else
+//! that contradicts the state, is unconfirmed until another snapshot agrees (`confirmation`); and if
+//! somebody may be a known person by another id (`member_index`), the group is read before an event
+//! names them.
 //!
-//! Certain at once: what WAHA tells of somebody whose ids are known, an answer to our own command, and
-//! somebody new whom nobody in the group can be by another id. After a second look, one lag later: who
-//! is missing, another role, the own leaving. After sixty lags: that somebody who was told to be gone
-//! is back. A look that may show otherwise ends a doubt, and one that is begun within a lag of what was
-//! heard tells nothing against it. Who may be another, or the account itself, by an id that nobody
-//! matches is left open until ids are told, or a list has more private ids than people to match them.
+//! Certain at once: a notification about somebody whose ids are known, an answer to our own command,
+//! and a new person who cannot be a known member by another id. After a second snapshot, one lag
+//! later: an absence, another role, the own departure. After sixty lags: the return of somebody whose
+//! departure was reported. A snapshot that may show otherwise ends an unconfirmed change, and one that
+//! is requested within a lag of a report does not count against it. An unmatched id that may belong to
+//! a known member, or to the account itself, stays undecided until its pair is reported, or a list has
+//! more private ids than people to match them.
 //!
-//! Pure: no clock, no store. `book` keeps it and publishes what follows.
+//! Pure apart from `state_store`: no clock, no store. `state_store` stores the state, and `ops`
+//! publishes the events.
 
 mod apply_snapshot;
 mod confirmation;
@@ -301,7 +305,7 @@ impl Observation {
 }
 
 impl GroupState {
-    /// Takes in a report.
+    /// Applies a report.
     pub(super) fn apply(
         &mut self,
         group_key: GroupKey<'_>,
@@ -313,7 +317,7 @@ impl GroupState {
         session
             .pending_creations
             .retain(|creation| pending_commands::is_recent(creation.at, report.now));
-        // The own leaving comes after what happened before it, the own joining before the rest.
+        // The own departure comes after what happened before it, the own join before the rest.
         let is_leaving = |observation: &Observation| {
             !matches!(
                 observation,
@@ -325,7 +329,7 @@ impl GroupState {
             effects.add(self.release_held((group_key, lag), session, report, None));
         }
         if self.hold(report) {
-            // The list that the join waits for names people as they are named here.
+            // The list that the join waits for uses the ids of this notification.
             Reducer::new(self, group_key, session, report, lag).link_named();
             effects.held = true;
             effects.refresh_at = Some(report.now);
@@ -338,14 +342,14 @@ impl GroupState {
         let requested = report.source == Source::Comparison && !was_open;
         let requested = requested.then_some(report.observed_at);
         effects.add(self.release_held((group_key, lag), session, report, requested));
-        // Who is gone is kept for a day, since what is told late is about them too.
+        // Former members are kept for a day, since late reports concern them too.
         self.people
             .retain(|_, member| member.role.is_some() || report.now - member.observed_at < DAY);
         self.drop_unused_ids();
         effects
     }
 
-    /// Forgets the ids of people of whom nothing is known.
+    /// Deletes the ids of unknown people.
     fn drop_unused_ids(&mut self) {
         if self.has_held() {
             return;
@@ -371,15 +375,15 @@ impl GroupState {
         }
     }
 
-    /// Everybody who is in the group.
+    /// The current members.
     fn members(&self) -> impl Iterator<Item = (&ParticipantId, &MemberState)> {
         self.people
             .iter()
             .filter(|(_, member)| member.role.is_some())
     }
 
-    /// The members whose phone alone is known, and who are not among these people: whether they are
-    /// missing cannot be told by a list of private ids.
+    /// The members of whom only the phone is known, and who are not among these people: a list of
+    /// private ids does not show whether they are missing.
     pub(super) fn members_without_lid(&self, people: &[Person]) -> Vec<ParticipantId> {
         let paired: BTreeSet<_> = self.phones.values().map(comparable).collect();
         let open = self.members().map(|(id, _)| id).filter(|id| {
@@ -390,7 +394,7 @@ impl GroupState {
         open.cloned().collect()
     }
 
-    /// What was heard last of a person, by any of their ids; none where nothing was.
+    /// The newest observation of a person, by any of their ids.
     pub(super) fn member_status(&self, ids: &[ParticipantId]) -> Option<MemberStatus> {
         let index = member_index::MemberIndex::new(&self.people, &self.phones);
         let ids = index.ids_of(ids, &self.phones);
@@ -402,13 +406,13 @@ impl GroupState {
         })
     }
 
-    /// A command of ours is about to be carried out.
+    /// A command of ours is about to be executed.
     pub(super) fn expect(&mut self, pending: PendingCommand) {
         pending_commands::drop_expired(&mut self.pending_commands, pending.at);
         self.pending_commands.push(pending);
     }
 
-    /// A command of ours came to nothing.
+    /// A command of ours has ended; its further changes are not expected.
     pub(super) fn drop_pending(&mut self, command: &CommandId) {
         self.pending_commands
             .retain(|pending| pending.reported || pending.command != *command);
@@ -419,12 +423,12 @@ impl GroupState {
         self.inside.as_ref().is_some_and(|inside| inside.value)
     }
 
-    /// Whether the account is known to have been in the group, and is out.
+    /// Whether the account is known to have left the group.
     pub(super) fn was_inside(&self) -> bool {
         self.inside.as_ref().is_some_and(|inside| !inside.value)
     }
 
-    /// Whether something was heard of the account's being in it since.
+    /// Whether the own membership was reported since then.
     pub(super) fn own_change_since(&self, since: i64) -> bool {
         self.inside
             .as_ref()

@@ -1,5 +1,4 @@
-//! How the session's own account came into a group and went out of it. And the invite link, which is
-//! told to admins alone.
+//! How the session's own account joined and left a group; and the invite link, which only admins see.
 
 use super::member_index::PersonIds;
 use super::pending_commands::{self, ExpectedChange, MemberChange, Provenance, Reporter};
@@ -7,19 +6,19 @@ use super::reducer::Reducer;
 use crate::contract::NotificationType;
 use crate::engines::waha::wire::{GroupSnapshot, Person};
 
-/// For how long a group is new, in milliseconds.
+/// How long a group counts as new, in milliseconds.
 pub(super) const NEW_GROUP_AGE: i64 = 60_000;
 
 impl Reducer<'_> {
-    /// Whether somebody known by a private id alone may be the session's own account: nobody has told
-    /// the account's private id, and it is among the group's people by no other.
+    /// Whether somebody known by a private id only may be the session's own account: the account's
+    /// private id is unknown, and it is among the members by no other id.
     pub(super) fn may_be_own(&self, ids: &PersonIds) -> bool {
         let me = self.me();
         let is_open = me.name().is_some() && !me.is(ids) && me.may_be(ids);
         is_open && self.index.key(&me).is_none()
     }
 
-    /// How the account came in without a command: where it did so by itself, it made the group or
+    /// How the account joined without a command: if it is the author itself, it created the group or
     /// used the link.
     pub(super) fn how_joined(&self, group: &GroupSnapshot, is_back: bool) -> NotificationType {
         let me = self.me();
@@ -37,7 +36,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whose doing it is that a command removed its own account from the group.
+    /// Attributes the removal of a command's own account from the group.
     pub(super) fn own_removal(&mut self) -> Provenance {
         let by = self.reporter();
         let me = self.me();
@@ -53,11 +52,11 @@ impl Reducer<'_> {
         provenance
     }
 
-    /// The invite link. One that is only shown is news where another one was known.
+    /// The invite link. A link that is only shown is a change if another one was known.
     pub(super) fn invite_changed(&mut self, link: &String, changed: bool) {
         let provenance = self.provenance_of(|what| *what == ExpectedChange::Invite);
         let earlier = self.state.invite.clone();
-        // A link from before the account came in is not this one.
+        // A link from before the account's join is outdated.
         let at = earlier
             .as_ref()
             .map_or(self.state.complete_since, |told| told.at);
@@ -74,7 +73,7 @@ impl Reducer<'_> {
         let command = match (provenance, self.reporter()) {
             (Provenance::Command(command), _) => Some(command),
             (_, Reporter::Command(command)) => Some(command.clone()),
-            // The echo of a command has its link.
+            // The repetition of a command's report has its link.
             (Provenance::AlreadyReported | Provenance::Unknown, _) => None,
         };
         let mut new = self.no_change();

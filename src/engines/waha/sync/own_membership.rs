@@ -1,4 +1,4 @@
-//! The session's own account: that it is in the group, and that it is out.
+//! The session's own account: its joining and leaving of the group.
 
 use super::confirmation::{self, Confirmation};
 use super::member_index::MemberIndex;
@@ -12,7 +12,7 @@ use crate::contract::{
 use crate::engines::waha::wire::{Completeness, GroupSnapshot, Person};
 
 impl Reducer<'_> {
-    /// The account is in the group. An event unless that is known.
+    /// The account is a member. Produces an event unless that is known.
     pub(super) fn own_joined(&mut self, group: &GroupSnapshot) {
         if self.state.is_inside() {
             self.still_inside(group);
@@ -41,7 +41,7 @@ impl Reducer<'_> {
         if group.extent() == Completeness::Complete && !joined.from_snapshot {
             self.publish_join(group, joined);
         } else {
-            // The event says who is in the group, so it waits for a list that does.
+            // The event lists the members, so it waits for a complete list.
             let is_told = !joined.from_snapshot;
             self.state.pending_join = Some(joined);
             if is_told {
@@ -59,7 +59,7 @@ impl Reducer<'_> {
             return;
         }
         if let Some(mut joined) = self.state.pending_join.take() {
-            // A command that tells so has made the group, whatever it is called by now.
+            // A command that reports its own group has created it, whatever the subject is by now.
             if let pending_commands::Reporter::Command(command) = self.reporter() {
                 joined.author = self.author(Some(command));
                 joined.how = NotificationType::Create;
@@ -73,7 +73,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Publishes that the account is in the group, with everybody who is in it.
+    /// Publishes the account's join, with all members.
     pub(super) fn publish_join(&mut self, group: &GroupSnapshot, joined: PendingJoin) {
         self.state.pending_join = None;
         self.drop_unlisted(group);
@@ -117,7 +117,7 @@ impl Reducer<'_> {
         self.notify(EventName::GroupJoin, how, &who, command);
     }
 
-    /// Forgets members whom the list of a join does not show, and who did not come later.
+    /// Deletes members whom the list of a join does not show, and who did not join later.
     fn drop_unlisted(&mut self, group: &GroupSnapshot) {
         let listed = group.people.iter().flatten();
         let listed: Vec<_> = listed.map(|person| self.ids(person)).collect();
@@ -135,15 +135,15 @@ impl Reducer<'_> {
         self.index = MemberIndex::new(&self.state.people, &self.state.phones);
     }
 
-    /// Everybody in the group is known from now on.
+    /// All members are known from now on.
     pub(super) fn mark_complete(&mut self) {
         self.state.complete = true;
         self.state.complete_since = self.since();
         self.state.complete_observed_at = self.report.now;
     }
 
-    /// Takes the people of a list as known; of whom something is known already, that stays, unless
-    /// the account is told to have come into the group later. `quiet`: no event names them.
+    /// Records the members of a list; known ones stay as they are, unless the account is reported to
+    /// have joined later. `quiet`: no event names them.
     pub(super) fn record_members(&mut self, group: &GroupSnapshot, quiet: bool) {
         let is_look = self.report.source == Source::Comparison;
         for person in group.people.iter().flatten() {
@@ -163,7 +163,7 @@ impl Reducer<'_> {
         }
     }
 
-    /// Forgets those who may be in the list by another id: the list is what the event names.
+    /// Deletes members who may be in the list by another id: the event names those of the list.
     fn drop_duplicates(&mut self, group: &GroupSnapshot) {
         let listed = group.people.iter().flatten();
         let listed: Vec<_> = listed.map(|person| self.ids(person)).collect();
@@ -179,7 +179,7 @@ impl Reducer<'_> {
         self.index = MemberIndex::new(&self.state.people, &self.state.phones);
     }
 
-    /// Everybody who is known to be in the group, in the order of a list.
+    /// All known members, in the order of a list.
     fn all_members(&self, group: &GroupSnapshot) -> Vec<Person> {
         let mut all: Vec<ParticipantId> = Vec::new();
         let listed = group.people.iter().flatten();
@@ -201,7 +201,7 @@ impl Reducer<'_> {
         all.into_iter().filter_map(member).collect()
     }
 
-    /// The account is out. An event unless that is known.
+    /// The account is no member any more. Produces an event unless that is known.
     pub(super) fn own_left(&mut self, how: NotificationType) {
         let mut provenance = self.provenance_of(|what| *what == ExpectedChange::OwnLeave);
         if provenance == Provenance::Unknown {
@@ -229,16 +229,16 @@ impl Reducer<'_> {
         self.state.inside = Some(self.observed(false));
         self.state.left_by_snapshot = self.report.source == Source::Comparison;
         self.state.inside_unconfirmed = None;
-        // What happens in it now is not told any more.
+        // Changes after the departure are not reported.
         self.state.complete = false;
-        // Where that is found late, what was told since is about the time after the account came back.
+        // If the departure is discovered late, newer reports are from after the account's return.
         let out = self.since();
         let people = &mut self.state.people;
         people.retain(|_, member| !member.from_snapshot && member.at > out);
         self.state.unmatched_joins.clear();
         self.state.invite = None;
         if self.state.pending_join.take().is_some() {
-            // Nobody was told that it had joined.
+            // The join was never published.
             return;
         }
         let me: Vec<_> = self.report.me.iter().take(1).cloned().collect();
@@ -250,7 +250,7 @@ impl Reducer<'_> {
         self.notify(EventName::GroupLeft, how, &me, command);
     }
 
-    /// WAHA shows the group neither in its list nor by itself.
+    /// The group is neither in the engine's list nor found by its id.
     pub(super) fn group_missing(&mut self) {
         let is_latest = self.is_latest();
         if !is_latest
@@ -262,7 +262,7 @@ impl Reducer<'_> {
         self.confirm_own_departure();
     }
 
-    /// A look shows the group without the account, or does not show the group.
+    /// A snapshot shows the group without the account, or the group is missing.
     pub(super) fn confirm_own_departure(&mut self) {
         let begun = self.report.observed_at;
         if self.may_predate(self.state.inside.as_ref().map(|inside| inside.observed_at)) {
@@ -275,8 +275,8 @@ impl Reducer<'_> {
         }
     }
 
-    /// Whether a command may be creating this group, though nobody has told: it is then no group from
-    /// before the first look.
+    /// Whether a command may be creating this group, though nothing was reported: then it is not from
+    /// before the first comparison.
     pub(super) fn is_being_created(&self, group: &GroupSnapshot) -> bool {
         let created = group.created_at.map(|at| at.0.as_millisecond());
         let mut creations = self.session.pending_creations.iter();
@@ -296,7 +296,7 @@ impl Reducer<'_> {
         };
         let found = creations.iter().position(fits);
         let found = found.map(|index| creations.remove(index).command);
-        // A group may be found again long after the command was forgotten here.
+        // A group may be found again long after the pending creation has expired.
         match self.reporter() {
             pending_commands::Reporter::Command(command) => Some(command.clone()),
             _ => found,

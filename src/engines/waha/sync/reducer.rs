@@ -1,6 +1,6 @@
-//! From a claim about people to what is new in it, in the sandbox's order, so that a consumer sees the
-//! same from every engine. `joining` knows about the account itself, `texts` about the group's texts and
-//! settings, `comparing` about looks; the events are made in `emitting`.
+//! Applies observations to the state and produces the events, in the sandbox's order, so that a
+//! consumer sees the same from every engine. `own_membership` handles the account itself,
+//! `group_settings` texts and settings, `apply_snapshot` snapshots; `event_builder` builds the events.
 
 use std::collections::BTreeSet;
 
@@ -17,15 +17,15 @@ use crate::contract::{
 };
 use crate::engines::waha::wire::{Person, is_phone};
 
-/// How much a time in whole seconds may be behind.
+/// The maximum error of a time in whole seconds.
 const SECOND: i64 = 999;
 
-/// When something happened at the latest, as it is told to have happened `at`.
+/// The latest time at which something reported `at` may have happened.
 pub(super) const fn latest(at: i64) -> i64 {
     if at % 1_000 == 0 { at + SECOND } else { at }
 }
 
-/// What is known of one group while a report is taken in.
+/// The state of one group while a report is applied.
 pub(super) struct Reducer<'a> {
     pub(super) state: &'a mut GroupState,
     pub(super) group_key: GroupKey<'a>,
@@ -33,20 +33,20 @@ pub(super) struct Reducer<'a> {
     pub(super) report: &'a Report,
     pub(super) lag: Lag,
     pub(super) index: MemberIndex,
-    /// Whether the events say that nobody told.
+    /// Whether the events are marked as found by a comparison.
     pub(super) reconciled: bool,
     pub(super) effects: Effects,
 }
 
-/// Whether what is told is new.
+/// Whether an observation changes the state.
 enum Novelty {
     Old,
     New(Option<CommandId>),
-    /// It does not fit what is known: a look at the group will tell.
+    /// It contradicts the state: a snapshot has to decide.
     Unclear,
 }
 
-/// People to whom the same happened through the same command.
+/// People with the same change by the same command.
 type Batch = (Option<CommandId>, Vec<(ParticipantId, Option<Role>)>);
 
 impl<'a> Reducer<'a> {
@@ -80,7 +80,7 @@ impl<'a> Reducer<'a> {
         }
     }
 
-    /// Learns the ids of everybody whom the claims name.
+    /// Links the ids of all people whom the observations name.
     pub(super) fn link_named(&mut self) {
         for observation in &self.report.observations {
             for person in observation.people() {
@@ -116,7 +116,7 @@ impl<'a> Reducer<'a> {
 
     pub(super) fn members_joined(&mut self, people: &[Person], how: NotificationType) {
         let (mine, others) = self.split_own(people);
-        // Without the group there is no event of it.
+        // Without the group's data there is no event for it.
         if mine && !self.state.is_inside() {
             self.refresh_soon();
         }
@@ -162,7 +162,7 @@ impl<'a> Reducer<'a> {
         }
     }
 
-    /// The people to whom something new happened, by the command that did it; they are known so now.
+    /// The people with a real change, by the command that made it; the state is updated.
     fn batches(&mut self, people: &[Person], kind: MemberChange) -> Vec<Batch> {
         let mut batches: Vec<Batch> = Vec::new();
         if people.is_empty() || self.ignores_member_changes() {
@@ -204,8 +204,8 @@ impl<'a> Reducer<'a> {
         batches
     }
 
-    /// Whether nothing about others is an event now: the account is out of the group, or the event
-    /// that it has joined waits for a whole list, which will hold what is told meanwhile.
+    /// Whether changes of other members produce no event now: the account is out of the group, or the
+    /// event of its join waits for a complete list, which will include them.
     fn ignores_member_changes(&mut self) -> bool {
         if self.state.pending_join.is_some() {
             self.refresh_soon();
@@ -215,15 +215,15 @@ impl<'a> Reducer<'a> {
         let Some(at) = out.map(|out| out.at) else {
             return false;
         };
-        // What is told from inside means that the account is in it again.
+        // A report from inside the group shows that the account is a member again.
         if self.report.at > at {
             self.refresh_soon();
         }
         true
     }
 
-    /// Whether somebody may be one whom we know, or are about to change, by another id. Then whatever
-    /// happened to them is found by looking, where both ids are told.
+    /// Whether somebody may be a person whom we know, or are about to change, by another id. Then the
+    /// group is read, since the list gives both ids.
     fn is_ambiguous(
         &self,
         ids: &PersonIds,
@@ -238,7 +238,7 @@ impl<'a> Reducer<'a> {
         let phones = &known.phones;
         let member = key.and_then(|key| known.people.get(key));
         if member.is_none_or(|member| member.role.is_none()) {
-            // Who was told to be gone later, or is in it.
+            // Current members, and former ones whose departure was reported later.
             let others = known.people.iter().filter(|(id, member)| {
                 Some(*id) != key && (member.role.is_some() || member.at >= self.report.at)
             });
@@ -259,7 +259,7 @@ impl<'a> Reducer<'a> {
                 || expected.any(|id| self.index.ids_of([id], phones).may_be(ids)))
     }
 
-    /// Whether what is told of a person is new, and which command did it.
+    /// Whether a person's change is new, and which command made it.
     fn novelty_of(
         &mut self,
         ids: &PersonIds,
@@ -275,7 +275,8 @@ impl<'a> Reducer<'a> {
             ids,
         );
         if let Reporter::Command(command) = by {
-            // It stood in the command's list until now, or WAHA was faster; there is no third.
+            // Either the command still expects it, or WAHA has reported it before; there is no third
+            // case.
             return match provenance {
                 Provenance::Command(_) => {
                     self.expect_repeat(command.clone(), kind, ids);
@@ -294,11 +295,11 @@ impl<'a> Reducer<'a> {
             return Novelty::Old;
         }
         let Some(earlier) = earlier else {
-            // Who is not known was not in the group when everybody was shown.
+            // Somebody unknown was no member when the list was complete.
             let shown = self.state.complete.then_some(self.state.complete_since);
             return match kind {
                 _ if self.is_outdated(shown) => Novelty::Old,
-                // Everybody who is in the group is known.
+                // All members are known.
                 MemberChange::Leave if self.state.complete => {
                     self.record_role(ids, None, None);
                     Novelty::Old
@@ -356,7 +357,7 @@ impl<'a> Reducer<'a> {
         });
     }
 
-    /// Keeps that somebody is in the group as something, or gone; the id that events call them by.
+    /// Records a member's role, or departure; returns the id that events use.
     pub(super) fn record_role(
         &mut self,
         ids: &PersonIds,
@@ -367,7 +368,7 @@ impl<'a> Reducer<'a> {
             let member = self.state.people.get(key);
             member.is_some_and(|member| member.role.is_some())
         };
-        // Who is in it keeps their id, and who is gone keeps the form of their phone.
+        // A member keeps their id, and a former member the form of their phone.
         let kept = key
             .as_ref()
             .filter(|key| is_phone(key) || is_member(key))
@@ -387,7 +388,7 @@ impl<'a> Reducer<'a> {
         self.index.ids(person, &self.state.phones)
     }
 
-    /// Learns that the ids of the session's own account are one person's.
+    /// Links the ids of the session's own account.
     fn link_own_ids(&mut self) {
         let phone = self.report.me.iter().find(|id| is_phone(id));
         let lid = self.report.me.iter().find(|id| !is_phone(id));
@@ -399,12 +400,12 @@ impl<'a> Reducer<'a> {
         }
     }
 
-    /// The ids of the session's own account; empty where nobody told.
+    /// The ids of the session's own account; empty if unknown.
     pub(super) fn me(&self) -> PersonIds {
         self.index.ids_of(&self.report.me, &self.state.phones)
     }
 
-    /// The others, and whether the session's own account is among these people.
+    /// The other people, and whether the session's own account is among them.
     fn split_own(&mut self, people: &[Person]) -> (bool, Vec<Person>) {
         for person in people {
             self.link_ids(person);
@@ -415,19 +416,19 @@ impl<'a> Reducer<'a> {
         (people.iter().any(|it| mine(&it)), others.collect())
     }
 
-    /// Wants the group looked at, no sooner than `due`.
+    /// Requests a snapshot, no sooner than `due`.
     pub(super) fn refresh_at(&mut self, due: i64) {
         let earlier = self.effects.refresh_at;
         self.effects.refresh_at = Some(earlier.map_or(due, |earlier| earlier.min(due)));
     }
 
-    /// Wants the group looked at now, and again once a list cannot be the one from before any more.
+    /// Requests a snapshot now, and another one when a list cannot date from before any more.
     pub(super) fn refresh_soon(&mut self) {
         self.state.refresh_wanted = Some(self.report.now);
         self.refresh_at(self.report.now);
     }
 
-    /// Who tells.
+    /// The kind of this report's source.
     pub(super) const fn reporter(&self) -> Reporter<'a> {
         match &self.report.source {
             Source::Command(command) => Reporter::Command(command),
@@ -436,7 +437,7 @@ impl<'a> Reducer<'a> {
         }
     }
 
-    /// Whether what is known is newer than what a notification tells.
+    /// Whether the state is newer than a notification.
     pub(super) fn is_outdated(&mut self, known: Option<i64>) -> bool {
         let Source::Notification(_) = self.report.source else {
             return false;
@@ -447,7 +448,8 @@ impl<'a> Reducer<'a> {
         outdated
     }
 
-    /// Since when it is so, at least: a look may show what was so a while before it was begun.
+    /// The earliest time of the observation: a snapshot may show the situation a while before it was
+    /// requested.
     pub(super) const fn since(&self) -> i64 {
         match self.report.source {
             Source::Comparison => self.report.at - self.lag.of_lists(),

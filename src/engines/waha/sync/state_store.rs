@@ -1,6 +1,6 @@
-//! What is known of all groups, in the store: reports go in, events come out, in one transaction.
+//! Stores the state of all groups: applies reports and stores the resulting events in one transaction.
 //!
-//! `known` says what follows from a report; `ops` publishes it.
+//! The reducer computes the effects of a report; `ops` publishes the events.
 
 mod expected_changes;
 mod refresh_queue;
@@ -20,7 +20,7 @@ use crate::engines::waha::wire::Person;
 use crate::store::Error;
 use crate::store::known_groups::{KnownGroups, KnownKey, Notification};
 
-/// The book; clones share it.
+/// The state store; clones share it.
 #[derive(Debug, Clone)]
 pub(in crate::engines::waha) struct StateStore {
     groups: KnownGroups,
@@ -28,36 +28,36 @@ pub(in crate::engines::waha) struct StateStore {
     phone_directory: PhoneDirectory,
     lag: Lag,
     refresh_queue: Arc<RefreshQueue>,
-    /// Groups whose notifications wait for a look.
+    /// Groups with held notifications.
     // A std mutex: held for a set operation and never across an await.
     waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
-    /// When groups were asked for anew; milliseconds.
+    /// When WAHA last reloaded a session's groups; milliseconds.
     // A std mutex: held for map operations and never across an await.
     refreshed: Arc<Mutex<BTreeMap<SessionName, i64>>>,
 }
 
-/// So many groups wait to be looked at, at most; the others are looked at with all groups.
+/// The maximum number of queued groups; others are read with the comparison of all groups.
 const MAX_REFRESHES: usize = 10_000;
 
-/// Groups that had better be looked at, and sessions.
+/// Groups and sessions to be read again.
 #[derive(Debug, Default)]
 struct RefreshQueue {
-    /// And when, in milliseconds.
+    /// With the due times, in milliseconds.
     // A std mutex: held for map operations and never across an await.
     open: Mutex<BTreeMap<KnownKey, i64>>,
     news: Notify,
 }
 
-/// What became of a report.
+/// The outcome of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engines::waha) enum Applied {
-    /// So many events follow from it; none where all was known.
+    /// The number of resulting events; zero if nothing changed.
     Events(usize),
-    /// It is older than what is known.
+    /// It is older than the state.
     Outdated,
-    /// It came before.
+    /// A notification with the same id was applied before.
     Duplicate,
-    /// It waits until the group has been looked at.
+    /// It is held until the group has been read.
     Held,
 }
 
@@ -84,10 +84,10 @@ impl StateStore {
         self.clock.now().as_millisecond()
     }
 
-    /// Takes in a report about a group; one with a notification's id is taken in once.
+    /// Applies a report about a group; a notification is applied once by its id.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn apply(
         &self,
         session: &SessionName,
@@ -148,14 +148,14 @@ impl StateStore {
         }
     }
 
-    /// The groups whose notifications wait for a look, as far as they came to this worker.
+    /// The groups with held notifications that this worker received.
     pub(in crate::engines::waha) fn groups_with_held(&self) -> Vec<KnownKey> {
         let waiting = self.waiting.lock();
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         waiting.iter().cloned().collect()
     }
 
-    /// Adds the ids that people are known by, wherever they are told by one alone.
+    /// Adds people's missing ids if they are known.
     fn name(&self, report: &mut Report) {
         for observation in &mut report.observations {
             match observation {
@@ -170,7 +170,7 @@ impl StateStore {
                 | Observation::Snapshot(group) => {
                     let people = group.people.as_deref_mut().unwrap_or_default();
                     let is_complete = self.phone_directory.complete(people);
-                    // A look asks WAHA for their phones; the join waits for it.
+                    // A snapshot looks up their phones; the join waits for it.
                     if !is_complete && matches!(report.source, Source::Notification(_)) {
                         group.people = None;
                     }
@@ -186,10 +186,10 @@ impl StateStore {
         }
     }
 
-    /// Whether the account is in a group, as far as is known; none where nothing is.
+    /// Whether the account is a member of a group; none if nothing is known.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn is_inside(
         &self,
         session: &SessionName,
@@ -202,10 +202,10 @@ impl StateStore {
         self.read(session, Some(group), inside).await
     }
 
-    /// The groups that a session's account is known to be in, and that nothing was heard of since.
+    /// The groups of which a session's account is a member, without own changes since then.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn groups_inside(
         &self,
         session: &SessionName,
@@ -222,10 +222,10 @@ impl StateStore {
         Ok(inside)
     }
 
-    /// The members of a group of whom the phone alone is known, and who are not among these people.
+    /// The members of a group of whom only the phone is known, and who are not among these people.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn members_without_lid(
         &self,
         session: &SessionName,
@@ -236,11 +236,11 @@ impl StateStore {
         self.read(session, Some(group), unpaired).await
     }
 
-    /// What was heard last of a person in a group, by whichever id; none where nothing was. An answer
-    /// that contradicts what was told since the request was begun is not to be believed over it.
+    /// The newest observation of a person in a group, by any id. If it is newer than a request, it
+    /// takes precedence over the request's answer.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn member_status(
         &self,
         session: &SessionName,
@@ -293,10 +293,10 @@ impl StateStore {
         }
     }
 
-    /// Forgets notifications that came before a time.
+    /// Deletes the ids of notifications received before a time.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
         self.groups.forget(before).await
     }
@@ -310,7 +310,7 @@ fn keys(session: &SessionName, group: &GroupId) -> (KnownKey, KnownKey) {
     (key(None), key(Some(group)))
 }
 
-/// People by their ids alone.
+/// People with one id each.
 pub(in crate::engines::waha) fn people(
     ids: impl IntoIterator<Item = ParticipantId>,
 ) -> Vec<Person> {

@@ -1,4 +1,4 @@
-//! Who is shown, or told to have come, by an id that nobody can match with the people of the group.
+//! People who are listed, or reported to have joined, by an id that matches no known person.
 
 use super::apply_snapshot::SnapshotView;
 use super::member_index::PersonIds;
@@ -9,7 +9,7 @@ use crate::contract::ParticipantId;
 use crate::engines::waha::wire::{Completeness, Person};
 
 impl Reducer<'_> {
-    /// Notes who was told to have come by a private id alone and may be one of the known.
+    /// Records a join by a private id that may belong to a known person.
     pub(super) fn record_unmatched_join(
         &mut self,
         ids: &PersonIds,
@@ -28,15 +28,15 @@ impl Reducer<'_> {
         }
     }
 
-    /// Who of the listed that nobody can match (`open`) is certainly new. `missing` are the members
-    /// who are not listed.
+    /// The unmatched entries (`open`) that are certainly new people. `missing` are the members who are
+    /// not listed.
     pub(super) fn certain_joins(
         &mut self,
         view: &SnapshotView<'_>,
         open: &[(&PersonIds, &Person)],
         missing: &[(ParticipantId, PersonIds)],
     ) -> Vec<Person> {
-        // Who is gone may be shown still, by another id.
+        // A former member may still be shown, by another id.
         let people = self.state.people.iter();
         let gone = people.filter(|(id, it)| {
             it.role.is_none() && !view.listed.iter().any(|(ids, _)| ids.has(id))
@@ -60,8 +60,8 @@ impl Reducer<'_> {
         new
     }
 
-    /// Those of the told newcomers who are among the listed, where a whole list has so many more
-    /// private ids than there are people (`others`) to match them.
+    /// The reported joins that are in a complete list, if the list has enough private ids more than
+    /// there are people (`others`) to match them.
     fn confirmed_unmatched_joins(
         &mut self,
         open: &[(&PersonIds, &Person)],
@@ -70,15 +70,15 @@ impl Reducer<'_> {
     ) -> Vec<Person> {
         let (begun, lag) = (self.report.observed_at, self.lag.of_lists());
         let listed = |lid: &ParticipantId| open.iter().find(|(ids, _)| ids.has(lid));
-        // One that is not listed is gone, or has been matched.
+        // An id that is not listed has left, or has been matched.
         let is_waiting = |lid: &ParticipantId, it: &UnmatchedJoin| {
             listed(lid).is_some() || begun - it.observed_at < lag
         };
         self.state
             .unmatched_joins
             .retain(|lid, it| is_waiting(lid, it));
-        // The same coming may have been told by phone too: then what is known of that phone is as new,
-        // even where they have left since.
+        // The same join may have been reported by phone too: then the state of that phone is as new,
+        // even if they have left since.
         let people = &self.state.people;
         let others = others.iter().filter_map(|(id, _)| people.get(id));
         let latest = others.map(|it| it.at).max().unwrap_or(i64::MIN);

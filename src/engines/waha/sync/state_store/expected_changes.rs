@@ -1,5 +1,5 @@
-//! Our own commands, written down before they are carried out, so that what WAHA tells of them is put
-//! down to them.
+//! Stores our own commands before they are executed, so that WAHA's reports of their changes are
+//! attributed to them.
 
 use std::collections::BTreeSet;
 
@@ -12,10 +12,10 @@ use crate::store::Error;
 use crate::store::known_groups::KnownKey;
 
 impl StateStore {
-    /// Writes down that a command is about to be carried out.
+    /// Records a command that is about to be executed.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn expect(
         &self,
         session: &SessionName,
@@ -60,10 +60,10 @@ impl StateStore {
         .await
     }
 
-    /// Writes down what else a command in a group is about to bring about.
+    /// Records another change that a command is about to make.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn expect_also(
         &self,
         session: &SessionName,
@@ -89,10 +89,10 @@ impl StateStore {
         .await
     }
 
-    /// Writes down that a command came to nothing, or to nothing more than was told.
+    /// Records that a command makes no further changes.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn drop_pending(
         &self,
         session: &SessionName,
@@ -118,7 +118,7 @@ impl StateStore {
     }
 }
 
-/// What a command is to bring about, where WAHA tells of that.
+/// The change that a command makes, if WAHA reports such changes.
 fn expected_change(command: &Command) -> Option<ExpectedChange> {
     let people = |named: &[ParticipantInput]| -> BTreeSet<ParticipantId> {
         named.iter().map(|person| person.id.clone()).collect()

@@ -1,4 +1,4 @@
-//! Groups that are to be looked at, and when.
+//! The queue of groups and sessions to be read again.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -8,12 +8,12 @@ use super::{MAX_REFRESHES, StateStore};
 use crate::store::known_groups::KnownKey;
 
 impl StateStore {
-    /// Wishes that a group, or all groups of a session, be looked at soon.
+    /// Requests a read of a group, or of all groups of a session, now.
     pub(in crate::engines::waha) fn request_refresh(&self, key: KnownKey) {
         self.request_refresh_at(key, self.now());
     }
 
-    /// Wishes that a group, or all groups of a session, be looked at no sooner than `due`.
+    /// Requests a read of a group, or of all groups of a session, no sooner than `due`.
     pub(in crate::engines::waha) fn request_refresh_at(&self, key: KnownKey, due: i64) {
         let mut open = self
             .refresh_queue
@@ -29,10 +29,10 @@ impl StateStore {
         self.refresh_queue.news.notify_one();
     }
 
-    /// The wishes that are due; waits for one.
+    /// Takes the entries that are due; waits for one.
     ///
     /// # Cancellation
-    /// Dropping the future loses no wish.
+    /// Dropping the future loses no entry.
     pub(in crate::engines::waha) async fn next_refreshes(&self) -> BTreeSet<KnownKey> {
         loop {
             let (due, next) = self.due_refreshes();
@@ -42,13 +42,13 @@ impl StateStore {
             let news = self.refresh_queue.news.notified();
             match next {
                 None => news.await,
-                // Whether there was news or not: what is due is seen above.
+                // The loop checks again, whether it was notified or not.
                 Some(wait) => drop(tokio::time::timeout(wait, news).await),
             }
         }
     }
 
-    /// Takes the wishes that are due; and how long until the next one is.
+    /// Takes the entries that are due; also returns the time until the next one.
     fn due_refreshes(&self) -> (BTreeSet<KnownKey>, Option<Duration>) {
         let now = self.now();
         let open = self.refresh_queue.open.lock();

@@ -1,15 +1,15 @@
-//! When WAHA was last made to ask WhatsApp for a session's groups.
+//! Limits how often commands make WAHA reload a session's groups from WhatsApp.
 
 use std::sync::PoisonError;
 
 use super::StateStore;
 use crate::contract::SessionName;
 
-/// The least time between two such requests of commands in one session; milliseconds.
+/// The shortest time between two reloads by commands in one session; milliseconds.
 const BETWEEN: i64 = 2_000;
 
 impl StateStore {
-    /// Whether a session's groups may be asked for anew; they are taken to be, then.
+    /// Whether a session's groups may be reloaded; if so, the reload is counted.
     pub(in crate::engines::waha) fn may_reload(&self, session: &SessionName) -> bool {
         let now = self.now();
         let refreshed = self.refreshed.lock();

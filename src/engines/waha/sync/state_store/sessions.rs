@@ -1,5 +1,5 @@
-//! What is known of a session beside its groups: whether they have been looked at, and whether looks show
-//! none of them.
+//! What is stored of a session apart from its groups: whether they have been compared, and whether
+//! snapshots show none of them.
 
 use super::StateStore;
 use crate::contract::SessionName;
@@ -15,10 +15,10 @@ fn own(session: &SessionName) -> KnownKey {
 }
 
 impl StateStore {
-    /// Whether a session's groups have been looked at before.
+    /// Whether a session's groups have been compared before.
     ///
     /// # Errors
-    /// When the store cannot be used.
+    /// When the store is unavailable.
     pub(in crate::engines::waha) async fn has_compared(
         &self,
         session: &SessionName,
@@ -27,10 +27,10 @@ impl StateStore {
             .await
     }
 
-    /// Writes down that all groups of a session have been looked at.
+    /// Records that all groups of a session have been compared.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn mark_compared(
         &self,
         session: &SessionName,
@@ -43,11 +43,11 @@ impl StateStore {
         .await
     }
 
-    /// Writes down that a look shows none of a session's groups, or few; `known` says whether there are
-    /// groups that it should show. Whether to believe it, and whether this is the first such look.
+    /// Records a snapshot that shows none of a session's groups, or few; `known` says whether it
+    /// should show any. Returns the decision, and whether this is the first such snapshot.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn record_missing_groups(
         &self,
         session: &SessionName,
@@ -66,10 +66,10 @@ impl StateStore {
             .unwrap_or((Confirmation::Recheck(begun), false)))
     }
 
-    /// Writes down that a look shows most of a session's groups.
+    /// Records a snapshot that shows most of a session's groups.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store is unavailable; a repetition is safe.
     pub(in crate::engines::waha) async fn clear_missing_groups(
         &self,
         session: &SessionName,
