@@ -1,7 +1,7 @@
-//! From what happened to what each session sees of it.
+//! Turns changes into the events of each session.
 //!
-//! A session sees what happens in a group while its account is in it, and its own coming and
-//! going. Each counts its events of a group by itself, without gaps.
+//! A session gets the events of a group while its account is a member, and those of its own joining
+//! and leaving. Each session has its own sequence of a group's events, without gaps.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ use crate::engines::sandbox::model::{self, Actor, Change};
 use crate::engines::sandbox::{ids, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
-/// The accounts of this world.
+/// The accounts of this sandbox.
 pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
 
 /// Turns the changes of one command into events, and counts them in the group's sequences.
 ///
-/// `before` is who of the accounts was in the group when the command began ([`present`]).
+/// `before` is the sessions whose account was in the group when the command started
+/// ([`sessions_inside`]).
 pub(super) fn events(
     id: &GroupId,
     group: &mut SandboxGroup,
@@ -55,9 +56,9 @@ pub(super) fn sessions_inside(group: &SandboxGroup, accounts: &Accounts) -> Vec<
 
 struct EventWriter<'a> {
     id: &'a GroupId,
-    /// As it is after the command.
+    /// The state after the command.
     group: &'a mut SandboxGroup,
-    /// The sessions inside, as of the change being told.
+    /// The sessions whose account is a member at the current change.
     inside: Vec<SessionName>,
     accounts: &'a Accounts,
     actor: &'a Actor<'a>,
@@ -80,7 +81,7 @@ impl EventWriter<'_> {
             Change::Demoted { who } => {
                 self.roles_changed(who, MembershipChange::Demote, Some(self.actor.account));
             }
-            // Nobody promoted them: WhatsApp did.
+            // Promoted by WhatsApp, so there is no author.
             Change::Succeeded { who } => {
                 self.roles_changed(std::slice::from_ref(who), MembershipChange::Promote, None);
             }
@@ -115,7 +116,7 @@ impl EventWriter<'_> {
         }
     }
 
-    /// People came: who was inside hears of them, who came hears of the group first.
+    /// People joined: members get the change, new members get the group first.
     fn joined(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let new = self.sessions_of(who);
         for session in self.inside.clone() {
@@ -144,7 +145,7 @@ impl EventWriter<'_> {
         self.inside.extend(new);
     }
 
-    /// People went: who is still inside hears of them, who went hears that they are out.
+    /// People left: the remaining members get the change, those who left get their own departure.
     fn left(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let gone = self.sessions_of(who);
         self.inside.retain(|session| !gone.contains(session));
@@ -175,7 +176,7 @@ impl EventWriter<'_> {
         }
     }
 
-    /// The invite is told to admins alone.
+    /// Only admins get the invite link.
     fn update(&mut self, group: &ChangedGroup) {
         for session in self.inside.clone() {
             if group.invite.is_none() || self.is_admin(&session) {
@@ -290,7 +291,7 @@ impl EventWriter<'_> {
         member.is_some_and(|member| model::is_admin(member.role))
     }
 
-    /// A change of nothing yet.
+    /// A change without content.
     fn no_change(&self) -> ChangedGroup {
         ChangedGroup {
             id: self.id.clone(),
@@ -305,7 +306,7 @@ impl EventWriter<'_> {
     }
 }
 
-/// What every payload says.
+/// The fields that all payloads share.
 struct EventFields {
     notification: String,
     seconds: i64,

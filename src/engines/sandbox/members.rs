@@ -1,8 +1,9 @@
-//! Who comes and who goes: creating, adding, removing, leaving, deleting.
+//! Members: creating, adding, removing, leaving, deleting.
 //!
-//! Chosen, where WhatsApp's answer is not known: who left may be added again after a day, who was
-//! removed at once; when the last admin leaves, whoever has been in the group longest becomes one;
-//! nobody can remove the creator (403), so `forEveryone` is theirs alone while they are in.
+//! Chosen, since WhatsApp's answer is not known: somebody who left may be added again after a day,
+//! somebody who was removed at once; when the last admin leaves, the member who joined first becomes
+//! admin; the creator cannot be removed (403), so only the creator can use `forEveryone` while in the
+//! group.
 
 use crate::contract::{
     CommandResult, CreateGroup, Description, ErrorCode, GroupId, GroupSettings, Outcome,
@@ -13,7 +14,7 @@ use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, MOST_ME
 use crate::engines::sandbox::{ids, people, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
-/// For how long nobody can add a person who left (code 408).
+/// How long a person who left cannot be added (code 408).
 pub(super) const RECENTLY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// Creates a group with the actor as its superadmin.
@@ -57,7 +58,7 @@ pub(super) fn create(
     )
 }
 
-/// Adds people; members may too, where the group lets them.
+/// Adds people; other members may do so too, if the group allows it.
 pub(super) fn add(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
@@ -92,7 +93,7 @@ fn add_each(
     (outcomes, added)
 }
 
-/// What becomes of an attempt to add somebody, checked in this order.
+/// The outcome of adding somebody, checked in this order.
 fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
     if group.members.contains_key(who) {
         return (OutcomeKind::AlreadyMember, 409);
@@ -122,7 +123,7 @@ fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
     );
 }
 
-/// Removes people. Removing oneself is leaving, last of all, and needs no right.
+/// Removes people. Removing oneself is leaving; it comes last and needs no admin rights.
 pub(super) fn remove(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
@@ -170,8 +171,8 @@ pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<Comma
     })
 }
 
-/// The group vanishes from the actor's lists: they leave if they are still in it, having removed
-/// everybody else first where that was asked.
+/// The group disappears from the actor's lists: they leave if they are a member, after removing all
+/// others if requested.
 pub(super) fn delete(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
@@ -224,7 +225,7 @@ fn remove_all_others(
     Ok((!who.is_empty()).then_some(Change::Removed { who }))
 }
 
-/// How somebody goes.
+/// How somebody leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Departure {
     Removed,
@@ -243,8 +244,7 @@ fn depart(group: &mut SandboxGroup, who: &ParticipantId, now: Timestamp, how: De
     group.former.insert(who.clone(), former);
 }
 
-/// The actor goes; where that leaves the group without an admin, the one who has been in it
-/// longest becomes one.
+/// The actor leaves; if the group then has no admin, the member who joined first becomes one.
 fn own_departure(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,

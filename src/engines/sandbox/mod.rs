@@ -1,8 +1,9 @@
 //! The sandbox engine: an embedded model of WhatsApp's groups, with rules, roles and refusals.
 //!
-//! All sessions share one world, so what one does the others see. `model` holds the rules and
-//! knows no store; `events` says who sees what; `people` lists the numbers that misbehave on
-//! purpose. Change, reply and events are one transaction of the store: effects are exactly once.
+//! All sessions share one set of groups, so each sees the changes of the others. `model` holds the
+//! rules and knows no store; `events` decides which session gets which event; `people` lists the
+//! numbers with a fixed outcome. Change, reply and events are one transaction of the store: effects
+//! are exactly once.
 
 mod admins;
 mod events;
@@ -55,7 +56,7 @@ impl Sandbox {
         Self::seeded(store, config, clock, rand::random())
     }
 
-    /// As [`Sandbox::new`], with faults that strike the same commands each time.
+    /// As [`Sandbox::new`], with a seed, so that the same commands fail each time.
     #[must_use]
     pub fn seeded(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let config::Sandbox {
@@ -124,7 +125,7 @@ impl Sandbox {
         ))
     }
 
-    /// Carries out a command that changes something, in one transaction with its record.
+    /// Executes a command that changes something, in one transaction with its record.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
         let key = Key {
             session: call.session.clone(),
@@ -132,7 +133,7 @@ impl Sandbox {
         };
         let named = call.command.group().map(|id| vec![id.clone()]);
         let change = Transaction {
-            // Taken here, so that a rerun of the transaction has the same.
+            // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
             account: account.clone(),
             accounts: self.accounts.clone(),
@@ -148,7 +149,7 @@ impl Sandbox {
             self.faults.crash(&call.session, CrashPoint::BeforeEffect);
             let record = world.change(key, groups, step).await;
             self.faults.crash(&call.session, CrashPoint::AfterEffect);
-            // A commit whose answer was lost may have happened, and nothing here would know.
+            // A commit whose answer was lost may have succeeded, and the sandbox cannot check.
             let unknown = |error: store::Error| match error {
                 error @ store::Error::Fenced => store_failed(error),
                 error => EngineError::NoAnswer {
@@ -209,7 +210,7 @@ impl Engine for Sandbox {
     }
 }
 
-/// What the caller is to record, where the record is not part of the transaction.
+/// What the caller has to record, if the record is not part of the transaction.
 fn executed(record: Record) -> Result<Executed, EngineError> {
     match record.outcome {
         Ok(result) => Ok(Executed::Done(Effect {
@@ -223,7 +224,7 @@ fn executed(record: Record) -> Result<Executed, EngineError> {
     }
 }
 
-/// A command being carried out; what the transaction runs, and runs again after a conflict.
+/// A command that is being executed: the body of the transaction, repeated after a conflict.
 struct Transaction {
     now: Timestamp,
     account: ParticipantId,
@@ -231,7 +232,7 @@ struct Transaction {
     members_can_add: bool,
     command: Command,
     key: Key,
-    /// The group, or those that a `CreateGroup` may make.
+    /// The group, or those that a `CreateGroup` may create.
     groups: Vec<GroupId>,
 }
 
@@ -311,7 +312,7 @@ impl Transaction {
     }
 }
 
-/// A result as JSON, and the events beside it.
+/// A result as JSON, with its events.
 type ResultAndEvents = (Box<RawValue>, Vec<Event>);
 
 fn result_and_events(
@@ -332,7 +333,7 @@ fn refused(refusal: Refusal) -> EngineError {
     }
 }
 
-/// Nothing was recorded, so nothing was done; where a commit's answer was lost, the ledger knows.
+/// Nothing was recorded, so nothing was done; if a commit's answer was lost, the ledger knows.
 fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),

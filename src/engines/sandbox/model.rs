@@ -1,8 +1,8 @@
-//! WhatsApp's rules for one group, as a pure function: a group, who acts and a command in; the
-//! result, the changed group and what happened out. No clock, no store, no session.
+//! WhatsApp's rules for one group, as a pure function: from a group, an actor and a command to the
+//! result, the changed group and the changes. No clock, no store, no session.
 //!
-//! Every rule is checked before the first change, so a refusal leaves the group as it was. Where
-//! WhatsApp's own behaviour is not known, the choice is marked "chosen".
+//! Every rule is checked before the first change, so a refusal leaves the group unchanged. Choices
+//! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
     Command, CommandResult, Description, ErrorBody, ErrorCode, InfoAdminOnly, ParticipantId, Role,
@@ -12,21 +12,21 @@ use crate::engines::sandbox::{admins, ids, members, view};
 use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;
 
-/// The most people in a group: WhatsApp's public limit.
+/// The maximum number of members: WhatsApp's public limit.
 pub(super) const MOST_MEMBERS: usize = 1024;
 
-/// Who acts, when, and by which command.
+/// The actor, the time and the command.
 #[derive(Debug, Clone)]
 pub(super) struct Actor<'a> {
     /// The account that acts.
     pub(super) account: &'a ParticipantId,
-    /// When.
+    /// The time.
     pub(super) now: Timestamp,
     /// The command; ids and codes are derived from it.
     pub(super) key: &'a Key,
 }
 
-/// Something that happened in a group.
+/// A change in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// The group was created with these people in it.
@@ -39,31 +39,31 @@ pub(super) enum Change {
     Left,
     /// The actor made people admins.
     Promoted { who: Vec<ParticipantId> },
-    /// Somebody became an admin because the last one had left.
+    /// Somebody became admin because the last admin had left.
     Succeeded { who: ParticipantId },
-    /// People are no admins any more, by the actor.
+    /// The actor demoted people.
     Demoted { who: Vec<ParticipantId> },
-    /// Another subject.
+    /// The subject changed.
     Subject(Subject),
-    /// Another description.
+    /// The description changed.
     Description(Description),
-    /// Who may change subject and description.
+    /// The right to change subject and description changed.
     InfoAdminOnly(bool),
-    /// Another invite code.
+    /// The invite code changed.
     InviteCode(String),
-    /// The actor, who had left before, deleted the group from their list. Nobody sees it.
+    /// The actor, who had left before, deleted the group from their list. No session gets an event.
     Forgotten,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CommandEffect {
     pub(super) result: CommandResult,
-    /// What happened, in order; empty where nothing changed.
+    /// The changes, in order; empty if nothing changed.
     pub(super) changes: Vec<Change>,
 }
 
-/// Why a command was refused; the group is as it was.
+/// Why a command was refused; the group is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
@@ -78,7 +78,7 @@ impl Refusal {
         }
     }
 
-    /// There is no such group, or the account was never in it: it cannot tell which.
+    /// There is no such group, or the account was never in it: the account cannot distinguish the two.
     pub(super) fn no_such_group() -> Self {
         Self::new(
             ErrorCode::GroupNotFound,
@@ -101,7 +101,7 @@ impl CommandEffect {
     }
 }
 
-/// Carries out a command in a group that exists.
+/// Executes a command in an existing group.
 pub(super) fn apply(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
@@ -167,7 +167,7 @@ pub(super) fn read(
     }
 }
 
-/// The role of an account in a group, if it is in it.
+/// The role of an account in a group, if it is a member.
 pub(super) fn role_of(group: &SandboxGroup, account: &ParticipantId) -> Result<Role, Refusal> {
     if let Some(member) = group.members.get(account) {
         return Ok(member.role);
@@ -181,7 +181,7 @@ pub(super) fn role_of(group: &SandboxGroup, account: &ParticipantId) -> Result<R
     }
 }
 
-/// Refuses who is no admin.
+/// Refuses anybody who is no admin.
 pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
     if is_admin(role) {
         return Ok(());

@@ -188,7 +188,7 @@ impl Client {
     }
 
     /// Sends a request below a session, for example to its lids.
-    pub(super) async fn of_session(
+    pub(super) async fn session_request(
         &self,
         caller: Caller<'_>,
         path: &str,
@@ -278,9 +278,9 @@ impl Client {
             .outbound
             .send(request)
             .await
-            .map_err(FailureCause::of_failure)?;
+            .map_err(FailureCause::from_failure)?;
         if !answer.is_success() {
-            return Err(FailureCause::of(&answer));
+            return Err(FailureCause::from_answer(&answer));
         }
         if answer.truncated {
             return Err(FailureCause::Unreadable(

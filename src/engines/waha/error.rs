@@ -72,7 +72,7 @@ impl FailureCause {
         clippy::match_same_arms,
         reason = "a table, in the order of the statuses"
     )]
-    pub(super) fn of(answer: &Answer) -> Self {
+    pub(super) fn from_answer(answer: &Answer) -> Self {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let message = words(&body);
         let lower = message.to_lowercase();
@@ -83,7 +83,7 @@ impl FailureCause {
             // First, because the quoted path may contain any word.
             404 if lower.starts_with("cannot ") => Self::NotImplemented,
             404 if lower.contains("session") => Self::NoSession,
-            404 if lower.contains("group") => Self::WhatsApp(WhatsAppRefusal::of(404, message)),
+            404 if lower.contains("group") => Self::WhatsApp(WhatsAppRefusal::new(404, message)),
             422 if body.get("expected").is_some() => {
                 let status = body.get("status").and_then(Value::as_str);
                 Self::SessionNotWorking(status.unwrap_or("not WORKING").to_owned())
@@ -98,7 +98,7 @@ impl FailureCause {
             }
             422 => Self::Invalid(message),
             501 => Self::NotImplemented,
-            status @ 500..=599 => WhatsAppRefusal::dug_out(&body)
+            status @ 500..=599 => WhatsAppRefusal::extract(&body)
                 // 408 is NOWEB's own: WhatsApp has not answered it.
                 .filter(|refusal| refusal.code != 408)
                 .map_or_else(|| Self::failure(status, &body), Self::WhatsApp),
@@ -118,7 +118,7 @@ impl FailureCause {
     }
 
     /// The cause if there is no answer.
-    pub(super) fn of_failure(failure: Failure) -> Self {
+    pub(super) fn from_failure(failure: Failure) -> Self {
         if failure.was_sent() {
             Self::NoAnswer(failure)
         } else {
@@ -221,7 +221,7 @@ impl FailureCause {
 }
 
 impl WhatsAppRefusal {
-    fn of(code: u16, words: String) -> Self {
+    fn new(code: u16, words: String) -> Self {
         Self {
             code,
             words,
@@ -230,7 +230,7 @@ impl WhatsAppRefusal {
     }
 
     /// Extracts WhatsApp's code from WAHA's 500.
-    fn dug_out(body: &Value) -> Option<Self> {
+    fn extract(body: &Value) -> Option<Self> {
         let exception = body.get("exception")?;
         let words = words(body);
         let details = exception.get("details").and_then(Value::as_str);
@@ -276,14 +276,14 @@ impl WhatsAppRefusal {
             429 => EngineError::RateLimited {
                 message: format!(
                     "WhatsApp limits the session's request rate ({})",
-                    said(code, &words)
+                    code_and_text(code, &words)
                 ),
                 after,
             },
             // An answer with an error: WhatsApp has not done it.
             409 | 500..=599 => unavailable(format!(
                 "WhatsApp could not carry out the request now ({})",
-                said(code, &words)
+                code_and_text(code, &words)
             )),
             410 => rejected("the group or link no longer exists"),
             419 => rejected("the group is full"),
@@ -322,7 +322,7 @@ fn unavailable(message: String) -> EngineError {
 fn refusal_in_words(words: String) -> EngineError {
     let lower = words.to_lowercase();
     if lower.contains("admin rights") || lower.contains("not-authorized") {
-        return WhatsAppRefusal::of(403, words).into_engine_error();
+        return WhatsAppRefusal::new(403, words).into_engine_error();
     }
     if lower.contains("not a member") || lower.contains("not in the group") {
         return refused(
@@ -360,7 +360,7 @@ const PASSING: &[&str] = &[
 ];
 
 /// WhatsApp's code, and its text if there is any.
-fn said(code: u16, words: &str) -> String {
+fn code_and_text(code: u16, words: &str) -> String {
     let words = quoted(words);
     format!("{code} {words}").trim_end().to_owned()
 }
@@ -379,11 +379,11 @@ fn exception(body: &Value) -> String {
 fn words(body: &Value) -> String {
     let exception = body.get("exception");
     let inner = |name: &str| exception.and_then(|inner| inner.get(name));
-    let told = inner("message")
+    let message = inner("message")
         .or_else(|| body.get("message"))
         .or_else(|| body.get("error"))
         .or_else(|| inner("name"));
-    match told {
+    match message {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(all)) => {
             let texts: Vec<_> = all.iter().filter_map(Value::as_str).collect();

@@ -368,10 +368,10 @@ pub(super) fn me(body: &Value) -> Vec<ParticipantId> {
     let Some(me) = body.get("me") else {
         return Vec::new();
     };
-    let told = ["id", "jid", "lid"]
+    let found = ["id", "jid", "lid"]
         .iter()
         .filter_map(|name| participant(me.get(*name)?));
-    let mut ids: Vec<_> = told.collect();
+    let mut ids: Vec<_> = found.collect();
     ids.sort_by_key(|id| !is_phone(id));
     ids.dedup();
     ids

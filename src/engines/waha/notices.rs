@@ -91,7 +91,7 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
     let me = health::me(&body);
     // Until about 2026.5, GOWS named its engine in `environment` only.
     let engine = text("engine").or_else(|| body.get("environment")?.get("engine")?.as_str());
-    let told = Envelope {
+    let envelope = Envelope {
         name,
         engine: engine.unwrap_or_default(),
         version: version(&body),
@@ -99,7 +99,7 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
         payload: body.get("payload").unwrap_or(&Value::Null),
         sent,
     };
-    let content = told.read()?;
+    let content = envelope.read()?;
     Ok(Notice {
         id: id.to_owned(),
         session: session.ok_or(Malformed("the session is missing"))?,
@@ -165,9 +165,9 @@ impl Envelope<'_> {
     }
 
     fn group_id(&self) -> Result<GroupId, Malformed> {
-        let told = self.payload.get("group").and_then(|group| group.get("id"));
-        let told = told.or_else(|| self.payload.get("chatId"));
-        let id = told.and_then(id_text).and_then(|id| id.parse().ok());
+        let value = self.payload.get("group").and_then(|group| group.get("id"));
+        let value = value.or_else(|| self.payload.get("chatId"));
+        let id = value.and_then(id_text).and_then(|id| id.parse().ok());
         id.ok_or(NO_GROUP)
     }
 

@@ -183,7 +183,7 @@ impl PhoneDirectory {
                 ("limit", PAGE.to_string()),
                 ("offset", (page * PAGE).to_string()),
             ];
-            let Ok(body) = client.of_session(caller, "lids", &query).await else {
+            let Ok(body) = client.session_request(caller, "lids", &query).await else {
                 return;
             };
             let pairs = body.json().as_array().map(Vec::as_slice);
@@ -230,13 +230,13 @@ impl PhoneDirectory {
     }
 
     async fn ask(&self, client: &Client, caller: Caller<'_>, path: &str) {
-        if let Ok(body) = client.of_session(caller, path, &[]).await {
+        if let Ok(body) = client.session_request(caller, path, &[]).await {
             self.remember_pairs(std::slice::from_ref(body.json()));
         }
     }
 
     /// `{"lid": "1@lid", "pn": "3@c.us"}`, as in WAHA's directory.
-    fn remember_pairs(&self, told: &[Value]) {
+    fn remember_pairs(&self, entries: &[Value]) {
         let read = |pair: &Value| {
             Some((
                 participant(pair.get("lid")?)?,
@@ -244,7 +244,7 @@ impl PhoneDirectory {
             ))
         };
         let mut pairs = self.lock();
-        for (lid, phone) in told.iter().filter_map(read) {
+        for (lid, phone) in entries.iter().filter_map(read) {
             pairs.learn(lid, phone);
         }
     }

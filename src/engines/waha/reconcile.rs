@@ -138,14 +138,14 @@ impl Waha {
     async fn compare_all(&self, session: &SessionName) -> Result<Tally, ReconcileError> {
         let mut operation = self.operation(session, None).await?;
         let begun = self.state_store.now();
-        let mut listed = list(&operation).await?;
+        let mut listed = fetch_list(&operation).await?;
         if let Some(snapshot) = listed
             .iter()
             .find(|snapshot| is_size_old(&operation, snapshot))
         {
             // Once for all groups: NOWEB requests all of them from WhatsApp.
             ask_whatsapp(&operation, &snapshot.id).await;
-            listed = list(&operation).await?;
+            listed = fetch_list(&operation).await?;
         }
         let people = listed
             .iter_mut()
@@ -166,7 +166,7 @@ impl Waha {
             let mut snapshot = snapshot.clone();
             if snapshot.is_stub() && stubs < LOOKS {
                 stubs += 1;
-                if let Ok(FetchedGroup::Found(group)) = show(&operation, &snapshot.id).await {
+                if let Ok(FetchedGroup::Found(group)) = fetch(&operation, &snapshot.id).await {
                     snapshot = *group;
                 }
             }
@@ -180,7 +180,8 @@ impl Waha {
             .await?;
         // If groups are known and none is listed, that has been recorded already.
         if (all == 0 || !listed.is_empty()) && !self.state_store.has_compared(session).await? {
-            self.look_first(session, listed.is_empty(), begun).await?;
+            self.mark_compared(session, listed.is_empty(), begun)
+                .await?;
         }
         Ok(tally)
     }
@@ -206,7 +207,7 @@ impl Waha {
                     return Ok(());
                 }
             }
-            match show(operation, group).await {
+            match fetch(operation, group).await {
                 Ok(FetchedGroup::Found(snapshot)) => {
                     // The list is incomplete.
                     is_believed = true;
@@ -223,10 +224,10 @@ impl Waha {
             self.state_store.clear_missing_groups(session).await?;
         }
         for group in gone {
-            let told = self
+            let reported = self
                 .report(operation, group, Observation::Missing, begun)
                 .await;
-            tally.note(told)?;
+            tally.note(reported)?;
         }
         Ok(())
     }
@@ -248,13 +249,13 @@ impl Waha {
         if is_first {
             events::groups_missing(session.as_str());
         }
-        self.look_at(session, due);
+        self.request_refresh_at(session, due);
         Ok(false)
     }
 
     /// The session's groups have been compared: a group found later is new. An empty list is believed
     /// only when several agree.
-    async fn look_first(
+    async fn mark_compared(
         &self,
         session: &SessionName,
         is_empty: bool,
@@ -266,14 +267,14 @@ impl Waha {
                 .record_missing_groups(session, begun, false)
                 .await?
         {
-            self.look_at(session, due);
+            self.request_refresh_at(session, due);
             return Ok(());
         }
         self.state_store.clear_missing_groups(session).await?;
         Ok(self.state_store.mark_compared(session).await?)
     }
 
-    fn look_at(&self, session: &SessionName, due: i64) {
+    fn request_refresh_at(&self, session: &SessionName, due: i64) {
         let key = KnownKey {
             session: session.clone(),
             group: None,
@@ -290,19 +291,19 @@ impl Waha {
         let mut operation = self.operation(session, None).await?;
         let begun = self.state_store.now();
         let mut tally = Tally::default();
-        let mut shown = show(&operation, group).await;
+        let mut shown = fetch(&operation, group).await;
         if let Ok(FetchedGroup::Found(snapshot)) = &shown
             && is_size_old(&operation, snapshot)
         {
             ask_whatsapp(&operation, group).await;
-            shown = show(&operation, group).await;
+            shown = fetch(&operation, group).await;
         }
         match shown {
             Ok(FetchedGroup::Found(snapshot)) => {
                 learn_own_lid(&mut operation, snapshot.people.iter()).await;
                 tally.note(self.compare(&operation, *snapshot, begun).await)?;
             }
-            Ok(FetchedGroup::Absent) => self.look_at(session, begun),
+            Ok(FetchedGroup::Absent) => self.request_refresh_at(session, begun),
             Err(error) => tally.note(Err(error.into()))?,
         }
         Ok(tally)
@@ -362,8 +363,8 @@ impl Waha {
         let session = operation.caller.session;
         Ok(
             match self.state_store.apply(session, group, None, report).await? {
-                super::sync::state_store::Applied::Events(told) if told > 0 => {
-                    events::waha_events("comparison", "taken", told);
+                super::sync::state_store::Applied::Events(count) if count > 0 => {
+                    events::waha_events("comparison", "taken", count);
                     true
                 }
                 _ => false,
@@ -378,7 +379,7 @@ const fn are_most(missing: usize, known: usize) -> bool {
 }
 
 /// All groups that WAHA lists, stubs included.
-async fn list(operation: &Operation<'_>) -> Result<Vec<GroupSnapshot>, EngineError> {
+async fn fetch_list(operation: &Operation<'_>) -> Result<Vec<GroupSnapshot>, EngineError> {
     let asked = operation
         .client
         .groups(operation.caller, ApiRequest::get(String::new()));
@@ -415,7 +416,7 @@ async fn ask_whatsapp(operation: &Operation<'_>, group: &GroupId) {
 }
 
 /// Reads one group.
-async fn show(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup, EngineError> {
+async fn fetch(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup, EngineError> {
     let asked = operation
         .client
         .groups(operation.caller, ApiRequest::get(within(group, "")));

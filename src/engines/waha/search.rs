@@ -81,7 +81,7 @@ impl GroupSearch<'_> {
             // Taken before the read: what happens in between shows in the next read.
             let now = self.clock.now().as_millisecond();
             let is_settled = now >= self.begun.last.0.as_millisecond() + settle;
-            let view = self.look(&known).await?;
+            let view = self.read_groups(&known).await?;
             let creation_records = state_store
                 .creation_records(caller.session, &self.wanted.name)
                 .await;
@@ -169,7 +169,7 @@ impl GroupSearch<'_> {
     }
 
     /// Reads all groups. `known` are those of which the account was a member before the command.
-    async fn look(&self, known: &[GroupId]) -> Result<ListedGroups, EngineError> {
+    async fn read_groups(&self, known: &[GroupId]) -> Result<ListedGroups, EngineError> {
         let operation = self.operation;
         let mut is_whole = operation.reload_groups().await;
         let asked = operation

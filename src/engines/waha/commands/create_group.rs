@@ -1,4 +1,4 @@
-//! A new group, and what became of the people who were wanted in it.
+//! `CreateGroup`: the new group, and the outcome for each requested member.
 
 use serde_json::json;
 
@@ -32,13 +32,13 @@ impl Operation<'_> {
             let cause = FailureCause::Unreadable("no group");
             return Err(cause.into_engine_error(Intent::Change, &self.caller.server.name));
         };
-        // Made it is, whatever comes now.
+        // The group exists, whatever follows.
         self.record_created_group(call, asked, &made.id).await?;
         self.created(asked, made, created(body.json())).await
     }
 
-    /// Writes down whose group it is. The search of another command may have taken it for its own, when
-    /// this answer was long in coming: then this one has to be searched for as well.
+    /// Records the command's group. If this answer was late, the search of another command may have
+    /// claimed the group: then this command has to search as well.
     async fn record_created_group(
         &self,
         call: &Call,
@@ -56,14 +56,14 @@ impl Operation<'_> {
                 message: "WAHA answered with a group that already belongs to another command"
                     .to_owned(),
             }),
-            // What has been made is searched for once the store is back.
+            // The group is searched for once the store is available again.
             Err(error) => Err(EngineError::NoAnswer {
                 message: format!("the new group could not be recorded: {error}"),
             }),
         }
     }
 
-    /// The result of a `CreateGroup` whose group is there, as it was shown.
+    /// The result of a `CreateGroup` whose group exists, as WAHA showed it.
     pub(in crate::engines::waha) async fn created(
         &self,
         asked: &CreateGroup,
@@ -83,14 +83,14 @@ impl Operation<'_> {
         if snapshot.owner.is_none() {
             snapshot.owner = self.me.first().cloned();
         }
-        let told = self
+        let matched = self
             .match_answers(&asked.participants, answered, adding)
             .await;
         let people = snapshot.people.get_or_insert_default();
         self.identify(people, &asked.participants).await;
-        let outcomes = asked.participants.iter().zip(told);
-        let outcomes = outcomes.map(|(named, told)| match told {
-            Some(told) => told,
+        let outcomes = asked.participants.iter().zip(matched);
+        let outcomes = outcomes.map(|(named, matched)| match matched {
+            Some(matched) => matched,
             None if is_believed && find(people, &named.id).is_some() => {
                 outcome(&named.id, OutcomeKind::Ok, 200)
             }
@@ -108,9 +108,10 @@ impl Operation<'_> {
         Ok(Completed::changed(result, &id, vec![observation]))
     }
 
-    /// Looks at a new group, and tells whether its people can be believed. Baileys lists in its answer
-    /// whoever was wanted, also who was refused; and NOWEB's store may not have the group yet, or not all
-    /// of it. The older list of people is WhatsApp's own, always.
+    /// Reads a new group; also returns whether its member list is reliable. Baileys lists in its
+    /// answer everybody who was requested, including those whom WhatsApp refused; and NOWEB's store
+    /// may not have the group yet, or only a part of it. The older list of members always comes from
+    /// WhatsApp.
     async fn read_new_group(&self, shown: GroupSnapshot) -> (GroupSnapshot, bool) {
         if let Ok(snapshot) = self.read_group(&shown.id).await
             && snapshot.extent() == Completeness::Complete
@@ -129,7 +130,7 @@ impl Operation<'_> {
                 return (GroupSnapshot { people, ..shown }, true);
             }
         }
-        // As many as the group has: then it lists who is in it, and nobody else.
+        // As many entries as the group has members: the list is complete and contains nobody else.
         if shown.size.is_some() && shown.extent() == Completeness::Complete {
             return (shown, true);
         }
@@ -140,8 +141,8 @@ impl Operation<'_> {
         (bare, false)
     }
 
-    /// WEBJS's words in the place of a group. "An unknown error" has been seen beside a group that
-    /// was made all the same.
+    /// WEBJS's text instead of a group. "An unknown error" has been observed together with a group
+    /// that was created nevertheless.
     fn creation_refused(&self, words: &str) -> EngineError {
         if words.to_lowercase().contains("unknown") {
             return EngineError::Failing {

@@ -1,5 +1,5 @@
-//! Whom an answer is about: WhatsApp calls people by the id that it likes best, and the reply calls them
-//! by the one that was asked for.
+//! Matches answers with the people who were named: WhatsApp uses any id of a person, and the reply
+//! uses the id of the request.
 
 use super::{Operation, outcome};
 use crate::contract::{Outcome, OutcomeKind, ParticipantId, ParticipantInput};
@@ -7,26 +7,26 @@ use crate::engines::waha::wire::{
     Completeness, GroupSnapshot, ParticipantAnswer, Person, is_phone, is_same,
 };
 
-/// People whose other id is asked for one by one, at most, for one answer.
+/// The maximum number of people per answer whose other id is looked up one by one.
 const LOOKUPS: usize = 20;
 
 impl Operation<'_> {
-    /// Puts answers beside those who were named: by the ids that it tells, by those that WAHA knows beside
-    /// them, and at last by their place.
+    /// Matches answers with the people who were named: by the ids in the answer, by further ids that
+    /// WAHA knows, and finally by position.
     pub(super) async fn match_answers(
         &self,
         named: &[ParticipantInput],
         mut answered: Vec<ParticipantAnswer>,
         meaning: fn(u16) -> OutcomeKind,
     ) -> Vec<Option<Outcome>> {
-        // A new group's answer lists the account as well.
+        // The answer to a creation lists the account as well.
         let mine = |it: &ParticipantAnswer| self.me.iter().any(|me| has_id(&it.ids, me));
         let is_named =
             |it: &ParticipantAnswer| named.iter().any(|person| has_id(&it.ids, &person.id));
         answered.retain(|it| is_named(it) || !mine(it));
         let mut ids: Vec<_> = named.iter().map(|it| vec![it.id.clone()]).collect();
         let mut positions = positions(&ids, &answered);
-        // Of one who was asked for and one answer, the place says enough.
+        // For one person and one answer, the position is sufficient.
         if positions.len() > 1 && has_unmatched(&positions, &answered) {
             self.learn_other_ids(&mut ids, &positions, &mut answered)
                 .await;
@@ -39,18 +39,18 @@ impl Operation<'_> {
                 self.phone_directory.learn(&person.id, &answer.ids);
             }
         }
-        let told = named.iter().zip(positions);
-        let told = told.map(|(person, position)| {
+        let matched = named.iter().zip(positions);
+        let matched = matched.map(|(person, position)| {
             let answer = answered.get(position?)?;
             Some(Outcome {
                 invite: answer.invite.clone(),
                 ..outcome(&person.id, meaning(answer.code), answer.code)
             })
         });
-        told.collect()
+        matched.collect()
     }
 
-    /// Asks WAHA for the other ids of those whom nothing was matched with.
+    /// Looks up the other ids of unmatched people and answers.
     async fn learn_other_ids(
         &self,
         ids: &mut [Vec<ParticipantId>],
@@ -76,7 +76,7 @@ impl Operation<'_> {
         }
     }
 
-    /// The phone of a private id, or the private id of a phone, where WAHA knows it.
+    /// The phone of a private id, or the private id of a phone, if WAHA knows it.
     async fn other_id(&self, id: &ParticipantId) -> Option<ParticipantId> {
         if is_phone(id) {
             self.phone_directory.lid(self.client, self.caller, id).await
@@ -87,8 +87,8 @@ impl Operation<'_> {
         }
     }
 
-    /// Makes sure that those who were named are found among a group's people (see [`find`]), and called by
-    /// phone: where some of these are listed by an id alone that says nothing, WAHA is asked who they are.
+    /// Makes sure that the named people are found among a group's members (see [`find`]), by phone: if
+    /// some members are listed by an unknown id only, WAHA is asked for the other one.
     pub(super) async fn identify(&self, people: &mut [Person], named: &[ParticipantInput]) {
         let is_open = |named: &&ParticipantInput| match find(people, &named.id) {
             Some(person) => person.is_private(),
@@ -101,12 +101,13 @@ impl Operation<'_> {
     }
 }
 
-/// Finds somebody by one of their ids.
+/// Finds a person by one of their ids.
 pub(super) fn find<'a>(people: &'a [Person], id: &ParticipantId) -> Option<&'a Person> {
     people.iter().find(|person| person.is(id))
 }
 
-/// Whether somebody who is not found in a list is certainly not in the group: all are listed, by phone.
+/// Whether somebody who is not found in a list is certainly no member: all members are listed, by
+/// phone.
 pub(super) fn lists_everybody(snapshot: &GroupSnapshot) -> bool {
     let people = snapshot.people.as_deref().unwrap_or_default();
     snapshot.extent() == Completeness::Complete && !people.iter().any(Person::is_private)
@@ -116,7 +117,7 @@ fn has_id(ids: &[ParticipantId], id: &ParticipantId) -> bool {
     ids.iter().any(|it| is_same(it, id))
 }
 
-/// Which answer is about whom, by ids.
+/// The position of each person's answer, by ids.
 fn positions(named: &[Vec<ParticipantId>], answered: &[ParticipantAnswer]) -> Vec<Option<usize>> {
     let position = |ids: &Vec<ParticipantId>| {
         let exactly = |it: &ParticipantAnswer| ids.iter().any(|id| it.ids.contains(id));
@@ -127,20 +128,20 @@ fn positions(named: &[Vec<ParticipantId>], answered: &[ParticipantAnswer]) -> Ve
     named.iter().map(position).collect()
 }
 
-/// Whether there are answers about nobody who was named.
+/// Whether there are both unmatched answers and unmatched people.
 fn has_unmatched(positions: &[Option<usize>], answered: &[ParticipantAnswer]) -> bool {
     (0..answered.len()).any(|index| !positions.contains(&Some(index)))
         && positions.iter().any(Option::is_none)
 }
 
-/// Puts answers about nobody beside people without an answer, where the places leave no doubt: WhatsApp
-/// answers in the order in which it was asked, and one that is left is about the one who is left.
+/// Matches the remaining answers by position, if that is unambiguous: WhatsApp answers in the order of
+/// the request, and a single remaining answer is about the single remaining person.
 fn match_by_position(positions: &mut [Option<usize>], answered: &[ParticipantAnswer]) {
     let is_free = |positions: &[Option<usize>], index: usize| !positions.contains(&Some(index));
     if answered.len() != positions.len() {
         return;
     }
-    // Whoever has an answer has it in order: else the order says nothing.
+    // If the matched answers are not in order, the order proves nothing.
     let in_order = positions.iter().enumerate();
     let in_order =
         in_order.filter(|(index, position)| position.is_some_and(|position| position != *index));
@@ -223,21 +224,21 @@ mod tests {
             "491700000003@c.us",
         ];
         assert_eq!(matched(&asked, &answered), [Some(0), Some(1), Some(2)]);
-        // Another order: two who are left may be either.
+        // Another order: the two that remain are ambiguous.
         let asked = [
             "491700000002@c.us",
             "491700000001@c.us",
             "491700000003@c.us",
         ];
         assert_eq!(matched(&asked, &answered), [None, Some(0), None]);
-        // One who is left is the one who is left.
+        // A single remaining answer is unambiguous.
         let answered = [
             answer(&["491700000001@c.us"], 200),
             answer(&["770000000002@lid"], 403),
         ];
         let asked = ["491700000002@c.us", "491700000001@c.us"];
         assert_eq!(matched(&asked, &answered), [Some(1), Some(0)]);
-        // Fewer answers than people: nobody can say whose they are.
+        // Fewer answers than people: ambiguous.
         let asked = [
             "491700000002@c.us",
             "491700000003@c.us",

@@ -1,8 +1,9 @@
-//! The sixteen commands, as requests to WAHA: what is asked, in which order, and what the answers come
-//! to. Bodies are read by `wire`, failures judged by `error`.
+//! The sixteen commands as requests to WAHA: the requests, their order, and the results of the
+//! answers. `wire` parses bodies, `error` classifies failures.
 //!
-//! WAHA says 200 where WhatsApp Web refused, and one code for two reasons elsewhere; then the group is
-//! read again and the truth is told. Whoever calls sees to the ledger and to the events.
+//! WAHA answers 200 though WhatsApp Web refused, and elsewhere uses one code for two reasons; then the
+//! group is read again to find the actual result. The caller records the command in the ledger and
+//! publishes the events.
 
 mod create_group;
 mod match_answers;
@@ -24,17 +25,17 @@ use super::phone_directory::PhoneDirectory;
 use super::sync::Observation;
 use super::sync::state_store::StateStore;
 
-/// A command being carried out.
+/// A command that is being executed.
 pub(super) struct Operation<'a> {
     pub(super) client: &'a Client,
     pub(super) state_store: &'a StateStore,
     pub(super) phone_directory: &'a PhoneDirectory,
     pub(super) caller: Caller<'a>,
-    /// The ids of the session's account, the phone's first; empty where WAHA does not tell.
+    /// The ids of the session's account, the phone first; empty if WAHA does not return them.
     pub(super) me: Vec<ParticipantId>,
 }
 
-/// What a command came to, and what it changed in which group.
+/// The result of a command, and the changes that it made in its group.
 pub(super) struct Completed {
     pub(super) result: CommandResult,
     pub(super) group: Option<GroupId>,
@@ -60,7 +61,7 @@ impl Completed {
 }
 
 impl Operation<'_> {
-    /// Carries out the command.
+    /// Executes the command.
     pub(super) async fn run(&self, call: &Call) -> Result<Completed, EngineError> {
         match &call.command {
             Command::CreateGroup(it) => self.create(call, it).await,
@@ -89,7 +90,7 @@ impl Operation<'_> {
                 group_id,
                 participants,
             }) if participants.is_empty() => {
-                // WhatsApp is not asked for nothing: it takes the request for a wrong one.
+                // WhatsApp rejects a request without participants, so none is sent.
                 self.read_group(group_id).await?;
                 Ok(Completed::unchanged(CommandResult::Outcomes(Vec::new())))
             }
@@ -99,7 +100,7 @@ impl Operation<'_> {
             Command::DemoteAdmin(it) => self.demote(&it.group_id, &it.participants).await,
             Command::GetInviteCode(it) => self.get_invite_code(&it.group_id).await,
             Command::RevokeInviteCode(it) => self.revoke_invite_code(&it.group_id).await,
-            // The executor's own.
+            // Executed by the executor itself.
             Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
             | Command::ListWebhooks(_)
@@ -137,7 +138,7 @@ fn not_allowed(what: &str) -> EngineError {
     }
 }
 
-/// Whether an error says that the account is not in the group, or never was.
+/// Whether an error says that the account is not, or never was, in the group.
 pub(super) fn is_outside(error: &EngineError) -> bool {
     matches!(
         error.code(),
@@ -145,7 +146,7 @@ pub(super) fn is_outside(error: &EngineError) -> bool {
     )
 }
 
-/// What became of one person.
+/// The outcome for one person.
 fn outcome(id: &ParticipantId, kind: OutcomeKind, code: u16) -> crate::contract::Outcome {
     crate::contract::Outcome {
         id: id.clone(),
@@ -155,13 +156,13 @@ fn outcome(id: &ParticipantId, kind: OutcomeKind, code: u16) -> crate::contract:
     }
 }
 
-/// Who it went well for.
+/// The people with the outcome `ok`.
 fn done_with(outcomes: &[Outcome]) -> Vec<ParticipantId> {
     let done = outcomes.iter().filter(|it| it.outcome == OutcomeKind::Ok);
     done.map(|it| it.id.clone()).collect()
 }
 
-/// People as WAHA wants them: `[{"id": "123@c.us"}]`.
+/// People in WAHA's format: `[{"id": "123@c.us"}]`.
 fn entries(people: &[ParticipantInput]) -> Vec<Value> {
     people
         .iter()

@@ -1,4 +1,4 @@
-//! Who comes and who goes, and who is an admin.
+//! Adding and removing members, promoting and demoting admins, leaving and deleting.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -20,14 +20,14 @@ use crate::engines::waha::wire::{
 use crate::engines::{Call, EngineError};
 use crate::outbound::Method;
 
-/// What is waited between looks for a change that WAHA has confirmed and that does not show.
+/// The delays before a confirmed change that does not show yet is checked again.
 const CHECK_DELAYS: [Duration; 3] = [
     Duration::from_millis(300),
     Duration::from_secs(1),
     Duration::from_secs(2),
 ];
 
-/// What happens to people who are in the group.
+/// A change of existing members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum MemberAction {
     Remove,
@@ -52,7 +52,7 @@ impl MemberAction {
         }
     }
 
-    /// What there is to say of somebody without asking WhatsApp.
+    /// The outcome that is known without a request to WhatsApp.
     fn already(self, person: Option<&Person>) -> Option<(OutcomeKind, u16)> {
         let Some(person) = person else {
             return Some((OutcomeKind::NotMember, 404));
@@ -66,7 +66,7 @@ impl MemberAction {
         }
     }
 
-    /// Whether somebody is as they were to be.
+    /// Whether somebody has the requested role, or is gone.
     fn is_done(self, role: Option<Role>) -> bool {
         match self {
             Self::Remove => role.is_none(),
@@ -87,7 +87,8 @@ impl Operation<'_> {
             .await
         {
             Ok(body) => self.add_outcomes(id, named, &body).await?,
-            // One number that WhatsApp calls wrong fails them all; so each is asked for alone.
+            // One number that WhatsApp rejects fails the whole request; so each is added by a request
+            // of its own.
             Err(failure) if failure.cause.whatsapp() == Some(400) && named.len() > 1 => {
                 self.add_one_by_one(id, named).await?
             }
@@ -123,14 +124,15 @@ impl Operation<'_> {
                 Err(failure) if failure.cause.whatsapp() == Some(400) => {
                     all.push(outcome(&person.id, OutcomeKind::Unknown, 400));
                 }
-                // The ones before have been added; asked again, they are members already.
+                // The previous ones have been added; when the command is retried, they are members
+                // already.
                 Err(failure) => return Err(failure.into_engine_error()),
             }
         }
         Ok(all)
     }
 
-    /// What an answer to adding says; where it says nothing, the group does.
+    /// The outcomes in an answer to adding; if it has none, the group shows them.
     async fn add_outcomes(
         &self,
         id: &GroupId,
@@ -144,19 +146,19 @@ impl Operation<'_> {
             return Err(error);
         }
         let answered = outcomes(body.json()).unwrap_or_default();
-        let told = self.match_answers(named, answered, adding).await;
+        let matched = self.match_answers(named, answered, adding).await;
         let mut after = Vec::new();
-        if told.iter().any(Option::is_none) {
+        if matched.iter().any(Option::is_none) {
             after = self.read_group(id).await?.people.unwrap_or_default();
             self.identify(&mut after, named).await;
         }
-        let told = named.iter().zip(told);
-        let told = told.map(|(person, told)| match told {
-            Some(told) => told,
+        let matched = named.iter().zip(matched);
+        let matched = matched.map(|(person, matched)| match matched {
+            Some(matched) => matched,
             None if find(&after, &person.id).is_some() => outcome(&person.id, OutcomeKind::Ok, 200),
             None => outcome(&person.id, OutcomeKind::Unknown, 400),
         });
-        Ok(told.collect())
+        Ok(matched.collect())
     }
 
     pub(super) async fn remove(
@@ -164,7 +166,7 @@ impl Operation<'_> {
         id: &GroupId,
         named: &[ParticipantInput],
     ) -> Result<Completed, EngineError> {
-        // Removing oneself is leaving, last of all, and needs no right.
+        // Removing oneself is leaving; it comes last and needs no admin rights.
         let phone_directory = self.phone_directory;
         let mine = |person: &&ParticipantInput| {
             self.me
@@ -203,9 +205,9 @@ impl Operation<'_> {
         self.change(id, named, MemberAction::Demote).await
     }
 
-    /// Asks for those who are not yet as they should be; read before, and where the answer says
-    /// nothing of anybody (WEBJS), after. Somebody who is not in the list, and whom the list may lack or
-    /// call otherwise, is asked for: WhatsApp knows.
+    /// Requests the change for those who need it; the group is read before, and if the answer names
+    /// nobody (WEBJS), after. Somebody who is not listed, in a list that may be incomplete or use
+    /// another id, is part of the request: WhatsApp knows.
     async fn change(
         &self,
         id: &GroupId,
@@ -240,17 +242,17 @@ impl Operation<'_> {
         let (open, unlisted): (Vec<_>, Vec<_>) = asked
             .map(|(person, (found, _))| (person.clone(), found.is_none()))
             .unzip();
-        let told = if open.is_empty() {
+        let matched = if open.is_empty() {
             Vec::new()
         } else {
             self.request_change(id, &open, &unlisted, change).await?
         };
-        let mut told = told.into_iter();
+        let mut matched = matched.into_iter();
         let outcomes = named.iter().zip(already);
         let outcomes: Vec<_> = outcomes
             .filter_map(|(person, already)| match already {
                 Some((kind, code)) => Some(outcome(&person.id, kind, code)),
-                None => told.next(),
+                None => matched.next(),
             })
             .collect();
         let who = state_store::people(done_with(&outcomes));
@@ -266,8 +268,8 @@ impl Operation<'_> {
         ))
     }
 
-    /// Asks for a change. `unseen` are those who were not in the list before: that they are not in it
-    /// afterwards says nothing.
+    /// Requests a change. `unlisted` marks those who were not in the list before: their absence
+    /// afterwards proves nothing.
     async fn request_change(
         &self,
         id: &GroupId,
@@ -281,18 +283,18 @@ impl Operation<'_> {
             Err(failure) => return Err(self.participant_error(id, failure, change.words()).await),
         };
         let answered = outcomes(body.json()).unwrap_or_default();
-        let mut told = self.match_answers(open, answered, changing).await;
-        // WEBJS says 200 whatever the app did, and a view may be the one before the change: what it shows
-        // is looked for again, and what it does not show is not denied.
+        let mut matched = self.match_answers(open, answered, changing).await;
+        // WEBJS answers 200 whatever WhatsApp Web did, and the list may date from before the change:
+        // it is read again, and a change that does not show is not reported as refused.
         let mut delays = CHECK_DELAYS.iter();
         let mut is_refused = false;
-        while told.iter().any(Option::is_none) {
+        while matched.iter().any(Option::is_none) {
             let mut after = self.read_group(id).await?.people.unwrap_or_default();
             self.identify(&mut after, open).await;
-            for (n, told) in told
+            for (n, matched) in matched
                 .iter_mut()
                 .enumerate()
-                .filter(|(_, told)| told.is_none())
+                .filter(|(_, matched)| matched.is_none())
             {
                 let Some(ParticipantInput { id: who }) = open.get(n) else {
                     continue;
@@ -300,12 +302,12 @@ impl Operation<'_> {
                 let person = find(&after, who);
                 let says = person.is_some() || unlisted.get(n) == Some(&false);
                 let role = person.map(|person| person.role);
-                *told = if says && change.is_done(role)
+                *matched = if says && change.is_done(role)
                     || self.is_confirmed_by_event(id, who, change, begun).await
                 {
                     Some(outcome(who, OutcomeKind::Ok, 200))
                 } else if change != MemberAction::Promote && role == Some(Role::Superadmin) {
-                    // Nobody can do that to the creator.
+                    // WhatsApp does not allow that for the group's creator.
                     Some(outcome(who, OutcomeKind::NotAllowed, 403))
                 } else {
                     None
@@ -323,12 +325,13 @@ impl Operation<'_> {
         } else {
             (OutcomeKind::Unknown, 400)
         };
-        let told = open.iter().zip(told);
-        let told = told.map(|(it, told)| told.unwrap_or_else(|| outcome(&it.id, kind, code)));
-        Ok(told.collect())
+        let matched = open.iter().zip(matched);
+        let matched =
+            matched.map(|(it, matched)| matched.unwrap_or_else(|| outcome(&it.id, kind, code)));
+        Ok(matched.collect())
     }
 
-    /// Whether WAHA has told by itself, since then, that somebody is as they were to be.
+    /// Whether an event of WAHA has confirmed the change since then.
     async fn is_confirmed_by_event(
         &self,
         id: &GroupId,
@@ -340,7 +343,7 @@ impl Operation<'_> {
             .state_store
             .member_status(self.caller.session, id, who)
             .await;
-        // What the store cannot say now, nobody is told.
+        // If the store is unavailable, it counts as unconfirmed.
         let status = status.ok().flatten();
         let status = status.filter(|it| it.reported && it.observed_at >= since);
         status.is_some_and(|it| change.is_done(it.role))
@@ -364,8 +367,8 @@ impl Operation<'_> {
         ))
     }
 
-    /// The account leaves, and the chat is gone from its lists. NOWEB and GOWS have no chat to
-    /// delete: having left is all there is to it.
+    /// The account leaves, and the chat disappears from its lists. NOWEB and GOWS have no chat to
+    /// delete: leaving is sufficient.
     pub(super) async fn delete(
         &self,
         call: &Call,
@@ -380,7 +383,7 @@ impl Operation<'_> {
             }
             Ok(_) => {}
             Err(error) if is_outside(&error) && !for_everyone => {
-                // Not even known: then there is nothing to delete either.
+                // The group is unknown: there is nothing to delete.
                 if error.code() == ErrorCode::GroupNotFound {
                     return Err(error);
                 }
@@ -394,7 +397,7 @@ impl Operation<'_> {
         let ask = ApiRequest::change(Method::DELETE, within(id, ""), None);
         if let Err(failure) = self.client.groups(self.caller, ask).await {
             let no_chat = matches!(failure.cause, FailureCause::NotImplemented);
-            // Left and forgotten already.
+            // Left and deleted already.
             let gone = matches!(failure.cause.whatsapp(), Some(403 | 404));
             if !no_chat && !gone {
                 return Err(failure.into_engine_error());
@@ -407,7 +410,7 @@ impl Operation<'_> {
         ))
     }
 
-    /// Removes everybody else.
+    /// Removes all other members.
     async fn remove_others(
         &self,
         call: &Call,
@@ -446,7 +449,7 @@ impl Operation<'_> {
             ExpectedChange::MembersLeave(ids),
         );
         expected.await.map_err(crate::engines::waha::store_failed)?;
-        let told = self
+        let matched = self
             .request_change(
                 id,
                 &others,
@@ -454,10 +457,10 @@ impl Operation<'_> {
                 MemberAction::Remove,
             )
             .await?;
-        if told.iter().any(|it| it.outcome != OutcomeKind::Ok) {
+        if matched.iter().any(|it| it.outcome != OutcomeKind::Ok) {
             return Err(not_allowed("remove everybody from this group"));
         }
-        let who = state_store::people(done_with(&told));
+        let who = state_store::people(done_with(&matched));
         Ok(Some(Observation::MembersLeft(
             who,
             NotificationType::Remove,
@@ -475,7 +478,7 @@ impl Operation<'_> {
         self.client.groups(self.caller, ask).await
     }
 
-    /// A refusal about a group's people: the account is not in the group, or no admin of it.
+    /// The error for a refused change of members: the account is not in the group, or is no admin.
     async fn participant_error(
         &self,
         id: &GroupId,

@@ -9,7 +9,7 @@ use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
 use crate::engines::waha::wire::{GroupSnapshot, Person, admins_only, invite_code};
 
-/// So many stubs of a list are asked for one by one; the others are left out.
+/// The maximum number of a list's stubs that are read one by one; the others are left out.
 const STUBS: usize = 50;
 
 impl Operation<'_> {
@@ -39,7 +39,7 @@ impl Operation<'_> {
             Ok(body) => body,
             Err(failure) => match failure.cause.whatsapp() {
                 Some(404) => {
-                    // The look has had NOWEB's list made anew, where that was needed.
+                    // Reading the group has made NOWEB reload its list, if that was needed.
                     self.read_group(id).await?;
                     ask().await?
                 }
@@ -68,7 +68,7 @@ impl Operation<'_> {
         if let Some(code) = code {
             return Ok(Completed::unchanged(CommandResult::InviteCode(code)));
         }
-        // WEBJS says nothing where the server refuses.
+        // WEBJS returns nothing if WhatsApp refuses.
         self.read_group(id).await?;
         Err(not_allowed("read the invite code"))
     }
@@ -99,10 +99,10 @@ impl Operation<'_> {
         Ok(Completed::unchanged(CommandResult::Groups(page.collect())))
     }
 
-    /// All groups that the account is in.
+    /// All groups of which the account is a member.
     ///
-    /// Asked for whole: WAHA's engines page and sort each in their way, WEBJS lists groups that were
-    /// left, and without the people nobody knows a group's size.
+    /// The whole list is requested: WAHA's engines page and sort in different ways, WEBJS lists groups
+    /// that were left, and a group's size is unknown without its members.
     async fn all_groups(&self) -> Result<Vec<Group>, EngineError> {
         let snapshot = self.all_snapshots().await?;
         Ok(snapshot
@@ -111,7 +111,7 @@ impl Operation<'_> {
             .collect())
     }
 
-    /// As [`Operation::all_groups`], as WAHA shows them.
+    /// As [`Operation::all_groups`], in WAHA's form.
     pub(in crate::engines::waha) async fn all_snapshots(
         &self,
     ) -> Result<Vec<GroupSnapshot>, EngineError> {
@@ -119,7 +119,7 @@ impl Operation<'_> {
         let (stubs, mut listed): (Vec<_>, Vec<_>) =
             listed.into_iter().partition(GroupSnapshot::is_stub);
         for stub in stubs.into_iter().take(STUBS) {
-            // One that cannot be read even by itself is no group that could be shown.
+            // A group that cannot be read by its id either is left out.
             if let Ok(snapshot) = self.read_group(&stub.id).await {
                 listed.push(snapshot);
             }

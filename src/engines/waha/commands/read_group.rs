@@ -1,6 +1,6 @@
-//! Looking at groups for a command. What WAHA shows may be older than what is known: NOWEB's store learns
-//! of a new group late, or never when the notification is lost. So a group that the account is known to be
-//! in is asked for again, after WAHA has asked WhatsApp, before it is said not to be there.
+//! Reads groups for a command. WAHA's data may be older than the state: NOWEB's store learns of a new
+//! group late, or never if the notification is lost. So a group of which the account is known to be a
+//! member is reloaded from WhatsApp and read again before it is reported as missing.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::engines::waha::wire::{self, GroupSnapshot, Person};
 use crate::outbound::Method;
 use crate::store::known_groups::KnownKey;
 
-/// How long is waited before each further look at what is not shown.
+/// The delays before a missing group is read again.
 const AGAIN: [Duration; 4] = [
     Duration::ZERO,
     Duration::from_millis(500),
@@ -22,7 +22,7 @@ const AGAIN: [Duration; 4] = [
 ];
 
 impl Operation<'_> {
-    /// Reads a group, phones included where WAHA can tell them.
+    /// Reads a group, with phones as far as WAHA knows them.
     ///
     /// # Errors
     /// When there is no such group, or the account is not in it.
@@ -33,7 +33,7 @@ impl Operation<'_> {
         if let Some(snapshot) = self.fetch_group(id).await? {
             return self.check_usable(snapshot).await;
         }
-        // What is not known is told as it is: no such group.
+        // An unknown group is reported as missing.
         let known = self.state_store.is_inside(self.caller.session, id).await;
         match known.unwrap_or_default() {
             None => return Err(group_not_found()),
@@ -47,7 +47,7 @@ impl Operation<'_> {
                 return self.check_usable(snapshot).await;
             }
         }
-        // Whether the account is out of it, a comparison finds out.
+        // A comparison finds out whether the account has left it.
         self.state_store.request_refresh(KnownKey {
             session: self.caller.session.clone(),
             group: None,
@@ -60,10 +60,10 @@ impl Operation<'_> {
         })
     }
 
-    /// Asks for a group, once. None: WAHA has it in no list of its own, or says nothing.
+    /// Requests a group once. None: WAHA's own list does not contain it, or the answer is empty.
     ///
     /// # Errors
-    /// As [`Operation::look`]; then WhatsApp itself was asked.
+    /// As [`Operation::read_group`]; in that case WhatsApp itself was asked.
     pub(in crate::engines::waha) async fn fetch_group(
         &self,
         id: &GroupId,
@@ -73,12 +73,12 @@ impl Operation<'_> {
             .groups(self.caller, ApiRequest::get(within(id, "")))
             .await
         {
-            // WEBJS says nothing at all where there is no such chat.
+            // WEBJS returns an empty answer if there is no such chat.
             Ok(body) => return Ok(wire::group(body.json()).filter(|snapshot| snapshot.id == *id)),
             Err(failure) => failure,
         };
         match failure.cause.whatsapp() {
-            // Where reading is forbidden, it is for those who are not in the group.
+            // WhatsApp forbids reading only to accounts that are not in the group.
             Some(401 | 403) => Err(not_a_member()),
             Some(404) if failure.cause.is_of_a_list() => Ok(None),
             Some(404) => {
@@ -92,7 +92,7 @@ impl Operation<'_> {
         }
     }
 
-    /// Makes sure that a group can be used, and completes its people.
+    /// Checks that the group is usable, and completes its members' ids.
     async fn check_usable(
         &self,
         mut snapshot: GroupSnapshot,
@@ -116,7 +116,8 @@ impl Operation<'_> {
         Ok(snapshot)
     }
 
-    /// All groups as WAHA lists them. Asked again where one is missing that a command made a while ago.
+    /// All groups in WAHA's list. The list is requested again if a group is missing that a command
+    /// created a while ago.
     pub(super) async fn list_groups(&self) -> Result<Vec<GroupSnapshot>, EngineError> {
         let mut listed = self.fetch_list().await?;
         let made = self
@@ -150,8 +151,8 @@ impl Operation<'_> {
         wire::groups(body.json()).ok_or_else(|| self.unreadable("no list of groups"))
     }
 
-    /// Has WAHA ask WhatsApp for all groups anew: NOWEB shows what it has in memory. Whether what it shows
-    /// is as new as it can be; a WAHA that has no such request shows what there is.
+    /// Makes WAHA reload all groups from WhatsApp: NOWEB returns what it has in memory. True if the
+    /// data is as new as possible; a WAHA without this request returns current data.
     pub(in crate::engines::waha) async fn reload_groups(&self) -> bool {
         let ask = ApiRequest::change(Method::POST, "/refresh".to_owned(), None);
         match self.client.groups(self.caller, ask).await {
@@ -160,21 +161,23 @@ impl Operation<'_> {
         }
     }
 
-    /// As [`Operation::refresh`], but not at once again for the same session: WhatsApp limits it.
+    /// As [`Operation::reload_groups`], but not twice in a short time for one session: WhatsApp limits
+    /// it.
     async fn reload_groups_limited(&self) {
         if self.state_store.may_reload(self.caller.session) {
             self.reload_groups().await;
         }
     }
 
-    /// Whether the account is certain not to be among a group's people: WEBJS goes on showing groups
-    /// that were left.
+    /// Whether the account is certainly not among a group's members: WEBJS still shows groups that
+    /// were left.
     pub(in crate::engines::waha) fn excludes_own_account(&self, snapshot: &GroupSnapshot) -> bool {
         let Some(people) = snapshot.people.as_ref().filter(|people| !people.is_empty()) else {
             return false;
         };
         let listed = people.iter().any(|it| self.me.iter().any(|me| it.is(me)));
-        // Where everybody is private and our own private id was not told, nobody can say.
+        // If all members are listed by private ids and the own one is unknown, it cannot be
+        // determined.
         let comparable = self.me.len() > 1 || !people.iter().any(Person::is_private);
         !self.me.is_empty() && comparable && !listed
     }

@@ -38,7 +38,7 @@ impl Operation<'_> {
             ..GroupSnapshot::bare(id.clone())
         };
         let set = self.put(id, "/description", body, changed).await;
-        // GOWS answers 400 to a text that is empty or blank.
+        // GOWS answers 400 to an empty or blank text.
         match set {
             Err(error)
                 if error.code() == ErrorCode::EngineRejected
@@ -68,7 +68,7 @@ impl Operation<'_> {
             .await
     }
 
-    /// Sets something; `false` where the account lacks the right.
+    /// Changes a text or setting; the result is `false` if the account lacks the right.
     async fn put(
         &self,
         id: &GroupId,
@@ -98,7 +98,7 @@ impl Operation<'_> {
                 observations,
             ));
         }
-        // The same answer stands for a lack of rights and for not being in the group.
+        // The same answer is given for missing rights and for missing membership.
         self.read_group(id).await?;
         Ok(Completed::unchanged(CommandResult::Done(false)))
     }
@@ -114,7 +114,7 @@ impl Operation<'_> {
             self.read_group(id).await?;
             return Err(not_allowed("revoke the invite code"));
         };
-        // The event that WAHA has of it is an echo then.
+        // WAHA's event for this change is then a repetition.
         let observations = vec![Observation::InviteChanged(code.invite_url.clone())];
         Ok(Completed::changed(
             CommandResult::InviteCode(code),

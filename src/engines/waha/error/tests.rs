@@ -17,7 +17,8 @@ fn answer(status: u16, body: &Value) -> Answer {
 
 /// Code and disposition of a change that was answered so.
 fn judged(status: u16, body: &Value) -> (ErrorCode, Disposition) {
-    let error = FailureCause::of(&answer(status, body)).into_engine_error(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(status, body)).into_engine_error(Intent::Change, "here");
     (error.code(), error.disposition())
 }
 
@@ -144,7 +145,7 @@ fn every_answer_has_its_code_and_verdict() {
 fn a_server_that_is_broken_is_told_from_one_that_is_away() {
     let exception = |name: &str, message: &str| {
         let body = json!({"statusCode": 500, "exception": {"message": message, "name": name}});
-        FailureCause::of(&answer(500, &body))
+        FailureCause::from_answer(&answer(500, &body))
     };
     for (name, message) in [
         (
@@ -170,7 +171,7 @@ fn a_server_that_is_broken_is_told_from_one_that_is_away() {
         assert_eq!(error.disposition(), RETRY);
     }
     assert!(
-        !FailureCause::of(&answer(502, &json!({})))
+        !FailureCause::from_answer(&answer(502, &json!({})))
             .into_engine_error(Intent::Read, "here")
             .is_lasting()
     );
@@ -179,13 +180,15 @@ fn a_server_that_is_broken_is_told_from_one_that_is_away() {
 #[test]
 fn words_of_waha_name_nobody() {
     let body = json!({"exception": {"message": "no chat 491700000001@c.us", "name": "TypeError"}});
-    let error = FailureCause::of(&answer(500, &body)).into_engine_error(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(500, &body)).into_engine_error(Intent::Change, "here");
     assert!(
         error.to_string().contains("TypeError: no chat …"),
         "{error}"
     );
     let body = json!({"message": ["id +49 1700000001 must be valid"]});
-    let error = FailureCause::of(&answer(400, &body)).into_engine_error(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(400, &body)).into_engine_error(Intent::Change, "here");
     assert!(error.to_string().contains("id … must be valid"), "{error}");
 }
 
@@ -193,7 +196,8 @@ fn words_of_waha_name_nobody() {
 fn patience_lasts_as_long_as_whatsapp_says() {
     let body =
         json!({"exception": {"message": "rate-overlimit", "data": {"code": 429, "backoff": 30}}});
-    let error = FailureCause::of(&answer(500, &body)).into_engine_error(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(500, &body)).into_engine_error(Intent::Change, "here");
     let after = Some(std::time::Duration::from_secs(30));
     assert_eq!(error.disposition(), Disposition::Retry { after });
 }
@@ -245,7 +249,7 @@ fn whatsapps_refusals_in_a_real_wahas_answers_are_told_from_its_own_failures() {
     for entry in captured().iter().filter(|entry| entry["status"] == 500) {
         let note = entry["note"].as_str().unwrap();
         let message = entry["body"]["exception"]["message"].as_str().unwrap();
-        let code = FailureCause::of(&answer(500, &entry["body"])).whatsapp();
+        let code = FailureCause::from_answer(&answer(500, &entry["body"])).whatsapp();
         // JavaScript's own words: WAHA's code failed.
         if message.starts_with("Cannot read properties")
             || message.starts_with("The first argument")

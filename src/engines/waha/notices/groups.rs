@@ -13,8 +13,8 @@ use crate::engines::waha::wire::{self, Body, GroupSnapshot, field, number_as_sub
 impl Envelope<'_> {
     /// The account is in a group. WAHA's own format lacks owner, age and lock; the engine's event in
     /// `_data` may have them.
-    pub(super) fn own_join(&self, told: Option<&Value>) -> Result<NoticeContent, Malformed> {
-        let mut snapshot = told.and_then(wire::group).ok_or(NO_GROUP)?;
+    pub(super) fn own_join(&self, group: Option<&Value>) -> Result<NoticeContent, Malformed> {
+        let mut snapshot = group.and_then(wire::group).ok_or(NO_GROUP)?;
         let inner = self.inner();
         if let Some(mut inner) = inner.filter(|inner| inner.id == snapshot.id) {
             snapshot.messages_admin_only = inner.messages_admin_only;
@@ -27,20 +27,20 @@ impl Envelope<'_> {
                 .filter(|it| !it.is_empty())
                 .or(inner.people.take());
         }
-        self.settings(&mut snapshot, told, true);
+        self.settings(&mut snapshot, group, true);
         if snapshot.is_stub() {
             return Ok(NoticeContent::Refresh(snapshot.id));
         }
         let id = snapshot.id.clone();
         let mut observations = vec![Observation::OwnJoined(Box::new(snapshot))];
-        observations.extend(link(told).map(Observation::InviteShown));
+        observations.extend(link(group).map(Observation::InviteShown));
         Ok(NoticeContent::Group(id, observations, self.moment()))
     }
 
     /// WEBJS reports a new group by an update, whose author created it. It does not list the members.
-    fn created(&self, told: Option<&Value>) -> Result<NoticeContent, Malformed> {
-        let mut snapshot = told.and_then(wire::group).ok_or(NO_GROUP)?;
-        self.settings(&mut snapshot, told, true);
+    fn created(&self, group: Option<&Value>) -> Result<NoticeContent, Malformed> {
+        let mut snapshot = group.and_then(wire::group).ok_or(NO_GROUP)?;
+        self.settings(&mut snapshot, group, true);
         let moment = self.moment();
         snapshot.people = None;
         snapshot.owner = moment.author.as_ref().map(|author| author.id.clone());
@@ -50,8 +50,8 @@ impl Envelope<'_> {
     }
 
     /// WAHA's names for the settings.
-    fn settings(&self, snapshot: &mut GroupSnapshot, told: Option<&Value>, joins: bool) {
-        let flag = |name: &str| told.and_then(|told| told.get(name)?.as_bool());
+    fn settings(&self, snapshot: &mut GroupSnapshot, group: Option<&Value>, joins: bool) {
+        let flag = |name: &str| group.and_then(|group| group.get(name)?.as_bool());
         if let Some(can_send) = flag("membersCanSendMessages")
             && snapshot.messages_admin_only.is_none()
         {
@@ -71,18 +71,18 @@ impl Envelope<'_> {
     }
 
     pub(super) fn update(&self) -> Result<NoticeContent, Malformed> {
-        let told = self.payload.get("group");
+        let group = self.payload.get("group");
         let id = self.group_id()?;
         if self.is_listing() {
             return Ok(NoticeContent::Ignored);
         }
         if self.text("type") == Some("create") {
-            return self.created(told);
+            return self.created(group);
         }
-        let mut snapshot = told
+        let mut snapshot = group
             .and_then(wire::group)
             .unwrap_or_else(|| GroupSnapshot::bare(id.clone()));
-        if is_blank(told.and_then(|told| told.get("subject"))) {
+        if is_blank(group.and_then(|group| group.get("subject"))) {
             snapshot.subject = number_as_subject(&id);
         }
         let inner = self.inner().filter(|inner| inner.id == id);
@@ -98,7 +98,7 @@ impl Envelope<'_> {
         snapshot.messages_admin_only =
             changed("Announce", "IsAnnounce").or(snapshot.messages_admin_only);
         snapshot.info_admin_only = changed("Locked", "IsLocked").or(snapshot.info_admin_only);
-        self.settings(&mut snapshot, told, false);
+        self.settings(&mut snapshot, group, false);
         // This event does not report members, even if the fields are present.
         let snapshot = GroupSnapshot {
             people: None,
@@ -107,7 +107,7 @@ impl Envelope<'_> {
             created_at: None,
             ..snapshot
         };
-        let mut observations: Vec<_> = self.invite(told).into_iter().collect();
+        let mut observations: Vec<_> = self.invite(group).into_iter().collect();
         if snapshot != GroupSnapshot::bare(id.clone()) {
             observations.insert(0, Observation::Updated(Box::new(snapshot)));
         }
@@ -119,8 +119,8 @@ impl Envelope<'_> {
     }
 
     /// The link. NOWEB and GOWS report it when it has changed, WEBJS in each update.
-    fn invite(&self, told: Option<&Value>) -> Option<Observation> {
-        let link = link(told)?;
+    fn invite(&self, group: Option<&Value>) -> Option<Observation> {
+        let link = link(group)?;
         let changed = self.data(&["NewInviteLink", "inviteCode"]).is_some();
         Some(if changed || matches!(self.engine, "NOWEB" | "GOWS") {
             Observation::InviteChanged(link)
@@ -145,8 +145,8 @@ impl Envelope<'_> {
 }
 
 /// The invite link of the event, in the form of a command's answer.
-fn link(told: Option<&Value>) -> Option<String> {
-    let link = told?.get("invite")?.as_str()?;
+fn link(group: Option<&Value>) -> Option<String> {
+    let link = group?.get("invite")?.as_str()?;
     let code = wire::invite_code(&Body::Text(link.to_owned()))?;
     Some(code.invite_url)
 }

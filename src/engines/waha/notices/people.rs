@@ -17,10 +17,10 @@ impl Envelope<'_> {
     /// The author, by phone if it is given.
     pub(super) fn actor(&self) -> Option<Person> {
         let data = ACTORS.iter().filter_map(|name| self.data(&[name]));
-        let told = data.chain(self.payload.get("author"));
-        let told = person(&told.filter_map(participant).collect::<Vec<_>>());
-        match (told, self.text("Reason"), self.text("Type")) {
-            (Some(told), ..) => Some(self.with_phone(told)),
+        let found = data.chain(self.payload.get("author"));
+        let found = person(&found.filter_map(participant).collect::<Vec<_>>());
+        match (found, self.text("Reason"), self.text("Type")) {
+            (Some(found), ..) => Some(self.with_phone(found)),
             // whatsmeow names no author if the account joined by itself.
             (None, Some("invite"), _) => self.own(),
             (None, _, Some("new")) => self.owner(),
@@ -36,19 +36,19 @@ impl Envelope<'_> {
     }
 
     fn owner(&self) -> Option<Person> {
-        let told = ["OwnerPN", "OwnerJID"];
-        let told = told
+        let found = ["OwnerPN", "OwnerJID"];
+        let found = found
             .iter()
             .filter_map(|name| participant(self.data(&[name])?));
-        person(&told.collect::<Vec<_>>())
+        person(&found.collect::<Vec<_>>())
     }
 
     pub(super) fn participants(&self) -> Result<NoticeContent, Malformed> {
-        let told = named(self.payload.get("participants").unwrap_or(&Value::Null));
-        if told.is_empty() {
+        let found = named(self.payload.get("participants").unwrap_or(&Value::Null));
+        if found.is_empty() {
             return Err(Malformed("the participants are missing"));
         }
-        let people: Vec<_> = told.into_iter().map(|it| self.with_phone(it)).collect();
+        let people: Vec<_> = found.into_iter().map(|it| self.with_phone(it)).collect();
         let kind = self.payload.get("type").and_then(Value::as_str);
         self.observations(match kind {
             Some("join") => split(people, |it| self.join_type(it), Observation::MembersJoined),
@@ -86,9 +86,9 @@ impl Envelope<'_> {
     /// How the account itself left.
     pub(super) fn own_leave_type(&self) -> NotificationType {
         let own = self.own();
-        let told = self.data(&["participants", "Leave"]).map(named);
-        let told = told.and_then(|told| told.into_iter().next());
-        let gone = own.or(told);
+        let found = self.data(&["participants", "Leave"]).map(named);
+        let found = found.and_then(|found| found.into_iter().next());
+        let gone = own.or(found);
         gone.map_or(NotificationType::Leave, |gone| self.leave_type(&gone))
     }
 

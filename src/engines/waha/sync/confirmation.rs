@@ -127,29 +127,32 @@ mod tests {
     #[test]
     fn a_contradiction_is_believed_when_a_later_look_shows_it_again() {
         let mut unconfirmed = None;
-        let mut look = |shown, begun| confirm(&mut unconfirmed, shown, begun, 60);
-        assert_eq!(look(None, 100), Confirmation::Recheck(160));
-        assert_eq!(look(None, 159), Confirmation::Recheck(160));
+        let mut snapshot = |shown, begun| confirm(&mut unconfirmed, shown, begun, 60);
+        assert_eq!(snapshot(None, 100), Confirmation::Recheck(160));
+        assert_eq!(snapshot(None, 159), Confirmation::Recheck(160));
         // A different contradiction starts again.
-        assert_eq!(look(Some(Role::Admin), 160), Confirmation::Recheck(220));
-        assert_eq!(look(Some(Role::Superadmin), 220), Confirmation::Confirmed);
+        assert_eq!(snapshot(Some(Role::Admin), 160), Confirmation::Recheck(220));
+        assert_eq!(
+            snapshot(Some(Role::Superadmin), 220),
+            Confirmation::Confirmed
+        );
     }
 
     #[test]
     fn that_all_groups_are_gone_takes_several_looks_over_a_while() {
         let lag = Lag(60);
         let mut unconfirmed = None;
-        let mut looks = 0;
+        let mut snapshots = 0;
         let mut due = 1_000;
         while let (Confirmation::Recheck(next), is_first) =
             confirm_missing_groups(&mut unconfirmed, due, true, lag)
         {
             assert!(next > due);
-            assert_eq!(is_first, looks == 0);
+            assert_eq!(is_first, snapshots == 0);
             due = next;
-            looks += 1;
+            snapshots += 1;
         }
-        assert_eq!((looks, due), (4, 1_480));
+        assert_eq!((snapshots, due), (4, 1_480));
         // Many snapshots at the same time count as one.
         let mut unconfirmed = None;
         for _ in 0..100 {
@@ -162,8 +165,8 @@ mod tests {
     fn looks_from_before_there_were_groups_do_not_count_against_them() {
         let lag = Lag(60);
         let mut unconfirmed = None;
-        for look in 0..100 {
-            confirm_missing_groups(&mut unconfirmed, 1_000 + look * 60, false, lag);
+        for snapshot in 0..100 {
+            confirm_missing_groups(&mut unconfirmed, 1_000 + snapshot * 60, false, lag);
         }
         let (verdict, is_first) = confirm_missing_groups(&mut unconfirmed, 10_000, true, lag);
         assert_ne!(verdict, Confirmation::Confirmed);

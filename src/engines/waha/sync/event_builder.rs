@@ -20,8 +20,8 @@ impl Reducer<'_> {
         if ours.is_some() {
             return ours.cloned();
         }
-        let told = self.report.author.as_ref()?;
-        let ids = self.ids(told);
+        let reported = self.report.author.as_ref()?;
+        let ids = self.ids(reported);
         self.index.key(&ids).or_else(|| ids.name().cloned())
     }
 

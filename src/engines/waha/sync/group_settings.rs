@@ -93,11 +93,11 @@ impl Reducer<'_> {
         if provenance == Provenance::AlreadyReported {
             return false;
         }
-        if self.is_outdated(earlier.as_ref().map(|told| told.at)) {
+        if self.is_outdated(earlier.as_ref().map(|observed| observed.at)) {
             return false;
         }
-        let told = self.observed(value.clone());
-        *slot(self.state) = Some(told);
+        let observed = self.observed(value.clone());
+        *slot(self.state) = Some(observed);
         if earlier.is_some_and(|earlier| earlier.value == *value) {
             return false;
         }
@@ -123,8 +123,8 @@ impl Reducer<'_> {
 
     /// Copies the known texts and settings to a snapshot.
     pub(super) fn copy_settings_to(&self, group: &mut GroupSnapshot) {
-        fn value<T: Clone>(told: Option<&Observed<T>>) -> Option<T> {
-            told.map(|told| told.value.clone())
+        fn value<T: Clone>(observed: Option<&Observed<T>>) -> Option<T> {
+            observed.map(|observed| observed.value.clone())
         }
         let known = &*self.state;
         group.subject = value(known.subject.as_ref());
@@ -141,10 +141,10 @@ impl Reducer<'_> {
         value: Option<T>,
     ) {
         let since = self.since();
-        let told = value.map(|value| self.observed(value));
+        let observed = value.map(|value| self.observed(value));
         let slot = slot(self.state);
         if slot.as_ref().is_none_or(|earlier| earlier.at <= since) {
-            *slot = told;
+            *slot = observed;
         }
     }
 

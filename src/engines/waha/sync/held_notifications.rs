@@ -76,14 +76,14 @@ impl GroupState {
         !self.held.is_empty()
     }
 
-    /// Applies the held notifications if it is time. `looked` is when the snapshot that has just shown
+    /// Applies the held notifications if it is time. `requested` is when the snapshot that has just shown
     /// the group was requested.
     pub(super) fn release_held(
         &mut self,
         at: (GroupKey<'_>, Lag),
         session: &mut SessionState,
         report: &Report,
-        looked: Option<i64>,
+        requested: Option<i64>,
     ) -> Effects {
         let mut effects = Effects::default();
         let first = self.held.first().map_or(i64::MAX, |held| held.observed_at);
@@ -100,11 +100,11 @@ impl GroupState {
         held.sort_by_key(|held| held.at);
         let (shown, since): (Vec<_>, Vec<_>) = held
             .into_iter()
-            .partition(|held| looked.is_some_and(|looked| held.observed_at < looked));
+            .partition(|held| requested.is_some_and(|requested| held.observed_at < requested));
         // The snapshot contains the changes of these notifications, so it would make them outdated:
         // they are compared with each other only, and the snapshot's members stay. Without a complete
         // list, the reports count.
-        let told = if self.is_join_published() {
+        let reported = if self.is_join_published() {
             BTreeMap::new()
         } else {
             self.people.clone()
@@ -113,7 +113,7 @@ impl GroupState {
             sequence: self.sequence,
             inside: self.inside.clone(),
             pending_commands: std::mem::take(&mut self.pending_commands),
-            people: told,
+            people: reported,
             ..Self::default()
         };
         // Texts that the snapshot shows as reported are no change.

@@ -158,8 +158,8 @@ impl MemberIndex {
         // Of two forms of the number, the one that was reported first.
         let first = ids.lid.as_ref().and_then(|lid| phones.get(lid));
         let is_it = |first: &&ParticipantId| {
-            let told = ids.phone.as_ref();
-            told.is_none_or(|told| is_same(told, first))
+            let given = ids.phone.as_ref();
+            given.is_none_or(|given| is_same(given, first))
         };
         if let Some(first) = first.filter(is_it) {
             ids.phone = Some(first.clone());

@@ -59,7 +59,7 @@ impl Reducer<'_> {
         // A link from before the account's join is outdated.
         let at = earlier
             .as_ref()
-            .map_or(self.state.complete_since, |told| told.at);
+            .map_or(self.state.complete_since, |invite| invite.at);
         if self.is_outdated(Some(at)) {
             return;
         }

@@ -49,7 +49,7 @@ fn report(source: Source, at: i64, observations: Vec<Observation>) -> Report {
     }
 }
 
-fn told(n: i64, observation: Observation) -> Report {
+fn notification(n: i64, observation: Observation) -> Report {
     report(
         Source::Notification(format!("evt_{n}")),
         n * 1_000 + 1,
@@ -71,7 +71,7 @@ impl World {
         let mut world = Self::default();
         let mut all = vec![ME];
         all.extend(people);
-        world.apply(&told(0, Observation::OwnJoined(whole(&all))));
+        world.apply(&notification(0, Observation::OwnJoined(whole(&all))));
         world.events.clear();
         world
     }
@@ -136,7 +136,7 @@ fn a_commands_answer_and_wahas_event_are_one_event_whichever_is_first() {
             1_000,
             vec![promoted()],
         );
-        let event = told(1, promoted());
+        let event = notification(1, promoted());
         let order = if answer_first {
             [&answer, &event]
         } else {
@@ -160,11 +160,11 @@ fn an_echo_that_comes_late_does_not_undo_what_was_done_since() {
         vec![promoted()],
     ));
     let demoted = Observation::Demoted(vec![person("15550000002@c.us")]);
-    assert_eq!(world.apply(&told(3, demoted)).len(), 1);
+    assert_eq!(world.apply(&notification(3, demoted)).len(), 1);
     // WAHA's clock is ahead, so the time does not tell; that it is an echo does.
-    assert!(world.apply(&told(5, promoted())).is_empty());
+    assert!(world.apply(&notification(5, promoted())).is_empty());
     // Somebody else doing the same is somebody else.
-    let again = world.apply(&told(6, promoted()));
+    let again = world.apply(&notification(6, promoted()));
     assert_eq!(again.len(), 1);
     assert!(again[0]["payload"]["commandId"].is_null());
 }
@@ -190,7 +190,7 @@ fn a_created_group_is_told_once_with_its_command() {
         subject: "Climbing".parse().unwrap(),
         at: 500,
     });
-    let events = world.apply(&told(
+    let events = world.apply(&notification(
         1,
         Observation::OwnJoined(whole(&[ME, "15550000002@c.us"])),
     ));
@@ -208,7 +208,7 @@ fn a_created_group_is_told_once_with_its_command() {
     let answer = report(Source::Command(command("create-1")), 600, vec![answer]);
     assert!(world.apply(&answer).is_empty());
     let same = Observation::MembersJoined(vec![person("15550000002@c.us")], NotificationType::Add);
-    assert!(world.apply(&told(2, same)).is_empty());
+    assert!(world.apply(&notification(2, same)).is_empty());
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn the_answer_of_a_creation_that_was_told_without_its_people_has_the_commands_id
     };
     assert!(
         world
-            .apply(&told(1, Observation::OwnJoined(Box::new(bare))))
+            .apply(&notification(1, Observation::OwnJoined(Box::new(bare))))
             .is_empty()
     );
     let answer = Observation::OwnJoined(whole(&[ME, "15550000002@c.us"]));
@@ -240,11 +240,11 @@ fn what_is_older_than_what_is_known_changes_nothing() {
     let mut world = World::with(&[]);
     let went = Observation::MembersLeft(vec![person("15550000002@c.us")], NotificationType::Leave);
     let came = Observation::MembersJoined(vec![person("15550000002@c.us")], NotificationType::Add);
-    assert_eq!(world.names(&told(2, came.clone())).len(), 2);
-    assert_eq!(world.names(&told(4, went)).len(), 2);
-    assert!(world.names(&told(3, came.clone())).is_empty());
+    assert_eq!(world.names(&notification(2, came.clone())).len(), 2);
+    assert_eq!(world.names(&notification(4, went)).len(), 2);
+    assert!(world.names(&notification(3, came.clone())).is_empty());
     assert_eq!(
-        world.names(&told(5, came)),
+        world.names(&notification(5, came)),
         ["group.join", "group.v2.participants"]
     );
 }
@@ -286,7 +286,7 @@ fn a_comparison_tells_what_nobody_told_and_nothing_else() {
 fn a_comparison_does_not_undo_what_was_heard_while_it_was_asked_for() {
     let mut world = World::with(&["15550000002@c.us"]);
     let came = Observation::MembersJoined(vec![person("15550000003@c.us")], NotificationType::Add);
-    world.apply(&told(70, came));
+    world.apply(&notification(70, came));
     // Asked for at 60, so who came at 70 cannot be in it.
     let old = Observation::Snapshot(whole(&[ME, "15550000002@c.us"]));
     assert!(
@@ -318,12 +318,15 @@ fn leaving_is_told_once_by_whichever_event() {
     // A group of private ids: only the participants' event comes (WAHA#2206).
     let went = Observation::MembersLeft(vec![person(ME)], NotificationType::Leave);
     assert_eq!(
-        world.names(&told(1, went)),
+        world.names(&notification(1, went)),
         ["group.v2.leave", "group.left"]
     );
     assert!(
         world
-            .names(&told(2, Observation::OwnLeft(NotificationType::Leave)))
+            .names(&notification(
+                2,
+                Observation::OwnLeft(NotificationType::Leave)
+            ))
             .is_empty()
     );
 }
@@ -333,30 +336,36 @@ fn somebody_who_was_known_by_a_private_id_is_the_same_by_phone() {
     let mut world = World::with(&[]);
     let private =
         Observation::MembersJoined(vec![person("7715550000002@lid")], NotificationType::Add);
-    world.apply(&told(1, private));
+    world.apply(&notification(1, private));
     let both = Person {
         lid: Some(id("7715550000002@lid")),
         ..person("15550000002@c.us")
     };
     assert!(
         world
-            .apply(&told(
+            .apply(&notification(
                 2,
                 Observation::MembersJoined(vec![both], NotificationType::Add)
             ))
             .is_empty()
     );
     // An event has called them by the private id, which therefore stays until they are gone.
-    let events = world.apply(&told(
+    let events = world.apply(&notification(
         3,
         Observation::Promoted(vec![person("15550000002@c.us")]),
     ));
     let who = |events: &[Value], n: usize| events[n]["payload"]["participants"][0]["id"].clone();
     assert_eq!(who(&events, 0), "7715550000002@lid");
     let went = Observation::MembersLeft(vec![person("15550000002@c.us")], NotificationType::Leave);
-    assert_eq!(who(&world.apply(&told(4, went)), 1), "7715550000002@lid");
+    assert_eq!(
+        who(&world.apply(&notification(4, went)), 1),
+        "7715550000002@lid"
+    );
     let back = Observation::MembersJoined(vec![person("7715550000002@lid")], NotificationType::Add);
-    assert_eq!(who(&world.apply(&told(5, back)), 1), "15550000002@c.us");
+    assert_eq!(
+        who(&world.apply(&notification(5, back)), 1),
+        "15550000002@c.us"
+    );
 }
 
 proptest! {
@@ -379,7 +388,7 @@ proptest! {
             };
             let report = Report {
                 source: Source::Notification(format!("evt_{n}")),
-                ..told(*at, observation)
+                ..notification(*at, observation)
             };
             world.apply(&report);
             if repeat {

@@ -1,17 +1,17 @@
 //! Phone numbers that WhatsApp writes in two ways.
 //!
-//! Some countries changed their mobile numbers after accounts existed, and WhatsApp keeps whichever
-//! form an account was registered with: it answers with its own form, not with the one it was asked
-//! about. Source: WhatsApp's notes for Brazil (the ninth digit), Mexico (`1` after 52) and Argentina
-//! (`9` after 54); seen in WAHA's `contacts/check-exists`.
+//! Some countries changed their mobile numbers after accounts existed, and WhatsApp keeps the form
+//! with which an account was registered: it answers with that form, not with the requested one.
+//! Source: WhatsApp's notes for Brazil (the ninth digit), Mexico (`1` after 52) and Argentina (`9`
+//! after 54); observed in WAHA's `contacts/check-exists`.
 
 use std::borrow::Cow;
 
 use crate::contract::ParticipantId;
 
-/// The form by which two ids of one phone are compared; private ids are their own.
+/// The form by which two ids of one phone are compared; private ids are unchanged.
 ///
-/// It is for comparing alone, and need not be a number that anybody has.
+/// It is for comparisons only and need not be an assigned number.
 pub(in crate::engines::waha) fn comparable(id: &ParticipantId) -> Cow<'_, str> {
     let text = id.as_str();
     let Some(number) = text.strip_suffix("@c.us") else {
@@ -23,12 +23,12 @@ pub(in crate::engines::waha) fn comparable(id: &ParticipantId) -> Cow<'_, str> {
     }
 }
 
-/// Whether two ids are certainly one person's: the same id, or two forms of one phone number.
+/// Whether two ids certainly belong to one person: the same id, or two forms of one phone number.
 pub(in crate::engines::waha) fn is_same(one: &ParticipantId, other: &ParticipantId) -> bool {
     one == other || comparable(one) == comparable(other)
 }
 
-/// The number without the digit that may be missing; none where it has no second form.
+/// The number without the optional digit; none if it has no second form.
 fn shorter(number: &str) -> Option<String> {
     // 55, two digits for the area, 9, and eight digits of a mobile, which begin with 6 to 9.
     if let Some((area, rest)) = number

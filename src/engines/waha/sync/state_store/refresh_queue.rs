@@ -22,8 +22,8 @@ impl StateStore {
             .unwrap_or_else(PoisonError::into_inner);
         let is_room = open.len() < MAX_REFRESHES || key.group.is_none() || open.contains_key(&key);
         if is_room {
-            let wish = open.entry(key).or_insert(due);
-            *wish = due.min(*wish);
+            let queued = open.entry(key).or_insert(due);
+            *queued = due.min(*queued);
         }
         drop(open);
         self.refresh_queue.news.notify_one();

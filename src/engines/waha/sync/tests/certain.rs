@@ -43,9 +43,9 @@ fn a_list_from_before_the_join_brings_nobody_in() {
 #[test]
 fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
     let mut world = World::default();
-    let joined = told(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
+    let joined = notification(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
     world.apply(&without_own_lid(joined));
-    let (events, next) = world.apply_and_refresh(&without_own_lid(told(9, went(MY_LID))));
+    let (events, next) = world.apply_and_refresh(&without_own_lid(notification(9, went(MY_LID))));
     assert!(events.is_empty(), "{events:?}");
     assert!(next.is_some());
     // Each look asks WAHA for it.
@@ -59,11 +59,11 @@ fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
 #[test]
 fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
     let mut world = World::default();
-    let joined = told(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
+    let joined = notification(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
     world.apply(&without_own_lid(joined));
     assert!(
         world
-            .apply(&without_own_lid(told(9, went(LID_TWO))))
+            .apply(&without_own_lid(notification(9, went(LID_TWO))))
             .is_empty()
     );
     // Private ids alone do not say that the account is out.
@@ -101,7 +101,7 @@ fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says(
 #[test]
 fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
     let mut world = World::with(&[TWO]);
-    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
+    assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     // As many private ids as people: it may be the one who is known.
     let phone_directory = [MY_LID, LID_THREE];
     assert!(
@@ -119,15 +119,15 @@ fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
             .is_empty()
     );
     // And who was added by the private id leaves by it.
-    let events = world.apply(&told(200, went(LID_THREE)));
+    let events = world.apply(&notification(200, went(LID_THREE)));
     assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
 }
 
 #[test]
 fn an_addition_that_was_told_by_phone_is_not_told_by_private_id_again() {
     let mut world = World::with(&[TWO]);
-    assert_eq!(world.apply(&told(60, came(THREE))).len(), 2);
-    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
+    assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
+    assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     // Somebody else came unheard, so there is one more private id than there are people.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
     for n in 2..40 {
@@ -187,7 +187,7 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
         group.people.as_mut().unwrap().push(before);
     }
     let mut world = World::default();
-    world.apply(&told(0, Observation::OwnJoined(group)));
+    world.apply(&notification(0, Observation::OwnJoined(group)));
     world.events.clear();
     let observation = |who: Person| match kind {
         0 => Observation::MembersJoined(vec![who], NotificationType::Add),
@@ -210,7 +210,7 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
     });
     let answer = observation(person(asked));
     let answer = report(Source::Command(command("ours")), 60_500, vec![answer]);
-    let event = told(60, observation(event));
+    let event = notification(60, observation(event));
     if hook == Hook::Before {
         world.apply(&event);
     }
@@ -251,9 +251,9 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
 #[test]
 fn who_was_told_to_have_come_and_gone_by_phone_has_not_come_by_private_id_as_well() {
     let mut world = World::with(&[TWO]);
-    assert!(world.apply(&told(60, came(LID_THREE))).is_empty());
-    assert_eq!(world.apply(&told(60, came(THREE))).len(), 2);
-    assert_eq!(world.apply(&told(61, went(THREE))).len(), 2);
+    assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
+    assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
+    assert_eq!(world.apply(&notification(61, went(THREE))).len(), 2);
     // A list shows them still, and somebody of whom nobody told.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
     let events = world.apply(&look(60_000 + 4 * BEHIND, &phone_directory));
@@ -264,13 +264,13 @@ fn who_was_told_to_have_come_and_gone_by_phone_has_not_come_by_private_id_as_wel
 fn who_was_known_under_two_ids_has_left_under_the_phone() {
     let mut world = World::with(&[TWO]);
     // They left unheard, came back by a private id, and nobody tells that both are theirs.
-    assert!(world.apply(&told(60, came(LID_TWO))).is_empty());
+    assert!(world.apply(&notification(60, came(LID_TWO))).is_empty());
     let phone_directory = [MY_LID, LID_TWO, LID_THREE];
     let events = world.apply(&look(60_000 + 2 * BEHIND, &phone_directory));
     assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_TWO);
     assert_eq!(
         world
-            .names(&told(80, Observation::Promoted(vec![person(TWO)])))
+            .names(&notification(80, Observation::Promoted(vec![person(TWO)])))
             .len(),
         1
     );

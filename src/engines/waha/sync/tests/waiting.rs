@@ -36,7 +36,7 @@ fn looked() -> World {
 #[test]
 fn what_happens_in_a_group_is_told_after_its_join() {
     let mut world = looked();
-    assert!(world.apply(&told(1, came(TWO))).is_empty());
+    assert!(world.apply(&notification(1, came(TWO))).is_empty());
     // The look shows it already, and it is told all the same.
     let events = world.apply(&look(5_000, &[ME, TWO]));
     let wanted = [
@@ -57,15 +57,15 @@ fn what_happens_in_a_group_is_told_after_its_join() {
         .collect();
     assert_eq!(numbers, [Some(1), Some(2), Some(3), Some(4)]);
     // And once: WAHA's other events of it, and further looks, change nothing.
-    assert!(world.apply(&told(2, came(TWO))).is_empty());
+    assert!(world.apply(&notification(2, came(TWO))).is_empty());
     assert!(world.apply(&look(60_000, &[ME, TWO])).is_empty());
 }
 
 #[test]
 fn a_join_that_is_overtaken_comes_first_all_the_same() {
     let mut world = looked();
-    assert!(world.apply(&told(2, came(TWO))).is_empty());
-    let events = world.apply(&told(1, Observation::OwnJoined(whole(&[ME]))));
+    assert!(world.apply(&notification(2, came(TWO))).is_empty());
+    let events = world.apply(&notification(1, Observation::OwnJoined(whole(&[ME]))));
     let wanted = [
         "group.v2.join",
         "group.join add",
@@ -79,7 +79,7 @@ fn a_join_that_is_overtaken_comes_first_all_the_same() {
 fn the_same_thing_told_twice_while_it_waits_is_told_once() {
     let mut world = looked();
     for n in 1..4 {
-        assert!(world.apply(&told(n, came(TWO))).is_empty());
+        assert!(world.apply(&notification(n, came(TWO))).is_empty());
     }
     assert_eq!(world.apply(&look(9_000, &[ME, TWO])).len(), 4);
 }
@@ -94,12 +94,12 @@ fn texts_that_the_join_shows_as_they_were_told_are_no_event_of_their_own() {
         Observation::Updated(Box::new(group))
     };
     let mut world = looked();
-    assert!(world.apply(&told(1, text("Climbing"))).is_empty());
+    assert!(world.apply(&notification(1, text("Climbing"))).is_empty());
     let events = world.apply(&look(2_000, &[ME, TWO]));
     assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
     // What the join does not show yet is one, and once.
     let mut world = looked();
-    assert!(world.apply(&told(1, text("Bouldering"))).is_empty());
+    assert!(world.apply(&notification(1, text("Bouldering"))).is_empty());
     let events = world.apply(&look(2_000, &[ME, TWO]));
     let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
     assert_eq!(names(&events), wanted);
@@ -107,13 +107,13 @@ fn texts_that_the_join_shows_as_they_were_told_are_no_event_of_their_own() {
     let changed = &events[2]["payload"]["group"];
     assert_eq!(changed["subject"], "Bouldering");
     assert!(changed["description"].is_null(), "{changed}");
-    assert!(world.apply(&told(2, text("Bouldering"))).is_empty());
+    assert!(world.apply(&notification(2, text("Bouldering"))).is_empty());
 }
 
 #[test]
 fn a_link_that_was_changed_before_the_join_is_told_once() {
     let mut world = looked();
-    let changed = |n| told(n, Observation::InviteChanged(LINK.to_owned()));
+    let changed = |n| notification(n, Observation::InviteChanged(LINK.to_owned()));
     assert!(world.apply(&changed(1)).is_empty());
     let events = world.apply(&look(2_000, &[ME, TWO]));
     let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
@@ -124,7 +124,7 @@ fn a_link_that_was_changed_before_the_join_is_told_once() {
 #[test]
 fn what_no_look_can_place_is_told_without_a_join_in_the_end() {
     let mut world = looked();
-    assert!(world.apply(&told(1, came(TWO))).is_empty());
+    assert!(world.apply(&notification(1, came(TWO))).is_empty());
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     assert!(
         world.apply(&missing(5_000)).is_empty(),
@@ -163,11 +163,11 @@ fn a_leaving_that_is_told_late_does_not_undo_a_newer_join() {
     let mut world = World::with(&[]);
     assert!(
         world
-            .apply(&told(9, Observation::OwnJoined(whole(&[ME]))))
+            .apply(&notification(9, Observation::OwnJoined(whole(&[ME]))))
             .is_empty()
     );
     let left = Observation::OwnLeft(NotificationType::Leave);
-    assert!(world.apply(&told(5, left)).is_empty());
+    assert!(world.apply(&notification(5, left)).is_empty());
     assert!(world.state.is_inside());
 }
 
@@ -176,12 +176,12 @@ fn who_is_known_to_be_out_is_not_brought_in_by_what_is_told_late() {
     let mut world = World::default();
     assert_eq!(
         world
-            .apply(&told(9, Observation::OwnJoined(whole(&[ME]))))
+            .apply(&notification(9, Observation::OwnJoined(whole(&[ME]))))
             .len(),
         2
     );
     // TWO had come and gone before this list was made.
-    assert!(world.apply(&told(5, came(TWO))).is_empty());
+    assert!(world.apply(&notification(5, came(TWO))).is_empty());
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn the_account_is_recognised_by_its_private_id_alone() {
     let went = Observation::MembersLeft(vec![person(MY_LID)], NotificationType::Remove);
     let by = Report {
         author: Some(person(TWO)),
-        ..told(1, went)
+        ..notification(1, went)
     };
     let events = world.apply(&by);
     assert_eq!(names(&events), ["group.v2.leave", "group.left remove"]);
@@ -198,7 +198,7 @@ fn the_account_is_recognised_by_its_private_id_alone() {
     assert_eq!(events[1]["payload"]["recipientIds"][0], ME);
     // `group.v2.leave` comes before it or after it.
     let left = Observation::OwnLeft(NotificationType::Remove);
-    assert!(world.apply(&told(2, left)).is_empty());
+    assert!(world.apply(&notification(2, left)).is_empty());
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn a_command_that_removes_its_own_account_is_named_whoever_tells_first() {
         let left = Observation::OwnLeft(NotificationType::Leave);
         let answer = report(Source::Command(command("remove-1")), 500, vec![left]);
         let went = Observation::MembersLeft(vec![person(MY_LID)], NotificationType::Leave);
-        let event = told(1, went);
+        let event = notification(1, went);
         let order = if answer_first {
             [&answer, &event]
         } else {
@@ -243,7 +243,7 @@ fn the_author_is_called_by_phone_where_it_was_ever_told() {
     };
     let by = |n, author: Person| Report {
         author: Some(author),
-        ..told(n, came(&format!("1555000010{n}@c.us")))
+        ..notification(n, came(&format!("1555000010{n}@c.us")))
     };
     assert_eq!(world.apply(&by(1, both))[0]["payload"]["author"], TWO);
     let events = world.apply(&by(2, person("77122@lid")));
@@ -260,7 +260,7 @@ fn an_account_that_came_by_itself_used_the_link_or_made_the_group() {
         ));
         let by = Report {
             author: Some(person(MY_LID)),
-            ..told(1_000, Observation::OwnJoined(group))
+            ..notification(1_000, Observation::OwnJoined(group))
         };
         names(&World::default().apply(&by))[1].clone()
     };
@@ -285,7 +285,7 @@ fn a_link_that_our_own_command_changed_is_told_once_with_it() {
         revokes(&mut world);
         let new = Observation::InviteChanged(LINK.to_owned());
         let answer = report(Source::Command(command("revoke-1")), 500, vec![new.clone()]);
-        let event = told(1, new);
+        let event = notification(1, new);
         let order = if answer_first {
             [&answer, &event]
         } else {
@@ -305,7 +305,7 @@ fn a_link_that_our_own_command_changed_is_told_once_with_it() {
 #[test]
 fn a_link_that_somebody_else_changed_is_told_and_one_that_is_only_shown_is_not() {
     let mut world = World::with(&[]);
-    let shown = |n, link: &str| told(n, Observation::InviteShown(link.to_owned()));
+    let shown = |n, link: &str| notification(n, Observation::InviteShown(link.to_owned()));
     assert!(
         world.apply(&shown(1, LINK)).is_empty(),
         "it may have been so before"
@@ -314,7 +314,10 @@ fn a_link_that_somebody_else_changed_is_told_and_one_that_is_only_shown_is_not()
     let events = world.apply(&shown(2, other));
     assert_eq!(names(&events), ["group.v2.update"]);
     assert!(world.apply(&shown(3, other)).is_empty());
-    let events = world.apply(&told(4, Observation::InviteChanged(LINK.to_owned())));
+    let events = world.apply(&notification(
+        4,
+        Observation::InviteChanged(LINK.to_owned()),
+    ));
     assert_eq!(events.len(), 1);
     assert!(events[0]["payload"]["commandId"].is_null());
 }
@@ -324,11 +327,11 @@ fn what_was_told_without_a_join_is_not_told_so_again() {
     let mut world = looked();
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     let left = || Observation::MembersLeft(vec![person(TWO)], NotificationType::Leave);
-    world.apply(&told(1, left()));
+    world.apply(&notification(1, left()));
     let wanted = ["group.left leave", "group.v2.participants leave"];
     assert_eq!(names(&world.apply(&missing(40_000))), wanted);
     // They came back and left again; nobody told of their coming.
-    assert!(world.apply(&told(50, left())).is_empty());
+    assert!(world.apply(&notification(50, left())).is_empty());
     assert!(world.apply(&missing(90_000)).is_empty());
 }
 
@@ -337,12 +340,12 @@ fn what_was_told_before_an_own_leaving_was_found_does_not_wait_to_be_told_again(
     let mut world = World::with(&[TWO]);
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     assert!(world.apply(&missing(10_000)).is_empty());
-    assert_eq!(world.names(&told(12, promoted())).len(), 1);
+    assert_eq!(world.names(&notification(12, promoted())).len(), 1);
     assert_eq!(world.names(&missing(10_000 + BEHIND)).len(), 2);
     let late = Report {
         observed_at: 20_000,
         now: 20_000,
-        ..told(12, promoted())
+        ..notification(12, promoted())
     };
     assert!(world.apply(&late).is_empty());
     // By the time the account is found to be back, they have left.
