@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_id_tells_the_place_tells_where_the_order_was_kept() {
+    fn an_answer_without_a_known_id_is_matched_by_position_if_the_order_was_kept() {
         let answered = [
             answer(&["491700000001@c.us"], 200),
             answer(&["770000000002@lid"], 403),

@@ -78,7 +78,7 @@ fn nothing_is_shared_out_while_a_command_may_still_be_answered() {
 }
 
 #[test]
-fn what_may_be_another_wish_fulfilled_is_nobodys() {
+fn a_group_that_may_be_another_commands_is_assigned_to_none() {
     let open = [record("a", &[ONE, TWO], 0), record("b", &[ONE], 0)];
     // TWO may have been refused.
     let shared = [candidate(1, 1_000, &["a", "b"])];
@@ -133,7 +133,7 @@ fn a_command_whose_requests_all_did_nothing_is_forgotten() {
 }
 
 #[test]
-fn makings_are_forgotten_once_nobody_can_mistake_them() {
+fn records_are_deleted_once_they_cannot_be_confused() {
     let mut creation_records = CreationRecords::default();
     let a = record("a", &[ONE], 0);
     creation_records.begin(a.clone());

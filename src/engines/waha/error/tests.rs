@@ -142,7 +142,7 @@ fn every_answer_has_its_code_and_verdict() {
 }
 
 #[test]
-fn a_server_that_is_broken_is_told_from_one_that_is_away() {
+fn a_broken_server_is_distinguished_from_an_unreachable_one() {
     let exception = |name: &str, message: &str| {
         let body = json!({"statusCode": 500, "exception": {"message": message, "name": name}});
         FailureCause::from_answer(&answer(500, &body))
@@ -178,7 +178,7 @@ fn a_server_that_is_broken_is_told_from_one_that_is_away() {
 }
 
 #[test]
-fn words_of_waha_name_nobody() {
+fn quoted_messages_of_waha_contain_no_ids() {
     let body = json!({"exception": {"message": "no chat 491700000001@c.us", "name": "TypeError"}});
     let error =
         FailureCause::from_answer(&answer(500, &body)).into_engine_error(Intent::Change, "here");
@@ -203,7 +203,7 @@ fn patience_lasts_as_long_as_whatsapp_says() {
 }
 
 #[test]
-fn a_read_whose_end_nobody_saw_is_simply_asked_again() {
+fn a_read_without_an_answer_is_simply_repeated() {
     for cause in [
         FailureCause::Status(500),
         FailureCause::Unreadable("it is no JSON"),
@@ -244,7 +244,7 @@ fn captured() -> Vec<Value> {
 }
 
 #[test]
-fn whatsapps_refusals_in_a_real_wahas_answers_are_told_from_its_own_failures() {
+fn whatsapps_refusals_in_a_real_wahas_answers_are_distinguished_from_its_own_failures() {
     let mut refusals = 0;
     for entry in captured().iter().filter(|entry| entry["status"] == 500) {
         let note = entry["note"].as_str().unwrap();

@@ -61,7 +61,7 @@ fn seconds_and_milliseconds_are_the_same_moment() {
 }
 
 #[test]
-fn the_older_events_mean_anybody_with_webjs_and_oneself_with_noweb() {
+fn the_older_events_mean_any_member_with_webjs_and_the_account_with_noweb() {
     let anybody = json!({"chatId": "12345@g.us", "type": "invite", "author": "15550000009@c.us",
         "recipientIds": ["15550000002@c.us"], "timestamp": 5});
     let (told, _) = observations("WEBJS", "group.join", &anybody);
@@ -83,7 +83,7 @@ fn the_older_events_mean_anybody_with_webjs_and_oneself_with_noweb() {
 }
 
 #[test]
-fn an_update_that_does_not_say_what_changed_asks_for_a_look() {
+fn an_update_that_does_not_say_what_changed_requests_a_refresh() {
     let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us"}});
     assert!(matches!(
         notice("NOWEB", "group.v2.update", &payload).content,
@@ -167,7 +167,7 @@ fn gows_is_recognised_by_its_environment_and_its_own_event_is_believed() {
 }
 
 #[test]
-fn what_an_unknown_engine_means_by_who_may_send_is_looked_up() {
+fn the_right_to_send_of_an_unknown_engine_is_read_from_the_group() {
     let group = json!({"id": "12345@g.us", "membersCanSendMessages": true});
     let payload = json!({"timestamp": 1, "group": group});
     let read = notice("WPP", "group.v2.update", &payload);
@@ -214,7 +214,7 @@ fn how(engine: &str, kind: &str, who: &str, data: &Value) -> (NotificationType, 
 }
 
 #[test]
-fn each_engine_tells_who_did_it_and_how() {
+fn author_and_kind_are_found_for_each_engine() {
     use NotificationType::{Add, Invite, Leave, Remove};
     let (two, nine) = ("15550000002@c.us", "15550000009@c.us");
     let baileys = |author: &str| json!({"author": format!("{author}@lid"), "authorPn": format!("{author}@s.whatsapp.net")});
@@ -267,7 +267,7 @@ fn each_engine_tells_who_did_it_and_how() {
 }
 
 #[test]
-fn a_person_gets_the_phone_that_the_same_event_tells_elsewhere() {
+fn a_person_gets_the_phone_from_elsewhere_in_the_same_event() {
     let person = |who: &str, data: &Value| {
         let payload = json!({"type": "promote", "timestamp": 1, "group": {"id": "12345@g.us"},
             "participants": [{"id": who, "role": "admin"}], "_data": data});
@@ -290,7 +290,7 @@ fn a_person_gets_the_phone_that_the_same_event_tells_elsewhere() {
 }
 
 #[test]
-fn a_changed_link_is_told_and_one_that_is_always_there_is_only_shown() {
+fn a_changed_link_is_reported_and_one_that_is_always_present_is_only_shown() {
     let link = "https://chat.whatsapp.com/FakeFakeFakeFakeFake12";
     let told = |engine: &str, data: Value| {
         let payload =
@@ -361,7 +361,7 @@ fn a_status_has_its_own_time() {
 }
 
 #[test]
-fn a_group_that_webjs_tells_of_by_an_update_is_one_that_the_account_came_into() {
+fn a_group_that_webjs_reports_by_an_update_was_joined_by_the_account() {
     let data = json!({"type": "create", "author": "15550000001@c.us", "recipientIds": []});
     let payload = json!({"timestamp": 1_732_355_881, "_data": data, "group": {
         "id": "12345@g.us", "subject": "New", "membersCanSendMessages": false,

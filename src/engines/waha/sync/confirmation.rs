@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_contradiction_is_believed_when_a_later_look_shows_it_again() {
+    fn a_contradiction_is_confirmed_when_a_later_snapshot_shows_it_again() {
         let mut unconfirmed = None;
         let mut snapshot = |shown, begun| confirm(&mut unconfirmed, shown, begun, 60);
         assert_eq!(snapshot(None, 100), Confirmation::Recheck(160));
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn that_all_groups_are_gone_takes_several_looks_over_a_while() {
+    fn leaving_all_groups_takes_several_snapshots_over_a_while_to_confirm() {
         let lag = Lag(60);
         let mut unconfirmed = None;
         let mut snapshots = 0;
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn looks_from_before_there_were_groups_do_not_count_against_them() {
+    fn snapshots_from_before_any_group_do_not_count_against_later_groups() {
         let lag = Lag(60);
         let mut unconfirmed = None;
         for snapshot in 0..100 {

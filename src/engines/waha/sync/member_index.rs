@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_and_a_private_id_may_be_one_persons_until_either_tells_them_apart() {
+    fn a_phone_and_a_private_id_may_be_one_persons_until_another_id_distinguishes_them() {
         let (phone, lid) = (ids(&["15550000001@c.us"]), ids(&["771100@lid"]));
         assert!(phone.may_be(&lid) && lid.may_be(&phone));
         assert!(!phone.is(&lid));

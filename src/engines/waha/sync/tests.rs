@@ -183,7 +183,7 @@ fn the_same_command_again_waits_for_its_own_answer() {
 }
 
 #[test]
-fn a_created_group_is_told_once_with_its_command() {
+fn a_created_group_is_reported_once_with_its_command() {
     let mut world = World::default();
     world.session.pending_creations.push(PendingCreation {
         command: command("create-1"),
@@ -212,7 +212,7 @@ fn a_created_group_is_told_once_with_its_command() {
 }
 
 #[test]
-fn the_answer_of_a_creation_that_was_told_without_its_people_has_the_commands_id() {
+fn the_answer_to_a_creation_that_was_reported_without_members_has_the_commands_id() {
     let mut world = World::default();
     // Called by another name, so that nobody takes it for the command's.
     let bare = GroupSnapshot {
@@ -250,7 +250,7 @@ fn what_is_older_than_what_is_known_changes_nothing() {
 }
 
 #[test]
-fn a_comparison_tells_what_nobody_told_and_nothing_else() {
+fn a_comparison_reports_only_what_was_not_reported_before() {
     let mut world = World::with(&["15550000002@c.us", "15550000003@c.us"]);
     let mut now = whole(&[ME, "15550000003@c.us", "15550000004@c.us"]);
     now.people.as_mut().unwrap()[1].role = Role::Admin;
@@ -283,7 +283,7 @@ fn a_comparison_tells_what_nobody_told_and_nothing_else() {
 }
 
 #[test]
-fn a_comparison_does_not_undo_what_was_heard_while_it_was_asked_for() {
+fn a_comparison_does_not_undo_reports_received_while_it_was_requested() {
     let mut world = World::with(&["15550000002@c.us"]);
     let came = Observation::MembersJoined(vec![person("15550000003@c.us")], NotificationType::Add);
     world.apply(&notification(70, came));
@@ -297,7 +297,7 @@ fn a_comparison_does_not_undo_what_was_heard_while_it_was_asked_for() {
 }
 
 #[test]
-fn the_first_look_at_a_group_is_no_news_and_a_later_new_group_is() {
+fn a_group_in_the_first_comparison_is_no_event_and_a_later_one_is() {
     let look = |at| {
         report(
             Source::Comparison,
@@ -313,7 +313,7 @@ fn the_first_look_at_a_group_is_no_news_and_a_later_new_group_is() {
 }
 
 #[test]
-fn leaving_is_told_once_by_whichever_event() {
+fn leaving_is_reported_once_by_any_event() {
     let mut world = World::with(&["15550000002@c.us"]);
     // A group of private ids: only the participants' event comes (WAHA#2206).
     let went = Observation::MembersLeft(vec![person(ME)], NotificationType::Leave);
@@ -332,7 +332,7 @@ fn leaving_is_told_once_by_whichever_event() {
 }
 
 #[test]
-fn somebody_who_was_known_by_a_private_id_is_the_same_by_phone() {
+fn a_person_known_by_a_private_id_is_the_same_by_phone() {
     let mut world = World::with(&[]);
     let private =
         Observation::MembersJoined(vec![person("7715550000002@lid")], NotificationType::Add);

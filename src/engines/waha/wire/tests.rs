@@ -96,7 +96,7 @@ fn a_group_with_its_id_alone_is_a_stub() {
 }
 
 #[test]
-fn a_list_of_people_tells_whether_it_is_whole() {
+fn a_list_of_members_shows_whether_it_is_complete() {
     let extent = |size: Value, people: Value| {
         let told = json!({"id": "12345@g.us", "subject": "", "size": size, "participants": people});
         group(&told).unwrap().extent()
@@ -129,7 +129,7 @@ fn a_group_with_an_empty_subject_is_a_group() {
 }
 
 #[test]
-fn an_answer_tells_ids_at_every_level() {
+fn ids_are_found_at_every_level_of_an_answer() {
     let told = json!([{
         "status": "200", "jid": "7715550000002@lid",
         "content": {"tag": "participant", "attrs": {"jid": "7715550000002@lid", "phone_number": "15550000002@s.whatsapp.net"}},

@@ -15,7 +15,7 @@ fn went(who: &str) -> Observation {
     Observation::MembersLeft(vec![person(who)], NotificationType::Leave)
 }
 
-fn look(at: i64, people: &[&str]) -> Report {
+fn snapshot(at: i64, people: &[&str]) -> Report {
     report(
         Source::Comparison,
         at,
@@ -30,18 +30,18 @@ fn without_own_lid(mut report: Report) -> Report {
 }
 
 #[test]
-fn a_list_from_before_the_join_brings_nobody_in() {
+fn a_list_from_before_the_join_adds_no_member() {
     let mut world = World::with(&[TWO]);
-    let old = look(BEHIND - 1, &[ME, TWO, THREE]);
+    let old = snapshot(BEHIND - 1, &[ME, TWO, THREE]);
     let (events, next) = world.apply_and_refresh(&old);
     assert!(events.is_empty(), "{events:?}");
     assert!(next.is_some());
-    let later = look(2 * BEHIND, &[ME, TWO, THREE]);
+    let later = snapshot(2 * BEHIND, &[ME, TWO, THREE]);
     assert_eq!(world.names(&later), ["group.join", "group.v2.participants"]);
 }
 
 #[test]
-fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
+fn the_own_departure_by_an_unknown_private_id_is_not_another_members() {
     let mut world = World::default();
     let joined = notification(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
     world.apply(&without_own_lid(joined));
@@ -50,14 +50,14 @@ fn the_own_leaving_by_an_unknown_private_id_is_nobody_elses() {
     assert!(next.is_some());
     // Each look asks WAHA for it.
     for at in [20_000, 20_000 + BEHIND] {
-        world.apply(&look(at, &[LID_TWO]));
+        world.apply(&snapshot(at, &[LID_TWO]));
     }
     let names: Vec<_> = world.events.iter().map(|it| it.event.as_str()).collect();
     assert_eq!(names[2..], ["group.v2.leave", "group.left"]);
 }
 
 #[test]
-fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
+fn another_members_departure_is_published_once_the_own_private_id_is_known() {
     let mut world = World::default();
     let joined = notification(0, Observation::OwnJoined(whole(&[MY_LID, LID_TWO])));
     world.apply(&without_own_lid(joined));
@@ -68,12 +68,12 @@ fn somebody_elses_leaving_is_told_once_the_own_private_id_is_known() {
     );
     // Private ids alone do not say that the account is out.
     for at in [20_000, 20_000 + 2 * BEHIND] {
-        let snapshot = without_own_lid(look(at, &[MY_LID]));
+        let snapshot = without_own_lid(snapshot(at, &[MY_LID]));
         assert!(world.apply(&snapshot).is_empty());
     }
     let mut left = Vec::new();
     for at in [60_000, 60_000 + BEHIND] {
-        left.extend(world.names(&look(at, &[MY_LID])));
+        left.extend(world.names(&snapshot(at, &[MY_LID])));
     }
     assert_eq!(left, ["group.left", "group.v2.participants"]);
 }
@@ -99,23 +99,23 @@ fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says(
 }
 
 #[test]
-fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
+fn an_addition_by_an_unmatched_private_id_is_published_in_the_end() {
     let mut world = World::with(&[TWO]);
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     // As many private ids as people: it may be the one who is known.
     let phone_directory = [MY_LID, LID_THREE];
     assert!(
         world
-            .apply(&look(60_000 + 2 * BEHIND, &phone_directory))
+            .apply(&snapshot(60_000 + 2 * BEHIND, &phone_directory))
             .is_empty()
     );
     let phone_directory = [MY_LID, LID_TWO, LID_THREE];
-    let events = world.apply(&look(60_000 + 4 * BEHIND, &phone_directory));
+    let events = world.apply(&snapshot(60_000 + 4 * BEHIND, &phone_directory));
     assert_eq!(events.len(), 2, "{events:?}");
     assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
     assert!(
         world
-            .apply(&look(60_000 + 9 * BEHIND, &phone_directory))
+            .apply(&snapshot(60_000 + 9 * BEHIND, &phone_directory))
             .is_empty()
     );
     // And who was added by the private id leaves by it.
@@ -124,14 +124,14 @@ fn an_addition_by_a_private_id_that_nobody_matches_is_told_in_the_end() {
 }
 
 #[test]
-fn an_addition_that_was_told_by_phone_is_not_told_by_private_id_again() {
+fn an_addition_reported_by_phone_is_not_published_by_private_id_again() {
     let mut world = World::with(&[TWO]);
     assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     // Somebody else came unheard, so there is one more private id than there are people.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
     for n in 2..40 {
-        let events = world.apply(&look(60_000 + n * BEHIND, &phone_directory));
+        let events = world.apply(&snapshot(60_000 + n * BEHIND, &phone_directory));
         assert!(events.is_empty(), "{events:?}");
     }
 }
@@ -145,7 +145,7 @@ enum Hook {
 }
 
 #[test]
-fn our_own_commands_are_told_once_with_their_ids_whatever_waha_tells_beside() {
+fn changes_by_our_own_commands_are_published_once_with_their_ids() {
     let forms = ["5511987654321@c.us", "551187654321@c.us"];
     let lid = "7715550000009@lid";
     for kind in 0..4 {
@@ -249,14 +249,14 @@ fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook,
 }
 
 #[test]
-fn who_was_told_to_have_come_and_gone_by_phone_has_not_come_by_private_id_as_well() {
+fn a_join_and_departure_reported_by_phone_are_not_a_join_by_private_id() {
     let mut world = World::with(&[TWO]);
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
     assert_eq!(world.apply(&notification(61, went(THREE))).len(), 2);
     // A list shows them still, and somebody of whom nobody told.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
-    let events = world.apply(&look(60_000 + 4 * BEHIND, &phone_directory));
+    let events = world.apply(&snapshot(60_000 + 4 * BEHIND, &phone_directory));
     assert!(events.is_empty(), "{events:?}");
 }
 
@@ -266,7 +266,7 @@ fn who_was_known_under_two_ids_has_left_under_the_phone() {
     // They left unheard, came back by a private id, and nobody tells that both are theirs.
     assert!(world.apply(&notification(60, came(LID_TWO))).is_empty());
     let phone_directory = [MY_LID, LID_TWO, LID_THREE];
-    let events = world.apply(&look(60_000 + 2 * BEHIND, &phone_directory));
+    let events = world.apply(&snapshot(60_000 + 2 * BEHIND, &phone_directory));
     assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_TWO);
     assert_eq!(
         world

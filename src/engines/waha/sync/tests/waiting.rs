@@ -9,7 +9,7 @@ fn came(who: &str) -> Observation {
     Observation::MembersJoined(vec![person(who)], NotificationType::Add)
 }
 
-fn look(at: i64, people: &[&str]) -> Report {
+fn snapshot(at: i64, people: &[&str]) -> Report {
     report(
         Source::Comparison,
         at,
@@ -27,18 +27,18 @@ fn names(events: &[Value]) -> Vec<String> {
 }
 
 /// A session whose groups have been looked at, so that a new one is news.
-fn looked() -> World {
+fn compared() -> World {
     let mut world = World::default();
     world.session.compared = true;
     world
 }
 
 #[test]
-fn what_happens_in_a_group_is_told_after_its_join() {
-    let mut world = looked();
+fn changes_in_a_group_are_published_after_its_join() {
+    let mut world = compared();
     assert!(world.apply(&notification(1, came(TWO))).is_empty());
     // The look shows it already, and it is told all the same.
-    let events = world.apply(&look(5_000, &[ME, TWO]));
+    let events = world.apply(&snapshot(5_000, &[ME, TWO]));
     let wanted = [
         "group.v2.join",
         "group.join add",
@@ -58,12 +58,12 @@ fn what_happens_in_a_group_is_told_after_its_join() {
     assert_eq!(numbers, [Some(1), Some(2), Some(3), Some(4)]);
     // And once: WAHA's other events of it, and further looks, change nothing.
     assert!(world.apply(&notification(2, came(TWO))).is_empty());
-    assert!(world.apply(&look(60_000, &[ME, TWO])).is_empty());
+    assert!(world.apply(&snapshot(60_000, &[ME, TWO])).is_empty());
 }
 
 #[test]
 fn a_join_that_is_overtaken_comes_first_all_the_same() {
-    let mut world = looked();
+    let mut world = compared();
     assert!(world.apply(&notification(2, came(TWO))).is_empty());
     let events = world.apply(&notification(1, Observation::OwnJoined(whole(&[ME]))));
     let wanted = [
@@ -76,31 +76,31 @@ fn a_join_that_is_overtaken_comes_first_all_the_same() {
 }
 
 #[test]
-fn the_same_thing_told_twice_while_it_waits_is_told_once() {
-    let mut world = looked();
+fn a_change_reported_twice_while_held_is_published_once() {
+    let mut world = compared();
     for n in 1..4 {
         assert!(world.apply(&notification(n, came(TWO))).is_empty());
     }
-    assert_eq!(world.apply(&look(9_000, &[ME, TWO])).len(), 4);
+    assert_eq!(world.apply(&snapshot(9_000, &[ME, TWO])).len(), 4);
 }
 
 /// WEBJS tells of a new group's texts before anybody tells that the account is in it.
 #[test]
-fn texts_that_the_join_shows_as_they_were_told_are_no_event_of_their_own() {
+fn texts_that_the_join_shows_as_reported_are_no_event_of_their_own() {
     let text = |subject: &str| {
         let mut group = GroupSnapshot::bare("12345@g.us".parse().unwrap());
         group.subject = Some(subject.parse().unwrap());
         group.description = Some(crate::contract::Description::default());
         Observation::Updated(Box::new(group))
     };
-    let mut world = looked();
+    let mut world = compared();
     assert!(world.apply(&notification(1, text("Climbing"))).is_empty());
-    let events = world.apply(&look(2_000, &[ME, TWO]));
+    let events = world.apply(&snapshot(2_000, &[ME, TWO]));
     assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
     // What the join does not show yet is one, and once.
-    let mut world = looked();
+    let mut world = compared();
     assert!(world.apply(&notification(1, text("Bouldering"))).is_empty());
-    let events = world.apply(&look(2_000, &[ME, TWO]));
+    let events = world.apply(&snapshot(2_000, &[ME, TWO]));
     let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
     assert_eq!(names(&events), wanted);
     assert_eq!(events[0]["payload"]["group"]["subject"], "Climbing");
@@ -111,19 +111,19 @@ fn texts_that_the_join_shows_as_they_were_told_are_no_event_of_their_own() {
 }
 
 #[test]
-fn a_link_that_was_changed_before_the_join_is_told_once() {
-    let mut world = looked();
+fn a_link_changed_before_the_join_is_published_once() {
+    let mut world = compared();
     let changed = |n| notification(n, Observation::InviteChanged(LINK.to_owned()));
     assert!(world.apply(&changed(1)).is_empty());
-    let events = world.apply(&look(2_000, &[ME, TWO]));
+    let events = world.apply(&snapshot(2_000, &[ME, TWO]));
     let wanted = ["group.v2.join", "group.join add", "group.v2.update"];
     assert_eq!(names(&events), wanted);
     assert!(world.apply(&changed(2)).is_empty());
 }
 
 #[test]
-fn what_no_look_can_place_is_told_without_a_join_in_the_end() {
-    let mut world = looked();
+fn a_notification_that_no_snapshot_explains_is_published_without_a_join_in_the_end() {
+    let mut world = compared();
     assert!(world.apply(&notification(1, came(TWO))).is_empty());
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     assert!(
@@ -139,7 +139,7 @@ fn what_no_look_can_place_is_told_without_a_join_in_the_end() {
 
 #[test]
 fn what_waits_is_bounded_and_none_of_it_is_lost() {
-    let mut world = looked();
+    let mut world = compared();
     for n in 0..150 {
         let who = format!("1555001{n:04}@c.us");
         world.apply(&report(
@@ -149,7 +149,7 @@ fn what_waits_is_bounded_and_none_of_it_is_lost() {
         ));
     }
     assert!(world.state.held.len() <= 100, "{}", world.state.held.len());
-    world.apply(&look(90_000, &[ME]));
+    world.apply(&snapshot(90_000, &[ME]));
     let told = world
         .events
         .iter()
@@ -159,7 +159,7 @@ fn what_waits_is_bounded_and_none_of_it_is_lost() {
 }
 
 #[test]
-fn a_leaving_that_is_told_late_does_not_undo_a_newer_join() {
+fn a_departure_reported_late_does_not_undo_a_newer_join() {
     let mut world = World::with(&[]);
     assert!(
         world
@@ -172,7 +172,7 @@ fn a_leaving_that_is_told_late_does_not_undo_a_newer_join() {
 }
 
 #[test]
-fn who_is_known_to_be_out_is_not_brought_in_by_what_is_told_late() {
+fn an_account_that_has_left_is_not_brought_back_by_a_late_report() {
     let mut world = World::default();
     assert_eq!(
         world
@@ -202,7 +202,7 @@ fn the_account_is_recognised_by_its_private_id_alone() {
 }
 
 #[test]
-fn a_command_that_removes_its_own_account_is_named_whoever_tells_first() {
+fn a_command_that_removes_its_own_account_is_named_by_any_first_report() {
     for answer_first in [true, false] {
         let mut world = World::with(&[TWO]);
         world.state.expect(PendingCommand {
@@ -235,7 +235,7 @@ fn a_command_that_removes_its_own_account_is_named_whoever_tells_first() {
 }
 
 #[test]
-fn the_author_is_called_by_phone_where_it_was_ever_told() {
+fn the_author_is_named_by_phone_if_it_was_ever_reported() {
     let mut world = World::with(&[TWO]);
     let both = Person {
         lid: Some(id("77122@lid")),
@@ -251,7 +251,7 @@ fn the_author_is_called_by_phone_where_it_was_ever_told() {
 }
 
 #[test]
-fn an_account_that_came_by_itself_used_the_link_or_made_the_group() {
+fn an_account_that_joined_by_itself_used_the_link_or_created_the_group() {
     let joined = |owner: &str, created: i64| {
         let mut group = whole(&[ME, TWO]);
         group.owner = Some(id(owner));
@@ -279,7 +279,7 @@ fn revokes(world: &mut World) {
 }
 
 #[test]
-fn a_link_that_our_own_command_changed_is_told_once_with_it() {
+fn a_link_that_our_own_command_changed_is_published_once_with_it() {
     for answer_first in [true, false] {
         let mut world = World::with(&[]);
         revokes(&mut world);
@@ -303,7 +303,7 @@ fn a_link_that_our_own_command_changed_is_told_once_with_it() {
 }
 
 #[test]
-fn a_link_that_somebody_else_changed_is_told_and_one_that_is_only_shown_is_not() {
+fn a_link_that_another_admin_changed_is_published_and_one_that_is_only_shown_is_not() {
     let mut world = World::with(&[]);
     let shown = |n, link: &str| notification(n, Observation::InviteShown(link.to_owned()));
     assert!(
@@ -323,8 +323,8 @@ fn a_link_that_somebody_else_changed_is_told_and_one_that_is_only_shown_is_not()
 }
 
 #[test]
-fn what_was_told_without_a_join_is_not_told_so_again() {
-    let mut world = looked();
+fn a_change_published_without_a_join_is_not_published_again() {
+    let mut world = compared();
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     let left = || Observation::MembersLeft(vec![person(TWO)], NotificationType::Leave);
     world.apply(&notification(1, left()));
@@ -336,7 +336,7 @@ fn what_was_told_without_a_join_is_not_told_so_again() {
 }
 
 #[test]
-fn what_was_told_before_an_own_leaving_was_found_does_not_wait_to_be_told_again() {
+fn a_change_published_before_an_own_departure_was_found_is_not_held_again() {
     let mut world = World::with(&[TWO]);
     let missing = |at| report(Source::Comparison, at, vec![Observation::Missing]);
     assert!(world.apply(&missing(10_000)).is_empty());
@@ -349,7 +349,7 @@ fn what_was_told_before_an_own_leaving_was_found_does_not_wait_to_be_told_again(
     };
     assert!(world.apply(&late).is_empty());
     // By the time the account is found to be back, they have left.
-    assert!(world.apply(&look(30_000, &[ME])).is_empty());
-    let events = world.apply(&look(30_000 + BEHIND, &[ME]));
+    assert!(world.apply(&snapshot(30_000, &[ME])).is_empty());
+    let events = world.apply(&snapshot(30_000 + BEHIND, &[ME]));
     assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
 }
