@@ -1,4 +1,4 @@
-//! Who gets which group.
+//! Assigning groups to commands.
 
 use serde_json::json;
 
@@ -140,7 +140,7 @@ fn records_are_deleted_once_they_cannot_be_confused() {
     creation_records.claim(a, &group(1));
     creation_records.forget(DONE - 1);
     assert_eq!(creation_records.0.len(), 1);
-    // Another one of this name is still looking.
+    // Another command with this name is still searching.
     creation_records.begin(record("b", &[ONE], DONE - 1));
     creation_records.forget(DONE);
     assert_eq!(creation_records.0.len(), 2);

@@ -1,4 +1,4 @@
-//! Whoever tells a status, and in whatever order it arrives, the newest one counts.
+//! The newest status counts, whatever its source and in whatever order statuses arrive.
 
 use super::*;
 use crate::clock::SystemClock;

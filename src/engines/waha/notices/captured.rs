@@ -1,4 +1,4 @@
-//! The webhooks of a real WAHA 2026.2.1, read, and taken in: in order, and in any other.
+//! The webhooks of a real WAHA 2026.2.1, parsed and applied: in order, and in any other order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -34,7 +34,7 @@ const CAPTURES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The webhooks of a capture: what caused each, and what was read.
+/// The webhooks of a capture: the cause of each, and the parsed notice.
 fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     let all: Vec<Value> = serde_json::from_str(capture).unwrap();
     let read = |it: &Value| {
@@ -44,7 +44,7 @@ fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     all.iter().map(read).collect()
 }
 
-/// What a session knows of all groups.
+/// The state of a session and its groups.
 #[derive(Default)]
 struct World {
     session: SessionState,
@@ -85,7 +85,7 @@ impl World {
         told
     }
 
-    /// The groups as a consumer knows who adds up the events.
+    /// The groups as a consumer knows them who adds up the events.
     fn sum(&self) -> BTreeMap<String, Sum> {
         let mut all: BTreeMap<String, Sum> = BTreeMap::new();
         for event in &self.events {
@@ -103,7 +103,7 @@ impl World {
                     sum.set(&payload["group"]);
                 }
                 "group.v2.leave" => *sum = Sum::default(),
-                // What was told late of a group that the account is out of changes nothing.
+                // A late report about a group that the account has left changes nothing.
                 "group.v2.participants" if sum.inside => sum.add(&payload["participants"]),
                 "group.v2.update" if sum.inside => sum.set(&payload["group"]),
                 _ => {}
@@ -132,8 +132,8 @@ impl Sum {
     }
 
     fn set(&mut self, told: &Value) {
-        // Description, approval and link are not as they were set before in the later joins of the
-        // captures, so they depend on whether that leaving was seen.
+        // Description, approval and link have changed again in the later joins of the captures, so
+        // they depend on whether the departure was seen.
         const SETTINGS: [&str; 3] = ["subject", "infoAdminOnly", "messagesAdminOnly"];
         for name in SETTINGS {
             if let Some(value) = told.get(name) {

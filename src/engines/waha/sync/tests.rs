@@ -1,4 +1,5 @@
-//! What follows from being told: each change once, whoever tells it and however often.
+//! Applying reports: each change produces events once, whatever its source and however often it is
+//! reported.
 
 use crate::store::pending_events::Headers;
 use proptest::prelude::*;
@@ -9,7 +10,7 @@ use super::*;
 const ME: &str = "15550000001@c.us";
 const MY_LID: &str = "7715550000001@lid";
 
-/// How far views may be behind, in milliseconds.
+/// The maximum age of snapshots, in milliseconds.
 const BEHIND: i64 = 5_000;
 
 fn lag() -> Lag {
@@ -57,7 +58,7 @@ fn notification(n: i64, observation: Observation) -> Report {
     )
 }
 
-/// A group and what it was told.
+/// A group and the events so far.
 #[derive(Default)]
 struct World {
     state: GroupState,
@@ -66,7 +67,7 @@ struct World {
 }
 
 impl World {
-    /// A group that the account is in, with these people beside it.
+    /// A group with the account and these members.
     fn with(people: &[&str]) -> Self {
         let mut world = Self::default();
         let mut all = vec![ME];
@@ -80,7 +81,7 @@ impl World {
         self.apply_and_refresh(report).0
     }
 
-    /// And when the group is to be looked at next.
+    /// Also returns when the group has to be read next.
     fn apply_and_refresh(&mut self, report: &Report) -> (Vec<Value>, Option<i64>) {
         let (session, group) = ("default".parse().unwrap(), "12345@g.us".parse().unwrap());
         let key = GroupKey {
@@ -94,7 +95,7 @@ impl World {
             .map(|it| serde_json::to_value(it).unwrap());
         let written = written.collect();
         self.events.extend(effects.events);
-        // What is known outlives the process as JSON.
+        // The state is stored as JSON.
         let kept = serde_json::to_string(&self.state).unwrap();
         self.state = serde_json::from_str(&kept).unwrap();
         (written, effects.refresh_at)
@@ -161,9 +162,9 @@ fn an_echo_that_comes_late_does_not_undo_what_was_done_since() {
     ));
     let demoted = Observation::Demoted(vec![person("15550000002@c.us")]);
     assert_eq!(world.apply(&notification(3, demoted)).len(), 1);
-    // WAHA's clock is ahead, so the time does not tell; that it is an echo does.
+    // WAHA's clock is ahead, so the time does not show that this is a repetition; the command does.
     assert!(world.apply(&notification(5, promoted())).is_empty());
-    // Somebody else doing the same is somebody else.
+    // The same change by another author is another change.
     let again = world.apply(&notification(6, promoted()));
     assert_eq!(again.len(), 1);
     assert!(again[0]["payload"]["commandId"].is_null());
@@ -214,7 +215,7 @@ fn a_created_group_is_reported_once_with_its_command() {
 #[test]
 fn the_answer_to_a_creation_that_was_reported_without_members_has_the_commands_id() {
     let mut world = World::default();
-    // Called by another name, so that nobody takes it for the command's.
+    // With another subject, so that it is not taken for the command's group.
     let bare = GroupSnapshot {
         subject: Some("Tidied".parse().unwrap()),
         ..GroupSnapshot::bare("12345@g.us".parse().unwrap())
@@ -263,7 +264,7 @@ fn a_comparison_reports_only_what_was_not_reported_before() {
         )
     };
     let first = world.names(&look(50_000));
-    // Who is new contradicts nothing; who is gone, and who has another role, is looked at again.
+    // A new member contradicts nothing; an absence, and another role, is checked again.
     let wanted = ["group.join", "group.v2.participants", "group.v2.update"];
     assert_eq!(first, wanted);
     assert!(world.apply(&look(50_000 + BEHIND - 1)).is_empty());
@@ -287,7 +288,7 @@ fn a_comparison_does_not_undo_reports_received_while_it_was_requested() {
     let mut world = World::with(&["15550000002@c.us"]);
     let came = Observation::MembersJoined(vec![person("15550000003@c.us")], NotificationType::Add);
     world.apply(&notification(70, came));
-    // Asked for at 60, so who came at 70 cannot be in it.
+    // Requested at 60, so it cannot contain the join at 70.
     let old = Observation::Snapshot(whole(&[ME, "15550000002@c.us"]));
     assert!(
         world
@@ -349,7 +350,7 @@ fn a_person_known_by_a_private_id_is_the_same_by_phone() {
             ))
             .is_empty()
     );
-    // An event has called them by the private id, which therefore stays until they are gone.
+    // An event has used the private id, which therefore stays until they leave.
     let events = world.apply(&notification(
         3,
         Observation::Promoted(vec![person("15550000002@c.us")]),
@@ -369,8 +370,8 @@ fn a_person_known_by_a_private_id_is_the_same_by_phone() {
 }
 
 proptest! {
-    /// Whatever is told, in whatever order and however often: the numbers have no gap, and whoever
-    /// adds up the events knows who is in the group as what.
+    /// Whatever is reported, in whatever order and however often: the sequence has no gap, and the sum
+    /// of the events is the group's members with their roles.
     #[test]
     fn the_events_add_up_to_the_group(
         told_of in proptest::collection::vec((0_u8..4, 0_u8..4, 0_i64..40), 0..40),
@@ -420,5 +421,5 @@ proptest! {
 
 mod certain;
 mod histories;
+mod joins;
 mod stored;
-mod waiting;

@@ -1,4 +1,4 @@
-//! What is certain of people and of the account itself, where ids cannot be matched.
+//! What is certain about members and the account itself if ids do not match.
 
 use super::*;
 
@@ -23,7 +23,7 @@ fn snapshot(at: i64, people: &[&str]) -> Report {
     )
 }
 
-/// As long as nobody knows the account's private id.
+/// While the account's private id is unknown.
 fn without_own_lid(mut report: Report) -> Report {
     report.me.truncate(1);
     report
@@ -48,7 +48,7 @@ fn the_own_departure_by_an_unknown_private_id_is_not_another_members() {
     let (events, next) = world.apply_and_refresh(&without_own_lid(notification(9, went(MY_LID))));
     assert!(events.is_empty(), "{events:?}");
     assert!(next.is_some());
-    // Each look asks WAHA for it.
+    // Each snapshot looks it up.
     for at in [20_000, 20_000 + BEHIND] {
         world.apply(&snapshot(at, &[LID_TWO]));
     }
@@ -66,7 +66,7 @@ fn another_members_departure_is_published_once_the_own_private_id_is_known() {
             .apply(&without_own_lid(notification(9, went(LID_TWO))))
             .is_empty()
     );
-    // Private ids alone do not say that the account is out.
+    // Private ids alone do not show that the account is out.
     for at in [20_000, 20_000 + 2 * BEHIND] {
         let snapshot = without_own_lid(snapshot(at, &[MY_LID]));
         assert!(world.apply(&snapshot).is_empty());
@@ -89,7 +89,7 @@ fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says(
         let observation = Observation::Snapshot(Box::new(snapshot(people)));
         world.names(&report(Source::Comparison, at, vec![observation]))
     };
-    // Somebody else is missing, too: that may be any.
+    // Another member is missing too: the id may be either's.
     for at in [10_000, 20_000, 40_000] {
         assert!(looks(at, &[TWO]).is_empty());
     }
@@ -102,7 +102,7 @@ fn a_group_that_lists_everybody_but_the_account_was_left_whatever_its_size_says(
 fn an_addition_by_an_unmatched_private_id_is_published_in_the_end() {
     let mut world = World::with(&[TWO]);
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
-    // As many private ids as people: it may be the one who is known.
+    // As many private ids as members: it may be the known one.
     let phone_directory = [MY_LID, LID_THREE];
     assert!(
         world
@@ -118,7 +118,7 @@ fn an_addition_by_an_unmatched_private_id_is_published_in_the_end() {
             .apply(&snapshot(60_000 + 9 * BEHIND, &phone_directory))
             .is_empty()
     );
-    // And who was added by the private id leaves by it.
+    // A member added by the private id leaves by it.
     let events = world.apply(&notification(200, went(LID_THREE)));
     assert_eq!(events[1]["payload"]["participants"][0]["id"], LID_THREE);
 }
@@ -128,7 +128,7 @@ fn an_addition_reported_by_phone_is_not_published_by_private_id_again() {
     let mut world = World::with(&[TWO]);
     assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
-    // Somebody else came unheard, so there is one more private id than there are people.
+    // An unreported join: there is one more private id than there are members.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
     for n in 2..40 {
         let events = world.apply(&snapshot(60_000 + n * BEHIND, &phone_directory));
@@ -136,7 +136,7 @@ fn an_addition_reported_by_phone_is_not_published_by_private_id_again() {
     }
 }
 
-/// By which ids WAHA's event of our own command names the person, and when it comes.
+/// The ids by which WAHA's event of our own command names the person, and when it arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Hook {
     Never,
@@ -174,7 +174,7 @@ fn changes_by_our_own_commands_are_published_once_with_their_ids() {
     }
 }
 
-/// One command about somebody: what is listed before, how WAHA's event names them, and when it comes.
+/// One command about a person: the list before, the ids in WAHA's event, and when the event arrives.
 fn own_command(kind: u8, asked: &str, listed: Person, event: Person, hook: Hook, case: &str) {
     let mut before = listed.clone();
     before.role = if kind == 3 {
@@ -254,7 +254,7 @@ fn a_join_and_departure_reported_by_phone_are_not_a_join_by_private_id() {
     assert!(world.apply(&notification(60, came(LID_THREE))).is_empty());
     assert_eq!(world.apply(&notification(60, came(THREE))).len(), 2);
     assert_eq!(world.apply(&notification(61, went(THREE))).len(), 2);
-    // A list shows them still, and somebody of whom nobody told.
+    // A list still shows them, and a person whose join was not reported.
     let phone_directory = [MY_LID, LID_TWO, LID_THREE, "7715550000004@lid"];
     let events = world.apply(&snapshot(60_000 + 4 * BEHIND, &phone_directory));
     assert!(events.is_empty(), "{events:?}");
@@ -263,7 +263,7 @@ fn a_join_and_departure_reported_by_phone_are_not_a_join_by_private_id() {
 #[test]
 fn who_was_known_under_two_ids_has_left_under_the_phone() {
     let mut world = World::with(&[TWO]);
-    // They left unheard, came back by a private id, and nobody tells that both are theirs.
+    // They left unreported, came back by a private id, and the pair is never reported.
     assert!(world.apply(&notification(60, came(LID_TWO))).is_empty());
     let phone_directory = [MY_LID, LID_TWO, LID_THREE];
     let events = world.apply(&snapshot(60_000 + 2 * BEHIND, &phone_directory));

@@ -1,17 +1,20 @@
-//! From any true history of a group, whatever WAHA tells of it and shows: no event is published that
-//! did not happen, none twice, and the sum of the events is the group once looks are whole again.
+//! For any true history of a group, whatever WAHA reports and shows of it: no event is published that
+//! did not happen, none twice, and the sum of the events is the group once snapshots are complete
+//! again.
 //!
-//! What is taken for granted, as `doubts` does: a list is less than [`BEHIND`] old; it lacks somebody
-//! without any sign for no longer than that; and it shows somebody who was told to be gone for less
-//! than sixty times as long. Further: a list that is cut lists the account itself; after a list that
-//! lacked somebody without a sign comes a true one; the list that a join is published with is whole.
+//! Assumptions, as in `confirmation`: a list is less than [`BEHIND`] old; it lacks somebody without
+//! any sign for no longer than that; and it shows somebody whose departure was reported for less than
+//! sixty times as long. Further: a truncated list contains the account itself; a list that lacked
+//! somebody without a sign is followed by a true one; the list that a join is published with is
+//! complete.
 //!
-//! Nobody need tell that two ids are one person's, so somebody who left unheard may be known under two
-//! ids until the pair is told; `consumer` says what is accepted of such. OwnPresence commands are in `certain`.
+//! It may never be reported that two ids belong to one person, so somebody who left unreported may be
+//! known under two ids until the pair is reported; `consumer` defines what is accepted then. Own
+//! commands are in `certain`.
 //!
-//! All histories that are tried here pass. Of ten times as many with each seed, those where the account
-//! leaves pass with the seeds 1 to 3 and 8 to 10; the others were not tried to the end. No history is
-//! known that fails, which does not mean that there is none.
+//! All histories that are tried here pass. Of ten times as many with each seed, those where the
+//! account leaves pass with the seeds 1 to 3 and 8 to 10; the others were not tried to the end. No
+//! failing history is known, which does not prove that there is none.
 
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 use serde_json::json;
@@ -27,7 +30,7 @@ use consumer::Consumer;
 use truth::{Happening, State, Truth};
 use views::{SnapshotFaults, observe, who_is};
 
-/// So many people beside the account, which is number 0.
+/// The number of people other than the account, which is number 0.
 const OTHERS: usize = 5;
 
 /// How many histories are tried with each seed, of each of the two kinds.
@@ -45,16 +48,16 @@ const GHOST: i64 = 50 * BEHIND;
 /// What happens, one after the other.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Something happens in truth, and WAHA tells of it, or not.
+    /// Something happens in truth, and WAHA reports it, or not.
     Change(i64, u8, usize, Vec<Hook>),
-    /// Somebody looks.
+    /// A snapshot.
     Look(i64, Look),
 }
 
 /// A webhook: how late it comes, how people are called, and whether a list of people is cut.
 type Hook = (i64, u8, bool);
 
-/// A look: how old what it shows is, how long it takes, how it is cut, who is cut, how people are called.
+/// A snapshot: its age, how long it takes, how it is truncated, who is missing, and the ids it uses.
 type Look = (i64, i64, u8, u8, Vec<u8>);
 
 fn gap() -> impl Strategy<Value = i64> {
@@ -83,10 +86,11 @@ fn step(most: u8) -> impl Strategy<Value = Step> {
 struct History {
     /// The account is in the group already, and the session was never looked at.
     is_old: bool,
-    /// Who knows the account's private id: all, looks alone (each asks WAHA), or nobody until the end.
+    /// Who knows the account's private id: every source, snapshots only (each looks it up), or none
+    /// until the end.
     own_lid: u8,
     ghosts: bool,
-    /// How the first list and the first whole looks in the end call people.
+    /// The ids in the first list and in the final complete snapshots.
     begins: u8,
     ends: u8,
     steps: Vec<Step>,
@@ -108,7 +112,7 @@ fn history(most: u8) -> impl Strategy<Value = History> {
 }
 
 impl History {
-    /// All that WAHA tells and shows, in the order in which it comes; and the truth behind it.
+    /// All reports and snapshots, in the order in which they arrive; and the truth behind them.
     fn play(&self) -> (Truth, Vec<Report>, i64) {
         let mut truth = Truth::begin(self.is_old);
         let mut reports = Vec::new();
@@ -147,8 +151,8 @@ impl History {
             match step {
                 Step::Change(gap, what, who, hooks) => {
                     now += gap;
-                    // A time in whole seconds is taken for one that was cut. What happened within the
-                    // same second is then in no order that anybody could tell.
+                    // A time in whole seconds is taken for a truncated one. The order of changes
+                    // within the same second is then undefined.
                     if now % 1_000 == 0 {
                         now += 1;
                     }
@@ -208,7 +212,7 @@ fn check(history: &History) -> Result<(), TestCaseError> {
             consumer.take(&event, report.now, &truth)?;
         }
     }
-    // Now looks are whole again.
+    // Now snapshots are complete again.
     let mut looks = SnapshotFaults {
         may_lie: false,
         ghosts: false,
@@ -252,7 +256,7 @@ fn check(history: &History) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Tries histories of one kind, so many with each seed.
+/// Tries histories of one kind, the same number with each seed.
 fn try_histories(most: u8) {
     for seed in SEEDS {
         let mut runner = TestRunner::new(Config {

@@ -8,21 +8,21 @@ pub(super) struct Consumer {
     pub(super) inside: bool,
     /// Who is in the group, as what, and by which id, where an event has said it.
     pub(super) people: BTreeMap<usize, (Role, Option<String>)>,
-    /// When what was published last of somebody happened.
+    /// The time of the last published change of each person.
     pub(super) last: BTreeMap<usize, i64>,
     pub(super) ranked: BTreeMap<usize, i64>,
     /// Who was named by an event since the account joined. What had to wait for that is in its list
     /// already, and is published all the same.
     pub(super) named: std::collections::BTreeSet<usize>,
-    /// Those who left and came back under another id, with nobody telling that both ids are theirs. It
-    /// is a fact of the world that one person may be known under two ids until the pair is told.
+    /// People who left and came back under another id, without a report that both ids are theirs. One
+    /// person may then be known under two ids until the pair is reported.
     pub(super) doubles: Vec<Double>,
-    /// By which id an event has named somebody last.
+    /// The id by which an event has named each person last.
     pub(super) ids: BTreeMap<usize, String>,
     pub(super) sequence: u64,
 }
 
-/// What is known of somebody under one of two ids.
+/// The state of a person under one of two ids.
 #[derive(Debug)]
 pub(super) struct Double {
     who: usize,
@@ -52,8 +52,8 @@ impl Consumer {
                     let id = person["id"].as_str().unwrap().to_owned();
                     let role = serde_json::from_value(person["role"].clone()).unwrap();
                     let who = who_is(&id);
-                    // Who is gone may be shown still, by another id than they were told to be gone by.
-                    // As nobody tells the pair, they go under that id as well.
+                    // A former member may still be shown, by another id than their departure was
+                    // reported by. As the pair is not reported, they leave under that id as well.
                     let is_gone = !truth.at(now).people.contains_key(&who);
                     if is_gone && self.ids.insert(who, id.clone()).is_some_and(|it| it != id) {
                         self.last.remove(&who);
@@ -133,7 +133,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Who is known under two ids is looked at under this one.
+    /// Switches to the entry of a person who is known under two ids.
     fn turn_to(&mut self, who: usize, id: &str) {
         let is_it = |named: &Option<String>| named.as_deref() == Some(id);
         if self.people.get(&who).is_none_or(|(_, named)| is_it(named)) {
@@ -169,7 +169,7 @@ impl Consumer {
         self.ranked.insert(who, ranked.unwrap_or(i64::MIN));
     }
 
-    /// Somebody who is known comes under another id, and has left in truth since: they are known twice.
+    /// A known person joins under another id, and has left in truth since: they are known twice.
     fn may_be_double(&mut self, who: usize, id: &str, now: i64, truth: &Truth) {
         let named = self.people.get(&who).map(|(_, named)| named.as_deref());
         if named.is_none_or(|named| named == Some(id)) {
@@ -197,7 +197,7 @@ impl Consumer {
             &mut self.last
         };
         let after = last.get(&who).copied().unwrap_or(i64::MIN);
-        // An admin who left and came back, with nobody told of either, is an admin no more.
+        // An admin who left and came back, both unreported, is no admin any more.
         let is_it =
             |it: Happening| it == what || (what == Happening::Demoted && it == Happening::Came);
         let found = truth

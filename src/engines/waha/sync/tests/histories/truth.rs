@@ -9,7 +9,7 @@ pub(super) struct State {
     pub(super) people: BTreeMap<usize, Role>,
 }
 
-/// What happened to somebody.
+/// What happened to a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Happening {
     Came,
@@ -75,7 +75,7 @@ impl Truth {
         Some((who, happening))
     }
 
-    /// When something happened to somebody first, after one time and by another.
+    /// The first time of a change of a person within a period.
     pub(super) fn first(&self, who: usize, what: Happening, after: i64, by: i64) -> Option<i64> {
         let mut happenings = self.happenings.iter();
         let found =

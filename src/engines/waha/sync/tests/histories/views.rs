@@ -1,8 +1,8 @@
-//! What WAHA tells and shows of a group: late, cut, old, and by whatever ids.
+//! WAHA's reports and snapshots of a group: late, truncated, old, and with any ids.
 
 use super::*;
 
-/// All ids by which WAHA may call a person: phones first, a private id last.
+/// All ids that WAHA may use for a person: phones first, a private id last.
 pub(super) fn names(who: usize) -> Vec<String> {
     let mut names = match who {
         // Numbers with two forms.
@@ -22,7 +22,7 @@ pub(super) fn who_is(id: &str) -> usize {
     found.unwrap_or_else(|| panic!("{id} is nobody"))
 }
 
-/// How WAHA calls somebody: by phone, by private id, by both; as hosted; in either form of the number.
+/// The forms of an entry: by phone, by private id, by both; as hosted; in either form of the number.
 pub(super) fn entry(who: usize, form: u8, role: Role) -> Value {
     let names = names(who);
     let phone = names[usize::from(form / 8) % (names.len() - 1)].clone();
@@ -38,7 +38,7 @@ pub(super) fn entry(who: usize, form: u8, role: Role) -> Value {
     entry
 }
 
-/// A list of people, as WAHA writes it.
+/// A list of members in WAHA's format.
 pub(super) fn listed(people: &BTreeMap<usize, Role>, forms: &[u8]) -> Vec<Value> {
     let entry = |(who, role): (&usize, &Role)| entry(*who, forms[*who], *role);
     people.iter().map(entry).collect()
@@ -51,7 +51,7 @@ pub(super) fn snapshot(people: &[Value], size: Option<usize>) -> Box<GroupSnapsh
     Box::new(wire::group(&told).unwrap())
 }
 
-/// What a webhook claims of something that happened.
+/// The observation in a webhook about a change.
 pub(super) fn observe(
     state: &State,
     who: usize,
@@ -77,9 +77,9 @@ pub(super) fn observe(
     }
 }
 
-/// SnapshotFaults, as WAHA makes them worse and worse.
+/// The faults of snapshots.
 pub(super) struct SnapshotFaults {
-    /// Somebody may be missing without any sign; then not again before a look that lacks nobody.
+    /// Somebody may be missing without any sign; then not again before a snapshot that lacks nobody.
     pub(super) may_lie: bool,
     pub(super) ghosts: bool,
 }
@@ -95,7 +95,7 @@ impl SnapshotFaults {
         let age = if must_be_true { 0 } else { *age };
         let state = truth.at(at - age);
         if !state.inside {
-            // The group is shown without the account, as it was when that left; or not at all.
+            // The group is shown without the account, as it was when the account left; or not at all.
             let people = listed(&state.people, forms);
             let size = people.len() + usize::from(cut % 3 == 1);
             return match cut % 3 {
@@ -115,7 +115,7 @@ impl SnapshotFaults {
             return Some(Observation::Snapshot(snapshot(&people, Some(size))));
         }
         let lacks = usize::from(*gone) % size;
-        // The list that a join is published with has to be whole where it does not say otherwise.
+        // The list that a join is published with has to be complete if it does not say otherwise.
         let is_settled = !truth
             .happenings
             .iter()
@@ -126,21 +126,22 @@ impl SnapshotFaults {
             6
         };
         Some(match cut % 8 {
-            // People are missing, and the size says so.
+            // Members are missing, and the size shows it.
             0 | 1 => {
-                // The account itself is not; NOWEB's store lists groups without it that it has left.
+                // The account itself is listed; NOWEB's store lists groups that it has left without
+                // it.
                 people.remove(lacks.max(1).min(size - 1));
                 people.truncate(1 + usize::from(*gone) / 64);
                 Observation::Snapshot(snapshot(&people, Some(size + 1)))
             }
-            // An entry that names nobody.
+            // An entry without an id.
             2 => {
                 people[lacks] = json!({"id": "status@broadcast"});
                 Observation::Snapshot(snapshot(&people, None))
             }
             // A stub.
             3 => Observation::Snapshot(snapshot(&[], Some(952))),
-            // Somebody is missing, or the whole group, and nothing says so.
+            // A member, or the whole group, is missing without any sign.
             4 => {
                 self.may_lie = false;
                 people.remove(lacks);

@@ -1,4 +1,5 @@
-//! The session's own account and its group: what comes before the join of it, who did it, and how.
+//! The session's own account and its group: what is published before its join, the author and the
+//! kind.
 
 use super::*;
 
@@ -26,7 +27,7 @@ fn names(events: &[Value]) -> Vec<String> {
     events.iter().map(name).collect()
 }
 
-/// A session whose groups have been looked at, so that a new one is news.
+/// A session whose groups have been compared, so that a group found later is new.
 fn compared() -> World {
     let mut world = World::default();
     world.session.compared = true;
@@ -37,7 +38,7 @@ fn compared() -> World {
 fn changes_in_a_group_are_published_after_its_join() {
     let mut world = compared();
     assert!(world.apply(&notification(1, came(TWO))).is_empty());
-    // The look shows it already, and it is told all the same.
+    // The snapshot contains it already, and it is published nevertheless.
     let events = world.apply(&snapshot(5_000, &[ME, TWO]));
     let wanted = [
         "group.v2.join",
@@ -56,7 +57,7 @@ fn changes_in_a_group_are_published_after_its_join() {
         .map(|it| it["payload"]["sequence"].as_u64())
         .collect();
     assert_eq!(numbers, [Some(1), Some(2), Some(3), Some(4)]);
-    // And once: WAHA's other events of it, and further looks, change nothing.
+    // Only once: WAHA's other events of it, and further snapshots, change nothing.
     assert!(world.apply(&notification(2, came(TWO))).is_empty());
     assert!(world.apply(&snapshot(60_000, &[ME, TWO])).is_empty());
 }
@@ -84,7 +85,7 @@ fn a_change_reported_twice_while_held_is_published_once() {
     assert_eq!(world.apply(&snapshot(9_000, &[ME, TWO])).len(), 4);
 }
 
-/// WEBJS tells of a new group's texts before anybody tells that the account is in it.
+/// WEBJS reports a new group's texts before the account's join is reported.
 #[test]
 fn texts_that_the_join_shows_as_reported_are_no_event_of_their_own() {
     let text = |subject: &str| {
@@ -97,7 +98,7 @@ fn texts_that_the_join_shows_as_reported_are_no_event_of_their_own() {
     assert!(world.apply(&notification(1, text("Climbing"))).is_empty());
     let events = world.apply(&snapshot(2_000, &[ME, TWO]));
     assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
-    // What the join does not show yet is one, and once.
+    // A change that the join does not show yet is one event, and only once.
     let mut world = compared();
     assert!(world.apply(&notification(1, text("Bouldering"))).is_empty());
     let events = world.apply(&snapshot(2_000, &[ME, TWO]));
@@ -154,7 +155,7 @@ fn what_waits_is_bounded_and_none_of_it_is_lost() {
         .events
         .iter()
         .filter(|it| it.event.as_str() == "group.join");
-    // The account's own beside them.
+    // In addition to the account's own.
     assert!(told.count() >= 150);
 }
 
@@ -180,7 +181,7 @@ fn an_account_that_has_left_is_not_brought_back_by_a_late_report() {
             .len(),
         2
     );
-    // TWO had come and gone before this list was made.
+    // TWO had joined and left before this list was made.
     assert!(world.apply(&notification(5, came(TWO))).is_empty());
 }
 
@@ -196,7 +197,7 @@ fn the_account_is_recognised_by_its_private_id_alone() {
     assert_eq!(names(&events), ["group.v2.leave", "group.left remove"]);
     assert_eq!(events[0]["payload"]["author"], TWO);
     assert_eq!(events[1]["payload"]["recipientIds"][0], ME);
-    // `group.v2.leave` comes before it or after it.
+    // `group.v2.leave` arrives before it or after it.
     let left = Observation::OwnLeft(NotificationType::Remove);
     assert!(world.apply(&notification(2, left)).is_empty());
 }
@@ -330,7 +331,7 @@ fn a_change_published_without_a_join_is_not_published_again() {
     world.apply(&notification(1, left()));
     let wanted = ["group.left leave", "group.v2.participants leave"];
     assert_eq!(names(&world.apply(&missing(40_000))), wanted);
-    // They came back and left again; nobody told of their coming.
+    // They came back and left again; their return was not reported.
     assert!(world.apply(&notification(50, left())).is_empty());
     assert!(world.apply(&missing(90_000)).is_empty());
 }
@@ -348,7 +349,7 @@ fn a_change_published_before_an_own_departure_was_found_is_not_held_again() {
         ..notification(12, promoted())
     };
     assert!(world.apply(&late).is_empty());
-    // By the time the account is found to be back, they have left.
+    // By the time the account's return is found, they have left.
     assert!(world.apply(&snapshot(30_000, &[ME])).is_empty());
     let events = world.apply(&snapshot(30_000 + BEHIND, &[ME]));
     assert_eq!(names(&events), ["group.v2.join", "group.join add"]);
