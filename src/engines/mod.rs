@@ -17,6 +17,7 @@ use crate::store::ledger::{Begun, Record};
 use crate::store::shards::Fence;
 
 pub mod sandbox;
+mod sync;
 pub mod waha;
 
 /// A command on its way to an engine.

@@ -15,11 +15,12 @@ use tokio::sync::Notify;
 
 use super::client::Client;
 use super::error::FailureCause;
-use super::wire::{Body, is_phone, participant};
+use super::wire::{Body, participant};
 use crate::clock::Clock;
 use crate::config::WahaServer;
 use crate::contract::{ParticipantId, SessionName};
 use crate::engines::EngineError;
+use crate::engines::sync::is_phone;
 use crate::observability::events;
 
 /// The state in which a session is usable.

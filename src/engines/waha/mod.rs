@@ -11,23 +11,25 @@
 
 mod client;
 mod commands;
-mod creation_records;
 mod error;
 mod health;
 pub mod intake;
 mod notices;
 mod phone_directory;
 mod reconcile;
+mod reload_limit;
 mod search;
 mod socket;
-mod sync;
-mod wire;
+pub(super) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::sync::creation_records::CreationRecord;
+use super::sync::state_store::StateStore;
+use super::sync::{Lag, PhoneDirectory, Report, Source};
 use super::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
 use crate::clock::Clock;
 use crate::config;
@@ -39,12 +41,9 @@ use crate::store::{self, Store};
 
 use client::Client;
 use commands::{Completed, Operation};
-use creation_records::CreationRecord;
 use health::Sessions;
-use phone_directory::PhoneDirectory;
+use reload_limit::ReloadLimit;
 use search::{GroupSearch, SearchResult};
-use sync::state_store::StateStore;
-use sync::{Report, Source};
 
 /// The engine; one for the process.
 #[derive(Debug)]
@@ -53,6 +52,7 @@ pub struct Waha {
     settings: config::Waha,
     sessions: Sessions,
     phone_directory: PhoneDirectory,
+    reload_limit: ReloadLimit,
     state_store: StateStore,
     store: Store,
     clock: Arc<dyn Clock>,
@@ -72,12 +72,14 @@ impl Waha {
             client: Client::new(outbound, &settings),
             sessions: Sessions::new(settings.health_interval, Arc::clone(&clock)),
             state_store: StateStore::new(
+                EngineName::Waha,
                 store.known_groups(),
                 Arc::clone(&clock),
                 phone_directory.clone(),
-                sync::Lag::new(settings.reconcile_lag),
+                Lag::new(settings.reconcile_lag),
             ),
             phone_directory,
+            reload_limit: ReloadLimit::default(),
             store,
             clock,
             settings,
@@ -161,6 +163,7 @@ impl Waha {
             client: &self.client,
             state_store: &self.state_store,
             phone_directory: &self.phone_directory,
+            reload_limit: &self.reload_limit,
             caller,
             me,
         })

@@ -10,9 +10,10 @@ mod people;
 use serde_json::Value;
 
 use super::health;
-use super::sync::{Observation, Report, Source};
-use super::wire::{self, Person, id_text, timestamp};
+use super::wire::{self, id_text, timestamp};
 use crate::contract::{GroupId, ParticipantId, SessionName};
+use crate::engines::sync::Person;
+use crate::engines::sync::{Observation, Report, Source};
 use crate::store::pending_events::Headers;
 
 /// A parsed event.

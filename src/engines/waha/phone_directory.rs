@@ -1,19 +1,11 @@
-//! Which private id (`@lid`) and which phone belong to one person, according to WAHA.
-//!
-//! In memory only, for all sessions: both ids belong to a person and not to an account. Pairs that a
-//! group's events depend on are stored with the group (`sync`); after a restart WAHA is asked again.
-
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+//! Looks up the pairs of private id (`@lid`) and phone in WAHA; `sync` keeps what was found.
 
 use serde_json::Value;
 
 use super::client::{ApiRequest, Caller, Client, within};
-use super::wire::{Person, comparable, is_phone, is_same, participant};
+use super::wire::participant;
 use crate::contract::{GroupId, ParticipantId};
-
-/// The directory holds at most this many pairs; when it is full, it starts again empty.
-const MANY: usize = 50_000;
+use crate::engines::sync::{Person, PhoneDirectory};
 
 /// The maximum number of people who are looked up one by one; for more, the directory is read.
 const LOOKUPS: usize = 20;
@@ -24,105 +16,7 @@ const PAGE: usize = 1_000;
 /// The last page of `/lids` that is read.
 const PAGES: usize = 50;
 
-/// The directory of people's ids; clones share it.
-#[derive(Debug, Clone, Default)]
-pub(super) struct PhoneDirectory {
-    // A std mutex: held for map operations and never across an await.
-    pairs: Arc<Mutex<Pairs>>,
-}
-
-#[derive(Debug, Default)]
-struct Pairs {
-    phones: HashMap<ParticipantId, ParticipantId>,
-    /// By the comparable form of the phone.
-    lids: HashMap<String, ParticipantId>,
-}
-
-impl Pairs {
-    fn learn(&mut self, lid: ParticipantId, phone: ParticipantId) {
-        if is_phone(&lid) || !is_phone(&phone) {
-            return;
-        }
-        if self.phones.len() >= MANY {
-            *self = Self::default();
-        }
-        self.lids
-            .insert(comparable(&phone).into_owned(), lid.clone());
-        self.phones.insert(lid, phone);
-    }
-
-    fn lid(&self, phone: &ParticipantId) -> Option<&ParticipantId> {
-        self.lids.get(&*comparable(phone))
-    }
-
-    /// Adds a person's other id; true if the phone is known.
-    fn complete(&self, person: &mut Person) -> bool {
-        if person.is_private() {
-            let Some(phone) = self.phones.get(&person.id) else {
-                return false;
-            };
-            person.lid = Some(std::mem::replace(&mut person.id, phone.clone()));
-        } else if person.lid.is_none() {
-            person.lid = self.lid(&person.id).cloned();
-        }
-        true
-    }
-}
-
 impl PhoneDirectory {
-    /// All known ids of the person with this id; the id itself is first.
-    pub(super) fn ids_of(&self, id: &ParticipantId) -> Vec<ParticipantId> {
-        let pairs = self.lock();
-        let other = if is_phone(id) {
-            pairs.lid(id)
-        } else {
-            pairs.phones.get(id)
-        };
-        let mut ids = vec![id.clone()];
-        ids.extend(other.cloned());
-        ids
-    }
-
-    /// Whether two ids are known to belong to one person; false also if nothing is known.
-    pub(super) fn is_same(&self, one: &ParticipantId, other: &ParticipantId) -> bool {
-        is_same(one, other) || self.ids_of(one).iter().any(|id| is_same(id, other))
-    }
-
-    /// Adds the missing id of each person if it is known, the phone as the first one; true if all
-    /// phones are known.
-    pub(super) fn complete(&self, people: &mut [Person]) -> bool {
-        self.remember(people);
-        let pairs = self.lock();
-        let mut all = true;
-        for person in people {
-            all &= pairs.complete(person);
-        }
-        drop(pairs);
-        all
-    }
-
-    /// Records that a request for `id` was answered with these ids.
-    pub(super) fn learn(&self, id: &ParticipantId, answered: &[ParticipantId]) {
-        let all = || answered.iter().chain([id]);
-        let (lid, phone) = (
-            all().find(|id| !is_phone(id)),
-            all().find(|id| is_phone(id)),
-        );
-        if let (Some(lid), Some(phone)) = (lid, phone) {
-            self.lock().learn(lid.clone(), phone.clone());
-        }
-    }
-
-    /// Records the ids of people of whom both are given.
-    pub(super) fn remember(&self, people: &[Person]) {
-        let both = people.iter().filter(|person| !person.is_private());
-        let both = both.filter_map(|person| Some((person.lid.clone()?, person.id.clone())));
-        let mut pairs = self.lock();
-        for (lid, phone) in both {
-            pairs.learn(lid, phone);
-        }
-    }
-
     /// Replaces the private ids of a group's people by their phones; asks WAHA for unknown ones. A
     /// private id stays if WAHA does not know its phone.
     pub(super) async fn resolve(
@@ -204,7 +98,7 @@ impl PhoneDirectory {
         caller: Caller<'_>,
         lid: &ParticipantId,
     ) -> Option<ParticipantId> {
-        let known = |this: &Self| this.lock().phones.get(lid).cloned();
+        let known = |this: &Self| this.known_phone(lid);
         if let Some(phone) = known(self) {
             return Some(phone);
         }
@@ -220,7 +114,7 @@ impl PhoneDirectory {
         caller: Caller<'_>,
         phone: &ParticipantId,
     ) -> Option<ParticipantId> {
-        let known = |this: &Self| this.lock().lid(phone).cloned();
+        let known = |this: &Self| this.known_lid(phone);
         if let Some(lid) = known(self) {
             return Some(lid);
         }
@@ -243,68 +137,11 @@ impl PhoneDirectory {
                 participant(pair.get("pn")?)?,
             ))
         };
-        let mut pairs = self.lock();
-        for (lid, phone) in entries.iter().filter_map(read) {
-            pairs.learn(lid, phone);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pairs> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.insert(entries.iter().filter_map(read));
     }
 }
 
 /// An id within a path: WAHA wants the `@` encoded.
 fn encoded(id: &ParticipantId) -> String {
     id.as_str().replace('@', "%40")
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn id(text: &str) -> ParticipantId {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn a_person_is_known_by_every_id_and_both_forms_of_the_number() {
-        let lids = PhoneDirectory::default();
-        lids.remember_pairs(&[json!({"lid": "771100@lid", "pn": "5511987654321@s.whatsapp.net"})]);
-        for other in ["5511987654321@c.us", "551187654321@c.us", "771100@lid"] {
-            assert!(lids.is_same(&id("771100@lid"), &id(other)), "{other}");
-            assert!(lids.is_same(&id(other), &id("771100@lid")), "{other}");
-        }
-        assert!(!lids.is_same(&id("771200@lid"), &id("5511987654321@c.us")));
-        assert_eq!(
-            lids.ids_of(&id("551187654321@c.us")),
-            [id("551187654321@c.us"), id("771100@lid")]
-        );
-    }
-
-    #[test]
-    fn people_are_completed_by_either_id() {
-        let lids = PhoneDirectory::default();
-        lids.remember_pairs(&[json!({"lid": "771100@lid", "pn": "15550000001@c.us"})]);
-        let mut people = ["771100@lid", "15550000001@c.us"].map(|it| Person::bare(&id(it)));
-        assert!(lids.complete(&mut people));
-        for person in &people {
-            assert_eq!(person.id, id("15550000001@c.us"));
-            assert_eq!(person.lid, Some(id("771100@lid")));
-        }
-        assert!(!lids.complete(&mut [Person::bare(&id("771200@lid"))]));
-    }
-
-    #[test]
-    fn a_directory_that_is_full_starts_again() {
-        let lids = PhoneDirectory::default();
-        for n in 0..=MANY {
-            let pair = json!({"lid": format!("7{n:08}@lid"), "pn": format!("1555{n:08}@c.us")});
-            lids.remember_pairs(&[pair]);
-        }
-        assert_eq!(lids.lock().phones.len(), 1);
-        assert_eq!(lids.lock().lids.len(), 1);
-    }
 }

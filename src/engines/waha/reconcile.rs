@@ -11,11 +11,12 @@ use std::sync::Arc;
 use super::client::{ApiRequest, within};
 use super::commands::Operation;
 use super::error::{FailureCause, Intent};
-use super::sync::{Confirmation, Observation, Report, Source};
-use super::wire::{self, Completeness, GroupSnapshot, Person, is_phone};
+use super::wire::{self};
 use super::{READ_INTERVAL, Waha};
 use crate::contract::{GroupId, SessionName};
 use crate::engines::EngineError;
+use crate::engines::sync::{Completeness, GroupSnapshot, Person, is_phone};
+use crate::engines::sync::{Confirmation, Observation, Report, Source};
 use crate::observability::events::{self, SnapshotDefect};
 use crate::store;
 use crate::store::known_groups::KnownKey;
@@ -363,7 +364,7 @@ impl Waha {
         let session = operation.caller.session;
         Ok(
             match self.state_store.apply(session, group, None, report).await? {
-                super::sync::state_store::Applied::Events(count) if count > 0 => {
+                crate::engines::sync::state_store::Applied::Events(count) if count > 0 => {
                     events::waha_events("comparison", "taken", count);
                     true
                 }

@@ -11,11 +11,12 @@ use serde_json::Value;
 use super::READ_INTERVAL;
 use super::client::ApiRequest;
 use super::commands::{Operation, is_outside};
-use super::creation_records::{Candidate, Choice, CreationRecord, choose};
-use super::wire::{GroupSnapshot, Person, groups};
+use super::wire::groups;
 use crate::clock::Clock;
 use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, Role};
 use crate::engines::EngineError;
+use crate::engines::sync::creation_records::{Candidate, Choice, CreationRecord, choose};
+use crate::engines::sync::{GroupSnapshot, Person};
 use crate::store::ledger::Begun;
 
 /// The longest wait between two reads.

@@ -5,13 +5,13 @@ use serde_json::json;
 use super::match_answers::find;
 use super::{Completed, Operation, entries, outcome};
 use crate::contract::{CommandResult, CreateGroup, GroupId, OutcomeKind, Role};
+use crate::engines::sync::Observation;
+use crate::engines::sync::creation_records::CreationRecord;
+use crate::engines::sync::{Completeness, GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiRequest, within};
-use crate::engines::waha::creation_records::CreationRecord;
 use crate::engines::waha::error::{FailureCause, Intent, quoted};
-use crate::engines::waha::sync::Observation;
 use crate::engines::waha::wire::{
-    self, Body, Completeness, GroupSnapshot, ParticipantAnswer, Person, adding, created, named,
-    refusal_text,
+    self, Body, ParticipantAnswer, adding, created, named, refusal_text,
 };
 use crate::engines::{Call, EngineError};
 use crate::outbound::Method;

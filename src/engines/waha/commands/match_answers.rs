@@ -3,9 +3,8 @@
 
 use super::{Operation, outcome};
 use crate::contract::{Outcome, OutcomeKind, ParticipantId, ParticipantInput};
-use crate::engines::waha::wire::{
-    Completeness, GroupSnapshot, ParticipantAnswer, Person, is_phone, is_same,
-};
+use crate::engines::sync::{Completeness, GroupSnapshot, Person, is_phone, is_same};
+use crate::engines::waha::wire::ParticipantAnswer;
 
 /// The maximum number of people per answer whose other id is looked up one by one.
 const LOOKUPS: usize = 20;

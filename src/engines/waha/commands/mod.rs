@@ -21,15 +21,17 @@ use crate::contract::{
 use crate::engines::{Call, EngineError};
 
 use super::client::{Caller, Client};
-use super::phone_directory::PhoneDirectory;
-use super::sync::Observation;
-use super::sync::state_store::StateStore;
+use super::reload_limit::ReloadLimit;
+use crate::engines::sync::Observation;
+use crate::engines::sync::PhoneDirectory;
+use crate::engines::sync::state_store::StateStore;
 
 /// A command that is being executed.
 pub(super) struct Operation<'a> {
     pub(super) client: &'a Client,
     pub(super) state_store: &'a StateStore,
     pub(super) phone_directory: &'a PhoneDirectory,
+    pub(super) reload_limit: &'a ReloadLimit,
     pub(super) caller: Caller<'a>,
     /// The ids of the session's account, the phone first; empty if WAHA does not return them.
     pub(super) me: Vec<ParticipantId>,

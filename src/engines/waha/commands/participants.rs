@@ -11,12 +11,11 @@ use crate::contract::{
     CommandResult, ErrorCode, GroupId, NotificationType, Outcome, OutcomeKind, ParticipantId,
     ParticipantInput, Role,
 };
+use crate::engines::sync::{ExpectedChange, Observation, state_store};
+use crate::engines::sync::{GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiFailure, ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
-use crate::engines::waha::sync::{ExpectedChange, Observation, state_store};
-use crate::engines::waha::wire::{
-    Body, GroupSnapshot, Person, adding, changing, outcomes, refusal_text,
-};
+use crate::engines::waha::wire::{Body, adding, changing, outcomes, refusal_text};
 use crate::engines::{Call, EngineError};
 use crate::outbound::Method;
 

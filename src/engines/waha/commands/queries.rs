@@ -5,9 +5,10 @@ use crate::contract::{
     CommandResult, Exclude, Group, GroupId, InfoAdminOnly, ListGroups, SortBy, SortOrder,
 };
 use crate::engines::EngineError;
+use crate::engines::sync::{GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
-use crate::engines::waha::wire::{GroupSnapshot, Person, admins_only, invite_code};
+use crate::engines::waha::wire::{admins_only, invite_code};
 
 /// The maximum number of a list's stubs that are read one by one; the others are left out.
 const STUBS: usize = 50;

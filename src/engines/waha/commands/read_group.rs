@@ -7,9 +7,10 @@ use std::time::Duration;
 use super::{Operation, group_not_found, not_a_member};
 use crate::contract::GroupId;
 use crate::engines::EngineError;
+use crate::engines::sync::{GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::FailureCause;
-use crate::engines::waha::wire::{self, GroupSnapshot, Person};
+use crate::engines::waha::wire::{self};
 use crate::outbound::Method;
 use crate::store::known_groups::KnownKey;
 
@@ -164,7 +165,10 @@ impl Operation<'_> {
     /// As [`Operation::reload_groups`], but not twice in a short time for one session: WhatsApp limits
     /// it.
     async fn reload_groups_limited(&self) {
-        if self.state_store.may_reload(self.caller.session) {
+        if self
+            .reload_limit
+            .may_reload(self.caller.session, self.state_store.now())
+        {
             self.reload_groups().await;
         }
     }

@@ -7,10 +7,11 @@ use crate::contract::{
     CommandResult, ErrorCode, GroupId, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
 };
 use crate::engines::EngineError;
+use crate::engines::sync::GroupSnapshot;
+use crate::engines::sync::Observation;
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
-use crate::engines::waha::sync::Observation;
-use crate::engines::waha::wire::{Body, GroupSnapshot, done, invite_code};
+use crate::engines::waha::wire::{Body, done, invite_code};
 use crate::outbound::Method;
 
 impl Operation<'_> {

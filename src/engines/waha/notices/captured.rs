@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::contract::Event;
-use crate::engines::waha::sync::{GroupKey, GroupState, Lag, SessionState};
+use crate::engines::sync::{GroupKey, GroupState, Lag, SessionState};
 
 const CAPTURES: [(&str, &str); 5] = [
     (
@@ -66,6 +66,7 @@ impl World {
             now,
         );
         let place = GroupKey {
+            engine: crate::contract::EngineName::Waha,
             session: &notice.session,
             group,
         };

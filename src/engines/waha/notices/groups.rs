@@ -7,8 +7,9 @@
 use serde_json::Value;
 
 use super::{Envelope, Malformed, NO_GROUP, NoticeContent};
-use crate::engines::waha::sync::Observation;
-use crate::engines::waha::wire::{self, Body, GroupSnapshot, field, number_as_subject, timestamp};
+use crate::engines::sync::Observation;
+use crate::engines::sync::{GroupSnapshot, number_as_subject};
+use crate::engines::waha::wire::{self, Body, field, timestamp};
 
 impl Envelope<'_> {
     /// The account is in a group. WAHA's own format lacks owner, age and lock; the engine's event in

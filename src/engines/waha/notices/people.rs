@@ -7,8 +7,9 @@ use serde_json::Value;
 
 use super::{Envelope, Malformed, NoticeContent};
 use crate::contract::{NotificationType, ParticipantId, Role};
-use crate::engines::waha::sync::Observation;
-use crate::engines::waha::wire::{Person, is_phone, named, participant};
+use crate::engines::sync::Observation;
+use crate::engines::sync::{Person, is_phone};
+use crate::engines::waha::wire::{named, participant};
 
 /// The fields of `_data` that name the author: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];

@@ -1,125 +1,16 @@
 //! A group, in the formats of Baileys (NOWEB), whatsmeow (GOWS) and whatsapp-web.js (WEBJS), and of
 //! WAHA's own `group.v2.*` events.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ids::{id_text, is_phone, participant, timestamp};
-use super::people::{Person, people};
+use super::ids::{id_text, participant, timestamp};
+use super::people::people;
 use super::values::field;
-use crate::contract::{
-    Description, Group, GroupId, GroupSettings, ParticipantId, Subject, Timestamp,
-};
-
-/// A group as an answer shows it; engines omit fields.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct GroupSnapshot {
-    pub(in crate::engines::waha) id: GroupId,
-    pub(in crate::engines::waha) subject: Option<Subject>,
-    pub(in crate::engines::waha) description: Option<Description>,
-    pub(in crate::engines::waha) owner: Option<ParticipantId>,
-    pub(in crate::engines::waha) created_at: Option<Timestamp>,
-    pub(in crate::engines::waha) info_admin_only: Option<bool>,
-    pub(in crate::engines::waha) messages_admin_only: Option<bool>,
-    pub(in crate::engines::waha) members_can_add: Option<bool>,
-    pub(in crate::engines::waha) approval_required: Option<bool>,
-    pub(in crate::engines::waha) people: Option<Vec<Person>>,
-    /// Entries of the list that could not be parsed.
-    #[serde(default)]
-    pub(in crate::engines::waha) unread: usize,
-    pub(in crate::engines::waha) size: Option<u32>,
-}
-
-/// How reliable a list of members is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engines::waha) enum Completeness {
-    /// Nothing indicates that somebody is missing.
-    Complete,
-    /// The listed people are members; others may be missing.
-    Partial,
-    /// It is empty, or lists more people than the group has.
-    Unusable,
-}
-
-impl GroupSnapshot {
-    /// A group of which only the id is known.
-    pub(in crate::engines::waha) const fn bare(id: GroupId) -> Self {
-        Self {
-            id,
-            subject: None,
-            description: None,
-            owner: None,
-            created_at: None,
-            info_admin_only: None,
-            messages_admin_only: None,
-            members_can_add: None,
-            approval_required: None,
-            people: None,
-            unread: 0,
-            size: None,
-        }
-    }
-
-    /// A stub: GOWS lists groups that it has not loaded without their members (WAHA#1471). A group may
-    /// have an empty subject.
-    pub(in crate::engines::waha) fn is_stub(&self) -> bool {
-        self.people.as_ref().is_none_or(Vec::is_empty)
-    }
-
-    /// How reliable the list of members is, judged by the answer alone.
-    pub(in crate::engines::waha) fn extent(&self) -> Completeness {
-        let listed = self.people.as_ref().map_or(0, Vec::len) + self.unread;
-        // GOWS lists members together with a count of 0, which is not WhatsApp's.
-        let size = self.size.filter(|size| *size > 0);
-        let size = size.map_or(listed, |size| usize::try_from(size).unwrap_or(usize::MAX));
-        if self.is_stub() || size < listed {
-            Completeness::Unusable
-        } else if size > listed || self.unread > 0 {
-            Completeness::Partial
-        } else {
-            Completeness::Complete
-        }
-    }
-
-    /// The contract's group. A missing setting has the value of a new group: open, without approval. A
-    /// group without a name gets the number in its id.
-    pub(in crate::engines::waha) fn into_group(self) -> Option<Group> {
-        let people = self.people.unwrap_or_default();
-        let count = u32::try_from(people.len()).unwrap_or(u32::MAX);
-        let owner = self.owner.map(|owner| {
-            let known = people.iter().find(|person| person.is(&owner));
-            known.map_or(owner, |person| person.id.clone())
-        });
-        Some(Group {
-            subject: self.subject.or_else(|| number_as_subject(&self.id))?,
-            id: self.id,
-            description: self.description.unwrap_or_default(),
-            owner,
-            created_at: self.created_at,
-            size: if count == 0 {
-                self.size.unwrap_or_default()
-            } else {
-                count
-            },
-            settings: GroupSettings {
-                info_admin_only: self.info_admin_only.unwrap_or_default(),
-                messages_admin_only: self.messages_admin_only.unwrap_or_default(),
-                members_can_add_new_member: self.members_can_add.unwrap_or(true),
-                new_members_approval_required: self.approval_required.unwrap_or_default(),
-            },
-            participants: Some(people.into_iter().map(Person::into_participant).collect()),
-            outcomes: None,
-        })
-    }
-}
-
-/// The subject of a group without a name: the number in its id.
-pub(in crate::engines::waha) fn number_as_subject(id: &GroupId) -> Option<Subject> {
-    id.as_str().split(['@', '-']).next()?.parse().ok()
-}
+use crate::contract::{Description, ParticipantId, Subject};
+use crate::engines::sync::{GroupSnapshot, is_phone};
 
 /// Parses a group; none if the value has no group id.
-pub(in crate::engines::waha) fn group(body: &Value) -> Option<GroupSnapshot> {
+pub(in crate::engines) fn group(body: &Value) -> Option<GroupSnapshot> {
     let id = ["id", "JID", "gid", "groupId"]
         .iter()
         .find_map(|name| id_text(field(body, &[name])?)?.parse().ok())?;

@@ -36,11 +36,6 @@ pub(in crate::engines::waha) fn participant(value: &Value) -> Option<Participant
     format!("{user}@{server}").parse().ok()
 }
 
-/// Whether an id is a phone number.
-pub(in crate::engines::waha) fn is_phone(id: &ParticipantId) -> bool {
-    id.as_str().ends_with("@c.us")
-}
-
 /// A time: seconds or milliseconds since 1970, as a number or a text, or RFC 3339.
 pub(in crate::engines::waha) fn timestamp(value: &Value) -> Option<Timestamp> {
     if let Value::String(text) = value

@@ -9,16 +9,15 @@
 
 mod group;
 mod ids;
-mod numbers;
 mod outcomes;
 mod people;
 mod values;
 
-pub(super) use group::{Completeness, GroupSnapshot, group, groups, number_as_subject};
-pub(super) use ids::{id_text, is_phone, participant, timestamp};
-pub(super) use numbers::{comparable, is_same};
+pub(in crate::engines) use group::group;
+pub(super) use group::groups;
+pub(super) use ids::{id_text, participant, timestamp};
 pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
-pub(super) use people::{Person, named};
+pub(in crate::engines) use people::named;
 pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
 
 use serde_json::Value;

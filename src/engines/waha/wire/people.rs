@@ -1,49 +1,10 @@
 //! The members of a group, in the formats of NOWEB, GOWS, WEBJS and WAHA's own `participants/v2`.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ids::{is_phone, participant};
-use super::numbers::is_same;
-use crate::contract::{Participant, ParticipantId, Role};
-
-/// A person in a group, with all ids that were given.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct Person {
-    /// The phone's id if it was given, otherwise the private one.
-    pub(in crate::engines::waha) id: ParticipantId,
-    /// The private id, if the phone is known too.
-    pub(in crate::engines::waha) lid: Option<ParticipantId>,
-    pub(in crate::engines::waha) role: Role,
-}
-
-impl Person {
-    /// A person with one id.
-    pub(in crate::engines::waha) fn bare(id: &ParticipantId) -> Self {
-        Self {
-            id: id.clone(),
-            lid: None,
-            role: Role::Participant,
-        }
-    }
-
-    /// Whether this is one of the person's ids.
-    pub(in crate::engines::waha) fn is(&self, id: &ParticipantId) -> bool {
-        is_same(&self.id, id) || self.lid.as_ref() == Some(id)
-    }
-
-    /// Whether the phone is unknown.
-    pub(in crate::engines::waha) fn is_private(&self) -> bool {
-        !is_phone(&self.id)
-    }
-
-    pub(in crate::engines::waha) fn into_participant(self) -> Participant {
-        Participant {
-            id: self.id,
-            role: self.role,
-        }
-    }
-}
+use super::ids::participant;
+use crate::contract::{ParticipantId, Role};
+use crate::engines::sync::{Person, is_phone};
 
 /// The fields that name a person, in Baileys, whatsmeow, whatsapp-web.js and WhatsApp's own protocol.
 const NAMES: [&str; 9] = [
@@ -99,7 +60,7 @@ fn person(entry: &Value) -> Option<Person> {
 }
 
 /// Parses the people of a change: also former members, and bare ids.
-pub(in crate::engines::waha) fn named(entries: &Value) -> Vec<Person> {
+pub(in crate::engines) fn named(entries: &Value) -> Vec<Person> {
     let entries = entries.as_array().map(Vec::as_slice).unwrap_or_default();
     let read = |entry: &Value| {
         let ids = ids(entry);

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::contract::{Group, OutcomeKind, ParticipantId, Role};
+use crate::engines::sync::Completeness;
 
 fn body(text: &str) -> Body {
     Body::read(text.as_bytes()).unwrap()

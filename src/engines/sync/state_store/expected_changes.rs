@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::StateStore;
 use crate::contract::{Command, CommandId, GroupId, ParticipantId, ParticipantInput, SessionName};
-use crate::engines::waha::sync::{
+use crate::engines::sync::{
     ExpectedChange, GroupState, PendingCommand, PendingCreation, SessionState,
 };
 use crate::store::Error;
@@ -16,7 +16,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn expect(
+    pub(in crate::engines) async fn expect(
         &self,
         session: &SessionName,
         id: &CommandId,
@@ -64,7 +64,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn expect_also(
+    pub(in crate::engines) async fn expect_also(
         &self,
         session: &SessionName,
         group: &GroupId,
@@ -93,7 +93,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn drop_pending(
+    pub(in crate::engines) async fn drop_pending(
         &self,
         session: &SessionName,
         id: &CommandId,

@@ -4,7 +4,7 @@ use super::member_index::PersonIds;
 use super::pending_commands::{self, ExpectedChange, MemberChange, Provenance, Reporter};
 use super::reducer::Reducer;
 use crate::contract::NotificationType;
-use crate::engines::waha::wire::{GroupSnapshot, Person};
+use crate::engines::sync::{GroupSnapshot, Person};
 
 /// How long a group counts as new, in milliseconds.
 pub(super) const NEW_GROUP_AGE: i64 = 60_000;

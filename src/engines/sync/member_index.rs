@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::MemberState;
 use crate::contract::ParticipantId;
-use crate::engines::waha::wire::{Person, comparable, is_phone, is_same};
+use crate::engines::sync::{Person, comparable, is_phone, is_same};
 
 /// The known ids of one person; there is at least one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -21,10 +21,10 @@ const ALL_SPAN: i64 = 8;
 
 /// The maximum age of the engine's lists; milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engines::waha) struct Lag(i64);
+pub(in crate::engines) struct Lag(i64);
 
 impl Lag {
-    pub(in crate::engines::waha) fn new(lag: std::time::Duration) -> Self {
+    pub(in crate::engines) fn new(lag: std::time::Duration) -> Self {
         Self(
             i64::try_from(lag.as_millis())
                 .unwrap_or(i64::MAX / STUBBORN)
@@ -33,12 +33,12 @@ impl Lag {
     }
 
     /// A list shows a state that is no older than this.
-    pub(in crate::engines::waha) const fn of_lists(self) -> i64 {
+    pub(in crate::engines) const fn of_lists(self) -> i64 {
         self.0
     }
 
     /// A list shows somebody whose departure was reported no longer than this.
-    pub(in crate::engines::waha) const fn of_departures(self) -> i64 {
+    pub(in crate::engines) const fn of_departures(self) -> i64 {
         self.0.saturating_mul(STUBBORN)
     }
 }
@@ -54,7 +54,7 @@ pub(super) struct UnconfirmedChange {
 
 /// Whether to believe a snapshot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engines::waha) enum Confirmation {
+pub(in crate::engines) enum Confirmation {
     Confirmed,
     /// Another snapshot, requested no sooner than this, may decide.
     Recheck(i64),
@@ -62,7 +62,7 @@ pub(in crate::engines::waha) enum Confirmation {
 
 /// A list showed none, or few, of a session's groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct MissingGroups {
+pub(in crate::engines) struct MissingGroups {
     /// When the first such snapshot was requested.
     since: i64,
     #[serde(rename = "looks")]
@@ -74,7 +74,7 @@ pub(in crate::engines::waha) struct MissingGroups {
 
 /// Records a snapshot that shows no groups, or few of the known ones. Returns the decision, and
 /// whether this is the first such snapshot.
-pub(in crate::engines::waha) fn confirm_missing_groups(
+pub(in crate::engines) fn confirm_missing_groups(
     unconfirmed: &mut Option<MissingGroups>,
     begun: i64,
     known: bool,

@@ -9,12 +9,12 @@ use crate::store::known_groups::KnownKey;
 
 impl StateStore {
     /// Requests a read of a group, or of all groups of a session, now.
-    pub(in crate::engines::waha) fn request_refresh(&self, key: KnownKey) {
+    pub(in crate::engines) fn request_refresh(&self, key: KnownKey) {
         self.request_refresh_at(key, self.now());
     }
 
     /// Requests a read of a group, or of all groups of a session, no sooner than `due`.
-    pub(in crate::engines::waha) fn request_refresh_at(&self, key: KnownKey, due: i64) {
+    pub(in crate::engines) fn request_refresh_at(&self, key: KnownKey, due: i64) {
         let mut open = self
             .refresh_queue
             .open
@@ -33,7 +33,7 @@ impl StateStore {
     ///
     /// # Cancellation
     /// Dropping the future loses no entry.
-    pub(in crate::engines::waha) async fn next_refreshes(&self) -> BTreeSet<KnownKey> {
+    pub(in crate::engines) async fn next_refreshes(&self) -> BTreeSet<KnownKey> {
         loop {
             let (due, next) = self.due_refreshes();
             if !due.is_empty() {

@@ -5,12 +5,12 @@ use uuid::Uuid;
 use super::reducer::Reducer;
 use super::{GroupKey, Source};
 use crate::contract::{
-    ChangedGroup, CommandId, EngineName, Event, EventName, EventPayload, GroupChange,
-    GroupMembership, GroupNotification, GroupRef, MembershipChange, NotificationType,
-    ParticipantId, ParticipantRole, Role,
+    ChangedGroup, CommandId, Event, EventName, EventPayload, GroupChange, GroupMembership,
+    GroupNotification, GroupRef, MembershipChange, NotificationType, ParticipantId,
+    ParticipantRole, Role,
 };
 
-/// The namespace of the ids of this engine's events.
+/// The namespace of the event ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f68);
 
 impl Reducer<'_> {
@@ -93,7 +93,7 @@ impl Reducer<'_> {
     ) {
         self.state.sequence += 1;
         let sequence = self.state.sequence;
-        let GroupKey { session, group } = self.group_key;
+        let GroupKey { session, group, .. } = self.group_key;
         let index = self.effects.events.len();
         let notification = match &self.report.source {
             Source::Notification(id) => format!("{id}/{index}"),
@@ -113,7 +113,7 @@ impl Reducer<'_> {
             timestamp: self.report.now,
             event,
             session: session.clone(),
-            engine: EngineName::Waha,
+            engine: self.group_key.engine,
             payload: payload(new),
         });
     }

@@ -9,7 +9,7 @@ use super::{MemberState, PendingJoin, Source};
 use crate::contract::{
     CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId,
 };
-use crate::engines::waha::wire::{Completeness, GroupSnapshot, Person};
+use crate::engines::sync::{Completeness, GroupSnapshot, Person};
 
 impl Reducer<'_> {
     /// The account is a member. Produces an event unless that is known.

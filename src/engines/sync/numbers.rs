@@ -9,10 +9,15 @@ use std::borrow::Cow;
 
 use crate::contract::ParticipantId;
 
+/// Whether an id is a phone number.
+pub(in crate::engines) fn is_phone(id: &ParticipantId) -> bool {
+    id.as_str().ends_with("@c.us")
+}
+
 /// The form by which two ids of one phone are compared; private ids are unchanged.
 ///
 /// It is for comparisons only and need not be an assigned number.
-pub(in crate::engines::waha) fn comparable(id: &ParticipantId) -> Cow<'_, str> {
+pub(in crate::engines) fn comparable(id: &ParticipantId) -> Cow<'_, str> {
     let text = id.as_str();
     let Some(number) = text.strip_suffix("@c.us") else {
         return Cow::Borrowed(text);
@@ -24,7 +29,7 @@ pub(in crate::engines::waha) fn comparable(id: &ParticipantId) -> Cow<'_, str> {
 }
 
 /// Whether two ids certainly belong to one person: the same id, or two forms of one phone number.
-pub(in crate::engines::waha) fn is_same(one: &ParticipantId, other: &ParticipantId) -> bool {
+pub(in crate::engines) fn is_same(one: &ParticipantId, other: &ParticipantId) -> bool {
     one == other || comparable(one) == comparable(other)
 }
 

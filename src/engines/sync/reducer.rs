@@ -15,7 +15,7 @@ use super::{
 use crate::contract::{
     CommandId, EventName, MembershipChange, NotificationType, ParticipantId, Role,
 };
-use crate::engines::waha::wire::{Person, is_phone};
+use crate::engines::sync::{Person, is_phone};
 
 /// The maximum error of a time in whole seconds.
 const SECOND: i64 = 999;

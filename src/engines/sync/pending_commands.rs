@@ -17,20 +17,20 @@ const RECENT: i64 = 120_000;
 
 /// A command of ours, with the change that it causes. The serialised names are those of the stored rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct PendingCommand {
-    pub(in crate::engines::waha) command: CommandId,
+pub(in crate::engines) struct PendingCommand {
+    pub(in crate::engines) command: CommandId,
     /// When it was started; milliseconds by our clock.
-    pub(in crate::engines::waha) at: i64,
+    pub(in crate::engines) at: i64,
     /// Its answer has been applied: a notification of the same change is a repetition.
     #[serde(rename = "told")]
-    pub(in crate::engines::waha) reported: bool,
+    pub(in crate::engines) reported: bool,
     #[serde(rename = "what")]
-    pub(in crate::engines::waha) change: ExpectedChange,
+    pub(in crate::engines) change: ExpectedChange,
 }
 
 /// The change that a command causes if it succeeds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) enum ExpectedChange {
+pub(in crate::engines) enum ExpectedChange {
     #[serde(rename = "Come")]
     MembersJoin(BTreeSet<ParticipantId>),
     #[serde(rename = "Go")]

@@ -4,7 +4,6 @@
 
 mod expected_changes;
 mod refresh_queue;
-mod reload_limit;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,15 +13,16 @@ use tokio::sync::Notify;
 
 use super::{GroupKey, GroupState, Lag, MemberStatus, Observation, Report, SessionState, Source};
 use crate::clock::Clock;
-use crate::contract::{GroupId, ParticipantId, SessionName, Timestamp};
-use crate::engines::waha::phone_directory::PhoneDirectory;
-use crate::engines::waha::wire::Person;
+use crate::contract::{EngineName, GroupId, ParticipantId, SessionName, Timestamp};
+use crate::engines::sync::Person;
+use crate::engines::sync::PhoneDirectory;
 use crate::store::Error;
 use crate::store::known_groups::{KnownGroups, KnownKey, Notification};
 
 /// The state store; clones share it.
 #[derive(Debug, Clone)]
-pub(in crate::engines::waha) struct StateStore {
+pub(in crate::engines) struct StateStore {
+    engine: EngineName,
     groups: KnownGroups,
     clock: Arc<dyn Clock>,
     phone_directory: PhoneDirectory,
@@ -31,9 +31,6 @@ pub(in crate::engines::waha) struct StateStore {
     /// Groups with held notifications.
     // A std mutex: held for a set operation and never across an await.
     waiting: Arc<Mutex<BTreeSet<KnownKey>>>,
-    /// When WAHA last reloaded a session's groups; milliseconds.
-    // A std mutex: held for map operations and never across an await.
-    refreshed: Arc<Mutex<BTreeMap<SessionName, i64>>>,
 }
 
 /// The maximum number of queued groups; others are read with the comparison of all groups.
@@ -50,7 +47,7 @@ struct RefreshQueue {
 
 /// The outcome of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::engines::waha) enum Applied {
+pub(in crate::engines) enum Applied {
     /// The number of resulting events; zero if nothing changed.
     Events(usize),
     /// It is older than the state.
@@ -62,25 +59,26 @@ pub(in crate::engines::waha) enum Applied {
 }
 
 impl StateStore {
-    pub(in crate::engines::waha) fn new(
+    pub(in crate::engines) fn new(
+        engine: EngineName,
         groups: KnownGroups,
         clock: Arc<dyn Clock>,
         phone_directory: PhoneDirectory,
         lag: Lag,
     ) -> Self {
         Self {
+            engine,
             groups,
             clock,
             phone_directory,
             lag,
             refresh_queue: Arc::default(),
             waiting: Arc::default(),
-            refreshed: Arc::default(),
         }
     }
 
     /// Now, in milliseconds.
-    pub(in crate::engines::waha) fn now(&self) -> i64 {
+    pub(in crate::engines) fn now(&self) -> i64 {
         self.clock.now().as_millisecond()
     }
 
@@ -88,7 +86,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn apply(
+    pub(in crate::engines) async fn apply(
         &self,
         session: &SessionName,
         group: &GroupId,
@@ -96,7 +94,7 @@ impl StateStore {
         mut report: Report,
     ) -> Result<Applied, Error> {
         self.name(&mut report);
-        let lag = self.lag;
+        let (lag, engine) = (self.lag, self.engine);
         let (own, key) = keys(session, group);
         let notification = Notification {
             id,
@@ -109,6 +107,7 @@ impl StateStore {
             let mut known: GroupState = rows.get(&key)?.unwrap_or_default();
             let mut about: SessionState = rows.get(&own)?.unwrap_or_default();
             let group_key = GroupKey {
+                engine,
                 session: &session,
                 group: &group,
             };
@@ -149,7 +148,7 @@ impl StateStore {
     }
 
     /// The groups with held notifications that this worker received.
-    pub(in crate::engines::waha) fn groups_with_held(&self) -> Vec<KnownKey> {
+    pub(in crate::engines) fn groups_with_held(&self) -> Vec<KnownKey> {
         let waiting = self.waiting.lock();
         let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         waiting.iter().cloned().collect()
@@ -190,7 +189,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn is_inside(
+    pub(in crate::engines) async fn is_inside(
         &self,
         session: &SessionName,
         group: &GroupId,
@@ -206,7 +205,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn groups_inside(
+    pub(in crate::engines) async fn groups_inside(
         &self,
         session: &SessionName,
         since: i64,
@@ -226,7 +225,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn members_without_lid(
+    pub(in crate::engines) async fn members_without_lid(
         &self,
         session: &SessionName,
         group: &GroupId,
@@ -241,7 +240,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn member_status(
+    pub(in crate::engines) async fn member_status(
         &self,
         session: &SessionName,
         group: &GroupId,
@@ -252,7 +251,7 @@ impl StateStore {
         self.read(session, Some(group), person).await
     }
 
-    pub(in crate::engines::waha) async fn read<S, T>(
+    pub(in crate::engines) async fn read<S, T>(
         &self,
         session: &SessionName,
         group: Option<&GroupId>,
@@ -273,7 +272,7 @@ impl StateStore {
         Ok(read.await?.unwrap_or_default())
     }
 
-    pub(in crate::engines::waha) async fn update<T: Send + Default + 'static>(
+    pub(in crate::engines) async fn update<T: Send + Default + 'static>(
         &self,
         key: KnownKey,
         step: impl Fn(&mut crate::store::known_groups::StateRows<'_>, &KnownKey) -> Result<T, Error>
@@ -297,7 +296,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
+    pub(in crate::engines) async fn forget(&self, before: Timestamp) -> Result<(), Error> {
         self.groups.forget(before).await
     }
 }
@@ -311,9 +310,7 @@ fn keys(session: &SessionName, group: &GroupId) -> (KnownKey, KnownKey) {
 }
 
 /// People with one id each.
-pub(in crate::engines::waha) fn people(
-    ids: impl IntoIterator<Item = ParticipantId>,
-) -> Vec<Person> {
+pub(in crate::engines) fn people(ids: impl IntoIterator<Item = ParticipantId>) -> Vec<Person> {
     ids.into_iter()
         .map(|id| Person {
             id,

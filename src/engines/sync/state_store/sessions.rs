@@ -3,7 +3,7 @@
 
 use super::StateStore;
 use crate::contract::SessionName;
-use crate::engines::waha::sync::{Confirmation, SessionState, confirm_missing_groups};
+use crate::engines::sync::{Confirmation, SessionState, confirm_missing_groups};
 use crate::store::Error;
 use crate::store::known_groups::KnownKey;
 
@@ -19,7 +19,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(in crate::engines::waha) async fn has_compared(
+    pub(in crate::engines) async fn has_compared(
         &self,
         session: &SessionName,
     ) -> Result<bool, Error> {
@@ -31,7 +31,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn mark_compared(
+    pub(in crate::engines) async fn mark_compared(
         &self,
         session: &SessionName,
     ) -> Result<(), Error> {
@@ -48,7 +48,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn record_missing_groups(
+    pub(in crate::engines) async fn record_missing_groups(
         &self,
         session: &SessionName,
         begun: i64,
@@ -70,7 +70,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(in crate::engines::waha) async fn clear_missing_groups(
+    pub(in crate::engines) async fn clear_missing_groups(
         &self,
         session: &SessionName,
     ) -> Result<(), Error> {

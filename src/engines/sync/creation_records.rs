@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::sync::SessionState;
-use super::sync::state_store::StateStore;
+use super::SessionState;
+use super::state_store::StateStore;
 use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, SessionName, Subject};
 use crate::store::Error;
 use crate::store::known_groups::KnownKey;
@@ -25,22 +25,22 @@ const DONE: i64 = 15 * 60_000;
 
 /// The group that one `CreateGroup` created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct CreationRecord {
-    pub(super) command: CommandId,
-    pub(super) subject: Subject,
-    pub(super) people: BTreeSet<ParticipantId>,
+pub(in crate::engines) struct CreationRecord {
+    pub(in crate::engines) command: CommandId,
+    pub(in crate::engines) subject: Subject,
+    pub(in crate::engines) people: BTreeSet<ParticipantId>,
     /// When it was started first, and last; milliseconds by our clock.
-    pub(super) first: i64,
-    pub(super) last: i64,
+    pub(in crate::engines) first: i64,
+    pub(in crate::engines) last: i64,
     /// Requests with unknown outcome.
     open: u32,
     /// The group, once it is known.
-    pub(super) group: Option<GroupId>,
+    pub(in crate::engines) group: Option<GroupId>,
 }
 
 impl CreationRecord {
     /// A record of a command that starts now.
-    pub(super) fn new(command: CommandId, asked: &CreateGroup, at: i64) -> Self {
+    pub(in crate::engines) fn new(command: CommandId, asked: &CreateGroup, at: i64) -> Self {
         Self {
             command,
             subject: asked.name.clone(),
@@ -53,7 +53,7 @@ impl CreationRecord {
     }
 
     /// Whether a group of this age can be this command's.
-    pub(super) fn spans(&self, created: Option<i64>, settle: i64) -> bool {
+    pub(in crate::engines) fn spans(&self, created: Option<i64>, settle: i64) -> bool {
         let span = self.first - SKEW..=self.last + settle + SKEW;
         created.is_none_or(|at| span.contains(&at))
     }
@@ -62,7 +62,7 @@ impl CreationRecord {
 /// The records of a session.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub(super) struct CreationRecords(Vec<CreationRecord>);
+pub(in crate::engines) struct CreationRecords(Vec<CreationRecord>);
 
 impl CreationRecords {
     fn begin(&mut self, record: CreationRecord) {
@@ -118,7 +118,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(super) async fn record_creation_started(
+    pub(in crate::engines) async fn record_creation_started(
         &self,
         session: &SessionName,
         record: CreationRecord,
@@ -133,7 +133,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(super) async fn record_creation_failed(
+    pub(in crate::engines) async fn record_creation_failed(
         &self,
         session: &SessionName,
         command: &CommandId,
@@ -149,7 +149,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable; a repetition is safe.
-    pub(super) async fn assign_created_group(
+    pub(in crate::engines) async fn assign_created_group(
         &self,
         session: &SessionName,
         record: CreationRecord,
@@ -166,7 +166,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(super) async fn creation_records(
+    pub(in crate::engines) async fn creation_records(
         &self,
         session: &SessionName,
         subject: &Subject,
@@ -183,7 +183,7 @@ impl StateStore {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub(super) async fn created_groups(
+    pub(in crate::engines) async fn created_groups(
         &self,
         session: &SessionName,
     ) -> Result<Vec<GroupId>, Error> {
@@ -215,17 +215,17 @@ impl StateStore {
 
 /// A group that a command may have created.
 #[derive(Debug, Clone)]
-pub(super) struct Candidate {
-    pub(super) group: GroupId,
+pub(in crate::engines) struct Candidate {
+    pub(in crate::engines) group: GroupId,
     /// Milliseconds by WAHA's clock, if WAHA reports it.
-    pub(super) created: Option<i64>,
+    pub(in crate::engines) created: Option<i64>,
     /// The commands that it matches.
-    pub(super) of: BTreeSet<CommandId>,
+    pub(in crate::engines) of: BTreeSet<CommandId>,
 }
 
 /// The decision about the candidates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Choice {
+pub(in crate::engines) enum Choice {
     /// This group is the command's.
     Take(GroupId),
     /// No group is.
@@ -237,7 +237,7 @@ pub(super) enum Choice {
 }
 
 /// Chooses a command's own group; `open` are all commands with this name whose group is unknown.
-pub(super) fn choose(
+pub(in crate::engines) fn choose(
     me: &CreationRecord,
     open: &[CreationRecord],
     candidates: &[Candidate],

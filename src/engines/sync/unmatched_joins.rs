@@ -6,7 +6,7 @@ use super::pending_commands::MemberChange;
 use super::reducer::Reducer;
 use super::{Source, UnmatchedJoin};
 use crate::contract::ParticipantId;
-use crate::engines::waha::wire::{Completeness, Person};
+use crate::engines::sync::{Completeness, Person};
 
 impl Reducer<'_> {
     /// Records a join by a private id that may belong to a known person.

@@ -24,15 +24,20 @@
 
 mod apply_snapshot;
 mod confirmation;
+pub(super) mod creation_records;
 mod event_builder;
 mod group_settings;
 mod held_notifications;
 mod link_ids;
 mod member_index;
+mod numbers;
 mod own_account;
 mod own_membership;
 mod pending_commands;
+mod person;
+mod phone_directory;
 mod reducer;
+mod snapshot;
 pub(super) mod state_store;
 mod unmatched_joins;
 
@@ -40,18 +45,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::creation_records::CreationRecords;
-use super::wire::{GroupSnapshot, Person, comparable, is_phone};
 use crate::contract::{
-    CommandId, Description, Event, GroupId, NotificationType, ParticipantId, Role, SessionName,
-    Subject,
+    CommandId, Description, EngineName, Event, GroupId, NotificationType, ParticipantId, Role,
+    SessionName, Subject,
 };
 use crate::store::pending_events::Headers;
+use creation_records::CreationRecords;
 
 use confirmation::UnconfirmedChange;
 pub(super) use confirmation::{Confirmation, Lag, MissingGroups, confirm_missing_groups};
+pub(super) use numbers::{comparable, is_phone, is_same};
 pub(super) use pending_commands::{ExpectedChange, PendingCommand};
+pub(super) use person::Person;
+pub(super) use phone_directory::PhoneDirectory;
 use reducer::Reducer;
+pub(super) use snapshot::{Completeness, GroupSnapshot, number_as_subject};
 
 /// A day, in milliseconds.
 const DAY: i64 = 86_400_000;
@@ -274,6 +282,7 @@ pub(super) struct MemberStatus {
 /// The group that a report is about, and the session that received it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GroupKey<'a> {
+    pub(super) engine: EngineName,
     pub(super) session: &'a SessionName,
     pub(super) group: &'a GroupId,
 }

@@ -11,7 +11,7 @@ use super::member_index::MemberIndex;
 use super::reducer::{Reducer, latest};
 use super::{Effects, GroupKey, GroupState, Lag, Observation, Report, SessionState, Source};
 use crate::contract::Role;
-use crate::engines::waha::wire::Person;
+use crate::engines::sync::Person;
 
 /// The maximum time that a notification is held, in milliseconds. NOWEB's store shows a new group
 /// late.
@@ -72,7 +72,7 @@ impl GroupState {
     }
 
     /// Whether notifications are held for this group.
-    pub(in crate::engines::waha) fn has_held(&self) -> bool {
+    pub(in crate::engines) fn has_held(&self) -> bool {
         !self.held.is_empty()
     }
 

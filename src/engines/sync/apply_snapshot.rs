@@ -11,7 +11,7 @@ use super::member_index::PersonIds;
 use super::pending_commands::MemberChange;
 use super::reducer::Reducer;
 use crate::contract::{NotificationType, ParticipantId, Role};
-use crate::engines::waha::wire::{Completeness, GroupSnapshot, Person};
+use crate::engines::sync::{Completeness, GroupSnapshot, Person};
 
 /// After this number of consecutive snapshots that left something undecided, no further one is
 /// requested before the next periodic comparison.

@@ -3,7 +3,7 @@
 use super::member_index::{MemberIndex, PersonIds};
 use super::reducer::Reducer;
 use crate::contract::{NotificationType, ParticipantId};
-use crate::engines::waha::wire::Person;
+use crate::engines::sync::Person;
 
 impl Reducer<'_> {
     /// Records that two ids belong to one person, if the entry has both.

@@ -85,6 +85,7 @@ impl World {
     fn apply_and_refresh(&mut self, report: &Report) -> (Vec<Value>, Option<i64>) {
         let (session, group) = ("default".parse().unwrap(), "12345@g.us".parse().unwrap());
         let key = GroupKey {
+            engine: crate::contract::EngineName::Waha,
             session: &session,
             group: &group,
         };

@@ -4,7 +4,7 @@ use super::pending_commands::{self, ExpectedChange, Provenance, Reporter};
 use super::reducer::Reducer;
 use super::{GroupState, Observed, Source};
 use crate::contract::CommandId;
-use crate::engines::waha::wire::GroupSnapshot;
+use crate::engines::sync::GroupSnapshot;
 
 impl GroupState {
     /// Moves the texts, settings and invite link to another state of the same group.
