@@ -66,6 +66,10 @@ const DAY: i64 = 86_400_000;
 
 /// A value that was reported, and when.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(
+    clippy::struct_field_names,
+    reason = "all records name this time `observed_at`"
+)]
 struct Observed<T> {
     value: T,
     /// When it became so, by the reporter's clock; milliseconds.
