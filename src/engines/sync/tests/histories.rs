@@ -84,7 +84,7 @@ fn step(most: u8) -> impl Strategy<Value = Step> {
 /// A history: how it begins, and what follows.
 #[derive(Debug, Clone)]
 struct History {
-    /// The account is in the group already, and the session was never looked at.
+    /// The account is in the group already, and the session was never compared.
     is_old: bool,
     /// Who knows the account's private id: every source, snapshots only (each looks it up), or none
     /// until the end.
