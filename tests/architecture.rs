@@ -194,3 +194,27 @@ fn modules_only_name_what_they_may() {
     let found = violations(&src);
     assert!(found.is_empty(), "{}", found.join("\n"));
 }
+
+/// The synchronisation of groups serves any engine that gets notifications and has to compare. Its
+/// tests may use an engine's parser.
+#[test]
+fn the_synchronisation_of_groups_names_no_engine() {
+    let sync = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engines/sync");
+    let mut files = Vec::new();
+    rust_files(&sync, &mut files);
+    assert!(!files.is_empty());
+    let mut found = Vec::new();
+    for file in files {
+        let relative = file.strip_prefix(&sync).unwrap();
+        if relative.starts_with("tests") || relative == Path::new("tests.rs") {
+            continue;
+        }
+        for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
+            let code = line.split("//").next().unwrap().to_lowercase();
+            if code.contains("waha") || code.contains("sandbox") {
+                found.push(format!("{}:{}", relative.display(), number + 1));
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}

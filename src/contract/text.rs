@@ -44,9 +44,9 @@ impl Subject {
     /// The longest that can be set, in characters (WhatsApp's `group_max_subject`).
     pub const MAX_CHARS: usize = 100;
 
-    /// What WhatsApp tells, whatever it is.
+    /// A text from WhatsApp, without the checks for a command.
     #[must_use]
-    pub fn told(text: impl Into<String>) -> Self {
+    pub fn from_engine(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
@@ -61,9 +61,9 @@ impl Description {
     /// The longest that can be set, in characters (WhatsApp's property 14778).
     pub const MAX_CHARS: usize = 2048;
 
-    /// What WhatsApp tells, whatever it is.
+    /// A text from WhatsApp, without the checks for a command.
     #[must_use]
-    pub fn told(text: impl Into<String>) -> Self {
+    pub fn from_engine(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
@@ -172,8 +172,8 @@ mod tests {
             let subject: Subject = serde_json::from_str(&json).unwrap();
             let description: Description = serde_json::from_str(&json).unwrap();
             assert_eq!((subject.as_str(), description.as_str()), (text, text));
-            assert_eq!(subject, Subject::told(text));
-            assert_eq!(description, Description::told(text));
+            assert_eq!(subject, Subject::from_engine(text));
+            assert_eq!(description, Description::from_engine(text));
         }
     }
 

@@ -1,6 +1,7 @@
-//! Engines: what talks to WhatsApp, and the verdict that each of their errors carries.
+//! Engines: the implementations that talk to WhatsApp, and what each of their errors means for a
+//! command.
 //!
-//! The executor knows this trait alone. An engine knows nothing of queues, retries or replies.
+//! The executor depends on this trait only. An engine knows nothing of queues, retries or replies.
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::store::ledger::{Begun, Record};
 use crate::store::shards::Fence;
 
 pub mod sandbox;
+mod sync;
 pub mod waha;
 
 /// A command on its way to an engine.
@@ -23,18 +25,18 @@ pub mod waha;
 pub struct Call {
     /// The command's id, unique within the session.
     pub id: CommandId,
-    /// The account that is to do it.
+    /// The session whose account executes it.
     pub session: SessionName,
-    /// What to do.
+    /// The command.
     pub command: Command,
     /// SHA-256 of type and canonical payload: the same id with another one is refused.
     pub fingerprint: [u8; 32],
-    /// What it is done under.
+    /// The conditions under which it is executed.
     pub context: Context,
 }
 
 impl Call {
-    /// The same as a part of what is done there.
+    /// The same call as a child span of the trace.
     #[must_use]
     pub fn within(&self, trace: &Trace) -> Self {
         let mut call = self.clone();
@@ -43,21 +45,21 @@ impl Call {
     }
 }
 
-/// What a command is done under, beside what it says itself.
+/// The conditions under which a command is executed, in addition to its own content.
 #[derive(Debug, Clone, Default)]
 pub struct Context {
-    /// The worker's right to the command queue that it came over; effects in the store need it.
+    /// The worker's right to the command queue that delivered it; writes to the store need it.
     pub fence: Option<Fence>,
     /// The trace that it belongs to.
     pub trace: Trace,
 }
 
-/// What a command came to, and the events it caused, in the order they happened.
+/// The result of a command, and the events that it caused, in order.
 #[derive(Debug, Clone)]
 pub struct Effect {
     /// The `result` of the reply, as JSON.
     pub result: Box<RawValue>,
-    /// What happened in the group.
+    /// The changes in the group.
     pub events: Vec<Event>,
 }
 
@@ -78,33 +80,34 @@ impl Effect {
 /// How an engine answers.
 #[derive(Debug)]
 pub enum Executed {
-    /// Done. Recording it is the caller's business.
+    /// Done. The caller records it.
     Done(Effect),
-    /// Done and recorded in one transaction, now or (`replayed`) when the command came before.
+    /// Done and recorded in one transaction, now or (`replayed`) when the command was delivered
+    /// before.
     Recorded {
-        /// What came of it; a refusal is recorded too.
+        /// The recorded outcome; a refusal is recorded too.
         record: Record,
-        /// The record was there already; nothing was done now.
+        /// The record existed already; nothing was done now.
         replayed: bool,
     },
     /// The ledger knows this id with another fingerprint; nothing was done.
     Reused,
 }
 
-/// What an engine knows of a command whose end nobody saw.
+/// What an engine knows of a command whose outcome is unknown.
 #[derive(Debug)]
 pub enum Found {
-    /// It took effect; this is what it came to.
+    /// It took effect, with this result.
     Effect(Effect),
-    /// It did not take effect, for certain.
+    /// It certainly did not take effect.
     Nothing,
-    /// No effect shows where it would have to. What the engine sees may be wrong or old all the same.
+    /// No effect is visible where it should be. What the engine sees may still be wrong or old.
     NotSeen,
-    /// The engine cannot tell.
+    /// The engine cannot determine it.
     Unclear,
 }
 
-/// What talks to WhatsApp.
+/// An implementation that talks to WhatsApp.
 #[async_trait]
 pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// The engine's name in replies and events.
@@ -112,29 +115,30 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 
     /// Whether effects and ledger records are one transaction (see [`Executed::Recorded`]).
     ///
-    /// Where they are not, the caller records `started` before and `done` after.
+    /// If they are not, the caller records `started` before and `done` after.
     fn keeps_ledger(&self) -> bool {
         false
     }
 
-    /// Carries out a command.
+    /// Executes a command.
     ///
     /// # Errors
     /// When WhatsApp refused, could not be reached, or may or may not have done it.
     ///
     /// # Cancellation
-    /// Dropping the future leaves it open whether the command took effect.
+    /// After dropping the future it is unknown whether the command took effect.
     async fn execute(&self, call: &Call) -> Result<Executed, EngineError>;
 
-    /// Looks for what a command may have done whose end nobody saw.
+    /// Searches for the effect of a command whose outcome is unknown.
     ///
-    /// Asked only for commands that must not be repeated: a `CreateGroup` looks for the group.
+    /// Called only for commands that must not be repeated: for `CreateGroup` it searches for the
+    /// group.
     ///
     /// # Errors
-    /// When the engine cannot be asked now.
+    /// When the engine is not available now.
     async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError>;
 
-    /// Tells whether the engine can work at all, and how it stands in a sentence; for `doctor`.
+    /// Checks whether the engine can work at all and describes its state in a sentence; for `doctor`.
     ///
     /// # Errors
     /// The reason why it cannot, and what to do.
@@ -144,7 +148,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
 /// Why an engine did not do a command.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// WhatsApp or the engine refused; asking again changes nothing.
+    /// WhatsApp or the engine refused; a repetition changes nothing.
     #[error("{message}")]
     Refused {
         /// Why, for programs.
@@ -152,63 +156,63 @@ pub enum EngineError {
         /// Why, and what to do, for people.
         message: String,
     },
-    /// The session is not connected; the command was not begun.
+    /// The session is not connected; the command was not started.
     #[error("{message}")]
     NotReady {
         /// Why, and what to do, for people.
         message: String,
-        /// When to look again, where the engine says so.
+        /// When to check again, if the engine says so.
         after: Option<Duration>,
     },
-    /// WhatsApp has restricted or banned the session's account; the command was not begun, and others
-    /// of the session had better not be.
+    /// WhatsApp has restricted or banned the session's account; the command was not started, and the
+    /// session's other commands should not be.
     #[error("{message}")]
     Restricted {
         /// Why, and what to do, for people.
         message: String,
-        /// For how long, where WhatsApp says so.
+        /// For how long, if WhatsApp says so.
         after: Option<Duration>,
     },
-    /// WhatsApp asks for patience; the command was not begun.
+    /// WhatsApp limits the request rate; the command was not started.
     #[error("{message}")]
     RateLimited {
         /// What was exceeded.
         message: String,
-        /// When to try again, where WhatsApp says so.
+        /// When to try again, if WhatsApp says so.
         after: Option<Duration>,
     },
-    /// The engine could not be reached, or failed before it began.
+    /// The engine could not be reached, or failed before it started the command.
     #[error("{message}")]
     Unavailable {
         /// What failed.
         message: String,
-        /// The failure underneath.
+        /// The underlying failure.
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// Something of our own failed, the store mostly; the command was not begun, or its effect is
-    /// recorded. It is no fault of the engine and must not cost the command its attempts.
+    /// A part of this process failed, mostly the store; the command was not started, or its effect is
+    /// recorded. It is no fault of the engine and must not cost the command an attempt.
     #[error("{message}")]
     Internal {
         /// What failed.
         message: String,
-        /// The failure underneath.
+        /// The underlying failure.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The request went out and no answer came: it may have taken effect.
+    /// The request was sent and no answer came: it may have taken effect.
     #[error("{message}")]
     NoAnswer {
-        /// What was seen last.
+        /// The last observation.
         message: String,
     },
-    /// The engine answered that it failed by itself. Waiting seldom helps: a fault of this kind lasts
-    /// until somebody mends or updates the engine.
+    /// The engine reported an internal failure. Waiting seldom helps: such a failure lasts until an
+    /// operator repairs or updates the engine.
     #[error("{message}")]
     Failing {
-        /// What it said.
+        /// The engine's message.
         message: String,
-        /// Whether it may have taken effect all the same.
+        /// Whether the command may have taken effect nevertheless.
         is_open: bool,
     },
 }
@@ -216,12 +220,12 @@ pub enum EngineError {
 /// What to do after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Nothing was done; try again, not before the time given.
+    /// Nothing was done; try again, not before the given time.
     Retry {
-        /// The engine's own wish; the retry policy decides where there is none.
+        /// The delay that the engine asks for; without one the retry policy decides.
         after: Option<Duration>,
     },
-    /// Nothing was done, and nothing would be the next time.
+    /// Nothing was done, and a repetition would do nothing.
     Reject,
     /// It may have been done: never repeat it blindly.
     Unknown,
@@ -243,13 +247,13 @@ impl EngineError {
         }
     }
 
-    /// Whether waiting seldom helps, so that it is tried a few times and not for hours.
+    /// Whether waiting seldom helps, so that it is retried a few times and not for hours.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
         matches!(self, Self::Failing { .. })
     }
 
-    /// Whether WhatsApp, or what stands between it and us, was asked and has answered.
+    /// Whether WhatsApp, or a server between it and us, has answered the request.
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         match self {
@@ -262,8 +266,8 @@ impl EngineError {
         }
     }
 
-    /// Whether it counts against the limit of attempts: waiting for a session, for patience that
-    /// WhatsApp asks for, or for our own store, does not.
+    /// Whether it counts against the limit of attempts. Waiting for a session, for WhatsApp's rate
+    /// limit or for our own store does not.
     #[must_use]
     pub const fn counts_as_attempt(&self) -> bool {
         match self {
@@ -278,7 +282,7 @@ impl EngineError {
         }
     }
 
-    /// Whether our own store cannot be used: a matter of waiting, whatever the command.
+    /// Whether our own store is unavailable: any command has to wait.
     #[must_use]
     pub fn is_store_outage(&self) -> bool {
         match self {
@@ -289,7 +293,7 @@ impl EngineError {
         }
     }
 
-    /// Whether another worker has taken over, so that the command is its business now.
+    /// Whether another worker has taken over, so that the command belongs to that worker now.
     #[must_use]
     pub fn is_fenced(&self) -> bool {
         match self {
@@ -300,7 +304,7 @@ impl EngineError {
         }
     }
 
-    /// The code of the error reply, once nothing more is tried.
+    /// The code of the error reply once no further attempt is made.
     #[must_use]
     pub const fn code(&self) -> ErrorCode {
         match self {

@@ -177,7 +177,9 @@ impl Accounts {
         }
         if let Some(wait) = self.paused(session, Scope::Kind(kind)) {
             return Err(EngineError::RateLimited {
-                message: format!("WhatsApp asked session {session} for patience with this"),
+                message: format!(
+                    "WhatsApp limits the request rate of session {session} for this operation"
+                ),
                 after: Some(wait),
             });
         }

@@ -248,12 +248,14 @@ pub fn account_limited(kind: &'static str) {
     counter!(name::LIMITED, "kind" => kind).increment(1);
 }
 
-/// WhatsApp asks an account for patience.
+/// WhatsApp limited an account's request rate.
 pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Duration) {
     let pause_ms = millis(pause);
     warn!(
         session,
-        kind, pause_ms, "WhatsApp asks the account for patience; such operations wait"
+        kind,
+        pause_ms,
+        "WhatsApp limits the account's request rate; operations of this kind are deferred"
     );
     counter!(name::PATIENCE, "kind" => kind).increment(1);
 }

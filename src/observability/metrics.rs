@@ -90,7 +90,7 @@ metrics! {
     SHARDS = "groupmq_shards_held", Gauge [];
     /// Operations that had to wait for an account's limit, by the kind of the limit
     LIMITED = "groupmq_account_limited_total", Counter ["kind"];
-    /// Times that WhatsApp asked an account for patience, by the kind of operation
+    /// Rate-limit responses from WhatsApp, by the kind of operation
     PATIENCE = "groupmq_account_patience_total", Counter ["kind"];
     /// Times that an account was reported restricted or banned
     RESTRICTIONS = "groupmq_account_restrictions_total", Counter [];
@@ -106,10 +106,10 @@ metrics! {
     WAHA_REQUEST_SECONDS = "groupmq_waha_request_duration_seconds", Seconds ["outcome"];
     /// Sessions in WAHA, by status
     WAHA_SESSIONS = "groupmq_waha_sessions", Gauge ["status"];
-    /// What WAHA told (webhook, socket) or a comparison showed, by what became of it
+    /// Events from WAHA (webhook, socket) and changes found by comparisons, by outcome
     WAHA_EVENTS = "groupmq_waha_events_total", Counter ["source", "outcome"];
-    /// Looks at groups in WAHA that were not believed: no-groups (all or most are missing), incomplete
-    /// (people are missing), failed (a group could not be read)
+    /// Lists of groups or members from WAHA that were unreliable: no-groups (all or most are missing),
+    /// incomplete (members are missing), failed (a group could not be read)
     WAHA_DOUBTFUL_LOOKS = "groupmq_waha_doubtful_looks_total", Counter ["reason"];
     /// WebSockets to WAHA that are open
     WAHA_SOCKETS = "groupmq_waha_sockets", Gauge [];

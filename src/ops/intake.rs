@@ -16,7 +16,7 @@ use axum::routing::post;
 use tokio::sync::Semaphore;
 
 use crate::engines::waha::Waha;
-use crate::engines::waha::intake::Refused;
+use crate::engines::waha::intake::IntakeError;
 use crate::observability::events;
 
 /// Posts that are read at the same time; others wait. Together with the limit of a body this bounds
@@ -95,10 +95,10 @@ fn is_limit(error: &axum::Error) -> bool {
     false
 }
 
-const fn status(refused: &Refused) -> StatusCode {
+const fn status(refused: &IntakeError) -> StatusCode {
     match refused {
-        Refused::Forged => StatusCode::UNAUTHORIZED,
-        Refused::Replayed | Refused::Malformed(_) => StatusCode::BAD_REQUEST,
-        Refused::Unstored(_) => StatusCode::SERVICE_UNAVAILABLE,
+        IntakeError::InvalidSignature => StatusCode::UNAUTHORIZED,
+        IntakeError::OutsideWindow | IntakeError::Malformed(_) => StatusCode::BAD_REQUEST,
+        IntakeError::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }

@@ -50,9 +50,9 @@ pub struct KnownGroups {
 
 /// What a step sees and does.
 #[derive(Debug)]
-pub struct Known<'a> {
+pub struct StateRows<'a> {
     rows: &'a mut Rows,
-    told: usize,
+    published: usize,
 }
 
 impl KnownGroups {
@@ -70,7 +70,7 @@ impl KnownGroups {
     /// When the store cannot be used; asking again is safe where the notification has an id.
     pub async fn take<F, T>(&self, what: Notification, step: F) -> Result<Option<T>, Error>
     where
-        F: Fn(&mut Known<'_>) -> Result<T, Error> + Send + 'static,
+        F: Fn(&mut StateRows<'_>) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
         let Notification { id, at, rows } = what;
@@ -86,14 +86,14 @@ impl KnownGroups {
                 return Ok((None, 0));
             }
             let (before, events) = (rows.known.clone(), rows.events.len());
-            let mut known = Known { rows, told: 0 };
+            let mut known = StateRows { rows, published: 0 };
             match step(&mut known) {
                 Ok(done) => {
-                    let told = known.told;
+                    let published = known.published;
                     if let Some(id) = &id {
                         rows.seen.insert(id.clone(), Some(at));
                     }
-                    Ok((Some(done), told))
+                    Ok((Some(done), published))
                 }
                 Err(error) => {
                     rows.known = before;
@@ -102,8 +102,8 @@ impl KnownGroups {
                 }
             }
         });
-        let (done, told) = taken.await?;
-        if told > 0 {
+        let (done, published) = taken.await?;
+        if published > 0 {
             self.news.notify_one();
         }
         Ok(done)
@@ -144,7 +144,7 @@ impl KnownGroups {
     }
 }
 
-impl Known<'_> {
+impl StateRows<'_> {
     /// What is known of a group, or of the session.
     ///
     /// # Errors
@@ -176,9 +176,9 @@ impl Known<'_> {
     ///
     /// # Errors
     /// When it cannot be written as JSON.
-    pub fn tell(&mut self, event: &Event, headers: &Headers) -> Result<(), Error> {
+    pub fn publish(&mut self, event: &Event, headers: &Headers) -> Result<(), Error> {
         self.rows.events.push(pending_events::row(event, headers)?);
-        self.told += 1;
+        self.published += 1;
         Ok(())
     }
 }

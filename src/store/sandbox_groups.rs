@@ -16,7 +16,7 @@ use crate::contract::{
 };
 
 pub(super) use rows::Rows;
-pub use state::{Former, GroupState, Member};
+pub use state::{Former, Member, SandboxGroup};
 
 /// The query of `ListGroups`, by order.
 macro_rules! list_sorted {
@@ -70,12 +70,12 @@ impl World<'_> {
     ///
     /// # Errors
     /// When the stored group does not read.
-    pub fn group(&mut self, id: &GroupId) -> Result<Option<&mut GroupState>, Error> {
+    pub fn group(&mut self, id: &GroupId) -> Result<Option<&mut SandboxGroup>, Error> {
         self.rows.get(id)
     }
 
     /// Adds a group; [`World::changed`] is still to be told.
-    pub fn insert(&mut self, id: &GroupId, state: GroupState) {
+    pub fn insert(&mut self, id: &GroupId, state: SandboxGroup) {
         self.rows.insert(id, state);
     }
 
@@ -178,7 +178,7 @@ impl SandboxGroups {
     ///
     /// # Errors
     /// When the store cannot be used or the group does not read.
-    pub async fn get(&self, id: &GroupId) -> Result<Option<GroupState>, Error> {
+    pub async fn get(&self, id: &GroupId) -> Result<Option<SandboxGroup>, Error> {
         let sql = "SELECT state FROM sandbox_groups WHERE id = $1";
         let values = vec![Value::from(id.as_str())];
         let found = self.pool.fetch("reading a group", sql, values).await?;
@@ -196,7 +196,7 @@ impl SandboxGroups {
         &self,
         account: &ParticipantId,
         asked: &ListGroups,
-    ) -> Result<Vec<(GroupId, GroupState)>, Error> {
+    ) -> Result<Vec<(GroupId, SandboxGroup)>, Error> {
         let sql = match (asked.sort_by, asked.sort_order) {
             (SortBy::Id, SortOrder::Asc) => list_sorted!("g.id"),
             (SortBy::Id, SortOrder::Desc) => list_sorted!("g.id DESC"),

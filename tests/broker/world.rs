@@ -8,7 +8,7 @@ use groupmq::clock::SystemClock;
 use groupmq::config;
 use groupmq::contract::{GroupId, ListGroups};
 use groupmq::store::Store;
-use groupmq::store::sandbox_groups::GroupState;
+use groupmq::store::sandbox_groups::SandboxGroup;
 
 /// The account of the session `default`.
 pub(crate) const ACCOUNT: &str = "15550000001@c.us";
@@ -26,7 +26,7 @@ pub(crate) fn default_account() -> Account {
 pub(crate) struct Remembered {
     /// The session that sees it.
     session: String,
-    pub(crate) state: GroupState,
+    pub(crate) state: SandboxGroup,
     pub(crate) changed_by: Vec<String>,
 }
 

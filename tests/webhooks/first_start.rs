@@ -239,7 +239,7 @@ async fn what_an_engine_told_before_the_first_start_waits_for_the_endpoints_too(
     let telling = groups.take(notification, move |known| {
         for body in &bodies {
             let event: Event = serde_json::from_slice(body).unwrap();
-            known.tell(&event, &BTreeMap::new())?;
+            known.publish(&event, &BTreeMap::new())?;
         }
         Ok(())
     });

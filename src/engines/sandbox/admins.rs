@@ -1,18 +1,18 @@
-//! Who becomes an admin and who ceases to be one.
+//! Promoting and demoting admins.
 //!
-//! Chosen, where WhatsApp's answer is not known: promoting an admin and demoting somebody who is
-//! none changes nothing and has code 200; demoting the creator, or the last admin, has 403.
+//! Chosen, since WhatsApp's answer is not known: promoting an admin, and demoting a participant,
+//! changes nothing and has code 200; demoting the creator, or the last admin, has 403.
 
 use crate::contract::{CommandResult, Outcome, OutcomeKind, ParticipantId, ParticipantInput, Role};
-use crate::engines::sandbox::model::{self, Actor, Applied, Change, Refusal};
-use crate::store::sandbox_groups::GroupState;
+use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, Refusal};
+use crate::store::sandbox_groups::SandboxGroup;
 
-/// Makes people admins.
+/// Promotes participants to admins.
 pub(super) fn promote(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     model::require_admin(role, "promote people")?;
     let mut promoted = Vec::new();
@@ -32,12 +32,12 @@ pub(super) fn promote(
     Ok(applied(outcomes, promoted, |who| Change::Promoted { who }))
 }
 
-/// Makes admins ordinary participants.
+/// Demotes admins to participants.
 pub(super) fn demote(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     model::require_admin(role, "demote people")?;
     let mut admins = group
@@ -67,7 +67,7 @@ pub(super) fn demote(
     Ok(applied(outcomes, demoted, |who| Change::Demoted { who }))
 }
 
-/// What became of one person.
+/// The outcome for one person.
 pub(super) fn outcome(who: &ParticipantId, kind: OutcomeKind, code: u16) -> Outcome {
     Outcome {
         id: who.clone(),
@@ -77,18 +77,18 @@ pub(super) fn outcome(who: &ParticipantId, kind: OutcomeKind, code: u16) -> Outc
     }
 }
 
-/// The result of a command that names people, with one change for all it concerned.
+/// The result of a command that names people, with one change for all affected.
 pub(super) fn applied(
     outcomes: Vec<Outcome>,
     who: Vec<ParticipantId>,
     change: fn(Vec<ParticipantId>) -> Change,
-) -> Applied {
+) -> CommandEffect {
     let changes = if who.is_empty() {
         Vec::new()
     } else {
         vec![change(who)]
     };
-    Applied {
+    CommandEffect {
         result: CommandResult::Outcomes(outcomes),
         changes,
     }

@@ -1,7 +1,7 @@
-//! From what happened to what each session sees of it.
+//! Turns changes into the events of each session.
 //!
-//! A session sees what happens in a group while its account is in it, and its own coming and
-//! going. Each counts its events of a group by itself, without gaps.
+//! A session gets the events of a group while its account is a member, and those of its own joining
+//! and leaving. Each session has its own sequence of a group's events, without gaps.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,24 @@ use crate::contract::{
 };
 use crate::engines::sandbox::model::{self, Actor, Change};
 use crate::engines::sandbox::{ids, view};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
-/// The accounts of this world.
+/// The accounts of this sandbox.
 pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
 
 /// Turns the changes of one command into events, and counts them in the group's sequences.
 ///
-/// `before` is who of the accounts was in the group when the command began ([`present`]).
+/// `before` is the sessions whose account was in the group when the command started
+/// ([`sessions_inside`]).
 pub(super) fn events(
     id: &GroupId,
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     before: Vec<SessionName>,
     accounts: &Accounts,
     actor: &Actor<'_>,
     changes: &[Change],
 ) -> Vec<Event> {
-    let mut telling = Telling {
+    let mut writer = EventWriter {
         id,
         group,
         inside: before,
@@ -37,13 +38,13 @@ pub(super) fn events(
         events: Vec::new(),
     };
     for change in changes {
-        telling.tell(change);
+        writer.write(change);
     }
-    telling.events
+    writer.events
 }
 
 /// The sessions whose account is in a group.
-pub(super) fn present(group: &GroupState, accounts: &Accounts) -> Vec<SessionName> {
+pub(super) fn sessions_inside(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionName> {
     let inside =
         |(_, account): &(&SessionName, &ParticipantId)| group.members.contains_key(*account);
     accounts
@@ -53,70 +54,70 @@ pub(super) fn present(group: &GroupState, accounts: &Accounts) -> Vec<SessionNam
         .collect()
 }
 
-struct Telling<'a> {
+struct EventWriter<'a> {
     id: &'a GroupId,
-    /// As it is after the command.
-    group: &'a mut GroupState,
-    /// The sessions inside, as of the change being told.
+    /// The state after the command.
+    group: &'a mut SandboxGroup,
+    /// The sessions whose account is a member at the current change.
     inside: Vec<SessionName>,
     accounts: &'a Accounts,
     actor: &'a Actor<'a>,
     events: Vec<Event>,
 }
 
-impl Telling<'_> {
-    fn tell(&mut self, change: &Change) {
+impl EventWriter<'_> {
+    fn write(&mut self, change: &Change) {
         match change {
-            Change::Created { who } => self.came(who, NotificationType::Create),
-            Change::Added { who } => self.came(who, NotificationType::Add),
-            Change::Removed { who } => self.went(who, NotificationType::Remove),
+            Change::Created { who } => self.joined(who, NotificationType::Create),
+            Change::Added { who } => self.joined(who, NotificationType::Add),
+            Change::Removed { who } => self.left(who, NotificationType::Remove),
             Change::Left => {
                 let who = [self.actor.account.clone()];
-                self.went(&who, NotificationType::Leave);
+                self.left(&who, NotificationType::Leave);
             }
             Change::Promoted { who } => {
-                self.ranks(who, MembershipChange::Promote, Some(self.actor.account));
+                self.roles_changed(who, MembershipChange::Promote, Some(self.actor.account));
             }
             Change::Demoted { who } => {
-                self.ranks(who, MembershipChange::Demote, Some(self.actor.account));
+                self.roles_changed(who, MembershipChange::Demote, Some(self.actor.account));
             }
-            // Nobody promoted them: WhatsApp did.
+            // Promoted by WhatsApp, so there is no author.
             Change::Succeeded { who } => {
-                self.ranks(std::slice::from_ref(who), MembershipChange::Promote, None);
+                self.roles_changed(std::slice::from_ref(who), MembershipChange::Promote, None);
             }
             Change::Subject(subject) => {
                 let subject = Some(subject.clone());
                 self.update(&ChangedGroup {
                     subject,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::Description(description) => {
                 let description = Some(description.clone());
                 self.update(&ChangedGroup {
                     description,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::InfoAdminOnly(on) => {
                 self.update(&ChangedGroup {
                     info_admin_only: Some(*on),
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::InviteCode(code) => {
                 let invite = Some(ids::link(code));
                 self.update(&ChangedGroup {
                     invite,
-                    ..self.nothing()
+                    ..self.no_change()
                 });
             }
             Change::Forgotten => {}
         }
     }
 
-    /// People came: who was inside hears of them, who came hears of the group first.
-    fn came(&mut self, who: &[ParticipantId], kind: NotificationType) {
+    /// People joined: members get the change, new members get the group first.
+    fn joined(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let new = self.sessions_of(who);
         for session in self.inside.clone() {
             self.notify(&session, EventName::GroupJoin, kind, who);
@@ -129,13 +130,13 @@ impl Telling<'_> {
         }
         for session in &new {
             let whole = Box::new(view::group(self.id, self.group));
-            self.emit(session, EventName::OwnJoin, |seen| {
+            self.emit(session, EventName::OwnJoin, |fields| {
                 EventPayload::OwnJoin(OwnMembership {
-                    timestamp: seen.seconds,
+                    timestamp: fields.seconds,
                     group: whole,
-                    author: seen.author,
-                    sequence: seen.sequence,
-                    command_id: seen.command_id,
+                    author: fields.author,
+                    sequence: fields.sequence,
+                    command_id: fields.command_id,
                     reconciled: false,
                 })
             });
@@ -144,8 +145,8 @@ impl Telling<'_> {
         self.inside.extend(new);
     }
 
-    /// People went: who is still inside hears of them, who went hears that they are out.
-    fn went(&mut self, who: &[ParticipantId], kind: NotificationType) {
+    /// People left: the remaining members get the change, those who left get their own departure.
+    fn left(&mut self, who: &[ParticipantId], kind: NotificationType) {
         let gone = self.sessions_of(who);
         self.inside.retain(|session| !gone.contains(session));
         for session in self.inside.clone() {
@@ -158,24 +159,29 @@ impl Telling<'_> {
             );
         }
         for session in &gone {
-            let group = self.nothing();
-            self.emit(session, EventName::OwnLeave, |seen| seen.change(group));
+            let group = self.no_change();
+            self.emit(session, EventName::OwnLeave, |fields| fields.change(group));
             self.notify(session, EventName::GroupLeft, kind, who);
         }
     }
 
-    fn ranks(&mut self, who: &[ParticipantId], kind: MembershipChange, by: Option<&ParticipantId>) {
+    fn roles_changed(
+        &mut self,
+        who: &[ParticipantId],
+        kind: MembershipChange,
+        by: Option<&ParticipantId>,
+    ) {
         for session in self.inside.clone() {
             self.membership(&session, kind, who, by);
         }
     }
 
-    /// The invite is told to admins alone.
+    /// Only admins get the invite link.
     fn update(&mut self, group: &ChangedGroup) {
         for session in self.inside.clone() {
             if group.invite.is_none() || self.is_admin(&session) {
-                self.emit(&session, EventName::GroupUpdate, |seen| {
-                    seen.change(group.clone())
+                self.emit(&session, EventName::GroupUpdate, |fields| {
+                    fields.change(group.clone())
                 });
             }
         }
@@ -189,17 +195,17 @@ impl Telling<'_> {
         who: &[ParticipantId],
     ) {
         let chat_id = self.id.clone();
-        self.emit(session, event, |seen| {
+        self.emit(session, event, |fields| {
             EventPayload::Notification(GroupNotification {
-                id: seen.notification,
-                timestamp: seen.seconds,
+                id: fields.notification,
+                timestamp: fields.seconds,
                 chat_id,
-                author: seen.author,
+                author: fields.author,
                 kind,
                 body: String::new(),
                 recipient_ids: who.to_vec(),
-                sequence: seen.sequence,
-                command_id: seen.command_id,
+                sequence: fields.sequence,
+                command_id: fields.command_id,
                 reconciled: false,
             })
         });
@@ -227,15 +233,15 @@ impl Telling<'_> {
             id: self.id.clone(),
         };
         let author = by.cloned();
-        self.emit(session, EventName::GroupParticipants, |seen| {
+        self.emit(session, EventName::GroupParticipants, |fields| {
             EventPayload::Membership(GroupMembership {
                 kind,
-                timestamp: seen.seconds,
+                timestamp: fields.seconds,
                 group,
                 participants,
                 author,
-                sequence: seen.sequence,
-                command_id: seen.command_id,
+                sequence: fields.sequence,
+                command_id: fields.command_id,
                 reconciled: false,
             })
         });
@@ -245,13 +251,13 @@ impl Telling<'_> {
         &mut self,
         session: &SessionName,
         event: EventName,
-        payload: impl FnOnce(Seen) -> EventPayload,
+        payload: impl FnOnce(EventFields) -> EventPayload,
     ) {
         let sequence = self.group.sequences.entry(session.clone()).or_default();
         *sequence += 1;
         let index = self.events.len();
         let Timestamp(now) = self.actor.now;
-        let seen = Seen {
+        let fields = EventFields {
             notification: ids::notification(self.actor.key, index),
             seconds: now.as_second(),
             author: Some(self.actor.account.clone()),
@@ -264,7 +270,7 @@ impl Telling<'_> {
             event,
             session: session.clone(),
             engine: EngineName::Sandbox,
-            payload: payload(seen),
+            payload: payload(fields),
         });
     }
 
@@ -285,8 +291,8 @@ impl Telling<'_> {
         member.is_some_and(|member| model::is_admin(member.role))
     }
 
-    /// A change of nothing yet.
-    fn nothing(&self) -> ChangedGroup {
+    /// A change without content.
+    fn no_change(&self) -> ChangedGroup {
         ChangedGroup {
             id: self.id.clone(),
             subject: None,
@@ -300,8 +306,8 @@ impl Telling<'_> {
     }
 }
 
-/// What every payload says.
-struct Seen {
+/// The fields that all payloads share.
+struct EventFields {
     notification: String,
     seconds: i64,
     author: Option<ParticipantId>,
@@ -309,7 +315,7 @@ struct Seen {
     command_id: Option<CommandId>,
 }
 
-impl Seen {
+impl EventFields {
     fn change(self, group: ChangedGroup) -> EventPayload {
         EventPayload::Change(GroupChange {
             timestamp: self.seconds,

@@ -1,5 +1,5 @@
-//! What goes wrong on purpose, by session: delays, errors, outages, limits. All before a command is begun,
-//! so that nothing is ever half done.
+//! Injected faults by session: delays, errors, outages, limits. All occur before a command is started,
+//! so that no command is executed in part.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -11,11 +11,11 @@ use crate::config;
 use crate::contract::SessionName;
 use crate::engines::EngineError;
 
-/// The faults to act out.
+/// The configured faults.
 #[derive(Debug)]
 pub(super) struct Faults {
     by_session: BTreeMap<SessionName, config::Fault>,
-    /// Held for one draw only.
+    /// Locked for one draw only.
     chance: Mutex<StdRng>,
 }
 
@@ -27,7 +27,7 @@ impl Faults {
         }
     }
 
-    /// Waits, and fails, as the session's faults want it.
+    /// Delays or fails, according to the session's faults.
     pub(super) async fn act_out(&self, session: &SessionName) -> Result<(), EngineError> {
         let Some(fault) = self.by_session.get(session) else {
             return Ok(());
@@ -55,7 +55,7 @@ impl Faults {
         if fault.rate_limit.is_some() {
             return Err(EngineError::RateLimited {
                 message: format!(
-                    "WhatsApp asks session {session} for patience: \
+                    "WhatsApp limits the request rate of session {session}: \
                      [engine.sandbox.faults.{session}] rate_limit is set"
                 ),
                 after: fault.rate_limit,
@@ -77,7 +77,7 @@ impl Faults {
         Ok(())
     }
 
-    /// Dies, without any cleaning up, where the session's faults want it.
+    /// Aborts the process, if the session's faults say so.
     pub(super) fn crash(&self, session: &SessionName, here: config::CrashPoint) {
         if self
             .by_session

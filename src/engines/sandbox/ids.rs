@@ -1,5 +1,5 @@
-//! Ids and codes of the sandbox, derived from the command: they look random, and carrying out the
-//! same command again yields the same ones.
+//! Ids and codes of the sandbox, derived from the command: they look random, and the same command
+//! always yields the same ones.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -10,13 +10,13 @@ use crate::store::ledger::Key;
 /// How many ids are tried for a new group before giving up; the second has never been needed.
 pub(super) const CANDIDATES: u8 = 4;
 
-/// How long a private invite holds (seen on the wire: about three days).
+/// How long a private invite is valid (observed: about three days).
 const INVITE_HOLDS: jiff::SignedDuration = jiff::SignedDuration::from_hours(72);
 
 /// The namespace of the sandbox's UUIDs.
 const NAMESPACE: Uuid = Uuid::from_u128(0x2c5f_9a0e_7d14_5c6b_9e83_41d0_6fb7_a2c5);
 
-/// Groups that a `CreateGroup` may make: the first that does not exist yet is taken.
+/// Groups that a `CreateGroup` may create: the first that does not exist yet is used.
 pub(super) fn group_candidates(key: &Key) -> Vec<GroupId> {
     // 120363 begins the ids of all groups since November 2021.
     let candidate = |n: u8| {
@@ -56,12 +56,12 @@ pub(super) fn private_invite(key: &Key, who: &str, now: Timestamp) -> PrivateInv
     }
 }
 
-/// The id of the command's event number `index`.
+/// The id of the command's event with this `index`.
 pub(super) fn event(key: &Key, index: usize) -> Uuid {
     derived(key, "event", index)
 }
 
-/// The sandbox's own id of the notification behind an event.
+/// The sandbox's notification id for an event.
 pub(super) fn notification(key: &Key, index: usize) -> String {
     derived(key, "notification", index).simple().to_string()
 }
@@ -88,7 +88,7 @@ fn u64_of(digest: &[u8; 32]) -> u64 {
         .fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
-/// Letters and digits out of a digest. Sixty-two does not divide 256; these are no secrets.
+/// Letters and digits from a digest. Sixty-two does not divide 256; these are no secrets.
 fn code(digest: &[u8; 32], length: usize) -> String {
     const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     let letter = |byte: &u8| {

@@ -1,19 +1,20 @@
-//! Who comes and who goes: creating, adding, removing, leaving, deleting.
+//! Members: creating, adding, removing, leaving, deleting.
 //!
-//! Chosen, where WhatsApp's answer is not known: who left may be added again after a day, who was
-//! removed at once; when the last admin leaves, whoever has been in the group longest becomes one;
-//! nobody can remove the creator (403), so `forEveryone` is theirs alone while they are in.
+//! Chosen, since WhatsApp's answer is not known: somebody who left may be added again after a day,
+//! somebody who was removed at once; when the last admin leaves, the member who joined first becomes
+//! admin; the creator cannot be removed (403), so only the creator can use `forEveryone` while in the
+//! group.
 
 use crate::contract::{
     CommandResult, CreateGroup, Description, ErrorCode, GroupId, GroupSettings, Outcome,
     OutcomeKind, ParticipantId, ParticipantInput, Role, Timestamp,
 };
 use crate::engines::sandbox::admins::{applied, outcome};
-use crate::engines::sandbox::model::{self, Actor, Applied, Change, MOST_MEMBERS, Refusal};
+use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
 use crate::engines::sandbox::{ids, people, view};
-use crate::store::sandbox_groups::{Former, GroupState, Member};
+use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
-/// For how long nobody can add a person who left (code 408).
+/// How long a person who left cannot be added (code 408).
 pub(super) const RECENTLY: jiff::SignedDuration = jiff::SignedDuration::from_hours(24);
 
 /// Creates a group with the actor as its superadmin.
@@ -22,8 +23,8 @@ pub(super) fn create(
     actor: &Actor<'_>,
     payload: &CreateGroup,
     members_can_add: bool,
-) -> (GroupState, Applied) {
-    let mut group = GroupState {
+) -> (SandboxGroup, CommandEffect) {
+    let mut group = SandboxGroup {
         subject: payload.name.clone(),
         description: Description::default(),
         owner: actor.account.clone(),
@@ -50,19 +51,19 @@ pub(super) fn create(
     let result = CommandResult::Group(Box::new(result));
     (
         group,
-        Applied {
+        CommandEffect {
             result,
             changes: vec![Change::Created { who }],
         },
     )
 }
 
-/// Adds people; members may too, where the group lets them.
+/// Adds people; other members may do so too, if the group allows it.
 pub(super) fn add(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     if !group.settings.members_can_add_new_member {
         model::require_admin(role, "add people to this group")?;
@@ -72,7 +73,7 @@ pub(super) fn add(
 }
 
 fn add_each(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> (Vec<Outcome>, Vec<ParticipantId>) {
@@ -92,8 +93,8 @@ fn add_each(
     (outcomes, added)
 }
 
-/// What becomes of an attempt to add somebody, checked in this order.
-fn may_join(group: &GroupState, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
+/// The outcome of adding somebody, checked in this order.
+fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
     if group.members.contains_key(who) {
         return (OutcomeKind::AlreadyMember, 409);
     }
@@ -110,7 +111,7 @@ fn may_join(group: &GroupState, who: &ParticipantId, now: Timestamp) -> (Outcome
     (OutcomeKind::Ok, 200)
 }
 
-fn join(group: &mut GroupState, who: &ParticipantId, role: Role) {
+fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
     group.joined += 1;
     group.former.remove(who);
     group.members.insert(
@@ -122,12 +123,12 @@ fn join(group: &mut GroupState, who: &ParticipantId, role: Role) {
     );
 }
 
-/// Removes people. Removing oneself is leaving, last of all, and needs no right.
+/// Removes people. Removing oneself is leaving; it comes last and needs no admin rights.
 pub(super) fn remove(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = model::role_of(group, actor.account)?;
     if named.iter().any(|person| person.id != *actor.account) {
         model::require_admin(role, "remove people from this group")?;
@@ -145,7 +146,7 @@ pub(super) fn remove(
             }
             Some(Role::Superadmin) => (OutcomeKind::NotAllowed, 403),
             Some(Role::Participant | Role::Admin) => {
-                go(group, id, actor.now, Going::Removed);
+                depart(group, id, actor.now, Departure::Removed);
                 removed.push(id.clone());
                 (OutcomeKind::Ok, 200)
             }
@@ -154,29 +155,29 @@ pub(super) fn remove(
     }
     let mut applied = applied(outcomes, removed, |who| Change::Removed { who });
     if leaves {
-        step_out(group, actor, Going::Left, &mut applied.changes);
+        own_departure(group, actor, Departure::Left, &mut applied.changes);
     }
     Ok(applied)
 }
 
 /// The actor leaves.
-pub(super) fn leave(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<CommandEffect, Refusal> {
     model::role_of(group, actor.account)?;
     let mut changes = Vec::new();
-    step_out(group, actor, Going::Left, &mut changes);
-    Ok(Applied {
+    own_departure(group, actor, Departure::Left, &mut changes);
+    Ok(CommandEffect {
         result: CommandResult::Done(true),
         changes,
     })
 }
 
-/// The group vanishes from the actor's lists: they leave if they are still in it, having removed
-/// everybody else first where that was asked.
+/// The group disappears from the actor's lists: they leave if they are a member, after removing all
+/// others if requested.
 pub(super) fn delete(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     for_everyone: bool,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let mut changes = Vec::new();
     if for_everyone {
         let role = model::role_of(group, actor.account)?;
@@ -184,7 +185,7 @@ pub(super) fn delete(
         changes.extend(remove_all_others(group, actor)?);
     }
     if group.members.contains_key(actor.account) {
-        step_out(group, actor, Going::Deleted, &mut changes);
+        own_departure(group, actor, Departure::Deleted, &mut changes);
     } else {
         let former = group
             .former
@@ -193,13 +194,16 @@ pub(super) fn delete(
         former.ok_or_else(Refusal::no_such_group)?.deleted = true;
         changes.push(Change::Forgotten);
     }
-    Ok(Applied {
+    Ok(CommandEffect {
         result: CommandResult::Done(true),
         changes,
     })
 }
 
-fn remove_all_others(group: &mut GroupState, actor: &Actor<'_>) -> Result<Option<Change>, Refusal> {
+fn remove_all_others(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+) -> Result<Option<Change>, Refusal> {
     let others = group
         .members
         .iter()
@@ -216,34 +220,38 @@ fn remove_all_others(group: &mut GroupState, actor: &Actor<'_>) -> Result<Option
     }
     let who: Vec<ParticipantId> = others.map(|(who, _)| who.clone()).collect();
     for id in &who {
-        go(group, id, actor.now, Going::Removed);
+        depart(group, id, actor.now, Departure::Removed);
     }
     Ok((!who.is_empty()).then_some(Change::Removed { who }))
 }
 
-/// How somebody goes.
+/// How somebody leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Going {
+enum Departure {
     Removed,
     Left,
     /// Left, and deleted the group from their list.
     Deleted,
 }
 
-fn go(group: &mut GroupState, who: &ParticipantId, now: Timestamp, how: Going) {
+fn depart(group: &mut SandboxGroup, who: &ParticipantId, now: Timestamp, how: Departure) {
     group.members.remove(who);
     let former = Former {
         since: now,
-        left: how != Going::Removed,
-        deleted: how == Going::Deleted,
+        left: how != Departure::Removed,
+        deleted: how == Departure::Deleted,
     };
     group.former.insert(who.clone(), former);
 }
 
-/// The actor goes; where that leaves the group without an admin, the one who has been in it
-/// longest becomes one.
-fn step_out(group: &mut GroupState, actor: &Actor<'_>, how: Going, changes: &mut Vec<Change>) {
-    go(group, actor.account, actor.now, how);
+/// The actor leaves; if the group then has no admin, the member who joined first becomes one.
+fn own_departure(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+    how: Departure,
+    changes: &mut Vec<Change>,
+) {
+    depart(group, actor.account, actor.now, how);
     changes.push(Change::Left);
     if group
         .members

@@ -1,8 +1,9 @@
 //! The sandbox engine: an embedded model of WhatsApp's groups, with rules, roles and refusals.
 //!
-//! All sessions share one world, so what one does the others see. `model` holds the rules and
-//! knows no store; `events` says who sees what; `people` lists the numbers that misbehave on
-//! purpose. Change, reply and events are one transaction of the store: effects are exactly once.
+//! All sessions share one set of groups, so each sees the changes of the others. `model` holds the
+//! rules and knows no store; `events` decides which session gets which event; `people` lists the
+//! numbers with a fixed outcome. Change, reply and events are one transaction of the store: effects
+//! are exactly once.
 
 mod admins;
 mod events;
@@ -29,7 +30,7 @@ use crate::contract::{
     ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Begun, Key, Record};
-use crate::store::sandbox_groups::{GroupState, SandboxGroups, Transacted, World};
+use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, Transacted, World};
 use crate::store::{self, Store};
 
 use events::Accounts;
@@ -55,7 +56,7 @@ impl Sandbox {
         Self::seeded(store, config, clock, rand::random())
     }
 
-    /// As [`Sandbox::new`], with faults that strike the same commands each time.
+    /// As [`Sandbox::new`], with a seed, so that the same commands fail each time.
     #[must_use]
     pub fn seeded(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>, seed: u64) -> Self {
         let config::Sandbox {
@@ -88,14 +89,14 @@ impl Sandbox {
     }
 
     /// Answers a command that changes nothing.
-    async fn look(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
+    async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
                 group
-                    .and_then(|group| model::look(&group, account, command))
+                    .and_then(|group| model::read(&group, account, command))
                     .map_err(refused)?
             }
             (_, None) => return Err(refused(Refusal::no_such_group())),
@@ -113,7 +114,7 @@ impl Sandbox {
             .of_account(account, asked)
             .await
             .map_err(store_failed)?;
-        let shown: fn(&GroupId, &GroupState) -> Group =
+        let shown: fn(&GroupId, &SandboxGroup) -> Group =
             if asked.exclude.contains(&Exclude::Participants) {
                 view::without_participants
             } else {
@@ -124,15 +125,15 @@ impl Sandbox {
         ))
     }
 
-    /// Carries out a command that changes something, in one transaction with its record.
+    /// Executes a command that changes something, in one transaction with its record.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
         let key = Key {
             session: call.session.clone(),
             command_id: call.id.clone(),
         };
         let named = call.command.group().map(|id| vec![id.clone()]);
-        let change = Doing {
-            // Taken here, so that a rerun of the transaction has the same.
+        let change = Transaction {
+            // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
             account: account.clone(),
             accounts: self.accounts.clone(),
@@ -148,14 +149,14 @@ impl Sandbox {
             self.faults.crash(&call.session, CrashPoint::BeforeEffect);
             let record = world.change(key, groups, step).await;
             self.faults.crash(&call.session, CrashPoint::AfterEffect);
-            // A commit whose answer was lost may have happened, and nothing here would know.
+            // A commit whose answer was lost may have succeeded, and the sandbox cannot check.
             let unknown = |error: store::Error| match error {
                 error @ store::Error::Fenced => store_failed(error),
                 error => EngineError::NoAnswer {
                     message: error.to_string(),
                 },
             };
-            return apart(record.map_err(unknown)?);
+            return executed(record.map_err(unknown)?);
         }
         let done = world.transact(key, call.fingerprint, groups, step).await;
         Ok(match done.map_err(store_failed)? {
@@ -186,7 +187,7 @@ impl Engine for Sandbox {
         let account = self.account(call)?;
         self.faults.act_out(&call.session).await?;
         match call.command.command_type().repeat() {
-            Repeat::ReadOnly => self.look(account, call).await,
+            Repeat::ReadOnly => self.read(account, call).await,
             Repeat::Harmless | Repeat::Harmful => self.change(account, call).await,
         }
     }
@@ -209,8 +210,8 @@ impl Engine for Sandbox {
     }
 }
 
-/// What the caller is to record, where the record is not part of the transaction.
-fn apart(record: Record) -> Result<Executed, EngineError> {
+/// What the caller has to record, if the record is not part of the transaction.
+fn executed(record: Record) -> Result<Executed, EngineError> {
     match record.outcome {
         Ok(result) => Ok(Executed::Done(Effect {
             result,
@@ -223,19 +224,19 @@ fn apart(record: Record) -> Result<Executed, EngineError> {
     }
 }
 
-/// A command being carried out; what the transaction runs, and runs again after a conflict.
-struct Doing {
+/// A command that is being executed: the body of the transaction, repeated after a conflict.
+struct Transaction {
     now: Timestamp,
     account: ParticipantId,
     accounts: Arc<Accounts>,
     members_can_add: bool,
     command: Command,
     key: Key,
-    /// The group, or those that a `CreateGroup` may make.
+    /// The group, or those that a `CreateGroup` may create.
     groups: Vec<GroupId>,
 }
 
-impl Doing {
+impl Transaction {
     fn run(&self, world: &mut World<'_>) -> Result<Record, store::Error> {
         let actor = Actor {
             account: &self.account,
@@ -262,7 +263,7 @@ impl Doing {
         world: &mut World<'_>,
         actor: &Actor<'_>,
         payload: &CreateGroup,
-    ) -> Result<Result<Told, Refusal>, store::Error> {
+    ) -> Result<Result<ResultAndEvents, Refusal>, store::Error> {
         for id in &self.groups {
             if world.group(id)?.is_some() {
                 continue;
@@ -278,11 +279,11 @@ impl Doing {
             );
             world.insert(id, group);
             world.changed(id, self.command.command_type(), self.now);
-            return Ok(told(&applied.result, events));
+            return Ok(result_and_events(&applied.result, events));
         }
         Ok(Err(Refusal::new(
             ErrorCode::EngineRejected,
-            "every group id that this command id stands for is taken; send it with another id",
+            "every group id derived from this command id exists already; send the command with another id",
         )))
     }
 
@@ -291,14 +292,14 @@ impl Doing {
         world: &mut World<'_>,
         actor: &Actor<'_>,
         command: &Command,
-    ) -> Result<Result<Told, Refusal>, store::Error> {
+    ) -> Result<Result<ResultAndEvents, Refusal>, store::Error> {
         let Some(id) = self.groups.first() else {
             return Ok(Err(Refusal::no_such_group()));
         };
         let Some(group) = world.group(id)? else {
             return Ok(Err(Refusal::no_such_group()));
         };
-        let before = events::present(group, &self.accounts);
+        let before = events::sessions_inside(group, &self.accounts);
         let applied = match model::apply(group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
@@ -307,14 +308,17 @@ impl Doing {
         if !applied.changes.is_empty() {
             world.changed(id, command.command_type(), self.now);
         }
-        Ok(told(&applied.result, events))
+        Ok(result_and_events(&applied.result, events))
     }
 }
 
-/// A result as JSON, and the events beside it.
-type Told = (Box<RawValue>, Vec<Event>);
+/// A result as JSON, with its events.
+type ResultAndEvents = (Box<RawValue>, Vec<Event>);
 
-fn told(result: &CommandResult, events: Vec<Event>) -> Result<Told, Refusal> {
+fn result_and_events(
+    result: &CommandResult,
+    events: Vec<Event>,
+) -> Result<ResultAndEvents, Refusal> {
     let raw = to_raw_value(result).map_err(|error| Refusal {
         code: ErrorCode::Internal,
         message: format!("the result could not be written as JSON: {error}"),
@@ -329,7 +333,7 @@ fn refused(refusal: Refusal) -> EngineError {
     }
 }
 
-/// Nothing was recorded, so nothing was done; where a commit's answer was lost, the ledger knows.
+/// Nothing was recorded, so nothing was done; if a commit's answer was lost, the ledger knows.
 fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),

@@ -1,8 +1,8 @@
-//! WhatsApp's rules for one group, as a pure function: a group, who acts and a command in; the
-//! result, the changed group and what happened out. No clock, no store, no session.
+//! WhatsApp's rules for one group, as a pure function: from a group, an actor and a command to the
+//! result, the changed group and the changes. No clock, no store, no session.
 //!
-//! Every rule is checked before the first change, so a refusal leaves the group as it was. Where
-//! WhatsApp's own behaviour is not known, the choice is marked "chosen".
+//! Every rule is checked before the first change, so a refusal leaves the group unchanged. Choices
+//! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
     Command, CommandResult, Description, ErrorBody, ErrorCode, InfoAdminOnly, ParticipantId, Role,
@@ -10,23 +10,23 @@ use crate::contract::{
 };
 use crate::engines::sandbox::{admins, ids, members, view};
 use crate::store::ledger::Key;
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
-/// The most people in a group: WhatsApp's public limit.
+/// The maximum number of members: WhatsApp's public limit.
 pub(super) const MOST_MEMBERS: usize = 1024;
 
-/// Who acts, when, and by which command.
+/// The actor, the time and the command.
 #[derive(Debug, Clone)]
 pub(super) struct Actor<'a> {
     /// The account that acts.
     pub(super) account: &'a ParticipantId,
-    /// When.
+    /// The time.
     pub(super) now: Timestamp,
     /// The command; ids and codes are derived from it.
     pub(super) key: &'a Key,
 }
 
-/// Something that happened in a group.
+/// A change in a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Change {
     /// The group was created with these people in it.
@@ -39,31 +39,31 @@ pub(super) enum Change {
     Left,
     /// The actor made people admins.
     Promoted { who: Vec<ParticipantId> },
-    /// Somebody became an admin because the last one had left.
+    /// Somebody became admin because the last admin had left.
     Succeeded { who: ParticipantId },
-    /// People are no admins any more, by the actor.
+    /// The actor demoted people.
     Demoted { who: Vec<ParticipantId> },
-    /// Another subject.
+    /// The subject changed.
     Subject(Subject),
-    /// Another description.
+    /// The description changed.
     Description(Description),
-    /// Who may change subject and description.
+    /// The right to change subject and description changed.
     InfoAdminOnly(bool),
-    /// Another invite code.
+    /// The invite code changed.
     InviteCode(String),
-    /// The actor, who had left before, deleted the group from their list. Nobody sees it.
+    /// The actor, who had left before, deleted the group from their list. No session gets an event.
     Forgotten,
 }
 
-/// What a command came to.
+/// The result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Applied {
+pub(super) struct CommandEffect {
     pub(super) result: CommandResult,
-    /// What happened, in order; empty where nothing changed.
+    /// The changes, in order; empty if nothing changed.
     pub(super) changes: Vec<Change>,
 }
 
-/// Why a command was refused; the group is as it was.
+/// Why a command was refused; the group is unchanged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Refusal {
     pub(super) code: ErrorCode,
@@ -78,11 +78,11 @@ impl Refusal {
         }
     }
 
-    /// There is no such group, or the account was never in it: it cannot tell which.
+    /// There is no such group, or the account was never in it: the account cannot distinguish the two.
     pub(super) fn no_such_group() -> Self {
         Self::new(
             ErrorCode::GroupNotFound,
-            "the session's account knows no such group; ListGroups tells which it is in",
+            "the session's account knows no such group; ListGroups returns the groups it is in",
         )
     }
 
@@ -92,7 +92,7 @@ impl Refusal {
     }
 }
 
-impl Applied {
+impl CommandEffect {
     pub(super) fn unchanged(result: CommandResult) -> Self {
         Self {
             result,
@@ -101,12 +101,12 @@ impl Applied {
     }
 }
 
-/// Carries out a command in a group that exists.
+/// Executes a command in an existing group.
 pub(super) fn apply(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     command: &Command,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
@@ -115,12 +115,14 @@ pub(super) fn apply(
         | Command::ListWebhooks(_)
         | Command::TestWebhook(_) => Err(Refusal::new(
             ErrorCode::Internal,
-            "a command about no single group reached one; report this",
+            "a command that names no group was applied to one; report this",
         )),
         Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
-        | Command::GetInviteCode(_) => look(group, actor.account, command).map(Applied::unchanged),
+        | Command::GetInviteCode(_) => {
+            read(group, actor.account, command).map(CommandEffect::unchanged)
+        }
         Command::DeleteGroup(payload) => members::delete(group, actor, payload.for_everyone),
         Command::LeaveGroup(_) => members::leave(group, actor),
         Command::SetGroupSubject(payload) => set_subject(group, actor, &payload.subject),
@@ -139,8 +141,8 @@ pub(super) fn apply(
 }
 
 /// Answers a command that changes nothing.
-pub(super) fn look(
-    group: &GroupState,
+pub(super) fn read(
+    group: &SandboxGroup,
     account: &ParticipantId,
     command: &Command,
 ) -> Result<CommandResult, Refusal> {
@@ -160,13 +162,13 @@ pub(super) fn look(
         }
         _ => Err(Refusal::new(
             ErrorCode::Internal,
-            "a command that changes something was taken for one that does not; report this",
+            "a command that changes something was handled as a read; report this",
         )),
     }
 }
 
-/// The role of an account in a group, if it is in it.
-pub(super) fn role_of(group: &GroupState, account: &ParticipantId) -> Result<Role, Refusal> {
+/// The role of an account in a group, if it is a member.
+pub(super) fn role_of(group: &SandboxGroup, account: &ParticipantId) -> Result<Role, Refusal> {
     if let Some(member) = group.members.get(account) {
         return Ok(member.role);
     }
@@ -179,7 +181,7 @@ pub(super) fn role_of(group: &GroupState, account: &ParticipantId) -> Result<Rol
     }
 }
 
-/// Refuses who is no admin.
+/// Refuses anybody who is no admin.
 pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
     if is_admin(role) {
         return Ok(());
@@ -187,7 +189,7 @@ pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
     Err(Refusal {
         code: ErrorCode::NotAllowed,
         message: format!(
-            "only an admin may {what}; have the session's account promoted, or use an admin's session"
+            "only an admin may {what}; promote the session's account, or use an admin's session"
         ),
     })
 }
@@ -197,71 +199,74 @@ pub(super) const fn is_admin(role: Role) -> bool {
 }
 
 /// Whether this role may change subject and description.
-fn may_edit(group: &GroupState, role: Role) -> bool {
+fn may_edit(group: &SandboxGroup, role: Role) -> bool {
     is_admin(role) || !group.settings.info_admin_only
 }
 
 fn set_subject(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     subject: &Subject,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !may_edit(group, role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.subject == *subject {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.subject = subject.clone();
     Ok(done(Change::Subject(subject.clone())))
 }
 
 fn set_description(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     description: &Description,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !may_edit(group, role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.description == *description {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.description = description.clone();
     Ok(done(Change::Description(description.clone())))
 }
 
 fn set_info_admin_only(
-    group: &mut GroupState,
+    group: &mut SandboxGroup,
     actor: &Actor<'_>,
     payload: &SetInfoAdminOnly,
-) -> Result<Applied, Refusal> {
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     if !is_admin(role) {
-        return Ok(Applied::unchanged(CommandResult::Done(false)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
     }
     if group.settings.info_admin_only == payload.admins_only {
-        return Ok(Applied::unchanged(CommandResult::Done(true)));
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.settings.info_admin_only = payload.admins_only;
     Ok(done(Change::InfoAdminOnly(payload.admins_only)))
 }
 
-fn revoke_invite_code(group: &mut GroupState, actor: &Actor<'_>) -> Result<Applied, Refusal> {
+fn revoke_invite_code(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+) -> Result<CommandEffect, Refusal> {
     let role = role_of(group, actor.account)?;
     require_admin(role, "revoke the invite code")?;
     let code = ids::invite_code(actor.key);
     group.invite_code.clone_from(&code);
-    Ok(Applied {
+    Ok(CommandEffect {
         result: CommandResult::InviteCode(ids::invite(&code)),
         changes: vec![Change::InviteCode(code)],
     })
 }
 
-fn done(change: Change) -> Applied {
-    Applied {
+fn done(change: Change) -> CommandEffect {
+    CommandEffect {
         result: CommandResult::Done(true),
         changes: vec![change],
     }

@@ -17,7 +17,7 @@
 
 use crate::contract::{OutcomeKind, ParticipantId};
 
-/// Every ending, with what it stands for.
+/// Every ending, with its outcome.
 const SPECIAL: &[(&str, OutcomeKind, u16)] = &[
     ("0401", OutcomeKind::NotAllowed, 401),
     ("0403", OutcomeKind::PrivacyBlocked, 403),
@@ -27,7 +27,7 @@ const SPECIAL: &[(&str, OutcomeKind, u16)] = &[
     ("0421", OutcomeKind::PendingApproval, 421),
 ];
 
-/// What always becomes of an attempt to add this person, if they are special.
+/// The fixed outcome of adding this person, if their number has one.
 pub(super) fn refuses(who: &ParticipantId) -> Option<(OutcomeKind, u16)> {
     let digits = who.as_str().strip_suffix("@c.us")?.strip_prefix("99900")?;
     let found = SPECIAL.iter().find(|(ending, ..)| digits.ends_with(ending));

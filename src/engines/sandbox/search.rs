@@ -1,5 +1,5 @@
-//! Looking for the group that a `CreateGroup` of unknown end may have made: what an engine can do
-//! that does not know our command ids.
+//! Searches for the group that a `CreateGroup` with unknown outcome may have created: what an engine
+//! can do that does not know our command ids.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,24 +8,23 @@ use crate::contract::{
     CommandResult, CreateGroup, GroupId, Outcome, OutcomeKind, ParticipantId, Timestamp,
 };
 use crate::engines::{Effect, EngineError, Found};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
 use super::view;
 
-/// The engine's clock may be behind ours by so much.
+/// The maximum lag of the engine's clock behind ours.
 const SKEW: Duration = Duration::from_secs(5);
 
-/// Finds the one group of this account that looks as the command wanted it and is not older than
-/// the command.
+/// Finds the one group of this account that matches the command and is not older than it.
 pub(super) fn created(
-    groups: &[(GroupId, GroupState)],
+    groups: &[(GroupId, SandboxGroup)],
     account: &ParticipantId,
     wanted: &CreateGroup,
     since: Timestamp,
 ) -> Result<Found, EngineError> {
     let since = since.0.checked_sub(SKEW).unwrap_or(since.0);
     let people: BTreeSet<_> = wanted.participants.iter().map(|it| &it.id).collect();
-    let looks_like_it = |(_, group): &&(GroupId, GroupState)| {
+    let looks_like_it = |(_, group): &&(GroupId, SandboxGroup)| {
         group.owner == *account
             && group.subject == wanted.name
             && group.created_at.0 >= since
@@ -41,7 +40,7 @@ pub(super) fn created(
             let outcomes = people.iter().map(|person| outcome(group, person)).collect();
             let mut result = view::group(id, group);
             result.outcomes = Some(outcomes);
-            // The events were told when it happened, to whoever was there to hear them.
+            // The events were published when the group was created.
             let result = CommandResult::Group(Box::new(result));
             Found::Effect(Effect::new(&result, Vec::new())?)
         }
@@ -49,8 +48,8 @@ pub(super) fn created(
     })
 }
 
-/// Who is in the group was added; why the others are not is not known any more.
-fn outcome(group: &GroupState, person: &ParticipantId) -> Outcome {
+/// Members were added; the reason why the others are missing is lost.
+fn outcome(group: &SandboxGroup, person: &ParticipantId) -> Outcome {
     let (outcome, code) = if group.members.contains_key(person) {
         (OutcomeKind::Ok, 200)
     } else {

@@ -219,7 +219,7 @@ fn roles(expected: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
-async fn a_session_without_a_phone_is_told_which_key_to_set() {
+async fn a_session_without_a_phone_gets_the_key_to_set() {
     let world = World::new().await;
     let error = world
         .execute("x", "nobody", "ListGroups", json!({}))

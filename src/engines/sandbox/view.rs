@@ -1,18 +1,18 @@
-//! A group as the contract shows it.
+//! A group in the contract's form.
 
 use crate::contract::{Group, GroupId, Participant};
-use crate::store::sandbox_groups::GroupState;
+use crate::store::sandbox_groups::SandboxGroup;
 
-/// The whole group.
-pub(super) fn group(id: &GroupId, state: &GroupState) -> Group {
+/// The group with its participants.
+pub(super) fn group(id: &GroupId, state: &SandboxGroup) -> Group {
     Group {
         participants: Some(participants(state)),
         ..without_participants(id, state)
     }
 }
 
-/// The group without its people, whose number is told all the same.
-pub(super) fn without_participants(id: &GroupId, state: &GroupState) -> Group {
+/// The group without its participants; the size is included.
+pub(super) fn without_participants(id: &GroupId, state: &SandboxGroup) -> Group {
     Group {
         id: id.clone(),
         subject: state.subject.clone(),
@@ -26,8 +26,8 @@ pub(super) fn without_participants(id: &GroupId, state: &GroupState) -> Group {
     }
 }
 
-/// The people in a group, in the order they joined.
-pub(super) fn participants(state: &GroupState) -> Vec<Participant> {
+/// The participants of a group, in the order they joined.
+pub(super) fn participants(state: &SandboxGroup) -> Vec<Participant> {
     let mut members: Vec<_> = state.members.iter().collect();
     members.sort_unstable_by_key(|(_, member)| member.number);
     members

@@ -1,7 +1,7 @@
-//! Requests to WAHA: which server a session lives on, the paths, the key, and what came back.
+//! Requests to WAHA: the server of a session, the paths, the key, and the answers.
 //!
-//! The paths and bodies are those of WAHA's OpenAPI document 2026.7.1. What an answer means is for
-//! `wire` and `error` to say, and what to ask for, for `commands`.
+//! Paths and bodies are those of WAHA's OpenAPI document 2026.7.1. `wire` and `error` interpret the
+//! answers, `commands` decides what to request.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use serde_json::Value;
 use url::Url;
 use uuid::Uuid;
 
-use super::error::{Cause, Intent};
+use super::error::{FailureCause, Intent};
 use super::wire::Body;
 use crate::config::{self, WahaServer};
 use crate::contract::{CommandId, ErrorCode, GroupId, SessionName};
@@ -20,16 +20,16 @@ use crate::observability::events;
 use crate::observability::trace::{Kind, Place, Span, Trace};
 use crate::outbound::{HeaderName, HeaderValue, Method, Outbound, Request};
 
-/// The way to all servers; cheap to clone but for the list of servers.
+/// The HTTP client for all servers; cheap to clone apart from the list of servers.
 #[derive(Debug)]
 pub(super) struct Client {
     outbound: Outbound,
     servers: Vec<WahaServer>,
 }
 
-/// What is asked of a server.
+/// A request to a server.
 #[derive(Debug)]
-pub(super) struct Ask<'a> {
+pub(super) struct ApiRequest<'a> {
     pub(super) method: Method,
     /// Below the session's groups: `""`, `/{id}`, `/{id}/leave`. See [`within`].
     pub(super) path: String,
@@ -38,7 +38,7 @@ pub(super) struct Ask<'a> {
     pub(super) intent: Intent,
 }
 
-impl Ask<'_> {
+impl ApiRequest<'_> {
     pub(super) const fn get(path: String) -> Self {
         Self {
             method: Method::GET,
@@ -60,49 +60,49 @@ impl Ask<'_> {
     }
 }
 
-/// A request that did not do what it was to, with what is needed to judge it.
+/// A request that failed, with what is needed to classify the failure.
 #[derive(Debug)]
-pub(super) struct Trouble {
-    pub(super) cause: Cause,
+pub(super) struct ApiFailure {
+    pub(super) cause: FailureCause,
     intent: Intent,
     server: String,
 }
 
-impl Trouble {
+impl ApiFailure {
     /// The engine's error.
-    pub(super) fn judge(self) -> EngineError {
-        self.cause.judge(self.intent, &self.server)
+    pub(super) fn into_engine_error(self) -> EngineError {
+        self.cause.into_engine_error(self.intent, &self.server)
     }
 }
 
-impl From<Trouble> for EngineError {
-    fn from(trouble: Trouble) -> Self {
-        trouble.judge()
+impl From<ApiFailure> for EngineError {
+    fn from(failure: ApiFailure) -> Self {
+        failure.into_engine_error()
     }
 }
 
-/// The path of a group, or of something of it. WAHA wants the `@` encoded.
+/// The path of a group, or of a resource below it. WAHA wants the `@` encoded.
 pub(super) fn within(group: &GroupId, rest: &str) -> String {
     format!("/{}{rest}", group.as_str().replace('@', "%40"))
 }
 
-/// Who asks: the session, and the trace that its requests belong to.
+/// The session that a request is for, and the trace that it belongs to.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Caller<'a> {
     pub(super) session: &'a SessionName,
     pub(super) server: &'a WahaServer,
-    trace: Traced<'a>,
+    trace: RequestTrace<'a>,
 }
 
-/// The trace of requests: that of the command, or one by which they are found in WAHA's log.
+/// The trace of requests: the command's, or one by which they are found in WAHA's log.
 #[derive(Debug, Clone, Copy)]
-struct Traced<'a> {
+struct RequestTrace<'a> {
     of_command: Option<&'a Trace>,
     own: Uuid,
 }
 
-impl Traced<'_> {
-    /// One that belongs to no command.
+impl RequestTrace<'_> {
+    /// A trace that belongs to no command.
     fn new() -> Self {
         Self {
             of_command: None,
@@ -110,7 +110,7 @@ impl Traced<'_> {
         }
     }
 
-    /// Begins a request, and says where in which trace it is.
+    /// Starts a request's span and returns its place in the trace.
     fn begin(&self) -> (Option<Span>, Trace) {
         let span = self
             .of_command
@@ -140,21 +140,21 @@ impl Client {
         &self.servers
     }
 
-    /// The server that a session lives on.
+    /// The server of a session.
     pub(super) fn server(&self, session: &SessionName) -> Option<&WahaServer> {
         let fitting = self
             .servers
             .iter()
             .filter_map(|it| Some((it.fit(session)?, it)));
-        // The first of those that say as much; `max_by_key` would take the last.
+        // The first of equally specific servers; `max_by_key` would take the last.
         fitting.rev().max_by_key(|(fit, _)| *fit).map(|(_, it)| it)
     }
 
-    /// A caller for a session; all requests of one command are one trace: the command's, or one whose id
-    /// follows from the command's.
+    /// The caller of a session's requests; all requests of one command are in one trace: the
+    /// command's, or one whose id is derived from the command's.
     ///
     /// # Errors
-    /// When the session lives nowhere.
+    /// When no server is configured for the session.
     pub(super) fn caller<'a>(
         &'a self,
         session: &'a SessionName,
@@ -163,11 +163,10 @@ impl Client {
         let server = self.server(session).ok_or_else(|| EngineError::Refused {
             code: ErrorCode::SessionNotFound,
             message: format!(
-                "no WAHA server is configured for the session {session}; name it in \
-                 [engine.waha.servers]"
+                "no WAHA server is configured for the session {session}; add it to [engine.waha.servers]"
             ),
         })?;
-        let trace = call.map_or_else(Traced::new, |call| Traced {
+        let trace = call.map_or_else(RequestTrace::new, |call| RequestTrace {
             of_command: Some(&call.context.trace),
             own: trace_id(session, &call.id),
         });
@@ -178,51 +177,56 @@ impl Client {
         })
     }
 
-    /// Asks for something about a session's groups.
-    pub(super) async fn groups(&self, by: Caller<'_>, ask: Ask<'_>) -> Result<Body, Trouble> {
-        let path = format!("api/{}/groups{}", by.session, ask.path);
-        self.send(by.server, &path, ask, by.trace).await
+    /// Sends a request below a session's groups.
+    pub(super) async fn groups(
+        &self,
+        caller: Caller<'_>,
+        request: ApiRequest<'_>,
+    ) -> Result<Body, ApiFailure> {
+        let path = format!("api/{}/groups{}", caller.session, request.path);
+        self.send(caller.server, &path, request, caller.trace).await
     }
 
-    /// Asks for something else of a session's, such as its lids.
-    pub(super) async fn of_session(
+    /// Sends a request below a session, for example to its lids.
+    pub(super) async fn session_request(
         &self,
-        by: Caller<'_>,
+        caller: Caller<'_>,
         path: &str,
         query: &[(&'static str, String)],
-    ) -> Result<Body, Trouble> {
-        let path = format!("api/{}/{path}", by.session);
-        let ask = Ask {
+    ) -> Result<Body, ApiFailure> {
+        let path = format!("api/{}/{path}", caller.session);
+        let request = ApiRequest {
             query,
-            ..Ask::get(String::new())
+            ..ApiRequest::get(String::new())
         };
-        self.send(by.server, &path, ask, by.trace).await
+        self.send(caller.server, &path, request, caller.trace).await
     }
 
-    /// Asks which sessions a server has.
-    pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, Trouble> {
+    /// Requests a server's sessions.
+    pub(super) async fn sessions(&self, server: &WahaServer) -> Result<Body, ApiFailure> {
         let query = [("all", "true".to_owned())];
-        let ask = Ask {
+        let request = ApiRequest {
             query: &query,
-            ..Ask::get(String::new())
+            ..ApiRequest::get(String::new())
         };
-        self.send(server, "api/sessions", ask, Traced::new()).await
+        self.send(server, "api/sessions", request, RequestTrace::new())
+            .await
     }
 
     async fn send(
         &self,
         server: &WahaServer,
         path: &str,
-        ask: Ask<'_>,
-        trace: Traced<'_>,
-    ) -> Result<Body, Trouble> {
-        let intent = ask.intent;
+        request: ApiRequest<'_>,
+        trace: RequestTrace<'_>,
+    ) -> Result<Body, ApiFailure> {
+        let intent = request.intent;
         let begun = Instant::now();
         let (mut span, trace) = trace.begin();
         if let Some(span) = &mut span {
-            describe(span, server, &ask.method);
+            describe(span, server, &request.method);
         }
-        let answered = self.exchange(server, path, ask, &trace).await;
+        let answered = self.exchange(server, path, request, &trace).await;
         let outcome = answered.as_ref().map_or_else(name_of, |_| "ok");
         if let (Some(span), Err(cause)) = (&mut span, &answered) {
             span.fail(name_of(cause));
@@ -230,7 +234,7 @@ impl Client {
         drop(span);
         let id = trace.place().map_or(0, |place| place.trace);
         events::waha_answered(&format!("{id:032x}"), outcome, begun.elapsed());
-        answered.map_err(|cause| Trouble {
+        answered.map_err(|cause| ApiFailure {
             cause,
             intent,
             server: server.name.clone(),
@@ -241,14 +245,14 @@ impl Client {
         &self,
         server: &WahaServer,
         path: &str,
-        ask: Ask<'_>,
+        request: ApiRequest<'_>,
         trace: &Trace,
-    ) -> Result<Body, Cause> {
+    ) -> Result<Body, FailureCause> {
         let mut headers = vec![(
             HeaderName::from_static("accept"),
             HeaderValue::from_static("application/json"),
         )];
-        let body = match &ask.body {
+        let body = match &request.body {
             None => Bytes::new(),
             Some(value) => {
                 let json = HeaderValue::from_static("application/json");
@@ -263,8 +267,8 @@ impl Client {
             }
         }
         let request = Request {
-            method: ask.method,
-            url: url(&server.url, path, ask.query),
+            method: request.method,
+            url: url(&server.url, path, request.query),
             headers,
             body,
             deadline: server.timeout,
@@ -274,20 +278,20 @@ impl Client {
             .outbound
             .send(request)
             .await
-            .map_err(Cause::of_failure)?;
+            .map_err(FailureCause::from_failure)?;
         if !answer.is_success() {
-            return Err(Cause::of(&answer));
+            return Err(FailureCause::from_answer(&answer));
         }
         if answer.truncated {
-            return Err(Cause::Unreadable(
-                "it is larger than engine.waha.body_limit",
+            return Err(FailureCause::Unreadable(
+                "it exceeds engine.waha.body_limit",
             ));
         }
-        Body::read(&answer.body).map_err(|_| Cause::Unreadable("it is no JSON"))
+        Body::read(&answer.body).map_err(|_| FailureCause::Unreadable("it is not JSON"))
     }
 }
 
-/// By OpenTelemetry's conventions; never the path, which holds phone numbers.
+/// By OpenTelemetry's conventions; never the path, which contains phone numbers.
 fn describe(span: &mut Span, server: &WahaServer, method: &Method) {
     if span.is_recorded() {
         span.rename(method.to_string());
@@ -301,24 +305,24 @@ fn describe(span: &mut Span, server: &WahaServer, method: &Method) {
     }
 }
 
-fn name_of(cause: &Cause) -> &'static str {
+fn name_of(cause: &FailureCause) -> &'static str {
     match cause {
-        Cause::NotSent(_) => "not-sent",
-        Cause::Silent(_) => "no-answer",
-        Cause::Unreadable(_) => "unreadable",
-        Cause::Status(_) | Cause::Exception { .. } => "failed",
+        FailureCause::NotSent(_) => "not-sent",
+        FailureCause::NoAnswer(_) => "no-answer",
+        FailureCause::Unreadable(_) => "unreadable",
+        FailureCause::Status(_) | FailureCause::Exception { .. } => "failed",
         _ => "refused",
     }
 }
 
-/// The key, where the server asks for one. The configuration refuses what no header can hold; should
-/// such a key come here all the same, the request is not sent without it.
-fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, Cause> {
+/// The key, if the server wants one. The configuration rejects keys that a header cannot hold; should
+/// such a key get here nevertheless, the request is not sent without it.
+fn key_header(key: &SecretString) -> Result<Option<(HeaderName, HeaderValue)>, FailureCause> {
     let key = key.expose_secret();
     if key.is_empty() {
         return Ok(None);
     }
-    let value = HeaderValue::from_str(key).map_err(|_| Cause::Key)?;
+    let value = HeaderValue::from_str(key).map_err(|_| FailureCause::InvalidKey)?;
     Ok(Some((HeaderName::from_static("x-api-key"), value)))
 }
 
@@ -333,7 +337,7 @@ fn url(base: &Url, path: &str, query: &[(&'static str, String)]) -> Url {
     url
 }
 
-/// The trace of a command: 16 bytes that follow from its session and id.
+/// The trace of a command: 16 bytes derived from its session and id.
 fn trace_id(session: &SessionName, command: &CommandId) -> Uuid {
     Uuid::new_v5(
         &Uuid::NAMESPACE_OID,
@@ -354,7 +358,7 @@ mod tests {
             (name.as_str(), value.as_bytes()),
             ("x-api-key", &b"secret key"[..])
         );
-        assert!(matches!(header("a\nb"), Err(Cause::Key)));
+        assert!(matches!(header("a\nb"), Err(FailureCause::InvalidKey)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! What can go wrong with WAHA: from an answer (or none) to a cause, and from each cause, in one
-//! table, to code, verdict and message.
+//! WAHA's failures: from an answer (or none) to a cause, and from each cause, in one table, to an
+//! error code, a disposition and a message.
 //!
-//! WAHA answers almost everything that goes wrong with 500, and WhatsApp's own code has to be dug out
-//! of the body: NOWEB has it in `exception.data`, GOWS in the words of `exception.details` or
-//! `exception.message`. This is the one place that reads words to find out what happened.
+//! WAHA answers almost every failure with 500, and WhatsApp's own code has to be extracted from the
+//! body: NOWEB puts it in `exception.data`, GOWS in the text of `exception.details` or
+//! `exception.message`. No other module reads messages to find out what happened.
 
 use std::time::Duration;
 
@@ -17,77 +17,80 @@ pub(super) use quoting::quoted;
 
 mod quoting;
 
-/// What went wrong, before anybody judged it.
+/// The cause of a failure.
 #[derive(Debug)]
-pub(super) enum Cause {
+pub(super) enum FailureCause {
     /// 401, or 403 by WAHA itself: the key is missing or wrong.
-    Key,
-    /// 404, or 422 by newer servers: no session of this name.
+    InvalidKey,
+    /// 404, or 422 by newer servers: there is no session with this name.
     NoSession,
     /// 422: the session is not `WORKING`.
-    Session(String),
-    /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than the
-    /// request, or no WAHA at this address (see [`super::Waha::certain`]).
+    SessionNotWorking(String),
+    /// 422 or 501: not implemented by this engine. Or 404, `Cannot POST …`: a WAHA that is older than
+    /// the request, or another server at this address (see [`super::Waha::run`]).
     NotImplemented,
-    /// 400, with the validator's words.
+    /// 400, with the validator's message.
     Invalid(String),
-    /// 429 by the server or a proxy before it.
+    /// 429 by the server or a proxy in front of it.
     Throttled(Option<Duration>),
-    /// WhatsApp's own refusal, by its code.
-    WhatsApp(WhatsApp),
-    /// A text under a 2xx in which WEBJS says that it failed.
-    Words(String),
-    /// A status that says nothing: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
+    /// A refusal of WhatsApp, by its code.
+    WhatsApp(WhatsAppRefusal),
+    /// A text under a 2xx in which WEBJS reports a failure.
+    RefusalText(String),
+    /// A status without details: a proxy's page, a 404 for the base URL, a 5xx of a proxy.
     Status(u16),
-    /// 500: an exception of WAHA's own, in its words. Those about its connection pass, others last.
+    /// 500: an exception in WAHA, with its message. Exceptions about its connection are temporary,
+    /// others last.
     Exception { words: String, lasts: bool },
-    /// A 2xx whose body cannot be read: cut short, too large, not JSON, not what it should be.
+    /// A 2xx with an unusable body: truncated, too large, not JSON, or not the expected content.
     Unreadable(&'static str),
-    /// There is no answer, and the request was not sent.
+    /// No answer, and the request was not sent.
     NotSent(Failure),
-    /// There is no answer, and the request was sent, or may have been.
-    Silent(Failure),
+    /// No answer, and the request was sent, or may have been.
+    NoAnswer(Failure),
 }
 
 /// WhatsApp's refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct WhatsApp {
+pub(super) struct WhatsAppRefusal {
     pub(super) code: u16,
     pub(super) words: String,
-    /// For how long, in the two cases where that is told.
+    /// For how long, in the two cases in which WhatsApp says so.
     pub(super) after: Option<Duration>,
 }
 
-/// What a request was to do; a change that nobody saw the end of may have happened.
+/// The purpose of a request; a change without an answer may have happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Intent {
     Read,
     Change,
 }
 
-impl Cause {
-    /// What an answer that is no 2xx says.
+impl FailureCause {
+    /// The cause that an answer other than 2xx shows.
     #[expect(
         clippy::match_same_arms,
         reason = "a table, in the order of the statuses"
     )]
-    pub(super) fn of(answer: &Answer) -> Self {
+    pub(super) fn from_answer(answer: &Answer) -> Self {
         let body: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
         let message = words(&body);
         let lower = message.to_lowercase();
         match answer.status {
-            401 | 403 => Self::Key,
+            401 | 403 => Self::InvalidKey,
             429 => Self::Throttled(answer.retry_after),
             400 => Self::Invalid(message),
-            // First: the path that it quotes may hold any word.
+            // First, because the quoted path may contain any word.
             404 if lower.starts_with("cannot ") => Self::NotImplemented,
             404 if lower.contains("session") => Self::NoSession,
-            404 if lower.contains("group") => Self::WhatsApp(WhatsApp::of(404, message)),
+            404 if lower.contains("group") => Self::WhatsApp(WhatsAppRefusal::new(404, message)),
             422 if body.get("expected").is_some() => {
                 let status = body.get("status").and_then(Value::as_str);
-                Self::Session(status.unwrap_or("not WORKING").to_owned())
+                Self::SessionNotWorking(status.unwrap_or("not WORKING").to_owned())
             }
-            422 if lower.contains("session status") => Self::Session("not WORKING".to_owned()),
+            422 if lower.contains("session status") => {
+                Self::SessionNotWorking("not WORKING".to_owned())
+            }
             422 if lower.contains("session") && lower.contains("does not exist") => Self::NoSession,
             422 if lower.contains("support only 'default' session") => Self::NoSession,
             422 if lower.contains("not implemented") || lower.contains("not available") => {
@@ -95,15 +98,15 @@ impl Cause {
             }
             422 => Self::Invalid(message),
             501 => Self::NotImplemented,
-            status @ 500..=599 => WhatsApp::dug_out(&body)
-                // 408 is NOWEB's own: it has waited for WhatsApp in vain.
+            status @ 500..=599 => WhatsAppRefusal::extract(&body)
+                // 408 is NOWEB's own: WhatsApp has not answered it.
                 .filter(|refusal| refusal.code != 408)
                 .map_or_else(|| Self::failure(status, &body), Self::WhatsApp),
             status => Self::Status(status),
         }
     }
 
-    /// A 5xx without a code of WhatsApp's.
+    /// A 5xx without a WhatsApp code.
     fn failure(status: u16, body: &Value) -> Self {
         let words = exception(body);
         if status != 500 || words.is_empty() {
@@ -114,16 +117,16 @@ impl Cause {
         Self::Exception { words, lasts }
     }
 
-    /// Why there is no answer.
-    pub(super) fn of_failure(failure: Failure) -> Self {
+    /// The cause if there is no answer.
+    pub(super) fn from_failure(failure: Failure) -> Self {
         if failure.was_sent() {
-            Self::Silent(failure)
+            Self::NoAnswer(failure)
         } else {
             Self::NotSent(failure)
         }
     }
 
-    /// WhatsApp's code, where it was WhatsApp that refused.
+    /// WhatsApp's code, if WhatsApp refused.
     pub(super) const fn whatsapp(&self) -> Option<u16> {
         match self {
             Self::WhatsApp(refusal) => Some(refusal.code),
@@ -131,7 +134,8 @@ impl Cause {
         }
     }
 
-    /// Whether a group is missing only in a list that WAHA has: NOWEB asks nobody for a single group.
+    /// Whether the group is missing only in WAHA's own list: NOWEB does not ask WhatsApp for a single
+    /// group.
     pub(super) fn is_of_a_list(&self) -> bool {
         match self {
             Self::WhatsApp(refusal) => names_a_missing_group(&refusal.words),
@@ -141,44 +145,43 @@ impl Cause {
 
     /// **The table**: what each cause means for the command. `server` is the server's name in the
     /// configuration.
-    pub(super) fn judge(self, intent: Intent, server: &str) -> EngineError {
+    pub(super) fn into_engine_error(self, intent: Intent, server: &str) -> EngineError {
         match self {
-            Self::Key => unavailable(format!(
-                "WAHA refuses our key; see that engine.waha's api_key is that of the server {server}"
+            Self::InvalidKey => unavailable(format!(
+                "WAHA refuses our key; set engine.waha's api_key to the key of the server {server}"
             )),
             Self::NoSession => refused(
                 ErrorCode::SessionNotFound,
                 format!("the WAHA server {server} has no session of this name; create it there"),
             ),
-            Self::Session(status) => EngineError::NotReady {
+            Self::SessionNotWorking(status) => EngineError::NotReady {
                 message: format!(
-                    "the session is {status} in WAHA, not WORKING; bring it back there"
+                    "the session is {status} in WAHA, not WORKING; start it there"
                 ),
                 after: None,
             },
             Self::NotImplemented => refused(
                 ErrorCode::NotSupported,
-                "WAHA's engine for this session cannot do this; GOWS, NOWEB and WEBJS differ"
+                "WAHA's engine for this session does not support this command; GOWS, NOWEB and WEBJS differ"
                     .to_owned(),
             ),
             Self::Invalid(words) => refused(
                 ErrorCode::EngineRejected,
-                format!("WAHA calls the request invalid: {}", quoted(&words)),
+                format!("WAHA rejects the request as invalid: {}", quoted(&words)),
             ),
             Self::Throttled(after) => EngineError::RateLimited {
-                message: "WAHA, or a proxy before it, asks for patience (429)".to_owned(),
+                message: "WAHA, or a proxy in front of it, limits the request rate (429)".to_owned(),
                 after,
             },
-            Self::WhatsApp(refusal) => refusal.judge(),
-            Self::Words(words) => refusal_in_words(words),
-            // These come before the request reached WAHA, mostly; what is not known is not claimed.
+            Self::WhatsApp(refusal) => refusal.into_engine_error(),
+            Self::RefusalText(words) => refusal_in_words(words),
+            // Mostly sent before the request reached WAHA; an unknown outcome is not claimed.
             Self::Status(503) => {
                 unavailable(format!("the WAHA server {server} is unavailable (503)"))
             }
             Self::Exception { words, lasts: true } => EngineError::Failing {
                 message: format!(
-                    "the WAHA server {server} failed: {}; if it goes on, look at WAHA's log, restart \
-                     or update it",
+                    "the WAHA server {server} failed: {}; if this continues, check WAHA's log, then restart or update it",
                     quoted(&words)
                 ),
                 is_open: intent == Intent::Change,
@@ -193,11 +196,11 @@ impl Cause {
             ),
             Self::Status(status @ 500..) => open(
                 intent,
-                format!("the WAHA server {server} failed without saying what happened ({status})"),
+                format!("the WAHA server {server} failed without a reason ({status})"),
                 None,
             ),
             Self::Status(status) => unavailable(format!(
-                "the server {server} answers {status}, as WAHA does not; is engine.waha's url right?"
+                "the server {server} answers {status}, which WAHA never does; check engine.waha's url"
             )),
             Self::Unreadable(what) => open(
                 intent,
@@ -208,7 +211,7 @@ impl Cause {
                 message: format!("the WAHA server {server} was not reached: {failure}"),
                 source: Some(Box::new(failure)),
             },
-            Self::Silent(failure) => open(
+            Self::NoAnswer(failure) => open(
                 intent,
                 format!("the WAHA server {server} did not answer: {failure}"),
                 Some(failure),
@@ -217,8 +220,8 @@ impl Cause {
     }
 }
 
-impl WhatsApp {
-    fn of(code: u16, words: String) -> Self {
+impl WhatsAppRefusal {
+    fn new(code: u16, words: String) -> Self {
         Self {
             code,
             words,
@@ -226,8 +229,8 @@ impl WhatsApp {
         }
     }
 
-    /// Digs WhatsApp's code out of WAHA's 500.
-    fn dug_out(body: &Value) -> Option<Self> {
+    /// Extracts WhatsApp's code from WAHA's 500.
+    fn extract(body: &Value) -> Option<Self> {
         let exception = body.get("exception")?;
         let words = words(body);
         let details = exception.get("details").and_then(Value::as_str);
@@ -251,19 +254,19 @@ impl WhatsApp {
         })
     }
 
-    /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust know the same).
-    fn judge(self) -> EngineError {
+    /// WhatsApp's codes (whatsmeow, Baileys and whatsapp-rust use the same).
+    fn into_engine_error(self) -> EngineError {
         let Self { code, words, after } = self;
         let rejected =
             |why: &str| refused(ErrorCode::EngineRejected, format!("{why} ({code} {words})"));
         match code {
             401 | 403 | 405 => refused(
                 ErrorCode::NotAllowed,
-                format!("WhatsApp forbids it; the session's account has to be an admin ({code})"),
+                format!("WhatsApp forbids this; the session's account has to be an admin ({code})"),
             ),
             404 => refused(
                 ErrorCode::GroupNotFound,
-                "the session's account knows no such group; ListGroups tells which it is in"
+                "the session's account knows no such group; ListGroups returns the groups it is in"
                     .to_owned(),
             ),
             402 | 463 | 475 => EngineError::Restricted {
@@ -272,17 +275,17 @@ impl WhatsApp {
             },
             429 => EngineError::RateLimited {
                 message: format!(
-                    "WhatsApp asks the session for patience ({})",
-                    said(code, &words)
+                    "WhatsApp limits the session's request rate ({})",
+                    code_and_text(code, &words)
                 ),
                 after,
             },
             // An answer with an error: WhatsApp has not done it.
             409 | 500..=599 => unavailable(format!(
-                "WhatsApp could not do it now ({})",
-                said(code, &words)
+                "WhatsApp could not carry out the request now ({})",
+                code_and_text(code, &words)
             )),
-            410 => rejected("it is gone"),
+            410 => rejected("the group or link no longer exists"),
             419 => rejected("the group is full"),
             423 => rejected("the group is locked"),
             400 | 406 => {
@@ -293,7 +296,7 @@ impl WhatsApp {
     }
 }
 
-/// Where nobody saw the end: a change may have happened, a read is simply asked again.
+/// Without an answer a change may have happened; a read is simply repeated.
 fn open(intent: Intent, message: String, failure: Option<Failure>) -> EngineError {
     match intent {
         Intent::Change => EngineError::NoAnswer { message },
@@ -319,7 +322,7 @@ fn unavailable(message: String) -> EngineError {
 fn refusal_in_words(words: String) -> EngineError {
     let lower = words.to_lowercase();
     if lower.contains("admin rights") || lower.contains("not-authorized") {
-        return WhatsApp::of(403, words).judge();
+        return WhatsAppRefusal::new(403, words).into_engine_error();
     }
     if lower.contains("not a member") || lower.contains("not in the group") {
         return refused(
@@ -334,7 +337,7 @@ fn refusal_in_words(words: String) -> EngineError {
     )
 }
 
-/// Words of a 500 that is about WAHA's connection to WhatsApp, or about its start: it passes.
+/// Texts of a 500 about WAHA's connection to WhatsApp, or about its start: these are temporary.
 const PASSING: &[&str] = &[
     "connection closed",
     "connection terminated",
@@ -356,13 +359,13 @@ const PASSING: &[&str] = &[
     "deadline exceeded",
 ];
 
-/// WhatsApp's code, and its words where it has any.
-fn said(code: u16, words: &str) -> String {
+/// WhatsApp's code, and its text if there is any.
+fn code_and_text(code: u16, words: &str) -> String {
     let words = quoted(words);
     format!("{code} {words}").trim_end().to_owned()
 }
 
-/// The words of WAHA's own exception, and of what kind it is.
+/// The message of WAHA's own exception, and its kind.
 fn exception(body: &Value) -> String {
     let words = words(body);
     let kind = body.get("exception").and_then(|inner| inner.get("name"));
@@ -372,15 +375,15 @@ fn exception(body: &Value) -> String {
     }
 }
 
-/// An error's words, wherever they stand.
+/// An error's message, wherever the body has it.
 fn words(body: &Value) -> String {
     let exception = body.get("exception");
     let inner = |name: &str| exception.and_then(|inner| inner.get(name));
-    let told = inner("message")
+    let message = inner("message")
         .or_else(|| body.get("message"))
         .or_else(|| body.get("error"))
         .or_else(|| inner("name"));
-    match told {
+    match message {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Array(all)) => {
             let texts: Vec<_> = all.iter().filter_map(Value::as_str).collect();
@@ -397,8 +400,8 @@ fn code_after(said: &str, mark: &str) -> Option<u16> {
     digits.parse().ok().filter(|code| (300..600).contains(code))
 }
 
-/// WhatsApp's names for its codes, and the engines' own words in their place: NOWEB's for a group that it
-/// does not know, and whatsmeow's, where it knows what a code means for the request.
+/// WhatsApp's names for its codes, and the texts that engines use instead: NOWEB's for a group that it
+/// does not know, and whatsmeow's if it knows what a code means for the request.
 fn code_by_name(said: &str) -> Option<u16> {
     const NAMES: &[(&str, u16)] = &[
         ("rate-overlimit", 429),
@@ -424,7 +427,7 @@ fn code_by_name(said: &str) -> Option<u16> {
         .or_else(|| names_a_missing_group(said).then_some(404))
 }
 
-/// NOWEB's words for a group that is not in its list.
+/// NOWEB's text for a group that is not in its list.
 fn names_a_missing_group(said: &str) -> bool {
     let said = said.to_lowercase();
     said.contains("group with id") && said.contains("not found")

@@ -1,10 +1,10 @@
-//! The sessions' states, as WAHA tells them: asked for now and then, and told by `session.status`.
+//! The sessions' states as WAHA reports them: polled, and received with `session.status`.
 //!
-//! A session that is known not to be `WORKING` is not asked for anything: its commands wait. What was
-//! heard too long ago counts for nothing; then WAHA itself says what it thinks of a request.
+//! No request is sent for a session that is known not to be `WORKING`: its commands are deferred. A
+//! status older than the freshness limit is ignored; then WAHA's answer to the request decides.
 //!
-//! WAHA sends each webhook by itself, so an older status may arrive after a newer one; it changes
-//! nothing. Webhooks have WAHA's time. A list has none: it is as old as the request for it.
+//! WAHA retries each webhook on its own, so an older status may arrive after a newer one; it is
+//! ignored. Webhooks carry WAHA's time. A list has no time: it is as old as the request for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,18 +14,19 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use super::client::Client;
-use super::error::Cause;
-use super::wire::{Body, is_phone, participant};
+use super::error::FailureCause;
+use super::wire::{Body, participant};
 use crate::clock::Clock;
 use crate::config::WahaServer;
 use crate::contract::{ParticipantId, SessionName};
 use crate::engines::EngineError;
+use crate::engines::sync::is_phone;
 use crate::observability::events;
 
-/// The state in which a session can be used.
+/// The state in which a session is usable.
 const WORKING: &str = "WORKING";
 
-/// The states that WAHA has; the label of a metric.
+/// WAHA's states; the label of a metric.
 const STATES: [&str; 6] = [
     "WORKING",
     "STARTING",
@@ -35,42 +36,42 @@ const STATES: [&str; 6] = [
     "other",
 ];
 
-/// What is known of all sessions and servers.
+/// The known state of all sessions and servers.
 #[derive(Debug)]
 pub(super) struct Sessions {
-    /// What was heard longer ago is not relied upon.
+    /// An older status is not relied upon.
     fresh: Duration,
     clock: Arc<dyn Clock>,
-    /// A webhook disagreed with a newer list: the server had better be asked at once.
-    doubt: Notify,
+    /// A webhook contradicted a newer list: the server should be asked at once.
+    recheck: Notify,
     // A std mutex: held for map operations and never across an await.
-    state: Mutex<State>,
+    state: Mutex<SessionTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SessionTable {
     sessions: BTreeMap<SessionName, Session>,
-    /// How each server answered when it was asked last.
+    /// How each server answered the last request for its sessions.
     servers: BTreeMap<String, Listing>,
 }
 
-/// How a server answered when it was asked for its sessions.
+/// How a server answered the request for its sessions.
 #[derive(Debug)]
 enum Listing {
     /// As WAHA does.
     Listed,
-    /// Not at all, or with a failure that WAHA may have; why.
-    Away(String),
-    /// As no WAHA does: behind this URL is something else; the words for people.
-    Strange(String),
+    /// No answer, or a failure that a WAHA may have; the reason.
+    Unreachable(String),
+    /// An answer that WAHA never gives: another server is behind this URL; the message for operators.
+    NotWaha(String),
 }
 
-/// Who told a session's status, and when.
+/// The source of a status, and its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Teller {
-    /// WAHA's event: when it became so, by WAHA's clock, in milliseconds.
+pub(super) enum StatusSource {
+    /// WAHA's event: since when, by WAHA's clock, in milliseconds.
     Event(i64),
-    /// WAHA's list: when it was asked for, by both of our clocks.
+    /// WAHA's list: when it was requested, by both of our clocks.
     List(Instant, i64),
 }
 
@@ -78,20 +79,20 @@ pub(super) enum Teller {
 struct Session {
     server: String,
     status: String,
-    /// The account's ids, the phone's first.
+    /// The account's ids, the phone first.
     me: Vec<ParticipantId>,
-    heard: Instant,
-    /// When it became so, or was so; milliseconds.
+    observed_at: Instant,
+    /// Since when, or as of when; milliseconds.
     at: i64,
 }
 
 impl Session {
-    /// Whether this is newer than what somebody tells.
-    fn is_newer_than(&self, teller: Teller) -> bool {
-        match teller {
-            Teller::Event(at) => self.at > at,
-            // Both by our own clock, whatever WAHA's says.
-            Teller::List(asked, _) => self.heard > asked,
+    /// Whether this is newer than a status from `source`.
+    fn is_newer_than(&self, source: StatusSource) -> bool {
+        match source {
+            StatusSource::Event(at) => self.at > at,
+            // Both by our own clock, so WAHA's clock does not matter.
+            StatusSource::List(asked, _) => self.observed_at > asked,
         }
     }
 }
@@ -101,22 +102,22 @@ impl Sessions {
         Self {
             fresh: interval * 3,
             clock,
-            doubt: Notify::new(),
+            recheck: Notify::new(),
             state: Mutex::default(),
         }
     }
 
-    /// Whether a session can be used, as far as is known.
+    /// Whether a session is usable, as far as is known.
     ///
     /// # Errors
-    /// When it is known that it cannot.
-    pub(super) fn ready(&self, session: &SessionName) -> Result<(), EngineError> {
+    /// When it is known not to be.
+    pub(super) fn ensure_usable(&self, session: &SessionName) -> Result<(), EngineError> {
         let state = self.lock();
         let known = state.sessions.get(session);
-        match known.filter(|known| known.heard.elapsed() < self.fresh) {
+        match known.filter(|known| known.observed_at.elapsed() < self.fresh) {
             Some(known) if known.status != WORKING => Err(EngineError::NotReady {
                 message: format!(
-                    "the session {session} is {} in WAHA, not WORKING; bring it back there",
+                    "the session {session} is {} in WAHA, not WORKING; start it there",
                     known.status
                 ),
                 after: None,
@@ -125,57 +126,57 @@ impl Sessions {
         }
     }
 
-    /// The ids of a session's account; empty while they are not known.
+    /// The ids of a session's account; empty if unknown.
     pub(super) fn me(&self, session: &SessionName) -> Vec<ParticipantId> {
         let state = self.lock();
         let known = state.sessions.get(session);
         known.map(|known| known.me.clone()).unwrap_or_default()
     }
 
-    /// The sessions that can be used.
+    /// The usable sessions.
     pub(super) fn working(&self) -> Vec<SessionName> {
         let state = self.lock();
         let working = state.sessions.iter().filter(|(_, it)| it.status == WORKING);
         working.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a server has listed its sessions as WAHA does when it was asked last: only then is
-    /// what it says of a request WAHA's word.
+    /// Whether a server answered the last request for its sessions as WAHA does: only then its answers
+    /// count as WAHA's.
     pub(super) fn is_listed(&self, server: &str) -> bool {
         let state = self.lock();
         matches!(state.servers.get(server), Some(Listing::Listed))
     }
 
-    /// That a server answers as no WAHA does, in words, where it does.
-    pub(super) fn strange(&self, server: &str) -> Option<String> {
+    /// The message for a server that does not answer like WAHA.
+    pub(super) fn not_waha(&self, server: &str) -> Option<String> {
         match self.lock().servers.get(server) {
-            Some(Listing::Strange(why)) => Some(why.clone()),
+            Some(Listing::NotWaha(why)) => Some(why.clone()),
             _ => None,
         }
     }
 
-    /// Waits until a status had better be asked for at once.
+    /// Waits until a status has to be checked at once.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub(super) async fn doubt(&self) {
-        self.doubt.notified().await;
+    pub(super) async fn recheck_requested(&self) {
+        self.recheck.notified().await;
     }
 
-    /// Takes in a session's status; true where it has become `WORKING`.
-    pub(super) fn hear(
+    /// Records a session's status; true if it has become `WORKING`.
+    pub(super) fn record_status(
         &self,
         session: &SessionName,
         server: &str,
         status: &str,
         me: Vec<ParticipantId>,
-        teller: Teller,
+        source: StatusSource,
     ) -> bool {
         let mut state = self.lock();
         let before = state.sessions.get(session);
-        if let Some(before) = before.filter(|before| before.is_newer_than(teller)) {
+        if let Some(before) = before.filter(|before| before.is_newer_than(source)) {
             if before.status != status {
-                self.doubt.notify_one();
+                self.recheck.notify_one();
             }
             return false;
         }
@@ -189,9 +190,9 @@ impl Sessions {
             server: server.to_owned(),
             status: status.to_owned(),
             me,
-            heard: Instant::now(),
-            at: match teller {
-                Teller::Event(at) | Teller::List(_, at) => at,
+            observed_at: Instant::now(),
+            at: match source {
+                StatusSource::Event(at) | StatusSource::List(_, at) => at,
             },
         };
         state.sessions.insert(session.clone(), now);
@@ -204,33 +205,33 @@ impl Sessions {
         status == WORKING
     }
 
-    /// Asks a server for its sessions; those that have become `WORKING`.
+    /// Requests a server's sessions; returns those that have become `WORKING`.
     ///
     /// # Errors
-    /// Why it did not answer.
-    pub(super) async fn ask(
+    /// Why the request failed.
+    pub(super) async fn fetch_sessions(
         &self,
         client: &Client,
         server: &WahaServer,
     ) -> Result<Vec<SessionName>, EngineError> {
-        let asked = Teller::List(Instant::now(), self.clock.now().as_millisecond());
+        let asked = StatusSource::List(Instant::now(), self.clock.now().as_millisecond());
         let listed = match client.sessions(server).await {
-            Ok(body) => list(&body).ok_or_else(|| strange(server, "")),
-            Err(trouble) if is_no_wahas(&trouble.cause) => Err(match trouble.cause {
-                Cause::Unreadable(why) => strange(server, &format!(" ({why})")),
-                Cause::Status(status) => strange(server, &format!(" ({status})")),
-                _ => strange(server, ""),
+            Ok(body) => list(&body).ok_or_else(|| not_waha(server, "")),
+            Err(failure) if shows_other_server(&failure.cause) => Err(match failure.cause {
+                FailureCause::Unreadable(why) => not_waha(server, &format!(" ({why})")),
+                FailureCause::Status(status) => not_waha(server, &format!(" ({status})")),
+                _ => not_waha(server, ""),
             }),
-            Err(trouble) => Err((trouble.judge(), false)),
+            Err(failure) => Err((failure.into_engine_error(), false)),
         };
         let listed = match listed {
             Ok(listed) => listed,
-            Err((error, is_strange)) => {
+            Err((error, is_not_waha)) => {
                 let why = error.to_string();
-                let listing = if is_strange {
-                    Listing::Strange(why)
+                let listing = if is_not_waha {
+                    Listing::NotWaha(why)
                 } else {
-                    Listing::Away(why)
+                    Listing::Unreachable(why)
                 };
                 let before = self.lock().servers.insert(server.name.clone(), listing);
                 if matches!(before, None | Some(Listing::Listed)) {
@@ -241,7 +242,7 @@ impl Sessions {
         };
         let mut state = self.lock();
         let before = state.servers.insert(server.name.clone(), Listing::Listed);
-        let back = matches!(before, Some(Listing::Away(_) | Listing::Strange(_)));
+        let back = matches!(before, Some(Listing::Unreachable(_) | Listing::NotWaha(_)));
         let still = |name: &SessionName| listed.iter().any(|(listed, ..)| listed == name);
         let gone = |name: &SessionName, it: &Session| {
             it.server == server.name && !still(name) && !it.is_newer_than(asked)
@@ -254,22 +255,23 @@ impl Sessions {
         let ours =
             |name: &SessionName| client.server(name).is_some_and(|it| it.name == server.name);
         let ours = listed.into_iter().filter(|(name, ..)| ours(name));
-        let now = ours
-            .filter(|(name, status, me)| self.hear(name, &server.name, status, me.clone(), asked));
+        let now = ours.filter(|(name, status, me)| {
+            self.record_status(name, &server.name, status, me.clone(), asked)
+        });
         Ok(now.map(|(name, ..)| name).collect())
     }
 
     /// Servers that do not answer, one sentence each.
-    pub(super) fn away(&self) -> Vec<String> {
+    pub(super) fn unreachable_servers(&self) -> Vec<String> {
         let state = self.lock();
         let away = |listing: &Listing| match listing {
             Listing::Listed => None,
-            Listing::Away(why) | Listing::Strange(why) => Some(why.clone()),
+            Listing::Unreachable(why) | Listing::NotWaha(why) => Some(why.clone()),
         };
         state.servers.values().filter_map(away).collect()
     }
 
-    /// The sessions that cannot be used, one sentence each.
+    /// The sessions that are not usable, one sentence each.
     pub(super) fn not_working(&self) -> Vec<String> {
         let state = self.lock();
         let not = state.sessions.iter().filter(|(_, it)| it.status != WORKING);
@@ -277,7 +279,7 @@ impl Sessions {
             .collect()
     }
 
-    /// All in one sentence.
+    /// A summary in one sentence.
     pub(super) fn summary(&self) -> String {
         let state = self.lock();
         let all = state.sessions.len();
@@ -292,7 +294,7 @@ impl Sessions {
         }
     }
 
-    fn count(state: &State) {
+    fn count(state: &SessionTable) {
         for status in STATES {
             let is_it = |it: &&Session| label(&it.status) == status;
             let count = state.sessions.values().filter(is_it).count();
@@ -300,7 +302,7 @@ impl Sessions {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -312,14 +314,14 @@ fn label(status: &str) -> &'static str {
 
 type Listed = (SessionName, String, Vec<ParticipantId>);
 
-/// The sessions in an answer; none where it is no list of sessions.
+/// The sessions in an answer; none if it is not a list of sessions.
 fn list(body: &Body) -> Option<Vec<Listed>> {
     let entries = body.json().as_array()?;
     let sessions: Vec<_> = entries.iter().filter_map(entry).collect();
     if sessions.is_empty() && !entries.is_empty() {
         return None;
     }
-    // A session whose name the contract does not allow is nobody's here.
+    // No command can name a session whose name the contract does not allow.
     let named = |(name, status, me): (&str, _, _)| Some((name.parse().ok()?, status, me));
     Some(sessions.into_iter().filter_map(named).collect())
 }
@@ -330,32 +332,31 @@ fn entry(entry: &Value) -> Option<(&str, String, Vec<ParticipantId>)> {
     Some((name, status, me(entry)))
 }
 
-/// Whether a failure to list sessions shows that no WAHA answers at this URL: it does not know the
-/// path, or sends something that is no list. A WAHA's key, its patience and its failures are its own.
-const fn is_no_wahas(cause: &Cause) -> bool {
+/// Whether a failure to list sessions shows that the server is not WAHA: it does not know the path, or
+/// returns something other than a list. A wrong key, a rate limit or a failure does not show that.
+const fn shows_other_server(cause: &FailureCause) -> bool {
     match cause {
-        Cause::NoSession
-        | Cause::NotImplemented
-        | Cause::Invalid(_)
-        | Cause::WhatsApp(_)
-        | Cause::Session(_)
-        | Cause::Words(_)
-        | Cause::Unreadable(_) => true,
-        Cause::Status(status) => *status < 500,
-        Cause::Key
-        | Cause::Throttled(_)
-        | Cause::Exception { .. }
-        | Cause::NotSent(_)
-        | Cause::Silent(_) => false,
+        FailureCause::NoSession
+        | FailureCause::NotImplemented
+        | FailureCause::Invalid(_)
+        | FailureCause::WhatsApp(_)
+        | FailureCause::SessionNotWorking(_)
+        | FailureCause::RefusalText(_)
+        | FailureCause::Unreadable(_) => true,
+        FailureCause::Status(status) => *status < 500,
+        FailureCause::InvalidKey
+        | FailureCause::Throttled(_)
+        | FailureCause::Exception { .. }
+        | FailureCause::NotSent(_)
+        | FailureCause::NoAnswer(_) => false,
     }
 }
 
-/// The error for such a server; and that it is strange.
-fn strange(server: &WahaServer, why: &str) -> (EngineError, bool) {
+/// The error for a server that is not WAHA, and the flag that says so.
+fn not_waha(server: &WahaServer, why: &str) -> (EngineError, bool) {
     let error = EngineError::Unavailable {
         message: format!(
-            "the server {} does not list sessions as WAHA does{why}; is engine.waha.url right? It ends \
-             before /api",
+            "the server {} does not list sessions as WAHA does{why}; check engine.waha.url, which ends before /api",
             server.name
         ),
         source: None,
@@ -363,15 +364,15 @@ fn strange(server: &WahaServer, why: &str) -> (EngineError, bool) {
     (error, true)
 }
 
-/// The account's ids in a session's description or an event, the phone's first.
+/// The account's ids in a session's description or an event, the phone first.
 pub(super) fn me(body: &Value) -> Vec<ParticipantId> {
     let Some(me) = body.get("me") else {
         return Vec::new();
     };
-    let told = ["id", "jid", "lid"]
+    let found = ["id", "jid", "lid"]
         .iter()
         .filter_map(|name| participant(me.get(*name)?));
-    let mut ids: Vec<_> = told.collect();
+    let mut ids: Vec<_> = found.collect();
     ids.sort_by_key(|id| !is_phone(id));
     ids.dedup();
     ids

@@ -1,7 +1,7 @@
-//! Taking WAHA's events: signature, age, what it is about, and into the store, once.
+//! Receives WAHA's events: checks signature and age, parses them and stores the result, once.
 //!
-//! `ops` hands over what was posted and turns the answer into a status; `socket` hands over what came
-//! by WebSocket, which is trusted because we connected to it.
+//! `ops` passes the bodies of posts and turns the outcome into a status; `socket` passes messages of
+//! the WebSocket, which are trusted because we opened the connection.
 
 use std::time::Duration;
 
@@ -10,33 +10,33 @@ use secrecy::ExposeSecret as _;
 use sha2::Sha512;
 
 use super::Waha;
-use super::book::Heard;
-use super::health::Teller;
-use super::known::{Claim, Report, Source};
-use super::notices::{self, Notice, What};
-use super::wire::{Person, is_phone};
+use super::health::StatusSource;
+use super::notices::{self, Notice, NoticeContent};
 use crate::contract::{SessionName, Timestamp};
-use crate::observability::events::{self, Took};
+use crate::engines::sync::state_store::Applied;
+use crate::engines::sync::{Observation, Report, Source};
+use crate::engines::sync::{Person, is_phone};
+use crate::observability::events::{self, IntakeOutcome};
 use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
 
-/// So many people's phones are asked for before a notification is taken in, at most,
+/// The maximum number of phones that are looked up before a notification is applied.
 const LOOKUPS: usize = 20;
 
-/// and for so long, all together.
+/// The time limit for all of these lookups together.
 const ASKING: Duration = Duration::from_secs(2);
 
-/// Where an event came from.
+/// How an event was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum NoticeSource {
     /// A webhook.
     Webhook,
     /// The WebSocket.
     Socket,
 }
 
-impl From {
+impl NoticeSource {
     const fn name(self) -> &'static str {
         match self {
             Self::Webhook => "webhook",
@@ -45,25 +45,27 @@ impl From {
     }
 }
 
-/// Why an event was not taken.
+/// Why an event was rejected.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The signature is missing or not the body's.
-    #[error("the signature is not that of this body; is engine.waha.intake.hmac_key WAHA's key?")]
-    Forged,
-    /// It is older, or further ahead, than is allowed.
-    #[error("the event's timestamp is outside engine.waha.intake.window; is it a replay?")]
-    Replayed,
-    /// It is no event of WAHA's.
-    #[error("this is no event of WAHA's: {0}")]
+pub enum IntakeError {
+    /// The signature is missing or does not match the body.
+    #[error(
+        "the signature does not match the body; check that engine.waha.intake.hmac_key is WAHA's key"
+    )]
+    InvalidSignature,
+    /// It is older, or further in the future, than allowed.
+    #[error("the event's timestamp is outside engine.waha.intake.window; it may be a replay")]
+    OutsideWindow,
+    /// It is not an event of WAHA.
+    #[error("this is not a WAHA event: {0}")]
     Malformed(&'static str),
-    /// The store could not take it; it is to be sent again.
-    #[error("the event cannot be stored now; send it again")]
-    Unstored(#[source] store::Error),
+    /// The store could not take it; WAHA has to send it again.
+    #[error("the event could not be stored; send it again")]
+    NotStored(#[source] store::Error),
 }
 
 impl Waha {
-    /// How many bytes a post may have; none where the intake is off.
+    /// The size limit of a post in bytes; none if the intake is disabled.
     #[must_use]
     pub fn intake_limit(&self) -> Option<usize> {
         self.settings
@@ -72,65 +74,71 @@ impl Waha {
             .map(|intake| intake.body_limit)
     }
 
-    /// Takes a webhook; once this returns, the event is in the store.
+    /// Handles a webhook; once this returns, the event is in the store.
     ///
     /// `signature` is the header `X-Webhook-Hmac`: the HMAC-SHA512 of the raw body, in hex.
     ///
     /// # Errors
-    /// Why it was not taken.
-    pub async fn take_webhook(&self, body: &[u8], signature: Option<&str>) -> Result<(), Refused> {
+    /// Why it was rejected.
+    pub async fn take_webhook(
+        &self,
+        body: &[u8],
+        signature: Option<&str>,
+    ) -> Result<(), IntakeError> {
         let Some(intake) = &self.settings.intake else {
-            return Err(Refused::Forged);
+            return Err(IntakeError::InvalidSignature);
         };
         let taken = async {
             if !is_signed(intake.hmac_key.expose_secret(), body, signature) {
-                return Err(Refused::Forged);
+                return Err(IntakeError::InvalidSignature);
             }
-            let notice = notices::read(body).map_err(|why| Refused::Malformed(why.0))?;
-            // The header's timestamp is not signed, the body's is.
-            if !is_within(notice.sent, self.book.now(), intake.window) {
-                return Err(Refused::Replayed);
+            let notice = notices::read(body).map_err(|why| IntakeError::Malformed(why.0))?;
+            // The header's timestamp is not signed; the body's is.
+            if !is_within(notice.sent, self.state_store.now(), intake.window) {
+                return Err(IntakeError::OutsideWindow);
             }
             self.take(notice).await
         };
         let taken = taken.await;
-        count(From::Webhook, &taken);
+        count(NoticeSource::Webhook, &taken);
         taken.map(drop)
     }
 
-    /// Takes a message of the WebSocket.
+    /// Handles a message of the WebSocket.
     pub(super) async fn take_message(&self, body: &[u8]) {
         let taken = match notices::read(body) {
-            Err(why) => Err(Refused::Malformed(why.0)),
+            Err(why) => Err(IntakeError::Malformed(why.0)),
             Ok(notice) => {
-                // There is nobody who would send it again, so it waits for the store.
+                // WAHA does not send it again, so it waits for the store.
                 let notice = std::sync::Arc::new(notice);
                 let take = || self.take_kept(&notice);
                 self.store
                     .through_outages(take)
                     .await
-                    .map_err(Refused::Unstored)
+                    .map_err(IntakeError::NotStored)
             }
         };
-        count(From::Socket, &taken);
+        count(NoticeSource::Socket, &taken);
     }
 
-    async fn take(&self, notice: Notice) -> Result<Took, Refused> {
-        self.take_kept(&notice).await.map_err(Refused::Unstored)
+    async fn take(&self, notice: Notice) -> Result<IntakeOutcome, IntakeError> {
+        self.take_kept(&notice)
+            .await
+            .map_err(IntakeError::NotStored)
     }
 
-    async fn take_kept(&self, notice: &Notice) -> Result<Took, store::Error> {
+    async fn take_kept(&self, notice: &Notice) -> Result<IntakeOutcome, store::Error> {
         let Notice {
             id,
             session,
             me,
-            what,
+            content,
             ..
         } = notice;
         let Some(server) = self.client.server(session) else {
-            return Ok(Took::Ignored);
+            return Ok(IntakeOutcome::Ignored);
         };
-        // Either may lack the private id, without which the account is not recognised.
+        // Either source may lack the private id, without which the account is not recognised.
         let mut me = me.clone();
         for id in self.sessions.me(session) {
             if !me.contains(&id) {
@@ -138,86 +146,100 @@ impl Waha {
             }
         }
         me.sort_by_key(|id| !is_phone(id));
-        match what {
-            What::Other => Ok(Took::Ignored),
-            What::Status(status, at) => {
-                let teller = Teller::Event(*at);
+        match content {
+            NoticeContent::Ignored => Ok(IntakeOutcome::Ignored),
+            NoticeContent::Status(status, at) => {
+                let source = StatusSource::Event(*at);
                 if self
                     .sessions
-                    .hear(session, &server.name, status, me, teller)
+                    .record_status(session, &server.name, status, me, source)
                 {
-                    self.wish(session.clone());
+                    self.request_refresh(session.clone());
                 }
-                Ok(Took::Taken)
+                Ok(IntakeOutcome::Stored)
             }
-            What::Look(group) => {
-                self.book.wish(KnownKey {
+            NoticeContent::Refresh(group) => {
+                self.state_store.request_refresh(KnownKey {
                     session: session.clone(),
                     group: Some(group.clone()),
                 });
-                Ok(Took::Taken)
+                Ok(IntakeOutcome::Stored)
             }
-            What::Group(group, claims, moment) => {
-                self.learn_phones(session, claims, moment.author.as_ref())
+            NoticeContent::Group(group, observations, moment) => {
+                self.learn_phones(session, observations, moment.author.as_ref())
                     .await;
-                let now = self.book.now();
-                let report = Notice::report(id, me, claims.clone(), moment, now);
+                let now = self.state_store.now();
+                let report = Notice::report(id, me, observations.clone(), moment, now);
                 let key = Some(format!("waha/{id}"));
-                let heard = self.book.hear(session, group, key, report).await?;
-                Ok(match heard {
-                    Heard::Told(0) => Took::Known,
-                    Heard::Told(_) | Heard::Held => Took::Taken,
-                    Heard::Outdated => Took::Outdated,
-                    Heard::Again => Took::Again,
+                let applied = self.state_store.apply(session, group, key, report).await?;
+                Ok(match applied {
+                    Applied::Events(0) => IntakeOutcome::AlreadyKnown,
+                    Applied::Events(_) | Applied::Held => IntakeOutcome::Stored,
+                    Applied::Outdated => IntakeOutcome::Outdated,
+                    Applied::Duplicate => IntakeOutcome::Duplicate,
                 })
             }
         }
     }
 
-    /// Asks WAHA for the phones of people who are told by private ids alone, so that events call them by
-    /// these. What it cannot tell soon stays private.
-    async fn learn_phones(&self, session: &SessionName, claims: &[Claim], author: Option<&Person>) {
+    /// Looks up the phones of people who are named by a private id only, so that events name them by
+    /// phone. If WAHA does not answer in time, the private id stays.
+    async fn learn_phones(
+        &self,
+        session: &SessionName,
+        observations: &[Observation],
+        author: Option<&Person>,
+    ) {
         let Ok(by) = self.client.caller(session, None) else {
             return;
         };
-        let people = claims.iter().flat_map(Claim::people).chain(author);
+        let people = observations
+            .iter()
+            .flat_map(Observation::people)
+            .chain(author);
         let private = people.filter(|it| it.is_private()).take(LOOKUPS);
         let ask = async {
             for person in private {
-                self.lids.phone(&self.client, by, &person.id).await;
+                self.phone_directory
+                    .phone(&self.client, by, &person.id)
+                    .await;
             }
         };
-        // Too late is as good as not at all: WAHA waits for its 200.
+        // A late answer is useless: WAHA waits for its 200.
         drop(tokio::time::timeout(ASKING, ask).await);
     }
 
-    /// Sees to the groups whose notifications wait for a look: has them looked at again, and what has
-    /// waited too long told.
-    pub(super) async fn see_to_waiting(&self) {
-        for key in self.book.waiting() {
+    /// Requests another read of groups with held notifications, and publishes those that were held for
+    /// too long.
+    pub(super) async fn recheck_held(&self) {
+        for key in self.state_store.groups_with_held() {
             let Some(group) = &key.group else {
                 continue;
             };
-            let now = self.book.now();
+            let now = self.state_store.now();
             let report = Report {
                 source: Source::Comparison,
                 at: now,
-                heard: now,
+                observed_at: now,
                 now,
                 me: self.sessions.me(&key.session),
                 author: None,
-                claims: Vec::new(),
+                observations: Vec::new(),
                 trace: Headers::new(),
             };
-            match self.book.hear(&key.session, group, None, report).await {
-                Ok(Heard::Told(0)) => self.book.wish(key),
+            match self
+                .state_store
+                .apply(&key.session, group, None, report)
+                .await
+            {
+                Ok(Applied::Events(0)) => self.state_store.request_refresh(key),
                 Ok(_) => {}
                 Err(error) => events::store_refused(&error),
             }
         }
     }
 
-    /// Forgets the ids of events that are too old to be taken again; never ends.
+    /// Deletes the ids of events that are too old to be accepted again; never ends.
     pub async fn forget(self: std::sync::Arc<Self>) {
         let window = self.settings.intake.as_ref().map(|intake| intake.window);
         let kept = window.unwrap_or(Duration::from_hours(1)) * 2 + Duration::from_mins(10);
@@ -226,7 +248,7 @@ impl Waha {
             let Ok(before) = self.clock.now().checked_sub(kept) else {
                 continue;
             };
-            if let Err(error) = self.book.forget(Timestamp(before)).await
+            if let Err(error) = self.state_store.forget(Timestamp(before)).await
                 && !error.is_outage()
             {
                 events::store_refused(&error);
@@ -235,18 +257,18 @@ impl Waha {
     }
 }
 
-fn count(from: From, taken: &Result<Took, Refused>) {
+fn count(from: NoticeSource, taken: &Result<IntakeOutcome, IntakeError>) {
     let outcome = match taken {
-        Ok(took) => took.name(),
-        Err(Refused::Forged) => "forged",
-        Err(Refused::Replayed) => "replayed",
-        Err(Refused::Malformed(_)) => "malformed",
-        Err(Refused::Unstored(_)) => "unstored",
+        Ok(outcome) => outcome.name(),
+        Err(IntakeError::InvalidSignature) => "forged",
+        Err(IntakeError::OutsideWindow) => "replayed",
+        Err(IntakeError::Malformed(_)) => "malformed",
+        Err(IntakeError::NotStored(_)) => "unstored",
     };
     events::waha_event(from.name(), outcome);
 }
 
-/// Whether a signature is the body's; compared in constant time.
+/// Whether a signature matches the body; compared in constant time.
 fn is_signed(key: &str, body: &[u8], signature: Option<&str>) -> bool {
     let Some(signature) = signature.and_then(unhex) else {
         return false;
@@ -280,7 +302,7 @@ fn is_within(sent: i64, now: i64, window: Duration) -> bool {
 mod tests {
     use super::*;
 
-    /// The vector of WAHA's documentation.
+    /// The example of WAHA's documentation.
     const KEY: &str = "my-secret-key";
     const BODY: &[u8] = br#"{"event":"message","session":"default","engine":"WEBJS"}"#;
     const SIGNATURE: &str = "208f8a55dde9e05519e898b10b89bf0d0b3b0fdf11fdbf09b6b90476301b98d8097c\

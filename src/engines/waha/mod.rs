@@ -1,34 +1,35 @@
-//! The `waha` engine: the contract's commands against WAHA servers, and WAHA's events as the
-//! contract's.
+//! The `waha` engine: executes the contract's commands on WAHA servers, and turns WAHA's events into
+//! the contract's.
 //!
-//! `client` sends requests, `wire` reads bodies, `error` judges failures, `commands` knows what to ask
-//! for. `intake` and `socket` take WAHA's events, `notices` reads them, `reconcile` finds what nobody
-//! told; `known` turns all that into events and `book` keeps it in the store. `health` knows which
-//! sessions can be used.
+//! `client` sends requests, `wire` parses bodies, `error` classifies failures, `commands` holds the
+//! requests of each command. `intake` and `socket` receive WAHA's events, `notices` parses them,
+//! `reconcile` finds changes that no event reported; `sync` turns all of it into the contract's events
+//! and stores the state. `health` knows which sessions are usable.
 //!
-//! The events of our own commands come the same way as all others (see `known`), so an
+//! The events of our own commands are produced in the same way as all others (see `sync`), so an
 //! [`Effect`] of this engine has none.
 
-mod book;
 mod client;
 mod commands;
 mod error;
 mod health;
 pub mod intake;
-mod known;
-mod lids;
-mod makings;
 mod notices;
+mod phone_directory;
 mod reconcile;
+mod reload_limit;
 mod search;
 mod socket;
-mod wire;
+pub(super) mod wire;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::sync::creation_records::CreationRecord;
+use super::sync::state_store::StateStore;
+use super::sync::{Lag, PhoneDirectory, Report, Source};
 use super::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
 use crate::clock::Clock;
 use crate::config;
@@ -38,14 +39,11 @@ use crate::outbound::Outbound;
 use crate::store::ledger::Begun;
 use crate::store::{self, Store};
 
-use book::Book;
 use client::Client;
-use commands::{Done, Errand};
+use commands::{Completed, Operation};
 use health::Sessions;
-use known::{Report, Source};
-use lids::Lids;
-use makings::Making;
-use search::{Search, Searching};
+use reload_limit::ReloadLimit;
+use search::{GroupSearch, SearchResult};
 
 /// The engine; one for the process.
 #[derive(Debug)]
@@ -53,8 +51,9 @@ pub struct Waha {
     client: Client,
     settings: config::Waha,
     sessions: Sessions,
-    lids: Lids,
-    book: Book,
+    phone_directory: PhoneDirectory,
+    reload_limit: ReloadLimit,
+    state_store: StateStore,
     store: Store,
     clock: Arc<dyn Clock>,
 }
@@ -68,83 +67,91 @@ impl Waha {
         settings: config::Waha,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let lids = Lids::default();
+        let phone_directory = PhoneDirectory::default();
         Self {
             client: Client::new(outbound, &settings),
             sessions: Sessions::new(settings.health_interval, Arc::clone(&clock)),
-            book: Book::new(
+            state_store: StateStore::new(
+                EngineName::Waha,
                 store.known_groups(),
                 Arc::clone(&clock),
-                lids.clone(),
-                known::Lag::new(settings.reconcile_lag),
+                phone_directory.clone(),
+                Lag::new(settings.reconcile_lag),
             ),
-            lids,
+            phone_directory,
+            reload_limit: ReloadLimit::default(),
             store,
             clock,
             settings,
         }
     }
 
-    /// Asks for the sessions' states now and then; never ends.
+    /// Polls the sessions' states; never ends.
     pub async fn watch(self: Arc<Self>) {
         loop {
             for server in self.client.servers() {
-                // Why not is kept, and told by readiness.
-                let working = self.sessions.ask(&self.client, server).await;
+                // The reason for a failure is kept; readiness reports it.
+                let working = self.sessions.fetch_sessions(&self.client, server).await;
                 for session in working.unwrap_or_default() {
-                    self.wish(session);
+                    self.request_refresh(session);
                 }
             }
-            self.see_to_waiting().await;
-            // Dropping either loses nothing.
+            self.recheck_held().await;
+            // Dropping either future loses nothing.
             tokio::select! {
                 () = tokio::time::sleep(self.settings.health_interval) => {}
-                () = self.sessions.doubt() => {}
+                () = self.sessions.recheck_requested() => {}
             }
         }
     }
 
-    /// What hinders the engine, one sentence each: servers that do not answer.
+    /// What prevents the engine from working, one sentence each: servers that do not answer.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        self.sessions.away()
+        self.sessions.unreachable_servers()
     }
 
-    /// What operators should know though it hinders only some: sessions that are not `WORKING`.
+    /// What operators should know though it affects only some commands: sessions that are not
+    /// `WORKING`.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.sessions.not_working()
     }
 
-    /// Has the groups of a session looked at soon.
-    fn wish(&self, session: SessionName) {
-        self.book.wish(store::known_groups::KnownKey {
-            session,
-            group: None,
-        });
+    /// Requests a comparison of all groups of a session.
+    fn request_refresh(&self, session: SessionName) {
+        self.state_store
+            .request_refresh(store::known_groups::KnownKey {
+                session,
+                group: None,
+            });
     }
 
-    /// An errand for a session; a command's requests are told apart by its trace.
+    /// An operation for a session; a command's requests carry its trace.
     ///
     /// # Errors
-    /// When the session lives nowhere, is known not to be `WORKING`, or its server answers as no WAHA
-    /// does: what that says of a command is not WAHA's word, so nothing is refused by it.
-    async fn errand<'a>(
+    /// When no server is configured for the session, when it is known not to be `WORKING`, or when its
+    /// server does not answer like WAHA: an answer of such a server is not WAHA's, so it refuses no
+    /// command.
+    async fn operation<'a>(
         &'a self,
         session: &'a SessionName,
         call: Option<&'a Call>,
-    ) -> Result<Errand<'a>, EngineError> {
-        self.sessions.ready(session)?;
-        let by = self.client.caller(session, call)?;
+    ) -> Result<Operation<'a>, EngineError> {
+        self.sessions.ensure_usable(session)?;
+        let caller = self.client.caller(session, call)?;
         let mut me = self.sessions.me(session);
-        let server = &by.server.name;
+        let server = &caller.server.name;
         if me.is_empty() || !self.sessions.is_listed(server) {
-            // What WAHA thinks of the session, its answer to the errand will tell.
-            let asked = self.sessions.ask(&self.client, by.server).await;
+            // What WAHA reports of the session shows in the answer to the operation.
+            let asked = self
+                .sessions
+                .fetch_sessions(&self.client, caller.server)
+                .await;
             for session in asked.unwrap_or_default() {
-                self.wish(session);
+                self.request_refresh(session);
             }
-            if let Some(message) = self.sessions.strange(server) {
+            if let Some(message) = self.sessions.not_waha(server) {
                 return Err(EngineError::NotReady {
                     message,
                     after: None,
@@ -152,62 +159,70 @@ impl Waha {
             }
             me = self.sessions.me(session);
         }
-        Ok(Errand {
+        Ok(Operation {
             client: &self.client,
-            book: &self.book,
-            lids: &self.lids,
-            by,
+            state_store: &self.state_store,
+            phone_directory: &self.phone_directory,
+            reload_limit: &self.reload_limit,
+            caller,
             me,
         })
     }
 
-    async fn change(&self, errand: &Errand<'_>, call: &Call) -> Result<Executed, EngineError> {
+    async fn execute_change(
+        &self,
+        operation: &Operation<'_>,
+        call: &Call,
+    ) -> Result<Executed, EngineError> {
         let Call { id, session, .. } = call;
-        self.book
+        self.state_store
             .expect(session, id, &call.command)
             .await
-            .map_err(own)?;
-        let begun = self.book.now();
+            .map_err(store_failed)?;
+        let begun = self.state_store.now();
         if let Command::CreateGroup(wanted) = &call.command {
-            let making = Making::new(id.clone(), wanted, begun);
-            let written = self.book.making_begins(session, making).await;
-            written.map_err(own)?;
+            let record = CreationRecord::new(id.clone(), wanted, begun);
+            let written = self
+                .state_store
+                .record_creation_started(session, record)
+                .await;
+            written.map_err(store_failed)?;
         }
-        match self.run(errand, call).await {
+        match self.run(operation, call).await {
             Ok(done) => {
                 let effect = Effect::new(&done.result, Vec::new());
-                self.tell(call, &errand.me, begun, done).await;
+                self.report_completed(call, &operation.me, begun, done)
+                    .await;
                 effect.map(Executed::Done)
             }
             Err(error) => {
                 let disposition = error.disposition();
                 if disposition == Disposition::Reject {
-                    let give_up = || self.book.give_up(session, id, &call.command);
-                    note(self.store.through_outages(give_up).await);
+                    let give_up = || self.state_store.drop_pending(session, id, &call.command);
+                    log_store_error(self.store.through_outages(give_up).await);
                 }
                 let creates = matches!(call.command, Command::CreateGroup(_));
                 if creates && disposition != Disposition::Unknown {
-                    let failed = || self.book.making_failed(session, id);
-                    note(self.store.through_outages(failed).await);
+                    let failed = || self.state_store.record_creation_failed(session, id);
+                    log_store_error(self.store.through_outages(failed).await);
                 }
                 Err(error)
             }
         }
     }
 
-    /// Carries out a command. A refusal counts only where WAHA refuses: whatever answers at an address at
-    /// which nobody lists sessions as WAHA does has not been shown to be WAHA.
-    async fn run(&self, errand: &Errand<'_>, call: &Call) -> Result<Done, EngineError> {
-        let server = &errand.by.server.name;
-        match errand.run(call).await {
+    /// Executes a command. A refusal counts only if WAHA refuses: a server that does not list sessions
+    /// as WAHA does has not been shown to be WAHA.
+    async fn run(&self, operation: &Operation<'_>, call: &Call) -> Result<Completed, EngineError> {
+        let server = &operation.caller.server.name;
+        match operation.run(call).await {
             Err(error)
                 if error.disposition() == Disposition::Reject
                     && !self.sessions.is_listed(server) =>
             {
                 Err(EngineError::Unavailable {
                     message: format!(
-                        "the server {server} does not list its sessions, so this need not be WAHA's \
-                         word: {error}; is engine.waha.url right?"
+                        "the server {server} does not list its sessions, so this answer may not be WAHA's: {error}; check engine.waha.url"
                     ),
                     source: None,
                 })
@@ -216,41 +231,53 @@ impl Waha {
         }
     }
 
-    /// Tells what a command has changed. It is done by then, so this waits for the store, and a
-    /// failure is no failure of the command.
-    async fn tell(&self, call: &Call, me: &[ParticipantId], begun: i64, done: Done) {
+    /// Reports what a command has changed. The command is done by then, so this waits for the store,
+    /// and a failure here is no failure of the command.
+    async fn report_completed(
+        &self,
+        call: &Call,
+        me: &[ParticipantId],
+        begun: i64,
+        done: Completed,
+    ) {
         let Some(group) = done.group else {
             return;
         };
         let report = Report {
             source: Source::Command(call.id.clone()),
             at: begun,
-            heard: begun,
-            now: self.book.now(),
+            observed_at: begun,
+            now: self.state_store.now(),
             me: me.to_vec(),
             author: None,
-            claims: done.claims,
+            observations: done.observations,
             trace: call.context.trace.headers().collect(),
         };
-        let hear = || self.hear(&call.session, &group, &report);
-        note(self.store.through_outages(hear).await);
-        let give_up = || self.book.give_up(&call.session, &call.id, &call.command);
-        note(self.store.through_outages(give_up).await);
+        let apply = || self.apply(&call.session, &group, &report);
+        log_store_error(self.store.through_outages(apply).await);
+        let give_up = || {
+            self.state_store
+                .drop_pending(&call.session, &call.id, &call.command)
+        };
+        log_store_error(self.store.through_outages(give_up).await);
     }
 
-    async fn hear(
+    async fn apply(
         &self,
         session: &SessionName,
         group: &GroupId,
         report: &Report,
     ) -> Result<(), store::Error> {
-        let heard = self.book.hear(session, group, None, report.clone()).await;
-        heard.map(drop)
+        let observed_at = self
+            .state_store
+            .apply(session, group, None, report.clone())
+            .await;
+        observed_at.map(drop)
     }
 }
 
-/// What could not be kept is told; the command is done all the same.
-fn note(kept: Result<(), store::Error>) {
+/// Logs what could not be stored; the command is done nevertheless.
+fn log_store_error(kept: Result<(), store::Error>) {
     if let Err(error) = kept {
         events::store_refused(&error);
     }
@@ -263,13 +290,13 @@ impl Engine for Waha {
     }
 
     async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
-        let errand = self.errand(&call.session, Some(call)).await?;
+        let operation = self.operation(&call.session, Some(call)).await?;
         match call.command.command_type().repeat() {
             Repeat::ReadOnly => {
-                let done = self.run(&errand, call).await?;
+                let done = self.run(&operation, call).await?;
                 Effect::new(&done.result, Vec::new()).map(Executed::Done)
             }
-            Repeat::Harmless | Repeat::Harmful => self.change(&errand, call).await,
+            Repeat::Harmless | Repeat::Harmful => self.execute_change(&operation, call).await,
         }
     }
 
@@ -277,9 +304,9 @@ impl Engine for Waha {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
-        let errand = self.errand(&call.session, Some(call)).await?;
-        let searching = Searching {
-            errand: &errand,
+        let operation = self.operation(&call.session, Some(call)).await?;
+        let searching = GroupSearch {
+            operation: &operation,
             command: &call.id,
             wanted,
             begun,
@@ -287,13 +314,14 @@ impl Engine for Waha {
             clock: &*self.clock,
         };
         Ok(match searching.run().await? {
-            Search::Nothing => Found::NotSeen,
-            Search::Unclear => Found::Unclear,
-            Search::Found(seen) => {
-                let done = errand.made(wanted, *seen, Vec::new()).await?;
+            SearchResult::Nothing => Found::NotSeen,
+            SearchResult::Unclear => Found::Unclear,
+            SearchResult::Found(snapshot) => {
+                let done = operation.created(wanted, *snapshot, Vec::new()).await?;
                 let effect = Effect::new(&done.result, Vec::new())?;
                 let begun = begun.first.0.as_millisecond();
-                self.tell(call, &errand.me, begun, done).await;
+                self.report_completed(call, &operation.me, begun, done)
+                    .await;
                 Found::Effect(effect)
             }
         })
@@ -301,19 +329,19 @@ impl Engine for Waha {
 
     async fn check(&self) -> Result<String, EngineError> {
         for server in self.client.servers() {
-            self.sessions.ask(&self.client, server).await?;
+            self.sessions.fetch_sessions(&self.client, server).await?;
         }
         Ok(format!("WAHA; {}", self.sessions.summary()))
     }
 }
 
-/// Our own store failed before anything was asked of WAHA.
-fn own(error: store::Error) -> EngineError {
+/// Our own store failed before a request was sent to WAHA.
+fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),
         source: Box::new(error),
     }
 }
 
-/// The least that is waited between two looks for something.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+/// The shortest wait between two reads of the same thing.
+const READ_INTERVAL: Duration = Duration::from_millis(500);

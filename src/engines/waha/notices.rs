@@ -1,8 +1,8 @@
-//! WAHA's events, read: from the body of a webhook, or a message of the WebSocket, to a report.
+//! Parses WAHA's events: from the body of a webhook, or a message of the WebSocket, to a report.
 //!
-//! `groups` reads what happens to a group, `people` what happens to people in it and who did it. What
-//! WAHA gets wrong is put right there (WAHA 2025.2 to 2026.10, commits 193eb53 and 6aa4282, and the
-//! webhooks of a WAHA 2026.2.1). Times are seconds with WEBJS and milliseconds elsewhere.
+//! `groups` parses changes of a group, `people` changes of its members and their author. Both correct
+//! WAHA's mistakes (WAHA 2025.2 to 2026.10, commits 193eb53 and 6aa4282, and the webhooks of a WAHA
+//! 2026.2.1). Times are seconds with WEBJS and milliseconds elsewhere.
 
 mod groups;
 mod people;
@@ -10,87 +10,89 @@ mod people;
 use serde_json::Value;
 
 use super::health;
-use super::known::{Claim, Report, Source};
-use super::wire::{self, Person, id_text, timestamp};
+use super::wire::{self, id_text, timestamp};
 use crate::contract::{GroupId, ParticipantId, SessionName};
+use crate::engines::sync::Person;
+use crate::engines::sync::{Observation, Report, Source};
 use crate::store::pending_events::Headers;
 
-/// An event that was read.
+/// A parsed event.
 #[derive(Debug)]
 pub(super) struct Notice {
-    /// WAHA's id of it.
+    /// Its id in WAHA.
     pub(super) id: String,
     pub(super) session: SessionName,
     /// When WAHA sent it, in milliseconds.
     pub(super) sent: i64,
-    /// The ids of the session's account, where WAHA told.
+    /// The ids of the session's account, if WAHA sent them.
     pub(super) me: Vec<ParticipantId>,
-    pub(super) what: What,
+    pub(super) content: NoticeContent,
 }
 
 /// What an event is about.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum NoticeContent {
     /// A group changed.
-    Group(GroupId, Vec<Claim>, Moment),
-    /// A group changed, and only looking at it tells how.
-    Look(GroupId),
-    /// The session's status, and when it became so, in milliseconds.
+    Group(GroupId, Vec<Observation>, Moment),
+    /// A group changed, and only a read of the group shows how.
+    Refresh(GroupId),
+    /// The session's status and since when, in milliseconds.
     Status(String, i64),
-    /// Nothing that there is an event for.
-    Other,
+    /// The contract has no event for it.
+    Ignored,
 }
 
-/// When it happened, and who did it where that is told.
+/// When it happened, and who did it if that is known.
 #[derive(Debug)]
 pub(super) struct Moment {
     at: i64,
     pub(super) author: Option<Person>,
 }
 
-/// A body that is no event of WAHA's.
+/// A body that is not an event of WAHA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Malformed(pub(super) &'static str);
 
 impl Notice {
-    /// The report for the book.
+    /// The report for the state store.
     pub(super) fn report(
         id: &str,
         me: Vec<ParticipantId>,
-        claims: Vec<Claim>,
+        observations: Vec<Observation>,
         moment: &Moment,
         now: i64,
     ) -> Report {
         Report {
             source: Source::Notification(id.to_owned()),
             at: moment.at,
-            heard: now,
+            observed_at: now,
             now,
             me,
             author: moment.author.clone(),
-            claims,
+            observations,
             trace: Headers::new(),
         }
     }
 }
 
-/// Reads an event.
+/// Parses an event.
 pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
-    let body: Value = serde_json::from_slice(body).map_err(|_| Malformed("it is no JSON"))?;
+    let body: Value =
+        serde_json::from_slice(body).map_err(|_| Malformed("the body is not JSON"))?;
     let text = |name: &str| body.get(name).and_then(Value::as_str);
     let id = text("id").filter(|id| (1..=200).contains(&id.len()));
-    let id = id.ok_or(Malformed("it has no id"))?;
-    let name = text("event").ok_or(Malformed("it names no event"))?;
+    let id = id.ok_or(Malformed("the id is missing"))?;
+    let name = text("event").ok_or(Malformed("the event name is missing"))?;
     let session = text("session").and_then(|session| session.parse().ok());
     let sent = body.get("timestamp").and_then(timestamp);
     let sent = sent
-        .ok_or(Malformed("it has no timestamp"))?
+        .ok_or(Malformed("the timestamp is missing"))?
         .0
         .as_millisecond();
     let me = health::me(&body);
-    // GOWS named its engine in `environment` alone until about 2026.5.
+    // Until about 2026.5, GOWS named its engine in `environment` only.
     let engine = text("engine").or_else(|| body.get("environment")?.get("engine")?.as_str());
-    let told = Told {
+    let envelope = Envelope {
         name,
         engine: engine.unwrap_or_default(),
         version: version(&body),
@@ -98,13 +100,13 @@ pub(super) fn read(body: &[u8]) -> Result<Notice, Malformed> {
         payload: body.get("payload").unwrap_or(&Value::Null),
         sent,
     };
-    let what = told.read()?;
+    let content = envelope.read()?;
     Ok(Notice {
         id: id.to_owned(),
-        session: session.ok_or(Malformed("it names no session"))?,
+        session: session.ok_or(Malformed("the session is missing"))?,
         sent,
         me,
-        what,
+        content,
     })
 }
 
@@ -115,8 +117,8 @@ fn version(body: &Value) -> Option<(u16, u16)> {
     Some((parts.next()?.ok()?, parts.next()?.ok()?))
 }
 
-/// An event's envelope, as far as its payload needs it.
-struct Told<'a> {
+/// The parts of an event that are needed to parse its payload.
+struct Envelope<'a> {
     name: &'a str,
     engine: &'a str,
     version: Option<(u16, u16)>,
@@ -125,44 +127,48 @@ struct Told<'a> {
     sent: i64,
 }
 
-impl Told<'_> {
-    fn read(&self) -> Result<What, Malformed> {
+impl Envelope<'_> {
+    fn read(&self) -> Result<NoticeContent, Malformed> {
         match self.name {
             "group.v2.join" => self.own_join(self.payload.get("group")),
-            "group.v2.leave" => self.claim(Claim::Left(self.how_left())),
+            "group.v2.leave" => self.observation(Observation::OwnLeft(self.own_leave_type())),
             "group.v2.participants" => self.participants(),
             "group.v2.update" => self.update(),
             "group.join" => self.older_join(),
             "group.leave" | "group.left" => self.older_leave(),
             "session.status" => self.status(),
-            _ => Ok(What::Other),
+            _ => Ok(NoticeContent::Ignored),
         }
     }
 
-    /// WAHA retries each webhook by itself, so the status's own time tells which is the latest.
-    fn status(&self) -> Result<What, Malformed> {
+    /// WAHA retries each webhook on its own, so the status's own time shows which is the newest.
+    fn status(&self) -> Result<NoticeContent, Malformed> {
         let status = self.payload.get("status").and_then(Value::as_str);
-        let status = status.ok_or(Malformed("it tells no status"))?;
+        let status = status.ok_or(Malformed("the status is missing"))?;
         let all = self.payload.get("statuses").and_then(Value::as_array);
         let last = all.and_then(|all| all.last());
         let last = last.filter(|last| last.get("status").and_then(Value::as_str) == Some(status));
         let at = last.and_then(|last| last.get("timestamp").and_then(timestamp));
         let at = at.map_or(self.sent, |at| at.0.as_millisecond());
-        Ok(What::Status(status.to_owned(), at))
+        Ok(NoticeContent::Status(status.to_owned(), at))
     }
 
-    fn claim(&self, claim: Claim) -> Result<What, Malformed> {
-        self.claims(vec![claim])
+    fn observation(&self, observation: Observation) -> Result<NoticeContent, Malformed> {
+        self.observations(vec![observation])
     }
 
-    fn claims(&self, claims: Vec<Claim>) -> Result<What, Malformed> {
-        Ok(What::Group(self.group_id()?, claims, self.moment()))
+    fn observations(&self, observations: Vec<Observation>) -> Result<NoticeContent, Malformed> {
+        Ok(NoticeContent::Group(
+            self.group_id()?,
+            observations,
+            self.moment(),
+        ))
     }
 
     fn group_id(&self) -> Result<GroupId, Malformed> {
-        let told = self.payload.get("group").and_then(|group| group.get("id"));
-        let told = told.or_else(|| self.payload.get("chatId"));
-        let id = told.and_then(id_text).and_then(|id| id.parse().ok());
+        let value = self.payload.get("group").and_then(|group| group.get("id"));
+        let value = value.or_else(|| self.payload.get("chatId"));
+        let id = value.and_then(id_text).and_then(|id| id.parse().ok());
         id.ok_or(NO_GROUP)
     }
 
@@ -174,18 +180,18 @@ impl Told<'_> {
         }
     }
 
-    /// Something of the engine's own event, where it is told and not null.
+    /// A field of the engine's own event, if present and not null.
     fn data(&self, names: &[&str]) -> Option<&Value> {
         wire::field(self.payload.get("_data")?, names)
     }
 
-    /// A word of the engine's own event.
-    fn word(&self, name: &str) -> Option<&str> {
+    /// A text field of the engine's own event.
+    fn text(&self, name: &str) -> Option<&str> {
         self.data(&[name])?.as_str().filter(|word| !word.is_empty())
     }
 }
 
-const NO_GROUP: Malformed = Malformed("it names no group");
+const NO_GROUP: Malformed = Malformed("the group id is missing");
 
 #[cfg(test)]
 mod captured;

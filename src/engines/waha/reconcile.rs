@@ -1,69 +1,71 @@
-//! Finding what nobody told: the groups that WAHA shows are compared with those last known.
+//! Finds changes that no event reported, by comparing the groups that WAHA shows with the stored
+//! state.
 //!
-//! Done when a session becomes `WORKING` (so at the start, and after each outage), when the WebSocket
-//! is connected anew, when an event said that something changed but not what, when a look left a doubt,
-//! and now and then. What a look shows is evidence; `known` decides what is believed.
+//! Runs when a session becomes `WORKING` (so at the start, and after each outage), when the WebSocket
+//! has reconnected, when an event did not say what changed, when a snapshot left something
+//! unconfirmed, and periodically. A snapshot is evidence; `sync` decides what is believed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::client::{Ask, within};
-use super::commands::Errand;
-use super::error::{Cause, Intent};
-use super::known::{Claim, Report, Source, Verdict};
-use super::wire::{self, Extent, Person, Seen, is_phone};
-use super::{LOOK_AGAIN, Waha};
+use super::client::{ApiRequest, within};
+use super::commands::Operation;
+use super::error::{FailureCause, Intent};
+use super::wire::{self};
+use super::{READ_INTERVAL, Waha};
 use crate::contract::{GroupId, SessionName};
 use crate::engines::EngineError;
-use crate::observability::events::{self, Doubtful};
+use crate::engines::sync::{Completeness, GroupSnapshot, Person, is_phone};
+use crate::engines::sync::{Confirmation, Observation, Report, Source};
+use crate::observability::events::{self, SnapshotDefect};
 use crate::store;
 use crate::store::known_groups::KnownKey;
 use crate::store::pending_events::Headers;
 
-/// For how long one worker has the right to compare now and then.
+/// How long one worker holds the right to the periodic comparison.
 const LEASE: std::time::Duration = std::time::Duration::from_secs(10);
 
-/// So many groups are looked at one by one in a comparison of all, at most.
+/// The maximum number of groups that are read one by one in a comparison of all.
 const LOOKS: usize = 50;
 
-/// So many of the missing groups are looked at when most of a session's groups are missing.
+/// The number of missing groups that are read if most of a session's groups are missing.
 const SAMPLE: usize = 3;
 
-/// So many members' private ids are asked for in one look at a group, at most.
+/// The maximum number of members' private ids that are looked up for one snapshot.
 const LOOKUPS: usize = 20;
 
-/// Why a comparison was given up.
+/// Why a comparison was aborted.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+enum ReconcileError {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
-/// What WAHA answers about one group.
-enum Shown {
-    Group(Box<Seen>),
-    /// WAHA knows no such group, or says nothing.
-    Nothing,
+/// WAHA's answer about one group.
+enum FetchedGroup {
+    Found(Box<GroupSnapshot>),
+    /// WAHA knows no such group, or returns nothing.
+    Absent,
 }
 
-/// What a comparison of many groups came to.
+/// The result of a comparison of many groups.
 #[derive(Default)]
 struct Tally {
     changed: usize,
-    /// The first group's fault; the others went on.
+    /// The first group's failure; the other groups were compared.
     failed: Option<EngineError>,
 }
 
 impl Tally {
-    /// Notes what became of one group; its fault is nobody else's.
-    fn note(&mut self, done: Result<bool, Failed>) -> Result<(), store::Error> {
+    /// Records the result of one group; its failure does not stop the others.
+    fn note(&mut self, done: Result<bool, ReconcileError>) -> Result<(), store::Error> {
         match done {
             Ok(changed) => self.changed += usize::from(changed),
-            Err(Failed::Store(error)) => return Err(error),
-            Err(Failed::Engine(error)) => {
-                events::doubtful_look(Doubtful::Failed);
+            Err(ReconcileError::Store(error)) => return Err(error),
+            Err(ReconcileError::Engine(error)) => {
+                events::snapshot_unreliable(SnapshotDefect::Unreadable);
                 self.failed.get_or_insert(error);
             }
         }
@@ -72,41 +74,42 @@ impl Tally {
 }
 
 impl Waha {
-    /// Compares when it is wished for, and every `reconcile.interval`; never ends.
+    /// Compares when a refresh is requested, and every `reconcile.interval`; never ends.
     pub async fn reconcile(self: Arc<Self>) {
-        // Sessions whose last comparison failed: that is logged when it begins.
+        // Sessions whose last comparison failed: a failure is logged when it begins.
         let mut failing = BTreeSet::new();
         let Some(interval) = self.settings.reconcile_interval else {
             loop {
-                // Groups that have to be looked at are looked at all the same.
-                let wishes = self.book.wishes().await;
-                let wishes = wishes.into_iter().filter(|it| it.group.is_some());
-                self.grant(wishes.collect(), &mut failing).await;
+                // Single groups are refreshed even if the periodic comparison is disabled.
+                let refreshes = self.state_store.next_refreshes().await;
+                let refreshes = refreshes.into_iter().filter(|it| it.group.is_some());
+                self.run_refreshes(refreshes.collect(), &mut failing).await;
             }
         };
         let mut due = tokio::time::interval(interval);
-        // The first one is now, when no session is known yet; each is wished for as it appears.
+        // The first tick is immediate, when no session is known yet; a comparison is requested for
+        // each session as it appears.
         due.tick().await;
         loop {
-            // Both lose nothing when the other one wins.
+            // Either branch loses nothing if the other one wins.
             tokio::select! {
-                wishes = self.book.wishes() => {
-                    self.grant(wishes.into_iter().collect(), &mut failing).await;
+                refreshes = self.state_store.next_refreshes() => {
+                    self.run_refreshes(refreshes.into_iter().collect(), &mut failing).await;
                 }
                 _ = due.tick() => {
                     let ours = self.store.pending_events().lease("waha-reconcile", LEASE).await;
                     if ours.unwrap_or_default() {
                         let all = self.sessions.working().into_iter();
                         let all = all.map(|session| KnownKey { session, group: None });
-                        self.grant(all.collect(), &mut failing).await;
+                        self.run_refreshes(all.collect(), &mut failing).await;
                     }
                 }
             }
         }
     }
 
-    async fn grant(&self, wishes: Vec<KnownKey>, failing: &mut BTreeSet<SessionName>) {
-        for KnownKey { session, group } in wishes {
+    async fn run_refreshes(&self, keys: Vec<KnownKey>, failing: &mut BTreeSet<SessionName>) {
+        for KnownKey { session, group } in keys {
             let done = match &group {
                 None => self.compare_all(&session).await,
                 Some(group) => self.compare_one(&session, group).await,
@@ -114,7 +117,7 @@ impl Waha {
             let failed = match done {
                 Ok(tally) => {
                     events::reconciled(session.as_str(), tally.changed);
-                    tally.failed.map(Failed::Engine)
+                    tally.failed.map(ReconcileError::Engine)
                 }
                 Err(error) => Some(error),
             };
@@ -128,67 +131,73 @@ impl Waha {
                 _ => {}
             }
         }
-        // WAHA is not asked again at once, whatever is wished for.
-        tokio::time::sleep(LOOK_AGAIN).await;
+        // A pause before the next requests, however many refreshes wait.
+        tokio::time::sleep(READ_INTERVAL).await;
     }
 
     /// Compares all groups of a session.
-    async fn compare_all(&self, session: &SessionName) -> Result<Tally, Failed> {
-        let mut errand = self.errand(session, None).await?;
-        let begun = self.book.now();
-        let mut listed = list(&errand).await?;
-        if let Some(seen) = listed.iter().find(|seen| is_size_old(&errand, seen)) {
-            // Once for all groups: NOWEB asks WhatsApp for all of them.
-            ask_whatsapp(&errand, &seen.id).await;
-            listed = list(&errand).await?;
+    async fn compare_all(&self, session: &SessionName) -> Result<Tally, ReconcileError> {
+        let mut operation = self.operation(session, None).await?;
+        let begun = self.state_store.now();
+        let mut listed = fetch_list(&operation).await?;
+        if let Some(snapshot) = listed
+            .iter()
+            .find(|snapshot| is_size_old(&operation, snapshot))
+        {
+            // Once for all groups: NOWEB requests all of them from WhatsApp.
+            ask_whatsapp(&operation, &snapshot.id).await;
+            listed = fetch_list(&operation).await?;
         }
-        let people = listed.iter_mut().filter_map(|seen| seen.people.as_mut());
+        let people = listed
+            .iter_mut()
+            .filter_map(|snapshot| snapshot.people.as_mut());
         let people = people.collect();
-        errand
-            .lids
-            .resolve_all(errand.client, errand.by, people)
+        operation
+            .phone_directory
+            .resolve_all(operation.client, operation.caller, people)
             .await;
         learn_own_lid(
-            &mut errand,
+            &mut operation,
             listed.iter().filter_map(|it| it.people.as_ref()),
         )
         .await;
         let mut tally = Tally::default();
         let mut stubs = 0;
-        for seen in &listed {
-            let mut seen = seen.clone();
-            if seen.is_stub() && stubs < LOOKS {
+        for snapshot in &listed {
+            let mut snapshot = snapshot.clone();
+            if snapshot.is_stub() && stubs < LOOKS {
                 stubs += 1;
-                if let Ok(Shown::Group(group)) = show(&errand, &seen.id).await {
-                    seen = *group;
+                if let Ok(FetchedGroup::Found(group)) = fetch(&operation, &snapshot.id).await {
+                    snapshot = *group;
                 }
             }
-            tally.note(self.compare(&errand, seen, begun).await)?;
+            tally.note(self.compare(&operation, snapshot, begun).await)?;
         }
-        let known = self.book.inside(session, begun).await?;
-        let is_listed = |group: &GroupId| listed.iter().any(|seen| seen.id == *group);
+        let known = self.state_store.groups_inside(session, begun).await?;
+        let is_listed = |group: &GroupId| listed.iter().any(|snapshot| snapshot.id == *group);
         let all = known.len();
         let missing: Vec<_> = known.into_iter().filter(|it| !is_listed(it)).collect();
-        self.compare_missing(&errand, &missing, all, begun, &mut tally)
+        self.compare_missing(&operation, &missing, all, begun, &mut tally)
             .await?;
-        // Where there are known groups and none is listed, that has been weighed.
-        if (all == 0 || !listed.is_empty()) && !self.book.has_looked(session).await? {
-            self.look_first(session, listed.is_empty(), begun).await?;
+        // If groups are known and none is listed, that has been recorded already.
+        if (all == 0 || !listed.is_empty()) && !self.state_store.has_compared(session).await? {
+            self.mark_compared(session, listed.is_empty(), begun)
+                .await?;
         }
         Ok(tally)
     }
 
-    /// Groups that are not in the list. A list may be incomplete, so the groups themselves are asked
-    /// for; and where most are missing at once, several looks must agree before any is gone.
+    /// Groups that are not in the list. A list may be incomplete, so the groups are read one by one;
+    /// and if most are missing at once, several lists must agree before leaving one is believed.
     async fn compare_missing(
         &self,
-        errand: &Errand<'_>,
+        operation: &Operation<'_>,
         missing: &[GroupId],
         known: usize,
         begun: i64,
         tally: &mut Tally,
-    ) -> Result<(), Failed> {
-        let session = errand.by.session;
+    ) -> Result<(), ReconcileError> {
+        let session = operation.caller.session;
         let is_most = are_most(missing.len(), known);
         let mut gone = Vec::new();
         let mut is_believed = !is_most;
@@ -199,13 +208,13 @@ impl Waha {
                     return Ok(());
                 }
             }
-            match show(errand, group).await {
-                Ok(Shown::Group(seen)) => {
-                    // It is the list that is incomplete.
+            match fetch(operation, group).await {
+                Ok(FetchedGroup::Found(snapshot)) => {
+                    // The list is incomplete.
                     is_believed = true;
-                    tally.note(self.compare(errand, *seen, begun).await)?;
+                    tally.note(self.compare(operation, *snapshot, begun).await)?;
                 }
-                Ok(Shown::Nothing) => gone.push(group),
+                Ok(FetchedGroup::Absent) => gone.push(group),
                 Err(error) => tally.note(Err(error.into()))?,
             }
         }
@@ -213,185 +222,241 @@ impl Waha {
             return Ok(());
         }
         if !is_most {
-            self.book.not_missing(session).await?;
+            self.state_store.clear_missing_groups(session).await?;
         }
         for group in gone {
-            let told = self.report(errand, group, Claim::Missing, begun).await;
-            tally.note(told)?;
+            let reported = self
+                .report(operation, group, Observation::Missing, begun)
+                .await;
+            tally.note(reported)?;
         }
         Ok(())
     }
 
-    /// Whether to believe that a session's groups are gone, all or most at once.
-    async fn is_all_missing(&self, session: &SessionName, begun: i64) -> Result<bool, Failed> {
-        let weighed = self.book.all_missing(session, begun, true).await?;
-        let (Verdict::Wait(due), is_first) = weighed else {
+    /// Whether to believe that all or most of a session's groups are gone at once.
+    async fn is_all_missing(
+        &self,
+        session: &SessionName,
+        begun: i64,
+    ) -> Result<bool, ReconcileError> {
+        let weighed = self
+            .state_store
+            .record_missing_groups(session, begun, true)
+            .await?;
+        let (Confirmation::Recheck(due), is_first) = weighed else {
             return Ok(true);
         };
-        events::doubtful_look(Doubtful::NoGroups);
+        events::snapshot_unreliable(SnapshotDefect::NoGroups);
         if is_first {
             events::groups_missing(session.as_str());
         }
-        self.look_at(session, due);
+        self.request_refresh_at(session, due);
         Ok(false)
     }
 
-    /// The session's groups have been looked at: a new one is news from now on. That there is none is
-    /// believed only when several looks agree.
-    async fn look_first(
+    /// The session's groups have been compared: a group found later is new. An empty list is believed
+    /// only when several agree.
+    async fn mark_compared(
         &self,
         session: &SessionName,
         is_empty: bool,
         begun: i64,
-    ) -> Result<(), Failed> {
+    ) -> Result<(), ReconcileError> {
         if is_empty
-            && let (Verdict::Wait(due), _) = self.book.all_missing(session, begun, false).await?
+            && let (Confirmation::Recheck(due), _) = self
+                .state_store
+                .record_missing_groups(session, begun, false)
+                .await?
         {
-            self.look_at(session, due);
+            self.request_refresh_at(session, due);
             return Ok(());
         }
-        self.book.not_missing(session).await?;
-        Ok(self.book.looked(session).await?)
+        self.state_store.clear_missing_groups(session).await?;
+        Ok(self.state_store.mark_compared(session).await?)
     }
 
-    fn look_at(&self, session: &SessionName, due: i64) {
+    fn request_refresh_at(&self, session: &SessionName, due: i64) {
         let key = KnownKey {
             session: session.clone(),
             group: None,
         };
-        self.book.wish_at(key, due);
+        self.state_store.request_refresh_at(key, due);
     }
 
-    /// Compares one group. That it is not there is for the comparison of all to find.
-    async fn compare_one(&self, session: &SessionName, group: &GroupId) -> Result<Tally, Failed> {
-        let mut errand = self.errand(session, None).await?;
-        let begun = self.book.now();
+    /// Compares one group. Only the comparison of all groups finds out that a group is gone.
+    async fn compare_one(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+    ) -> Result<Tally, ReconcileError> {
+        let mut operation = self.operation(session, None).await?;
+        let begun = self.state_store.now();
         let mut tally = Tally::default();
-        let mut shown = show(&errand, group).await;
-        if let Ok(Shown::Group(seen)) = &shown
-            && is_size_old(&errand, seen)
+        let mut shown = fetch(&operation, group).await;
+        if let Ok(FetchedGroup::Found(snapshot)) = &shown
+            && is_size_old(&operation, snapshot)
         {
-            ask_whatsapp(&errand, group).await;
-            shown = show(&errand, group).await;
+            ask_whatsapp(&operation, group).await;
+            shown = fetch(&operation, group).await;
         }
         match shown {
-            Ok(Shown::Group(seen)) => {
-                learn_own_lid(&mut errand, seen.people.iter()).await;
-                tally.note(self.compare(&errand, *seen, begun).await)?;
+            Ok(FetchedGroup::Found(snapshot)) => {
+                learn_own_lid(&mut operation, snapshot.people.iter()).await;
+                tally.note(self.compare(&operation, *snapshot, begun).await)?;
             }
-            Ok(Shown::Nothing) => self.look_at(session, begun),
+            Ok(FetchedGroup::Absent) => self.request_refresh_at(session, begun),
             Err(error) => tally.note(Err(error.into()))?,
         }
         Ok(tally)
     }
 
-    /// Compares a group that is shown; whether it had changed.
-    async fn compare(&self, errand: &Errand<'_>, seen: Seen, begun: i64) -> Result<bool, Failed> {
-        if seen.extent() != Extent::Whole {
-            events::doubtful_look(Doubtful::Incomplete);
+    /// Compares a snapshot with the state; true if something had changed.
+    async fn compare(
+        &self,
+        operation: &Operation<'_>,
+        snapshot: GroupSnapshot,
+        begun: i64,
+    ) -> Result<bool, ReconcileError> {
+        if snapshot.extent() != Completeness::Complete {
+            events::snapshot_unreliable(SnapshotDefect::Incomplete);
         }
-        let people = seen.people.as_deref().unwrap_or_default();
+        let people = snapshot.people.as_deref().unwrap_or_default();
         if people.iter().any(Person::is_private) {
-            let unpaired = self
-                .book
-                .unpaired(errand.by.session, &seen.id, people.to_vec());
+            let unpaired = self.state_store.members_without_lid(
+                operation.caller.session,
+                &snapshot.id,
+                people.to_vec(),
+            );
             for phone in unpaired.await?.iter().take(LOOKUPS) {
-                errand.lids.lid(errand.client, errand.by, phone).await;
+                operation
+                    .phone_directory
+                    .lid(operation.client, operation.caller, phone)
+                    .await;
             }
         }
-        let group = seen.id.clone();
-        self.report(errand, &group, Claim::Compared(Box::new(seen)), begun)
-            .await
+        let group = snapshot.id.clone();
+        self.report(
+            operation,
+            &group,
+            Observation::Snapshot(Box::new(snapshot)),
+            begun,
+        )
+        .await
     }
 
     async fn report(
         &self,
-        errand: &Errand<'_>,
+        operation: &Operation<'_>,
         group: &GroupId,
-        claim: Claim,
+        observation: Observation,
         begun: i64,
-    ) -> Result<bool, Failed> {
+    ) -> Result<bool, ReconcileError> {
         let report = Report {
             source: Source::Comparison,
             at: begun,
-            heard: begun,
-            now: self.book.now(),
-            me: errand.me.clone(),
+            observed_at: begun,
+            now: self.state_store.now(),
+            me: operation.me.clone(),
             author: None,
-            claims: vec![claim],
+            observations: vec![observation],
             trace: Headers::new(),
         };
-        let session = errand.by.session;
-        Ok(match self.book.hear(session, group, None, report).await? {
-            super::book::Heard::Told(told) if told > 0 => {
-                events::waha_events("comparison", "taken", told);
-                true
-            }
-            _ => false,
-        })
+        let session = operation.caller.session;
+        Ok(
+            match self.state_store.apply(session, group, None, report).await? {
+                crate::engines::sync::state_store::Applied::Events(count) if count > 0 => {
+                    events::waha_events("comparison", "taken", count);
+                    true
+                }
+                _ => false,
+            },
+        )
     }
 }
 
-/// Whether so many missing groups, of those that are known, cannot have gone one by one.
+/// Whether this many of the known groups cannot have gone one by one.
 const fn are_most(missing: usize, known: usize) -> bool {
     missing > 0 && (missing == known || (missing >= 5 && missing > known / 2))
 }
 
 /// All groups that WAHA lists, stubs included.
-async fn list(errand: &Errand<'_>) -> Result<Vec<Seen>, EngineError> {
-    let asked = errand.client.groups(errand.by, Ask::get(String::new()));
+async fn fetch_list(operation: &Operation<'_>) -> Result<Vec<GroupSnapshot>, EngineError> {
+    let asked = operation
+        .client
+        .groups(operation.caller, ApiRequest::get(String::new()));
     let body = asked.await?;
     wire::groups(body.json()).ok_or_else(|| {
-        Cause::Unreadable("no list of groups").judge(Intent::Read, &errand.by.server.name)
+        FailureCause::Unreadable("no list of groups")
+            .into_engine_error(Intent::Read, &operation.caller.server.name)
     })
 }
 
-/// Whether a group's number of people is all that disagrees with its list. NOWEB's store keeps the number
-/// while people come and go, so its list cannot be told from one that lacks people. A group that the
-/// account is out of stays in the store, and WhatsApp does not show it any more.
-fn is_size_old(errand: &Errand<'_>, seen: &Seen) -> bool {
-    !seen.is_stub() && seen.unread == 0 && seen.extent() != Extent::Whole && !errand.is_out_of(seen)
+/// Whether the number of members is the only thing that contradicts the list. NOWEB's store keeps the
+/// number while members come and go, so its list looks like an incomplete one. A group that the
+/// account has left stays in the store, and WhatsApp does not return it any more.
+fn is_size_old(operation: &Operation<'_>, snapshot: &GroupSnapshot) -> bool {
+    !snapshot.is_stub()
+        && snapshot.unread == 0
+        && snapshot.extent() != Completeness::Complete
+        && !operation.excludes_own_account(snapshot)
 }
 
-/// Has WAHA ask WhatsApp for a group's people. What it answers has no number to be checked by; but
-/// NOWEB's store takes both from it, and shows them from then on.
-async fn ask_whatsapp(errand: &Errand<'_>, group: &GroupId) {
-    let ask = Ask::get(within(group, "/participants"));
-    if errand.client.groups(errand.by, ask).await.is_err() {
-        // The look goes on with what WAHA shows by itself.
-        events::doubtful_look(Doubtful::Failed);
+/// Makes WAHA request a group's members from WhatsApp. The answer has no number to check it by; but
+/// NOWEB's store takes list and number from it, and returns them from then on.
+async fn ask_whatsapp(operation: &Operation<'_>, group: &GroupId) {
+    let ask = ApiRequest::get(within(group, "/participants"));
+    if operation
+        .client
+        .groups(operation.caller, ask)
+        .await
+        .is_err()
+    {
+        // The comparison continues with what WAHA returns by itself.
+        events::snapshot_unreliable(SnapshotDefect::Unreadable);
     }
 }
 
-/// Asks for one group.
-async fn show(errand: &Errand<'_>, group: &GroupId) -> Result<Shown, EngineError> {
-    let asked = errand.client.groups(errand.by, Ask::get(within(group, "")));
+/// Reads one group.
+async fn fetch(operation: &Operation<'_>, group: &GroupId) -> Result<FetchedGroup, EngineError> {
+    let asked = operation
+        .client
+        .groups(operation.caller, ApiRequest::get(within(group, "")));
     let body = match asked.await {
         Ok(body) => body,
-        Err(trouble) if matches!(trouble.cause.whatsapp(), Some(401 | 403 | 404)) => {
-            return Ok(Shown::Nothing);
+        Err(failure) if matches!(failure.cause.whatsapp(), Some(401 | 403 | 404)) => {
+            return Ok(FetchedGroup::Absent);
         }
-        Err(trouble) => return Err(trouble.judge()),
+        Err(failure) => return Err(failure.into_engine_error()),
     };
-    let Some(mut seen) = wire::group(body.json()).filter(|seen| seen.id == *group) else {
-        return Ok(Shown::Nothing);
+    let Some(mut snapshot) = wire::group(body.json()).filter(|snapshot| snapshot.id == *group)
+    else {
+        return Ok(FetchedGroup::Absent);
     };
-    if let Some(people) = &mut seen.people {
-        let resolved = errand.lids.resolve(errand.client, errand.by, group, people);
+    if let Some(people) = &mut snapshot.people {
+        let resolved =
+            operation
+                .phone_directory
+                .resolve(operation.client, operation.caller, group, people);
         resolved.await;
     }
-    Ok(Shown::Group(Box::new(seen)))
+    Ok(FetchedGroup::Found(Box::new(snapshot)))
 }
 
-/// Learns the own account's private id where people are shown by theirs.
-async fn learn_own_lid(errand: &mut Errand<'_>, people: impl Iterator<Item = &Vec<Person>> + Send) {
-    let [phone] = &errand.me[..] else {
+/// Looks up the own account's private id if members are listed by theirs.
+async fn learn_own_lid(
+    operation: &mut Operation<'_>,
+    people: impl Iterator<Item = &Vec<Person>> + Send,
+) {
+    let [phone] = &operation.me[..] else {
         return;
     };
     let is_private = |person: &Person| person.is_private() || person.lid.is_some();
     if !is_phone(phone) || !people.into_iter().flatten().any(is_private) {
         return;
     }
-    let lid = errand.lids.lid(errand.client, errand.by, phone).await;
-    errand.me.extend(lid);
+    let lid = operation
+        .phone_directory
+        .lid(operation.client, operation.caller, phone)
+        .await;
+    operation.me.extend(lid);
 }

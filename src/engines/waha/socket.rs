@@ -1,7 +1,7 @@
 //! WAHA's WebSocket feed, for servers that cannot reach this worker with webhooks.
 //!
-//! The feed has no cursor: what happens while nobody is connected is not told later. So each new
-//! connection is followed by a comparison (`reconcile`). One worker at a time listens.
+//! The feed has no cursor: events that occur while no worker is connected are not sent later. So each
+//! new connection is followed by a comparison (`reconcile`). One worker at a time is connected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use super::Waha;
 use crate::config::WahaServer;
 use crate::observability::events;
 
-/// The events that are listened to.
+/// The subscribed events.
 const EVENTS: [&str; 5] = [
     "group.v2.join",
     "group.v2.leave",
@@ -27,22 +27,22 @@ const EVENTS: [&str; 5] = [
     "session.status",
 ];
 
-/// WAHA pings every ten seconds; after so long a silence the connection is given up.
+/// WAHA pings every ten seconds; after this time without a message the connection is closed.
 const SILENCE: Duration = Duration::from_secs(45);
 
-/// How long one worker has the right to listen, and how often it says that it goes on.
+/// How long a worker holds the right to connect, and how often it renews it.
 const LEASE: Duration = Duration::from_secs(10);
 const RENEWAL: Duration = Duration::from_secs(3);
 
-/// The wait between connections grows from the first to the second.
+/// The delay between connections grows from the first to the second value.
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
 
-/// The largest message.
+/// The maximum size of a message.
 const LARGEST: usize = 16 * 1024 * 1024;
 
 impl Waha {
-    /// Listens to all servers, where the configuration says so; never ends.
+    /// Connects to all servers, if the configuration says so; never ends.
     pub async fn listen(self: Arc<Self>, tls: Arc<rustls::ClientConfig>) {
         if !self.settings.socket {
             return;
@@ -75,7 +75,7 @@ impl Waha {
         ours.unwrap_or_default()
     }
 
-    /// One connection, from its beginning to its end; why it ended.
+    /// One connection, from start to end; returns why it ended.
     async fn converse(
         &self,
         server: &WahaServer,
@@ -83,7 +83,7 @@ impl Waha {
         connected: &mut bool,
     ) -> String {
         let Some(url) = feed(server) else {
-            return "engine.waha's url cannot be made a WebSocket's".to_owned();
+            return "no WebSocket URL can be derived from engine.waha's url".to_owned();
         };
         let limits = WebSocketConfig::default()
             .max_message_size(Some(LARGEST))
@@ -92,7 +92,7 @@ impl Waha {
         let connecting =
             connect_async_tls_with_config(url.as_str(), Some(limits), true, Some(connector));
         let mut stream = match tokio::time::timeout(server.timeout, connecting).await {
-            Err(_) => return "it takes no connection in time".to_owned(),
+            Err(_) => return "the connection timed out".to_owned(),
             Ok(Err(error)) => return words(&error),
             Ok(Ok((stream, _))) => stream,
         };
@@ -104,29 +104,29 @@ impl Waha {
                 .is_some_and(|its| its.name == server.name)
         };
         for session in self.sessions.working().into_iter().filter(here) {
-            self.wish(session);
+            self.request_refresh(session);
         }
         let mut renewal = tokio::time::interval(RENEWAL);
-        let mut heard = tokio::time::Instant::now();
+        let mut observed_at = tokio::time::Instant::now();
         loop {
             // A message that is being read when the renewal is due stays in the stream.
             tokio::select! {
                 message = stream.next() => {
-                    heard = tokio::time::Instant::now();
+                    observed_at = tokio::time::Instant::now();
                     match message {
                         Some(Ok(Message::Text(text))) => self.take_message(text.as_bytes()).await,
                         Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return words(&error),
-                        None => return "it closed the connection".to_owned(),
+                        None => return "the server closed the connection".to_owned(),
                     }
                 }
                 _ = renewal.tick() => {
-                    if heard.elapsed() > SILENCE {
-                        return "it has fallen silent".to_owned();
+                    if observed_at.elapsed() > SILENCE {
+                        return "no message or ping within 45 s".to_owned();
                     }
                     if !self.may_listen(server).await {
-                        return "another worker listens".to_owned();
+                        return "another worker holds the connection".to_owned();
                     }
                 }
             }
@@ -134,7 +134,7 @@ impl Waha {
     }
 }
 
-/// The feed's URL. It has the key in it, as WAHA wants it, so nobody may log it.
+/// The feed's URL. It contains the key, as WAHA requires, so it must never be logged.
 fn feed(server: &WahaServer) -> Option<Url> {
     let mut url = server.url.clone();
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
@@ -155,15 +155,17 @@ fn feed(server: &WahaServer) -> Option<Url> {
     Some(url)
 }
 
-/// What went wrong, without the URL, which some of the causes show.
+/// The reason, without the URL, which some errors contain.
 fn words(error: &Error) -> String {
     match error {
-        Error::Http(answer) => format!("it answers {}", answer.status()),
+        Error::Http(answer) => format!("the server answered {}", answer.status()),
         Error::Io(error) => error.kind().to_string(),
-        Error::Tls(_) => "no TLS with it".to_owned(),
-        Error::Capacity(_) => "a message is too large".to_owned(),
-        Error::ConnectionClosed | Error::AlreadyClosed => "it closed the connection".to_owned(),
-        Error::Protocol(_) => "it does not speak WebSocket".to_owned(),
-        _ => "the connection broke".to_owned(),
+        Error::Tls(_) => "the TLS handshake failed".to_owned(),
+        Error::Capacity(_) => "a message exceeds the size limit".to_owned(),
+        Error::ConnectionClosed | Error::AlreadyClosed => {
+            "the server closed the connection".to_owned()
+        }
+        Error::Protocol(_) => "the server violates the WebSocket protocol".to_owned(),
+        _ => "the connection failed".to_owned(),
     }
 }

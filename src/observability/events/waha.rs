@@ -10,27 +10,27 @@ use crate::observability::metrics as name;
 
 /// What became of an event that an engine told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Took {
+pub enum IntakeOutcome {
     /// It is in the store.
-    Taken,
+    Stored,
     /// It told what was known already.
-    Known,
+    AlreadyKnown,
     /// The same one came before.
-    Again,
+    Duplicate,
     /// It is older than what is known.
     Outdated,
     /// There is no event for it.
     Ignored,
 }
 
-impl Took {
+impl IntakeOutcome {
     /// As the label of a metric.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Taken => "taken",
-            Self::Known => "known",
-            Self::Again => "again",
+            Self::Stored => "taken",
+            Self::AlreadyKnown => "known",
+            Self::Duplicate => "again",
             Self::Outdated => "outdated",
             Self::Ignored => "ignored",
         }
@@ -39,22 +39,22 @@ impl Took {
 
 /// Why a look at groups was not believed, or not wholly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doubtful {
+pub enum SnapshotDefect {
     /// All or most groups of a session are missing.
     NoGroups,
     /// A group's people are missing, or not all of them can be read.
     Incomplete,
     /// A group could not be read.
-    Failed,
+    Unreadable,
 }
 
-impl Doubtful {
+impl SnapshotDefect {
     /// As the label of a metric.
     const fn name(self) -> &'static str {
         match self {
             Self::NoGroups => "no-groups",
             Self::Incomplete => "incomplete",
-            Self::Failed => "failed",
+            Self::Unreadable => "failed",
         }
     }
 }
@@ -62,29 +62,32 @@ impl Doubtful {
 /// A WAHA server answered a request, or did not.
 pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
     let duration_ms = super::millis(took);
-    debug!(trace_id, outcome, duration_ms, "a request to WAHA");
+    debug!(trace_id, outcome, duration_ms, "request to WAHA finished");
     counter!(name::WAHA_REQUESTS, "outcome" => outcome).increment(1);
     histogram!(name::WAHA_REQUEST_SECONDS, "outcome" => outcome).record(took);
 }
 
 /// A WAHA server does not answer; told when that begins.
 pub fn waha_away(server: &str, error: &(dyn Error + 'static)) {
-    warn!(server, error, "a WAHA server cannot be used; commands wait");
+    warn!(
+        server,
+        error, "a WAHA server is unavailable; its commands are deferred"
+    );
 }
 
 /// A WAHA server answers again.
 pub fn waha_back(server: &str) {
-    info!(server, "a WAHA server can be used again");
+    info!(server, "a WAHA server is available again");
 }
 
 /// A session has another status.
 pub fn session_status(session: &str, status: &str, works: bool) {
     if works {
-        info!(session, status, "the session can be used");
+        info!(session, status, "the session is WORKING");
     } else {
         warn!(
             session,
-            status, "the session cannot be used; its commands wait"
+            status, "the session is not WORKING; its commands are deferred"
         );
     }
 }
@@ -111,22 +114,25 @@ pub fn reconciled(session: &str, changed: usize) {
     if changed > 0 {
         info!(
             session,
-            changed, "groups had changed without anybody telling"
+            changed, "the comparison found changes that no notification reported"
         );
     } else {
-        debug!(session, "groups are as they were known");
+        debug!(session, "the comparison found no changes");
     }
 }
 
 /// Groups could not be compared; they will be, later.
 pub fn not_reconciled(session: &str, error: &(dyn Error + 'static)) {
-    warn!(session, error, "the session's groups could not be compared");
+    warn!(session, error, "comparing the session's groups failed");
 }
 
 /// A look at groups was not believed, or not wholly.
-pub fn doubtful_look(reason: Doubtful) {
+pub fn snapshot_unreliable(reason: SnapshotDefect) {
     let reason = reason.name();
-    debug!(reason, "a look at groups in WAHA was not wholly believed");
+    debug!(
+        reason,
+        "WAHA returned an unreliable list of groups or members"
+    );
     counter!(name::WAHA_DOUBTFUL_LOOKS, "reason" => reason).increment(1);
 }
 
@@ -134,14 +140,14 @@ pub fn doubtful_look(reason: Doubtful) {
 pub fn groups_missing(session: &str) {
     warn!(
         session,
-        "WAHA does not show most of the session's groups; that they are gone is published only when \
-         later looks agree"
+        "WAHA does not show most of the session's groups; leaving them is published only when \
+         later lists agree"
     );
 }
 
 /// A WebSocket to WAHA was opened.
 pub fn socket_connected(server: &str) {
-    info!(server, "listening to WAHA's WebSocket");
+    info!(server, "connected to WAHA's WebSocket");
     gauge!(name::WAHA_SOCKETS).increment(1.0);
 }
 
@@ -152,7 +158,7 @@ pub fn socket_lost(server: &str, why: &str, was_connected: bool) {
     }
     warn!(
         server,
-        why, "not listening to WAHA's WebSocket; connecting again"
+        why, "the connection to WAHA's WebSocket ended; reconnecting"
     );
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::state::{self, GroupState};
+use super::state::{self, SandboxGroup};
 use crate::contract::{CommandType, GroupId, ParticipantId, Timestamp};
 use crate::store::Error;
 use crate::store::db::{Link, Value};
@@ -23,7 +23,7 @@ struct Slot {
     stored: bool,
     changed: bool,
     /// A document that does not read fails the commands for its group alone.
-    state: Option<Result<GroupState, Error>>,
+    state: Option<Result<SandboxGroup, Error>>,
     /// Who was in it when the batch began.
     members: BTreeSet<ParticipantId>,
 }
@@ -62,7 +62,7 @@ impl Rows {
         })
     }
 
-    pub(super) fn get(&mut self, id: &GroupId) -> Result<Option<&mut GroupState>, Error> {
+    pub(super) fn get(&mut self, id: &GroupId) -> Result<Option<&mut SandboxGroup>, Error> {
         match self.groups.get_mut(id).and_then(|slot| slot.state.as_mut()) {
             None => Ok(None),
             Some(Ok(state)) => Ok(Some(state)),
@@ -70,7 +70,7 @@ impl Rows {
         }
     }
 
-    pub(super) fn insert(&mut self, id: &GroupId, state: GroupState) {
+    pub(super) fn insert(&mut self, id: &GroupId, state: SandboxGroup) {
         self.groups.entry(id.clone()).or_default().state = Some(Ok(state));
     }
 

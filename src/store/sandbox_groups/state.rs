@@ -13,7 +13,7 @@ use crate::store::Error;
 
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct GroupState {
+pub struct SandboxGroup {
     /// What it is called.
     pub subject: Subject,
     /// What it says about itself.
@@ -59,11 +59,11 @@ pub struct Former {
 }
 
 /// Reads a document.
-pub(super) fn read(text: &str) -> Result<GroupState, Error> {
+pub(super) fn read(text: &str) -> Result<SandboxGroup, Error> {
     serde_json::from_str(text).map_err(|error| Error::corrupt("sandbox_groups", error))
 }
 
 /// Writes a document.
-pub(super) fn write(state: &GroupState) -> Result<String, Error> {
+pub(super) fn write(state: &SandboxGroup) -> Result<String, Error> {
     serde_json::to_string(state).map_err(|error| Error::corrupt("sandbox_groups", error))
 }

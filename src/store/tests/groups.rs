@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{Database, both, key, record, text};
 use crate::contract::{CommandType, GroupId, ListGroups, Role, SortBy, SortOrder, Timestamp};
-use crate::store::sandbox_groups::{GroupState, Member, SandboxGroups, Transacted, World};
+use crate::store::sandbox_groups::{Member, SandboxGroup, SandboxGroups, Transacted, World};
 use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
@@ -18,7 +18,7 @@ fn group_id(n: usize) -> GroupId {
     format!("120363{n:012}@g.us").parse().unwrap()
 }
 
-fn state(subject: &str, members: &[&str]) -> GroupState {
+fn state(subject: &str, members: &[&str]) -> SandboxGroup {
     let member = |(number, who): (u64, &&str)| {
         (
             who.parse().unwrap(),
@@ -28,7 +28,7 @@ fn state(subject: &str, members: &[&str]) -> GroupState {
             },
         )
     };
-    GroupState {
+    SandboxGroup {
         subject: subject.parse().unwrap(),
         description: crate::contract::Description::default(),
         owner: "491700000001@c.us".parse().unwrap(),

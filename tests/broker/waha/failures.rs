@@ -101,7 +101,7 @@ async fn nothing_is_refused_for_good_while_the_server_does_not_list_its_sessions
     let reply = stage.ask("default", "CreateGroup", payload).await;
     assert_eq!(reply["error"]["code"], "ENGINE_UNAVAILABLE", "{reply}");
     let message = reply["error"]["message"].as_str().unwrap();
-    assert!(message.contains("is engine.waha.url right?"), "{message}");
+    assert!(message.contains("check engine.waha.url"), "{message}");
     let dead = stage.scene.producer.dead_letters().await.unwrap();
     assert_eq!(dead.len(), 1, "it is kept");
 }

@@ -143,7 +143,7 @@ async fn a_wrong_base_url_refuses_no_command_and_is_named() {
     stage.scene.producer.send(command).await.unwrap();
     let words = "does not list sessions as WAHA does";
     until(&stage, |body| {
-        body.contains(words) && body.contains("is engine.waha.url right?")
+        body.contains(words) && body.contains("check engine.waha.url")
     })
     .await;
     let (status, body) = stage.scene.worker.get("/readyz").await.unwrap();
@@ -151,7 +151,7 @@ async fn a_wrong_base_url_refuses_no_command_and_is_named() {
     let doctor = run(&wrong, &["doctor"]).await;
     assert_eq!(doctor.code, 1, "{doctor:?}");
     assert!(
-        doctor.out.contains("is engine.waha.url right?"),
+        doctor.out.contains("check engine.waha.url"),
         "{}",
         doctor.out
     );
@@ -184,7 +184,7 @@ async fn a_server_that_answers_something_else_for_a_while_refuses_no_command() {
     let id = stage.group("Mistaken", &[ONE]).await;
     let page = Fault::Answer(200, r#"{"sessions": "elsewhere"}"#.to_owned());
     stage.waha().fail_always("GET /sessions?all=true", page);
-    until(&stage, |body| body.contains("is engine.waha.url right?")).await;
+    until(&stage, |body| body.contains("check engine.waha.url")).await;
     let payload = json!({"groupId": id, "subject": "In the end"});
     let command = Command::new("waiting", "SetGroupSubject", "default", &payload);
     stage.scene.producer.send(command).await.unwrap();

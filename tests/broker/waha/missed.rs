@@ -179,7 +179,7 @@ async fn the_groups_of_the_first_start_are_no_news() {
         crate::scene::Scene::shared_with(|options| crate::behaviour::stage::on(&waha, options));
     let scene = scene.await;
     hook(&waha, &scene);
-    let is_known = |line: &str| line.contains("the session can be used");
+    let is_known = |line: &str| line.contains("the session is WORKING");
     let begun = std::time::Instant::now();
     while !scene.worker.log().lines().any(is_known) {
         assert!(begun.elapsed() < PATIENCE, "{}", scene.worker.log_tail());

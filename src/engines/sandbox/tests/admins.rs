@@ -47,7 +47,7 @@ async fn promoting_an_admin_and_demoting_a_participant_changes_nothing() {
 }
 
 #[tokio::test]
-async fn nobody_demotes_the_creator() {
+async fn the_creator_cannot_be_demoted() {
     let world = World::new().await;
     let id = world.group_with_admins(&[BOB], &[BOB]).await;
     for session in ["bob", "alice"] {

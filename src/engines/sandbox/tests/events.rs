@@ -36,7 +36,7 @@ fn notification(group: &str, author: &str, kind: &str, who: &[&str], sequence: u
 }
 
 #[tokio::test]
-async fn creating_tells_every_session_that_it_is_in() {
+async fn creating_sends_a_join_to_every_session_in_the_group() {
     let world = World::new().await;
     let payload = json!({"name": "Group", "participants": [BOB, DAVE, "9990000404@c.us"]});
     let made = world.send("alice", "CreateGroup", payload).await;
@@ -64,7 +64,7 @@ async fn creating_tells_every_session_that_it_is_in() {
 }
 
 #[tokio::test]
-async fn adding_tells_who_was_in_and_who_came() {
+async fn adding_sends_events_to_old_and_new_members() {
     let world = World::new().await;
     let id = world.group(&[BOB]).await;
     let added = world
@@ -96,7 +96,7 @@ async fn adding_tells_who_was_in_and_who_came() {
 }
 
 #[tokio::test]
-async fn removing_tells_who_stays_and_who_is_out() {
+async fn removing_sends_events_to_remaining_and_removed_members() {
     let world = World::new().await;
     let id = world.group(&[BOB, CAROL, DAVE]).await;
     let removed = world
@@ -138,7 +138,7 @@ async fn removing_tells_who_stays_and_who_is_out() {
 }
 
 #[tokio::test]
-async fn the_last_admins_leaving_tells_of_the_next_one_without_an_author() {
+async fn the_next_admin_after_the_last_one_left_has_no_author() {
     let world = World::new().await;
     let id = world.group(&[BOB, DAVE]).await;
     let left = world.send("alice", "LeaveGroup", of(&id)).await;
@@ -224,7 +224,7 @@ async fn an_update_has_what_changed_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_new_invite_code_is_told_to_admins_alone() {
+async fn a_new_invite_code_is_sent_to_admins_only() {
     let world = World::new().await;
     let id = world.group_with_admins(&[BOB, CAROL], &[CAROL]).await;
     let revoked = world.send("alice", "RevokeInviteCode", of(&id)).await;

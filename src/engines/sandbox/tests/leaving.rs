@@ -6,7 +6,7 @@ use super::{ALICE, BOB, CAROL, DAVE, ERIN, World, expect, of, on, outcomes, role
 use crate::contract::ErrorCode;
 
 #[tokio::test]
-async fn only_admins_remove_and_nobody_removes_the_creator() {
+async fn only_admins_remove_and_the_creator_cannot_be_removed() {
     let world = World::new().await;
     let id = world.group(&[BOB, CAROL, DAVE]).await;
     let refused = world
@@ -86,7 +86,7 @@ async fn a_creator_who_comes_back_is_an_ordinary_participant() {
 }
 
 #[tokio::test]
-async fn who_left_is_told_so_and_who_never_was_in_it_is_not() {
+async fn a_former_member_and_a_stranger_get_different_errors() {
     let world = World::new().await;
     let id = world.group(&[BOB]).await;
     world.ok("bob", "LeaveGroup", of(&id)).await;

@@ -1,4 +1,4 @@
-//! Whatever the sessions ask for, the world stays consistent.
+//! Whatever the sessions request, the groups stay consistent.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::{ALICE, Answer, BOB, CAROL, DAVE, ERIN, World};
 use crate::config;
 use crate::contract::{ListGroups, Role};
 
-/// Everybody, with somebody special.
+/// All people, including one with a fixed outcome.
 const PEOPLE: &[&str] = &[
     ALICE,
     BOB,
@@ -21,7 +21,7 @@ const PEOPLE: &[&str] = &[
 ];
 const SESSIONS: &[&str] = &["alice", "bob", "carol"];
 
-/// A command, before it is known which groups there are.
+/// A command, before it is known which groups exist.
 #[derive(Debug, Clone)]
 struct Step {
     session: usize,
@@ -29,7 +29,7 @@ struct Step {
     group: usize,
     people: Vec<usize>,
     flag: bool,
-    /// Sent twice, with other commands between or not.
+    /// Sent twice, with or without other commands in between.
     again: bool,
     hours: i64,
 }
@@ -90,7 +90,7 @@ impl Step {
     }
 }
 
-/// How far each session has counted each group.
+/// The last sequence number of each session and group.
 type Counted = BTreeMap<(String, String), u64>;
 
 fn count(answer: &Answer, counted: &mut Counted) {
@@ -126,7 +126,7 @@ async fn check(world: &World, groups: &[String], answers: &BTreeMap<String, Answ
                 .keys()
                 .all(|who| !state.former.contains_key(who))
         );
-        // The table of members says the same as the document.
+        // The table of members agrees with the document.
         for who in PEOPLE {
             let who = who.parse().unwrap();
             let listed = world
@@ -159,7 +159,7 @@ async fn play(steps: Vec<Step>) {
         ..config::Sandbox::default()
     };
     let world = World::with(config).await;
-    // Something to begin with, so that few commands go nowhere.
+    // A first group, so that few commands have no target.
     let mut groups = vec![world.group(&[BOB, CAROL, DAVE]).await];
     let mut answers = BTreeMap::new();
     let mut sent: Vec<(String, &str, &str, Value)> = Vec::new();

@@ -1,14 +1,15 @@
-//! The sixteen commands, as requests to WAHA: what is asked, in which order, and what the answers come
-//! to. Bodies are read by `wire`, failures judged by `error`.
+//! The sixteen commands as requests to WAHA: the requests, their order, and the results of the
+//! answers. `wire` parses bodies, `error` classifies failures.
 //!
-//! WAHA says 200 where WhatsApp Web refused, and one code for two reasons elsewhere; then the group is
-//! read again and the truth is told. Whoever calls sees to the ledger and to the events.
+//! WAHA answers 200 though WhatsApp Web refused, and elsewhere uses one code for two reasons; then the
+//! group is read again to find the actual result. The caller records the command in the ledger and
+//! publishes the events.
 
-mod answers;
-mod creating;
-mod looking;
-mod members;
-mod reading;
+mod create_group;
+mod match_answers;
+mod participants;
+mod queries;
+mod read_group;
 mod settings;
 
 use serde_json::{Value, json};
@@ -19,49 +20,51 @@ use crate::contract::{
 };
 use crate::engines::{Call, EngineError};
 
-use super::book::Book;
 use super::client::{Caller, Client};
-use super::known::Claim;
-use super::lids::Lids;
+use super::reload_limit::ReloadLimit;
+use crate::engines::sync::Observation;
+use crate::engines::sync::PhoneDirectory;
+use crate::engines::sync::state_store::StateStore;
 
-/// A command being carried out.
-pub(super) struct Errand<'a> {
+/// A command that is being executed.
+pub(super) struct Operation<'a> {
     pub(super) client: &'a Client,
-    pub(super) book: &'a Book,
-    pub(super) lids: &'a Lids,
-    pub(super) by: Caller<'a>,
-    /// The ids of the session's account, the phone's first; empty where WAHA does not tell.
+    pub(super) state_store: &'a StateStore,
+    pub(super) phone_directory: &'a PhoneDirectory,
+    pub(super) reload_limit: &'a ReloadLimit,
+    pub(super) caller: Caller<'a>,
+    /// The ids of the session's account, the phone first; empty if WAHA does not return them.
     pub(super) me: Vec<ParticipantId>,
 }
 
-/// What a command came to, and what it changed in which group.
-pub(super) struct Done {
+/// The result of a command, and the changes that it made in its group.
+pub(super) struct Completed {
     pub(super) result: CommandResult,
     pub(super) group: Option<GroupId>,
-    pub(super) claims: Vec<Claim>,
+    pub(super) observations: Vec<Observation>,
 }
 
-impl Done {
+impl Completed {
     const fn unchanged(result: CommandResult) -> Self {
         Self {
             result,
             group: None,
-            claims: Vec::new(),
+            observations: Vec::new(),
         }
     }
 
-    fn changed(result: CommandResult, group: &GroupId, claims: Vec<Claim>) -> Self {
+    fn changed(result: CommandResult, group: &GroupId, observations: Vec<Observation>) -> Self {
         Self {
             result,
             group: Some(group.clone()),
-            claims,
+            observations,
         }
     }
 }
 
-impl Errand<'_> {
-    /// Carries out the command.
-    pub(super) async fn run(&self, call: &Call) -> Result<Done, EngineError> {
+impl Operation<'_> {
+    /// Executes the command.
+    pub(super) async fn run(&self, call: &Call) -> Result<Completed, EngineError> {
         match &call.command {
             Command::CreateGroup(it) => self.create(call, it).await,
             Command::ListGroups(it) => self.list(it).await,
@@ -89,9 +92,9 @@ impl Errand<'_> {
                 group_id,
                 participants,
             }) if participants.is_empty() => {
-                // WhatsApp is not asked for nothing: it takes the request for a wrong one.
-                self.look(group_id).await?;
-                Ok(Done::unchanged(CommandResult::Outcomes(Vec::new())))
+                // WhatsApp rejects a request without participants, so none is sent.
+                self.read_group(group_id).await?;
+                Ok(Completed::unchanged(CommandResult::Outcomes(Vec::new())))
             }
             Command::AddParticipants(it) => self.add(&it.group_id, &it.participants).await,
             Command::RemoveParticipants(it) => self.remove(&it.group_id, &it.participants).await,
@@ -99,13 +102,13 @@ impl Errand<'_> {
             Command::DemoteAdmin(it) => self.demote(&it.group_id, &it.participants).await,
             Command::GetInviteCode(it) => self.get_invite_code(&it.group_id).await,
             Command::RevokeInviteCode(it) => self.revoke_invite_code(&it.group_id).await,
-            // The executor's own.
+            // Executed by the executor itself.
             Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
             | Command::ListWebhooks(_)
             | Command::TestWebhook(_) => Err(EngineError::Refused {
                 code: ErrorCode::NotSupported,
-                message: "webhooks are no business of WAHA's".to_owned(),
+                message: "WAHA does not execute webhook commands".to_owned(),
             }),
         }
     }
@@ -114,8 +117,9 @@ impl Errand<'_> {
 fn group_not_found() -> EngineError {
     EngineError::Refused {
         code: ErrorCode::GroupNotFound,
-        message: "the session's account knows no such group; ListGroups tells which it is in"
-            .to_owned(),
+        message:
+            "the session's account knows no such group; ListGroups returns the groups it is in"
+                .to_owned(),
     }
 }
 
@@ -131,12 +135,12 @@ fn not_allowed(what: &str) -> EngineError {
     EngineError::Refused {
         code: ErrorCode::NotAllowed,
         message: format!(
-            "only an admin may {what}; have the session's account promoted, or use an admin's session"
+            "only an admin may {what}; promote the session's account, or use an admin's session"
         ),
     }
 }
 
-/// Whether an error says that the account is not in the group, or never was.
+/// Whether an error says that the account is not, or never was, in the group.
 pub(super) fn is_outside(error: &EngineError) -> bool {
     matches!(
         error.code(),
@@ -144,7 +148,7 @@ pub(super) fn is_outside(error: &EngineError) -> bool {
     )
 }
 
-/// What became of one person.
+/// The outcome for one person.
 fn outcome(id: &ParticipantId, kind: OutcomeKind, code: u16) -> crate::contract::Outcome {
     crate::contract::Outcome {
         id: id.clone(),
@@ -154,13 +158,13 @@ fn outcome(id: &ParticipantId, kind: OutcomeKind, code: u16) -> crate::contract:
     }
 }
 
-/// Who it went well for.
+/// The people with the outcome `ok`.
 fn done_with(outcomes: &[Outcome]) -> Vec<ParticipantId> {
     let done = outcomes.iter().filter(|it| it.outcome == OutcomeKind::Ok);
     done.map(|it| it.id.clone()).collect()
 }
 
-/// People as WAHA wants them: `[{"id": "123@c.us"}]`.
+/// People in WAHA's format: `[{"id": "123@c.us"}]`.
 fn entries(people: &[ParticipantInput]) -> Vec<Value> {
     people
         .iter()

@@ -2,24 +2,28 @@
 
 use serde_json::json;
 
-use super::{Done, Errand, not_allowed};
+use super::{Completed, Operation, not_allowed};
 use crate::contract::{
     CommandResult, ErrorCode, GroupId, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
 };
 use crate::engines::EngineError;
-use crate::engines::waha::client::{Ask, within};
-use crate::engines::waha::error::{Cause, Intent};
-use crate::engines::waha::known::Claim;
-use crate::engines::waha::wire::{Body, Seen, done, invite_code};
+use crate::engines::sync::GroupSnapshot;
+use crate::engines::sync::Observation;
+use crate::engines::waha::client::{ApiRequest, within};
+use crate::engines::waha::error::{FailureCause, Intent};
+use crate::engines::waha::wire::{Body, done, invite_code};
 use crate::outbound::Method;
 
-impl Errand<'_> {
-    pub(super) async fn set_subject(&self, asked: &SetGroupSubject) -> Result<Done, EngineError> {
+impl Operation<'_> {
+    pub(super) async fn set_subject(
+        &self,
+        asked: &SetGroupSubject,
+    ) -> Result<Completed, EngineError> {
         let id = &asked.group_id;
         let body = json!({ "subject": asked.subject });
-        let changed = Seen {
+        let changed = GroupSnapshot {
             subject: Some(asked.subject.clone()),
-            ..Seen::bare(id.clone())
+            ..GroupSnapshot::bare(id.clone())
         };
         self.put(id, "/subject", body, changed).await
     }
@@ -27,15 +31,15 @@ impl Errand<'_> {
     pub(super) async fn set_description(
         &self,
         asked: &SetGroupDescription,
-    ) -> Result<Done, EngineError> {
+    ) -> Result<Completed, EngineError> {
         let id = &asked.group_id;
         let body = json!({ "description": asked.description });
-        let changed = Seen {
+        let changed = GroupSnapshot {
             description: Some(asked.description.clone()),
-            ..Seen::bare(id.clone())
+            ..GroupSnapshot::bare(id.clone())
         };
         let set = self.put(id, "/description", body, changed).await;
-        // GOWS answers 400 to a text that is empty or blank.
+        // GOWS answers 400 to an empty or blank text.
         match set {
             Err(error)
                 if error.code() == ErrorCode::EngineRejected
@@ -54,60 +58,69 @@ impl Errand<'_> {
     pub(super) async fn set_info_admin_only(
         &self,
         asked: &SetInfoAdminOnly,
-    ) -> Result<Done, EngineError> {
+    ) -> Result<Completed, EngineError> {
         let id = &asked.group_id;
         let body = json!({ "adminsOnly": asked.admins_only });
-        let changed = Seen {
+        let changed = GroupSnapshot {
             info_admin_only: Some(asked.admins_only),
-            ..Seen::bare(id.clone())
+            ..GroupSnapshot::bare(id.clone())
         };
         self.put(id, "/settings/security/info-admin-only", body, changed)
             .await
     }
 
-    /// Sets something; `false` where the account lacks the right.
+    /// Changes a text or setting; the result is `false` if the account lacks the right.
     async fn put(
         &self,
         id: &GroupId,
         what: &str,
         body: serde_json::Value,
-        changed: Seen,
-    ) -> Result<Done, EngineError> {
-        let ask = Ask::change(Method::PUT, within(id, what), Some(body));
-        let set = match self.client.groups(self.by, ask).await {
+        changed: GroupSnapshot,
+    ) -> Result<Completed, EngineError> {
+        let ask = ApiRequest::change(Method::PUT, within(id, what), Some(body));
+        let set = match self.client.groups(self.caller, ask).await {
             Ok(Body::Text(words)) if !matches!(words.trim(), "true" | "false") => {
-                return Err(Cause::Words(words).judge(Intent::Change, &self.by.server.name));
+                return Err(FailureCause::RefusalText(words)
+                    .into_engine_error(Intent::Change, &self.caller.server.name));
             }
             Ok(body) => done(&body),
-            Err(trouble) if matches!(trouble.cause.whatsapp(), Some(401 | 403)) => false,
-            Err(trouble) if trouble.cause.whatsapp() == Some(404) => {
-                self.look(id).await?;
-                return Err(trouble.judge());
+            Err(failure) if matches!(failure.cause.whatsapp(), Some(401 | 403)) => false,
+            Err(failure) if failure.cause.whatsapp() == Some(404) => {
+                self.read_group(id).await?;
+                return Err(failure.into_engine_error());
             }
-            Err(trouble) => return Err(trouble.judge()),
+            Err(failure) => return Err(failure.into_engine_error()),
         };
         if set {
-            let claims = vec![Claim::Updated(Box::new(changed))];
-            return Ok(Done::changed(CommandResult::Done(true), id, claims));
+            let observations = vec![Observation::Updated(Box::new(changed))];
+            return Ok(Completed::changed(
+                CommandResult::Done(true),
+                id,
+                observations,
+            ));
         }
-        // The same answer stands for a lack of rights and for not being in the group.
-        self.look(id).await?;
-        Ok(Done::unchanged(CommandResult::Done(false)))
+        // The same answer is given for missing rights and for missing membership.
+        self.read_group(id).await?;
+        Ok(Completed::unchanged(CommandResult::Done(false)))
     }
 
-    pub(super) async fn revoke_invite_code(&self, id: &GroupId) -> Result<Done, EngineError> {
-        let ask = Ask::change(Method::POST, within(id, "/invite-code/revoke"), None);
-        let code = match self.client.groups(self.by, ask).await {
+    pub(super) async fn revoke_invite_code(&self, id: &GroupId) -> Result<Completed, EngineError> {
+        let ask = ApiRequest::change(Method::POST, within(id, "/invite-code/revoke"), None);
+        let code = match self.client.groups(self.caller, ask).await {
             Ok(body) => invite_code(&body),
-            Err(trouble) if matches!(trouble.cause.whatsapp(), Some(401 | 403)) => None,
-            Err(trouble) => return Err(trouble.judge()),
+            Err(failure) if matches!(failure.cause.whatsapp(), Some(401 | 403)) => None,
+            Err(failure) => return Err(failure.into_engine_error()),
         };
         let Some(code) = code else {
-            self.look(id).await?;
+            self.read_group(id).await?;
             return Err(not_allowed("revoke the invite code"));
         };
-        // The event that WAHA has of it is an echo then.
-        let claims = vec![Claim::Invite(code.invite_url.clone())];
-        Ok(Done::changed(CommandResult::InviteCode(code), id, claims))
+        // WAHA's event for this change is then a repetition.
+        let observations = vec![Observation::InviteChanged(code.invite_url.clone())];
+        Ok(Completed::changed(
+            CommandResult::InviteCode(code),
+            id,
+            observations,
+        ))
     }
 }

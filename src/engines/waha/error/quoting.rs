@@ -1,18 +1,19 @@
-//! Words of others in our own messages, which reach logs: cut, without phone numbers, ids and keys.
+//! Foreign text in our own messages, which reach logs: truncated, without phone numbers, ids and keys.
 
-/// So many characters of other people's words are passed on, at most.
+/// The maximum number of characters of a quoted text.
 const MOST: usize = 200;
 
-/// So many digits may be a phone number; WhatsApp's and HTTP's codes have three.
+/// The number of digits from which a number may be a phone number; WhatsApp's and HTTP's codes have
+/// three.
 const DIGITS: usize = 6;
 
-/// So long may a word with digits in it be; keys and invite codes are longer.
+/// The maximum length of a word that contains digits; keys and invite codes are longer.
 const LONG: usize = 16;
 
-/// Stands for what is left out.
+/// Replaces what is left out.
 const GAP: &str = "…";
 
-/// Somebody else's words on one line, fit for a log.
+/// A foreign text on one line, without private data.
 pub(in crate::engines::waha) fn quoted(text: &str) -> String {
     let mut plain = String::new();
     let mut rest = text;
@@ -39,14 +40,14 @@ pub(in crate::engines::waha) fn quoted(text: &str) -> String {
     plain.chars().take(MOST).collect()
 }
 
-/// How long a number is that the text begins with and that may be a phone's, in any way of writing it.
+/// The length of a possible phone number at the start of the text, in any notation.
 fn number(text: &str) -> Option<usize> {
     if !text.starts_with(|c: char| c.is_ascii_digit() || "+(".contains(c)) {
         return None;
     }
     let end = text.find(|c: char| !c.is_ascii_digit() && !"+-.() ".contains(c));
     let number = text.get(..end.unwrap_or(text.len()))?;
-    // A server's name may follow, or a word that a digit belongs to: that is a word, and judged as one.
+    // A server's name may follow, or a word that contains the digit: that is treated as a word.
     let is_word = end.is_some_and(|end| {
         number.ends_with(|c: char| c.is_ascii_digit())
             && text.get(end..).is_some_and(|rest| {

@@ -17,7 +17,8 @@ fn answer(status: u16, body: &Value) -> Answer {
 
 /// Code and disposition of a change that was answered so.
 fn judged(status: u16, body: &Value) -> (ErrorCode, Disposition) {
-    let error = Cause::of(&answer(status, body)).judge(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(status, body)).into_engine_error(Intent::Change, "here");
     (error.code(), error.disposition())
 }
 
@@ -141,10 +142,10 @@ fn every_answer_has_its_code_and_verdict() {
 }
 
 #[test]
-fn a_server_that_is_broken_is_told_from_one_that_is_away() {
+fn a_broken_server_is_distinguished_from_an_unreachable_one() {
     let exception = |name: &str, message: &str| {
         let body = json!({"statusCode": 500, "exception": {"message": message, "name": name}});
-        Cause::of(&answer(500, &body))
+        FailureCause::from_answer(&answer(500, &body))
     };
     for (name, message) in [
         (
@@ -155,37 +156,39 @@ fn a_server_that_is_broken_is_told_from_one_that_is_away() {
         ("r", "r"),
         ("Error", "Lid is missing in chat table"),
     ] {
-        let error = exception(name, message).judge(Intent::Read, "here");
+        let error = exception(name, message).into_engine_error(Intent::Read, "here");
         assert!(error.is_lasting(), "{message}");
         assert_eq!(error.code(), ErrorCode::EngineUnavailable);
         assert!(error.to_string().contains(message), "{error}");
         // Whether a change was made before the exception, nobody knows.
-        let error = exception(name, message).judge(Intent::Change, "here");
+        let error = exception(name, message).into_engine_error(Intent::Change, "here");
         assert!(error.is_lasting(), "{message}");
         assert_eq!(error.disposition(), Disposition::Unknown);
     }
     for message in ["Connection Closed", "Timed Out", "Session closed."] {
-        let error = exception("Error", message).judge(Intent::Read, "here");
+        let error = exception("Error", message).into_engine_error(Intent::Read, "here");
         assert!(!error.is_lasting(), "{message}");
         assert_eq!(error.disposition(), RETRY);
     }
     assert!(
-        !Cause::of(&answer(502, &json!({})))
-            .judge(Intent::Read, "here")
+        !FailureCause::from_answer(&answer(502, &json!({})))
+            .into_engine_error(Intent::Read, "here")
             .is_lasting()
     );
 }
 
 #[test]
-fn words_of_waha_name_nobody() {
+fn quoted_messages_of_waha_contain_no_ids() {
     let body = json!({"exception": {"message": "no chat 491700000001@c.us", "name": "TypeError"}});
-    let error = Cause::of(&answer(500, &body)).judge(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(500, &body)).into_engine_error(Intent::Change, "here");
     assert!(
         error.to_string().contains("TypeError: no chat …"),
         "{error}"
     );
     let body = json!({"message": ["id +49 1700000001 must be valid"]});
-    let error = Cause::of(&answer(400, &body)).judge(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(400, &body)).into_engine_error(Intent::Change, "here");
     assert!(error.to_string().contains("id … must be valid"), "{error}");
 }
 
@@ -193,26 +196,30 @@ fn words_of_waha_name_nobody() {
 fn patience_lasts_as_long_as_whatsapp_says() {
     let body =
         json!({"exception": {"message": "rate-overlimit", "data": {"code": 429, "backoff": 30}}});
-    let error = Cause::of(&answer(500, &body)).judge(Intent::Change, "here");
+    let error =
+        FailureCause::from_answer(&answer(500, &body)).into_engine_error(Intent::Change, "here");
     let after = Some(std::time::Duration::from_secs(30));
     assert_eq!(error.disposition(), Disposition::Retry { after });
 }
 
 #[test]
-fn a_read_whose_end_nobody_saw_is_simply_asked_again() {
-    for cause in [Cause::Status(500), Cause::Unreadable("it is no JSON")] {
-        let error = cause.judge(Intent::Read, "here");
+fn a_read_without_an_answer_is_simply_repeated() {
+    for cause in [
+        FailureCause::Status(500),
+        FailureCause::Unreadable("it is no JSON"),
+    ] {
+        let error = cause.into_engine_error(Intent::Read, "here");
         assert_eq!(error.disposition(), RETRY);
     }
-    let error = Cause::Unreadable("it is no JSON").judge(Intent::Change, "here");
+    let error = FailureCause::Unreadable("it is no JSON").into_engine_error(Intent::Change, "here");
     assert_eq!(error.disposition(), Disposition::Unknown);
 }
 
 #[test]
 fn the_words_of_whatsapp_web_are_understood() {
     let words = |text: &str| {
-        Cause::Words(text.to_owned())
-            .judge(Intent::Change, "here")
+        FailureCause::RefusalText(text.to_owned())
+            .into_engine_error(Intent::Change, "here")
             .code()
     };
     let admin = "AddParticipantsError: You have no admin rights to add a participant to a group";
@@ -237,12 +244,12 @@ fn captured() -> Vec<Value> {
 }
 
 #[test]
-fn whatsapps_refusals_in_a_real_wahas_answers_are_told_from_its_own_failures() {
+fn whatsapps_refusals_in_a_real_wahas_answers_are_distinguished_from_its_own_failures() {
     let mut refusals = 0;
     for entry in captured().iter().filter(|entry| entry["status"] == 500) {
         let note = entry["note"].as_str().unwrap();
         let message = entry["body"]["exception"]["message"].as_str().unwrap();
-        let code = Cause::of(&answer(500, &entry["body"])).whatsapp();
+        let code = FailureCause::from_answer(&answer(500, &entry["body"])).whatsapp();
         // JavaScript's own words: WAHA's code failed.
         if message.starts_with("Cannot read properties")
             || message.starts_with("The first argument")

@@ -1,4 +1,4 @@
-//! Whoever tells a status, and in whatever order it arrives, the newest one counts.
+//! The newest status counts, whatever its source and in whatever order statuses arrive.
 
 use super::*;
 use crate::clock::SystemClock;
@@ -12,9 +12,9 @@ fn status(sessions: &Sessions) -> String {
     state.sessions.values().next().unwrap().status.clone()
 }
 
-fn hear(sessions: &Sessions, status: &str, teller: Teller) -> bool {
+fn record_status(sessions: &Sessions, status: &str, source: StatusSource) -> bool {
     let session = "default".parse().unwrap();
-    sessions.hear(&session, "main", status, Vec::new(), teller)
+    sessions.record_status(&session, "main", status, Vec::new(), source)
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn an_older_event_never_overrides_a_newer_one() {
         let mut order = told.to_vec();
         order.rotate_left(first);
         for (status, at) in order {
-            hear(&sessions, status, Teller::Event(at));
+            record_status(&sessions, status, StatusSource::Event(at));
         }
         assert_eq!(status(&sessions), "WORKING", "{first}");
     }
@@ -40,28 +40,36 @@ fn an_older_event_never_overrides_a_newer_one() {
 #[test]
 fn an_event_from_before_a_list_does_not_override_it_and_has_the_server_asked_again() {
     let sessions = sessions();
-    let list = Teller::List(Instant::now(), 5_000);
-    assert!(hear(&sessions, "WORKING", list));
-    assert!(!hear(&sessions, "STOPPED", Teller::Event(4_000)));
+    let list = StatusSource::List(Instant::now(), 5_000);
+    assert!(record_status(&sessions, "WORKING", list));
+    assert!(!record_status(
+        &sessions,
+        "STOPPED",
+        StatusSource::Event(4_000)
+    ));
     assert_eq!(status(&sessions), "WORKING");
-    let asked = futures_util::FutureExt::now_or_never(sessions.doubt());
+    let asked = futures_util::FutureExt::now_or_never(sessions.recheck_requested());
     assert!(asked.is_some(), "the clocks may differ, so WAHA is asked");
-    assert!(!hear(&sessions, "STOPPED", Teller::Event(6_000)));
+    assert!(!record_status(
+        &sessions,
+        "STOPPED",
+        StatusSource::Event(6_000)
+    ));
     assert_eq!(status(&sessions), "STOPPED");
 }
 
 #[test]
 fn a_list_that_was_asked_for_before_an_event_came_does_not_override_it() {
     let sessions = sessions();
-    let asked = Teller::List(Instant::now(), 9_000);
+    let asked = StatusSource::List(Instant::now(), 9_000);
     // WAHA's clock does not matter: the event came after the question.
-    hear(&sessions, "STOPPED", Teller::Event(2_000));
-    assert!(!hear(&sessions, "WORKING", asked));
+    record_status(&sessions, "STOPPED", StatusSource::Event(2_000));
+    assert!(!record_status(&sessions, "WORKING", asked));
     assert_eq!(status(&sessions), "STOPPED");
-    assert!(hear(
+    assert!(record_status(
         &sessions,
         "WORKING",
-        Teller::List(Instant::now(), 9_500)
+        StatusSource::List(Instant::now(), 9_500)
     ));
 }
 

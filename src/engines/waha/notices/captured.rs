@@ -1,4 +1,4 @@
-//! The webhooks of a real WAHA 2026.2.1, read, and taken in: in order, and in any other.
+//! The webhooks of a real WAHA 2026.2.1, parsed and applied: in order, and in any other order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::contract::Event;
-use crate::engines::waha::known::{Known, KnownSession, Lag, Place};
+use crate::engines::sync::{GroupKey, GroupState, Lag, SessionState};
 
 const CAPTURES: [(&str, &str); 5] = [
     (
@@ -34,7 +34,7 @@ const CAPTURES: [(&str, &str); 5] = [
     ),
 ];
 
-/// The webhooks of a capture: what caused each, and what was read.
+/// The webhooks of a capture: the cause of each, and the parsed notice.
 fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     let all: Vec<Value> = serde_json::from_str(capture).unwrap();
     let read = |it: &Value| {
@@ -44,42 +44,49 @@ fn webhooks(capture: &str) -> Vec<(String, Notice)> {
     all.iter().map(read).collect()
 }
 
-/// What a session knows of all groups.
+/// The state of a session and its groups.
 #[derive(Default)]
 struct World {
-    session: KnownSession,
-    groups: BTreeMap<GroupId, Known>,
+    session: SessionState,
+    groups: BTreeMap<GroupId, GroupState>,
     events: Vec<Event>,
 }
 
 impl World {
-    fn hear(&mut self, notice: &Notice) -> Vec<Value> {
-        let What::Group(group, claims, moment) = &notice.what else {
+    fn apply(&mut self, notice: &Notice) -> Vec<Value> {
+        let NoticeContent::Group(group, observations, moment) = &notice.content else {
             return Vec::new();
         };
         let now = notice.sent;
-        let report = Notice::report(&notice.id, notice.me.clone(), claims.clone(), moment, now);
-        let place = Place {
+        let report = Notice::report(
+            &notice.id,
+            notice.me.clone(),
+            observations.clone(),
+            moment,
+            now,
+        );
+        let place = GroupKey {
+            engine: crate::contract::EngineName::Waha,
             session: &notice.session,
             group,
         };
         let known = self.groups.entry(group.clone()).or_default();
-        let follows = known.hear(
+        let effects = known.apply(
             place,
             &mut self.session,
             &report,
             Lag::new(std::time::Duration::from_secs(20)),
         );
-        let told = follows
+        let told = effects
             .events
             .iter()
             .map(|it| serde_json::to_value(it).unwrap());
         let told = told.collect();
-        self.events.extend(follows.events);
+        self.events.extend(effects.events);
         told
     }
 
-    /// The groups as a consumer knows who adds up the events.
+    /// The groups as a consumer knows them who adds up the events.
     fn sum(&self) -> BTreeMap<String, Sum> {
         let mut all: BTreeMap<String, Sum> = BTreeMap::new();
         for event in &self.events {
@@ -97,7 +104,7 @@ impl World {
                     sum.set(&payload["group"]);
                 }
                 "group.v2.leave" => *sum = Sum::default(),
-                // What was told late of a group that the account is out of changes nothing.
+                // A late report about a group that the account has left changes nothing.
                 "group.v2.participants" if sum.inside => sum.add(&payload["participants"]),
                 "group.v2.update" if sum.inside => sum.set(&payload["group"]),
                 _ => {}
@@ -126,8 +133,8 @@ impl Sum {
     }
 
     fn set(&mut self, told: &Value) {
-        // Description, approval and link are not as they were set before in the later joins of the
-        // captures, so they depend on whether that leaving was seen.
+        // Description, approval and link have changed again in the later joins of the captures, so
+        // they depend on whether the departure was seen.
         const SETTINGS: [&str; 3] = ["subject", "infoAdminOnly", "messagesAdminOnly"];
         for name in SETTINGS {
             if let Some(value) = told.get(name) {
@@ -185,13 +192,13 @@ fn what_each_webhook_of_a_real_waha_becomes() {
         let mut world = World::default();
         let mut table = String::new();
         for (cause, notice) in webhooks(capture) {
-            let told = world.hear(&notice);
-            let becomes: Vec<_> = match &notice.what {
-                What::Group(..) if told.is_empty() => vec!["nothing new".to_owned()],
-                What::Group(..) => told.iter().map(short).collect(),
-                What::Look(_) => vec!["a look".to_owned()],
-                What::Status(status, at) => vec![format!("{status} at {at}")],
-                What::Other => vec!["nothing".to_owned()],
+            let told = world.apply(&notice);
+            let becomes: Vec<_> = match &notice.content {
+                NoticeContent::Group(..) if told.is_empty() => vec!["nothing new".to_owned()],
+                NoticeContent::Group(..) => told.iter().map(short).collect(),
+                NoticeContent::Refresh(_) => vec!["a look".to_owned()],
+                NoticeContent::Status(status, at) => vec![format!("{status} at {at}")],
+                NoticeContent::Ignored => vec!["nothing".to_owned()],
             };
             writeln!(table, "{cause}\n    {}", becomes.join("\n    ")).unwrap();
         }
@@ -204,7 +211,7 @@ fn in_whatever_order_the_webhooks_come_their_events_add_up_to_the_same() {
     for (name, capture) in CAPTURES {
         let mut ordered = World::default();
         for (_, notice) in webhooks(capture) {
-            ordered.hear(&notice);
+            ordered.apply(&notice);
         }
         let wanted = ordered.sum();
         assert!(wanted.values().any(|sum| sum.inside), "{name}");
@@ -213,7 +220,7 @@ fn in_whatever_order_the_webhooks_come_their_events_add_up_to_the_same() {
             webhooks.shuffle(&mut rand::rngs::StdRng::seed_from_u64(seed));
             let mut world = World::default();
             for (_, notice) in &webhooks {
-                world.hear(notice);
+                world.apply(notice);
             }
             assert_eq!(world.sum(), wanted, "{name}, seed {seed}");
             let mut next: BTreeMap<String, u64> = BTreeMap::new();
@@ -238,7 +245,7 @@ fn webhooks_that_overtake_their_neighbours_become_no_other_events() {
     for (name, capture) in CAPTURES {
         let mut ordered = World::default();
         for (_, notice) in webhooks(capture) {
-            ordered.hear(&notice);
+            ordered.apply(&notice);
         }
         let events = |world: &World| {
             let all = world.events.iter();
@@ -254,7 +261,7 @@ fn webhooks_that_overtake_their_neighbours_become_no_other_events() {
             }
             let mut world = World::default();
             for (_, notice) in &webhooks {
-                world.hear(notice);
+                world.apply(notice);
             }
             let others: Vec<_> = events(&world).difference(&wanted).cloned().collect();
             assert_eq!(others, Vec::<String>::new(), "{name}, seed {seed}");

@@ -1,61 +1,62 @@
-//! What happens to a group: the account is in it now, or its texts, settings or link changed.
+//! Changes of a group: the account joined it, or its texts, settings or link changed.
 //!
 //! `membersCanSendMessages` means its opposite (WhatsApp's `announce`) everywhere but in GOWS's
-//! updates, so what the engine's own event says in `_data` comes first. What an engine that is not
-//! known here (WPP) means by it is not guessed: the group is looked at.
+//! updates, so the engine's own event in `_data` takes precedence. For an unknown engine (WPP) the
+//! meaning is not guessed: the group is read.
 
 use serde_json::Value;
 
-use super::{Malformed, NO_GROUP, Told, What};
-use crate::engines::waha::known::Claim;
-use crate::engines::waha::wire::{self, Body, Seen, field, number_as_subject, timestamp};
+use super::{Envelope, Malformed, NO_GROUP, NoticeContent};
+use crate::engines::sync::Observation;
+use crate::engines::sync::{GroupSnapshot, number_as_subject};
+use crate::engines::waha::wire::{self, Body, field, timestamp};
 
-impl Told<'_> {
-    /// The account is in a group. WAHA's own shape lacks owner, age and lock; the engine's, beside
-    /// it in `_data`, may have them.
-    pub(super) fn own_join(&self, told: Option<&Value>) -> Result<What, Malformed> {
-        let mut seen = told.and_then(wire::group).ok_or(NO_GROUP)?;
+impl Envelope<'_> {
+    /// The account is in a group. WAHA's own format lacks owner, age and lock; the engine's event in
+    /// `_data` may have them.
+    pub(super) fn own_join(&self, group: Option<&Value>) -> Result<NoticeContent, Malformed> {
+        let mut snapshot = group.and_then(wire::group).ok_or(NO_GROUP)?;
         let inner = self.inner();
-        if let Some(mut inner) = inner.filter(|inner| inner.id == seen.id) {
-            seen.messages_admin_only = inner.messages_admin_only;
-            seen.owner = seen.owner.or(inner.owner.take());
-            seen.created_at = seen.created_at.or(inner.created_at);
-            seen.info_admin_only = seen.info_admin_only.or(inner.info_admin_only);
-            seen.subject = seen.subject.or(inner.subject.take());
-            seen.people = seen
+        if let Some(mut inner) = inner.filter(|inner| inner.id == snapshot.id) {
+            snapshot.messages_admin_only = inner.messages_admin_only;
+            snapshot.owner = snapshot.owner.or(inner.owner.take());
+            snapshot.created_at = snapshot.created_at.or(inner.created_at);
+            snapshot.info_admin_only = snapshot.info_admin_only.or(inner.info_admin_only);
+            snapshot.subject = snapshot.subject.or(inner.subject.take());
+            snapshot.people = snapshot
                 .people
                 .filter(|it| !it.is_empty())
                 .or(inner.people.take());
         }
-        self.settings(&mut seen, told, true);
-        if seen.is_stub() {
-            return Ok(What::Look(seen.id));
+        self.settings(&mut snapshot, group, true);
+        if snapshot.is_stub() {
+            return Ok(NoticeContent::Refresh(snapshot.id));
         }
-        let id = seen.id.clone();
-        let mut claims = vec![Claim::Joined(Box::new(seen))];
-        claims.extend(link(told).map(Claim::InviteShown));
-        Ok(What::Group(id, claims, self.moment()))
+        let id = snapshot.id.clone();
+        let mut observations = vec![Observation::OwnJoined(Box::new(snapshot))];
+        observations.extend(link(group).map(Observation::InviteShown));
+        Ok(NoticeContent::Group(id, observations, self.moment()))
     }
 
-    /// WEBJS tells of a new group by an update, whose author made it. Who is in it is not told.
-    fn created(&self, told: Option<&Value>) -> Result<What, Malformed> {
-        let mut seen = told.and_then(wire::group).ok_or(NO_GROUP)?;
-        self.settings(&mut seen, told, true);
+    /// WEBJS reports a new group by an update, whose author created it. It does not list the members.
+    fn created(&self, group: Option<&Value>) -> Result<NoticeContent, Malformed> {
+        let mut snapshot = group.and_then(wire::group).ok_or(NO_GROUP)?;
+        self.settings(&mut snapshot, group, true);
         let moment = self.moment();
-        seen.people = None;
-        seen.owner = moment.author.as_ref().map(|author| author.id.clone());
-        seen.created_at = self.payload.get("timestamp").and_then(timestamp);
-        let claims = vec![Claim::Joined(Box::new(seen))];
-        Ok(What::Group(self.group_id()?, claims, moment))
+        snapshot.people = None;
+        snapshot.owner = moment.author.as_ref().map(|author| author.id.clone());
+        snapshot.created_at = self.payload.get("timestamp").and_then(timestamp);
+        let observations = vec![Observation::OwnJoined(Box::new(snapshot))];
+        Ok(NoticeContent::Group(self.group_id()?, observations, moment))
     }
 
     /// WAHA's names for the settings.
-    fn settings(&self, seen: &mut Seen, told: Option<&Value>, joins: bool) {
-        let flag = |name: &str| told.and_then(|told| told.get(name)?.as_bool());
+    fn settings(&self, snapshot: &mut GroupSnapshot, group: Option<&Value>, joins: bool) {
+        let flag = |name: &str| group.and_then(|group| group.get(name)?.as_bool());
         if let Some(can_send) = flag("membersCanSendMessages")
-            && seen.messages_admin_only.is_none()
+            && snapshot.messages_admin_only.is_none()
         {
-            seen.messages_admin_only = match self.engine {
+            snapshot.messages_admin_only = match self.engine {
                 "GOWS" if !joins => Some(!can_send),
                 "GOWS" | "NOWEB" | "WEBJS" => Some(can_send),
                 _ => None,
@@ -64,86 +65,89 @@ impl Told<'_> {
         // WEBJS sent the lock under this name until about 2026.7.
         let is_lock = self.engine == "WEBJS" && self.version.is_some_and(|it| it < (2026, 7));
         if !is_lock {
-            seen.members_can_add = flag("membersCanAddNewMember").or(seen.members_can_add);
+            snapshot.members_can_add = flag("membersCanAddNewMember").or(snapshot.members_can_add);
         }
-        seen.approval_required = flag("newMembersApprovalRequired").or(seen.approval_required);
+        snapshot.approval_required =
+            flag("newMembersApprovalRequired").or(snapshot.approval_required);
     }
 
-    pub(super) fn update(&self) -> Result<What, Malformed> {
-        let told = self.payload.get("group");
+    pub(super) fn update(&self) -> Result<NoticeContent, Malformed> {
+        let group = self.payload.get("group");
         let id = self.group_id()?;
         if self.is_listing() {
-            return Ok(What::Other);
+            return Ok(NoticeContent::Ignored);
         }
-        if self.word("type") == Some("create") {
-            return self.created(told);
+        if self.text("type") == Some("create") {
+            return self.created(group);
         }
-        let mut seen = told
+        let mut snapshot = group
             .and_then(wire::group)
-            .unwrap_or_else(|| Seen::bare(id.clone()));
-        if is_blank(told.and_then(|told| told.get("subject"))) {
-            seen.subject = number_as_subject(&id);
+            .unwrap_or_else(|| GroupSnapshot::bare(id.clone()));
+        if is_blank(group.and_then(|group| group.get("subject"))) {
+            snapshot.subject = number_as_subject(&id);
         }
         let inner = self.inner().filter(|inner| inner.id == id);
         if let Some(inner) = inner {
-            seen.info_admin_only = seen.info_admin_only.or(inner.info_admin_only);
-            seen.messages_admin_only = seen.messages_admin_only.or(inner.messages_admin_only);
-            seen.subject = seen.subject.or(inner.subject);
-            seen.description = seen.description.or(inner.description);
+            snapshot.info_admin_only = snapshot.info_admin_only.or(inner.info_admin_only);
+            snapshot.messages_admin_only =
+                snapshot.messages_admin_only.or(inner.messages_admin_only);
+            snapshot.subject = snapshot.subject.or(inner.subject);
+            snapshot.description = snapshot.description.or(inner.description);
         }
         // whatsmeow has an object for each kind of change.
         let changed = |kind: &str, name: &str| self.data(&[kind])?.get(name)?.as_bool();
-        seen.messages_admin_only = changed("Announce", "IsAnnounce").or(seen.messages_admin_only);
-        seen.info_admin_only = changed("Locked", "IsLocked").or(seen.info_admin_only);
-        self.settings(&mut seen, told, false);
-        // Who is in it is not told by this event, whatever stands there.
-        let seen = Seen {
+        snapshot.messages_admin_only =
+            changed("Announce", "IsAnnounce").or(snapshot.messages_admin_only);
+        snapshot.info_admin_only = changed("Locked", "IsLocked").or(snapshot.info_admin_only);
+        self.settings(&mut snapshot, group, false);
+        // This event does not report members, even if the fields are present.
+        let snapshot = GroupSnapshot {
             people: None,
             size: None,
             owner: None,
             created_at: None,
-            ..seen
+            ..snapshot
         };
-        let mut claims: Vec<_> = self.invite(told).into_iter().collect();
-        if seen != Seen::bare(id.clone()) {
-            claims.insert(0, Claim::Updated(Box::new(seen)));
+        let mut observations: Vec<_> = self.invite(group).into_iter().collect();
+        if snapshot != GroupSnapshot::bare(id.clone()) {
+            observations.insert(0, Observation::Updated(Box::new(snapshot)));
         }
-        // NOWEB tells an emptied description so.
-        if claims.is_empty() {
-            return Ok(What::Look(id));
+        // NOWEB reports the removal of a description in this form.
+        if observations.is_empty() {
+            return Ok(NoticeContent::Refresh(id));
         }
-        Ok(What::Group(id, claims, self.moment()))
+        Ok(NoticeContent::Group(id, observations, self.moment()))
     }
 
-    /// The link. NOWEB and GOWS tell it when it has changed, WEBJS in each update.
-    fn invite(&self, told: Option<&Value>) -> Option<Claim> {
-        let link = link(told)?;
+    /// The link. NOWEB and GOWS report it when it has changed, WEBJS in each update.
+    fn invite(&self, group: Option<&Value>) -> Option<Observation> {
+        let link = link(group)?;
         let changed = self.data(&["NewInviteLink", "inviteCode"]).is_some();
         Some(if changed || matches!(self.engine, "NOWEB" | "GOWS") {
-            Claim::Invite(link)
+            Observation::InviteChanged(link)
         } else {
-            Claim::InviteShown(link)
+            Observation::InviteShown(link)
         })
     }
 
-    /// Whether this "update" is an entry of a list: NOWEB sends one for each group whenever anybody
-    /// asks for its groups. A change names who made it, and nobody who is in the group.
+    /// Whether this "update" is an entry of a list: NOWEB sends one for each group whenever a client
+    /// lists the groups. A change names its author and no members.
     fn is_listing(&self) -> bool {
         let data = self.payload.get("_data").and_then(wire::group);
         let people = data.and_then(|group| group.people).unwrap_or_default();
         !people.is_empty() && self.actor().is_none()
     }
 
-    /// The engine's own description of the group, where it is one.
-    fn inner(&self) -> Option<Seen> {
+    /// The group as the engine describes it, if it does.
+    fn inner(&self) -> Option<GroupSnapshot> {
         let data = self.payload.get("_data")?;
         wire::group(data).or_else(|| wire::group(field(data, &["group", "metadata"])?))
     }
 }
 
-/// The invite link that is told, in the form in which a command's answer has it.
-fn link(told: Option<&Value>) -> Option<String> {
-    let link = told?.get("invite")?.as_str()?;
+/// The invite link of the event, in the form of a command's answer.
+fn link(group: Option<&Value>) -> Option<String> {
+    let link = group?.get("invite")?.as_str()?;
     let code = wire::invite_code(&Body::Text(link.to_owned()))?;
     Some(code.invite_url)
 }

@@ -1,30 +1,31 @@
-//! What happens to people in a group, who did it, and how.
+//! Changes of a group's members, with their author and kind.
 //!
-//! WAHA's own events have neither; the engine's event beside them, in `_data`, has both. A person
-//! who is told by a private id alone is often named with the phone elsewhere in the same event.
+//! WAHA's own events have neither author nor kind; the engine's event, in `_data`, has both. Somebody
+//! who is named by a private id only often has the phone elsewhere in the same event.
 
 use serde_json::Value;
 
-use super::{Malformed, Told, What};
+use super::{Envelope, Malformed, NoticeContent};
 use crate::contract::{NotificationType, ParticipantId, Role};
-use crate::engines::waha::known::Claim;
-use crate::engines::waha::wire::{Person, is_phone, named, participant};
+use crate::engines::sync::Observation;
+use crate::engines::sync::{Person, is_phone};
+use crate::engines::waha::wire::{named, participant};
 
-/// The fields of `_data` that name who did it: Baileys' and whatsapp-web.js's, then whatsmeow's.
+/// The fields of `_data` that name the author: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
 
-impl Told<'_> {
-    /// Who did it, by phone where that is told.
+impl Envelope<'_> {
+    /// The author, by phone if it is given.
     pub(super) fn actor(&self) -> Option<Person> {
         let data = ACTORS.iter().filter_map(|name| self.data(&[name]));
-        let told = data.chain(self.payload.get("author"));
-        let told = person(&told.filter_map(participant).collect::<Vec<_>>());
-        match (told, self.word("Reason"), self.word("Type")) {
-            (Some(told), ..) => Some(self.with_phone(told)),
-            // whatsmeow names nobody where the account came by itself.
+        let found = data.chain(self.payload.get("author"));
+        let found = person(&found.filter_map(participant).collect::<Vec<_>>());
+        match (found, self.text("Reason"), self.text("Type")) {
+            (Some(found), ..) => Some(self.with_phone(found)),
+            // whatsmeow names no author if the account joined by itself.
             (None, Some("invite"), _) => self.own(),
             (None, _, Some("new")) => self.owner(),
-            (None, ..) if self.word("type") == Some("invite") && self.name == "group.v2.join" => {
+            (None, ..) if self.text("type") == Some("invite") && self.name == "group.v2.join" => {
                 self.own()
             }
             _ => None,
@@ -36,36 +37,34 @@ impl Told<'_> {
     }
 
     fn owner(&self) -> Option<Person> {
-        let told = ["OwnerPN", "OwnerJID"];
-        let told = told
+        let found = ["OwnerPN", "OwnerJID"];
+        let found = found
             .iter()
             .filter_map(|name| participant(self.data(&[name])?));
-        person(&told.collect::<Vec<_>>())
+        person(&found.collect::<Vec<_>>())
     }
 
-    pub(super) fn participants(&self) -> Result<What, Malformed> {
-        let told = named(self.payload.get("participants").unwrap_or(&Value::Null));
-        if told.is_empty() {
-            return Err(Malformed("it names nobody"));
+    pub(super) fn participants(&self) -> Result<NoticeContent, Malformed> {
+        let found = named(self.payload.get("participants").unwrap_or(&Value::Null));
+        if found.is_empty() {
+            return Err(Malformed("the participants are missing"));
         }
-        let people: Vec<_> = told.into_iter().map(|it| self.with_phone(it)).collect();
+        let people: Vec<_> = found.into_iter().map(|it| self.with_phone(it)).collect();
         let kind = self.payload.get("type").and_then(Value::as_str);
-        self.claims(match kind {
-            Some("join") => split(people, |it| self.how_came(it), Claim::Came),
-            Some("leave") => split(people, |it| self.how_went(it), Claim::Went),
-            Some("promote") => vec![Claim::Promoted(people)],
-            Some("demote") => vec![Claim::Demoted(people)],
+        self.observations(match kind {
+            Some("join") => split(people, |it| self.join_type(it), Observation::MembersJoined),
+            Some("leave") => split(people, |it| self.leave_type(it), Observation::MembersLeft),
+            Some("promote") => vec![Observation::Promoted(people)],
+            Some("demote") => vec![Observation::Demoted(people)],
             _ => {
-                return Err(Malformed(
-                    "its type is none of join, leave, promote, demote",
-                ));
+                return Err(Malformed("the type is not join, leave, promote or demote"));
             }
         })
     }
 
-    /// How somebody came. Baileys tells who comes by the link by naming them as the author.
-    fn how_came(&self, person: &Person) -> NotificationType {
-        match (self.word("type"), self.word("JoinReason")) {
+    /// How somebody joined. Baileys reports a join by the link by naming the person as the author.
+    fn join_type(&self, person: &Person) -> NotificationType {
+        match (self.text("type"), self.text("JoinReason")) {
             (Some("invite" | "linked_group_join"), _) | (_, Some("invite")) => {
                 NotificationType::Invite
             }
@@ -75,9 +74,9 @@ impl Told<'_> {
         }
     }
 
-    /// How somebody went: who was not the actor was removed.
-    fn how_went(&self, person: &Person) -> NotificationType {
-        match self.word("type") {
+    /// How somebody left: if another person is the author, they were removed.
+    fn leave_type(&self, person: &Person) -> NotificationType {
+        match self.text("type") {
             Some("remove") => NotificationType::Remove,
             Some("leave") => NotificationType::Leave,
             _ if self.is_actor(person) == Some(false) => NotificationType::Remove,
@@ -85,23 +84,23 @@ impl Told<'_> {
         }
     }
 
-    /// How the account itself went.
-    pub(super) fn how_left(&self) -> NotificationType {
+    /// How the account itself left.
+    pub(super) fn own_leave_type(&self) -> NotificationType {
         let own = self.own();
-        let told = self.data(&["participants", "Leave"]).map(named);
-        let told = told.and_then(|told| told.into_iter().next());
-        let gone = own.or(told);
-        gone.map_or(NotificationType::Leave, |gone| self.how_went(&gone))
+        let found = self.data(&["participants", "Leave"]).map(named);
+        let found = found.and_then(|found| found.into_iter().next());
+        let gone = own.or(found);
+        gone.map_or(NotificationType::Leave, |gone| self.leave_type(&gone))
     }
 
-    /// Whether a person is who did it; none where nobody is told to have.
+    /// Whether a person is the author; none if there is no author.
     fn is_actor(&self, person: &Person) -> Option<bool> {
         let actor = self.actor()?;
         Some(person.is(&actor.id) || actor.lid.is_some_and(|lid| person.is(&lid)))
     }
 
-    /// A person with the phone that the same event tells elsewhere: in Baileys' own list, as the
-    /// actor's, or as the account's own.
+    /// A person with the phone that the same event gives elsewhere: in Baileys' own list, as the
+    /// author's, or as the account's own.
     fn with_phone(&self, person: Person) -> Person {
         if !person.is_private() {
             return person;
@@ -121,8 +120,8 @@ impl Told<'_> {
         }
     }
 
-    /// WEBJS: anybody came. NOWEB: the account is in a group, described as Baileys does.
-    pub(super) fn older_join(&self) -> Result<What, Malformed> {
+    /// WEBJS: anybody joined. NOWEB: the account is in a group, in Baileys' format.
+    pub(super) fn older_join(&self) -> Result<NoticeContent, Malformed> {
         if self.payload.get("recipientIds").is_none() {
             return self.own_join(Some(self.payload));
         }
@@ -130,20 +129,20 @@ impl Told<'_> {
             Some("invite" | "linked_group_join") => NotificationType::Invite,
             _ => NotificationType::Add,
         };
-        self.claim(Claim::Came(self.recipients()?, how))
+        self.observation(Observation::MembersJoined(self.recipients()?, how))
     }
 
-    pub(super) fn older_leave(&self) -> Result<What, Malformed> {
+    pub(super) fn older_leave(&self) -> Result<NoticeContent, Malformed> {
         let how = match self.payload.get("type").and_then(Value::as_str) {
             Some("remove") => NotificationType::Remove,
             _ => NotificationType::Leave,
         };
-        self.claim(Claim::Went(self.recipients()?, how))
+        self.observation(Observation::MembersLeft(self.recipients()?, how))
     }
 
     fn recipients(&self) -> Result<Vec<Person>, Malformed> {
         let ids = self.payload.get("recipientIds").and_then(Value::as_array);
-        let ids = ids.ok_or(Malformed("it names nobody"))?;
+        let ids = ids.ok_or(Malformed("the participants are missing"))?;
         let ids = ids.iter().filter_map(participant);
         Ok(ids.map(|id| Person::bare(&id)).collect())
     }
@@ -160,21 +159,22 @@ fn person(ids: &[ParticipantId]) -> Option<Person> {
     })
 }
 
-/// A claim for each way in which some of the people came or went.
+/// One observation for each way in which people joined or left.
 fn split(
     people: Vec<Person>,
     how: impl Fn(&Person) -> NotificationType,
-    claim: fn(Vec<Person>, NotificationType) -> Claim,
-) -> Vec<Claim> {
-    let mut lots: Vec<(NotificationType, Vec<Person>)> = Vec::new();
+    observation: fn(Vec<Person>, NotificationType) -> Observation,
+) -> Vec<Observation> {
+    let mut batches: Vec<(NotificationType, Vec<Person>)> = Vec::new();
     for person in people {
         let kind = how(&person);
-        match lots.iter_mut().find(|(of, _)| *of == kind) {
-            Some((_, lot)) => lot.push(person),
-            None => lots.push((kind, vec![person])),
+        match batches.iter_mut().find(|(of, _)| *of == kind) {
+            Some((_, batch)) => batch.push(person),
+            None => batches.push((kind, vec![person])),
         }
     }
-    lots.into_iter()
-        .map(|(kind, people)| claim(people, kind))
+    batches
+        .into_iter()
+        .map(|(kind, people)| observation(people, kind))
         .collect()
 }

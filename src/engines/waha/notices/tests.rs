@@ -13,9 +13,9 @@ fn notice(engine: &str, event: &str, payload: &Value) -> Notice {
     read(body.to_string().as_bytes()).unwrap()
 }
 
-fn claims(engine: &str, event: &str, payload: &Value) -> (Vec<Claim>, i64) {
-    match notice(engine, event, payload).what {
-        What::Group(_, claims, moment) => (claims, moment.at),
+fn observations(engine: &str, event: &str, payload: &Value) -> (Vec<Observation>, i64) {
+    match notice(engine, event, payload).content {
+        NoticeContent::Group(_, observations, moment) => (observations, moment.at),
         other => panic!("{other:?}"),
     }
 }
@@ -25,8 +25,10 @@ fn settings(engine: &str, event: &str, can_send: bool) -> Option<bool> {
     let payload = json!({"timestamp": 1, "group": {
         "id": "12345@g.us", "subject": "x", "participants": people, "membersCanSendMessages": can_send,
     }});
-    match claims(engine, event, &payload).0.remove(0) {
-        Claim::Joined(seen) | Claim::Updated(seen) => seen.messages_admin_only,
+    match observations(engine, event, &payload).0.remove(0) {
+        Observation::OwnJoined(snapshot) | Observation::Updated(snapshot) => {
+            snapshot.messages_admin_only
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -49,46 +51,49 @@ fn who_may_send_messages_is_inverted_everywhere_but_in_updates_of_gows() {
 fn seconds_and_milliseconds_are_the_same_moment() {
     for at in [json!(1_732_355_881), json!(1_732_355_881_000_i64)] {
         let payload = json!({"timestamp": at, "group": {"id": "12345@g.us"}});
-        let (claims, at) = claims("WEBJS", "group.v2.leave", &payload);
+        let (observations, at) = observations("WEBJS", "group.v2.leave", &payload);
         assert_eq!(at, 1_732_355_881_000);
-        assert_eq!(claims, [Claim::Left(NotificationType::Leave)]);
+        assert_eq!(
+            observations,
+            [Observation::OwnLeft(NotificationType::Leave)]
+        );
     }
 }
 
 #[test]
-fn the_older_events_mean_anybody_with_webjs_and_oneself_with_noweb() {
+fn the_older_events_mean_any_member_with_webjs_and_the_account_with_noweb() {
     let anybody = json!({"chatId": "12345@g.us", "type": "invite", "author": "15550000009@c.us",
         "recipientIds": ["15550000002@c.us"], "timestamp": 5});
-    let (told, _) = claims("WEBJS", "group.join", &anybody);
+    let (told, _) = observations("WEBJS", "group.join", &anybody);
     assert!(
-        matches!(&told[..], [Claim::Came(people, NotificationType::Invite)] if people.len() == 1)
+        matches!(&told[..], [Observation::MembersJoined(people, NotificationType::Invite)] if people.len() == 1)
     );
     let own = json!({"id": "12345@g.us", "subject": "x", "participants": [{"id": "15550000001@s.whatsapp.net", "admin": null}]});
-    let (told, _) = claims("NOWEB", "group.join", &own);
-    assert!(matches!(&told[..], [Claim::Joined(_)]));
+    let (told, _) = observations("NOWEB", "group.join", &own);
+    assert!(matches!(&told[..], [Observation::OwnJoined(_)]));
     let gone =
         json!({"chatId": "12345@g.us", "type": "remove", "recipientIds": ["15550000002@c.us"]});
     for name in ["group.leave", "group.left"] {
-        let (told, _) = claims("WEBJS", name, &gone);
+        let (told, _) = observations("WEBJS", name, &gone);
         assert!(matches!(
             &told[..],
-            [Claim::Went(_, NotificationType::Remove)]
+            [Observation::MembersLeft(_, NotificationType::Remove)]
         ));
     }
 }
 
 #[test]
-fn an_update_that_does_not_say_what_changed_asks_for_a_look() {
+fn an_update_that_does_not_say_what_changed_requests_a_refresh() {
     let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us"}});
     assert!(matches!(
-        notice("NOWEB", "group.v2.update", &payload).what,
-        What::Look(_)
+        notice("NOWEB", "group.v2.update", &payload).content,
+        NoticeContent::Refresh(_)
     ));
     let payload =
         json!({"timestamp": 1, "group": {"id": "12345@g.us", "subject": "x", "participants": []}});
     assert!(matches!(
-        notice("GOWS", "group.v2.join", &payload).what,
-        What::Look(_)
+        notice("GOWS", "group.v2.join", &payload).content,
+        NoticeContent::Refresh(_)
     ));
 }
 
@@ -96,8 +101,8 @@ fn an_update_that_does_not_say_what_changed_asks_for_a_look() {
 fn who_left_is_named_and_known_by_phone() {
     let payload = json!({"type": "leave", "timestamp": 1, "group": {"id": "12345@g.us"},
         "participants": [{"id": "7715550000002@lid", "pn": "15550000002@c.us", "role": "left"}]});
-    let (told, _) = claims("GOWS", "group.v2.participants", &payload);
-    let [Claim::Went(people, _)] = &told[..] else {
+    let (told, _) = observations("GOWS", "group.v2.participants", &payload);
+    let [Observation::MembersLeft(people, _)] = &told[..] else {
         panic!("{told:?}");
     };
     assert_eq!(people[0].id.as_str(), "15550000002@c.us");
@@ -109,16 +114,19 @@ fn who_left_is_named_and_known_by_phone() {
 fn what_there_is_no_event_for_is_passed_over() {
     let payload = json!({"body": "hello"});
     assert!(matches!(
-        notice("GOWS", "message", &payload).what,
-        What::Other
+        notice("GOWS", "message", &payload).content,
+        NoticeContent::Ignored
     ));
     let request = json!({"group": {"id": "12345@g.us"}, "action": "created"});
     let name = "group.v2.participants.join-request";
-    assert!(matches!(notice("GOWS", name, &request).what, What::Other));
+    assert!(matches!(
+        notice("GOWS", name, &request).content,
+        NoticeContent::Ignored
+    ));
     let status = json!({"name": "default", "status": "STOPPED"});
     assert!(matches!(
-        notice("GOWS", "session.status", &status).what,
-        What::Status(..)
+        notice("GOWS", "session.status", &status).content,
+        NoticeContent::Status(..)
     ));
 }
 
@@ -133,9 +141,9 @@ fn gows(payload: &Value) -> Notice {
 }
 
 fn admins_write(notice: Notice) -> Option<bool> {
-    match notice.what {
-        What::Group(_, mut claims, _) => match claims.remove(0) {
-            Claim::Updated(seen) => seen.messages_admin_only,
+    match notice.content {
+        NoticeContent::Group(_, mut observations, _) => match observations.remove(0) {
+            Observation::Updated(snapshot) => snapshot.messages_admin_only,
             other => panic!("{other:?}"),
         },
         other => panic!("{other:?}"),
@@ -159,11 +167,14 @@ fn gows_is_recognised_by_its_environment_and_its_own_event_is_believed() {
 }
 
 #[test]
-fn what_an_unknown_engine_means_by_who_may_send_is_looked_up() {
+fn the_right_to_send_of_an_unknown_engine_is_read_from_the_group() {
     let group = json!({"id": "12345@g.us", "membersCanSendMessages": true});
     let payload = json!({"timestamp": 1, "group": group});
     let read = notice("WPP", "group.v2.update", &payload);
-    assert!(matches!(read.what, What::Look(_)), "{read:?}");
+    assert!(
+        matches!(read.content, NoticeContent::Refresh(_)),
+        "{read:?}"
+    );
 }
 
 #[test]
@@ -175,9 +186,9 @@ fn the_lock_that_webjs_sent_under_another_name_is_not_taken_for_it() {
             "payload": {"timestamp": 1, "group":
                 {"id": "12345@g.us", "subject": "x", "membersCanAddNewMember": true}},
         });
-        match read(body.to_string().as_bytes()).unwrap().what {
-            What::Group(_, claims, _) => match &claims[..] {
-                [Claim::Updated(seen)] => seen.members_can_add,
+        match read(body.to_string().as_bytes()).unwrap().content {
+            NoticeContent::Group(_, observations, _) => match &observations[..] {
+                [Observation::Updated(snapshot)] => snapshot.members_can_add,
                 other => panic!("{other:?}"),
             },
             other => panic!("{other:?}"),
@@ -191,9 +202,9 @@ fn the_lock_that_webjs_sent_under_another_name_is_not_taken_for_it() {
 fn how(engine: &str, kind: &str, who: &str, data: &Value) -> (NotificationType, Option<String>) {
     let payload = json!({"type": kind, "timestamp": 1, "group": {"id": "12345@g.us"},
         "participants": [{"id": who, "role": "participant"}], "_data": data});
-    match notice(engine, "group.v2.participants", &payload).what {
-        What::Group(_, claims, moment) => match &claims[..] {
-            [Claim::Came(_, how) | Claim::Went(_, how)] => {
+    match notice(engine, "group.v2.participants", &payload).content {
+        NoticeContent::Group(_, observations, moment) => match &observations[..] {
+            [Observation::MembersJoined(_, how) | Observation::MembersLeft(_, how)] => {
                 (*how, moment.author.map(|it| it.id.to_string()))
             }
             other => panic!("{other:?}"),
@@ -203,7 +214,7 @@ fn how(engine: &str, kind: &str, who: &str, data: &Value) -> (NotificationType, 
 }
 
 #[test]
-fn each_engine_tells_who_did_it_and_how() {
+fn author_and_kind_are_found_for_each_engine() {
     use NotificationType::{Add, Invite, Leave, Remove};
     let (two, nine) = ("15550000002@c.us", "15550000009@c.us");
     let baileys = |author: &str| json!({"author": format!("{author}@lid"), "authorPn": format!("{author}@s.whatsapp.net")});
@@ -256,15 +267,15 @@ fn each_engine_tells_who_did_it_and_how() {
 }
 
 #[test]
-fn a_person_gets_the_phone_that_the_same_event_tells_elsewhere() {
+fn a_person_gets_the_phone_from_elsewhere_in_the_same_event() {
     let person = |who: &str, data: &Value| {
         let payload = json!({"type": "promote", "timestamp": 1, "group": {"id": "12345@g.us"},
             "participants": [{"id": who, "role": "admin"}], "_data": data});
-        match claims("NOWEB", "group.v2.participants", &payload)
+        match observations("NOWEB", "group.v2.participants", &payload)
             .0
             .remove(0)
         {
-            Claim::Promoted(people) => people[0].id.to_string(),
+            Observation::Promoted(people) => people[0].id.to_string(),
             other => panic!("{other:?}"),
         }
     };
@@ -279,14 +290,14 @@ fn a_person_gets_the_phone_that_the_same_event_tells_elsewhere() {
 }
 
 #[test]
-fn a_changed_link_is_told_and_one_that_is_always_there_is_only_shown() {
+fn a_changed_link_is_reported_and_one_that_is_always_present_is_only_shown() {
     let link = "https://chat.whatsapp.com/FakeFakeFakeFakeFake12";
     let told = |engine: &str, data: Value| {
         let payload =
             json!({"timestamp": 1, "group": {"id": "12345@g.us", "invite": link}, "_data": data});
-        claims(engine, "group.v2.update", &payload).0
+        observations(engine, "group.v2.update", &payload).0
     };
-    let changed = [Claim::Invite(link.to_owned())];
+    let changed = [Observation::InviteChanged(link.to_owned())];
     assert_eq!(
         told(
             "NOWEB",
@@ -300,7 +311,7 @@ fn a_changed_link_is_told_and_one_that_is_always_there_is_only_shown() {
     );
     assert_eq!(
         told("WEBJS", json!({})),
-        [Claim::InviteShown(link.to_owned())]
+        [Observation::InviteShown(link.to_owned())]
     );
 }
 
@@ -311,23 +322,26 @@ fn a_list_that_noweb_posts_as_updates_is_no_change_of_any_group() {
     let listed = json!({"id": "12345@g.us", "subject": "x", "participants": people});
     let payload = json!({"timestamp": 1, "group": group, "_data": listed});
     let read = notice("NOWEB", "group.v2.update", &payload);
-    assert!(matches!(read.what, What::Other), "{read:?}");
+    assert!(matches!(read.content, NoticeContent::Ignored), "{read:?}");
     let renamed =
         json!({"id": "12345@g.us", "subject": "x", "author": "15550000002@s.whatsapp.net"});
     let payload = json!({"timestamp": 1, "group": group, "_data": renamed});
     let read = notice("NOWEB", "group.v2.update", &payload);
-    assert!(matches!(read.what, What::Group(..)), "{read:?}");
+    assert!(matches!(read.content, NoticeContent::Group(..)), "{read:?}");
 }
 
 #[test]
 fn a_group_whose_subject_is_empty_is_called_by_its_number() {
     let people = json!([{"id": "15550000001@c.us", "role": "admin"}]);
     let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us", "subject": "", "participants": people}});
-    let (told, _) = claims("GOWS", "group.v2.join", &payload);
-    assert!(matches!(&told[..], [Claim::Joined(_)]), "{told:?}");
+    let (told, _) = observations("GOWS", "group.v2.join", &payload);
+    assert!(matches!(&told[..], [Observation::OwnJoined(_)]), "{told:?}");
     let payload = json!({"timestamp": 1, "group": {"id": "12345@g.us", "subject": ""}});
-    match claims("GOWS", "group.v2.update", &payload).0.remove(0) {
-        Claim::Updated(seen) => assert_eq!(seen.subject.unwrap().as_str(), "12345"),
+    match observations("GOWS", "group.v2.update", &payload)
+        .0
+        .remove(0)
+    {
+        Observation::Updated(snapshot) => assert_eq!(snapshot.subject.unwrap().as_str(), "12345"),
         other => panic!("{other:?}"),
     }
 }
@@ -336,8 +350,8 @@ fn a_group_whose_subject_is_empty_is_called_by_its_number() {
 fn a_status_has_its_own_time() {
     let statuses = json!([{"status": "STARTING", "timestamp": 1_732_355_000_000_i64},
         {"status": "WORKING", "timestamp": 1_732_355_001_000_i64}]);
-    let at = |payload: &Value| match notice("NOWEB", "session.status", payload).what {
-        What::Status(_, at) => at,
+    let at = |payload: &Value| match notice("NOWEB", "session.status", payload).content {
+        NoticeContent::Status(_, at) => at,
         other => panic!("{other:?}"),
     };
     let payload = json!({"status": "WORKING", "statuses": statuses});
@@ -347,16 +361,16 @@ fn a_status_has_its_own_time() {
 }
 
 #[test]
-fn a_group_that_webjs_tells_of_by_an_update_is_one_that_the_account_came_into() {
+fn a_group_that_webjs_reports_by_an_update_was_joined_by_the_account() {
     let data = json!({"type": "create", "author": "15550000001@c.us", "recipientIds": []});
     let payload = json!({"timestamp": 1_732_355_881, "_data": data, "group": {
         "id": "12345@g.us", "subject": "New", "membersCanSendMessages": false,
     }});
-    let (told, _) = claims("WEBJS", "group.v2.update", &payload);
-    let [Claim::Joined(seen)] = &told[..] else {
+    let (told, _) = observations("WEBJS", "group.v2.update", &payload);
+    let [Observation::OwnJoined(snapshot)] = &told[..] else {
         panic!("{told:?}");
     };
-    assert_eq!(seen.subject, Some("New".parse().unwrap()));
-    assert_eq!(seen.owner, Some("15550000001@c.us".parse().unwrap()));
-    assert_eq!(seen.people, None, "it does not say who is in it");
+    assert_eq!(snapshot.subject, Some("New".parse().unwrap()));
+    assert_eq!(snapshot.owner, Some("15550000001@c.us".parse().unwrap()));
+    assert_eq!(snapshot.people, None, "it does not say who is in it");
 }

@@ -22,8 +22,8 @@ pub(in crate::engines::waha) fn id_text(value: &Value) -> Option<String> {
     }
 }
 
-/// A person's id in the contract's form. `123:4@s.whatsapp.net` names a device of 123, and `@hosted`
-/// a device that Meta hosts for a business.
+/// A person's id in the contract's form. `123:4@s.whatsapp.net` names a device of 123, and `@hosted` a
+/// device that Meta hosts for a business.
 pub(in crate::engines::waha) fn participant(value: &Value) -> Option<ParticipantId> {
     let text = id_text(value)?;
     let (local, server) = text.split_once('@')?;
@@ -34,11 +34,6 @@ pub(in crate::engines::waha) fn participant(value: &Value) -> Option<Participant
         server => server,
     };
     format!("{user}@{server}").parse().ok()
-}
-
-/// Whether an id says a phone number.
-pub(in crate::engines::waha) fn is_phone(id: &ParticipantId) -> bool {
-    id.as_str().ends_with("@c.us")
 }
 
 /// A time: seconds or milliseconds since 1970, as a number or a text, or RFC 3339.
@@ -57,7 +52,7 @@ pub(in crate::engines::waha) fn timestamp(value: &Value) -> Option<Timestamp> {
     if !number.is_finite() || number <= 0.0 {
         return None;
     }
-    // Seconds reach so far in the year 5138; milliseconds passed it in 1973.
+    // As seconds, 1e11 is in the year 5138; as milliseconds, in 1973.
     let seconds = if number >= 1e11 {
         number / 1_000.0
     } else {

@@ -1,32 +1,31 @@
-//! WAHA's bodies, read into the contract's types.
+//! Parses WAHA's bodies into the contract's types.
 //!
-//! WAHA passes on what its engine (WEBJS, NOWEB or GOWS) happens to return, so one request has three
-//! answers and more. They are told apart by their shape and not by the engine's name: a server that
-//! is updated, or switched to another engine, is understood without being asked first. Source: WAHA
-//! 2026.7 to 2026.10, its documentation and its engines' libraries.
+//! WAHA passes on what its engine (WEBJS, NOWEB or GOWS) returns, so one request has three answers and
+//! more. They are distinguished by their shape and not by the engine's name: this also works after a
+//! server was updated, or switched to another engine. Source: WAHA 2026.7 to 2026.10, its
+//! documentation and its engines' libraries.
 //!
-//! Nothing here asks WAHA; `client` does, and `commands` decides what an answer means.
+//! Nothing here sends requests; `client` does, and `commands` interprets the answers.
 
 mod group;
 mod ids;
-mod numbers;
 mod outcomes;
 mod people;
 mod values;
 
-pub(super) use group::{Extent, Seen, group, groups, number_as_subject};
-pub(super) use ids::{id_text, is_phone, participant, timestamp};
-pub(super) use numbers::{comparable, is_same};
-pub(super) use outcomes::{Answered, adding, changing, created, outcomes};
-pub(super) use people::{Person, named};
+pub(in crate::engines) use group::group;
+pub(super) use group::groups;
+pub(super) use ids::{id_text, participant, timestamp};
+pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
+pub(in crate::engines) use people::named;
 pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
 
 use serde_json::Value;
 
-/// A body as it came.
+/// A body.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Body {
-    /// Empty; NOWEB and GOWS answer so where nothing went wrong.
+    /// Empty; NOWEB and GOWS answer so on success.
     Empty,
     /// JSON other than a text.
     Json(Value),
@@ -36,25 +35,27 @@ pub(super) enum Body {
 
 /// A body that is neither JSON nor a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Broken;
+pub(super) struct UnreadableBody;
 
 impl Body {
-    /// Reads a body.
-    pub(super) fn read(bytes: &[u8]) -> Result<Self, Broken> {
-        let text = std::str::from_utf8(bytes).map_err(|_| Broken)?.trim();
+    /// Parses a body.
+    pub(super) fn read(bytes: &[u8]) -> Result<Self, UnreadableBody> {
+        let text = std::str::from_utf8(bytes)
+            .map_err(|_| UnreadableBody)?
+            .trim();
         if text.is_empty() {
             return Ok(Self::Empty);
         }
         match serde_json::from_str(text) {
             Ok(Value::String(text)) => Ok(Self::Text(text)),
             Ok(value) => Ok(Self::Json(value)),
-            // JSON that was cut short, or a proxy's page.
-            Err(_) if text.starts_with(['{', '[', '"', '<']) => Err(Broken),
+            // Truncated JSON, or a proxy's page.
+            Err(_) if text.starts_with(['{', '[', '"', '<']) => Err(UnreadableBody),
             Err(_) => Ok(Self::Text(text.to_owned())),
         }
     }
 
-    /// The JSON; null where there is none.
+    /// The JSON; null if there is none.
     pub(super) const fn json(&self) -> &Value {
         match self {
             Self::Json(value) => value,

@@ -1,4 +1,4 @@
-//! What became of each person that a request named, in the three engines' ways of saying it.
+//! The outcome for each person that a request named, in the formats of the three engines.
 
 use serde_json::Value;
 
@@ -8,16 +8,16 @@ use crate::contract::{OutcomeKind, ParticipantId, PrivateInvite};
 
 /// WhatsApp's answer about one person.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::engines::waha) struct Answered {
-    /// All ids that the answer calls the person by.
+pub(in crate::engines::waha) struct ParticipantAnswer {
+    /// All ids by which the answer names the person.
     pub(in crate::engines::waha) ids: Vec<ParticipantId>,
     pub(in crate::engines::waha) code: u16,
     pub(in crate::engines::waha) invite: Option<PrivateInvite>,
 }
 
-/// The answers to adding, removing, promoting and demoting; none where the body tells nothing of
-/// anybody, as WEBJS's `{"status": 200}`.
-pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<Answered>> {
+/// The answers to adding, removing, promoting and demoting; none if the body names nobody, as WEBJS's
+/// `{"status": 200}`.
+pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<ParticipantAnswer>> {
     match body {
         Value::Array(entries) => Some(entries.iter().filter_map(entry).collect()),
         Value::Object(map) => {
@@ -29,8 +29,8 @@ pub(in crate::engines::waha) fn outcomes(body: &Value) -> Option<Vec<Answered>> 
     }
 }
 
-/// The answers beside a new group. NOWEB's has none: it shows people, not what became of them.
-pub(in crate::engines::waha) fn created(body: &Value) -> Vec<Answered> {
+/// The answers in the body of a new group. NOWEB's has none: it lists members, not outcomes.
+pub(in crate::engines::waha) fn created(body: &Value) -> Vec<ParticipantAnswer> {
     let entries = body
         .get("participants")
         .or_else(|| body.get("Participants"));
@@ -38,18 +38,18 @@ pub(in crate::engines::waha) fn created(body: &Value) -> Vec<Answered> {
 }
 
 /// An entry of NOWEB's or GOWS's list.
-fn entry(entry: &Value) -> Option<Answered> {
-    // whatsmeow leaves `Error` at 0 where all went well; Baileys has WhatsApp's status as a text.
+fn entry(entry: &Value) -> Option<ParticipantAnswer> {
+    // whatsmeow leaves `Error` at 0 on success; Baileys has WhatsApp's status as a text.
     let code = number(entry.get("Error").or_else(|| entry.get("status"))?)?;
     let code = if code == 0 { 200 } else { code };
-    Some(Answered {
+    Some(ParticipantAnswer {
         ids: ids(entry),
         code,
         invite: invite(entry),
     })
 }
 
-/// All ids that an entry tells: its own, and those of the node of WhatsApp's protocol that NOWEB passes on.
+/// All ids of an entry: its own, and those of the node of WhatsApp's protocol that NOWEB passes on.
 fn ids(entry: &Value) -> Vec<ParticipantId> {
     let mut all = people::ids(entry);
     let attributes = entry.get("content").and_then(|node| node.get("attrs"));
@@ -62,30 +62,30 @@ fn ids(entry: &Value) -> Vec<ParticipantId> {
 }
 
 /// An entry of WEBJS's map.
-fn by_id(id: &str, said: &Value) -> Option<Answered> {
+fn by_id(id: &str, said: &Value) -> Option<ParticipantAnswer> {
     let id = participant(&Value::from(id))?;
     let code = number(said.get("code").or_else(|| said.get("statusCode"))?)?;
-    Some(Answered {
+    Some(ParticipantAnswer {
         ids: vec![id],
         code,
-        // WEBJS has sent the invite itself by then (`isInviteV4Sent`) and does not tell its code.
+        // WEBJS has sent the invite itself by then (`isInviteV4Sent`) and does not return its code.
         invite: None,
     })
 }
 
 /// The private invite of a 403: GOWS's `AddRequest`, or an `add_request` node in NOWEB's content.
 fn invite(entry: &Value) -> Option<PrivateInvite> {
-    let told = |code: &Value, expires: &Value| {
+    let parse = |code: &Value, expires: &Value| {
         Some(PrivateInvite {
             code: code.as_str().filter(|code| !code.is_empty())?.to_owned(),
             expires_at: timestamp(expires)?,
         })
     };
     if let Some(request) = entry.get("AddRequest").filter(|it| it.is_object()) {
-        return told(request.get("Code")?, request.get("Expiration")?);
+        return parse(request.get("Code")?, request.get("Expiration")?);
     }
     let attributes = node(entry.get("content")?, "add_request")?.get("attrs")?;
-    told(attributes.get("code")?, attributes.get("expiration")?)
+    parse(attributes.get("code")?, attributes.get("expiration")?)
 }
 
 /// A node of WhatsApp's own protocol, within another.
@@ -108,7 +108,7 @@ fn number(value: &Value) -> Option<u16> {
     }
 }
 
-/// What a code means where somebody was to be added (codes of whatsapp-web.js and wa-js).
+/// The meaning of a code when adding somebody (codes of whatsapp-web.js and wa-js).
 pub(in crate::engines::waha) const fn adding(code: u16) -> OutcomeKind {
     match code {
         200 => OutcomeKind::Ok,
@@ -124,7 +124,7 @@ pub(in crate::engines::waha) const fn adding(code: u16) -> OutcomeKind {
     }
 }
 
-/// What a code means where somebody was to be removed, promoted or demoted.
+/// The meaning of a code when removing, promoting or demoting somebody.
 pub(in crate::engines::waha) const fn changing(code: u16) -> OutcomeKind {
     match code {
         200 => OutcomeKind::Ok,

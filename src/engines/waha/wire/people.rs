@@ -1,49 +1,10 @@
-//! The people in a group, as NOWEB, GOWS, WEBJS and WAHA's own `participants/v2` write them.
+//! The members of a group, in the formats of NOWEB, GOWS, WEBJS and WAHA's own `participants/v2`.
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::ids::{is_phone, participant};
-use super::numbers::is_same;
-use crate::contract::{Participant, ParticipantId, Role};
-
-/// Somebody in a group, by all ids that were told.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::engines::waha) struct Person {
-    /// The phone's id where it was told, else the private one.
-    pub(in crate::engines::waha) id: ParticipantId,
-    /// The private id, beside a phone.
-    pub(in crate::engines::waha) lid: Option<ParticipantId>,
-    pub(in crate::engines::waha) role: Role,
-}
-
-impl Person {
-    /// Somebody by an id alone.
-    pub(in crate::engines::waha) fn bare(id: &ParticipantId) -> Self {
-        Self {
-            id: id.clone(),
-            lid: None,
-            role: Role::Participant,
-        }
-    }
-
-    /// Whether this is one of the person's ids.
-    pub(in crate::engines::waha) fn is(&self, id: &ParticipantId) -> bool {
-        is_same(&self.id, id) || self.lid.as_ref() == Some(id)
-    }
-
-    /// Whether the phone was not told.
-    pub(in crate::engines::waha) fn is_private(&self) -> bool {
-        !is_phone(&self.id)
-    }
-
-    pub(in crate::engines::waha) fn into_participant(self) -> Participant {
-        Participant {
-            id: self.id,
-            role: self.role,
-        }
-    }
-}
+use super::ids::participant;
+use crate::contract::{ParticipantId, Role};
+use crate::engines::sync::{Person, is_phone};
 
 /// The fields that name a person, in Baileys, whatsmeow, whatsapp-web.js and WhatsApp's own protocol.
 const NAMES: [&str; 9] = [
@@ -58,18 +19,18 @@ const NAMES: [&str; 9] = [
     "LID",
 ];
 
-/// All ids that an entry tells, the phone's first.
+/// All ids of an entry, the phone first.
 pub(super) fn ids(entry: &Value) -> Vec<ParticipantId> {
     // An entry may be the bare id, and whatsapp-web.js's entry has its id as an object.
     let direct = participant(entry);
-    // Baileys' answers have WhatsApp's own node beside the entry, which tells more.
+    // Baileys' answers contain WhatsApp's own node, which has more ids.
     let node = entry
         .get("content")
         .and_then(|content| content.get("attrs"));
-    let named = [Some(entry), node].into_iter().flatten().flat_map(|told| {
+    let named = [Some(entry), node].into_iter().flatten().flat_map(|value| {
         let ids = NAMES
             .iter()
-            .filter_map(|name| participant(told.get(*name)?));
+            .filter_map(|name| participant(value.get(*name)?));
         ids.collect::<Vec<_>>()
     });
     let mut all: Vec<_> = direct.into_iter().chain(named).collect();
@@ -79,8 +40,8 @@ pub(super) fn ids(entry: &Value) -> Vec<ParticipantId> {
     all
 }
 
-/// Reads one person; none for an entry that names nobody, somebody who has left, or somebody whom
-/// WhatsApp refused (whatsmeow lists them in a new group, with `Error`).
+/// Parses one member; none for an entry without an id, a former member, or somebody whom WhatsApp
+/// refused (whatsmeow lists them in a new group, with `Error`).
 fn person(entry: &Value) -> Option<Person> {
     let error = entry.get("Error").and_then(Value::as_u64);
     if error.is_some_and(|code| code != 0 && code != 200) {
@@ -98,8 +59,8 @@ fn person(entry: &Value) -> Option<Person> {
     })
 }
 
-/// Reads people that something happened to: also who has left, and bare ids.
-pub(in crate::engines::waha) fn named(entries: &Value) -> Vec<Person> {
+/// Parses the people of a change: also former members, and bare ids.
+pub(in crate::engines) fn named(entries: &Value) -> Vec<Person> {
     let entries = entries.as_array().map(Vec::as_slice).unwrap_or_default();
     let read = |entry: &Value| {
         let ids = ids(entry);
@@ -113,7 +74,7 @@ pub(in crate::engines::waha) fn named(entries: &Value) -> Vec<Person> {
     entries.iter().filter_map(read).collect()
 }
 
-/// Reads the people of a group, and counts the entries that name nobody.
+/// Parses the members of a group, and counts the entries without an id.
 pub(super) fn people(entries: &Value) -> Option<(Vec<Person>, usize)> {
     let entries = entries.as_array()?;
     let unread = entries.iter().filter(|entry| ids(entry).is_empty()).count();

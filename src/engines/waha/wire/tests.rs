@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::contract::{Group, OutcomeKind, ParticipantId, Role};
+use crate::engines::sync::Completeness;
 
 fn body(text: &str) -> Body {
     Body::read(text.as_bytes()).unwrap()
@@ -85,40 +86,40 @@ fn a_list_of_groups_is_an_array_or_a_map() {
 #[test]
 fn a_group_with_its_id_alone_is_a_stub() {
     let stub = json!({"JID": "120363000000000001@g.us", "Name": "", "Participants": null, "GroupCreated": "0001-01-01T00:00:00Z"});
-    let seen = group(&stub).unwrap();
-    assert!(seen.is_stub());
-    assert_eq!(seen.created_at, None);
+    let snapshot = group(&stub).unwrap();
+    assert!(snapshot.is_stub());
+    assert_eq!(snapshot.created_at, None);
     // It can be shown all the same, by its number.
     assert_eq!(
-        seen.into_group().unwrap().subject.as_str(),
+        snapshot.into_group().unwrap().subject.as_str(),
         "120363000000000001"
     );
 }
 
 #[test]
-fn a_list_of_people_tells_whether_it_is_whole() {
+fn a_list_of_members_shows_whether_it_is_complete() {
     let extent = |size: Value, people: Value| {
         let told = json!({"id": "12345@g.us", "subject": "", "size": size, "participants": people});
         group(&told).unwrap().extent()
     };
     let two = || json!([{"id": "15550000001@c.us"}, {"id": "7715550000002@lid"}]);
-    assert_eq!(extent(json!(2), two()), Extent::Whole);
-    assert_eq!(extent(json!(null), two()), Extent::Whole);
+    assert_eq!(extent(json!(2), two()), Completeness::Complete);
+    assert_eq!(extent(json!(null), two()), Completeness::Complete);
     // GOWS counts nobody in all its groups.
-    assert_eq!(extent(json!(0), two()), Extent::Whole);
-    assert_eq!(extent(json!(6), two()), Extent::Partial);
+    assert_eq!(extent(json!(0), two()), Completeness::Complete);
+    assert_eq!(extent(json!(6), two()), Completeness::Partial);
     // After a creation NOWEB lists who was refused as well.
-    assert_eq!(extent(json!(1), two()), Extent::Useless);
+    assert_eq!(extent(json!(1), two()), Completeness::Unusable);
     for none in [json!([]), json!(null)] {
-        assert_eq!(extent(json!(null), none), Extent::Useless);
+        assert_eq!(extent(json!(null), none), Completeness::Unusable);
     }
     let unreadable = json!([{"id": "15550000001@c.us"}, {"id": "status@broadcast"}, {}]);
-    assert_eq!(extent(json!(null), unreadable), Extent::Partial);
+    assert_eq!(extent(json!(null), unreadable), Completeness::Partial);
     let hosted = json!([{"id": "15550000001:99@hosted"}, {"id": "7715550000002@hosted.lid"}]);
-    assert_eq!(extent(json!(2), hosted), Extent::Whole);
+    assert_eq!(extent(json!(2), hosted), Completeness::Complete);
     // WhatsApp Web goes on listing who has left, as such.
     let left = json!([{"id": "15550000001@c.us"}, {"id": "15550000002@c.us", "role": "left"}]);
-    assert_eq!(extent(json!(1), left), Extent::Whole);
+    assert_eq!(extent(json!(1), left), Completeness::Complete);
 }
 
 #[test]
@@ -129,7 +130,7 @@ fn a_group_with_an_empty_subject_is_a_group() {
 }
 
 #[test]
-fn an_answer_tells_ids_at_every_level() {
+fn ids_are_found_at_every_level_of_an_answer() {
     let told = json!([{
         "status": "200", "jid": "7715550000002@lid",
         "content": {"tag": "participant", "attrs": {"jid": "7715550000002@lid", "phone_number": "15550000002@s.whatsapp.net"}},
@@ -141,11 +142,11 @@ fn an_answer_tells_ids_at_every_level() {
 
 #[test]
 fn subjects_and_descriptions_that_a_command_could_not_set_are_shown_whole() {
-    let seen = |name: &str, about: &str| {
+    let snapshot = |name: &str, about: &str| {
         group(&json!({"id": "12345@g.us", "subject": name, "desc": about})).unwrap()
     };
-    let named = |name: &str| seen(name, "").subject;
-    let long = seen(&"é".repeat(150), &"é".repeat(3_000));
+    let named = |name: &str| snapshot(name, "").subject;
+    let long = snapshot(&"é".repeat(150), &"é".repeat(3_000));
     let long = long.into_group().unwrap();
     assert_eq!(long.subject.as_str(), "é".repeat(150));
     assert_eq!(long.description.as_str(), "é".repeat(3_000));
@@ -224,7 +225,7 @@ fn yes_and_no_and_nothing_are_understood() {
 #[test]
 fn a_body_that_was_cut_short_is_broken() {
     for broken in [&b"{\"id\":"[..], b"[1,", b"<html>", b"\"abc", b"\xff\xfe"] {
-        assert_eq!(Body::read(broken), Err(Broken));
+        assert_eq!(Body::read(broken), Err(UnreadableBody));
     }
     assert_eq!(body(" \n"), Body::Empty);
 }

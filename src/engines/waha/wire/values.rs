@@ -1,11 +1,11 @@
-//! The small answers: a setting, a yes or no, an invite code, an error in words under a 200.
+//! Small answers: a setting, a yes or no, an invite code, an error text under a 200.
 
 use serde_json::Value;
 
 use super::Body;
 use crate::contract::InviteCode;
 
-/// The first of these fields that is there and not null, in a body or in its `groupMetadata`.
+/// The first of these fields that is present and not null, in a body or in its `groupMetadata`.
 pub(in crate::engines::waha) fn field<'a>(body: &'a Value, names: &[&str]) -> Option<&'a Value> {
     let inner = body.get("groupMetadata");
     names.iter().find_map(|name| {
@@ -14,11 +14,11 @@ pub(in crate::engines::waha) fn field<'a>(body: &'a Value, names: &[&str]) -> Op
     })
 }
 
-/// The answer to a PUT or POST that says yes or no: empty, `true`, or whatever object means yes.
+/// The answer to a PUT or POST that means yes or no: empty, `true`, or an object.
 pub(in crate::engines::waha) fn done(body: &Body) -> bool {
     let success = |value: &Value| {
-        let told = value.get("success").or_else(|| value.get("result"));
-        told.and_then(Value::as_bool)
+        let flag = value.get("success").or_else(|| value.get("result"));
+        flag.and_then(Value::as_bool)
     };
     match body {
         Body::Empty => true,
@@ -36,7 +36,7 @@ pub(in crate::engines::waha) fn admins_only(body: &Body) -> Option<bool> {
     }
 }
 
-/// An invite code: bare, in quotes, or as the link. None where the server refused to tell it.
+/// An invite code: bare, in quotes, or as the link. None if WhatsApp did not return it.
 pub(in crate::engines::waha) fn invite_code(body: &Body) -> Option<InviteCode> {
     let text = match body {
         Body::Empty => return None,
@@ -49,14 +49,14 @@ pub(in crate::engines::waha) fn invite_code(body: &Body) -> Option<InviteCode> {
     let code = code.split(['?', '#']).next().unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     let fits = (8..=64).contains(&code.len()) && code.chars().all(plain);
-    // JavaScript's and Go's ways of saying that there is none, as text.
+    // The texts in which JavaScript and Go write a missing value.
     (fits && code != "undefined").then(|| InviteCode {
         invite_code: code.to_owned(),
         invite_url: format!("https://chat.whatsapp.com/{code}"),
     })
 }
 
-/// The words of a refusal under a 2xx: WEBJS answers `CreateGroupError: …` as a text or as `error`.
+/// The text of a refusal under a 2xx: WEBJS answers `CreateGroupError: …` as a text or as `error`.
 pub(in crate::engines::waha) fn refusal_text(body: &Body) -> Option<&str> {
     match body {
         Body::Text(text) => Some(text),

@@ -1,0 +1,164 @@
+//! The group's texts, settings and invite link.
+
+use super::pending_commands::{self, ExpectedChange, Provenance, Reporter};
+use super::reducer::Reducer;
+use super::{GroupState, Observed, Source};
+use crate::contract::CommandId;
+use crate::engines::sync::GroupSnapshot;
+
+impl GroupState {
+    /// Moves the texts, settings and invite link to another state of the same group.
+    pub(super) fn move_settings_to(&mut self, other: &mut Self) {
+        other.subject = self.subject.take();
+        other.description = self.description.take();
+        other.info_admin_only = self.info_admin_only.take();
+        other.messages_admin_only = self.messages_admin_only.take();
+        other.members_can_add = self.members_can_add.take();
+        other.approval_required = self.approval_required.take();
+        other.invite = self.invite.take();
+    }
+}
+
+impl Reducer<'_> {
+    /// Reports texts and settings: one event with all changes.
+    pub(super) fn settings_changed(&mut self, group: &GroupSnapshot) {
+        let mut changed = self.no_change();
+        let mut command = None;
+        if let Some(subject) = &group.subject {
+            let is_it = |what: &ExpectedChange| *what == ExpectedChange::Subject(subject.clone());
+            let new = self.is_new(|known| &mut known.subject, subject, is_it, &mut command);
+            changed.subject = new.then(|| subject.clone());
+        }
+        if let Some(description) = &group.description {
+            let is_it =
+                |what: &ExpectedChange| *what == ExpectedChange::Description(description.clone());
+            let slot: fn(&mut GroupState) -> &mut Option<Observed<_>> =
+                |known| &mut known.description;
+            let new = self.is_new(slot, description, is_it, &mut command);
+            changed.description = new.then(|| description.clone());
+        }
+        if let Some(on) = group.info_admin_only {
+            let is_it = |what: &ExpectedChange| *what == ExpectedChange::InfoAdminOnly(on);
+            let new = self.is_new(|known| &mut known.info_admin_only, &on, is_it, &mut command);
+            changed.info_admin_only = new.then_some(on);
+        }
+        let none = |_: &ExpectedChange| false;
+        if let Some(on) = group.messages_admin_only {
+            let new = self.is_new(
+                |known| &mut known.messages_admin_only,
+                &on,
+                none,
+                &mut command,
+            );
+            changed.messages_admin_only = new.then_some(on);
+        }
+        if let Some(on) = group.members_can_add {
+            let new = self.is_new(|known| &mut known.members_can_add, &on, none, &mut command);
+            changed.members_can_add_new_member = new.then_some(on);
+        }
+        if let Some(on) = group.approval_required {
+            let new = self.is_new(
+                |known| &mut known.approval_required,
+                &on,
+                none,
+                &mut command,
+            );
+            changed.new_members_approval_required = new.then_some(on);
+        }
+        if changed != self.no_change() {
+            self.update(changed, command);
+        }
+    }
+
+    /// Records a text or setting; true if it is a change.
+    fn is_new<T: Clone + PartialEq>(
+        &mut self,
+        slot: fn(&mut GroupState) -> &mut Option<Observed<T>>,
+        value: &T,
+        is_it: impl Fn(&ExpectedChange) -> bool,
+        command: &mut Option<CommandId>,
+    ) -> bool {
+        let earlier = slot(self.state).clone();
+        if self.report.source == Source::Comparison
+            && let Some(earlier) = &earlier
+        {
+            if earlier.value == *value {
+                return false;
+            }
+            if self.may_predate(Some(earlier.observed_at)) {
+                return false;
+            }
+        }
+        let provenance = self.provenance_of(&is_it);
+        if provenance == Provenance::AlreadyReported {
+            return false;
+        }
+        if self.is_outdated(earlier.as_ref().map(|observed| observed.at)) {
+            return false;
+        }
+        let observed = self.observed(value.clone());
+        *slot(self.state) = Some(observed);
+        if earlier.is_some_and(|earlier| earlier.value == *value) {
+            return false;
+        }
+        if let Provenance::Command(by) = provenance {
+            *command = Some(by);
+        }
+        true
+    }
+
+    /// Records texts and settings without an event; newer ones stay.
+    pub(super) fn record_settings(&mut self, group: &GroupSnapshot) {
+        let subject = group.subject.clone();
+        self.record_setting(|known| &mut known.subject, subject);
+        let description = group.description.clone().unwrap_or_default();
+        self.record_setting(|known| &mut known.description, Some(description));
+        self.record_setting(|known| &mut known.info_admin_only, group.info_admin_only);
+        let messages = group.messages_admin_only;
+        self.record_setting(|known| &mut known.messages_admin_only, messages);
+        self.record_setting(|known| &mut known.members_can_add, group.members_can_add);
+        let approval = group.approval_required;
+        self.record_setting(|known| &mut known.approval_required, approval);
+    }
+
+    /// Copies the known texts and settings to a snapshot.
+    pub(super) fn copy_settings_to(&self, group: &mut GroupSnapshot) {
+        fn value<T: Clone>(observed: Option<&Observed<T>>) -> Option<T> {
+            observed.map(|observed| observed.value.clone())
+        }
+        let known = &*self.state;
+        group.subject = value(known.subject.as_ref());
+        group.description = value(known.description.as_ref());
+        group.info_admin_only = value(known.info_admin_only.as_ref());
+        group.messages_admin_only = value(known.messages_admin_only.as_ref());
+        group.members_can_add = value(known.members_can_add.as_ref());
+        group.approval_required = value(known.approval_required.as_ref());
+    }
+
+    fn record_setting<T>(
+        &mut self,
+        slot: fn(&mut GroupState) -> &mut Option<Observed<T>>,
+        value: Option<T>,
+    ) {
+        let since = self.since();
+        let observed = value.map(|value| self.observed(value));
+        let slot = slot(self.state);
+        if slot.as_ref().is_none_or(|earlier| earlier.at <= since) {
+            *slot = observed;
+        }
+    }
+
+    /// Attributes a change; if the command itself reports it, the notification is still to come.
+    pub(super) fn provenance_of(
+        &mut self,
+        matches: impl Fn(&ExpectedChange) -> bool,
+    ) -> Provenance {
+        let by = self.reporter();
+        let (provenance, what) =
+            pending_commands::attribute_change(&mut self.state.pending_commands, by, matches);
+        if let (Reporter::Command(command), Some(what)) = (by, what) {
+            self.expect_repeat_of(command.clone(), what);
+        }
+        provenance
+    }
+}
