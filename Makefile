@@ -54,10 +54,13 @@ torture: export NEXTEST_PROFILE = torture
 torture: export GROUPMQ_TORTURE_KILLS ?= 100
 torture: export GROUPMQ_TORTURE_SEEDS ?= 50
 torture: export GROUPMQ_TORTURE_SECONDS ?= 600
+torture: export GROUPMQ_TORTURE_EVENTS ?= 20000
+torture: export PROPTEST_CASES ?= 1000
 torture: ## kill workers a hundred times over, try many seeds, ten minutes of an operator's deeds (an hour)
 	@deploy/local/setup.sh test
 	deploy/local/postgres.sh with deploy/local/broker.sh with \
-		cargo $(TEST) --locked --workspace --test broker -- kills:: handovers:: order:: sharing:: deeds::
+		tests/slowest.sh cargo $(TEST) --locked --workspace --lib --test broker --test webhooks -- \
+		histories:: kills:: handovers:: order:: sharing:: deeds:: breaker::
 
 lint: ## formatting and clippy
 	cargo fmt --all --check

@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-# Twenty thousand histories, which take most of the time of all unit tests. The table names them for what
+# Thousands of histories, which take most of the time of all unit tests. The table names them for what
 # they are about.
 long=histories::
 

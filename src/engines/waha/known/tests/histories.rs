@@ -9,7 +9,8 @@
 //! Nobody need tell that two ids are one person's, so somebody who left unheard may be known under two
 //! ids until the pair is told; `consumer` says what is accepted of such. Own commands are in `certain`.
 //!
-//! All histories that are tried here pass. Of ten times as many with each seed, those where the account
+//! With each seed so many histories are tried as `PROPTEST_CASES` says, 256 by default and 1,000 in
+//! `make torture`; the first ones are the same each time. All of those pass. Of 10,000, those where the account
 //! leaves pass with the seeds 1 to 3 and 8 to 10; the others were not tried to the end. No history is
 //! known that fails, which does not mean that there is none.
 
@@ -29,9 +30,6 @@ use views::{Looks, claim, who_is};
 
 /// So many people beside the account, which is number 0.
 const OTHERS: usize = 5;
-
-/// How many histories are tried with each seed, of each of the two kinds.
-const HISTORIES: u32 = 1_000;
 
 /// What the histories are made from.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=10;
@@ -252,11 +250,10 @@ fn check(history: &History) -> Result<(), TestCaseError> {
     Ok(())
 }
 
-/// Tries histories of one kind, so many with each seed.
+/// Tries histories of one kind with each seed.
 fn try_histories(most: u8) {
     for seed in SEEDS {
         let mut runner = TestRunner::new(Config {
-            cases: HISTORIES,
             rng_seed: RngSeed::Fixed(seed),
             failure_persistence: None,
             ..Config::default()
