@@ -19,7 +19,7 @@ fn workflows() -> BTreeMap<String, String> {
 
 /// What stands after a key in a list or a mapping, wherever that is.
 fn values<'a>(workflow: &'a str, key: &str) -> Vec<&'a str> {
-    let lines = workflow.lines().map(|line| line.trim_start());
+    let lines = workflow.lines().map(str::trim_start);
     let lines = lines.map(|line| line.strip_prefix("- ").unwrap_or(line));
     let values = lines.filter_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
     values.collect()
