@@ -1,10 +1,12 @@
-//! Checks which module may name which, and which third-party crate lives where.
+//! Checks which module may name which, which third-party crate lives where, and that `make check` knows
+//! the tests of each module.
 
 #![expect(clippy::unwrap_used, reason = "a test helper may stop the test")]
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 /// (module, modules it may name). A module not listed here fails the test.
@@ -217,4 +219,125 @@ fn the_synchronisation_of_groups_names_no_engine() {
         }
     }
     assert_eq!(found, Vec::<String>::new());
+}
+
+fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// The commands that `make check` would run if this file had changed.
+fn plan(path: &str) -> Vec<String> {
+    let output = Command::new(repository("tests/check.sh"))
+        .args(["--plan", path])
+        .output()
+        .unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{path}: {error}");
+    let plan = String::from_utf8(output.stdout).unwrap();
+    plan.lines().map(str::to_owned).collect()
+}
+
+/// What follows `--test` in the commands of a plan that run tests.
+fn tests_of(path: &str) -> Vec<String> {
+    let plan = plan(path);
+    // Formatting, clippy, the build, and the unit tests.
+    let commands = plan.iter().skip(4);
+    let tests = commands.filter_map(|command| command.split_once("--test "));
+    tests.map(|(_, test)| test.to_owned()).collect()
+}
+
+#[test]
+fn each_module_has_tests_that_make_check_runs() {
+    let mut modules = Vec::new();
+    for entry in fs::read_dir(repository("src")).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        let is_folder = entry.file_type().unwrap().is_dir();
+        modules.push(format!(
+            "src/{name}{}",
+            if is_folder { "/any.rs" } else { "" }
+        ));
+    }
+    assert!(modules.len() > 15, "{modules:?}");
+    for module in modules {
+        let tests = tests_of(&module);
+        assert!(tests.contains(&"architecture".to_owned()), "{module}");
+        assert!(
+            tests.len() > 1,
+            "tests/check.table has no test for {module}"
+        );
+    }
+}
+
+#[test]
+fn what_make_check_runs_exists() {
+    let table = fs::read_to_string(repository("tests/check.table")).unwrap();
+    let lines = table.lines().filter(|line| !line.is_empty());
+    let mut tried = 0;
+    for line in lines.filter(|line| !line.starts_with('#')) {
+        let mut words = line.split_whitespace();
+        let (files, binary) = (words.next().unwrap(), words.next().unwrap());
+        let (folder, begin) = files.rsplit_once('/').unwrap_or(("", files));
+        let begin = begin.split('*').next().unwrap();
+        let mut entries = fs::read_dir(repository(folder)).unwrap();
+        let is_there = entries.any(|entry| {
+            let name = entry.unwrap().file_name();
+            name.to_str().unwrap().starts_with(begin)
+        });
+        assert!(is_there, "no file {files}");
+        let folder = match binary {
+            "lib" => "src".to_owned(),
+            _ => format!("tests/{binary}"),
+        };
+        let alone = [format!("{folder}.rs"), format!("tests/support/{folder}.rs")];
+        let folders = [folder.clone(), format!("tests/support/{folder}")];
+        let exists = |paths: &[String]| paths.iter().any(|path| repository(path).exists());
+        assert!(
+            exists(&alone) || exists(&folders),
+            "no test binary {binary}"
+        );
+        for module in words {
+            let module = format!("{folder}/{}", module.replace("::", "/"));
+            let file = format!("{module}.rs");
+            assert!(
+                exists(&[file, module]),
+                "{binary} has no module for: {line}"
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 20, "{tried}");
+}
+
+#[test]
+fn make_check_runs_the_tests_of_what_changed() {
+    let worker = tests_of("src/worker/quota.rs");
+    assert_eq!(
+        worker,
+        [
+            "architecture",
+            "broker -- consumer:: repeats:: resting:: shards:: stopping::"
+        ]
+    );
+    // A test is its own.
+    assert_eq!(
+        tests_of("tests/broker/waha/kills.rs"),
+        ["broker -- waha::kills::"]
+    );
+    // A file without tests belongs to those beside it.
+    assert_eq!(
+        tests_of("tests/broker/deeds/table.rs"),
+        ["broker -- deeds::"]
+    );
+    assert_eq!(tests_of("tests/docs.rs"), ["docs"]);
+    // All tests of a binary are more than some of them.
+    assert!(tests_of("deploy/RUNBOOK.md").contains(&"docs".to_owned()));
+    assert_eq!(tests_of("LICENSE-MIT"), Vec::<String>::new());
+    let plan = plan("src/worker/quota.rs");
+    assert_eq!(plan[0], "cargo fmt --all --check");
+    for target in ["--lib", "--test broker"] {
+        assert!(plan[1].starts_with("cargo clippy ") && plan[1].contains(target));
+        assert!(plan[2].starts_with("cargo test --no-run ") && plan[2].contains(target));
+    }
+    assert!(plan[3].contains(" --lib "), "{}", plan[3]);
 }

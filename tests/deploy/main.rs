@@ -18,6 +18,7 @@ mod image;
 mod manifests;
 mod observability;
 mod permissions;
+mod pipeline;
 mod prometheus;
 mod rights;
 mod runbook;
