@@ -24,7 +24,7 @@ pub use consume::subscriptions::{Prefetched, Subscription, SubscriptionDelivery,
 pub use error::{Error, Refusal};
 pub use link::connect::Target;
 pub use link::sanitize::broker::Broker;
-pub use link::session::{Service, Session, keep};
+pub use link::session::{Session, SessionTask, keep};
 pub use message::{Incoming, Outgoing, header};
 pub use publish::call::{Call, Progress};
 pub use publish::fate::BROKER_REFUSED;

@@ -405,7 +405,7 @@ impl Shards {
     }
 }
 
-impl amqp::Service for Shards {
+impl amqp::SessionTask for Shards {
     async fn serve(&mut self, session: &Session<'_>) -> Result<(), amqp::Error> {
         let prepared = self.parts.unprepared.wait_for(Option::is_none);
         if prepared.await.is_err() {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::Lifecycle;
 
-use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
 use crate::amqp::{Error, Target, Topology};
@@ -71,7 +71,7 @@ struct Listener {
     again: bool,
 }
 
-impl Link for Listener {
+impl ConnectionTask for Listener {
     fn purpose(&self) -> &'static str {
         "events"
     }

@@ -23,7 +23,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::lifecycle::Lifecycle;
 
 use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
-use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
 use crate::amqp::topology::standing;
@@ -87,7 +87,7 @@ impl Subscriptions {
     ) {
         let (channels, asked) = mpsc::channel(64);
         let (connected, is_connected) = watch::channel(false);
-        let mut link = Opener {
+        let mut link = ChannelOpener {
             topology,
             asked,
             connected,
@@ -303,13 +303,13 @@ pub(in crate::amqp) async fn consume(
         .await?)
 }
 
-struct Opener {
+struct ChannelOpener {
     topology: Topology,
     asked: mpsc::Receiver<oneshot::Sender<Channel>>,
     connected: watch::Sender<bool>,
 }
 
-impl Link for Opener {
+impl ConnectionTask for ChannelOpener {
     fn purpose(&self) -> &'static str {
         "webhooks"
     }
@@ -325,7 +325,7 @@ impl Link for Opener {
     }
 }
 
-impl Opener {
+impl ChannelOpener {
     /// Opens channels for whoever asks, until nobody can ask any more or the connection breaks.
     async fn answer(
         &mut self,

@@ -10,12 +10,12 @@ use crate::config::TopologyMode;
 use crate::lifecycle::Lifecycle;
 
 use crate::amqp::consume::consumer::{Consumer, Window};
-use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::topology::standing;
 use crate::amqp::{Error, Target, Topology};
 
 /// Work that needs a connection.
-pub trait Service: Send {
+pub trait SessionTask: Send {
     /// Works until the connection breaks (an error) or the work is over.
     ///
     /// # Errors
@@ -35,14 +35,14 @@ pub struct Session<'a> {
 ///
 /// # Errors
 /// When the broker refuses for good, or the settings cannot be used.
-pub async fn keep<S: Service>(
+pub async fn keep<S: SessionTask>(
     target: Target,
     topology: Topology,
     lifecycle: Lifecycle,
     purpose: &'static str,
     service: S,
 ) -> Result<(), Error> {
-    let mut link = Served {
+    let mut link = SessionConnection {
         topology,
         purpose,
         service,
@@ -103,13 +103,13 @@ impl Session<'_> {
     }
 }
 
-struct Served<S> {
+struct SessionConnection<S> {
     topology: Topology,
     purpose: &'static str,
     service: S,
 }
 
-impl<S: Service> Link for Served<S> {
+impl<S: SessionTask> ConnectionTask for SessionConnection<S> {
     fn purpose(&self) -> &'static str {
         self.purpose
     }

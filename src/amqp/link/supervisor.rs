@@ -19,7 +19,7 @@ use crate::observability::events;
 use crate::amqp::{Error, Target};
 
 /// Something to be done over a connection, again and again.
-pub(in crate::amqp) trait Link: Send {
+pub(in crate::amqp) trait ConnectionTask: Send {
     /// What the link is for, in logs and in the broker's list of connections.
     fn purpose(&self) -> &'static str;
 
@@ -43,7 +43,7 @@ const WORKED: Duration = Duration::from_secs(5);
 pub(in crate::amqp) async fn keep(
     target: &Target,
     lifecycle: &Lifecycle,
-    link: &mut impl Link,
+    link: &mut impl ConnectionTask,
 ) -> Result<(), Error> {
     let settings = target.settings();
     let mut has_worked = link.has_worked();
@@ -112,7 +112,7 @@ pub(in crate::amqp) async fn keep(
     }
 }
 
-async fn serve(connection: Connection, link: &mut impl Link) -> Result<(), Error> {
+async fn serve(connection: Connection, link: &mut impl ConnectionTask) -> Result<(), Error> {
     info!(link = link.purpose(), "connected to the broker");
     events::broker_connected(link.purpose());
     let served = link.serve(&connection).await;

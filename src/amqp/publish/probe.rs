@@ -1,4 +1,4 @@
-//! Asking the broker whether it takes messages.
+//! ReplyConnection the broker whether it takes messages.
 //!
 //! RabbitMQ that is short of memory or disk says so (`connection.blocked`) to connections that publish, and
 //! only once they do. One that has nothing to say would not learn of it. So each now and then publishes a

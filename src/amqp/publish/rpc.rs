@@ -27,7 +27,7 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::events::{self, Lost};
 
 use crate::amqp::error::why_closed;
-use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::incoming;
 use crate::amqp::publish::call::{Call, Progress, Ticket};
@@ -88,7 +88,7 @@ impl Requests {
         let task = async move {
             let asking = async {
                 // It ends with its work: it has a hand on the trials, which end when nobody has.
-                let mut link = Asking { link, shown };
+                let mut link = ReplyConnection { link, shown };
                 supervisor::keep(&target, &lifecycle, &mut link).await
             };
             tokio::try_join!(asking, trying).map(drop)
@@ -185,12 +185,12 @@ type Saying<'a> = Pin<Box<dyn Future<Output = (u64, lapin::Result<Said>)> + Send
 type Publishing<'a> = FuturesUnordered<Saying<'a>>;
 
 /// The link for requests, and where it is shown how it stands.
-struct Asking {
+struct ReplyConnection {
     link: Requester,
     shown: Shown,
 }
 
-impl Link for Asking {
+impl ConnectionTask for ReplyConnection {
     fn purpose(&self) -> &'static str {
         "requests"
     }

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use crate::lifecycle::Lifecycle;
 
 use crate::amqp::error::why_closed;
-use crate::amqp::link::supervisor::{self, Link};
+use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Outgoing;
 use crate::amqp::publish::direct::Unreachable;
 use crate::amqp::publish::pipeline::{confirming_channel, publish, refusal};
@@ -175,7 +175,7 @@ struct Trial {
     unreachable: Unreachable,
 }
 
-impl Link for Trial {
+impl ConnectionTask for Trial {
     fn purpose(&self) -> &'static str {
         self.purpose
     }

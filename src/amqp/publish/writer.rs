@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::observability::events;
 
 use crate::amqp::error::why_closed;
-use crate::amqp::link::supervisor::Link;
+use crate::amqp::link::supervisor::ConnectionTask;
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::pipeline::{Pace, confirming_channel, run};
@@ -98,7 +98,7 @@ impl Writer {
     }
 }
 
-impl Link for Writer {
+impl ConnectionTask for Writer {
     fn purpose(&self) -> &'static str {
         self.purpose
     }
