@@ -6,6 +6,7 @@
 //! connections that publish, acknowledgements included.
 
 mod admin;
+mod channel;
 mod consume;
 mod error;
 mod link;

@@ -5,15 +5,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::stream::{Stream, StreamExt};
-use lapin::options::{
-    BasicConsumeOptions, BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions,
-    QueueBindOptions, QueueDeclareOptions,
-};
+use lapin::options::{BasicConsumeOptions, ExchangeDeclareOptions, QueueBindOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, Connection, ErrorKind, Event, ExchangeKind};
 
+use crate::amqp::channel::{self, AckMode};
 use crate::amqp::message::{Incoming, Outgoing};
-use crate::amqp::properties::{incoming, outgoing, short};
+use crate::amqp::properties::{incoming, short};
 use crate::amqp::publish::probe::publish_nothing;
 use crate::amqp::topology::standing;
 use crate::amqp::{Error, Target, Topology};
@@ -73,10 +71,7 @@ impl Client {
     /// When the broker cannot be reached or refuses.
     pub async fn connect(target: &Target) -> Result<Self, Error> {
         let connection = target.connect("client", 0).await?;
-        let channel = connection.create_channel().await?;
-        channel
-            .confirm_select(ConfirmSelectOptions::default())
-            .await?;
+        let channel = channel::confirming(&connection).await?;
         Ok(Self {
             connection,
             channel,
@@ -110,21 +105,11 @@ impl Client {
     /// # Errors
     /// When the broker is lost, refuses, or no queue takes it.
     pub async fn publish(&self, command: &Outgoing) -> Result<(), CallError> {
-        let options = BasicPublishOptions {
+        let mandatory = Outgoing {
             mandatory: true,
-            ..Default::default()
+            ..command.clone()
         };
-        let confirm = self
-            .channel
-            .basic_publish(
-                short(&command.exchange),
-                short(&command.routing_key),
-                options,
-                &command.body,
-                outgoing(command),
-            )
-            .await?
-            .await?;
+        let confirm = channel::publish(&self.channel, &mandatory).await?.await?;
         let accepted = confirm.is_ack() && confirm.take_message().is_none();
         accepted
             .then_some(())
@@ -303,30 +288,11 @@ impl Client {
     }
 
     pub(in crate::amqp) async fn own_queue(&self) -> Result<String, Error> {
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..Default::default()
-        };
-        let none = FieldTable::default();
-        let queue = self
-            .channel
-            .queue_declare(ShortString::default(), options, none)
-            .await?;
-        Ok(queue.name().to_string())
+        channel::own_queue(&self.channel).await
     }
 
     pub(in crate::amqp) async fn consume(&self, queue: &str) -> Result<Tailed, Error> {
-        let options = BasicConsumeOptions {
-            no_ack: true,
-            ..Default::default()
-        };
-        let none = FieldTable::default();
-        let tag = ShortString::default();
-        let consumer = self
-            .channel
-            .basic_consume(short(queue), tag, options, none)
-            .await?;
+        let consumer = channel::consume(&self.channel, queue, "", AckMode::Automatic).await?;
         let queue = queue.to_owned();
         Ok(Tailed { queue, consumer })
     }

@@ -15,7 +15,7 @@ use lapin::options::{
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::Instant;
 
-use crate::amqp::consume::subscriptions::consume;
+use crate::amqp::channel::{AckMode, consume};
 use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::{incoming, outgoing, short};
 use crate::amqp::topology::{ANY, ANY_SESSION, holding_queue, is_there};
@@ -233,7 +233,8 @@ impl Client {
         transfer: &mut P,
     ) -> Result<u64, P::Error> {
         let channel = self.channel_of_its_own().await?;
-        let mut consumer = consume(&channel, queue, together).await?;
+        let mut consumer =
+            consume(&channel, queue, "", AckMode::Manual { prefetch: together }).await?;
         let mut moved = 0;
         loop {
             let mut messages = Vec::new();

@@ -7,15 +7,14 @@
 use std::future::Future;
 
 use futures_util::stream::StreamExt;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicQosOptions, QueueBindOptions, QueueDeclareOptions,
-};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, QueueBindOptions};
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::{mpsc, watch};
 
 use crate::lifecycle::Lifecycle;
 
+use crate::amqp::channel::{AckMode, consume, own_queue};
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
@@ -96,24 +95,10 @@ impl ConnectionTask for Listener {
 
 impl Listener {
     async fn subscribe(&self, channel: &Channel) -> Result<(String, lapin::Consumer), Error> {
-        channel
-            .basic_qos(PREFETCH, BasicQosOptions::default())
-            .await?;
-        let none = FieldTable::default;
-        let options = QueueDeclareOptions {
-            exclusive: true,
-            auto_delete: true,
-            ..Default::default()
-        };
-        let queue = channel
-            .queue_declare(ShortString::default(), options, none())
-            .await?;
-        let name = queue.name().to_string();
+        let name = own_queue(channel).await?;
         self.bind(channel, &name).await?;
-        let options = BasicConsumeOptions::default();
-        let messages = channel
-            .basic_consume(short(&name), ShortString::default(), options, none())
-            .await?;
+        let mode = AckMode::Manual { prefetch: PREFETCH };
+        let messages = consume(channel, &name, "", mode).await?;
         Ok((name, messages))
     }
 

@@ -6,15 +6,13 @@
 use std::sync::Arc;
 
 use lapin::Channel;
-use lapin::options::{BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::Error;
+use crate::amqp::channel::{AckMode, consume};
 use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
 use crate::amqp::message::Incoming;
-use crate::amqp::properties::short;
 
 /// A message that arrived and is not acknowledged yet.
 ///
@@ -67,15 +65,9 @@ impl Consumer {
         queue: &str,
         window: Window,
     ) -> Result<Self, Error> {
-        channel
-            .basic_qos(window.prefetch, BasicQosOptions::default())
-            .await?;
-        let options = BasicConsumeOptions::default();
-        let none = FieldTable::default();
-        let tag = short(&format!("groupmq-{}", std::process::id()));
-        let messages = channel
-            .basic_consume(short(queue), tag, options, none)
-            .await?;
+        let prefetch = window.prefetch;
+        let tag = format!("groupmq-{}", std::process::id());
+        let messages = consume(&channel, queue, &tag, AckMode::Manual { prefetch }).await?;
         Ok(Self {
             queue: queue.to_owned(),
             channel,

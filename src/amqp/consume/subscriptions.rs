@@ -11,10 +11,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::StreamExt;
-use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions, BasicQosOptions,
-};
-use lapin::types::{FieldTable, ShortString};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
 use lapin::{Channel, Connection, Event};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -22,6 +19,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::lifecycle::Lifecycle;
 
+use crate::amqp::channel::{AckMode, consume};
 use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Incoming;
@@ -121,7 +119,7 @@ impl Subscriptions {
         // All of it in the task: should whoever opens give up in between, lapin would keep the consumer,
         // and the broker would go on to send to it.
         let passing = self.lifecycle.spawn(async move {
-            let messages = match consume(&channel, &name, prefetch).await {
+            let messages = match consume(&channel, &name, "", AckMode::Manual { prefetch }).await {
                 Ok(messages) => messages,
                 Err(error) => return drop(opened.send(Err(error))),
             };
@@ -286,21 +284,6 @@ impl SubscriptionDelivery {
             AckPath::Alone { tag, channel } => drop(channel.basic_nack(tag, options).await),
         }
     }
-}
-
-pub(in crate::amqp) async fn consume(
-    channel: &Channel,
-    queue: &str,
-    prefetch: u16,
-) -> Result<lapin::Consumer, Error> {
-    channel
-        .basic_qos(prefetch, BasicQosOptions::default())
-        .await?;
-    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
-    let tag = ShortString::default();
-    Ok(channel
-        .basic_consume(short(queue), tag, options, none)
-        .await?)
 }
 
 struct ChannelOpener {

@@ -11,16 +11,14 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
-use lapin::{Channel, Confirmation, Connection, PublisherConfirm};
+use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::observability::events;
 
-use crate::amqp::message::Outgoing;
-use crate::amqp::properties::{outgoing, short};
+use crate::amqp::channel::publish;
 use crate::amqp::publish::batch::{Entry, left};
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
@@ -238,14 +236,6 @@ impl Pipeline<'_> {
     }
 }
 
-pub(in crate::amqp) async fn confirming_channel(connection: &Connection) -> Result<Channel, Error> {
-    let channel = connection.create_channel().await?;
-    channel
-        .confirm_select(ConfirmSelectOptions::default())
-        .await?;
-    Ok(channel)
-}
-
 /// Notes that a message was refused: logged once on each channel, and an error after a while.
 pub(in crate::amqp) fn refusal(first: &mut Option<Instant>) -> Result<(), Error> {
     let at = *first.get_or_insert_with(|| {
@@ -269,21 +259,6 @@ async fn one_by_one(channel: &Channel, messages: &[Entry], careful: bool) -> Res
         entry.confirm();
     }
     Ok(Taken::Confirmed)
-}
-
-pub(in crate::amqp) async fn publish(
-    channel: &Channel,
-    message: &Outgoing,
-) -> Result<PublisherConfirm, lapin::Error> {
-    let options = BasicPublishOptions {
-        mandatory: message.mandatory,
-        ..Default::default()
-    };
-    let exchange = short(&message.exchange);
-    let key = short(&message.routing_key);
-    channel
-        .basic_publish(exchange, key, options, &message.body, outgoing(message))
-        .await
 }
 
 /// Waits for the confirms of what is left of a batch.

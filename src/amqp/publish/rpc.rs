@@ -17,8 +17,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, Stream, StreamExt};
-use lapin::options::{BasicConsumeOptions, QueueDeclareOptions};
-use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Confirmation, Connection, Event};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -26,13 +24,14 @@ use tokio::time::Instant;
 use crate::lifecycle::Lifecycle;
 use crate::observability::events::{self, Lost};
 
+use crate::amqp::channel::{self, AckMode};
 use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::incoming;
 use crate::amqp::publish::call::{Call, Progress, Ticket};
 use crate::amqp::publish::direct::Unreachable;
-use crate::amqp::publish::pipeline::{self, confirming_channel, refusal};
+use crate::amqp::publish::pipeline::refusal;
 use crate::amqp::publish::trial::{Trials, Verdict};
 use crate::amqp::publish::writer::Shown;
 use crate::amqp::{Error, Refusal, Target, Topology};
@@ -201,7 +200,7 @@ impl ConnectionTask for ReplyConnection {
         // The one reader of events: lapin does not hand an event to a second one.
         // After looking for what is missing, which closes channels: those are no news.
         let mut notices = connection.events_listener();
-        let channel = confirming_channel(connection).await?;
+        let channel = channel::confirming(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
         let exchange = link.topology.names().commands();
         // Whichever ends first decides; watching does not end.
@@ -222,24 +221,10 @@ impl ConnectionTask for ReplyConnection {
 /// A queue for replies that lives as long as the connection, on a channel of its own.
 async fn own_queue(connection: &Connection) -> Result<(String, lapin::Consumer), Error> {
     let channel = connection.create_channel().await?;
-    let options = QueueDeclareOptions {
-        exclusive: true,
-        auto_delete: true,
-        ..Default::default()
-    };
-    let queue = channel
-        .queue_declare(ShortString::default(), options, FieldTable::default())
-        .await?;
+    let queue = channel::own_queue(&channel).await?;
     // Replies can be had again, so nothing is gained by acknowledging them.
-    let options = BasicConsumeOptions {
-        no_ack: true,
-        ..Default::default()
-    };
-    let (tag, none) = (ShortString::default(), FieldTable::default());
-    let replies = channel
-        .basic_consume(queue.name().clone(), tag, options, none)
-        .await?;
-    Ok((queue.name().to_string(), replies))
+    let replies = channel::consume(&channel, &queue, "", AckMode::Automatic).await?;
+    Ok((queue, replies))
 }
 
 impl Requester {
@@ -393,7 +378,7 @@ fn publish<'a>(
 ) -> Saying<'a> {
     let message = addressed(message, number, reply_to);
     Box::pin(async move {
-        let confirmed = async { pipeline::publish(channel, &message).await?.await };
+        let confirmed = async { channel::publish(channel, &message).await?.await };
         let said = confirmed.await.map(|confirmation| match confirmation {
             Confirmation::Ack(None) | Confirmation::NotRequested => Said::Has,
             // lapin hands a returned message to the wrong confirm now and then; it says itself

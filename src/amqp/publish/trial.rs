@@ -23,11 +23,12 @@ use tokio::time::Instant;
 
 use crate::lifecycle::Lifecycle;
 
+use crate::amqp::channel::{self, publish};
 use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Outgoing;
 use crate::amqp::publish::direct::Unreachable;
-use crate::amqp::publish::pipeline::{confirming_channel, publish, refusal};
+use crate::amqp::publish::pipeline::refusal;
 use crate::amqp::{Error, Refusal, Target, Topology};
 
 /// The connection stays for so long after the last message: the next of its batch follows at once.
@@ -189,7 +190,7 @@ impl ConnectionTask for Trial {
         self.topology.ensure(connection).await?;
         // After looking for what is missing, which closes channels: those are no news.
         let mut notices = connection.events_listener();
-        let channel = confirming_channel(connection).await?;
+        let channel = channel::confirming(connection).await?;
         let mut refused_at = None;
         while let Some(suspect) = self.next().await {
             match offer(&channel, &suspect.message, self.confirm_timeout).await {

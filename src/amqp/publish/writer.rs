@@ -16,11 +16,12 @@ use tokio::time::Instant;
 
 use crate::observability::events;
 
+use crate::amqp::channel;
 use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::ConnectionTask;
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
-use crate::amqp::publish::pipeline::{Pace, confirming_channel, run};
+use crate::amqp::publish::pipeline::{Pace, run};
 use crate::amqp::publish::probe::keep_asking;
 use crate::amqp::{Error, Topology};
 
@@ -110,7 +111,7 @@ impl ConnectionTask for Writer {
         let mut notices = connection.events_listener();
         let mut channels = Vec::new();
         for _ in &self.publish_channels {
-            channels.push(confirming_channel(connection).await?);
+            channels.push(channel::confirming(connection).await?);
         }
         let (flow, is_flowing) = watch::channel(Some(Instant::now()));
         let pace = Pace {
