@@ -100,7 +100,7 @@ impl Reshard<'_> {
     /// When workers run, or the broker or the store cannot be used; to be run again then.
     pub async fn run(&self) -> Result<Moved, Error> {
         // Two at once would move the same commands, each by what it believes to be done.
-        self.client.change_alone(self.names()).await?;
+        self.client.lock_shards(self.names()).await?;
         let begun = self.client.is_there(&self.names().held()).await?;
         let before = self.client.count_shards(self.names()).await?;
         let mut moved = Moved {
@@ -120,7 +120,7 @@ impl Reshard<'_> {
             progress.end(prefix).await?;
         }
         // From here on no worker starts, since it finds this queue; one may just have.
-        self.client.make_holding_queues(self.names()).await?;
+        self.client.declare_holding_queues(self.names()).await?;
         if self.workers_run(before).await? {
             if !begun {
                 self.client.delete_holding_queues(self.names()).await?;
@@ -345,7 +345,7 @@ fn back(names: &Names, message: Incoming, ticket: Option<u64>) -> Outgoing {
     headers.retain(|name, _| !header::is_for_the_broker(name));
     if !has_rested(names, &message) {
         // Only what we wrote ourselves says what a command went through.
-        headers.retain(|name, _| !header::TRAVELS.contains(&name.as_str()));
+        headers.retain(|name, _| !header::RETRY_STATE.contains(&name.as_str()));
         let mut set = |name: &str, value: &str| {
             headers.insert(name.to_owned(), value.to_owned());
         };

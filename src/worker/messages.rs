@@ -36,7 +36,7 @@ impl DeferralState {
         let number = |name: &str| text(name).and_then(|text| text.parse().ok());
         Self {
             attempts: number(header::ATTEMPTS).unwrap_or_default(),
-            rests: number(header::RESTS).unwrap_or_default(),
+            rests: number(header::DEFERRALS).unwrap_or_default(),
             ticket: text(header::TICKET).and_then(|text| text.parse().ok()),
             first_seen: text(header::FIRST_SEEN)
                 .and_then(|text| text.parse().ok())
@@ -163,7 +163,7 @@ pub(super) fn deferred(
     let mut headers = own_headers(command);
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
     set(header::ATTEMPTS, deferral_state.attempts.to_string());
-    set(header::RESTS, deferral_state.rests.to_string());
+    set(header::DEFERRALS, deferral_state.rests.to_string());
     if let Some(ticket) = deferral_state.ticket {
         set(header::TICKET, ticket.to_string());
     }
