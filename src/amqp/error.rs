@@ -1,4 +1,4 @@
-//! Errors of the broker connection, told apart by AMQP's reply codes; by the text only where one code has
+//! Errors of the broker connection, distinguished by AMQP's reply codes; by the text only where one code has
 //! two meanings (`topology::unopened`).
 
 use std::time::Duration;

@@ -216,7 +216,7 @@ impl Accounts {
             }
             Err(EngineError::RateLimited { after, .. }) => {
                 let pause = self.pause(session, queue, Scope::Kind(kind), *after);
-                events::account_asked_for_patience(session.as_str(), kind.as_str(), pause);
+                events::account_rate_limited(session.as_str(), kind.as_str(), pause);
             }
             Err(EngineError::Restricted { after, .. }) => {
                 self.resume(session, Scope::Kind(kind));

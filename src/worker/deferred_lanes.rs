@@ -135,7 +135,7 @@ impl DeferredLanes {
             _ if overdue.is_some_and(is_too_long)
                 && deferrals.cannot_come(key, lane.head).is_none() =>
             {
-                events::unknown_resting_command_lost();
+                events::unknown_deferred_command_lost();
                 lanes.remove(key);
                 return Admission::Now;
             }

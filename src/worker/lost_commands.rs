@@ -75,7 +75,7 @@ impl LostSearch<'_> {
                 } else if shard.lanes.record_lost(&lost.key, self.now).await? {
                     let (id, session) = (&lost.key.command_id, &lost.key.session);
                     let command_type = &lost.command_type;
-                    events::resting_command_lost(id.as_str(), command_type, session.as_str());
+                    events::deferred_command_lost(id.as_str(), command_type, session.as_str());
                 }
             }
         }

@@ -10,7 +10,9 @@ const DEFAULT: &str = "amq.default";
 /// Begins the processing of a message that has arrived over a queue.
 pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span {
     let message = &delivery.message;
-    let mut span = tracer.of(&message.headers).enter(Kind::Consumer, "process");
+    let mut span = tracer
+        .from_headers(&message.headers)
+        .enter(Kind::Consumer, "process");
     if span.is_recorded() {
         let about = About {
             operation: "process",
