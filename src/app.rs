@@ -1,4 +1,4 @@
-//! The only place that constructs and wires: from a configuration to a running process.
+//! The composition root: builds a running process from a configuration.
 
 mod engines;
 mod part;
@@ -33,13 +33,13 @@ use crate::worker::{Worker, WorkerDeps, maintenance};
 pub use engines::{Engines, MakeEngines, engine};
 use part::{topology, works};
 
-/// How long writing SQLite's log into its file may take at the end; it is read at the next start otherwise.
-const GATHER_WITHIN: Duration = Duration::from_secs(2);
+/// The time limit for the WAL checkpoint of SQLite at the end; otherwise the next start reads the WAL.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(2);
 
-/// Why the webhook endpoints are not in place; none once they are.
+/// Why the webhook endpoints are not set up yet; none once they are.
 type Unprepared = watch::Receiver<Option<String>>;
 
-/// What `/readyz` says while the broker has an alarm.
+/// The problem that `/readyz` reports while the broker has an alarm.
 const BLOCKED: &str = "the broker blocks publishing: it is short of memory or disk";
 
 /// What the roles of a process share.
@@ -49,25 +49,25 @@ struct Process {
     clock: Arc<dyn Clock>,
     store: Store,
     target: Target,
-    /// The same, for looking after the topology.
-    lookout: Target,
+    /// The same, for the connections that check the topology.
+    topology_target: Target,
     topology: Topology,
     names: Names,
     tracer: Tracer,
     fanout: Fanout,
     /// Made for the first role that publishes.
     publisher: Option<Publisher>,
-    /// Begun for the first role that publishes events.
+    /// Started for the first role that publishes events.
     preparation: Option<Unprepared>,
     refusal: Refusal,
     health: ops::Health,
     engines: MakeEngines,
 }
 
-/// What [`run`] runs on.
+/// The runtime for [`run`].
 ///
 /// # Errors
-/// When the system has no threads left.
+/// When the system cannot start a thread.
 pub fn runtime() -> std::io::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .thread_name(log::WORKERS)
@@ -75,15 +75,15 @@ pub fn runtime() -> std::io::Result<Runtime> {
         .build()
 }
 
-/// Runs the roles of the configuration until the process is told to stop.
+/// Runs the roles of the configuration until the process is asked to stop.
 ///
 /// # Errors
-/// When something that is needed from the start is not there; with an [`amqp::Error`], when the broker
-/// refuses for good; with a [`store::Error`](crate::store::Error), when the store was replaced.
+/// When something that is needed from the start is missing; with an [`amqp::Error`], when the broker
+/// refuses permanently; with a [`store::Error`](crate::store::Error), when the store was replaced.
 pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Result<Ending> {
     let mut signals = Signals::listen().context("cannot listen to signals")?;
     let lifecycle = Lifecycle::default();
-    let metrics = metrics::install().context("cannot count anything")?;
+    let metrics = metrics::install().context("cannot install the metrics")?;
     lifecycle.spawn_background(metrics.clone().upkeep());
     lifecycle.spawn_background(log.lost().count());
     let (elsewhere, on_panic) = (log.panicked_elsewhere(), lifecycle.clone());
@@ -92,7 +92,8 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         on_panic.fail("a thread panicked; the log says where");
     });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    // A store that does not answer is waited for, and nothing has been begun that would have to be finished.
+    // Waits for a store that does not answer. A stop needs no clean-up here, since nothing has been
+    // started.
     let opened = tokio::select! {
         opened = Store::open(&config.store, Arc::clone(&clock)) => opened,
         asked = signals.stop() => {
@@ -133,7 +134,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         tracer,
         ..
     } = process;
-    // A link ends once nobody can ask it for anything any more; so does what sends spans.
+    // The connections end once their last handle is dropped; so does the exporter of spans.
     drop((publisher, tracer));
     lifecycle.spawn_background(ops::serve(listener, health, metrics));
 
@@ -141,10 +142,10 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         .run_to_end(signals, config.shutdown.deadline)
         .await;
     if ending == Ending::Drained && config.roles.contains(&Role::Commands) {
-        // A courtesy: nothing is left behind, so nobody has to wait for our silence.
+        // A courtesy: everything is finished, so other workers need not wait for the heartbeat to expire.
         store.workers().leave().await.ok();
     }
-    drop(tokio::time::timeout(GATHER_WITHIN, store.installation().gather()).await);
+    drop(tokio::time::timeout(CHECKPOINT_WITHIN, store.installation().gather()).await);
     let refused = refusal
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -167,8 +168,13 @@ impl Process {
         let health = ops::Health::new(store.clone(), lifecycle.clone());
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp.clone());
-        let lookout = target.clone().with_small_frames();
-        let fanout = Fanout::new(&store, lookout.clone(), names.clone(), Arc::clone(&clock));
+        let topology_target = target.clone().with_small_frames();
+        let fanout = Fanout::new(
+            &store,
+            topology_target.clone(),
+            names.clone(),
+            Arc::clone(&clock),
+        );
         let mut topology = topology(&config, fanout.clone());
         if works(&config) {
             topology = topology.of_store(store.installation().id());
@@ -178,7 +184,7 @@ impl Process {
             topology,
             names,
             target,
-            lookout,
+            topology_target,
             config,
             lifecycle,
             clock,
@@ -192,9 +198,10 @@ impl Process {
         }
     }
 
-    /// Has the process stop once its store is another one, or not the broker's.
+    /// Stops the process when its store was replaced, or is not the store of the broker's commands.
     fn watch_store(&self) {
-        let broker = works(&self.config).then(|| (self.lookout.clone(), self.names.clone()));
+        let broker =
+            works(&self.config).then(|| (self.topology_target.clone(), self.names.clone()));
         let lost = installation::lost(self.store.clone(), broker);
         let (lifecycle, refusal) = (self.lifecycle.clone(), Arc::clone(&self.refusal));
         self.lifecycle.spawn_background(async move {
@@ -228,7 +235,8 @@ impl Process {
         publisher
     }
 
-    /// Begins to put the webhook endpoints in place, once the publisher has seen to the exchanges.
+    /// Starts to set up the queues of the webhook endpoints, after the publisher has declared the
+    /// exchanges.
     fn preparation(&mut self) -> Unprepared {
         if let Some(preparation) = &self.preparation {
             return preparation.clone();
@@ -243,12 +251,12 @@ impl Process {
         };
         let (unprepared, preparing) = preparation.begin();
         self.lifecycle.spawn(preparing);
-        self.health.hear(unprepared.clone());
+        self.health.report(unprepared.clone());
         self.preparation = Some(unprepared.clone());
         unprepared
     }
 
-    /// Begins to execute commands from the queue.
+    /// Starts to execute commands from the queues.
     fn commands(&mut self) -> anyhow::Result<()> {
         let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
         let clock = Arc::clone(&self.clock);
@@ -306,7 +314,7 @@ impl Process {
         Ok(())
     }
 
-    /// Takes in what WAHA tells by itself, and publishes what follows from it.
+    /// Receives the notifications of WAHA, and publishes the resulting events.
     fn listen_to(&mut self, waha: Arc<Waha>) -> anyhow::Result<()> {
         self.health.with_waha(Arc::clone(&waha));
         let pending = self.store.pending_events();
@@ -314,7 +322,7 @@ impl Process {
         let (store, lifecycle) = (self.store.clone(), self.lifecycle.clone());
         let mut unprepared = self.preparation();
         let outbox = async move {
-            // Not when the process stops first.
+            // Not if the process stops first.
             let prepared = unprepared.wait_for(Option::is_none).await.is_ok();
             if prepared {
                 ops::outbox::publish(store, pending, publisher, names, lifecycle).await;
@@ -331,15 +339,15 @@ impl Process {
         Ok(())
     }
 
-    /// Begins to deliver events to webhook endpoints.
+    /// Starts to deliver events to webhook endpoints.
     fn webhooks(&mut self) -> anyhow::Result<()> {
         let outbound = Outbound::new(&self.config.egress, AddressPolicy::PublicOnly)?;
-        let (subscriptions, tapping) = Subscriptions::new(
+        let (subscriptions, consuming) = Subscriptions::new(
             self.target.clone(),
             self.topology.clone(),
             self.lifecycle.clone(),
         );
-        spawn_link(&self.lifecycle, &self.refusal, "webhooks", tapping);
+        spawn_link(&self.lifecycle, &self.refusal, "webhooks", consuming);
         self.health.need(
             subscriptions.connected(),
             "not connected to the broker for the queues of webhooks",
@@ -363,7 +371,7 @@ impl Process {
         Ok(())
     }
 
-    /// Begins to take commands over HTTP.
+    /// Starts to accept commands over HTTP.
     async fn gateway(&mut self) -> anyhow::Result<()> {
         let settings = self.config.gateway.clone();
         let listener = tokio::net::TcpListener::bind(settings.listen)
@@ -406,21 +414,22 @@ impl Process {
         Ok(())
     }
 
-    /// Begins to see to exchanges, queues and bindings while everything runs.
+    /// Starts to assert exchanges, queues and bindings periodically.
     fn uphold(&mut self) {
         let (problem, watched) = watch::channel(None);
-        self.health.hear(watched);
-        let upkeep =
-            self.topology
-                .clone()
-                .uphold(self.lookout.clone(), self.lifecycle.clone(), problem);
+        self.health.report(watched);
+        let upkeep = self.topology.clone().uphold(
+            self.topology_target.clone(),
+            self.lifecycle.clone(),
+            problem,
+        );
         self.lifecycle.spawn_background(upkeep);
     }
 }
 
-/// The longest time for which the executor may have a command, by the deadlines of the configuration: all
-/// of the prefetched commands may wait for their turn with an engine that answers none of them in time,
-/// and one may look for the group that it made. Twice that, since this decides about killing a process.
+/// The longest time that a command may spend in the executor, by the configured deadlines: all prefetched
+/// commands may wait their turn while an engine times out on each, and one may search for the group that it
+/// created. Doubled, since exceeding it restarts the process.
 fn longest_execution(config: &Config) -> Duration {
     let turns = u32::from(config.amqp.prefetch)
         .div_ceil(u32::try_from(config.executor.concurrency.max(1)).unwrap_or(u32::MAX));
@@ -432,7 +441,7 @@ fn longest_execution(config: &Config) -> Duration {
     (turn.saturating_mul(turns + 1) * 2).max(Duration::from_mins(15))
 }
 
-/// Begins to send spans, where somebody collects them.
+/// Starts the exporter of spans, if a collector is configured.
 fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyhow::Result<Tracer> {
     #[cfg(feature = "otlp")]
     if let Some(endpoint) = &config.otlp.endpoint {
@@ -448,17 +457,18 @@ fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyh
     Ok(Tracer::default())
 }
 
-/// Why what failed first did so.
+/// The reason of the first failure.
 type Refusal = Arc<Mutex<Option<anyhow::Error>>>;
 
-/// Has the process stop with a reason, unless there is one already.
+/// Stops the process with a reason, unless there is one already.
 fn give_up(lifecycle: &Lifecycle, refusal: &Refusal, name: &str, error: anyhow::Error) {
     let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
     first.get_or_insert(error);
     lifecycle.fail(name);
 }
 
-/// Keeps a link to the broker; when the broker refuses for good, the process stops with the reason.
+/// Keeps a connection to the broker; when the broker refuses permanently, the process stops with the
+/// reason.
 fn spawn_link(
     lifecycle: &Lifecycle,
     refusal: &Refusal,

@@ -1,8 +1,8 @@
-//! Where the time comes from, so that tests can set it.
+//! The source of the current time, which tests can set.
 
 /// A source of the current time.
 pub trait Clock: Send + Sync + std::fmt::Debug + 'static {
-    /// Now.
+    /// The current time.
     fn now(&self) -> jiff::Timestamp;
 }
 

@@ -1,9 +1,8 @@
 //! Starting and stopping: the only place that spawns tasks, and the order in which they end.
 //!
-//! A first signal asks everything to finish (*soft*); a second one, or the deadline, abandons what
-//! still runs (*hard*). A critical task that ends early stops the process with a failure, and so does
-//! any task that panics: what it had in hand would have no owner any more, and goes back to the broker
-//! with the process.
+//! The first signal asks every task to finish (*soft*); a second one, or the deadline, abandons the
+//! remaining tasks (*hard*). A critical task that ends early stops the process with a failure, and so does
+//! any task that panics: its messages would have no owner any more, and are requeued when the process ends.
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 
-/// Shared handle on the life of the process; clones are cheap.
+/// Shared handle on the lifecycle of the process; clones are cheap.
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     soft: CancellationToken,
@@ -24,27 +23,27 @@ pub struct Lifecycle {
     failure: Arc<Mutex<Option<String>>>,
 }
 
-/// What the process is asked by signal, from the start on: the first process of a container has no signal
-/// that ends it unless it listens.
+/// The signals to the process, handled from the start on: the first process of a container ignores signals
+/// without a handler.
 #[derive(Debug)]
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
 }
 
-/// How the process came to its end.
+/// How the process ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// Everything that was begun was finished.
+    /// All work was finished.
     Drained,
-    /// The deadline or a second signal cut work off; the broker will deliver it again.
+    /// The deadline or a second signal abandoned work; the broker redelivers it.
     Abandoned,
-    /// A critical task failed; the reason in words.
+    /// A critical task failed, with the reason.
     Failed(String),
 }
 
 impl Signals {
-    /// Listens from now on.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     /// When the handlers cannot be installed.
@@ -55,7 +54,7 @@ impl Signals {
         })
     }
 
-    /// Resolves when the process is asked to stop, and says how; nothing is lost by dropping it.
+    /// Resolves when the process is asked to stop, with a description of the signal; cancel-safe.
     pub async fn stop(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "interrupted",
@@ -98,7 +97,7 @@ impl Lifecycle {
         let guard = PanicGuard(self.clone());
         tokio::spawn(self.tasks.track_future(async move {
             let _guard = guard;
-            // Dropping `task` is the point of the hard stop: what it held goes back to the broker.
+            // Dropping `task` is the purpose of the hard stop: its messages are requeued.
             tokio::select! {
                 () = task => {}
                 () = hard.cancelled() => {}
@@ -106,7 +105,7 @@ impl Lifecycle {
         }))
     }
 
-    /// Runs a task that serves others until the very end and that nobody waits for.
+    /// Runs a task that serves others until the process ends, and for which the stop does not wait.
     #[expect(clippy::disallowed_methods, reason = "the one place that spawns")]
     pub fn spawn_background<F>(&self, task: F)
     where
@@ -123,7 +122,7 @@ impl Lifecycle {
         });
     }
 
-    /// Runs a task without which the process is of no use: an early end or a panic stops it all.
+    /// Runs a task that the process cannot do without: an early end or a panic stops the process.
     pub fn spawn_critical<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -140,9 +139,9 @@ impl Lifecycle {
 
     /// Waits for a signal or a failure, then for every task, at most until the deadline.
     pub async fn run_to_end(&self, mut signals: Signals, deadline: Duration) -> Ending {
-        // Each of these only reports; none loses anything when another one wins.
+        // Every branch is cancel-safe.
         tokio::select! {
-            asked = signals.stop() => info!("{asked}; finishing what has been begun"),
+            asked = signals.stop() => info!("{asked}; finishing the current work"),
             () = self.stopping() => {}
         }
         self.soft.cancel();
@@ -150,7 +149,7 @@ impl Lifecycle {
         let drained = tokio::select! {
             () = self.tasks.wait() => true,
             () = tokio::time::sleep(deadline) => {
-                warn!(deadline_ms = deadline.as_millis(), "the stop took too long; what still runs is abandoned to redelivery");
+                warn!(deadline_ms = deadline.as_millis(), "the stop took too long; the remaining work is abandoned, and the broker redelivers it");
                 false
             }
             _ = signals.stop() => false,
@@ -172,7 +171,7 @@ impl Lifecycle {
     }
 }
 
-/// Notices, by being dropped while its task unwinds, that the task panicked.
+/// Detects a panic of its task, by being dropped while the task unwinds.
 struct PanicGuard(Lifecycle);
 
 impl Drop for PanicGuard {
@@ -183,7 +182,7 @@ impl Drop for PanicGuard {
     }
 }
 
-/// Notices, by being dropped, that a critical task ended: by return, panic or cancellation alike.
+/// Detects the end of a critical task by being dropped: by return, panic or cancellation.
 struct CriticalGuard {
     name: &'static str,
     lifecycle: Lifecycle,

@@ -1,5 +1,5 @@
-//! What can go wrong between us and the broker, by AMQP's own codes and not by text, but where one
-//! code means two things (`topology::unopened`).
+//! Errors of the broker connection, distinguished by AMQP's reply codes; by the text only where one code has
+//! two meanings (`topology::unopened`).
 
 use std::time::Duration;
 
@@ -9,103 +9,103 @@ use lapin::{ErrorKind, Event, protocol::AMQPErrorKind};
 use super::link::sanitize::broker::Broker;
 use super::link::sanitize::stream::TlsFailure;
 
-/// How long the reason for a closed channel may take to become known: it has already arrived.
+/// The longest wait for the reason why a channel was closed; it has already arrived.
 const REASON_WITHIN: Duration = Duration::from_secs(5);
 
-/// AMQP's code for a broker, or its operator, that ends connections.
+/// AMQP's reply code for connections that the broker or its operator closes.
 const CONNECTION_FORCED: u16 = 320;
 
-/// Why a link, or something asked of the broker, failed.
+/// Why a connection, or a request to the broker, failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The url or the TLS files cannot be used at all.
+    /// The url or the TLS files cannot be used.
     #[error("{0}")]
     Settings(String),
     /// The broker refuses, and would refuse again.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The broker is older than any that would do.
+    /// The broker is older than the oldest supported version.
     #[error("the broker is {0}; RabbitMQ 3.10 or newer is needed")]
     TooOld(Broker),
-    /// The broker cannot spread commands over several queues.
+    /// The broker cannot distribute commands over several queues.
     #[error(
         "the broker has no exchanges of the type x-modulus-hash, which spread commands over more than \
          one shard (topology.shards): enable the plugin rabbitmq_sharding on each of its nodes with \
          `rabbitmq-plugins enable rabbitmq_sharding`, or set topology.shards = 1"
     )]
     NoSharding,
-    /// The command queues on the broker are other ones than those of the configuration.
+    /// The number of command queues on the broker differs from the configuration.
     #[error(
-        "the broker has {found} command queues ({prefix}.commands.*) than topology.shards = {wanted} asks \
-         for: sessions would change their queue, and their commands the order. Set topology.shards to \
-         what is there, or stop the workers and run `groupmq topology reshard`"
+        "the broker has {found} command queues ({prefix}.commands.*) than topology.shards = {wanted}: \
+         sessions would move to another queue, and their commands would lose their order. Set \
+         topology.shards to the number on the broker, or stop the workers and run `groupmq topology reshard`"
     )]
     OtherShards {
-        /// What every name begins with.
+        /// The prefix of every name.
         prefix: String,
         /// `more` or `fewer`.
         found: &'static str,
-        /// How many there should be.
+        /// The configured number of shards.
         wanted: u16,
     },
     /// The number of command queues is being changed.
     #[error(
-        "the number of shards of {0} is being changed, or that was cut off: see `groupmq topology \
-         reshard` to its end, by running it again if it is not running"
+        "the number of shards of {0} is being changed, or the change was interrupted: let `groupmq \
+         topology reshard` finish, and run it again if it is not running"
     )]
     Resharding(String),
-    /// Parts of the topology are not there, and this process may not make them.
+    /// Parts of the topology are missing, and this process may not declare them.
     #[error(
         "not on the broker (404): {}. Run `groupmq topology apply`, or set topology.mode = \"declare\"",
         .0.join(", ")
     )]
     Missing(Vec<String>),
-    /// Parts of the topology are not there, and a process with another role makes them.
+    /// Parts of the topology are missing that a process with another role declares.
     #[error(
-        "not on the broker (404): {}. A process with the role commands puts that back, with all that is \
-         bound to it, and so does `groupmq topology apply`",
+        "not on the broker (404): {}. A process with the role commands declares it again with all its \
+         bindings, and so does `groupmq topology apply`",
         .0.join(", ")
     )]
     Awaited(Vec<String>),
-    /// The broker has a queue that it cannot open: it is damaged, or its node is down.
+    /// The broker has a queue that it cannot open: the queue is damaged, or its node is down.
     #[error(
         "the broker has the queue {queue} but cannot open it ({code}): {text}. Its node is down, or it \
          is damaged: see the broker's log, and GroupmqBrokerUnsteady in the runbook",
         code = .why.code, text = .why.text
     )]
     Unopened {
-        /// Its name.
+        /// The queue's name.
         queue: String,
-        /// The broker's code and words.
+        /// The broker's reply code and text.
         why: Refusal,
     },
     /// The queues of webhook endpoints cannot be bound.
     #[error("the queues of webhook endpoints cannot be bound now: {0}")]
     NotBound(String),
-    /// The commands on the broker were done with another store.
+    /// The commands on the broker were executed with another store.
     #[error(
-        "this store ({own}) is not the one that the commands of {prefix} were done with ({found}): it has no \
-         record of them, and would have them done a second time. Set store.url to that store; if it is \
-         lost and this one is to take its place, run `groupmq store adopt`"
+        "this store ({own}) is not the one with which the commands of {prefix} were executed ({found}): it has \
+         no record of them, and they would be executed a second time. Set store.url to that store; if it is \
+         lost and this one replaces it, run `groupmq store adopt`"
     )]
     OtherStore {
-        /// What every name begins with.
+        /// The prefix of every name.
         prefix: String,
         /// The beginning of this store's id.
         own: String,
-        /// The beginning of the other one's.
+        /// The beginning of the other store's id.
         found: String,
     },
-    /// Somebody else takes messages from a queue that is to be moved.
+    /// Another consumer takes messages from a queue that is to be moved.
     #[error(
-        "somebody else takes messages from {0}: if another `groupmq topology reshard` is running, see it \
-         to its end; otherwise close that consumer, and run this again"
+        "another consumer takes messages from {0}: if another `groupmq topology reshard` is running, let it \
+         finish; otherwise close that consumer, and run this again"
     )]
     Occupied(String),
     /// A message could not be moved to another queue.
     #[error(
-        "the broker refuses what is to be moved to {0}; it stays where it is. See the broker's log for what \
-         a queue there lacks (room, or a majority of its members), then run this again"
+        "the broker refuses the messages that are moved to {0}; they stay where they are. See the broker's \
+         log for the reason (no room, or no majority of a queue's members), then run this again"
     )]
     NotMoved(String),
     /// TLS failed, and would fail again.
@@ -118,23 +118,23 @@ pub enum Error {
     /// The broker closed a channel that had worked; it may work again.
     #[error("the broker closed the channel ({0}): {1}")]
     Closed(u16, String),
-    /// The broker closed the link over a message, which has been taken aside.
-    #[error("the broker closed the link over a message ({code}): {text}", code = .0.code, text = .0.text)]
+    /// The broker closed the connection over a message, which has been set aside.
+    #[error("the broker closed the connection because of a message ({code}): {text}", code = .0.code, text = .0.text)]
     Provoked(Refusal),
     /// No connection, or it broke.
     #[error("the connection to the broker failed")]
     Lost(#[source] lapin::Error),
-    /// No answer within the time given.
+    /// No answer within the timeout.
     #[error("the broker did not answer within {0:?} ({1})")]
     TimedOut(Duration, &'static str),
-    /// The broker has an alarm, in its own words.
+    /// The broker has a resource alarm, in its own words.
     #[error(
         "the broker blocks publishing: {0}. It is short of memory or disk; nothing is lost, and nothing \
          is answered until it has more"
     )]
     Blocked(String),
     /// The broker keeps refusing messages.
-    #[error("the broker has not taken a message for {0:?}; another connection may fare better")]
+    #[error("the broker has not taken a message for {0:?}; trying another connection")]
     NotTaken(Duration),
     /// The consumer ended without an error: its queue was deleted or moved.
     #[error("the broker ended the consumer of {0}; its queue was deleted or has moved")]
@@ -158,13 +158,13 @@ impl Error {
         )
     }
 
-    /// Whether it ends the link although everything had worked. Parts that are missing by then were deleted,
-    /// and come back, with whatever is bound to them, when somebody makes them.
+    /// Whether it ends the connection even after everything had worked. Parts that are missing by then were
+    /// deleted, and return, with their bindings, once a process declares them.
     pub(super) const fn outlasts_grace(&self) -> bool {
         self.is_lasting() && !matches!(self, Self::Missing(_))
     }
 
-    /// How many parts of the topology are missing, as far as this tells.
+    /// The number of missing parts of the topology, as far as this error knows.
     pub(super) const fn missing(&self) -> usize {
         match self {
             Self::Missing(parts) | Self::Awaited(parts) => parts.len(),
@@ -172,13 +172,13 @@ impl Error {
         }
     }
 
-    /// Whether nothing may be tried again, even where everything worked before.
+    /// Whether nothing may be tried again, even after everything had worked.
     pub(super) const fn is_final(&self) -> bool {
         matches!(self, Self::OtherStore { .. })
     }
 
-    /// The broker's words, where it has closed a channel or the connection for something that it was
-    /// sent: neither a lost connection nor a broker that stops is anything's fault.
+    /// The broker's refusal, if it closed a channel or the connection because of a message or request: a
+    /// lost connection or a broker that shuts down is not caused by either.
     pub(super) fn blame(&self) -> Option<Refusal> {
         match self {
             Self::Refused(refusal) => Some(refusal.clone()),
@@ -195,12 +195,12 @@ impl Error {
         }
     }
 
-    /// The same, after everything had worked: no reason to believe that it will not work again. A
-    /// command that takes longer than the broker's `consumer_timeout` is answered with 406, say.
+    /// The same error after everything had worked, which makes it likely to work again. For example, the
+    /// broker answers with 406 when a command takes longer than its `consumer_timeout`.
     #[must_use]
     pub fn while_serving(self) -> Self {
         match self {
-            // Permissions are looked at when something is published; they do not come by themselves.
+            // Permissions are checked at each publish; a missing one does not come back by itself.
             Self::Refused(refusal) if refusal.code != 403 => {
                 Self::Closed(refusal.code, refusal.text)
             }
@@ -210,13 +210,13 @@ impl Error {
     }
 }
 
-/// A refusal with its AMQP reply code, and what to do about it.
+/// A refusal: its AMQP reply code, and advice.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the broker refuses ({code}): {text}. {advice}", advice = self.advice())]
 pub struct Refusal {
     /// AMQP's reply code: 403, 404, 406, 530 and so on.
     pub code: u16,
-    /// The broker's own words.
+    /// The broker's reply text.
     pub text: String,
 }
 
@@ -228,11 +228,11 @@ impl Refusal {
                  (configure, write, read, and topic permissions) on the virtual host"
             }
             404 => {
-                "Something that the configuration names is not there: run `groupmq topology apply`, \
+                "Something that the configuration names does not exist: run `groupmq topology apply`, \
                  or set topology.mode = \"declare\""
             }
             406 => {
-                "It exists with other arguments: `groupmq topology show` says what is wanted; drain \
+                "It exists with other arguments: `groupmq topology show` prints the expected ones; drain \
                  and delete the old one, or choose another topology.prefix"
             }
             530 => "Check the virtual host at the end of amqp.url: / is written %2f",
@@ -254,7 +254,7 @@ impl From<lapin::Error> for Error {
             }
             _ => return Self::Lost(error),
         };
-        // 320 (a broker that stops) and 541 (one in trouble) pass; see AMQP 0-9-1, reply codes.
+        // 320 (the broker shuts down) and 541 (internal error) are temporary; see AMQP 0-9-1, reply codes.
         let lasting = matches!(reply.get_id(), 402 | 403 | 404 | 405 | 406 | 530 | 540);
         if lasting || matches!(reply.kind(), AMQPErrorKind::Soft(_)) {
             Self::Refused(Refusal {
@@ -267,8 +267,8 @@ impl From<lapin::Error> for Error {
     }
 }
 
-/// Why the broker closed a channel or the connection. A request that comes just after it did learns only
-/// that the channel is closed; the reason is told to whoever listens to the connection.
+/// Why the broker closed a channel or the connection. A request that is made just afterwards learns only
+/// that the channel is closed; the reason is reported to the event listener of the connection.
 pub(super) async fn why_closed(
     error: Error,
     notices: &mut (impl Stream<Item = Event> + Unpin),

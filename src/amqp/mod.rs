@@ -1,9 +1,9 @@
 //! The transport: connections, topology, publishing with confirms, consuming with acknowledgements.
 //!
-//! It knows nothing of commands, and nobody else names `lapin`. Its own supervisor keeps links
-//! alive (lapin's recovery stays off: it gives up, and it leaves closed consumers silent). Publishing
-//! and consuming use separate connections, since a broker that is short of memory blocks whole
-//! connections that publish, acknowledgements included.
+//! It knows nothing of commands, and no other module names `lapin`. The supervisor keeps connections alive
+//! (lapin's recovery stays off: it gives up, and it leaves closed consumers silent). Publishing and
+//! consuming use separate connections, since a broker that is short of memory blocks whole connections that
+//! publish, acknowledgements included.
 
 mod admin;
 mod channel;
@@ -32,4 +32,4 @@ pub use publish::fate::BROKER_REFUSED;
 pub use publish::publisher::{Publisher, Stopped};
 pub use publish::rpc::Requests;
 pub use topology::names::Names;
-pub use topology::{Comparison, Dependents, Doubt, Scope, TOLD_WITHIN, Topology};
+pub use topology::{Comparison, DELETION_NOTICED_WITHIN, Dependents, Doubt, Scope, Topology};

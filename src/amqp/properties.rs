@@ -1,4 +1,4 @@
-//! Between our messages and AMQP's properties.
+//! Conversion between our messages and AMQP's properties.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,13 +8,13 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 
 use super::message::{Incoming, Outgoing};
 
-/// AMQP's delivery mode 2: kept on disk.
+/// AMQP's delivery mode 2: stored on disk.
 const PERSISTENT: u8 = 2;
 
-/// A short string (at most 255 bytes), cut at a character's boundary where a text is longer.
+/// A short string (at most 255 bytes); a longer text is cut at a character boundary.
 ///
-/// lapin's own conversion panics instead. What we put there ourselves is always shorter; what we
-/// pass on came from such a field.
+/// lapin's own conversion panics instead. Our own values are always shorter; forwarded ones were short
+/// strings before.
 pub(super) fn short(text: &str) -> ShortString {
     let end = text.floor_char_boundary(255);
     ShortString::try_new(text.get(..end).unwrap_or_default()).unwrap_or_default()
@@ -34,7 +34,7 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     if !message.headers.is_empty() {
         properties = properties.with_headers(headers);
     }
-    // Where there is nothing to say, nothing is said: an empty text is a value too.
+    // Empty values are omitted, since an empty string is a value too.
     if !message.message_id.is_empty() {
         properties = properties.with_message_id(short(&message.message_id));
     }

@@ -1,13 +1,13 @@
-//! What keeps an account safe: how much it may do, and when it had better do nothing.
+//! The safety limits of an account: how many operations it may do, and when it is paused.
 //!
-//! Three things make an operation wait. Its account has used up its bucket for that kind of
-//! operation; WhatsApp has asked for patience with that kind; or the account was reported restricted,
-//! and then all its operations wait. After a pause one operation goes ahead, and the others follow
-//! when it is answered otherwise; after a restriction, when it succeeds or is refused.
+//! An operation is deferred for one of three reasons. Its account has used up its bucket for that kind of
+//! operation; WhatsApp has rate-limited that kind; or the account was reported restricted, which defers all
+//! its operations. After a pause one operation is tried, and the others follow when it is answered without
+//! a rate limit; after a restriction, when it succeeds or is refused.
 //!
-//! All of this is the process's own memory: with a session's commands in one queue that one worker
-//! consumes at a time, that is where they all come by. Whoever gets a session's queue next begins
-//! anew, and what was known of the session here is forgotten.
+//! The limits are kept in the memory of the process: a session's commands are in one queue that one worker
+//! consumes at a time, so all of them are counted there. The next worker of a session's queue starts with
+//! full buckets, and this one forgets the session.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -23,10 +23,10 @@ use crate::contract::{Command, SessionName};
 use crate::engines::EngineError;
 use crate::observability::events;
 
-/// So many sessions with a bucket that is not full, and those that are full again are forgotten.
+/// With more sessions than this, those whose bucket is full again are forgotten.
 const MANY: usize = 1_024;
 
-/// What an account's operations are counted by.
+/// The kind of an operation, each with its own bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     CreateGroup,
@@ -35,19 +35,19 @@ pub(super) enum Kind {
     Read,
 }
 
-/// What has to wait.
+/// What a pause applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Scope {
     Account,
     Kind(Kind),
 }
 
-/// A pause, and how many came before it without a success between.
+/// A pause, and the number of consecutive pauses before it without a success.
 #[derive(Debug, Clone)]
 struct Pause {
     until: Instant,
     earlier: u32,
-    /// Over which its command came.
+    /// The queue of the command that caused it.
     queue: Option<Arc<str>>,
 }
 
@@ -56,7 +56,7 @@ type Pauses = HashMap<(SessionName, Scope), Pause>;
 /// The accounts that this process acts for.
 #[derive(Debug)]
 pub(super) struct Accounts {
-    /// None where accounts are not limited.
+    /// None if accounts are not limited.
     buckets: Option<[Bucket; 4]>,
     shortest: Duration,
     longest: Duration,
@@ -86,8 +86,7 @@ impl Kind {
         Self::Read,
     ];
 
-    /// The bucket that a command takes from, and how much; none where it does nothing with the
-    /// account.
+    /// The bucket that a command takes from, and how much; none if it does nothing with the account.
     fn of(command: &Command) -> Option<(Self, NonZeroU32)> {
         Some(match command {
             Command::CreateGroup(_) => (Self::CreateGroup, NonZeroU32::MIN),
@@ -117,7 +116,7 @@ impl Kind {
         })
     }
 
-    /// As it stands in the configuration, and in metrics.
+    /// The name in the configuration and in metrics.
     const fn as_str(self) -> &'static str {
         match self {
             Self::CreateGroup => "create_group",
@@ -157,7 +156,7 @@ impl Accounts {
     /// Whether a command may go to the engine now.
     ///
     /// # Errors
-    /// With how long it has to wait.
+    /// With the time that it has to wait.
     pub(super) fn admit(
         &self,
         session: &SessionName,
@@ -196,7 +195,7 @@ impl Accounts {
         })
     }
 
-    /// Takes note of what the engine said about a command that came over a queue.
+    /// Records the engine's answer to a command that came from a queue.
     pub(super) fn learn<T>(
         &self,
         session: &SessionName,
@@ -216,14 +215,14 @@ impl Accounts {
             }
             Err(EngineError::RateLimited { after, .. }) => {
                 let pause = self.pause(session, queue, Scope::Kind(kind), *after);
-                events::account_asked_for_patience(session.as_str(), kind.as_str(), pause);
+                events::account_rate_limited(session.as_str(), kind.as_str(), pause);
             }
             Err(EngineError::Restricted { after, .. }) => {
                 self.resume(session, Scope::Kind(kind));
                 let pause = self.pause(session, queue, Scope::Account, *after);
                 events::account_restricted(session.as_str(), pause);
             }
-            // They tell nothing about the account; but whoever answers does not ask for patience.
+            // These errors say nothing about the account; but an answer is not a rate limit.
             Err(
                 error @ (EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
@@ -238,15 +237,15 @@ impl Accounts {
         }
     }
 
-    /// Forgets the sessions whose queues are not this worker's any more.
+    /// Forgets the sessions whose queues this worker no longer owns.
     pub(super) fn keep(&self, has: impl Fn(&str) -> bool) {
         let mut pauses = self.lock();
         pauses.retain(|_, pause| pause.queue.as_deref().is_none_or(&has));
         events::accounts_restricted(restricted(&pauses));
     }
 
-    /// How much of a pause is left. Whoever finds it over goes ahead alone: until it is known what
-    /// came of that, the others wait on.
+    /// The remaining time of a pause. The first command after its end is tried alone; the others wait until
+    /// its result is known.
     fn paused(&self, session: &SessionName, scope: Scope) -> Option<Duration> {
         let mut pauses = self.lock();
         if pauses.is_empty() {
@@ -261,7 +260,7 @@ impl Accounts {
         Some(left)
     }
 
-    /// Begins a pause, or the next one; how long it is.
+    /// Begins a pause, or the next one; returns its length.
     fn pause(
         &self,
         session: &SessionName,
@@ -287,7 +286,7 @@ impl Accounts {
         length
     }
 
-    /// Ends a pause; whether there was one.
+    /// Ends a pause; returns whether there was one.
     fn resume(&self, session: &SessionName, scope: Scope) -> bool {
         let mut pauses = self.lock();
         if pauses.is_empty() || pauses.remove(&(session.clone(), scope)).is_none() {
@@ -297,13 +296,13 @@ impl Accounts {
         true
     }
 
-    /// Takes from the bucket, or says when there will be enough in it.
+    /// Takes from the bucket, or returns the time until there is enough in it.
     fn take(&self, session: &SessionName, kind: Kind, amount: NonZeroU32) -> Option<Duration> {
         let bucket = self.buckets.as_ref()?.get(kind as usize)?;
         if bucket.len() > MANY {
             bucket.retain_recent();
         }
-        // More than the bucket ever holds takes all of it.
+        // An amount that exceeds the bucket's capacity takes all of it.
         let taken = bucket
             .check_key_n(session, amount)
             .or_else(|all| bucket.check_key_n(session, NonZeroU32::new(all.0).unwrap_or(amount)));
@@ -317,7 +316,7 @@ impl Accounts {
     }
 }
 
-/// How many accounts are restricted.
+/// The number of restricted accounts.
 fn restricted(pauses: &Pauses) -> usize {
     let restricted = |(_, scope): &&(SessionName, Scope)| *scope == Scope::Account;
     pauses.keys().filter(restricted).count()

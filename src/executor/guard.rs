@@ -1,5 +1,5 @@
-//! The one way to the engine: within its account's limits, for so long at most, and a panic becomes
-//! an error with its text.
+//! The only access to the engine: within its account's limits and a time limit; a panic becomes an error
+//! with its text.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::store::shards::Fence;
 
 use super::accounts::Accounts;
 
-/// An engine that cannot take the process with it, nor be asked for too much.
+/// An engine whose panics do not end the process, and whose calls are limited.
 #[derive(Debug)]
 pub(super) struct Guarded {
     engine: Arc<dyn Engine>,
@@ -35,7 +35,7 @@ impl Guarded {
         }
     }
 
-    /// The engine itself, for what needs no guard.
+    /// The engine itself, for calls that need no guard.
     pub(super) fn engine(&self) -> &dyn Engine {
         self.engine.as_ref()
     }
@@ -49,7 +49,7 @@ impl Guarded {
             span.rename(format!("execute {}", call.command.command_type().as_str()));
             span.set("groupmq.engine", self.engine.name().as_str());
         }
-        // What the engine asks of others is a part of this.
+        // The engine's requests are children of this span.
         let within = span.is_recorded().then(|| call.within(span.trace()));
         let answer = self.answer(within.as_ref().unwrap_or(call)).await;
         if let Err(error) = &answer {
@@ -63,7 +63,7 @@ impl Guarded {
         answer
     }
 
-    /// Forgets the accounts whose queues are not this worker's any more.
+    /// Forgets the accounts whose queues this worker no longer owns.
     pub(super) fn keep_accounts(&self, has: impl Fn(&str) -> bool) {
         self.accounts.keep(has);
     }
@@ -87,7 +87,7 @@ impl Guarded {
     }
 }
 
-/// The text a panic was raised with.
+/// The message of a panic.
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())

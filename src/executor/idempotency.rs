@@ -1,8 +1,9 @@
 //! One effect per command on engines whose effects lie outside the store.
 //!
-//! `started` is recorded before the engine is called and `done` after it. A command that is found
-//! `started` is another worker's, or one whose end nobody saw: then it is repeated where that is
-//! harmless, else the engine is asked what it knows, and where that cannot tell, so we say.
+//! `started` is recorded before the engine is called and `done` after it. A command that is found `started`
+//! is another worker's, or its outcome is unknown: then it is repeated if that is harmless; otherwise the
+//! engine is asked for its effect, and if the engine cannot tell, the answer is that the outcome is in
+//! doubt.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,14 +23,14 @@ use super::Failure;
 use super::guard::Guarded;
 use super::webhooks::Webhooks;
 
-/// While another worker is at the same command: how long until it is worth looking again.
+/// The wait before checking again whether another worker is still executing the command.
 const BUSY: Duration = Duration::from_millis(500);
 
-/// How often a command that must not be repeated is begun, at most, where nobody saw the end: a search
-/// that finds nothing may be wrong, and each beginning may have had its effect.
+/// The maximum number of starts of a command that must not be repeated and whose outcome is unknown: a
+/// search that finds nothing may be wrong, and each start may have had its effect.
 const BEGINNINGS: u32 = 2;
 
-/// Carries out commands through the ledger.
+/// Executes commands through the ledger.
 #[derive(Debug)]
 pub(super) struct Idempotency {
     engine: Arc<Guarded>,
@@ -56,13 +57,13 @@ impl Idempotency {
         }
     }
 
-    /// Carries out a command, or finds that it was carried out before.
+    /// Executes a command, or returns its recorded outcome.
     pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
         let key = key_of(call);
         let _turn = self.locks.wait(&key).await;
         let me = self.workers.me();
-        // Only what begins an effect is fenced. One that has begun is ours to end and to record: while
-        // this worker lives, nobody else touches the command.
+        // Only the start of an effect is fenced. A command that has been started is this worker's to finish
+        // and record: while it lives, no other worker touches the command.
         let ledger = self.ledger.under(call.context.fence.clone());
         let begun = Instant::now();
         let claim = ledger.claim(key.clone(), call.fingerprint, me).await?;
@@ -81,7 +82,7 @@ impl Idempotency {
         }
     }
 
-    /// Finds what became of a command that may not be begun any more; none if nothing was done.
+    /// Finds the outcome of a command that may no longer be started; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
         let key = key_of(call);
         let _turn = self.locks.wait(&key).await;
@@ -105,10 +106,10 @@ impl Idempotency {
         Ok(Some(executed))
     }
 
-    /// Makes a started command this worker's, unless another one is at it.
+    /// Takes over a started command, unless another worker is executing it.
     async fn take_over(&self, ledger: &Ledger, key: &Key, owner: &str) -> Result<(), Failure> {
         let me = self.workers.me();
-        // Ours, and nobody here is at it: an attempt whose end was not seen.
+        // This worker's own, and not being executed: an attempt whose outcome is unknown.
         if owner == me {
             return Ok(());
         }
@@ -123,7 +124,7 @@ impl Idempotency {
         Ok(self.store.through_outages(release).await?)
     }
 
-    /// Has a command done by whoever does its kind, without the ledger.
+    /// Executes a command by its kind, without the ledger.
     pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
         if call.command.about().is_webhooks() {
             self.webhooks.execute(call).await
@@ -132,7 +133,7 @@ impl Idempotency {
         }
     }
 
-    /// Decides about a command of which only the beginning is known.
+    /// Decides about a command of which only the start is recorded.
     async fn resolve(&self, key: Key, call: &Call, begun: Begun) -> Result<Executed, Failure> {
         match call.command.command_type().repeat() {
             Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
@@ -140,14 +141,14 @@ impl Idempotency {
                 if let Some(effect) = self.find(call, begun).await? {
                     return self.done(key, effect).await;
                 }
-                // Recorded before the request goes out: whoever has the command next knows of it.
+                // Recorded before the request is sent, so that the command's next owner knows of it.
                 self.ledger.restart(key.clone(), self.workers.me()).await?;
                 self.perform(key, call).await
             }
         }
     }
 
-    /// Asks the engine for the effect of a command; none if it may be begun (once more).
+    /// Asks the engine for the effect of a command; none if it may be started (again).
     async fn find(&self, call: &Call, begun: Begun) -> Result<Option<Effect>, Failure> {
         let found = self.engine.engine().find(call, begun).await;
         match found.map_err(Failure::Searching)? {
@@ -164,10 +165,10 @@ impl Idempotency {
             Ok(recorded) => Ok(recorded),
             Err(error) => {
                 match error.disposition() {
-                    // Nothing was done, and the next attempt begins from nothing.
+                    // Nothing was done, and the next attempt starts afresh.
                     Disposition::Retry { .. } => self.release(&key).await?,
                     Disposition::Reject => return self.refused(key, error).await,
-                    // `started` stays: it is what the next attempt has to know.
+                    // `started` stays, for the next attempt.
                     Disposition::Unknown => {}
                 }
                 Err(error.into())
@@ -187,7 +188,7 @@ impl Idempotency {
         .await
     }
 
-    /// A refusal is an answer too, and comes again when the command does.
+    /// A refusal is an answer too, and is replayed when the command is redelivered.
     async fn refused(&self, key: Key, error: EngineError) -> Result<Executed, Failure> {
         let outcome = Err(super::error_body(&error));
         self.record(
@@ -202,8 +203,8 @@ impl Idempotency {
     }
 
     async fn record(&self, key: Key, record: Record) -> Result<Executed, Failure> {
-        // What the engine did is known here and nowhere else, so it waits for the store here. The
-        // first record stands, should another worker have come to one meanwhile.
+        // Only this process knows the effect, so it waits here until the store is available. If another
+        // worker has recorded an outcome meanwhile, the first record stands.
         let complete = || self.ledger.complete(key.clone(), record.clone());
         let begun = Instant::now();
         let earlier = self.store.through_outages(complete).await?;
@@ -227,11 +228,11 @@ fn key_of(call: &Call) -> Key {
     }
 }
 
-/// The commands that this process is at: one delivery of each is looked after at a time.
+/// The commands that this process is executing: one delivery of each at a time.
 #[derive(Debug, Default)]
 struct KeyedLocks(Mutex<HashMap<Key, Arc<AsyncMutex<()>>>>);
 
-/// The turn of one delivery, until dropped.
+/// The lock for one delivery, until dropped.
 struct Turn<'a> {
     locks: &'a KeyedLocks,
     key: Key,
@@ -256,7 +257,7 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.take();
         let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whoever waits holds a second one.
+        // Each waiter holds another reference.
         if locks
             .get(&self.key)
             .is_some_and(|turn| Arc::strong_count(turn) == 1)

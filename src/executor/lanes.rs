@@ -1,7 +1,8 @@
-//! Lanes: what belongs to one group (or webhook endpoint) is done one after the other, in the order it came.
+//! Lanes: the commands of one group (or webhook endpoint) are executed one after the other, in order of
+//! arrival.
 //!
-//! A lane exists only while something is in it. Whoever finds it empty runs it to its end; whoever
-//! comes later leaves his item and goes.
+//! A lane exists only while something is in it. The caller that finds it empty runs it to its end; later
+//! callers queue their item and return.
 
 use std::collections::HashMap;
 use std::collections::VecDeque;
@@ -26,8 +27,8 @@ impl<T> Default for Lanes<T> {
 }
 
 impl<T> Lanes<T> {
-    /// Enters a lane. Gives the item back when the lane was empty: the caller runs it now, and then
-    /// what [`Lanes::next`] gives, until there is nothing left.
+    /// Enters a lane. Returns the item if the lane was empty: the caller runs it now, and then the items
+    /// that [`Lanes::next`] returns, until there are none.
     pub fn enter(&self, name: &LaneName, item: T) -> Option<T> {
         match self.lock().entry(name.clone()) {
             Entry::Occupied(mut lane) => {
@@ -41,7 +42,7 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// What is next in a lane; none closes it.
+    /// The next item of a lane; none closes it.
     pub fn next(&self, name: &LaneName) -> Option<T> {
         let mut lanes = self.lock();
         let next = lanes.get_mut(name)?.pop_front();

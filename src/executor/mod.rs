@@ -1,8 +1,8 @@
-//! The executor: from a message's bytes to its verdict. It never sees a broker.
+//! The executor: from a message's bytes to its verdict. It does not use the broker.
 //!
-//! [`Executor::admit`] reads a message; [`Executor::run`] carries out a command on the engine, with
-//! short retries, and says what came of it: an answer, or that it has to be deferred. The caller turns
-//! that into publications and an acknowledgement. Order within a group is kept by [`lanes`].
+//! [`Executor::admit`] decodes a message; [`Executor::run`] executes a command on the engine, with short
+//! retries, and returns an answer or a deferral. The caller turns that into publications and an
+//! acknowledgement. [`lanes`] keeps the order within a group.
 
 mod accounts;
 pub mod decode;
@@ -36,26 +36,26 @@ use retry::ShortRetries;
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
 pub use outcome::{Outcome, Subject};
 
-/// Deferrals at most for a failure that lasts: it may have been a bad moment of the engine's, and
-/// if it was not, it does not help that a group's other commands wait for hours.
+/// The maximum number of deferrals for a lasting failure: the engine may recover, and if it does not,
+/// waiting for hours with the group's other commands does not help.
 const LASTING_DEFERRALS: u32 = 2;
 
-/// What is to be done about a command now.
+/// What to do with a command now.
 #[derive(Debug)]
 pub enum Verdict {
-    /// It is answered, well or badly, and done with.
+    /// It has its final answer, a success or an error.
     Answered(Box<Outcome>),
-    /// It cannot be done now and has to be deferred.
+    /// It cannot be executed now and has to be deferred.
     Deferred(Deferral),
 }
 
-/// Why nothing is decided about a command.
+/// Why there is no verdict about a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Interrupted {
-    /// It is to be run again, from where it is, once that is over.
+    /// It is to be run again when the outage is over.
     #[error("the store cannot be used")]
     Outage,
-    /// It is another worker's business now, to which the broker delivers it.
+    /// Another worker owns its queue now; the broker delivers it there.
     #[error("another worker has taken the command queue over")]
     Fenced,
 }
@@ -63,38 +63,38 @@ pub enum Interrupted {
 /// How a command is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deferral {
-    /// At least this long, where the server or an account says so.
+    /// The minimum delay, if the server or an account sets one.
     pub after: Option<Duration>,
     /// The engine failed: this counts against the limit of attempts.
     pub counts: bool,
-    /// It failed in a way that lasts: few attempts are enough.
+    /// The failure is lasting: few attempts are enough.
     pub lasts: bool,
-    /// Why.
+    /// The cause.
     pub cause: ErrorBody,
 }
 
-/// What a command has been through.
+/// The history of a command's deferrals.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryState {
-    /// How often the command was deferred because the engine failed.
+    /// The number of deferrals because the engine failed.
     pub attempts: u32,
-    /// When it first came.
+    /// When it was first received.
     pub first_seen: Timestamp,
-    /// Why it was deferred last.
+    /// The cause of the last deferral.
     pub cause: Option<Cause>,
 }
 
-/// Why a command could not be done, as it is kept while the command is deferred.
+/// Why a command was not executed, as it is kept while the command is deferred.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cause {
     /// For programs.
     pub code: ErrorCode,
-    /// The last failure in words; empty where they were not kept.
+    /// The last failure in words; empty if they were not kept.
     pub words: String,
 }
 
 impl Cause {
-    /// The cause that an error is.
+    /// The cause that corresponds to an error.
     #[must_use]
     pub fn of(error: &ErrorBody) -> Self {
         Self {
@@ -104,14 +104,14 @@ impl Cause {
     }
 }
 
-/// Why a command was not carried out.
+/// Why a command was not executed.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
     Engine(#[from] EngineError),
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// The engine could not be asked what became of the command.
+    /// The engine could not be asked for the command's effect.
     #[error("{0}")]
     Searching(#[source] EngineError),
     #[error("another worker is executing this command")]
@@ -123,7 +123,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// Whether it says nothing of the command itself.
+    /// The interruption, if the failure says nothing about the command itself.
     fn interruption(&self) -> Option<Interrupted> {
         let (outage, fenced) = match self {
             Self::Engine(error) | Self::Searching(error) => {
@@ -140,7 +140,7 @@ impl Failure {
     }
 }
 
-/// Carries out commands on one engine, a bounded number at a time.
+/// Executes commands on one engine, a bounded number at a time.
 #[derive(Debug)]
 pub struct Executor {
     engine: Arc<Guarded>,
@@ -149,12 +149,12 @@ pub struct Executor {
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     retry: config::Retry,
-    /// How many bytes a reply may have.
+    /// The maximum size of a reply in bytes.
     reply_max: usize,
 }
 
 impl Executor {
-    /// An executor as configured, over a store.
+    /// An executor as configured, with a store.
     #[must_use]
     pub fn new(
         engine: Arc<dyn Engine>,
@@ -178,10 +178,10 @@ impl Executor {
         }
     }
 
-    /// Reads a message.
+    /// Decodes a message.
     ///
     /// # Errors
-    /// With the outcome of a message that is no valid command.
+    /// With the outcome of a message that is not a valid command.
     pub fn admit(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Outcome>> {
         self.decoder.decode(incoming).map_err(|rejected| {
             let subject = Subject::rejected(&rejected, incoming.body);
@@ -189,21 +189,20 @@ impl Executor {
         })
     }
 
-    /// Carries out a command, with short retries.
+    /// Executes a command, with short retries.
     ///
     /// # Errors
     /// When the store cannot be used, or another worker has taken over.
     ///
     /// # Cancellation
-    /// Dropping the future leaves it open whether the command took effect; the ledger tells when it
-    /// comes again.
+    /// Dropping the future leaves the command's outcome open; the ledger decides when it is redelivered.
     pub async fn run(
         &self,
         accepted: &Accepted,
         retry_state: &RetryState,
         context: &Context,
     ) -> Result<Verdict, Interrupted> {
-        // Closed never: the semaphore lives as long as the executor.
+        // Never closed: the semaphore lives as long as the executor.
         let _permit = self.permits.acquire().await;
         let begun = Instant::now();
         let reads = only_reads(accepted);
@@ -228,14 +227,14 @@ impl Executor {
                 Err(error) => return Ok(self.refuse(accepted, error)),
             };
             last = Some(Cause::of(&deferral.cause));
-            // A caller waits for what is read: an attempt that took long is not repeated.
+            // A caller waits for a read: an attempt that took long is not repeated.
             let in_time = |wait: &Duration| !reads || begun.elapsed() + *wait <= self.retry.reads;
             match retries.next(deferral.after).filter(in_time) {
                 Some(wait) => {
                     events::command_retried();
                     tokio::time::sleep(wait).await;
                 }
-                // It was begun, and there is no time left to wait until the engine can tell.
+                // It was started, and there is no time left to wait until the engine can tell its effect.
                 None if is_late && matches!(failure, Failure::Searching(_)) => {
                     return Ok(self.refuse(accepted, in_doubt(last.as_ref())));
                 }
@@ -256,13 +255,13 @@ impl Executor {
         ShortRetries::new(self.retry.first, within)
     }
 
-    /// What to answer a command that may not be begun any more.
+    /// The answer to a command that may no longer be started.
     fn too_late(&self, accepted: &Accepted, last: Option<&Cause>) -> Option<ErrorBody> {
         let limit = accepted.expires_at?;
         if limit > self.now() {
             return None;
         }
-        // What it waited for is more telling than that it waited too long.
+        // What it waited for is more helpful than the expiry.
         let waiting = last
             .filter(|it| matches!(it.code, ErrorCode::SessionNotReady | ErrorCode::RateLimited));
         let (code, why) = match waiting {
@@ -284,12 +283,12 @@ impl Executor {
         ))
     }
 
-    /// Says which command queues this worker has; what is known of accounts over others is forgotten.
+    /// Forgets the accounts whose queues this worker no longer owns.
     pub fn keep_accounts(&self, has: impl Fn(&str) -> bool) {
         self.engine.keep_accounts(has);
     }
 
-    /// Answers a command that may not be begun any more, but may have been: then it is told how it ended.
+    /// Answers a command that may no longer be started but may have been: then with its outcome.
     async fn look_up(
         &self,
         accepted: &Accepted,
@@ -315,7 +314,7 @@ impl Executor {
         }
     }
 
-    /// Whether a failure passes (a deferral) or is final (an error); `last` is the one before.
+    /// Whether a failure is temporary (a deferral) or final (an error); `last` is the previous one.
     fn judge(failure: &Failure, last: Option<&Cause>) -> Result<Deferral, ErrorBody> {
         let deferral = |after, counts, cause| {
             Ok(Deferral {
@@ -327,7 +326,7 @@ impl Executor {
         };
         match failure {
             Failure::Engine(error) => Self::judge_engine(error),
-            // It was begun, and whether it took effect is still open.
+            // It was started, and its outcome is still unknown.
             Failure::Searching(error) => {
                 let cause = ErrorBody::new(ErrorCode::InDoubt, error.to_string());
                 match Self::judge_engine(error) {
@@ -339,7 +338,7 @@ impl Executor {
                 let cause = ErrorBody::new(ErrorCode::EngineUnavailable, failure.to_string());
                 deferral(Some(*after), false, cause)
             }
-            // The store is our own; a command must not die of its outage.
+            // The store is our own; a command must not fail because of its outage.
             Failure::Store(error) => {
                 let cause = ErrorBody::new(ErrorCode::Internal, error.to_string());
                 deferral(None, false, cause)
@@ -353,8 +352,8 @@ impl Executor {
         let after = match error.disposition() {
             Disposition::Reject => return Err(error_body(error)),
             Disposition::Retry { after } => after,
-            // The ledger has it as started (or, with the sandbox, knows whether it is done):
-            // the next attempt finds out what happened before it does anything.
+            // The ledger has it as started (or, with the sandbox, knows whether it is done): the next
+            // attempt checks what happened before it does anything.
             Disposition::Unknown => None,
         };
         Ok(Deferral {
@@ -365,7 +364,7 @@ impl Executor {
         })
     }
 
-    /// Defers a command, unless it was deferred often enough.
+    /// Defers a command, unless it has used up its deferrals.
     fn defer(&self, accepted: &Accepted, retry_state: &RetryState, deferral: Deferral) -> Verdict {
         let age = self.now().0.duration_since(retry_state.first_seen.0);
         let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
@@ -438,8 +437,8 @@ fn only_reads(accepted: &Accepted) -> bool {
     accepted.command.command_type().repeat() == Repeat::ReadOnly
 }
 
-/// Whether a read that fails like this is answered and not deferred: the engine is away, not ready or
-/// broken. Patience that WhatsApp asks for, and faults of our own, are waited for by reads too.
+/// Whether a read that fails like this is answered instead of deferred: the engine is away, not ready or
+/// broken. Reads are still deferred for WhatsApp's rate limits and for internal errors.
 fn is_soon_answered(failure: &Failure) -> bool {
     let Failure::Engine(error) = failure else {
         return false;

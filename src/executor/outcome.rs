@@ -1,4 +1,4 @@
-//! What came of a message: a reply, events, and whether the message is kept as a dead letter.
+//! The outcome of a message: a reply, events, and whether the message becomes a dead letter.
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -14,21 +14,21 @@ use super::{Accepted, Rejected};
 /// The namespace of reply ids (UUIDv5).
 const REPLIES: Uuid = Uuid::from_u128(0x9f1d_2c1e_6c1b_5d0e_8a55_0b6f_2f5c_41d7);
 
-/// What came of a message.
+/// The outcome of a message.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// The one answer.
+    /// The reply.
     pub reply: Reply,
-    /// What happened, in order.
+    /// The resulting events, in order.
     pub events: Vec<Event>,
-    /// An event for one webhook endpoint alone.
+    /// An event for one webhook endpoint only.
     pub test: Option<WebhookNotice>,
 }
 
 impl Outcome {
     /// Why the message is kept as a dead letter, if it is.
     ///
-    /// What WhatsApp answered is answered; what could not be carried out is kept.
+    /// Refusals by WhatsApp are only answered; commands that could not be executed are kept.
     #[must_use]
     pub fn dead(&self) -> Option<&ErrorBody> {
         self.reply
@@ -63,12 +63,12 @@ const fn is_kept(code: ErrorCode) -> bool {
     }
 }
 
-/// What a reply holds beside its result, at most.
+/// The maximum size of a reply without its result.
 const FRAME: usize = 64 << 10;
 
-/// A result that fits into a message of so many bytes, or what to ask for in its place.
+/// A result that fits into a message of this size, or an error that suggests a smaller request.
 ///
-/// Nothing else can be too large: an event is about one group, and what is refused is told in few words.
+/// Nothing else can be too large: an event concerns one group, and an error is short.
 pub(super) fn fitting(
     result: Box<RawValue>,
     command: &Command,
@@ -97,10 +97,10 @@ pub(super) fn fitting(
     })
 }
 
-/// Whom an outcome is about, as far as that could be read.
+/// The command that an outcome belongs to, as far as it could be decoded.
 #[derive(Debug)]
 pub struct Subject {
-    /// What reply ids are made of: session and command id, and the body where those may lie.
+    /// The input for reply ids: session and command id, and the body if those are unreliable.
     identity: String,
     command_id: Option<CommandId>,
     command_type: Option<String>,
@@ -108,7 +108,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A command that was read.
+    /// A decoded command.
     #[must_use]
     pub fn accepted(accepted: &Accepted) -> Self {
         Self {
@@ -119,9 +119,9 @@ impl Subject {
         }
     }
 
-    /// A message that is no valid command.
+    /// A message that is not a valid command.
     ///
-    /// Its replies are told apart by the body: a producer may correct it and keep the id.
+    /// Its replies are distinguished by the body: a producer may correct it and keep the id.
     #[must_use]
     pub fn rejected(rejected: &Rejected, body: &[u8]) -> Self {
         Self {
@@ -132,8 +132,8 @@ impl Subject {
         }
     }
 
-    /// The same for every repetition of one answer, so that consumers can drop repetitions; another
-    /// one for another error, since a command that failed may be sent again and succeed.
+    /// The same for every repetition of one answer, so that consumers can drop duplicates; another one for
+    /// another error, since a command that failed may be sent again and succeed.
     fn reply_id(&self, error: Option<&ErrorBody>) -> Uuid {
         let code = error.map_or("", |error| error.code.as_str());
         Uuid::new_v5(&REPLIES, format!("{}\n{code}", self.identity).as_bytes())
@@ -172,7 +172,7 @@ impl Subject {
         }
     }
 
-    /// The outcome of a command that was not carried out.
+    /// The outcome of a command that was not executed.
     #[must_use]
     pub fn refused(&self, error: ErrorBody, engine: EngineName, at: Timestamp) -> Outcome {
         self.done(Err(error), Vec::new(), false, engine, at)

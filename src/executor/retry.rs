@@ -1,7 +1,7 @@
-//! When to try again: within the lane at first, then by deferring the command to a delay tier.
+//! When to retry: within the lane at first, then by deferring the command to a delay tier.
 //!
-//! This is the one place that uses `backoff`, which is unmaintained, and of it only the policy:
-//! pure arithmetic over an interval. The loop around it is ours.
+//! Only this module uses `backoff`, which is unmaintained, and only its policy: pure arithmetic over an
+//! interval. The loop around it is ours.
 
 use std::time::Duration;
 
@@ -12,12 +12,12 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 #[derive(Debug)]
 pub(super) struct ShortRetries {
     policy: ExponentialBackoff,
-    /// What is left to be waited.
+    /// The remaining time for waits.
     budget: Duration,
 }
 
 impl ShortRetries {
-    /// Waits that begin with `first` and are no longer than `within`, all together.
+    /// Waits that begin with `first` and add up to at most `within`.
     pub(super) fn new(first: Duration, within: Duration) -> Self {
         let policy = ExponentialBackoffBuilder::new()
             .with_initial_interval(first)
@@ -32,11 +32,14 @@ impl ShortRetries {
         }
     }
 
-    /// How long to wait before the next attempt; none once the command is to be deferred.
+    /// The wait before the next attempt; none once the command is to be deferred.
     ///
-    /// What the engine asks for is never cut short.
-    pub(super) fn next(&mut self, wish: Option<Duration>) -> Option<Duration> {
-        let wait = self.policy.next_backoff()?.max(wish.unwrap_or_default());
+    /// A wait that the engine requests is never shortened.
+    pub(super) fn next(&mut self, requested: Option<Duration>) -> Option<Duration> {
+        let wait = self
+            .policy
+            .next_backoff()?
+            .max(requested.unwrap_or_default());
         self.budget = self.budget.checked_sub(wait)?;
         Some(wait)
     }
@@ -65,16 +68,16 @@ mod tests {
         }
 
         #[test]
-        fn the_engines_wish_is_never_cut_short(wish in 0_u64..10_000) {
-            let wish = Duration::from_millis(wish);
-            if let Some(wait) = retries(100, 20_000).next(Some(wish)) {
-                prop_assert!(wait >= wish);
+        fn a_requested_wait_is_never_shortened(requested in 0_u64..10_000) {
+            let requested = Duration::from_millis(requested);
+            if let Some(wait) = retries(100, 20_000).next(Some(requested)) {
+                prop_assert!(wait >= requested);
             }
         }
     }
 
     #[test]
-    fn a_wish_longer_than_the_budget_means_rest() {
+    fn a_requested_wait_longer_than_the_budget_means_deferral() {
         assert_eq!(retries(100, 1_000).next(Some(Duration::from_secs(5))), None);
     }
 }

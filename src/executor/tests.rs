@@ -1,4 +1,4 @@
-//! The executor against an engine that does what each test tells it, over a real SQLite store.
+//! The executor with a scripted engine, over a real SQLite store.
 
 mod bounds;
 mod scripted;
@@ -46,7 +46,7 @@ async fn a_passing_failure_is_repeated_within_the_lane() {
 }
 
 #[tokio::test]
-async fn a_failure_that_lasts_means_rest_and_counts() {
+async fn a_lasting_failure_means_deferral_and_counts() {
     let bench = Bench::new([Answer::Unavailable; 50]).await;
     let deferral = deferral(bench.run(&rename("1")).await);
     assert!(deferral.counts);
@@ -111,7 +111,7 @@ async fn a_command_that_expired_says_what_it_waited_for() {
     assert_eq!(bench.calls(), 0);
 }
 
-/// The same command, when its time is over.
+/// The same command, after its expiry.
 fn expired(bench: &Bench, command: &Accepted) -> Accepted {
     Accepted {
         expires_at: Some(bench.ago(Duration::from_secs(1))),
@@ -136,9 +136,9 @@ async fn a_command_that_was_done_in_time_gets_its_answer_after_it() {
     assert_eq!(bench.calls(), 1);
 }
 
-/// By command and by what the engine knows of it; nothing is begun in any case.
+/// By command and by the engine's knowledge of it; nothing is started in any case.
 #[tokio::test]
-async fn a_command_that_was_begun_in_time_is_told_how_it_ended() {
+async fn a_command_that_was_started_in_time_is_answered_with_its_outcome() {
     let table = [
         (rename("1"), Found::Unclear, Some(ErrorCode::InDoubt)),
         (create("1"), Found::Unclear, Some(ErrorCode::InDoubt)),
@@ -148,7 +148,7 @@ async fn a_command_that_was_begun_in_time_is_told_how_it_ended() {
     for (number, (command, found, promise)) in table.into_iter().enumerate() {
         let bench = Bench::new([]).await;
         bench.finds(found);
-        bench.claimed_by("somebody who died", &command).await;
+        bench.claimed_by("worker-that-died", &command).await;
         let late = expired(&bench, &command);
         let first = reply(bench.run(&late).await);
         assert_eq!(code(&first), promise, "row {number}");
@@ -162,7 +162,7 @@ async fn a_command_that_was_begun_in_time_is_told_how_it_ended() {
 async fn what_the_engine_cannot_tell_when_the_time_is_over_is_in_doubt() {
     let settings = |config: &mut Config| config.retry.within = Duration::from_millis(50);
     let bench = Bench::with(settings, []).await;
-    bench.claimed_by("somebody who died", &create("1")).await;
+    bench.claimed_by("worker-that-died", &create("1")).await;
     bench.leaves();
     let late = expired(&bench, &create("1"));
     let reply = reply(bench.run(&late).await);
@@ -173,8 +173,8 @@ async fn what_the_engine_cannot_tell_when_the_time_is_over_is_in_doubt() {
 async fn a_command_that_a_live_worker_is_at_is_awaited_though_its_time_is_over() {
     let settings = |config: &mut Config| config.retry.within = Duration::from_millis(50);
     let bench = Bench::with(settings, []).await;
-    bench.claimed_by("somebody alive", &create("1")).await;
-    bench.beat_of("somebody alive").await;
+    bench.claimed_by("worker-alive", &create("1")).await;
+    bench.beat_of("worker-alive").await;
     let late = expired(&bench, &create("1"));
     assert!(!deferral(bench.run(&late).await).counts);
 }
@@ -194,7 +194,7 @@ async fn a_result_that_no_message_can_hold_is_answered_with_how_to_ask_for_less(
             assert_eq!(error.details[0].path, "/payload/limit");
             assert!(error.message.contains("amqp.message_max"), "{error:?}");
         }
-        // A change is in the ledger by then, and is answered the same again.
+        // A change is in the ledger by then, and gets the same answer again.
         let changed = reply(bench.run(&rename("2")).await);
         let again = reply(bench.run(&rename("2")).await);
         assert_eq!(code(&changed), code_then);
@@ -203,12 +203,12 @@ async fn a_result_that_no_message_can_hold_is_answered_with_how_to_ask_for_less(
 }
 
 #[tokio::test]
-async fn a_panic_in_the_engine_is_told_with_its_text_and_the_command_goes_on() {
+async fn a_panic_in_the_engine_is_reported_with_its_text_and_the_command_goes_on() {
     let bench = Bench::new([Answer::Panic; 50]).await;
     let deferral = deferral(bench.run(&rename("1")).await);
     assert_eq!(deferral.cause.message, "the engine panicked: as scripted");
     assert_eq!(deferral.cause.code, ErrorCode::InDoubt);
-    // Where repeating is harmless, the next attempt simply repeats it.
+    // If repeating is harmless, the next attempt simply repeats it.
     bench.script([Answer::Done]);
     assert_eq!(code(&reply(bench.run(&rename("1")).await)), None);
 }
@@ -248,7 +248,7 @@ async fn fifty_deliveries_of_one_command_have_one_effect_and_fifty_answers() {
         .iter()
         .filter(|reply| reply.id == replies[0].id)
         .count();
-    // As written: the record keeps milliseconds, as the wire does.
+    // In text form: the record keeps milliseconds, as the wire format does.
     let at = |reply: &Reply| reply.timestamp.to_string();
     let at = replies
         .iter()
@@ -261,12 +261,12 @@ async fn fifty_deliveries_of_one_command_have_one_effect_and_fifty_answers() {
     );
 }
 
-/// What is promised for a command that a dead worker left as started, by command and by what the
-/// engine knows of it.
+/// The documented outcome of a command that a dead worker left as started, by command and by the engine's
+/// knowledge of it.
 #[tokio::test]
 async fn a_command_left_behind_by_a_dead_worker_ends_as_promised() {
     let table = [
-        // (repeating is harmful, what the engine finds, the promise, calls of the engine)
+        // (repeating is harmful, the engine's finding, the documented outcome, calls of the engine)
         (false, Found::Unclear, None, 1),
         (true, Found::Nothing, None, 1),
         (true, scripted::found(), None, 0),
@@ -276,7 +276,7 @@ async fn a_command_left_behind_by_a_dead_worker_ends_as_promised() {
         let bench = Bench::new([Answer::Done]).await;
         bench.finds(found);
         let command = if harmful { create("1") } else { rename("1") };
-        let claimed = bench.claimed_by("somebody who died", &command).await;
+        let claimed = bench.claimed_by("worker-that-died", &command).await;
         assert!(matches!(claimed, Claim::New));
         let reply = reply(bench.run(&command).await);
         assert_eq!(
@@ -291,8 +291,8 @@ async fn a_command_left_behind_by_a_dead_worker_ends_as_promised() {
 #[tokio::test]
 async fn a_command_that_a_live_worker_is_at_waits_for_it() {
     let bench = Bench::new([Answer::Done]).await;
-    bench.claimed_by("somebody alive", &rename("1")).await;
-    bench.beat_of("somebody alive").await;
+    bench.claimed_by("worker-alive", &rename("1")).await;
+    bench.beat_of("worker-alive").await;
     let deferral = deferral(bench.run(&rename("1")).await);
     assert!(!deferral.counts);
     assert_eq!(bench.calls(), 0);

@@ -1,7 +1,7 @@
-//! Commands about webhook endpoints: carried out on the store, without an engine and its accounts.
+//! Commands about webhook endpoints: executed on the store, without an engine and its accounts.
 //!
-//! What is on the broker is not touched here: whoever calls the executor brings that up to date before
-//! the answer goes out, and sends the test event that a `TestWebhook` comes to.
+//! Nothing is changed on the broker here: the executor's caller updates it before the reply is published,
+//! and sends the test event of a `TestWebhook`.
 
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use super::Accepted;
 /// The namespace of the ids of test events (UUIDv5).
 const TESTS: Uuid = Uuid::from_u128(0x5b43_0b9e_1c6e_5a3c_9d0c_2f1f_0a7c_4d11);
 
-/// Carries out commands about webhook endpoints.
+/// Executes commands about webhook endpoints.
 #[derive(Debug)]
 pub(super) struct Webhooks {
     endpoints: Endpoints,
@@ -30,7 +30,7 @@ impl Webhooks {
         Self { endpoints }
     }
 
-    /// Carries out a command; doing so twice is harmless.
+    /// Executes a command; doing so twice is harmless.
     pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
         let session = &call.session;
         let result = match &call.command {
@@ -59,7 +59,7 @@ impl Webhooks {
             session: Some(session.clone()),
             id: wanted.id.clone(),
             origin: Origin::Command,
-            // Its own session and no other: whoever may send commands to one is not to hear of others.
+            // Limited to its own session: producers of one session must not receive the events of others.
             settings: wanted.settings(vec![session.into()]),
             secret: SigningSecret::generate(rand::random()),
         };
@@ -74,7 +74,7 @@ impl Webhooks {
     ) -> Result<CommandResult, EngineError> {
         let name = endpoint_name(Some(session), &wanted.id);
         let removed = self.endpoints.remove(&name, wanted.discard.into()).await;
-        // One that is not there is removed as well as one can.
+        // Removing an endpoint that does not exist succeeds.
         removed.map_err(failed)?;
         Ok(CommandResult::Done(true))
     }
@@ -98,7 +98,7 @@ impl Webhooks {
     }
 }
 
-/// The event that a `TestWebhook` sends to its endpoint; the same however often it is carried out.
+/// The event that a `TestWebhook` sends to its endpoint; the same for every execution.
 pub(super) fn test_event(accepted: &Accepted, at: Timestamp) -> Option<WebhookNotice> {
     let Command::TestWebhook(test) = &accepted.command else {
         return None;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt as _};
 
-use crate::amqp::{self, Client, Dependents, TOLD_WITHIN};
+use crate::amqp::{self, Client, DELETION_NOTICED_WITHIN, Dependents};
 use crate::contract::WebhookState;
 use crate::store::endpoints::Endpoint;
 
@@ -89,7 +89,7 @@ impl Fanout {
         let name = &endpoint.name;
         if is_rebound(endpoint) {
             if !client.has_webhook_queue(&self.names, name).await? {
-                tokio::time::sleep(TOLD_WITHIN).await;
+                tokio::time::sleep(DELETION_NOTICED_WITHIN).await;
             }
             client.make_webhook_queue(&self.names, name).await?;
             let wanted = binding_keys(endpoint);

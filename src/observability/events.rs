@@ -1,4 +1,4 @@
-//! One function for each thing worth telling an operator: a log line, a metric, or both.
+//! One function for each event that operators are interested in: a log line, a metric, or both.
 
 mod broker;
 mod topology;
@@ -18,17 +18,17 @@ pub use topology::*;
 pub use waha::*;
 pub use webhooks::*;
 
-/// The target of the line that each command has; `log.filter` can silence it. Documented.
+/// The target of the log line of each command; `log.filter` can silence it. Documented.
 const COMMANDS: &str = "groupmq::commands";
 /// The same for each request to the gateway.
 const REQUESTS: &str = "groupmq::requests";
 
-/// Milliseconds as a number in JSON too, where tracing makes a text of 128 bits.
+/// Milliseconds as a number in JSON too; tracing writes 128-bit numbers as text.
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// An answer that the broker has confirmed.
+/// A reply that the broker has confirmed.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
     /// The command's id.
@@ -39,13 +39,13 @@ pub struct Answer<'a> {
     pub session: &'a str,
     /// `ok`, or the error's code.
     pub outcome: &'static str,
-    /// Whether it came from the ledger.
+    /// Whether it was replayed from the ledger.
     pub replayed: bool,
-    /// How long it took from the command's turn on.
+    /// The time since the command's turn.
     pub took: Duration,
 }
 
-/// A command was answered: one line for each, with ids and outcome and nothing of its content.
+/// A command was answered: one line each, with ids and outcome and none of its content.
 pub fn command_answered(answer: Answer<'_>) {
     let Answer {
         command_id,
@@ -76,24 +76,24 @@ pub fn bindings_failed(error: &(dyn Error + 'static)) {
     );
 }
 
-/// A part of what is done about a command.
+/// A stage of processing a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// On the broker, where the producer says when it published.
+    /// On the broker, if the producer sets the time of publishing.
     Queue,
-    /// In the worker, for its turn in its lane.
+    /// In the worker, waiting for its turn in its lane.
     Wait,
-    /// Asking the ledger, or telling it.
+    /// Reading or writing the ledger.
     Ledger,
     /// The engine's work; with the sandbox, its transaction with the ledger's record.
     Engine,
-    /// Until the broker has confirmed what came of it.
+    /// Until the broker has confirmed the reply and the events.
     Confirm,
-    /// All of it, from its arrival at the worker.
+    /// In total, from its arrival at the worker.
     Total,
 }
 
-/// A stage of a command has passed.
+/// A stage of a command ended.
 pub fn stage_passed(stage: Stage, took: Duration) {
     let stage = match stage {
         Stage::Queue => "queue",
@@ -106,33 +106,33 @@ pub fn stage_passed(stage: Stage, took: Duration) {
     histogram!(name::STAGES, "stage" => stage).record(took);
 }
 
-/// A command has come into the worker's hands.
+/// A command arrived at the worker.
 pub fn command_arrived() {
     gauge!(name::IN_FLIGHT).increment(1.0);
 }
 
-/// A command is out of the worker's hands.
+/// A command left the worker.
 pub fn command_left() {
     gauge!(name::IN_FLIGHT).decrement(1.0);
 }
 
-/// How long the worker has had the oldest command in hand.
+/// The age of the oldest command in the worker.
 pub fn oldest_in_flight(age: Duration) {
     gauge!(name::OLDEST).set(age.as_secs_f64());
 }
 
-/// In how many groups commands wait behind one that rests.
+/// The number of groups whose commands wait behind a deferred one.
 pub fn lanes_paused(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     gauge!(name::PAUSED).set(count as f64);
 }
 
-/// An attempt failed and is repeated at once.
+/// An attempt failed and is retried at once.
 pub fn command_retried() {
     counter!(name::RETRIES).increment(1);
 }
 
-/// About how many commands the ledger remembers.
+/// The approximate number of commands in the ledger.
 pub fn ledger_measured(size: u64) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     gauge!(name::LEDGER).set(size as f64);
@@ -158,26 +158,26 @@ pub fn panicked(place: &str, text: &str) {
     counter!(name::PANICS).increment(1);
 }
 
-/// So many log lines have been lost since the start.
+/// The number of log lines that were lost since the start.
 pub fn log_lines_lost(total: u64) {
     counter!(name::LOG_LINES_LOST).absolute(total);
 }
 
-/// The executor has had a command for longer than any of its deadlines allows.
+/// A command has been in the executor for longer than all of its deadlines allow.
 pub fn command_hangs(limit: Duration) {
     error!(
         limit_ms = limit.as_millis(),
-        "a command hangs, which is a fault in groupmq; /livez fails until it is over"
+        "a command hangs, which is a fault in groupmq; /livez fails until the command ends"
     );
 }
 
-/// A role is at work.
+/// A role has started.
 pub fn role_started(role: &'static str) {
     info!(role, "started");
     gauge!(name::ROLE, "role" => role).set(1.0);
 }
 
-/// A command cannot be done now and rests.
+/// A command was deferred.
 pub fn command_deferred(
     command_id: &str,
     command_type: &str,
@@ -193,63 +193,62 @@ pub fn command_deferred(
     counter!(name::DEFERRED, "reason" => code).increment(1);
 }
 
-/// A command that rested did not come back.
-pub fn resting_command_lost(command_id: &str, command_type: &str, session: &str) {
+/// A deferred command did not return.
+pub fn deferred_command_lost(command_id: &str, command_type: &str, session: &str) {
     error!(
         command_id,
         command_type,
         session,
-        "a resting command did not come back; was a delay queue deleted or emptied? its group goes on \
+        "a deferred command did not return; was a delay queue deleted or purged? its group continues \
          without it; its producer may send it again with the same id"
     );
     counter!(name::LOST).increment(1);
 }
 
-/// The same of one of which nothing is known but its group.
-pub fn unknown_resting_command_lost() {
+/// The same for a deferred command of which only the group is known.
+pub fn unknown_deferred_command_lost() {
     error!(
-        "a resting command did not come back; was a delay queue emptied? its group goes on without \
-         it"
+        "a deferred command did not return; was a delay queue purged? its group continues without it"
     );
     counter!(name::LOST).increment(1);
 }
 
-/// This worker has taken a command queue over.
+/// This worker took over a command queue.
 pub fn shard_taken_over(shard: u16) {
     info!(shard, "consuming a shard");
 }
 
-/// This worker has more than its part and gives a command queue to others.
+/// This worker has more than its quota and hands a command queue back.
 pub fn shard_handed_back(shard: u16) {
     info!(shard, "handing a shard back to other workers");
 }
 
-/// Another worker has a command queue that this one worked on.
+/// Another worker took over a command queue of this one.
 pub fn shard_fenced(shard: u16) {
     warn!(
         shard,
-        "another worker has taken over a shard, and executes again what was not finished here"
+        "another worker has taken over a shard, and executes its unfinished commands again"
     );
 }
 
-/// The broker closed the channel of one command queue; it is taken over anew.
+/// The broker closed the channel of a command queue; it is taken over again.
 pub fn shard_channel_lost(shard: u16, error: &(dyn Error + 'static)) {
     warn!(shard, error, "the broker closed the channel of a shard");
 }
 
-/// How many command queues this worker has.
+/// The number of command queues that this worker consumes.
 pub fn shards_held(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     gauge!(name::SHARDS).set(count as f64);
 }
 
-/// An operation has to wait, so that its account stays within its limits.
+/// An operation is delayed, so that its account stays within its limits.
 pub fn account_limited(kind: &'static str) {
     counter!(name::LIMITED, "kind" => kind).increment(1);
 }
 
 /// WhatsApp limited an account's request rate.
-pub fn account_asked_for_patience(session: &str, kind: &'static str, pause: Duration) {
+pub fn account_rate_limited(session: &str, kind: &'static str, pause: Duration) {
     let pause_ms = millis(pause);
     warn!(
         session,
@@ -270,7 +269,7 @@ pub fn account_restricted(session: &str, pause: Duration) {
     counter!(name::RESTRICTIONS).increment(1);
 }
 
-/// How many accounts are restricted now, of those that this worker acts for.
+/// The number of accounts that are restricted now, among those of this worker.
 pub fn accounts_restricted(count: usize) {
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     gauge!(name::RESTRICTED).set(count as f64);
@@ -281,13 +280,13 @@ pub fn account_unrestricted(session: &str) {
     info!(session, "the session's account works again");
 }
 
-/// Something failed because the store cannot be used; one of many while that lasts.
+/// An operation failed because the store cannot be used; one of many while that lasts.
 pub fn store_failed(error: &(dyn Error + 'static)) {
     debug!(error, "the store cannot be used");
     counter!(name::STORE_FAILURES).increment(1);
 }
 
-/// The store cannot be used: told when that begins, and now and then while it lasts.
+/// The store cannot be used: logged when that begins, and periodically while it lasts.
 pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failures: u64) {
     let since_ms = millis(since);
     warn!(
@@ -296,18 +295,18 @@ pub fn store_unavailable(error: &(dyn Error + 'static), since: Duration, failure
     );
 }
 
-/// The store can be used again, after an outage that was told of.
+/// The store can be used again, after an outage that was logged.
 pub fn store_available_again(after: Duration, failures: u64) {
     let after_ms = millis(after);
     info!(after_ms, failures, "the store is available again");
 }
 
-/// Spans were not recorded, since those before them are not sent yet.
+/// Spans were dropped because the buffer is full.
 pub fn spans_dropped(count: u64) {
     counter!(name::SPANS_LOST).increment(count);
 }
 
-/// The collector did not take spans; they are gone.
+/// The collector did not accept spans; they are lost.
 pub fn spans_not_sent(count: usize, error: &(dyn Error + 'static)) {
     warn!(
         error,
@@ -316,7 +315,7 @@ pub fn spans_not_sent(count: usize, error: &(dyn Error + 'static)) {
     counter!(name::SPANS_LOST).increment(count as u64);
 }
 
-/// The store answered that it will not do something; asking goes on.
+/// The store refused an operation; it is retried.
 pub fn store_refused(error: &(dyn Error + 'static)) {
     error!(
         error,
@@ -325,32 +324,32 @@ pub fn store_refused(error: &(dyn Error + 'static)) {
     counter!(name::STORE_FAILURES).increment(1);
 }
 
-/// The store was replaced, or is not the broker's; the process stops.
+/// The store was replaced, or is not the one of the broker's commands; the process stops.
 pub fn store_lost(error: &(dyn Error + 'static)) {
     error!(
         error,
-        "this is not the store that this installation works with; stopping"
+        "this is not the store of this installation; stopping"
     );
 }
 
-/// A request to the gateway, answered.
+/// A request to the gateway that was answered.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// Its method.
     pub method: &'a str,
-    /// The route, with names in place of values.
+    /// The route, with parameter names instead of values.
     pub route: &'a str,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// What the client, or we, call it.
+    /// The request id, of the client or of the gateway.
     pub request_id: &'a str,
-    /// W3C's trace context, where the client sent one.
+    /// W3C's trace context, if the client sent one.
     pub traceparent: Option<&'a str>,
-    /// How long it took.
+    /// The duration.
     pub took: Duration,
 }
 
-/// A request was answered: one line, without its path, its query or its body.
+/// A request was answered: one line, without its path, query or body.
 pub fn request_answered(request: Request<'_>) {
     let Request {
         method,

@@ -1,8 +1,8 @@
-//! The log: lines to stderr, which nothing waits for.
+//! The log: lines to stderr, without waiting for its reader.
 //!
-//! Who reads the log may stop reading, or go away, and neither may stop a command. So lines go through a
-//! bounded buffer to a thread that writes them; one that finds the buffer full, or that cannot be
-//! written, is dropped and counted. The same holds for the last words of a process that ends.
+//! The reader of the log may stop reading, or end, and neither may stop a command. So lines pass through a
+//! bounded buffer to a thread that writes them; a line that finds the buffer full, or that cannot be
+//! written, is dropped and counted. The same holds for the last lines of a process that ends.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -24,24 +24,23 @@ use crate::config::{self, LogFormat};
 use super::events;
 use super::repeats::Repeats;
 
-/// Never logged, whatever the filter says: lapin writes returned messages out, body included, and tells
-/// anew of what we report in our own words; the pool tells of each connection that an outage of the
-/// store has cost.
+/// Never logged, whatever the filter: lapin writes returned messages out, body included, and repeats errors
+/// that we log ourselves; the pool logs each connection that an outage of the store has cost.
 const NEVER: &str = "lapin=off,sqlx_core::pool=warn";
 
-/// Lines that wait to be written, at most; less than a megabyte.
+/// The maximum number of lines that wait to be written; less than a megabyte.
 const BUFFERED: usize = 2_000;
 
-/// For how long a process that ends waits for its log to be written.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a process that ends waits for its log to be written.
+const LAST_LINES_WITHIN: Duration = Duration::from_secs(1);
 
-/// How often the lines that were lost are counted.
+/// The interval of counting lost lines.
 const COUNTED_EVERY: Duration = Duration::from_secs(1);
 
-/// What the threads are called in which every panic is noticed by whoever has the task.
+/// The name of threads whose panics are detected by the owner of the task.
 pub const WORKERS: &str = "groupmq";
 
-/// The log of this process; to be finished before it ends.
+/// The log of this process; `finish` it before the process ends.
 #[derive(Debug)]
 pub struct Log {
     writer: WorkerGuard,
@@ -49,7 +48,7 @@ pub struct Log {
     panicked_elsewhere: CancellationToken,
 }
 
-/// Log lines that were lost, and those that were held back since they repeat themselves; clones count the same.
+/// Counters of lost log lines, and of repeated lines that were held back; clones share them.
 #[derive(Debug, Clone)]
 pub struct Lost {
     not_buffered: ErrorCounter,
@@ -60,22 +59,22 @@ pub struct Lost {
 /// Why the log cannot be started.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// `log.filter` is no filter.
+    /// `log.filter` is not a valid filter.
     #[error("log.filter: {0}")]
     Filter(#[from] ParseError),
-    /// There is no stderr to write to.
+    /// There is no stderr.
     #[error("stderr cannot be used for the log")]
     Stderr(#[from] io::Error),
 }
 
-/// Starts logging to stderr, so that stdout stays free for what a command prints. Panics become log
-/// lines and are counted, in whichever thread they happen.
+/// Starts logging to stderr; stdout is for the output of a command. Panics of all threads are logged and
+/// counted.
 ///
 /// # Errors
-/// When `log.filter` is no filter, or stderr is closed.
+/// When `log.filter` is invalid, or stderr is closed.
 pub fn init(settings: &config::Log) -> Result<Log, Error> {
     let filter = EnvFilter::builder().parse(format!("{},{NEVER}", settings.filter))?;
-    // Not `io::stderr()`: a thread that hangs in writing to it would hold its lock.
+    // Not `io::stderr()`: a thread that blocks while writing to it would hold its lock.
     let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
     let not_written = Arc::new(AtomicU64::new(0));
     let lines = Lines {
@@ -97,7 +96,7 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
         LogFormat::Text => lines.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),
     };
-    // The first to be asked is the last one here.
+    // The last layer is called first.
     registry()
         .with(lines)
         .with(lost.repeats.clone())
@@ -121,48 +120,48 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
 }
 
 impl Log {
-    /// The lines that were lost, to be counted.
+    /// The counters of lost lines.
     #[must_use]
     pub fn lost(&self) -> Lost {
         self.lost.clone()
     }
 
-    /// Resolves once a thread has panicked that is none of the [`WORKERS`], a library's say: nobody else
-    /// notices that, and what it served stands still.
+    /// Resolves once a thread has panicked that is not one of the [`WORKERS`], for example a library's:
+    /// nothing else detects that, and the service of that thread has ended.
     pub fn panicked_elsewhere(&self) -> impl Future<Output = ()> + Send + 'static {
         self.panicked_elsewhere.clone().cancelled_owned()
     }
 
-    /// Has what is buffered written, as far as somebody reads it.
+    /// Writes the buffered lines, as long as stderr is read.
     pub fn finish(self) {
-        // Its drop prints where it cannot have its way; that may hang, or panic, by itself.
-        within(LAST_WORDS * 2, move || drop(self.writer));
+        // Its drop prints if it fails; that may block, or panic.
+        within(LAST_LINES_WITHIN * 2, move || drop(self.writer));
     }
 }
 
 impl Lost {
-    /// Counts lost lines as a metric, and tells how often others repeat themselves; never ends.
+    /// Counts lost lines as a metric, and logs how often others were repeated; never ends.
     pub async fn count(self) {
         loop {
             tokio::time::sleep(COUNTED_EVERY).await;
             let dropped = u64::try_from(self.not_buffered.dropped_lines()).unwrap_or(u64::MAX);
             let failed = self.not_written.load(Ordering::Relaxed);
             events::log_lines_lost(dropped.saturating_add(failed));
-            self.repeats.tell();
+            self.repeats.report();
         }
     }
 }
 
-/// Writes to stderr what ends a process, and waits for that only for a moment.
+/// Writes the reason for the end of a process to stderr, with a short timeout.
 pub fn last_words(text: &str) {
     let line = format!("{text}\n");
-    within(LAST_WORDS, move || {
-        // There is nobody to report a failure to.
+    within(LAST_LINES_WITHIN, move || {
+        // A failure cannot be reported anywhere.
         io::stderr().lock().write_all(line.as_bytes()).ok();
     });
 }
 
-/// Does something that may hang, in a thread of its own, and waits for so long at most.
+/// Runs work that may block in a separate thread, and waits for it at most for `limit`.
 fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
     let (done, is_done) = mpsc::sync_channel::<()>(1);
     let work = move || {
@@ -170,7 +169,7 @@ fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
         work();
     };
     if std::thread::Builder::new().spawn(work).is_ok() {
-        // Disconnected, not received: the work is over, well or badly.
+        // The channel is disconnected, not used: the work has ended, well or badly.
         is_done.recv_timeout(limit).ok();
     }
 }

@@ -1,34 +1,34 @@
-//! Metrics: their names, units and labels, and how they are shown.
+//! Metrics: their names, units and labels, and the exporter.
 //!
-//! Nothing is counted here: [`super::events`] does that, beside the log line that tells the same.
-//! Labels hold neither sessions nor phone numbers nor ids, so their number is bounded.
+//! The functions in [`super::events`] record them, together with the corresponding log lines. Labels hold
+//! neither sessions nor phone numbers nor ids, so their number is bounded.
 
 use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 
-/// What a metric is.
+/// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Only rises, from 0 at the start of the process.
+    /// Only increases, from 0 at the start of the process.
     Counter,
-    /// How something stands now.
+    /// A current value.
     Gauge,
     /// A distribution of seconds.
     Seconds,
 }
 
-/// A metric as operators meet it.
+/// A metric as operators see it.
 #[derive(Debug, Clone, Copy)]
 pub struct Metric {
     /// Its name.
     pub name: &'static str,
-    /// What it is.
+    /// Its type.
     pub kind: Kind,
     /// The labels of each of its series.
     pub labels: &'static [&'static str],
-    /// What it tells.
+    /// Its description.
     pub help: &'static str,
 }
 
@@ -36,7 +36,7 @@ macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $constant:ident = $name:literal, $kind:ident $labels:tt;)*) => {
         $(pub(super) const $constant: &str = $name;)*
 
-        /// Every metric there is.
+        /// All metrics.
         pub const ALL: &[Metric] = &[$(Metric {
             name: $name,
             kind: Kind::$kind,
@@ -49,42 +49,43 @@ macro_rules! metrics {
 metrics! {
     /// Commands answered, by type and by outcome: ok, or the error's code
     COMMANDS = "groupmq_commands_total", Counter ["type", "outcome"];
-    /// Answers that were repeated from the ledger
+    /// Replies that were replayed from the ledger
     REPLAYS = "groupmq_commands_replayed_total", Counter [];
-    /// From a command's turn to its confirmed answer
+    /// Time from a command's turn to its confirmed reply
     COMMAND_SECONDS = "groupmq_command_duration_seconds", Seconds ["type"];
-    /// How long each stage of a command took: queue (on the broker, in whole seconds, where the producer
-    /// sets the property timestamp), wait (in the worker, for its turn), ledger, engine, confirm (by the
+    /// Duration of each stage of a command: queue (on the broker, in whole seconds, if the producer sets
+    /// the property timestamp), wait (in the worker, for its turn), ledger, engine, confirm (by the
     /// broker), total (from its arrival at the worker)
     STAGES = "groupmq_command_stage_duration_seconds", Seconds ["stage"];
-    /// Commands that the worker has in hand
+    /// Commands in the worker that are not acknowledged yet
     IN_FLIGHT = "groupmq_commands_in_flight", Gauge [];
-    /// Since when the worker has the oldest of them in hand, in seconds
+    /// Age of the oldest of these commands, in seconds
     OLDEST = "groupmq_oldest_command_in_flight_seconds", Gauge [];
-    /// Groups whose commands wait because one of them rests
+    /// Groups whose commands wait because one of them is deferred
     PAUSED = "groupmq_lanes_paused", Gauge [];
-    /// Attempts that were repeated at once, before a command rested
+    /// Attempts that were repeated at once, before a command was deferred
     RETRIES = "groupmq_command_retries_total", Counter [];
-    /// Commands that the ledger remembers, about
+    /// Commands in the ledger, approximately
     LEDGER = "groupmq_ledger_commands", Gauge [];
     /// Messages that the broker has confirmed
     CONFIRMED = "groupmq_messages_confirmed_total", Counter [];
-    /// Messages that the broker did not take at first; they are offered again
+    /// Messages that the broker refused at first (basic.nack); they are published again
     REFUSED = "groupmq_messages_refused_total", Counter [];
-    /// Replies whose reply queue was gone, or groupmq's own; they stay on the replies exchange
+    /// Replies whose queue did not exist, or was one of groupmq's own; they are on the replies exchange
+    /// only
     RETURNED = "groupmq_replies_returned_total", Counter [];
-    /// Messages that were given up since the broker closed the connection over them, by what they were and
-    /// by AMQP's code; replies that their queue refuses, with `nack`
+    /// Messages that were given up because the broker closed the connection over them, by kind and by
+    /// AMQP's reply code; replies that their queue refuses, with `nack`
     GIVEN_UP = "groupmq_messages_given_up_total", Counter ["kind", "code"];
-    /// For how many seconds the broker took no messages
+    /// Seconds in which the broker blocked publishing
     BLOCKED_SECONDS = "groupmq_broker_blocked_seconds_total", Counter [];
-    /// Spans that did not reach the collector of traces
+    /// Spans that did not reach the OTLP collector
     SPANS_LOST = "groupmq_spans_lost_total", Counter [];
-    /// Commands that could not be done and went to rest, by the code of the reason
+    /// Deferrals of commands, by the code of the reason
     DEFERRED = "groupmq_commands_deferred_total", Counter ["reason"];
     /// Messages kept as dead letters, by the code of the reason
     DEAD_LETTERS = "groupmq_dead_letters_total", Counter ["reason"];
-    /// Resting commands that did not come back
+    /// Deferred commands that did not return
     LOST = "groupmq_resting_commands_lost_total", Counter [];
     /// Command queues that this worker consumes now
     SHARDS = "groupmq_shards_held", Gauge [];
@@ -94,15 +95,15 @@ metrics! {
     PATIENCE = "groupmq_account_patience_total", Counter ["kind"];
     /// Times that an account was reported restricted or banned
     RESTRICTIONS = "groupmq_account_restrictions_total", Counter [];
-    /// Accounts that are restricted or banned now, so that their commands wait
+    /// Accounts that are restricted or banned now, so that their commands are deferred
     RESTRICTED = "groupmq_accounts_restricted", Gauge [];
-    /// Panics, wherever in the process
+    /// Panics in the process
     PANICS = "groupmq_engine_panics_total", Counter [];
-    /// Log lines that were dropped, since stderr was not read fast enough or is closed
+    /// Log lines that were dropped because stderr was not read fast enough or is closed
     LOG_LINES_LOST = "groupmq_log_lines_lost_total", Counter [];
     /// Requests to WAHA, by outcome: ok, refused, failed, unreadable, no-answer, not-sent
     WAHA_REQUESTS = "groupmq_waha_requests_total", Counter ["outcome"];
-    /// From a request to WAHA to the end of its answer
+    /// Time from a request to WAHA to the end of its answer
     WAHA_REQUEST_SECONDS = "groupmq_waha_request_duration_seconds", Seconds ["outcome"];
     /// Sessions in WAHA, by status
     WAHA_SESSIONS = "groupmq_waha_sessions", Gauge ["status"];
@@ -111,13 +112,13 @@ metrics! {
     /// Lists of groups or members from WAHA that were unreliable: no-groups (all or most are missing),
     /// incomplete (members are missing), failed (a group could not be read)
     WAHA_DOUBTFUL_LOOKS = "groupmq_waha_doubtful_looks_total", Counter ["reason"];
-    /// WebSockets to WAHA that are open
+    /// Open WebSockets to WAHA
     WAHA_SOCKETS = "groupmq_waha_sockets", Gauge [];
     /// Events of an engine that wait for the broker
     PENDING_EVENTS = "groupmq_pending_events", Gauge [];
     /// Events of an engine that the broker has confirmed
     PUBLISHED_EVENTS = "groupmq_pending_events_published_total", Counter [];
-    /// Uses of the store that failed
+    /// Failed operations on the store
     STORE_FAILURES = "groupmq_store_failures_total", Counter [];
     /// Attempts to deliver an event to a webhook endpoint, by outcome
     WEBHOOK_ATTEMPTS = "groupmq_webhook_attempts_total", Counter ["outcome"];
@@ -143,30 +144,30 @@ metrics! {
     GATEWAY_IN_FLIGHT = "groupmq_gateway_in_flight", Gauge [];
     /// Clients that listen to live events
     GATEWAY_LISTENERS = "groupmq_gateway_listeners", Gauge [];
-    /// 1 while the broker takes no messages (connection.blocked), else 0
+    /// 1 while the broker blocks publishing (connection.blocked), else 0
     BLOCKED = "groupmq_broker_blocked", Gauge [];
-    /// Connections to the broker that were made, by purpose
+    /// Connections to the broker that were opened, by purpose
     CONNECTIONS = "groupmq_broker_connections_total", Counter ["purpose"];
     /// Connections to the broker that failed or broke, by purpose
     DISCONNECTIONS = "groupmq_broker_disconnections_total", Counter ["purpose"];
-    /// Exchanges and queues that somebody had deleted and that were put back
+    /// Exchanges and queues that were deleted and declared again
     TOPOLOGY_REPAIRS = "groupmq_topology_repairs_total", Counter [];
-    /// Exchanges, queues and webhook endpoints that were missing on the broker at the last look and could not
-    /// be put back
+    /// Exchanges, queues and webhook endpoints that were missing on the broker at the last check and could
+    /// not be declared
     TOPOLOGY_MISSING = "groupmq_topology_missing", Gauge [];
-    /// 1 for each role that the process has taken up
+    /// 1 for each role that the process has started
     ROLE = "groupmq_role", Gauge ["role"];
 }
 
-/// The bounds of a distribution's buckets, in seconds.
+/// The bounds of a histogram's buckets, in seconds.
 const BOUNDS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
 ];
 
-/// How often what has been measured is put into its buckets when nobody asks.
+/// How often measurements are put into buckets while there is no scrape.
 const UPKEEP: Duration = Duration::from_secs(5);
 
-/// What has been counted, as text.
+/// The exporter of the metrics as text.
 #[derive(Clone)]
 pub struct Exposition(PrometheusHandle);
 
@@ -176,10 +177,10 @@ impl std::fmt::Debug for Exposition {
     }
 }
 
-/// Begins to count, for the whole process.
+/// Installs the metrics recorder of the process.
 ///
 /// # Errors
-/// When something counts already.
+/// When a recorder is installed already.
 pub fn install() -> Result<Exposition, BuildError> {
     let handle = PrometheusBuilder::new()
         .set_buckets(BOUNDS)?
@@ -191,7 +192,7 @@ pub fn install() -> Result<Exposition, BuildError> {
             Kind::Gauge => describe_gauge!(metric.name, metric.help),
             Kind::Seconds => describe_histogram!(metric.name, Unit::Seconds, metric.help),
         }
-        // There from the start, so that an alert on a change sees the first one.
+        // Initialised at the start, so that an alert on a change sees the first one.
         match metric.kind {
             Kind::Counter if alone => metrics::counter!(metric.name).absolute(0),
             Kind::Gauge if alone => metrics::gauge!(metric.name).set(0.0),
@@ -202,13 +203,13 @@ pub fn install() -> Result<Exposition, BuildError> {
 }
 
 impl Exposition {
-    /// The text that Prometheus reads.
+    /// The metrics in Prometheus' text format.
     #[must_use]
     pub fn render(&self) -> String {
         self.0.render()
     }
 
-    /// Keeps the memory of measurements small while nobody asks for them; never ends.
+    /// Keeps the memory of measurements small while there is no scrape; never ends.
     pub async fn upkeep(self) {
         loop {
             tokio::time::sleep(UPKEEP).await;

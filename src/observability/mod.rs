@@ -1,4 +1,4 @@
-//! Logs, metrics and traces: where they go, what they may hold. Never bodies, phone numbers or secrets.
+//! Logs, metrics and traces. They never hold bodies, phone numbers or secrets.
 
 pub mod events;
 pub mod log;

@@ -1,7 +1,7 @@
-//! Spans on their way to a collector: OpenTelemetry's protocol (OTLP) over HTTP, as protobuf.
+//! Export of spans to a collector: OpenTelemetry's protocol (OTLP) over HTTP, as protobuf.
 //!
-//! They are sent in batches by one task. A collector that is slow or down costs spans, which are
-//! counted, and nothing else.
+//! One task sends them in batches. A collector that is slow or down causes lost spans, which are counted,
+//! and nothing else.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -29,19 +29,19 @@ use crate::outbound::{Outbound, Request};
 use super::events;
 use super::trace::{Ended, Kind, Tracer, Value};
 
-/// Spans that wait to be sent; more are dropped.
-const WAITING: usize = 4096;
-/// How many are sent together.
-const TOGETHER: usize = 512;
-/// How long they wait for company.
-const GATHERING: Duration = Duration::from_millis(500);
-/// How long the last ones may take when the process stops.
-const FAREWELL: Duration = Duration::from_secs(2);
-/// How much of a collector's answer is read.
+/// The maximum number of spans that wait to be sent; more are dropped.
+const QUEUE_MAX: usize = 4096;
+/// The maximum number of spans in a batch.
+const BATCH_MAX: usize = 512;
+/// How long a span waits for others of its batch.
+const BATCH_PAUSE: Duration = Duration::from_millis(500);
+/// The time limit for the last batches when the process stops.
+const LAST_BATCHES_WITHIN: Duration = Duration::from_secs(2);
+/// The maximum number of bytes of a collector's answer that are read.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// Makes a tracer, and the task that sends what it records; the task ends when nobody records any
-/// more.
+/// Makes a tracer, and the task that exports its spans; the task ends when every handle to the tracer is
+/// dropped.
 ///
 /// # Errors
 /// When the endpoint cannot be used.
@@ -75,7 +75,7 @@ pub fn export(
         .with_attributes(about)
         .build();
     exporter.set_resource(&resource);
-    let (ended, waiting) = mpsc::channel(WAITING);
+    let (ended, waiting) = mpsc::channel(QUEUE_MAX);
     Ok((
         Tracer::new(ended, settings.share, clock),
         send(exporter, waiting),
@@ -86,12 +86,12 @@ async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
     let scope = InstrumentationScope::builder("groupmq")
         .with_version(env!("CARGO_PKG_VERSION"))
         .build();
-    let mut batch = Vec::with_capacity(TOGETHER);
+    let mut batch = Vec::with_capacity(BATCH_MAX);
     let mut last = None;
-    while waiting.recv_many(&mut batch, TOGETHER).await > 0 {
-        if batch.len() < TOGETHER && !waiting.is_closed() {
-            tokio::time::sleep(GATHERING).await;
-            while batch.len() < TOGETHER
+    while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
+        if batch.len() < BATCH_MAX && !waiting.is_closed() {
+            tokio::time::sleep(BATCH_PAUSE).await;
+            while batch.len() < BATCH_MAX
                 && let Ok(more) = waiting.try_recv()
             {
                 batch.push(more);
@@ -101,7 +101,7 @@ async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
         let spans = batch.drain(..).map(|it| data(it, &scope)).collect();
         let sending = exporter.export(spans);
         let sent = if waiting.is_closed() {
-            let until = *last.get_or_insert_with(|| Instant::now() + FAREWELL);
+            let until = *last.get_or_insert_with(|| Instant::now() + LAST_BATCHES_WITHIN);
             match tokio::time::timeout_at(until, sending).await {
                 Ok(sent) => sent,
                 Err(_) => return,
@@ -166,7 +166,7 @@ fn instant(at: jiff::Timestamp) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
-/// Our own way out instead of a second HTTP client.
+/// Sends with `Outbound` instead of a second HTTP client.
 #[derive(Debug)]
 struct Client {
     outbound: Outbound,

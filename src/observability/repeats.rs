@@ -1,8 +1,8 @@
-//! What fails again and again is said at once, and then every half minute how often it was: one rule for all
-//! warnings and errors, wherever they come from.
+//! Repeated failures are logged at once, and then every 30 seconds with their number: one rule for all
+//! warnings and errors.
 //!
-//! A line counts as the same when its place in the code, its words and its fields are, but for those that
-//! differ with each attempt. Another reason, endpoint or command is another line.
+//! Two lines are the same when their place in the code, message and fields are, except for the fields that
+//! vary with each attempt. Another reason, endpoint or command makes another line.
 
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
@@ -15,13 +15,13 @@ use tracing::{Event, Level, Subscriber, error, warn};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-/// How long nothing more is said of a line that was said.
+/// How long repetitions of a line are held back.
 const SILENCE: Duration = Duration::from_secs(30);
 
-/// So many different lines are remembered; beyond that, each is said.
-const KNOWN: usize = 1_000;
+/// The maximum number of different lines that are remembered; beyond that, each one is logged.
+const LINES_MAX: usize = 1_000;
 
-/// Fields that differ with each attempt.
+/// Fields that vary with each attempt.
 const VARYING: [&str; 6] = [
     "attempt",
     "wait_ms",
@@ -31,36 +31,36 @@ const VARYING: [&str; 6] = [
     "duration_ms",
 ];
 
-/// The target of the lines that say how often another one was repeated, which are not held back.
+/// The target of the lines with the number of repetitions, which are not held back.
 const REPEATED: &str = "groupmq::repeated";
 
-/// Holds back lines that repeat themselves; clones know the same ones.
+/// Holds back repeated lines; clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Repeats {
     // A std mutex: held for a map operation and never across an await.
-    said: Arc<Mutex<HashMap<String, Said>>>,
+    seen: Arc<Mutex<HashMap<String, Seen>>>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct Seen {
     level: Level,
     at: Instant,
-    /// How often it was held back since then.
+    /// The number of repetitions since then.
     times: u64,
 }
 
 impl Repeats {
-    /// Says of what was held back how often it was; to be called every second or so.
-    pub(super) fn tell(&self) {
+    /// Logs the number of repetitions that were held back; to be called every second or so.
+    pub(super) fn report(&self) {
         let mut due = Vec::new();
-        self.known().retain(|line, said| {
-            if said.at.elapsed() < SILENCE {
+        self.lines().retain(|line, seen| {
+            if seen.at.elapsed() < SILENCE {
                 return true;
             }
-            let times = std::mem::take(&mut said.times);
-            said.at = Instant::now();
+            let times = std::mem::take(&mut seen.times);
+            seen.at = Instant::now();
             if times > 0 {
-                due.push((said.level, line.clone(), times));
+                due.push((seen.level, line.clone(), times));
             }
             times > 0
         });
@@ -73,25 +73,25 @@ impl Repeats {
         }
     }
 
-    /// Whether a line is to be said now.
-    fn says(&self, level: Level, line: String) -> bool {
-        let mut known = self.known();
-        if let Some(said) = known.get_mut(&line)
-            && said.at.elapsed() < SILENCE
+    /// Whether a line is logged now.
+    fn admits(&self, level: Level, line: String) -> bool {
+        let mut known = self.lines();
+        if let Some(seen) = known.get_mut(&line)
+            && seen.at.elapsed() < SILENCE
         {
-            said.times += 1;
+            seen.times += 1;
             return false;
         }
-        if known.len() < KNOWN {
+        if known.len() < LINES_MAX {
             let at = Instant::now();
             let times = 0;
-            known.insert(line, Said { level, at, times });
+            known.insert(line, Seen { level, at, times });
         }
         true
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<String, Said>> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lines(&self) -> MutexGuard<'_, HashMap<String, Seen>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -104,11 +104,11 @@ impl<S: Subscriber> Layer<S> for Repeats {
         }
         let mut line = Line::default();
         event.record(&mut line);
-        self.says(*metadata.level(), line.words + &line.fields)
+        self.admits(*metadata.level(), line.words + &line.fields)
     }
 }
 
-/// A line, without what differs with each attempt.
+/// A line, without the fields that vary with each attempt.
 #[derive(Debug, Default)]
 struct Line {
     words: String,
@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    /// What a subscriber writes.
+    /// The output of a subscriber.
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     impl Written {
-        /// The lines that have come since the last time.
+        /// The lines since the last call.
         fn lines(&self) -> Vec<String> {
             let bytes = std::mem::take(&mut *self.0.lock().unwrap());
             let text = String::from_utf8(bytes).unwrap();
@@ -181,12 +181,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_fails_again_and_again_is_said_once_and_then_every_half_minute_how_often() {
+    async fn a_repeated_failure_is_logged_once_and_then_every_half_minute_with_its_number() {
         let (repeats, written, _guard) = log();
         for attempt in 0..600 {
             fails("publish", "refused", attempt);
             tokio::time::advance(Duration::from_millis(100)).await;
-            repeats.tell();
+            repeats.report();
         }
         let lines = written.lines();
         let words = "the link is down link=\"publish\" error=refused";
@@ -196,18 +196,18 @@ mod tests {
             let still = format!("WARN still: {words}");
             assert!(line.contains(&still) && line.contains("times="), "{line}");
         }
-        // Over for half a minute, it is news again.
+        // After half a minute without a repetition it is logged at once again.
         tokio::time::advance(SILENCE).await;
-        repeats.tell();
+        repeats.report();
         tokio::time::advance(SILENCE).await;
-        repeats.tell();
+        repeats.report();
         written.lines();
         fails("publish", "refused", 0);
         assert_eq!(written.lines().len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn another_reason_or_another_place_is_said_at_once() {
+    async fn another_reason_or_another_place_is_logged_at_once() {
         let (_, written, _guard) = log();
         for (link, reason) in [
             ("publish", "refused"),
@@ -222,15 +222,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_no_failure_is_said_each_time_and_memory_is_bounded() {
+    async fn what_is_no_failure_is_logged_each_time_and_memory_is_bounded() {
         let (repeats, written, _guard) = log();
         info!("started");
         info!("started");
         assert_eq!(written.lines().len(), 2);
-        for n in 0..2 * KNOWN {
+        for n in 0..2 * LINES_MAX {
             fails("publish", &n.to_string(), 0);
         }
-        assert_eq!(written.lines().len(), 2 * KNOWN);
-        assert_eq!(repeats.known().len(), KNOWN);
+        assert_eq!(written.lines().len(), 2 * LINES_MAX);
+        assert_eq!(repeats.lines().len(), LINES_MAX);
     }
 }

@@ -1,13 +1,13 @@
-//! Traces: where a command, its engine's requests, its reply and its events belong together (W3C Trace
-//! Context), and spans, which say what took how long.
+//! Traces: the trace context (W3C Trace Context) of a command, its engine's requests, its reply and its
+//! events; and spans, with their durations.
 //!
-//! A trace begins with whoever publishes the command: what its `traceparent` header says goes into
-//! everything that follows from it. Spans are recorded only where somebody collects them
-//! ([`super::otlp`]); then a command without a trace begins one. Without a collector the header is
-//! passed on as it came, and nothing is counted or copied.
+//! The producer of the command begins the trace: its `traceparent` header is passed on to everything that
+//! follows from the command. Spans are recorded only if a collector is configured ([`super::otlp`]); then a
+//! command without a trace begins one. Without a collector the header is passed on unchanged, and nothing
+//! is recorded.
 //!
-//! Attributes follow OpenTelemetry's conventions for messaging and HTTP. They never hold a body, a
-//! phone number or a secret.
+//! Attributes follow OpenTelemetry's conventions for messaging and HTTP. They never hold a body, a phone
+//! number or a secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,44 +21,44 @@ use crate::clock::Clock;
 
 use super::events;
 
-/// The header that says where in a trace a message or request belongs.
+/// The header with the position of a message or request in a trace.
 pub const PARENT: &str = "traceparent";
-/// The header with what others say of the trace.
+/// The header with vendor-specific data of the trace.
 pub const STATE: &str = "tracestate";
 
-/// W3C's limit; longer ones may be dropped.
+/// W3C's limit; longer values may be dropped.
 const STATE_BYTES: usize = 512;
 
-/// A place in a trace: what `traceparent` says.
+/// A span context: the position in a trace that `traceparent` identifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
-    /// Which trace.
+    /// The trace id.
     pub trace: u128,
-    /// Which span of it.
+    /// The span id.
     pub span: u64,
     /// Whether its spans are recorded.
     pub sampled: bool,
 }
 
-/// What a span's attribute says.
+/// The value of a span's attribute.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
-    /// A text.
+    /// A string.
     Text(Cow<'static, str>),
     /// A number.
     Int(i64),
 }
 
-/// What a span is to the one before it.
+/// The kind of a span, as OpenTelemetry defines it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Dealing with a message that somebody sent.
+    /// Processing a received message.
     Consumer,
     /// Sending a message.
     Producer,
-    /// Asking another server.
+    /// A request to another server.
     Client,
-    /// Answering a client.
+    /// Answering a request.
     Server,
     /// Work within this process.
     Internal,
@@ -67,41 +67,41 @@ pub enum Kind {
 /// A span that has ended.
 #[derive(Debug)]
 pub struct Ended {
-    /// Its own place.
+    /// Its own position.
     pub place: Place,
-    /// What others say of the trace.
+    /// The `tracestate`.
     pub state: Option<Arc<str>>,
-    /// The span it is a part of; 0 for none.
+    /// The id of the parent span; 0 for none.
     pub parent: u64,
-    /// Whether that one is another process's.
+    /// Whether the parent is another process's.
     pub remote: bool,
-    /// What was done.
+    /// The operation.
     pub name: Cow<'static, str>,
-    /// What it is to its parent.
+    /// Its kind.
     pub kind: Kind,
     /// When it began.
     pub began: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
-    /// More about it.
+    /// Its attributes.
     pub attributes: Vec<(&'static str, Value)>,
-    /// What went wrong, in a word.
+    /// The class of its error.
     pub error: Option<Cow<'static, str>>,
 }
 
-/// Begins traces and goes on with those of others; clones are the same.
+/// Begins traces and continues those of other processes; clones share the exporter.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer(Option<Sink>);
 
 #[derive(Debug, Clone)]
 struct Sink {
     ended: mpsc::Sender<Ended>,
-    /// Which part of the traces that begin here is recorded.
+    /// The share of the traces begun here that is recorded.
     share: f64,
     clock: Arc<dyn Clock>,
 }
 
-/// Where somebody's work belongs; cheap to clone. The default belongs nowhere.
+/// A trace context, cheap to clone. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     place: Option<Place>,
@@ -109,11 +109,11 @@ pub struct Trace {
     sink: Option<Sink>,
 }
 
-/// Something that is being done; it ends when dropped.
+/// An operation in progress; it ends when dropped.
 #[derive(Debug)]
 pub struct Span {
     trace: Trace,
-    /// Only where somebody will see it.
+    /// Only if the span is sampled.
     recorded: Option<Box<Recorded>>,
 }
 
@@ -129,7 +129,7 @@ struct Recorded {
 }
 
 impl Place {
-    /// Reads `traceparent`; what is not well-formed is nothing.
+    /// Reads `traceparent`; none if it is malformed.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
@@ -142,7 +142,7 @@ impl Place {
         let trace = u128::from_str_radix(hex(32)?, 16).ok()?;
         let span = u64::from_str_radix(hex(16)?, 16).ok()?;
         let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
-        // Later versions may say more; this one may not.
+        // Later versions may have more fields; this one may not.
         let ends = version != "00" || parts.next().is_none();
         let valid = version != "ff" && trace != 0 && span != 0 && ends;
         valid.then_some(Self {
@@ -180,7 +180,7 @@ impl fmt::Display for Place {
 }
 
 impl Tracer {
-    /// Hands spans over to whoever collects them; of the traces that begin here, this share.
+    /// Hands spans to the exporter; of the traces that begin here, this share.
     #[must_use]
     pub fn new(ended: mpsc::Sender<Ended>, share: f64, clock: Arc<dyn Clock>) -> Self {
         Self(Some(Sink {
@@ -190,14 +190,14 @@ impl Tracer {
         }))
     }
 
-    /// Goes on with the trace that the headers of a message name.
+    /// Continues the trace in the headers of a message.
     #[must_use]
-    pub fn of(&self, headers: &BTreeMap<String, String>) -> Trace {
+    pub fn from_headers(&self, headers: &BTreeMap<String, String>) -> Trace {
         let header = |name: &str| headers.get(name).map(String::as_str);
         self.continued(header(PARENT), header(STATE))
     }
 
-    /// Goes on with the trace that these two headers name, if they do.
+    /// Continues the trace in these two headers, if there is one.
     #[must_use]
     pub fn continued(&self, parent: Option<&str>, state: Option<&str>) -> Trace {
         let place = parent.and_then(Place::parse);
@@ -211,7 +211,7 @@ impl Tracer {
 }
 
 impl Trace {
-    /// A place of which nobody says more, and where nothing is recorded.
+    /// A position without `tracestate`, at which nothing is recorded.
     #[must_use]
     pub fn at(place: Place) -> Self {
         Self {
@@ -220,13 +220,13 @@ impl Trace {
         }
     }
 
-    /// Where it is, if it is anywhere.
+    /// The position, if there is one.
     #[must_use]
     pub const fn place(&self) -> Option<Place> {
         self.place
     }
 
-    /// The headers that put a message or a request there.
+    /// The headers that pass this context on with a message or a request.
     pub fn headers(&self) -> impl Iterator<Item = (String, String)> {
         let parent = self
             .place
@@ -238,13 +238,13 @@ impl Trace {
         parent.into_iter().chain(state)
     }
 
-    /// Begins something that another process asked for.
+    /// Begins an operation that another process requested.
     #[must_use]
     pub fn enter(&self, kind: Kind, name: &'static str) -> Span {
         self.begin(kind, name, true)
     }
 
-    /// Begins a part of what is being done.
+    /// Begins a part of the current operation.
     #[must_use]
     pub fn span(&self, kind: Kind, name: &'static str) -> Span {
         self.begin(kind, name, false)
@@ -283,33 +283,33 @@ impl Trace {
 }
 
 impl Span {
-    /// Where what follows from it belongs.
+    /// The context for operations that follow from this one.
     #[must_use]
     pub const fn trace(&self) -> &Trace {
         &self.trace
     }
 
-    /// Whether anybody will see what is said about it.
+    /// Whether its attributes are recorded.
     #[must_use]
     pub const fn is_recorded(&self) -> bool {
         self.recorded.is_some()
     }
 
-    /// Calls it something more telling than at its beginning.
+    /// Replaces the name, once a more specific one is known.
     pub fn rename(&mut self, name: String) {
         if let Some(recorded) = &mut self.recorded {
             recorded.name = name.into();
         }
     }
 
-    /// Says more about it.
+    /// Adds an attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
         if let Some(recorded) = &mut self.recorded {
             recorded.attributes.push((key, value.into()));
         }
     }
 
-    /// Says what went wrong, in a word that does not vary.
+    /// Records the class of an error, without varying parts.
     pub fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
         if let Some(recorded) = &mut self.recorded {
             recorded.error = Some(error.into());
@@ -336,7 +336,7 @@ impl Drop for Span {
             attributes: recorded.attributes,
             error: recorded.error,
         };
-        // Work never waits for its own description.
+        // Work never waits for the export of its spans.
         if sink.ended.try_send(ended).is_err() {
             events::spans_dropped(1);
         }
@@ -437,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_not_recorded_further_up_is_not_recorded_here() {
+    fn a_trace_that_is_not_sampled_by_its_producer_is_not_recorded() {
         let (tracer, mut collected) = collected(1.0);
         let unsampled = PARENT_HEADER.replace("-01", "-00");
         drop(

@@ -1,8 +1,8 @@
-//! `POST /engines/waha/events`: what WAHA tells by webhook.
+//! `POST /engines/waha/events`: WAHA's webhooks.
 //!
-//! WAHA tries again after anything but a 2xx, so 200 is said once the event is in the store and not
-//! before, and 503 where the store cannot be used. The broker has no part in it: see
-//! [`super::outbox`]. What is taken and what is refused, the engine decides.
+//! WAHA retries after any status but 2xx. So the answer is 200 only once the event is in the store, and 503
+//! when the store cannot be used. The broker is not involved: see [`super::outbox`]. The engine decides
+//! which events are accepted.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,11 +19,11 @@ use crate::engines::waha::Waha;
 use crate::engines::waha::intake::IntakeError;
 use crate::observability::events;
 
-/// Posts that are read at the same time; others wait. Together with the limit of a body this bounds
-/// the memory.
+/// The maximum number of posts that are read concurrently; others wait. Together with the limit of a body
+/// this bounds the memory.
 const AT_ONCE: usize = 64;
 
-/// How long a post may take to arrive.
+/// The time limit for receiving a post.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// WAHA's HMAC-SHA512 of the raw body, in hex.
@@ -36,7 +36,7 @@ struct Intake {
     limit: usize,
 }
 
-/// The route, where the configuration has switched it on.
+/// The route, if the configuration enables it.
 pub(super) fn route(waha: Arc<Waha>) -> Option<Router> {
     let limit = waha.intake_limit()?;
     let intake = Intake {
@@ -52,7 +52,7 @@ pub(super) fn route(waha: Arc<Waha>) -> Option<Router> {
 }
 
 async fn take(State(intake): State<Intake>, request: Request) -> Response {
-    // Closed never: it lives as long as the route.
+    // Never closed: it lives as long as the route.
     let _permit = intake.permits.acquire().await;
     let (parts, body) = request.into_parts();
     let signature = parts.headers.get(SIGNATURE);
@@ -65,7 +65,8 @@ async fn take(State(intake): State<Intake>, request: Request) -> Response {
     let read = tokio::time::timeout(PATIENCE, to_bytes(body, intake.limit));
     let body = match read.await {
         Ok(Ok(body)) => body,
-        // axum tells a body that is too large from one that broke off by its source alone.
+        // axum distinguishes a body that is too large from one that broke off only by the source of the
+        // error.
         Ok(Err(error)) if is_limit(&error) => return too_large(),
         Ok(Err(_)) | Err(_) => {
             events::waha_event("webhook", "broken");

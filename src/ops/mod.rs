@@ -1,8 +1,8 @@
 //! Health and metrics over HTTP: `/livez`, `/readyz`, `/startupz`, `/metrics`.
 //!
-//! Liveness never asks the broker: an outage there must not restart the fleet here. It fails where only a
-//! new start helps: a command hangs. Beside them stands
-//! the intake for what an engine tells of by itself (`intake`), where it is switched on.
+//! Liveness does not depend on the broker: an outage there must not restart the fleet here. It fails only
+//! where a restart helps: when a command hangs. The webhook intake of an engine (`intake`) is served at the
+//! same address, if it is enabled.
 
 mod intake;
 pub mod outbox;
@@ -24,18 +24,18 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::metrics::Exposition;
 use crate::store::Store;
 
-/// What readiness depends on.
+/// The conditions of readiness.
 #[derive(Debug, Clone)]
 pub struct Health {
     store: Store,
     lifecycle: Lifecycle,
-    /// The engine, where it is WAHA.
+    /// The engine, if it is WAHA.
     waha: Option<Arc<Waha>>,
-    /// What has to be so, and the problem where it is not.
+    /// Conditions, each with the problem that is reported while it does not hold.
     needs: Vec<(watch::Receiver<bool>, &'static str)>,
-    /// Problems in their own words, none where there is none.
-    told: Vec<watch::Receiver<Option<String>>>,
-    /// What has to be so for the process to be of any use.
+    /// Sources that report their own problem; none while there is none.
+    reported: Vec<watch::Receiver<Option<String>>>,
+    /// The conditions of liveness.
     lives: Vec<watch::Receiver<bool>>,
 }
 
@@ -43,15 +43,15 @@ pub struct Health {
 #[derive(Debug, Serialize)]
 struct Readiness {
     ready: bool,
-    /// Why not, one sentence each.
+    /// The problems, one sentence each.
     problems: Vec<String>,
-    /// What hinders only some of the work, one sentence each.
+    /// Problems that affect only some of the work, one sentence each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
 }
 
 impl Health {
-    /// Watches the process and its store.
+    /// Checks the process and its store.
     #[must_use]
     pub const fn new(store: Store, lifecycle: Lifecycle) -> Self {
         Self {
@@ -59,27 +59,27 @@ impl Health {
             lifecycle,
             waha: None,
             needs: Vec::new(),
-            told: Vec::new(),
+            reported: Vec::new(),
             lives: Vec::new(),
         }
     }
 
-    /// Watches WAHA's sessions too, and takes in what it tells.
+    /// Adds WAHA's sessions to readiness, and serves the intake of its webhooks.
     pub fn with_waha(&mut self, waha: Arc<Waha>) {
         self.waha = Some(waha);
     }
 
-    /// Watches something else too; `problem` says what is wrong while it is not so.
+    /// Adds a condition; `problem` is reported while it does not hold.
     pub fn need(&mut self, is_so: watch::Receiver<bool>, problem: &'static str) {
         self.needs.push((is_so, problem));
     }
 
-    /// Watches something that says itself what is wrong.
-    pub fn hear(&mut self, problem: watch::Receiver<Option<String>>) {
-        self.told.push(problem);
+    /// Adds a source that reports its own problem.
+    pub fn report(&mut self, problem: watch::Receiver<Option<String>>) {
+        self.reported.push(problem);
     }
 
-    /// Has liveness depend on something.
+    /// Adds a condition of liveness.
     pub fn need_to_live(&mut self, is_so: watch::Receiver<bool>) {
         self.lives.push(is_so);
     }
@@ -91,7 +91,7 @@ impl Health {
         }
         let unmet = self.needs.iter().filter(|(is_so, _)| !*is_so.borrow());
         problems.extend(unmet.map(|(_, problem)| (*problem).to_owned()));
-        problems.extend(self.told.iter().filter_map(|it| it.borrow().clone()));
+        problems.extend(self.reported.iter().filter_map(|it| it.borrow().clone()));
         if let Err(error) = self.store.ping().await {
             problems.push(error.in_full());
         }
@@ -108,7 +108,7 @@ impl Health {
     }
 }
 
-/// The media type of what Prometheus reads.
+/// The media type of Prometheus' text format.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Serves health and metrics until the process ends.
@@ -126,7 +126,7 @@ pub async fn serve(listener: TcpListener, health: Health, metrics: Exposition) {
     if let Err(error) = axum::serve(listener, routes).await {
         error!(
             error = &error as &dyn std::error::Error,
-            "health is not served any more"
+            "serving health and metrics ended"
         );
     }
 }
@@ -135,7 +135,7 @@ async fn liveness(State(health): State<Health>) -> Response {
     if health.lives.iter().all(|is_so| *is_so.borrow()) {
         "ok\n".into_response()
     } else {
-        let problem = "a command hangs; this process is to be started anew\n";
+        let problem = "a command hangs; restart this process\n";
         (StatusCode::SERVICE_UNAVAILABLE, problem).into_response()
     }
 }
@@ -150,7 +150,7 @@ async fn readiness(State(health): State<Health>) -> Response {
     (status, Json(readiness)).into_response()
 }
 
-/// Started means: the store is open and the roles are at work, which is so before this is served.
+/// Succeeds at once: health is served only after the store is open and the roles have started.
 async fn startup() -> &'static str {
     "ok\n"
 }

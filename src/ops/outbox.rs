@@ -1,8 +1,8 @@
-//! Publishing what an engine told of by itself: from the store to the broker, in order, until the
-//! broker has confirmed it; only then it is forgotten. A broker that is away makes it wait.
+//! The outbox: publishes the stored events of an engine in order, and deletes them once the broker has
+//! confirmed them. While the broker is down, the events wait.
 //!
-//! One worker at a time does it. Should two do it for a moment, each begins with what was not
-//! confirmed, in the same order, so whoever drops repetitions sees that order.
+//! One worker at a time publishes. If two do for a moment, each begins with the unconfirmed events, in the
+//! same order, so consumers that drop duplicates see that order.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::observability::events;
 use crate::store::pending_events::{Pending, PendingEvents};
 use crate::store::{Error, Store};
 
-/// Events that are published together.
+/// The number of events that are published together.
 const BATCH: u32 = 256;
 
-/// How often events of other workers are looked for, and the right to publish is renewed.
+/// The interval of checking for events of other workers, and of renewing the lease.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// For how long the right to publish lasts.
+/// The duration of the lease.
 const LEASE: Duration = Duration::from_secs(6);
 
-/// Publishes until the process is asked to finish. Then it ends between two batches: what waits is in
-/// the store, for the next worker, and as long as this could still publish, the way to the broker
-/// would stay open.
+/// Publishes until the process is asked to finish. Then it ends between two batches: the other events stay
+/// in the store for the next worker, and a publisher that still had work would keep the connection to the
+/// broker open.
 pub async fn publish(
     store: Store,
     pending: PendingEvents,
@@ -31,7 +31,7 @@ pub async fn publish(
     names: Names,
     lifecycle: Lifecycle,
 ) {
-    // What is dropped at a stop is a look into the store, or the waiting for it: nothing is lost.
+    // A stop drops only a query, or the wait for the store: nothing is lost.
     while let Some(batch) = unless_stopping(&lifecycle, next(&store, &pending)).await {
         if let Ok(count) = pending.count().await {
             events::events_pending(count);
@@ -41,12 +41,12 @@ pub async fn publish(
             ..Outgoing::event(&it.event, &names)
         });
         if publisher.publish(messages.collect()).await.is_err() {
-            // Stopped before the broker confirmed: they are in the store, for the next worker.
+            // Stopped before the broker confirmed: the events are in the store for the next worker.
             return;
         }
         events::events_published(batch.len());
         while let Err(error) = pending.confirmed(&batch).await {
-            // Whoever is stopped here has them published twice, as a crash would.
+            // A stop here publishes them twice, as a crash would.
             if unless_stopping(&lifecycle, pause(&store, &error))
                 .await
                 .is_none()
@@ -66,7 +66,7 @@ async fn unless_stopping<T>(lifecycle: &Lifecycle, work: impl Future<Output = T>
     }
 }
 
-/// The next events to publish, once there are any and it is ours to do.
+/// The next events to publish, once there are any and this worker has the lease.
 async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
     loop {
         let waiting = async {
@@ -79,7 +79,7 @@ async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
         match waiting.await {
             Ok(batch) if batch.is_empty() => {
                 events::events_pending(0);
-                // Either way the store is asked again; nothing is lost.
+                // Either branch leads to another query; nothing is lost.
                 tokio::select! {
                     () = pending.added() => {}
                     () = tokio::time::sleep(LOOK) => {}
@@ -91,7 +91,7 @@ async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
     }
 }
 
-/// After a failure of the store: until it is over, or it is our turn to try.
+/// After a failure of the store: waits until the outage is over, or it is our turn to retry.
 async fn pause(store: &Store, error: &Error) {
     if error.is_outage() {
         drop(store.over().await);

@@ -1,8 +1,8 @@
-//! Which addresses may be connected to.
+//! The addresses to which connections are allowed.
 //!
-//! The table completes the IANA special-purpose registries (IPv4 and IPv6, as of 2026) with what
-//! clouds and translators add. It is asked at connect time, by the resolver, and for each address that
-//! stands in a URL itself.
+//! The table completes the IANA special-purpose registries (IPv4 and IPv6, as of 2026) with the addresses
+//! of clouds and translators. The resolver checks it at connect time, and `Outbound` checks each address
+//! that is part of a URL.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,14 +13,14 @@ use crate::config::Network;
 
 use super::AddressPolicy;
 
-/// Whose addresses may be connected to.
+/// Which addresses may be connected to.
 #[derive(Debug, Clone)]
 pub(super) struct Policy {
     policy: AddressPolicy,
     allow: Vec<IpNet>,
 }
 
-/// IPv4 addresses that are not those of a public host.
+/// IPv4 addresses that do not belong to a public host.
 const REFUSED_V4: &[([u8; 4], u8)] = &[
     ([0, 0, 0, 0], 8),        // this network; on Linux, this host
     ([10, 0, 0, 0], 8),       // private
@@ -40,9 +40,9 @@ const REFUSED_V4: &[([u8; 4], u8)] = &[
     ([240, 0, 0, 0], 4),      // reserved, with broadcast
 ];
 
-/// IPv6 addresses that are not those of a public host; IPv4-mapped ones are judged as IPv4. Public ones
-/// are all in `2000::/3`, which the last three rows say; the rows between name the well-known among the
-/// others, for the reader and the test.
+/// IPv6 addresses that do not belong to a public host; IPv4-mapped ones are checked as IPv4. All public
+/// ones are in `2000::/3`, as the last three rows say; the rows before them name well-known networks
+/// outside of it, for the reader and the test.
 const REFUSED_V6: &[([u16; 8], u8)] = &[
     ([0x2001, 0, 0, 0, 0, 0, 0, 0], 23), // protocol assignments, with Teredo
     ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0], 32), // documentation
@@ -71,12 +71,12 @@ impl Policy {
         }
     }
 
-    /// Whether this policy is everything.
+    /// Whether this policy permits every address.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.policy, AddressPolicy::Any)
     }
 
-    /// Whether a URL's host may be connected to, as far as it says: names are the resolver's.
+    /// Whether a URL's host may be connected to; names are checked by the resolver.
     pub(super) fn permits_host(&self, host: &Host<&str>) -> bool {
         match *host {
             Host::Domain(_) => true,
@@ -87,8 +87,8 @@ impl Policy {
 
     /// Whether an address may be connected to.
     ///
-    /// An address that stands for an IPv4 address (mapped, or translated on its way) must be permitted
-    /// in both forms, so that a network which allows its translator does not open what is behind it.
+    /// An address that embeds an IPv4 address (mapped, or translated on the way) must be permitted in both
+    /// forms, so that a network that allows its translator does not open the addresses behind it.
     pub(super) fn permits(&self, ip: IpAddr) -> bool {
         if self.is_open() {
             return true;
@@ -110,7 +110,7 @@ fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// The IPv4 host that an IPv6 address leads to.
+/// The IPv4 host that an IPv6 address reaches.
 fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
     let IpAddr::V6(ip) = ip else {
         return None;
@@ -123,7 +123,7 @@ fn embedded(ip: IpAddr) -> Option<Ipv4Addr> {
         [0, 0, 0, 0, 0 | 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => Some(joined(high, low)),
-        // Teredo (RFC 4380, section 4) writes the client's address with all bits turned.
+        // Teredo (RFC 4380, section 4) writes the client's address with all bits inverted.
         [0x2001, 0, _, _, _, _, high, low] => Some(joined(!high, !low)),
         _ => None,
     }

@@ -1,4 +1,4 @@
-//! What came back, read up to a size.
+//! The answer to a request, read up to a size.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,25 +6,25 @@ use http::HeaderMap;
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use reqwest::Response;
 
-/// The longest `Retry-After` that is told; what asks for more is cut to this, so that nobody's sums
+/// The longest `Retry-After` that is returned; longer ones are cut to this, so that callers' sums do not
 /// overflow.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_hours(366 * 24);
 
-/// How much of a content type is kept.
+/// The maximum length of a content type; longer ones are cut.
 const CONTENT_TYPE_MAX: usize = 200;
 
-/// What came back.
+/// The answer to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// The HTTP status. Redirects are not followed, so they are answers too.
     pub status: u16,
-    /// How long the receiver asks to be left alone, from now on; at most [`RETRY_AFTER_MAX`].
+    /// The value of `Retry-After`, from now on; at most [`RETRY_AFTER_MAX`].
     pub retry_after: Option<Duration>,
-    /// `Content-Type`, where it is text.
+    /// `Content-Type`, if it is text.
     pub content_type: Option<String>,
-    /// The body's first bytes, as many as the request's `body_limit` lets through.
+    /// The first bytes of the body, at most the request's `body_limit`.
     pub body: Vec<u8>,
-    /// The body went on; the rest was not read, and the connection is not used again.
+    /// The body was longer; the remaining bytes were not read, and the connection is not reused.
     pub truncated: bool,
 }
 
@@ -35,14 +35,14 @@ impl Answer {
         (200..300).contains(&self.status)
     }
 
-    /// The body as text; what is not UTF-8 is replaced.
+    /// The body as text; invalid UTF-8 is replaced.
     #[must_use]
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
-/// What an answer's head says; its body is still to come.
+/// An answer's status and headers; its body is still to come.
 pub(super) fn begin(response: &Response, now: jiff::Timestamp) -> Answer {
     Answer {
         status: response.status().as_u16(),
@@ -53,7 +53,7 @@ pub(super) fn begin(response: &Response, now: jiff::Timestamp) -> Answer {
     }
 }
 
-/// Reads an answer's body, and no more than `limit` bytes of it.
+/// Reads an answer's body, at most `limit` bytes of it.
 pub(super) async fn fill(
     answer: &mut Answer,
     mut response: Response,

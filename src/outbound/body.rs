@@ -1,4 +1,4 @@
-//! A request's body that tells when it has left our hands.
+//! A request's body that records when it was handed to a connection.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -24,8 +24,8 @@ impl Sent {
     }
 }
 
-/// A body of known bytes. The connection that is to write it looks at it first, headers included; that
-/// is when it counts as sent, which errs on the safe side.
+/// A body of known bytes. A connection polls it before it writes anything, headers included; the request
+/// counts as sent from then on, which errs on the safe side.
 #[derive(Debug)]
 pub(super) struct Watched {
     bytes: Option<Bytes>,

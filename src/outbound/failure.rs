@@ -13,43 +13,42 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// Why there is no answer.
 ///
-/// It names the receiver by scheme, host and port alone: paths and queries may be secrets.
+/// It names the receiver only by scheme, host and port: paths and queries may be secrets.
 #[derive(Debug)]
 pub struct Failure {
-    /// What went wrong.
+    /// The kind of the failure.
     pub kind: FailureKind,
-    /// What the answer's head said, where the head was complete and the body was not.
+    /// The answer's status and headers, if they were complete and the body was not.
     pub begun: Option<Begun>,
     to: String,
     sent: bool,
     source: Option<Source>,
 }
 
-/// The head of an answer whose body broke off, or took too long.
+/// The status and headers of an answer whose body broke off or timed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begun {
     /// The HTTP status.
     pub status: u16,
-    /// How long the receiver asks to be left alone.
+    /// The value of `Retry-After`.
     pub retry_after: Option<Duration>,
 }
 
-/// What went wrong.
+/// The kind of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// The request cannot be sent: its URL is not http or https.
     Unusable,
     /// The receiver's addresses are not public, nor in `egress.allow`.
     AddressRefused,
-    /// Our own way out is broken: DNS does not answer, or the proxy is away or refuses us.
+    /// Our own network is at fault: DNS does not answer, or the proxy is down or refuses us.
     OwnEgress,
     /// The receiver's name has no address.
     UnknownHost,
     /// No connection.
     Connect,
-    /// TLS failed: no TLS, an authority that is not trusted, a certificate that is not right. (That
-    /// the receiver wants a certificate of ours comes after the request, and over HTTP/2 as
-    /// [`FailureKind::Broken`].)
+    /// TLS failed: no TLS, an untrusted authority, an invalid certificate. (A receiver that requires a
+    /// client certificate rejects us only after the request, over HTTP/2 as [`FailureKind::Broken`].)
     Tls,
     /// The deadline passed.
     TimedOut {
@@ -89,7 +88,7 @@ impl Failure {
         }
     }
 
-    /// What the client's error means, for a request that may have been `sent`.
+    /// The failure for the client's error of a request that may have been `sent`.
     pub(super) fn of(
         error: reqwest::Error,
         url: &url::Url,
@@ -108,7 +107,7 @@ impl Failure {
         }
     }
 
-    /// The same, with as much of the answer as came.
+    /// The same, with the received part of the answer.
     pub(super) fn within(self, answer: Option<&Answer>) -> Self {
         let begun = answer.map(|answer| Begun {
             status: answer.status,
@@ -117,13 +116,13 @@ impl Failure {
         Self { begun, ..self }
     }
 
-    /// Whether the receiver may have seen the request; true where nobody knows.
+    /// Whether the receiver may have seen the request; true if that is unknown.
     #[must_use]
     pub fn was_sent(&self) -> bool {
         self.sent
     }
 
-    /// Whether the receiver has no part in it.
+    /// Whether the receiver is not involved in it.
     #[must_use]
     pub fn is_own_fault(&self) -> bool {
         self.kind == FailureKind::OwnEgress
@@ -189,7 +188,7 @@ fn classify(
         match chain(error).find_map(fault) {
             Some(Fault::Ours) => return FailureKind::OwnEgress,
             Some(Fault::Theirs) => return FailureKind::Connect,
-            // Without a tunnel, who is connected to is the proxy.
+            // Without a tunnel, the connection is to the proxy.
             None if error.is_connect() && !proxy.tunnels(url) => return FailureKind::OwnEgress,
             None => {}
         }
@@ -207,8 +206,8 @@ fn find<T: StdError + 'static>(error: &reqwest::Error) -> Option<&T> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// An error and its causes. An I/O error passes over the error that it carries, so that one is asked
-/// for.
+/// An error and its causes. An I/O error's `source` skips the error that it wraps, so that one is taken
+/// explicitly.
 fn chain<'a>(
     error: &'a (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {

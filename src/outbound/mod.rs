@@ -1,15 +1,14 @@
-//! The one HTTP client: whatever leaves this process as an HTTP request leaves here.
+//! The one HTTP client: every HTTP request of this process is sent here.
 //!
-//! Each request has one deadline, from the lookup of the name to the last byte of the answer. Answers
-//! are read up to a size, redirects are answers, proxies from the environment are ignored, and
-//! connections are kept and used again (HTTP/2 where the receiver speaks it). With [`AddressPolicy::PublicOnly`]
-//! only public addresses are connected to: `addresses` has the table, `resolver` asks it at connect
-//! time.
+//! Each request has one deadline, from the DNS lookup to the last byte of the answer. Answers are read up
+//! to a size, redirects are returned as answers, proxies from the environment are ignored, and connections
+//! are pooled (HTTP/2 if the receiver supports it). With [`AddressPolicy::PublicOnly`] only public
+//! addresses are connected to: `addresses` has the table, and `resolver` checks it at connect time.
 //!
-//! Called by the webhooks (which go to the public), and by those who talk to servers that the operator
-//! named: the `waha` engine and `groupmq healthcheck`. What an answer means is theirs to say, and so is
-//! trying again: nothing is repeated here, except that a kept connection that was closed meanwhile is
-//! replaced before anything was written.
+//! Called by the webhooks (which call public servers), and by the callers of servers that the operator
+//! named: the `waha` engine and `groupmq healthcheck`. The callers interpret answers and decide about
+//! retries: nothing is repeated here, except that a pooled connection that was closed meanwhile is replaced
+//! before anything was written.
 
 mod addresses;
 mod answer;
@@ -42,19 +41,18 @@ pub use answer::{Answer, RETRY_AFTER_MAX};
 pub use failure::{Begun, Failure, FailureKind};
 pub use http::{HeaderName, HeaderValue, Method};
 
-/// How we call ourselves.
+/// The `User-Agent` header.
 const USER_AGENT: &str = concat!("groupmq/", env!("CARGO_PKG_VERSION"));
-/// Connections that are kept for a host, and for how long.
+/// The number of pooled connections to a host, and how long they are kept idle.
 const IDLE_PER_HOST: usize = 32;
 const IDLE_FOR: Duration = Duration::from_mins(1);
-/// HTTP/2: an answer's headers at most; what may arrive before it is read; and the silence after which
-/// a connection with open requests is asked whether it is alive, since one that is dead would take
-/// every request down with it.
+/// HTTP/2: the maximum size of an answer's headers; the flow-control windows; and the silence after which a
+/// connection with open requests is pinged, since a dead one would fail all of its requests.
 const HEADERS_MAX: u32 = 64 * 1024;
 const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const ALIVE: Duration = Duration::from_secs(5);
-/// HTTP/1: an answer's headers at most.
+/// HTTP/1: the maximum number of an answer's headers.
 const HEADER_COUNT: usize = 100;
 
 /// Sends requests. Cheap to clone; clones share their connections.
@@ -66,38 +64,38 @@ pub struct Outbound {
     lookups: Lookups,
 }
 
-/// Where requests may go.
+/// The addresses to which requests may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AddressPolicy {
-    /// To public addresses and those in `egress.allow`, through `egress.proxy` where there is one.
+    /// Public addresses and those in `egress.allow`, through `egress.proxy` if it is set.
     PublicOnly,
-    /// To wherever the operator says, directly.
+    /// Every address, directly: the operator configured it.
     Any,
 }
 
 /// One request.
 pub struct Request {
-    /// `POST`, mostly.
+    /// The method, usually `POST`.
     pub method: Method,
     /// `http://` or `https://`. User and password become a header.
     pub url: Url,
-    /// Headers beside those that the client sets. All of them are treated as secrets.
+    /// Headers in addition to those that the client sets. All of them are treated as secrets.
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// The body; empty for none.
     pub body: Bytes,
-    /// What everything may take together, from DNS to the answer's last byte.
+    /// The time limit for everything, from DNS to the answer's last byte.
     pub deadline: Duration,
-    /// How many bytes of the answer's body are read.
+    /// The maximum number of bytes of the answer's body that are read.
     pub body_limit: usize,
 }
 
-/// Why there is no client.
+/// Why the client cannot be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A PEM file is not there, or is not what it should be.
+    /// A PEM file does not exist, or is invalid.
     #[error("egress.tls.{key}: cannot read {}", path.display())]
     Unreadable {
-        /// Which setting named it.
+        /// The setting that named it.
         key: &'static str,
         /// The file.
         path: PathBuf,
@@ -105,16 +103,16 @@ pub enum Error {
         #[source]
         source: rustls::pki_types::pem::Error,
     },
-    /// Certificates and keys cannot be used, or not together.
+    /// Certificates and keys cannot be used, or do not belong together.
     #[error("egress.tls.{key} cannot be used")]
     Tls {
-        /// Which setting.
+        /// The setting.
         key: &'static str,
         /// Why.
         #[source]
         source: rustls::Error,
     },
-    /// The proxy's URL cannot be used; it may hold a password, so no more is said.
+    /// The proxy's URL cannot be used; it may hold a password, so the error does not quote it.
     #[error("egress.proxy cannot be used")]
     Proxy,
     /// The client cannot be made.
@@ -133,7 +131,7 @@ impl Outbound {
             .user_agent(USER_AGENT)
             .redirect(Redirects::none())
             .referer(false)
-            // Those of the environment; ours is added below.
+            // No proxies of the environment; ours is added below.
             .no_proxy()
             .tls_backend_preconfigured(tls::config(&settings.tls)?)
             .connect_timeout(settings.connect_timeout)
@@ -172,7 +170,7 @@ impl Outbound {
 
     /// Sends a request and reads the answer.
     ///
-    /// Dropping the future ends the request where it is: the receiver may have seen it.
+    /// Dropping the future aborts the request: the receiver may have seen it.
     ///
     /// # Errors
     /// When there is no complete answer within the request's deadline.
@@ -190,7 +188,7 @@ impl Outbound {
                     let proxy = self.proxy.as_ref();
                     Some(Failure::of(error, &url, sent.maybe(), proxy))
                 }
-                // The exchange is still alive here, and with it what it waits for.
+                // The request is still alive here, and so is the lookup that it waits for.
                 Err(_) if !sent.maybe() && self.waits_for_dns(&url) => {
                     Some(Failure::new(FailureKind::OwnEgress, &url))
                 }
@@ -212,7 +210,7 @@ impl Outbound {
         }
     }
 
-    /// Sends a request, and reads its answer into `begun`, which holds as much as came.
+    /// Sends a request, and reads its answer into `begun`, which holds the received part.
     async fn exchange(
         &self,
         request: Request,
@@ -224,7 +222,7 @@ impl Outbound {
             headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         for (name, mut value) in request.headers {
-            // Not shown by anybody's Debug, and not kept in HTTP/2's tables.
+            // Hidden from `Debug` output and from HTTP/2's header tables.
             value.set_sensitive(true);
             headers.append(name, value);
         }
@@ -239,13 +237,13 @@ impl Outbound {
         answer::fill(answer, response, request.body_limit).await
     }
 
-    /// What can be said before anything is looked up or connected.
+    /// The checks that need neither a lookup nor a connection.
     fn check(&self, url: &Url) -> Result<(), FailureKind> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(FailureKind::Unusable);
         }
         let host = url.host().ok_or(FailureKind::Unusable)?;
-        // The resolver lets the proxy's name through, so nobody else may use it.
+        // The resolver permits the proxy's name, so requests may not use it.
         let is_the_proxy = self.proxy.as_ref().is_some_and(|proxy| match host {
             Host::Domain(name) => proxy.is(name),
             Host::Ipv4(_) | Host::Ipv6(_) => false,
@@ -271,7 +269,7 @@ impl Outbound {
     }
 }
 
-/// TLS as [`Outbound`] has it, for a WebSocket: over HTTP/1.1.
+/// The TLS settings of [`Outbound`] for a WebSocket: over HTTP/1.1.
 ///
 /// # Errors
 /// When a certificate cannot be used.

@@ -1,4 +1,4 @@
-//! The proxy that requests go through, and whose fault it is when it does not let them.
+//! The proxy for requests, and who is at fault when it makes no connection.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -12,28 +12,28 @@ use url::Url;
 
 use super::Error;
 
-// Their crate makes these public without a name.
+// The crate makes these public without a name.
 type TunnelFault = <Tunnel<HttpConnector> as Service<Uri>>::Error;
 type SocksFault = <SocksV5<HttpConnector> as Service<Uri>>::Error;
 
-/// The proxy that requests go through.
+/// The proxy for requests.
 #[derive(Debug, Clone)]
 pub(super) struct Proxy {
     host: Arc<str>,
     socks: bool,
 }
 
-/// Whose fault it is that a proxy made no connection.
+/// Who is at fault when a proxy makes no connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// The proxy cannot be reached, or does not take us.
+    /// The proxy cannot be reached, or refuses us.
     Ours,
-    /// The proxy says that it does not reach the receiver.
+    /// The proxy reports that it cannot reach the receiver.
     Theirs,
 }
 
 impl Proxy {
-    /// Reads the setting into what the client wants to have and what we want to know.
+    /// Reads the setting into the client's proxy and our record of it.
     pub(super) fn new(setting: &SecretString) -> Result<(Self, reqwest::Proxy), Error> {
         let url = Url::parse(setting.expose_secret()).map_err(|_| Error::Proxy)?;
         let host = url.host_str().ok_or(Error::Proxy)?.into();
@@ -42,33 +42,33 @@ impl Proxy {
         Ok((Self { host, socks }, client))
     }
 
-    /// Its name.
+    /// Its host name.
     pub(super) fn name(&self) -> &str {
         &self.host
     }
 
-    /// Its name, to be kept.
+    /// Its host name, shared.
     pub(super) fn host(&self) -> Arc<str> {
         self.host.clone()
     }
 
-    /// Whether this is its name.
+    /// Whether this is its host name.
     pub(super) fn is(&self, host: &str) -> bool {
         self.host.eq_ignore_ascii_case(host)
     }
 
-    /// Whether it makes a connection to the receiver, instead of passing requests on.
+    /// Whether it opens a tunnel to the receiver, instead of forwarding requests.
     pub(super) fn tunnels(&self, url: &Url) -> bool {
         self.socks || url.scheme() == "https"
     }
 
-    /// Whether an answer is the proxy's own: it wants to know who we are.
+    /// Whether an answer is the proxy's own: it requires authentication.
     pub(super) fn answered(&self, url: &Url, status: u16) -> bool {
         status == 407 && !self.tunnels(url)
     }
 }
 
-/// What an error says about a proxy, if it is one of those.
+/// Who is at fault, if an error is one of a proxy.
 pub(super) fn fault(error: &(dyn StdError + 'static)) -> Option<Fault> {
     if let Some(tunnel) = error.downcast_ref::<TunnelFault>() {
         return Some(match tunnel {

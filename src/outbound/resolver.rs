@@ -1,8 +1,8 @@
-//! From a host's name to the addresses that may be connected to.
+//! Resolves a host's name to the addresses that may be connected to.
 //!
-//! It is asked for each connection, and what it answers is what is connected to: there is no moment
-//! between the check and the use, so a name that points elsewhere the second time (DNS rebinding) gains
-//! nothing. Names are cached for as long as their records say, within bounds.
+//! It is called for each connection, and the connection uses the addresses that it returned: there is no
+//! moment between check and use, so a name that resolves to another address the second time (DNS rebinding)
+//! gains nothing. Names are cached for as long as their records say, within bounds.
 
 use std::collections::HashMap;
 use std::error::Error as StdError;
@@ -24,28 +24,28 @@ use crate::config::DnsServer;
 
 use super::addresses::Policy;
 
-/// Answers that are kept.
+/// The maximum number of cached answers.
 const CACHED: u64 = 1024;
-/// How long an answer is kept at most, whatever it says, so that a host that moves is found.
+/// The longest time that an answer is cached, whatever its TTL, so that a host that moves is found.
 const POSITIVE_MAX: Duration = Duration::from_hours(1);
-/// The same for the answer that there is no such name.
+/// The same for the answer that a name does not exist.
 const NEGATIVE_MAX: Duration = Duration::from_secs(10);
-/// What a DNS server is given for an answer, and how often it is asked.
+/// The time limit for a DNS server's answer, and the number of attempts.
 const TRY: Duration = Duration::from_secs(2);
 const TRIES: usize = 2;
 
-/// Looks names up.
+/// Resolves names.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver {
     dns: Result<TokioResolver, NetError>,
     within: Duration,
     policy: Arc<Policy>,
-    /// The proxy is reached wherever it is: the operator named it.
+    /// The proxy may have any address: the operator named it.
     proxy: Option<Arc<str>>,
     lookups: Lookups,
 }
 
-/// Why a name led nowhere.
+/// Why a name has no usable address.
 #[derive(Debug)]
 pub(super) struct Unresolved {
     /// The name.
@@ -66,7 +66,7 @@ impl StdError for Unresolved {
     }
 }
 
-/// Why a name led nowhere.
+/// Why a name has no usable address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Reason {
     #[error("none of its addresses is public or in egress.allow")]
@@ -95,7 +95,7 @@ impl Resolver {
         }
     }
 
-    /// The names that are being looked up.
+    /// The names that are being resolved.
     pub(super) fn lookups(&self) -> &Lookups {
         &self.lookups
     }
@@ -122,7 +122,7 @@ impl Resolver {
             .dns
             .as_ref()
             .map_err(|error| Reason::Unavailable(error.clone()))?;
-        // URLs have names in ASCII already; more than host names may have is found in use (`_`).
+        // Names in URLs are ASCII already; some in use have characters that host names may not have (`_`).
         let name = Name::from_ascii(host).map_err(|error| Reason::Unknown(error.into()))?;
         match tokio::time::timeout(self.within, dns.lookup_ip(name)).await {
             Ok(Ok(found)) => Ok(found.iter().collect()),
@@ -151,7 +151,7 @@ impl Resolve for Resolver {
     }
 }
 
-/// An address in the place of a name; SOCKS hands those on as they stand in the URL.
+/// An address in place of a name; SOCKS passes those on as they are in the URL.
 fn literal(host: &str) -> Option<IpAddr> {
     let bare = host
         .strip_prefix('[')
@@ -185,7 +185,7 @@ fn dns(servers: &[DnsServer]) -> Result<TokioResolver, NetError> {
     builder.build()
 }
 
-/// The names that are being looked up: when a request's time is over, they tell whose fault it is.
+/// The names that are being resolved: when a request times out, they show whether DNS is at fault.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Lookups(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -204,13 +204,13 @@ impl Lookups {
         }
     }
 
-    /// Whether somebody waits for the addresses of a name.
+    /// Whether a request waits for the addresses of a name.
     pub(super) fn waits_for(&self, host: &str) -> bool {
         self.held().contains_key(host)
     }
 
     fn held(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
-        // Counts stay right whoever panics: see Drop.
+        // Counts stay right after a panic: see Drop.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! TLS of requests: rustls on ring, the system's authorities and the operator's.
+//! TLS of requests: rustls with ring, the system's authorities and the operator's.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::config::EgressTls;
 
 use super::Error;
 
-/// What connections are made with.
+/// The TLS configuration of all connections.
 pub(super) fn config(settings: &EgressTls) -> Result<ClientConfig, Error> {
     let mut roots = RootCertStore::empty();
-    // Single certificates that cannot be read are nobody's fault here; a host whose authority is
-    // missing says so when it is connected to.
+    // Unreadable certificates of the system are skipped; if the authority of a host is missing, connecting
+    // to it fails.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(file) = &settings.ca_file {
         for certificate in certificates(file, "ca_file")? {

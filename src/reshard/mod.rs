@@ -1,17 +1,17 @@
-//! Going from one number of command queues to another, while producers go on publishing. No worker may
-//! run meanwhile: all of them are stopped first.
+//! Changing the number of command queues while producers go on publishing. No worker may run meanwhile: all
+//! of them are stopped first.
 //!
-//! The broker numbers sessions anew when the number of queues changes, so what waits has to be moved,
-//! and nothing that is published meanwhile may come before it. In four phases, each of which may be cut
-//! off and is then repeated:
+//! The exchange distributes sessions differently when the number of queues changes, so waiting commands
+//! have to be moved, and no command that is published meanwhile may overtake them. There are four phases,
+//! each of which may be interrupted and is then repeated:
 //!
-//! 1. **collect**: new commands go to a queue that holds them; what is in the shards is collected.
-//! 2. **lay out**: the shards are made anew, as many as there should be.
-//! 3. **fill**: what was collected goes to the shards, then what was held, until little is left.
-//! 4. **open**: new commands go to the shards again; the last ones held follow. Those come later than
-//!    what is published by then, so every moved command has a ticket (`tickets`).
+//! 1. **collect**: new commands are routed to a holding queue; the shards' commands are collected.
+//! 2. **declare**: the shards are declared again, in the configured number.
+//! 3. **fill**: the collected commands are moved to the shards, then the held ones, until few are left.
+//! 4. **open**: new commands are routed to the shards again; the last held ones follow. Those arrive after
+//!    commands that are published by then, so every moved command has a ticket (`tickets`).
 //!
-//! Commands that were published just when the way changed are in two places; the ledger knows them.
+//! Commands that were published just when the routing changed exist twice; the ledger recognises them.
 
 mod tickets;
 
@@ -30,17 +30,17 @@ use crate::store::{self, Store};
 
 use tickets::Tickets;
 
-/// Stands for a session that cannot be read; no session can be called so.
+/// Stands for a session that cannot be read; it is not a valid session name.
 const UNREAD: &str = "~";
 
-/// The header with the session of a command that is kept where the shards' commands are collected.
+/// The header with the session of a collected command.
 const MOVED: &str = "groupmq-moved";
 
-/// How often to look for workers before saying that they run, and the pause between two looks.
-const LOOKS: usize = 50;
-const LOOKING: Duration = Duration::from_millis(100);
+/// How often to check for workers before reporting that they run, and the pause between two checks.
+const WORKER_CHECKS: usize = 50;
+const CHECK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why the shards are not as they should be.
+/// Why the number of shards was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The broker cannot be used, or refuses.
@@ -49,58 +49,58 @@ pub enum Error {
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] store::Error),
-    /// Somebody executes commands.
+    /// Workers are executing commands.
     #[error(
         "a worker with the role `commands` is running: stop all of them, and run this again; commands \
          are kept by the broker meanwhile"
     )]
     WorkersRun,
-    /// Another change was begun.
+    /// Another change was begun and not finished.
     #[error(
-        "a change to {0} shards was cut off: set topology.shards = {0}, see that one to its end with \
+        "a change to {0} shards was interrupted: set topology.shards = {0}, finish that change with \
          `groupmq topology reshard`, then change it again"
     )]
     OtherChange(u16),
 }
 
-/// What was done.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Moved {
-    /// How many shards there were.
+    /// The previous number of shards.
     pub before: u16,
-    /// How many commands were in them.
+    /// The number of commands that were in them.
     pub collected: u64,
-    /// How many came meanwhile.
+    /// The number of commands that arrived meanwhile.
     pub held: u64,
 }
 
 /// Changes the number of command queues, to that of a topology.
 #[derive(Debug)]
 pub struct Reshard<'a> {
-    /// To the broker.
+    /// The connection to the broker.
     pub client: &'a Client,
-    /// How it is to be.
+    /// The topology with the new number of shards.
     pub topology: &'a Topology,
-    /// Where the workers' fences are, and what rests.
+    /// The workers' epochs, and the lanes with deferred commands.
     pub store: Store,
-    /// Tells commands' groups.
+    /// Finds the group of a command.
     pub decoder: Decoder,
     /// For the first tickets.
     pub clock: Arc<dyn Clock>,
-    /// The first rest; with it, what waits behind a command that was held.
+    /// The first delay tier, for commands that wait behind a moved one.
     pub tier: Duration,
-    /// How much a worker takes from a queue at most.
+    /// The prefetch count of a worker.
     pub prefetch: u16,
 }
 
 impl Reshard<'_> {
-    /// Does it, or goes on where an earlier attempt was cut off.
+    /// Changes the number of shards, or continues an interrupted change.
     ///
     /// # Errors
     /// When workers run, or the broker or the store cannot be used; to be run again then.
     pub async fn run(&self) -> Result<Moved, Error> {
-        // Two at once would move the same commands, each by what it believes to be done.
-        self.client.change_alone(self.names()).await?;
+        // Two at once would move the same commands, each by its own record of progress.
+        self.client.lock_shards(self.names()).await?;
         let begun = self.client.is_there(&self.names().held()).await?;
         let before = self.client.count_shards(self.names()).await?;
         let mut moved = Moved {
@@ -116,11 +116,11 @@ impl Reshard<'_> {
         let progress = self.store.resharding();
         let prefix = self.names().prefix();
         if !begun {
-            // What one left behind that was cut off at its very end.
+            // The record of a change that was interrupted at its very end.
             progress.end(prefix).await?;
         }
-        // From here on no worker starts, since it finds this queue; one may just have.
-        self.client.make_holding_queues(self.names()).await?;
+        // From here on no worker starts, since it finds this queue; one may have started just before.
+        self.client.declare_holding_queues(self.names()).await?;
         if self.workers_run(before).await? {
             if !begun {
                 self.client.delete_holding_queues(self.names()).await?;
@@ -156,14 +156,14 @@ impl Reshard<'_> {
         self.topology.names()
     }
 
-    /// Whether workers go on running. The broker may need a moment to notice that a worker, or an attempt that was
-    /// cut off, has ended.
+    /// Whether workers are still running. The broker may need a moment to notice that a worker, or an
+    /// interrupted attempt, has ended.
     async fn workers_run(&self, shards: u16) -> Result<bool, Error> {
-        for _ in 0..LOOKS {
+        for _ in 0..WORKER_CHECKS {
             if !self.consumers_remain(shards).await? {
                 return Ok(false);
             }
-            tokio::time::sleep(LOOKING).await;
+            tokio::time::sleep(CHECK_PAUSE).await;
         }
         Ok(true)
     }
@@ -171,7 +171,7 @@ impl Reshard<'_> {
     async fn consumers_remain(&self, shards: u16) -> Result<bool, Error> {
         let queues = (0..shards).map(|number| self.names().shard(number));
         for queue in queues.chain([self.names().presence()]) {
-            // One that is not there has no consumers.
+            // A queue that does not exist has no consumers.
             if self.client.is_there(&queue).await? && self.client.queue(&queue).await?.1 > 0 {
                 return Ok(true);
             }
@@ -180,7 +180,7 @@ impl Reshard<'_> {
     }
 
     async fn collect(&self, from: u16) -> Result<u64, Error> {
-        // A worker that was paused, and not stopped, begins nothing any more.
+        // A worker that was paused instead of stopped starts no more commands.
         self.fence(from).await?;
         for flow in [CommandSource::New, CommandSource::Back] {
             self.client
@@ -204,7 +204,7 @@ impl Reshard<'_> {
                     .transfer(&shard, DrainMode::Empty, self.prefetch, &mut kept)
                     .await?;
             }
-            // What the broker was still about to put there when the way changed.
+            // Commands that the broker was still routing there when the binding changed.
             for number in 0..from {
                 let shard = self.names().shard(number);
                 if self.client.queue(&shard).await?.0 > 0 {
@@ -215,7 +215,7 @@ impl Reshard<'_> {
         Ok(collected)
     }
 
-    /// Raises the epochs of all shards, so that whatever an earlier owner still does is refused.
+    /// Raises the epochs of all shards, so that everything an earlier owner still does is refused.
     async fn fence(&self, count: u16) -> Result<(), Error> {
         let shards = self.store.shards();
         let standings = shards.all().await?;
@@ -230,7 +230,7 @@ impl Reshard<'_> {
 
     async fn declare_shards(&self, before: u16) -> Result<(), Error> {
         self.client.declare_shards(self.topology, before).await?;
-        // Each session has another shard now, and with it the order of what rests.
+        // Each session has another shard now, and so the order of the deferred commands changed.
         self.store.lanes().forget_queues().await?;
         let to = Destination::Shards(self.topology.shards());
         self.client
@@ -251,7 +251,7 @@ impl Reshard<'_> {
             .await
     }
 
-    /// Opens the shards to new commands, and sends what is still held after them.
+    /// Routes new commands to the shards, and moves the remaining held ones after them.
     async fn open(&self, ticket: u64) -> Result<u64, Error> {
         let to = Destination::Shards(self.topology.shards());
         self.client
@@ -278,7 +278,7 @@ impl Reshard<'_> {
     }
 }
 
-/// Commands on their way to where the shards' commands are collected, each with its session beside it.
+/// Commands that are moved to the collecting queue, each with its session as a header.
 struct Kept<'a> {
     names: &'a Names,
 }
@@ -299,7 +299,7 @@ impl Transfer for Kept<'_> {
     }
 }
 
-/// Commands on their way to the shards, from where they were collected or held.
+/// Commands that are moved to the shards, from the collecting or the holding queue.
 struct Back<'a> {
     names: &'a Names,
     tickets: Tickets<'a>,
@@ -309,13 +309,13 @@ impl Transfer for Back<'_> {
     type Error = Error;
 
     fn change(&mut self, mut message: Incoming) -> Outgoing {
-        // Collected: as it was on its way out of its shard.
+        // Collected: published as it left its shard.
         if let Some(session) = message.headers.remove(MOVED) {
             message.exchange = self.names.back();
             message.routing_key = session;
         }
         let rests =
-            has_rested(self.names, &message) && message.headers.contains_key(header::TICKET);
+            was_deferred(self.names, &message) && message.headers.contains_key(header::TICKET);
         let ticket = if rests {
             None
         } else {
@@ -334,18 +334,18 @@ fn by_session(names: &Names, message: &Incoming) -> bool {
     [names.commands(), names.back()].contains(&message.exchange)
 }
 
-fn has_rested(names: &Names, message: &Incoming) -> bool {
+fn was_deferred(names: &Names, message: &Incoming) -> bool {
     message.exchange == names.back()
 }
 
-/// The command as it comes to its session's shard: as one that has rested, with what it went through
-/// if it did.
+/// The command as it is published to its session's shard: as a returning command, with its retry state if
+/// it was deferred.
 fn back(names: &Names, message: Incoming, ticket: Option<u64>) -> Outgoing {
     let mut headers = message.headers.clone();
     headers.retain(|name, _| !header::is_for_the_broker(name));
-    if !has_rested(names, &message) {
-        // Only what we wrote ourselves says what a command went through.
-        headers.retain(|name, _| !header::TRAVELS.contains(&name.as_str()));
+    if !was_deferred(names, &message) {
+        // Retry state is trusted only in messages that groupmq published.
+        headers.retain(|name, _| !header::RETRY_STATE.contains(&name.as_str()));
         let mut set = |name: &str, value: &str| {
             headers.insert(name.to_owned(), value.to_owned());
         };
@@ -370,7 +370,7 @@ fn back(names: &Names, message: Incoming, ticket: Option<u64>) -> Outgoing {
     }
 }
 
-/// Whose command it is, by the routing key or, where it was published straight to a queue, the body.
+/// The session of a command: by the routing key or, if it was published directly to a queue, by the body.
 fn session(names: &Names, message: &Incoming) -> String {
     let session: Option<SessionName> = if by_session(names, message) {
         message.routing_key.parse().ok()

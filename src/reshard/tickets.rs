@@ -1,11 +1,11 @@
-//! The order of moved commands: each gets a ticket, as if it had rested, so that whatever of its group
-//! comes into the shards by another way waits for it.
+//! The order of moved commands: each gets a ticket, as if it had been deferred, so that commands of its
+//! group that reach the shards by another route wait for it.
 //!
-//! Tickets are written to the store after the moved messages are confirmed and before they are
-//! acknowledged where they came from. Cut off in between, the same commands are moved once more, with
-//! the same tickets, or later ones where the first were written; the ledger knows the second copies.
-//! That is why the first ticket of a lane is the whole change's, and not the time: copies with tickets
-//! from before those that were written would count as overdue, and pass one another.
+//! Tickets are written to the store after the moved messages are confirmed and before they are acknowledged
+//! at the source. If that is interrupted, the same commands are moved once more, with the same tickets, or
+//! later ones if the first were written; the ledger recognises the second copies. That is why the first
+//! ticket of a lane is that of the whole change, and not the time: copies with tickets from before those
+//! that were written would count as overdue, and overtake one another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,52 +20,52 @@ use crate::executor::{self, Decoder};
 use crate::store;
 use crate::store::lanes::{LaneKey, Lanes, Resting};
 
-/// A moved command is not in a delay queue; how soon a worker comes to it depends on how much is in its
-/// shard, and on when workers are started. Until then its lane does not go on without it.
+/// A moved command is not in a delay queue; when a worker reaches it depends on the length of its shard,
+/// and on when workers are started. Until then its lane waits for it.
 const AWAITED: Duration = Duration::from_hours(24);
 
-/// How a lane begins in which nothing rests yet.
+/// The initial state of a lane without deferred commands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Settings {
     /// Its first ticket.
     pub(super) first: u64,
-    /// With which what waits behind a moved command rests.
+    /// The delay tier of commands that wait behind a moved command.
     pub(super) tier: Duration,
 }
 
-/// Gives out tickets.
+/// Issues tickets.
 #[derive(Debug)]
 pub(super) struct Tickets<'a> {
     decoder: &'a Decoder,
     clock: Arc<dyn Clock>,
     settings: Settings,
     lanes: Lanes,
-    resting: BTreeMap<LaneKey, Resting>,
-    /// Not written yet.
+    deferred: BTreeMap<LaneKey, Resting>,
+    /// Issued and not written yet.
     given: BTreeSet<LaneKey>,
 }
 
 impl<'a> Tickets<'a> {
-    /// Goes on from what rests by now.
+    /// Continues from the lanes that have deferred commands.
     pub(super) async fn load(
         lanes: Lanes,
         decoder: &'a Decoder,
         clock: Arc<dyn Clock>,
         settings: Settings,
     ) -> Result<Self, store::Error> {
-        let resting = lanes.load().await?.into_iter().collect();
+        let deferred = lanes.load().await?.into_iter().collect();
         Ok(Self {
             decoder,
             clock,
             settings,
             lanes,
-            resting,
+            deferred,
             given: BTreeSet::new(),
         })
     }
 
-    /// The next ticket of a command's lane; none for what has no lane, or cannot be read and is answered
-    /// where it comes to. `session` is by which it was published, if by any.
+    /// The next ticket of a command's lane; none for a command without a lane, or one that cannot be
+    /// decoded and is answered at its destination. `session` is that of its routing key, if it has one.
     pub(super) fn next(&mut self, message: &Incoming, session: Option<&str>) -> Option<u64> {
         let read = self.decoder.decode(&executor::Incoming {
             body: &message.body,
@@ -82,7 +82,7 @@ impl<'a> Tickets<'a> {
         };
         let now = self.clock.now();
         let Settings { first, tier } = self.settings;
-        let lane = self.resting.entry(key.clone()).or_insert(Resting {
+        let lane = self.deferred.entry(key.clone()).or_insert(Resting {
             head: first,
             tail: first.saturating_sub(1),
             tier,
@@ -93,13 +93,13 @@ impl<'a> Tickets<'a> {
         Some(lane.tail)
     }
 
-    /// Writes down what was given out.
+    /// Writes the issued tickets to the store.
     pub(super) async fn write(&mut self) -> Result<(), store::Error> {
-        let (lanes, resting) = (&self.lanes, &self.resting);
+        let (lanes, deferred) = (&self.lanes, &self.deferred);
         let rows = std::mem::take(&mut self.given).into_iter();
         // All at once, so that they share transactions.
         try_join_all(rows.map(|key| {
-            let lane = resting.get(&key).copied();
+            let lane = deferred.get(&key).copied();
             lanes.put(key, lane)
         }))
         .await
@@ -119,7 +119,7 @@ mod tests {
 
     const FIRST: u64 = 1_000;
 
-    /// A change of the number of shards, as far as tickets know of it.
+    /// A change of the number of shards, as far as tickets are concerned.
     struct Change {
         store: Store,
         decoder: Decoder,
@@ -136,7 +136,7 @@ mod tests {
             }
         }
 
-        /// As at the beginning of each phase, and after it was cut off.
+        /// As at the beginning of each phase, and after an interruption.
         async fn tickets(&self) -> Tickets<'_> {
             let settings = Settings {
                 first: FIRST,
@@ -173,23 +173,23 @@ mod tests {
         let given = give(&mut tickets, [1, 2, 1]);
         assert_eq!(given, [Some(FIRST), Some(FIRST), Some(FIRST + 1)]);
         tickets.write().await.unwrap();
-        // What was moved, and is moved once more, comes after all that may be on its way.
+        // A command that is moved once more comes after all that may be in flight.
         let given = give(&mut change.tickets().await, [1, 2, 1]);
         assert_eq!(given, [Some(FIRST + 2), Some(FIRST + 1), Some(FIRST + 3)]);
     }
 
-    /// Were they later ones, the first copies would count as overdue, and their order be lost.
+    /// If they were later ones, the first copies would count as overdue and lose their order.
     #[tokio::test]
     async fn cut_off_before_they_are_written_the_same_are_given_again() {
         let change = Change::begin().await;
         let given = give(&mut change.tickets().await, [1, 2, 1]);
-        // What a ticket could be made of instead.
+        // An alternative source of tickets: the time.
         tokio::time::sleep(Duration::from_millis(5)).await;
         assert_eq!(give(&mut change.tickets().await, [1, 2, 1]), given);
     }
 
     #[tokio::test]
-    async fn what_rests_already_keeps_its_tickets_and_its_time() {
+    async fn what_is_deferred_already_keeps_its_tickets_and_its_time() {
         let change = Change::begin().await;
         let key = LaneKey {
             session: "default".parse().unwrap(),

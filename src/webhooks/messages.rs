@@ -42,7 +42,7 @@ impl DeliveryState {
         let time = |name: &str| text(name).and_then(|text| text.parse().ok()).map(Timestamp);
         Self {
             attempts: number(header::ATTEMPTS).unwrap_or_default(),
-            deferrals: number(header::RESTS).unwrap_or_default(),
+            deferrals: number(header::DEFERRALS).unwrap_or_default(),
             first_seen: time(header::FIRST_SEEN),
             not_before: time(header::NOT_BEFORE),
         }
@@ -83,7 +83,7 @@ pub(super) fn deferred(
     let mut headers = headers(message);
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
     set(header::ATTEMPTS, state.attempts.to_string());
-    set(header::RESTS, state.deferrals.to_string());
+    set(header::DEFERRALS, state.deferrals.to_string());
     if let Some(first_seen) = state.first_seen {
         set(header::FIRST_SEEN, first_seen.0.to_string());
     }

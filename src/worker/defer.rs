@@ -11,7 +11,7 @@ use crate::store::ledger;
 use super::messages::{self, DeferralState};
 use super::{Job, NotAcked, Worker, spans};
 
-/// What a command is known by.
+/// The ledger's key of a command.
 pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
     ledger::Key {
         session: accepted.session.clone(),
@@ -68,7 +68,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Lets the next deferred command of the lane go, if this one was deferred.
+    /// Lets the next deferred command of the lane proceed, if this one was deferred.
     pub(super) async fn end_deferral(
         &self,
         job: &Job,
@@ -88,11 +88,11 @@ impl Worker {
         .await
     }
 
-    /// The shortest tier that is long enough; longer with each deferral that changed nothing.
+    /// The shortest tier that is long enough; longer with each deferral without progress.
     pub(super) fn tier(&self, deferral: &Deferral, deferral_state: &DeferralState) -> Duration {
-        // Waiting for a session grows less: it should be noticed soon that it is back.
+        // Waiting for a session grows less, so that its return is noticed soon.
         let most = if deferral.counts { usize::MAX } else { 2 };
-        let step = usize::try_from(deferral_state.rests)
+        let step = usize::try_from(deferral_state.deferrals)
             .unwrap_or(usize::MAX)
             .min(most);
         let wish = deferral.after.unwrap_or_default();

@@ -1,10 +1,11 @@
-//! The commands that are deferred, as far as this worker knows, and which of them are lost.
+//! The deferred commands, as far as this worker knows, and which of them are lost.
 //!
-//! That one is late proves nothing: the shard may have had no worker, or a backlog may be in front of it. It
-//! is lost when it can be nowhere any more. Its delay queue was seen empty after it was due (or has passed on
-//! what was deferred later: such a queue is first in, first out), the command queues were seen empty after
-//! that, it is not in flight here; and `retry.lost_after` later all of that was seen once more, since the
-//! broker offers what a command queue did not take again after three minutes.
+//! That a command is late proves nothing: the shard may have had no worker, or a backlog may be in front of
+//! it. It is lost when it is in none of the possible places. Its delay queue was seen empty after it was
+//! due (or has returned commands that were deferred later: a delay queue is first in, first out), the
+//! command queues were seen empty after that, and it is not in flight here; and `retry.lost_after` later
+//! all of that was seen once more, since the broker dead-letters what a command queue did not accept again
+//! after three minutes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -15,16 +16,16 @@ use crate::contract::Timestamp;
 use crate::store::lanes::{Deferred, LaneKey};
 use crate::store::ledger::Key;
 
-/// How the broker's queues stand.
+/// The state of the broker's queues.
 #[derive(Debug)]
 pub(super) struct QueueDepths {
-    /// When they were looked at.
+    /// When they were checked.
     pub(super) at: Timestamp,
-    /// Tiers whose delay queue is empty, or gone.
+    /// Tiers whose delay queue is empty, or does not exist.
     pub(super) empty: BTreeSet<Duration>,
-    /// By tier, when the deferral began that ended last: earlier ones have ended, too.
+    /// By tier, the begin of the deferral that ended last: earlier ones have ended, too.
     pub(super) ended: BTreeMap<Duration, Timestamp>,
-    /// Every command queue is empty, and what was in them is in flight.
+    /// Every command queue is empty, and their commands are in flight.
     pub(super) nothing_waits: bool,
 }
 
@@ -32,7 +33,7 @@ pub(super) struct QueueDepths {
 #[derive(Debug, Default)]
 pub(super) struct Deferrals {
     rows: HashMap<Key, Entry>,
-    /// By tier, when the deferral began that ended last.
+    /// By tier, the begin of the deferral that ended last.
     ended: BTreeMap<Duration, Timestamp>,
 }
 
@@ -44,31 +45,31 @@ struct Entry {
     is_stray: bool,
 }
 
-/// What is believed of a command.
+/// Where a command is supposed to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Whereabouts {
-    /// In its delay queue, or on its way back from there.
+    /// In its delay queue, or returning from there.
     Deferred,
-    /// Delivered again, and being worked on here.
+    /// Delivered again, and being processed here.
     InHand,
     /// In no queue and not in flight, since that search.
     NotFoundSince(Instant),
-    /// It does not come back.
+    /// It is lost.
     Lost,
-    /// It does not come back, and the store says so.
+    /// It is lost, and recorded as such in the store.
     Recorded,
-    /// Another shard looks for it.
+    /// Another shard searches for it.
     Foreign,
 }
 
 impl Deferrals {
-    /// Begins with what the store has. Those whose shard is unknown (`true`) are searched for
-    /// by one shard.
-    pub(super) fn load(rows: Vec<(Deferred, bool)>, looks_for_strays: bool) -> Self {
+    /// Begins with the rows of the store. Those whose shard is unknown (`true`) are searched for by one
+    /// shard.
+    pub(super) fn load(rows: Vec<(Deferred, bool)>, searches_for_strays: bool) -> Self {
         let entry = |(row, is_stray): (Deferred, bool)| {
             let whereabouts = match row.lost_at {
                 Some(_) => Whereabouts::Recorded,
-                None if looks_for_strays || !is_stray => Whereabouts::Deferred,
+                None if searches_for_strays || !is_stray => Whereabouts::Deferred,
                 None => Whereabouts::Foreign,
             };
             let entry = Entry {
@@ -84,8 +85,8 @@ impl Deferrals {
         }
     }
 
-    /// Notes that a command is deferred.
-    pub(super) fn rests(&mut self, row: Deferred) {
+    /// Records that a command is deferred.
+    pub(super) fn record(&mut self, row: Deferred) {
         let entry = Entry {
             row,
             whereabouts: Whereabouts::Deferred,
@@ -94,7 +95,7 @@ impl Deferrals {
         self.rows.insert(entry.row.key.clone(), entry);
     }
 
-    /// Notes that a command has come back.
+    /// Records that a command has returned.
     pub(super) fn note_returned(&mut self, key: &Key) {
         if let Some(entry) = self.rows.get_mut(key) {
             entry.whereabouts = Whereabouts::InHand;
@@ -104,7 +105,7 @@ impl Deferrals {
         }
     }
 
-    /// Forgets a command that is done with; whether it was known.
+    /// Forgets a completed command; returns whether it was known.
     pub(super) fn done(&mut self, key: &Key) -> bool {
         self.rows.remove(key).is_some()
     }
@@ -115,18 +116,19 @@ impl Deferrals {
         lost.filter_map(|it| Some((lane_of(&it.row)?, it.row.ticket)))
     }
 
-    /// The tiers of commands that are late and not known to be anywhere.
+    /// The tiers of commands that are late and not known to be in any place.
     pub(super) fn late(&self, now: Timestamp) -> BTreeSet<Duration> {
         let late = self.rows.values().filter(|it| it.is_late(now));
         late.map(|it| it.row.tier).collect()
     }
 
-    /// By tier, when the deferral began that ended last.
+    /// By tier, the begin of the deferral that ended last.
     pub(super) fn ended(&self) -> &BTreeMap<Duration, Timestamp> {
         &self.ended
     }
 
-    /// Notes that the command with this ticket cannot come back; whether one is known that is not in flight.
+    /// Records that the command with this ticket cannot return; returns whether one is known that is not in
+    /// flight.
     pub(super) fn cannot_come(&mut self, lane: &LaneKey, ticket: u64) -> Option<bool> {
         let mut rows = self.rows.values_mut();
         let is_it = |it: &&mut Entry| {
@@ -140,7 +142,7 @@ impl Deferrals {
         Some(is_away)
     }
 
-    /// Commands that do not come back, of which the store does not know it yet.
+    /// Lost commands that are not recorded in the store yet.
     pub(super) fn find_lost(&mut self, seen: &QueueDepths, lost_after: Duration) -> Vec<Deferred> {
         let mut lost = Vec::new();
         for entry in self.rows.values_mut() {
@@ -171,8 +173,7 @@ impl Deferrals {
         lost
     }
 
-    /// Marks a command as lost, if it still is; what is to be written of it, and whether it is unknown to
-    /// which shard it belongs.
+    /// Marks a command as lost, if it still is; returns the row to write, and whether its shard is unknown.
     pub(super) fn lose(&mut self, key: &Key, now: Timestamp) -> Option<(Deferred, bool)> {
         let entry = self.rows.get_mut(key)?;
         if entry.whereabouts != Whereabouts::Lost {
@@ -182,7 +183,7 @@ impl Deferrals {
         Some((entry.row.clone(), entry.is_stray))
     }
 
-    /// Notes that the store knows a command to be lost.
+    /// Notes that a lost command is recorded in the store.
     pub(super) fn recorded(&mut self, key: &Key) {
         if let Some(entry) = self.rows.get_mut(key)
             && entry.whereabouts == Whereabouts::Lost
@@ -245,8 +246,8 @@ mod tests {
         }
     }
 
-    /// Whether a command that was due in the first minute is lost, when the queues were seen to be so, each
-    /// time for five minutes.
+    /// Whether a command that was due in the first minute is lost, with these states of the queues, each
+    /// lasting five minutes.
     async fn is_lost(deferrals: &mut Deferrals, looks: &[fn(&mut QueueDepths)]) -> bool {
         let mut lost = false;
         for (n, look) in (10..).step_by(5).zip(looks) {
@@ -263,9 +264,9 @@ mod tests {
         lost
     }
 
-    fn resting() -> Deferrals {
+    fn deferred() -> Deferrals {
         let mut deferrals = Deferrals::default();
-        deferrals.rests(row("c", 0));
+        deferrals.record(row("c", 0));
         deferrals
     }
 
@@ -275,45 +276,45 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_command_is_lost_once_it_could_be_nowhere_twice() {
-        assert!(!is_lost(&mut resting(), &[NOWHERE]).await);
-        assert!(is_lost(&mut resting(), &[NOWHERE, NOWHERE]).await);
-        // What came in between waits for itself.
-        assert!(is_lost(&mut resting(), &[NOWHERE, COMMANDS_WAIT, NOWHERE]).await);
+        assert!(!is_lost(&mut deferred(), &[NOWHERE]).await);
+        assert!(is_lost(&mut deferred(), &[NOWHERE, NOWHERE]).await);
+        // A command that returned in between is not counted as lost.
+        assert!(is_lost(&mut deferred(), &[NOWHERE, COMMANDS_WAIT, NOWHERE]).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn while_commands_wait_or_the_delay_queue_holds_some_nothing_is_lost() {
         for waits in [COMMANDS_WAIT, SOME_REST] {
-            assert!(!is_lost(&mut resting(), &[waits; 4]).await);
-            assert!(!is_lost(&mut resting(), &[NOWHERE, waits]).await);
+            assert!(!is_lost(&mut deferred(), &[waits; 4]).await);
+            assert!(!is_lost(&mut deferred(), &[NOWHERE, waits]).await);
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_in_hand_or_rests_anew_is_not_lost() {
-        let mut deferrals = resting();
+    async fn what_is_in_flight_or_deferred_again_is_not_lost() {
+        let mut deferrals = deferred();
         deferrals.note_returned(&row("c", 0).key);
         assert!(!is_lost(&mut deferrals, &[NOWHERE; 3]).await);
-        deferrals.rests(row("c", 20));
+        deferrals.record(row("c", 20));
         assert!(!is_lost(&mut deferrals, &[NOWHERE; 2]).await);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_delay_queue_that_is_never_empty_has_passed_on_what_began_to_rest_earlier() {
+    async fn a_delay_queue_that_is_never_empty_has_returned_what_was_deferred_earlier() {
         let later: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(MINUTE, at(6));
         };
-        assert!(is_lost(&mut resting(), &[later, later]).await);
+        assert!(is_lost(&mut deferred(), &[later, later]).await);
         let hardly_later: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(MINUTE, at(5));
         };
-        assert!(!is_lost(&mut resting(), &[hardly_later; 3]).await);
+        assert!(!is_lost(&mut deferred(), &[hardly_later; 3]).await);
         let of_another_tier: fn(&mut QueueDepths) = |seen| {
             seen.empty.clear();
             seen.ended.insert(2 * MINUTE, at(60));
         };
-        assert!(!is_lost(&mut resting(), &[of_another_tier; 3]).await);
+        assert!(!is_lost(&mut deferred(), &[of_another_tier; 3]).await);
     }
 }

@@ -1,13 +1,13 @@
 //! The order of a group that has deferred commands.
 //!
-//! While the head of a lane is in a delay queue, what comes after it must not overtake: it is deferred
-//! behind it, in the same queue, with the next ticket. A command is executed when its ticket is the
-//! lowest that is out. Tickets travel in a header; how a lane stands is in the store, written after
-//! the deferred message is confirmed and before the delivery is acknowledged. So a crash in between
-//! brings the delivery back to where it was, and at worst the command comes twice, in order.
+//! While the head of a lane is in a delay queue, later commands must not overtake it: they are deferred
+//! behind it, in the same queue, with the next ticket. A command is executed when its ticket is the lowest
+//! outstanding one. Tickets are carried in a header; the state of a lane is in the store, written after the
+//! deferred message is confirmed and before the delivery is acknowledged. So a crash in between leads to a
+//! redelivery, and at worst the command comes twice, in order.
 //!
-//! What is deferred is noted by its id, too (`deferrals`), and a lane goes on without what is lost. Should
-//! that come back after all, it is executed at once, since its turn was before.
+//! Deferred commands are also recorded by their ids (`deferrals`), and a lane continues without those that
+//! are lost. If one returns after all, it is executed at once, since its turn was before.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,19 +23,19 @@ use crate::store::ledger::Key;
 use super::deferrals::{Deferrals, QueueDepths, lane_of};
 
 /// If a command that was deferred this long after the head was due has returned already, the head is lost:
-/// the delay queue was purged. The lane goes on without it. That holds without
-/// a look at the broker's queues, and for what moved to another shard, which is in none of `away`.
+/// the delay queue was purged. The lane continues without it. That needs no check of the broker's queues,
+/// and holds for commands that moved to another shard, which are not in the queues of this one.
 ///
-/// The time that passes says nothing by itself: while the shard has no worker, or the store is away,
-/// what is back waits there behind what came before.
+/// Elapsed time alone proves nothing: while the shard has no worker, or the store is down, returned
+/// commands wait there behind earlier ones.
 const LOST_AFTER: Duration = Duration::from_mins(15);
 
 /// Whether a command may be executed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
-    /// It may.
+    /// It may be executed.
     Now,
-    /// It has to be deferred behind what is deferred already, with this ticket.
+    /// It has to be deferred behind the commands that are deferred already, with this ticket.
     Behind { ticket: u64, tier: Duration },
 }
 
@@ -43,8 +43,8 @@ pub(super) enum Admission {
 #[derive(Debug)]
 pub(super) struct DeferredLanes {
     lanes: Lanes,
-    /// It searches for the commands whose shard is unknown.
-    looks_for_strays: bool,
+    /// Whether it searches for the commands whose shard is unknown.
+    searches_for_strays: bool,
     // A std mutex: held for a map operation and never across an await.
     known: Mutex<Known>,
 }
@@ -55,7 +55,7 @@ struct Known {
     deferrals: Deferrals,
 }
 
-/// How a lane stands.
+/// The state of a lane.
 #[derive(Debug)]
 struct Lane {
     resting: Resting,
@@ -64,7 +64,7 @@ struct Lane {
 }
 
 impl Lane {
-    /// Lets the next ticket be the head; whether there is one.
+    /// Moves the head to the next ticket; returns whether there is one.
     fn skip(&mut self) -> bool {
         while self.gone.remove(&self.resting.head) {
             self.resting.head += 1;
@@ -74,26 +74,27 @@ impl Lane {
 }
 
 impl DeferredLanes {
-    pub(super) fn new(lanes: Lanes, looks_for_strays: bool) -> Self {
+    pub(super) fn new(lanes: Lanes, searches_for_strays: bool) -> Self {
         Self {
             lanes,
-            looks_for_strays,
+            searches_for_strays,
             known: Mutex::default(),
         }
     }
 
-    /// Takes over from the former owner of the queue: another worker, or this one before the
-    /// connection broke.
+    /// Takes over from the former owner of the queue: another worker, or this one before the connection
+    /// broke.
     pub(super) async fn reload(&self, now: Timestamp) -> Result<(), store::Error> {
         let lanes = self.lanes.load().await?;
         let deferred = self.lanes.load_deferred().await?;
-        let deferrals = Deferrals::load(deferred, self.looks_for_strays);
+        let deferrals = Deferrals::load(deferred, self.searches_for_strays);
         let mut gone: BTreeMap<LaneKey, BTreeSet<u64>> = BTreeMap::new();
         for (lane, ticket) in deferrals.lost() {
             gone.entry(lane).or_default().insert(ticket);
         }
         let lanes = lanes.into_iter().filter_map(|(key, mut resting)| {
-            // Whatever was moved to other shards was published anew until now, in the old order.
+            // Commands that moved to other shards may have been published again until now, in the old
+            // order.
             resting.due = resting.due.max(now);
             let gone = gone.remove(&key).unwrap_or_default();
             let mut lane = Lane { resting, gone };
@@ -104,18 +105,18 @@ impl DeferredLanes {
         Ok(())
     }
 
-    /// How many groups have deferred commands.
+    /// The number of groups that have deferred commands.
     pub(super) fn count(&self) -> usize {
         self.lock().lanes.len()
     }
 
-    /// Notes that a deferred command has been delivered again.
+    /// Records that a deferred command has been delivered again.
     pub(super) fn note_returned(&self, key: &Key) {
         self.lock().deferrals.note_returned(key);
     }
 
-    /// Whether the command with this ticket, or a new one without, may be executed now. If it comes
-    /// from a delay queue, it was deferred at `since`.
+    /// Whether the command with this ticket, or a new one without, may be executed now. If it returned from
+    /// a delay queue, it was deferred at `since`.
     pub(super) fn admit(
         &self,
         key: &LaneKey,
@@ -131,11 +132,11 @@ impl DeferredLanes {
         match ticket {
             // The next one, or a second copy of one that is done.
             Some(ticket) if ticket <= lane.head => return Admission::Now,
-            // One that is known by its id is counted and recorded before its lane goes on.
+            // A command that is known by its id is counted and recorded before its lane continues.
             _ if overdue.is_some_and(is_too_long)
                 && deferrals.cannot_come(key, lane.head).is_none() =>
             {
-                events::unknown_resting_command_lost();
+                events::unknown_deferred_command_lost();
                 lanes.remove(key);
                 return Admission::Now;
             }
@@ -150,9 +151,9 @@ impl DeferredLanes {
         }
     }
 
-    /// The ticket with which the command that is executed now is deferred.
+    /// The ticket for deferring the command that is being executed.
     pub(super) fn ticket(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> u64 {
-        // Beginning with the time, so that no two deferrals of a lane have a ticket in common.
+        // Based on the time, so that no two deferrals of a lane have the same ticket.
         let fresh = u64::try_from(now.0.as_microsecond()).unwrap_or_default();
         match self.lock().lanes.get(key) {
             Some(lane) => ticket
@@ -166,7 +167,7 @@ impl DeferredLanes {
     pub(super) async fn record_deferred(&self, command: &Deferred) -> Result<(), store::Error> {
         let lane = {
             let mut known = self.lock();
-            known.deferrals.rests(command.clone());
+            known.deferrals.record(command.clone());
             lane_of(command).map(|key| {
                 let Deferred {
                     ticket, tier, due, ..
@@ -180,11 +181,11 @@ impl DeferredLanes {
                     },
                     gone: BTreeSet::new(),
                 });
-                // It may have been given up for lost.
+                // It may have been recorded as lost.
                 lane.gone.remove(&ticket);
                 let resting = &mut lane.resting;
                 resting.tail = resting.tail.max(ticket);
-                // What follows is deferred to the head's queue, behind it.
+                // Later commands are deferred to the head's queue, behind it.
                 if ticket == resting.head {
                     resting.tier = tier;
                     resting.due = due;
@@ -196,8 +197,7 @@ impl DeferredLanes {
         self.lanes.write(Change { lane, command }).await
     }
 
-    /// Records that a command is done with, which has this ticket if it was deferred in a lane; asking again
-    /// is safe.
+    /// Records that a command is completed, with its ticket if it was deferred in a lane; may be repeated.
     pub(super) async fn record_done(
         &self,
         command: &Key,
@@ -209,13 +209,14 @@ impl DeferredLanes {
         let (lane, is_known) = {
             let mut known = self.lock();
             let lane = place.map(|(key, ticket)| {
-                // It was deferred. If no lane is known here, a worker that was killed recorded it after we had
-                // read the lanes. The next reader of the lanes would wait for this command in vain.
+                // It was deferred. If its lane is not known here, a worker that was killed recorded it
+                // after we had read the lanes. The next reader of the lanes would wait for this command in
+                // vain.
                 (key.clone(), known.leave(key, ticket, tiers, now))
             });
             (lane, known.deferrals.done(command))
         };
-        // Written in any case: we may be asked again because the store failed the first time.
+        // Written in any case: this may be a repetition because the store failed the first time.
         let command = (is_known || has_rested).then(|| (command.clone(), None));
         if lane.is_none() && command.is_none() {
             return Ok(());
@@ -223,7 +224,7 @@ impl DeferredLanes {
         self.lanes.write(Change { lane, command }).await
     }
 
-    /// Records that a command is done with which others have done; its lane goes on without it.
+    /// Records that another worker completed a command; its lane continues without it.
     pub(super) async fn record_done_elsewhere(
         &self,
         command: &Deferred,
@@ -241,7 +242,7 @@ impl DeferredLanes {
         self.lanes.write(Change { lane, command }).await
     }
 
-    /// The tiers of commands that are late, and, by tier, when the deferral began that ended last.
+    /// The tiers of late commands, and, by tier, the begin of the deferral that ended last.
     pub(super) fn late(
         &self,
         now: Timestamp,
@@ -250,12 +251,12 @@ impl DeferredLanes {
         (known.deferrals.late(now), known.deferrals.ended().clone())
     }
 
-    /// Commands that do not come back, and are not recorded as such.
+    /// Lost commands that are not recorded as such.
     pub(super) fn find_lost(&self, seen: &QueueDepths, lost_after: Duration) -> Vec<Deferred> {
         self.lock().deferrals.find_lost(seen, lost_after)
     }
 
-    /// Records that a command does not come back, so that its lane goes on; false when it did come back.
+    /// Records that a command is lost, so that its lane continues; false if it has returned.
     pub(super) async fn record_lost(
         &self,
         command: &Key,
@@ -270,7 +271,8 @@ impl DeferredLanes {
                 let left = known.skip(&key, row.ticket);
                 (key, left)
             });
-            // Written, it would be taken for this shard's; what is lost is skipped at the next reading too.
+            // If written, it would be counted as this shard's; lost commands are skipped at the next
+            // reading too.
             let lane = lane.filter(|(_, left)| !is_stray || left.is_none());
             (row, lane)
         };
@@ -289,7 +291,7 @@ impl DeferredLanes {
 }
 
 impl Known {
-    /// Lets the lane go on without a lost command; how it stands then.
+    /// Continues the lane without a lost command; returns its new state.
     fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<Resting> {
         let lane = self.lanes.get_mut(key)?;
         lane.gone.insert(ticket);
@@ -300,7 +302,7 @@ impl Known {
         left
     }
 
-    /// Lets the lane go on after a command that is done with; how it stands then.
+    /// Continues the lane after a completed command; returns its new state.
     fn leave(
         &mut self,
         key: &LaneKey,
@@ -314,8 +316,8 @@ impl Known {
         let lane = entry.get_mut();
         if ticket == lane.resting.head {
             lane.resting.head += 1;
-            // The next one may be back at once, so what comes meanwhile looks again soon. Or
-            // it has just been deferred, for as long as any command can.
+            // The next one may return at once, so commands that arrive meanwhile retry soon. Or it has just
+            // been deferred, for the longest tier.
             lane.resting.tier = tiers.first().copied().unwrap_or_default();
             let longest = tiers.last().copied().unwrap_or_default();
             lane.resting.due = Timestamp(now.0.checked_add(longest).unwrap_or(now.0));

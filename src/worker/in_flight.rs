@@ -1,8 +1,8 @@
 //! Commands in flight: how many, how old the oldest one is, and whether one hangs.
 //!
-//! A command may wait for long, for its turn, the store or the broker; what the executor does with it is
-//! bounded by deadlines. One that is with the executor far beyond all of them has been lost by our own
-//! fault: then liveness fails, so that the process is started anew and the broker delivers it again.
+//! A command may wait long for its turn, the store or the broker; its time in the executor is bounded by
+//! deadlines. A command that exceeds all of them by far hangs because of a bug: then liveness fails, so
+//! that the process is restarted and the broker redelivers the command.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::observability::events;
 
-/// How often the age of the oldest is published as a metric.
+/// The interval of publishing the age of the oldest as a metric.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Commands in flight, by arrival; clones share them.
@@ -25,12 +25,12 @@ pub(super) struct InFlight {
 #[derive(Debug, Default)]
 struct Arrivals {
     open: BTreeSet<(Instant, u64)>,
-    /// Those that the executor has, by their number, and since when.
+    /// Those in the executor, by their number, and since when.
     executing: BTreeMap<u64, Instant>,
     next: u64,
 }
 
-/// A command that the executor has, until dropped.
+/// A command in the executor, until dropped.
 #[derive(Debug)]
 pub(super) struct Executing<'a>(&'a InFlightGuard);
 
@@ -42,7 +42,7 @@ pub(super) struct InFlightGuard {
 }
 
 impl InFlight {
-    /// Counts one that has just arrived.
+    /// Adds a command that has just arrived.
     pub(super) fn track(&self) -> InFlightGuard {
         let mut arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let arrival = (Instant::now(), arrivals.next);
@@ -63,15 +63,15 @@ impl InFlight {
         oldest.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
-    /// For how long the executor has had the one that it has had for longest.
+    /// The age of the longest running execution.
     fn longest_execution(&self) -> Duration {
         let arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let first = arrivals.executing.values().min();
         first.map_or(Duration::ZERO, Instant::elapsed)
     }
 
-    /// Reports now and then how old the oldest is, and in `moving` whether the executor has had none for
-    /// longer than `limit`; never ends.
+    /// Periodically reports the age of the oldest, and in `moving` whether no execution has exceeded
+    /// `limit`; never ends.
     pub(super) async fn watch(self, limit: Duration, moving: watch::Sender<bool>) {
         loop {
             tokio::time::sleep(EVERY).await;
@@ -91,7 +91,7 @@ impl InFlightGuard {
         self.arrival.0.elapsed()
     }
 
-    /// The executor has it from now on.
+    /// Marks it as being in the executor from now on.
     pub(super) fn execute(&self) -> Executing<'_> {
         let mut arrivals = self.arrivals();
         arrivals.executing.insert(self.arrival.1, Instant::now());
@@ -155,7 +155,7 @@ mod tests {
             std::thread::sleep(limit);
             assert!(!*is_moving.wait_for(|it| !it).await.unwrap());
             drop(executing);
-            // The other one may wait for as long as it has to.
+            // The other one may wait without a limit.
             assert!(*is_moving.wait_for(|it| *it).await.unwrap());
             drop(waits);
         };

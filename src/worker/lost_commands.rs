@@ -15,15 +15,15 @@ use crate::store::ledger::{Found, Ledger};
 use super::deferrals::QueueDepths;
 use super::owned_shard::OwnedShard;
 
-/// How often a late command is looked for, at most.
-const LOOK: Duration = Duration::from_secs(10);
+/// The interval of searching for a late command, at most.
+const SEARCH_EVERY: Duration = Duration::from_secs(10);
 
-/// Where to look.
+/// What a search needs.
 #[derive(Debug)]
 pub(super) struct LostSearch<'a> {
     pub(super) session: &'a Session<'a>,
     pub(super) names: &'a Names,
-    /// How many command queues there are.
+    /// The number of command queues.
     pub(super) shards: u16,
     /// One permit for each command that may be in flight.
     pub(super) places: &'a Semaphore,
@@ -33,14 +33,14 @@ pub(super) struct LostSearch<'a> {
     pub(super) now: Timestamp,
 }
 
-/// How long to wait between two looks: several within `lost_after`.
+/// The pause between two searches: several within `lost_after`.
 pub(super) fn pause(lost_after: Duration) -> Duration {
-    LOOK.min(lost_after / 4)
+    SEARCH_EVERY.min(lost_after / 4)
 }
 
 impl LostSearch<'_> {
-    /// Looks for late commands of the shards that this worker has; what is lost is recorded.
-    pub(super) async fn look(&self, owned: &[Arc<OwnedShard>]) -> Result<(), SearchError> {
+    /// Searches for late commands of the shards that this worker has; lost ones are recorded.
+    pub(super) async fn search(&self, owned: &[Arc<OwnedShard>]) -> Result<(), SearchError> {
         let mut seen = QueueDepths {
             at: self.now,
             empty: BTreeSet::new(),
@@ -59,7 +59,8 @@ impl LostSearch<'_> {
         if late.is_empty() {
             return Ok(());
         }
-        // The delay queues first: what has left them since is in a command queue, or in flight here.
+        // The delay queues first: commands that have left them since are in a command queue, or in flight
+        // here.
         for tier in late {
             let waiting = self.session.waiting(&self.names.delay(tier)).await?;
             if waiting.is_none_or(|(messages, _)| messages == 0) {
@@ -75,16 +76,16 @@ impl LostSearch<'_> {
                 } else if shard.lanes.record_lost(&lost.key, self.now).await? {
                     let (id, session) = (&lost.key.command_id, &lost.key.session);
                     let command_type = &lost.command_type;
-                    events::resting_command_lost(id.as_str(), command_type, session.as_str());
+                    events::deferred_command_lost(id.as_str(), command_type, session.as_str());
                 }
             }
         }
         Ok(())
     }
 
-    /// Whether no command waits anywhere. All queues count: the broker takes only so many commands out of a
-    /// delay queue that a command queue does not take, and those of the others wait behind them unseen. One
-    /// without a consumer may be one that the broker could not ask.
+    /// Whether all command queues are empty. All queues count: the broker takes only a limited number of
+    /// commands out of a delay queue that a command queue does not accept, and those of other queues wait
+    /// behind them unseen. A queue without consumers may be one that did not answer the broker.
     async fn nothing_waits(&self) -> Result<bool, amqp::Error> {
         for number in 0..self.shards {
             let waiting = self.session.waiting(&self.names.shard(number)).await?;
@@ -92,12 +93,12 @@ impl LostSearch<'_> {
                 return Ok(false);
             }
         }
-        // Without a place, what has been sent here waits for one.
+        // Without a free place, a delivery may be waiting for one.
         Ok(self.places.available_permits() > 0)
     }
 }
 
-/// What keeps a look from coming to its end.
+/// Why a search was not completed.
 #[derive(Debug)]
 pub(super) enum SearchError {
     Broker(amqp::Error),

@@ -1,4 +1,4 @@
-//! What has to be done now and then: saying that this worker is alive, and forgetting old commands.
+//! Background maintenance: the worker's heartbeat, and purging old ledger rows.
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use crate::store::ledger::Limits;
 use crate::store::workers::BEAT;
 use crate::store::{Error, Store};
 
-/// How often old commands are looked for.
+/// The interval of purging.
 const PURGE_EVERY: Duration = Duration::from_mins(1);
 
-/// How long a command that was begun and never finished is remembered after the last time that it
-/// can have been tried. Without it, a delivery that waited while all workers were stopped, or a
-/// producer that sends again, would have it done a second time. There are few of them.
+/// How long a command that was started and never finished is kept after the last possible attempt. Without
+/// it, a delivery that waited while all workers were stopped, or a producer that sends again, would lead to
+/// a second execution. There are few of them.
 const IN_DOUBT: Duration = Duration::from_hours(7 * 24);
 
-/// How long lost commands are named (by `groupmq doctor`), unless they are
-/// sent again: an operator who looks once a week sees them.
+/// How long lost commands are listed (by `groupmq doctor`), unless they are sent again: an operator who
+/// checks once a week sees them.
 const LOST: Duration = Duration::from_hours(7 * 24);
 
-/// Rows that are purged in one statement, so that the writer is not kept waiting.
+/// The number of rows purged in one statement, so that the writer is not delayed.
 const SLICE: u32 = 1_000;
 
-/// Says that this worker is alive, until the process ends: commands are still being finished while
-/// it stops.
+/// Sends the heartbeat of this worker until the process ends: commands are still being finished while it
+/// stops.
 pub async fn beat(store: Store) {
     let workers = store.workers();
     loop {
         tokio::time::sleep(BEAT).await;
-        tell(workers.beat().await);
+        log_failure(workers.beat().await);
     }
 }
 
-/// How long the ledger remembers.
+/// The retention times of the ledger.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     finished: Duration,
@@ -62,23 +62,23 @@ impl Memory {
     }
 }
 
-/// Forgets old commands, and measures the ledger, until the process ends.
+/// Purges old commands, and measures the ledger, until the process ends.
 pub async fn purge(store: Store, memory: Memory, clock: std::sync::Arc<dyn Clock>) {
     loop {
-        tell(store.ledger().size().await.map(events::ledger_measured));
+        log_failure(store.ledger().size().await.map(events::ledger_measured));
         tokio::time::sleep(PURGE_EVERY).await;
         let now = Timestamp(clock.now());
         if let Some(limits) = memory.limits(now) {
-            tell(purge_once(&store, limits).await);
+            log_failure(purge_once(&store, limits).await);
         }
         if let Ok(before) = now.0.checked_sub(LOST) {
-            tell(store.lanes().forget_lost(Timestamp(before)).await);
+            log_failure(store.lanes().forget_lost(Timestamp(before)).await);
         }
     }
 }
 
 /// The store logs its outages itself.
-fn tell(outcome: Result<(), Error>) {
+fn log_failure(outcome: Result<(), Error>) {
     if let Err(error) = outcome
         && !error.is_outage()
     {

@@ -1,4 +1,4 @@
-//! The messages that an outcome becomes: events, replies, dead letters, deferred commands.
+//! The messages of an outcome: events, replies, dead letters, deferred commands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,26 +9,27 @@ use crate::contract::{
 };
 use crate::executor::{Accepted, Cause, Deferral, Outcome};
 
-/// What a command has been through, as its headers say.
+/// The retry state of a command, from its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct DeferralState {
-    /// How often the command was deferred because the engine failed.
+    /// The number of deferrals because the engine failed.
     pub(super) attempts: u32,
-    /// How often it was deferred.
-    pub(super) rests: u32,
-    /// Its place in its lane, if it was deferred in one.
+    /// The number of deferrals.
+    pub(super) deferrals: u32,
+    /// Its position in its lane, if it was deferred in one.
     pub(super) ticket: Option<u64>,
-    /// When it first came.
+    /// When it was first received.
     pub(super) first_seen: Option<Timestamp>,
-    /// Why it was deferred last.
+    /// The cause of the last deferral.
     pub(super) cause: Option<Cause>,
-    /// When it was deferred last.
+    /// The time of the last deferral.
     pub(super) since: Option<Timestamp>,
 }
 
 impl DeferralState {
-    /// Reads it from a message that comes back from a delay queue; headers of any other message are a producer's.
-    pub(super) fn of(message: &Incoming, names: &Names) -> Self {
+    /// Reads it from a message that returns from a delay queue; headers of any other message are a
+    /// producer's.
+    pub(super) fn from_message(message: &Incoming, names: &Names) -> Self {
         if message.exchange != names.back() {
             return Self::default();
         }
@@ -36,7 +37,7 @@ impl DeferralState {
         let number = |name: &str| text(name).and_then(|text| text.parse().ok());
         Self {
             attempts: number(header::ATTEMPTS).unwrap_or_default(),
-            rests: number(header::RESTS).unwrap_or_default(),
+            deferrals: number(header::DEFERRALS).unwrap_or_default(),
             ticket: text(header::TICKET).and_then(|text| text.parse().ok()),
             first_seen: text(header::FIRST_SEEN)
                 .and_then(|text| text.parse().ok())
@@ -48,7 +49,7 @@ impl DeferralState {
                     words: text(header::REASON).unwrap_or_default().to_owned(),
                 })
             }),
-            // The message that comes back is the one that was published then.
+            // The returning message is the one that was published then.
             since: message
                 .published_at
                 .and_then(|second| i64::try_from(second).ok())
@@ -57,7 +58,7 @@ impl DeferralState {
         }
     }
 
-    /// The same, deferred once more; without a deferral it only waits behind others of its lane.
+    /// The state after another deferral; without a `deferral` it only waits behind others of its lane.
     pub(super) fn further(
         &self,
         deferral: Option<&Deferral>,
@@ -66,7 +67,7 @@ impl DeferralState {
     ) -> Self {
         Self {
             attempts: self.attempts + u32::from(deferral.is_some_and(|it| it.counts)),
-            rests: self.rests + u32::from(deferral.is_some()),
+            deferrals: self.deferrals + u32::from(deferral.is_some()),
             ticket,
             first_seen: self.first_seen.or(Some(now)),
             cause: deferral.map_or_else(|| self.cause.clone(), |it| Some(Cause::of(&it.cause))),
@@ -75,15 +76,15 @@ impl DeferralState {
     }
 }
 
-/// A fault's reason is cut here: headers must fit into one AMQP frame.
+/// The maximum length of a fault's reason: headers must fit into one AMQP frame.
 const REASON_BYTES: usize = 2_000;
 
-/// Stands for a session or type that could not be read; no session can be called so.
+/// Stands for a session or type that could not be read; it is not a valid session name.
 const UNREAD: &str = "~";
 
-/// The events in order, then the reply: to the replies exchange, and last of all to `reply_to`. A producer
-/// that has read it may send its next command about the same group, whose events must come later.
-pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Outgoing> {
+/// The events in order, then the reply: to the replies exchange, and last to `reply_to`. A producer that
+/// has read the reply may send its next command about the same group, whose events must come later.
+pub(super) fn of_outcome(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Outgoing> {
     let reply = &outcome.reply;
     let body = json(reply);
     let events = outcome.events.iter();
@@ -94,7 +95,7 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
         routing_key: reply_key(reply),
         ..reply_message(reply, command, body.clone())
     });
-    // Through the default exchange and no other: a missing exchange would close our channel.
+    // Only through the default exchange: publishing to a missing exchange would close our channel.
     if let Some(queue) = reply_queue(command, names) {
         messages.push(Outgoing {
             routing_key: queue.to_owned(),
@@ -105,14 +106,14 @@ pub(super) fn of(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Ou
     messages
 }
 
-/// Where the command's reply is to go. Not into a queue of our own: it goes there with our rights, so a
-/// producer could have it signed and sent to any webhook endpoint, or executed.
+/// The destination of the command's reply. Our own queues are excluded: we publish there with our own
+/// permissions, so a producer could have it signed and sent to any webhook endpoint, or executed.
 pub(super) fn reply_queue<'a>(command: &'a Incoming, names: &Names) -> Option<&'a str> {
     let queue = command.reply_to.as_deref()?;
     (!names.is_own(queue)).then_some(queue)
 }
 
-/// The message as it came, with the reason why it was not handled.
+/// The message as received, with the reason why it was not processed.
 pub(super) fn dead(
     error: &ErrorBody,
     command: &Incoming,
@@ -152,7 +153,7 @@ pub(super) fn dead(
     }
 }
 
-/// A command on its way into a delay queue, from which it comes back to its session's shard.
+/// A command for a delay queue, from which it returns to its session's shard.
 pub(super) fn deferred(
     accepted: &Accepted,
     command: &Incoming,
@@ -163,7 +164,7 @@ pub(super) fn deferred(
     let mut headers = own_headers(command);
     let mut set = |name: &str, value: String| headers.insert(name.to_owned(), value);
     set(header::ATTEMPTS, deferral_state.attempts.to_string());
-    set(header::RESTS, deferral_state.rests.to_string());
+    set(header::DEFERRALS, deferral_state.deferrals.to_string());
     if let Some(ticket) = deferral_state.ticket {
         set(header::TICKET, ticket.to_string());
     }
@@ -175,7 +176,7 @@ pub(super) fn deferred(
         set(header::REASON, fitting(&cause.words));
     }
     let command_type = accepted.command.command_type();
-    // The routing key no longer says which session it is, so the body has to.
+    // The body names the session too, which may have been in the routing key only.
     let body = Envelope {
         id: Some(accepted.id.clone()),
         command_type: Some(command_type),
@@ -196,8 +197,7 @@ pub(super) fn deferred(
     }
 }
 
-/// The words of a failure that was the engine's; those of a wrong message may quote it, and are not for the
-/// log.
+/// The text of an engine failure; that of an invalid message may quote it, and must not be logged.
 pub(super) fn words_of(error: &ErrorBody) -> &str {
     match error.code {
         ErrorCode::EngineUnavailable
@@ -216,8 +216,7 @@ fn fitting(reason: &str) -> String {
     reason.get(..end).unwrap_or_default().to_owned()
 }
 
-/// The command's own headers, without those that are the broker's business, and where it was published
-/// to at first.
+/// The command's own headers, without the broker's, and with its original exchange and routing key.
 fn own_headers(command: &Incoming) -> BTreeMap<String, String> {
     let mut headers = command.headers.clone();
     headers.retain(|name, _| !header::is_for_the_broker(name));
@@ -249,14 +248,14 @@ fn reply_key(reply: &Reply) -> String {
     format!("{session}.{known}.{}", reply.status.as_str())
 }
 
-/// The command's type, if it names one. Any other may hold anything: in a routing key it would cost
-/// the limit of 255.
+/// The command's type, if it is a known one. Any other may hold anything, and a routing key is limited to
+/// 255 bytes.
 pub(super) fn known_type(reply: &Reply) -> Option<&'static str> {
     let name = reply.command_type.as_deref()?;
     name.parse::<CommandType>().ok().map(CommandType::as_str)
 }
 
-/// Straight into the endpoint's queue. If that queue is gone, the message is not needed any more.
+/// Directly into the endpoint's queue. If that queue is gone, the message is not needed any more.
 fn test_message(test: &WebhookNotice, names: &Names) -> Outgoing {
     Outgoing {
         routing_key: names.webhook(&test.payload.webhook),
@@ -267,7 +266,7 @@ fn test_message(test: &WebhookNotice, names: &Names) -> Outgoing {
     }
 }
 
-/// Our own types always can be written: their keys are texts and their numbers are finite.
+/// Our own types can always be serialized: their keys are strings and their numbers are finite.
 fn json(value: &impl serde::Serialize) -> Vec<u8> {
     serde_json::to_vec(value).unwrap_or_default()
 }

@@ -1,9 +1,9 @@
 //! The commands role: delivery → executor → reply and events confirmed → acknowledgement.
 //!
-//! A delivery is acknowledged only after everything that came of it has been confirmed by the
-//! broker and recorded. Commands of one group go through their lane one by one, confirms included,
-//! so that their events leave in order; other groups run in parallel. A command that cannot be done
-//! now is deferred to a delay queue, and what follows it in its group is deferred behind it.
+//! A delivery is acknowledged only after all of its results have been confirmed by the broker and recorded.
+//! Commands of one group go through their lane one by one, confirms included, so that their events are
+//! published in order; other groups run in parallel. A command that cannot be executed now is deferred to a
+//! delay queue, and later commands of its group are deferred behind it.
 
 mod defer;
 mod deferrals;
@@ -42,18 +42,18 @@ use in_flight::{InFlight, InFlightGuard};
 use messages::DeferralState;
 use owned_shard::OwnedShard;
 
-/// How long to wait before the bindings of a webhook endpoint are tried again, at first and at most.
+/// The shortest and the longest wait before the bindings of a webhook endpoint are retried.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the role works with.
+/// The commands role.
 #[derive(Debug)]
 pub struct Worker {
     executor: Executor,
     publisher: Publisher,
     fanout: Fanout,
     names: Names,
-    /// How long commands can be deferred, shortest first; never empty.
+    /// The delay tiers, shortest first; never empty.
     tiers: Vec<Duration>,
     lanes: Lanes<Job>,
     in_flight: InFlight,
@@ -63,35 +63,35 @@ pub struct Worker {
     lifecycle: Lifecycle,
 }
 
-/// What the role does on the broker.
+/// The worker's dependencies.
 #[derive(Debug)]
 pub struct WorkerDeps {
-    /// Publishes what came of commands.
+    /// Publishes the results of commands.
     pub publisher: Publisher,
-    /// Keeps what is bound to webhook endpoints.
+    /// Updates the bindings of webhook endpoints.
     pub fanout: Fanout,
-    /// What everything is called.
+    /// The names on the broker.
     pub names: Names,
     /// Records spans.
     pub tracer: Tracer,
-    /// The longest time that a command can take in the executor: one that takes longer hangs.
+    /// The longest time that a command can spend in the executor: one that takes longer hangs.
     pub longest_execution: Duration,
 }
 
 /// A command that waits for its turn.
 #[derive(Debug)]
 struct Job {
-    /// The shard that it came over.
+    /// The shard that it came from.
     shard: Arc<OwnedShard>,
     delivery: Delivery,
     accepted: Accepted,
-    /// What its headers say of earlier deferrals.
+    /// The earlier deferrals, from its headers.
     deferral_state: DeferralState,
     guard: InFlightGuard,
     span: Span,
 }
 
-/// Why a delivery was not acknowledged; it comes again.
+/// The delivery was not acknowledged; it is redelivered.
 #[derive(Debug)]
 struct NotAcked;
 
@@ -102,7 +102,7 @@ impl From<Stopped> for NotAcked {
 }
 
 impl Worker {
-    /// A worker that is ready to run, and whether no command hangs in its executor, as a value to watch.
+    /// A worker, and whether no command hangs in its executor, as a value to watch.
     #[must_use]
     pub fn new(
         executor: Executor,
@@ -138,14 +138,14 @@ impl Worker {
         (worker, is_moving)
     }
 
-    /// Says which command queues this worker has now.
+    /// Limits the remembered accounts to those of the queues that this worker owns.
     fn note_queues(&self, queues: impl Fn(&str) -> bool) {
         self.executor.keep_accounts(queues);
     }
 
-    /// Executes what arrives over a shard; the window of its consumer bounds how much is under way.
+    /// Executes a delivery of a shard; the prefetch window of its consumer bounds the number in flight.
     fn take(self: Arc<Self>, shard: &Arc<OwnedShard>, delivery: Delivery) {
-        // What has not been begun goes back to the broker.
+        // Deliveries that were not started are requeued.
         if shard.is_ending() {
             return;
         }
@@ -169,11 +169,11 @@ impl Worker {
                 return;
             }
         };
-        let deferral_state = DeferralState::of(&delivery.message, &self.names);
+        let deferral_state = DeferralState::from_message(&delivery.message, &self.names);
         if deferral_state.since.is_some() {
             shard.lanes.note_returned(&key_of(&accepted));
         }
-        self.tell_of_the_queue(&delivery.message);
+        self.record_queue_time(&delivery.message);
         let job = Job {
             shard: Arc::clone(shard),
             delivery,
@@ -205,8 +205,8 @@ impl Worker {
         }
     }
 
-    /// How long a command waited on the broker, at its first coming.
-    fn tell_of_the_queue(&self, message: &amqp::Incoming) {
+    /// Records how long a command waited on the broker, at its first delivery.
+    fn record_queue_time(&self, message: &amqp::Incoming) {
         if let Some(published) = message.published_at
             && !message.redelivered
             && message.exchange == self.names.commands()
@@ -217,9 +217,9 @@ impl Worker {
         }
     }
 
-    /// Does what can be done about a command now.
+    /// Processes a command as far as possible now.
     async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
-        // What was not begun is delivered again, to the next owner of the shard.
+        // A delivery that was not started is redelivered, to the next owner of the shard.
         if job.shard.is_ending() {
             return Err(NotAcked);
         }
@@ -235,10 +235,10 @@ impl Worker {
         }
         match self.run_through_outages(&job).await? {
             Verdict::Answered(outcome) => {
-                self.bring_up_to_date(&job, &outcome).await?;
+                self.sync_endpoint(&job, &outcome).await?;
                 self.publish(&job.delivery, &outcome, &mut job.span, begun)
                     .await?;
-                // After the confirms, so that the next one's events cannot overtake.
+                // After the confirms, so that the events of the next command cannot overtake.
                 self.end_deferral(&job, lane).await?;
                 events::stage_passed(events::Stage::Total, job.guard.age());
                 job.delivery.ack();
@@ -258,8 +258,8 @@ impl Worker {
         }
     }
 
-    /// Runs a command, again and again while the store is down: it keeps its place in its lane and
-    /// the broker keeps it unacknowledged, so the worker takes no more than it could hold anyway.
+    /// Runs a command, again and again while the store is down: it keeps its place in its lane and stays
+    /// unacknowledged, so the prefetch window bounds the number of such commands.
     async fn run_through_outages(&self, job: &Job) -> Result<Verdict, NotAcked> {
         let mut probe = None;
         let retry_state = self.retry_state(job);
@@ -290,9 +290,9 @@ impl Worker {
         }
     }
 
-    /// Makes the broker's part of a webhook endpoint what the command has set: a producer that reads the
-    /// answer can count on it.
-    async fn bring_up_to_date(&self, job: &Job, outcome: &Outcome) -> Result<(), NotAcked> {
+    /// Updates the bindings of a webhook endpoint as the command has set them, before the reply is
+    /// published: its producer can rely on them.
+    async fn sync_endpoint(&self, job: &Job, outcome: &Outcome) -> Result<(), NotAcked> {
         let About::Webhook(id) = job.accepted.command.about() else {
             return Ok(());
         };
@@ -300,7 +300,7 @@ impl Worker {
             return Ok(());
         }
         let name = endpoint_name(Some(&job.accepted.session), id);
-        let mut rest = SHORTEST_PAUSE;
+        let mut pause = SHORTEST_PAUSE;
         while let Err(error) = self.fanout.sync(&name).await {
             if matches!(&error, fanout::Error::Store(error) if error.is_outage()) {
                 drop(self.outage_over(&job.shard).await?);
@@ -308,17 +308,17 @@ impl Worker {
                 events::bindings_failed(&error);
             }
             let ending = job.shard.ending();
-            // Both only wait.
+            // Both branches are cancel-safe.
             tokio::select! {
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(pause) => {}
                 () = ending.cancelled() => return Err(NotAcked),
             }
-            rest = LONGEST_PAUSE.min(rest * 2);
+            pause = LONGEST_PAUSE.min(pause * 2);
         }
         Ok(())
     }
 
-    /// Publishes what came of a message and waits for the confirms.
+    /// Publishes the results of a message and waits for the confirms.
     async fn publish(
         &self,
         delivery: &Delivery,
@@ -335,7 +335,7 @@ impl Worker {
             events::dead_lettered(command_id, error.code.as_str(), messages::words_of(error));
         }
         let written = Instant::now();
-        let mut messages = messages::of(outcome, &delivery.message, &self.names);
+        let mut messages = messages::of_outcome(outcome, &delivery.message, &self.names);
         let sending = spans::send(span.trace(), &mut messages);
         self.publisher.publish(messages).await?;
         drop(sending);
@@ -360,7 +360,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Asks the store until it answers, or the shard is not to be worked on any more.
+    /// Repeats a request to the store until it succeeds, or the shard is lost.
     async fn until_stored<F>(
         &self,
         shard: &OwnedShard,
@@ -384,7 +384,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Waits until the store is back or it is our turn to try, unless the shard is to be handed back.
+    /// Waits until the outage of the store is over or it is our turn to retry, unless the shard is to be
+    /// handed back.
     async fn outage_over(&self, shard: &OwnedShard) -> Result<Probe<'_>, NotAcked> {
         let ending = shard.ending();
         tokio::select! {
@@ -406,7 +407,7 @@ impl Worker {
     }
 }
 
-/// Another worker owns the shard now, and gets whatever is in flight here.
+/// Another worker owns the shard now, and gets everything that is in flight here.
 fn fenced(shard: &OwnedShard) {
     if !shard.is_lost() {
         events::shard_fenced(shard.number);
@@ -416,8 +417,8 @@ fn fenced(shard: &OwnedShard) {
 
 fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {
     let message = &delivery.message;
-    // The routing key of a deferred command is its session alone, which leads it to its shard. On its way
-    // through the default exchange it is the queue's name.
+    // The routing key of a deferred command is its session, which leads it to its shard. A message from the
+    // default exchange has the queue's name as its routing key.
     let by_session = [names.commands(), names.back()].contains(&message.exchange);
     Incoming {
         body: &message.body,

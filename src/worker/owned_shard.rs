@@ -7,18 +7,18 @@ use crate::store::shards::Fence;
 
 use super::deferred_lanes::DeferredLanes;
 
-/// One taking over of a shard; the next one, even by the same worker, is another one.
+/// One takeover of a shard; the next takeover, even by the same worker, is another one.
 #[derive(Debug)]
 pub(super) struct OwnedShard {
-    /// Which shard.
+    /// The shard's number.
     pub(super) number: u16,
-    /// The right to it.
+    /// The fence with the epoch of the takeover.
     pub(super) fence: Fence,
     /// The order of its groups that have deferred commands.
     pub(super) lanes: DeferredLanes,
-    /// Nothing more is begun.
+    /// No more commands are started.
     ending: CancellationToken,
-    /// Nothing more of it counts: its channel is gone, or another worker has taken over.
+    /// Its results no longer count: its channel is gone, or another worker has taken over.
     lost: CancellationToken,
     /// Its channel is closed.
     over: CancellationToken,
@@ -28,7 +28,7 @@ impl OwnedShard {
     pub(super) fn new(number: u16, fence: Fence, lanes: &Lanes) -> Self {
         Self {
             number,
-            // One of all shards: any would do.
+            // One shard of all searches for strays: any would do.
             lanes: DeferredLanes::new(lanes.under(&fence), number == 0),
             fence,
             ending: CancellationToken::new(),
@@ -37,18 +37,18 @@ impl OwnedShard {
         }
     }
 
-    /// Begins to hand it back: what has been begun is finished.
+    /// Begins to hand it back: started commands are finished.
     pub(super) fn begin_handback(&self) {
         self.ending.cancel();
     }
 
-    /// It is not ours any more; what has been begun ends as soon as it can.
+    /// The shard is not ours any more; started commands end as soon as they can.
     pub(super) fn mark_lost(&self) {
         self.lost.cancel();
         self.ending.cancel();
     }
 
-    /// Cancelled once nothing more is begun.
+    /// Cancelled once no more commands are started.
     pub(super) fn ending(&self) -> CancellationToken {
         self.ending.clone()
     }
@@ -57,7 +57,7 @@ impl OwnedShard {
         self.ending.is_cancelled()
     }
 
-    /// Whether what is in flight is delivered again, here or to another worker.
+    /// Whether deliveries in flight are redelivered, here or to another worker.
     pub(super) fn is_lost(&self) -> bool {
         self.lost.is_cancelled()
     }
@@ -66,7 +66,7 @@ impl OwnedShard {
         self.over.is_cancelled()
     }
 
-    /// Guards that mark it as over and lost, with whatever is still in flight, when they are dropped.
+    /// Guards that mark it as over and lost, with everything in flight, when they are dropped.
     pub(super) fn over_when_dropped(&self) -> [DropGuard; 3] {
         [&self.ending, &self.lost, &self.over].map(|token| token.clone().drop_guard())
     }

@@ -1,4 +1,4 @@
-//! Pings (`amqp::ping`): no commands, and nothing is done about them but to say that they came.
+//! Pings (`amqp::ping`): they are not commands, and are only answered.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use super::Worker;
 use super::owned_shard::OwnedShard;
 
 impl Worker {
-    /// Says that a ping has come, then acknowledges it.
+    /// Publishes the answer to a ping, then acknowledges it.
     pub(super) fn answer_ping(self: Arc<Self>, shard: &OwnedShard, delivery: Delivery) {
         let arrived = delivery.message.arrived(shard.fence.queue(), &self.names);
         self.lifecycle.clone().spawn(async move {

@@ -1,21 +1,21 @@
-//! The number of shards that one worker shall consume.
+//! The number of shards that one worker should own.
 //!
-//! Where the shards do not come out even, some workers have one more than others. Who that is, is
-//! decided by who has it already, then by name, from what everybody can see; so all come to the same.
+//! If the shards cannot be divided evenly, some workers have one more than others. Those are the ones that
+//! have it already, then the first by name; every worker sees the same numbers and reaches the same result.
 
 use std::collections::BTreeMap;
 
-/// How many shards each worker has.
+/// The number of shards of each worker.
 pub(super) type Counts<'a> = BTreeMap<&'a str, usize>;
 
 /// How many of all shards a worker should own among all workers.
 pub(super) fn shards_for(me: &str, shards: usize, workers: usize, counts: &Counts<'_>) -> usize {
     let workers = workers.max(1);
-    let (fair, rest) = (shards / workers, shards % workers);
+    let (fair, remainder) = (shards / workers, shards % workers);
     let mut larger = counts.iter().filter(|(_, count)| **count > fair);
     let has_more = match larger.clone().position(|(name, _)| *name == me) {
-        Some(place) => place < rest,
-        None => larger.by_ref().count() < rest,
+        Some(place) => place < remainder,
+        None => larger.by_ref().count() < remainder,
     };
     fair + usize::from(has_more)
 }
@@ -47,8 +47,8 @@ mod tests {
     }
 
     proptest! {
-        /// From any distribution, workers that hand back and take one after the other come to one in
-        /// which nobody has two more than another, and every shard has its worker.
+        /// From any distribution, workers that hand back and take one after the other reach one in which no
+        /// worker has two more than another, and every shard has its worker.
         #[test]
         fn any_distribution_becomes_even(
             had in proptest::collection::vec(0_usize..20, 1..8),

@@ -1,11 +1,11 @@
-//! Sharing the command queues out among the workers, without a coordinator.
+//! Distributing the command queues among the workers, without a coordinator.
 //!
-//! Every worker consumes from the presence queue, so the number of its consumers is the number of live
-//! workers. Each takes its fair part of the shards: those that have no consumer, one by one, by raising
-//! their epoch in the store (`store::shards`); of several that try at once, one succeeds. What is too
-//! much is handed back: nothing more is begun, what has been begun is finished and acknowledged, then
-//! the channel closes. The broker lets one consumer of a queue be active, and the epoch keeps out
-//! whoever does not know yet that he is not the one any more.
+//! Every worker consumes the presence queue, so the number of its consumers is the number of live workers.
+//! Each takes its quota of the shards that have no consumer, one by one, by raising their epoch in the
+//! store (`store::shards`); of several that try at once, one succeeds. Surplus shards are handed back: no
+//! more commands are started, started ones are finished and acknowledged, then the channel closes. The
+//! broker keeps one consumer of a queue active, and the epoch fences off a former owner that does not know
+//! yet that it was replaced.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -29,37 +29,38 @@ use super::lost_commands::{self, LostSearch, SearchError};
 use super::owned_shard::OwnedShard;
 use super::quota::{self, Counts};
 
-/// How often a worker looks how things stand.
-const LOOK: Duration = Duration::from_millis(500);
+/// The interval of checking the shards.
+const CHECK_EVERY: Duration = Duration::from_millis(500);
 
-/// The deadline for recording that a shard is handed back; others find out without it.
+/// The time limit for recording that a shard is handed back; other workers also detect it without the
+/// record.
 const HAND_BACK_WITHIN: Duration = Duration::from_secs(2);
 
-/// No shard's part of the window is smaller, so that a single busy one is not starved.
+/// The minimum prefetch count of a shard, so that a single busy one is not starved.
 const PREFETCH_MIN: u16 = 32;
 
-/// What the sharing out works with.
+/// The dependencies of the distribution.
 #[derive(Debug)]
 pub struct Parts {
-    /// Who executes what comes.
+    /// The worker that executes the commands.
     pub worker: Arc<Worker>,
     /// The names of the queues.
     pub names: Names,
-    /// How many shards there are.
+    /// The number of shards.
     pub shards: u16,
-    /// Commands that this process holds unanswered at most, over all shards.
+    /// The maximum number of unacknowledged commands of this process, over all shards.
     pub prefetch: u16,
-    /// A deferred command that was found nowhere for this long is lost.
+    /// A deferred command that was not found for this long is lost.
     pub lost_after: Duration,
-    /// Why nothing may be taken yet; none once everything is in place that its events go to.
+    /// Why nothing may be consumed yet; none once all destinations of its events are set up.
     pub unprepared: watch::Receiver<Option<String>>,
-    /// Where epochs and owners are.
+    /// The store with epochs and owners.
     pub store: Store,
-    /// When to stop.
+    /// The process's lifecycle.
     pub lifecycle: Lifecycle,
 }
 
-/// This worker's part in the sharing out; served over a connection of its own.
+/// This worker's part of the distribution; served over a separate connection.
 #[derive(Debug)]
 pub struct Shards {
     parts: Parts,
@@ -67,21 +68,21 @@ pub struct Shards {
     taking_part: watch::Sender<bool>,
 }
 
-/// What a worker knows from one look to the next.
+/// The state that a worker keeps between two checks.
 #[derive(Debug, Default)]
 struct Known {
     owned: BTreeMap<u16, Arc<OwnedShard>>,
-    /// Shards without a consumer whose owner was alive at the last look.
+    /// Shards without a consumer whose owner was alive at the last check.
     abandoned: BTreeSet<u16>,
-    /// When commands that do not come back were looked for last.
+    /// When lost commands were last searched for.
     searched_at: Option<Instant>,
 }
 
-/// A shard just taken over, on its way to where it is consumed.
+/// A shard that was just taken over, and its consumer.
 type Opened = (Arc<OwnedShard>, Consumer);
 
 impl Shards {
-    /// Makes it, and a value to watch: whether this worker has the part that it should have.
+    /// Makes it, and a value to watch: whether this worker has its quota.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<bool>) {
         let (taking_part, is_taking_part) = watch::channel(false);
@@ -96,7 +97,7 @@ impl Shards {
         )
     }
 
-    /// Looks how things stand, takes over and hands back, until the process stops.
+    /// Checks the shards, takes over and hands back, until the process stops.
     async fn share(
         &self,
         session: &Session<'_>,
@@ -106,13 +107,13 @@ impl Shards {
         let stopping = self.parts.lifecycle.stopping();
         let mut stopping = pin!(stopping);
         loop {
-            // Cut off in the middle, a look leaves at most a shard with our name and no consumer.
+            // If a check is interrupted, at most a shard with our name and no consumer remains.
             tokio::select! {
-                looked = self.look(session, &mut known, &opened) => looked?,
+                checked = self.check(session, &mut known, &opened) => checked?,
                 () = &mut stopping => break,
             }
             tokio::select! {
-                () = tokio::time::sleep(LOOK) => {}
+                () = tokio::time::sleep(CHECK_EVERY) => {}
                 () = &mut stopping => break,
             }
         }
@@ -122,7 +123,7 @@ impl Shards {
         Ok(())
     }
 
-    async fn look(
+    async fn check(
         &self,
         session: &Session<'_>,
         known: &mut Known,
@@ -137,7 +138,7 @@ impl Shards {
         if workers == 0 {
             return Ok(());
         }
-        let looked = async {
+        let checked = async {
             if self.settle(session, workers, known, opened).await? {
                 self.taking_part.send_replace(true);
                 let owned = || known.owned.values();
@@ -146,10 +147,10 @@ impl Shards {
             }
             self.search(session, known).await
         };
-        match looked.await {
+        match checked.await {
             Ok(()) => {}
             Err(SearchError::Broker(error)) => return Err(error),
-            // Waited for: with the next look.
+            // Retried with the next check.
             Err(SearchError::Store(error)) if error.is_outage() => {}
             Err(SearchError::Store(error)) => events::store_refused(&error),
         }
@@ -159,7 +160,7 @@ impl Shards {
         Ok(())
     }
 
-    /// Searches now and then for lost commands.
+    /// Searches periodically for lost commands.
     async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), SearchError> {
         let lost_after = self.parts.lost_after;
         let pause = lost_commands::pause(lost_after);
@@ -177,10 +178,10 @@ impl Shards {
             now: self.parts.worker.now(),
         };
         let owned: Vec<_> = known.active().cloned().collect();
-        search.look(&owned).await
+        search.search(&owned).await
     }
 
-    /// Brings what this worker holds closer to its part; true when there is nothing more to take now.
+    /// Brings the number of owned shards closer to the quota; true when there is nothing more to take now.
     async fn settle(
         &self,
         session: &Session<'_>,
@@ -198,7 +199,7 @@ impl Shards {
         let mut numbers: Vec<_> = (0..self.parts.shards)
             .filter(|number| !known.owned.contains_key(number))
             .collect();
-        // So that workers that begin together do not all want the same ones.
+        // So that workers that start together do not all try the same ones.
         numbers.shuffle(&mut rand::rng());
         let deserted = self.deserted(session, &numbers, workers, known).await?;
         let part = self.part(workers, &standings, &deserted, known);
@@ -223,14 +224,14 @@ impl Shards {
             if let Some((shard, consumer)) = self.open(session, number, standing(number)).await? {
                 known.abandoned.remove(&number);
                 known.owned.insert(number, Arc::clone(&shard));
-                // Only closed when this is cut off as well.
+                // Closed only if this is cancelled as well.
                 opened.send((shard, consumer)).await.ok();
             }
         }
         Ok(settled)
     }
 
-    /// Those of some shards that have no consumer; not asked where all workers have the same number.
+    /// Those of the given shards that have no consumer; not queried if all workers have the same number.
     async fn deserted(
         &self,
         session: &Session<'_>,
@@ -252,8 +253,8 @@ impl Shards {
         Ok(deserted)
     }
 
-    /// How many shards are this worker's due. Whoever is still named as the owner of a shard that
-    /// nobody consumes is gone, or has lost it.
+    /// The number of shards that this worker should own. A worker that is still recorded as the owner of a
+    /// shard without a consumer is gone, or has lost it.
     fn part(
         &self,
         workers: usize,
@@ -275,8 +276,8 @@ impl Shards {
         quota::shards_for(me.me(), usize::from(self.parts.shards), workers, &counts)
     }
 
-    /// Whether a shard may be taken. Whose owner seems to be alive may just be starting, or the broker
-    /// too busy to count, so such a one is looked at twice.
+    /// Whether a shard may be taken over. If its owner seems to be alive, it may just be starting, or the
+    /// broker is too busy to count, so such a shard is checked twice.
     async fn is_free(
         &self,
         is_deserted: bool,
@@ -317,9 +318,9 @@ impl Shards {
         Ok(Some((Arc::new(shard), consumer)))
     }
 
-    /// How much is taken from a shard: as much by everybody, however many shards they have. The broker puts
-    /// what a consumer gives back behind what earlier ones gave back, so whoever took less than that
-    /// would have commands overtake each other when giving back in turn.
+    /// The prefetch window of a shard: the same for every worker, however many shards it has. The broker
+    /// requeues the messages that a consumer returns behind those that earlier consumers returned, so a
+    /// consumer with a smaller window would reorder commands when returning them.
     fn window(&self) -> Window {
         let prefetch = self.parts.prefetch;
         Window {
@@ -330,7 +331,7 @@ impl Shards {
         }
     }
 
-    /// Gives up a shard that stands in our name although we do not have it, nor want it.
+    /// Releases a shard that is recorded as ours although we neither own nor want it.
     async fn disown(&self, standing: Option<&Standing>, number: u16) -> Result<(), SearchError> {
         let me = self.parts.store.workers();
         if let Some(standing) = standing
@@ -342,7 +343,8 @@ impl Shards {
         Ok(())
     }
 
-    /// Consumes what was taken over, until nothing more is taken over and all has been handed back.
+    /// Consumes the shards that were taken over, until no more are taken over and all have been handed
+    /// back.
     async fn consume(
         &self,
         session: &Session<'_>,
@@ -354,7 +356,7 @@ impl Shards {
         let mut is_present = true;
         let mut consuming = FuturesUnordered::new();
         loop {
-            // Each branch can be dropped: they only wait.
+            // Every branch is cancel-safe.
             tokio::select! {
                 left = &mut present, if is_present => {
                     left?;
@@ -362,7 +364,7 @@ impl Shards {
                 }
                 next = opened.recv(), if !leaving.is_cancelled() => match next {
                     Some((shard, consumer)) => consuming.push(self.hold(session, shard, consumer)),
-                    // Stopping: the others may count without us from now on.
+                    // Stopping: the other workers may count without us from now on.
                     None => leaving.cancel(),
                 },
                 Some(ended) = consuming.next(), if !consuming.is_empty() => ended?,
@@ -396,8 +398,8 @@ impl Shards {
 
     async fn hand_back(&self, fence: &Fence) {
         let shards = self.parts.store.shards();
-        let told = tokio::time::timeout(HAND_BACK_WITHIN, shards.hand_back(fence)).await;
-        if let Ok(Err(error)) = told
+        let recorded = tokio::time::timeout(HAND_BACK_WITHIN, shards.hand_back(fence)).await;
+        if let Ok(Err(error)) = recorded
             && !error.is_outage()
         {
             events::store_refused(&error);
@@ -409,7 +411,7 @@ impl amqp::SessionTask for Shards {
     async fn serve(&mut self, session: &Session<'_>) -> Result<(), amqp::Error> {
         let prepared = self.parts.unprepared.wait_for(Option::is_none);
         if prepared.await.is_err() {
-            // The process stops before.
+            // The process stops first.
             return Ok(());
         }
         let window = Window {
@@ -430,7 +432,7 @@ impl amqp::SessionTask for Shards {
 }
 
 impl Known {
-    /// Shards that are worked on and are to stay.
+    /// Shards that are being processed and not handed back.
     fn active(&self) -> impl Iterator<Item = &Arc<OwnedShard>> {
         self.owned.values().filter(|shard| !shard.is_ending())
     }

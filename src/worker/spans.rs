@@ -1,16 +1,18 @@
-//! What a trace shows of a command: its processing, and each message that came of it, with the
-//! attributes of OpenTelemetry's conventions for RabbitMQ.
+//! The spans of a command: its processing, and each message that results from it, with the attributes of
+//! OpenTelemetry's conventions for RabbitMQ.
 
 use crate::amqp::{Delivery, Outgoing};
 use crate::observability::trace::{Kind, Span, Trace, Tracer};
 
-/// What the exchange without a name is called.
+/// The name of the default exchange in spans.
 const DEFAULT: &str = "amq.default";
 
-/// Begins the processing of a message that has arrived over a queue.
+/// Begins the processing of a message that was delivered from a queue.
 pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span {
     let message = &delivery.message;
-    let mut span = tracer.of(&message.headers).enter(Kind::Consumer, "process");
+    let mut span = tracer
+        .from_headers(&message.headers)
+        .enter(Kind::Consumer, "process");
     if span.is_recorded() {
         let about = About {
             operation: "process",
@@ -30,7 +32,7 @@ pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span
     span
 }
 
-/// Begins the sending of messages, each of which goes on from there.
+/// Begins the sending of messages, each of which carries the context on.
 pub(super) fn send(trace: &Trace, messages: &mut [Outgoing]) -> Vec<Span> {
     let begin = |message: &mut Outgoing| {
         let mut span = trace.span(Kind::Producer, "send");
@@ -51,12 +53,12 @@ pub(super) fn send(trace: &Trace, messages: &mut [Outgoing]) -> Vec<Span> {
     messages.iter_mut().map(begin).collect()
 }
 
-/// What is said of a message; a text that is empty is not said.
+/// The attributes of a message; empty strings are omitted.
 struct About<'a> {
     operation: &'static str,
     exchange: &'a str,
     routing_key: &'a str,
-    /// The one that it came over.
+    /// The queue that it was delivered from.
     queue: Option<&'a str>,
     id: &'a str,
     correlation_id: Option<&'a str>,
@@ -64,8 +66,8 @@ struct About<'a> {
 
 impl About<'_> {
     fn describe(&self, span: &mut Span) {
-        // The exchange alone: routing keys are many, those of the default exchange above all, which
-        // are reply queues.
+        // Only the exchange: routing keys have high cardinality, in particular those of the default
+        // exchange, which are reply queues.
         let name = if self.exchange.is_empty() {
             DEFAULT
         } else {
@@ -76,7 +78,7 @@ impl About<'_> {
         span.set("messaging.operation.name", self.operation);
         span.set("messaging.operation.type", self.operation);
         span.set("messaging.destination.name", self.destination());
-        let told = [
+        let attributes = [
             (
                 "messaging.rabbitmq.destination.routing_key",
                 self.routing_key,
@@ -87,13 +89,13 @@ impl About<'_> {
                 self.correlation_id.unwrap_or_default(),
             ),
         ];
-        for (key, text) in told.into_iter().filter(|(_, text)| !text.is_empty()) {
+        for (key, text) in attributes.into_iter().filter(|(_, text)| !text.is_empty()) {
             span.set(key, text.to_owned());
         }
     }
 
-    /// `exchange:routing key:queue`, without what is empty, and without a queue that the routing key
-    /// names already.
+    /// `exchange:routing key:queue`, without empty parts, and without a queue whose name the routing key
+    /// repeats.
     fn destination(&self) -> String {
         let queue = self.queue.filter(|queue| *queue != self.routing_key);
         let parts = [self.exchange, self.routing_key, queue.unwrap_or_default()];

@@ -335,7 +335,7 @@ async fn what_comes_back_while_shards_are_laid_out_again_finds_a_way() {
     let names = topology.names().clone();
     let client = Client::connect(&Target::new(config.amqp)).await.unwrap();
     client.ensure(&topology).await.unwrap();
-    client.make_holding_queues(&names).await.unwrap();
+    client.declare_holding_queues(&names).await.unwrap();
     let shards = Destination::Shards(2);
     for flow in [CommandSource::New, CommandSource::Back] {
         client
@@ -381,9 +381,9 @@ async fn only_one_changes_the_shards_at_a_time() {
     let names = Topology::new(&config.topology).names().clone();
     let target = Target::new(config.amqp);
     let one = Client::connect(&target).await.unwrap();
-    one.change_alone(&names).await.unwrap();
+    one.lock_shards(&names).await.unwrap();
     let other = Client::connect(&target).await.unwrap();
-    let mut second = pin!(other.change_alone(&names));
+    let mut second = pin!(other.lock_shards(&names));
     let early = tokio::time::timeout(Duration::from_secs(1), &mut second).await;
     assert!(early.is_err(), "two at once: {early:?}");
     one.close().await;

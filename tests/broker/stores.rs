@@ -129,7 +129,10 @@ async fn a_worker_stops_when_its_database_file_is_deleted_and_a_new_one_is_refus
     // Started anew it makes a new file, which knows of nothing. The command that comes again waits.
     place.scene.producer.send(command("made")).await.unwrap();
     let log = place.refused().await;
-    assert!(log.contains("is not the one that the commands of"), "{log}");
+    assert!(
+        log.contains("is not the one with which the commands of"),
+        "{log}"
+    );
     let ill = doctor(&place.scene.options).await;
     assert_eq!(ill.code, 1, "{ill:?}");
     assert!(ill.out.contains("FAIL  identity"), "{ill:?}");
@@ -234,7 +237,10 @@ async fn of_two_workers_with_files_of_their_own_the_second_refuses() {
         let made = producer.call(command("made")).await.unwrap();
         assert_eq!(made["status"], "ok", "{made}");
         let log = refused(&options.clone().set("roles", roles)).await;
-        assert!(log.contains("is not the one that the commands of"), "{log}");
+        assert!(
+            log.contains("is not the one with which the commands of"),
+            "{log}"
+        );
         assert_eq!(first.get("/readyz").await.unwrap().0, 200);
         let replayed = |seen: &Seen| {
             let replies = seen.replies("made").into_iter();

@@ -1,7 +1,7 @@
-//! Walking through a queue: look at each message, remove some, leave the rest.
+//! Browsing a queue: reads each message, removes some, and leaves the others in place.
 //!
-//! What is looked at is held by this channel; what was not removed goes back to the queue when the
-//! browse ends, however it ends. Bodies are not kept, so a long queue needs little memory.
+//! The channel holds every message it has read. Messages that were not removed are requeued when the browse
+//! ends, however it ends. Bodies are not kept, so browsing a long queue needs little memory.
 
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions};
@@ -11,7 +11,7 @@ use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
 use crate::amqp::{Client, Error};
 
-/// A browse through what a queue held when it began.
+/// A browse of the messages that a queue held when the browse began.
 #[derive(Debug)]
 pub struct Browse {
     channel: Channel,
@@ -19,7 +19,7 @@ pub struct Browse {
     left: u32,
 }
 
-/// A message that the browse holds.
+/// A message held by the browse.
 #[derive(Debug)]
 pub struct BrowsedMessage {
     /// The message.
@@ -28,12 +28,12 @@ pub struct BrowsedMessage {
 }
 
 impl Client {
-    /// Begins a browse through a queue. What arrives later is not part of it.
+    /// Begins to browse a queue. Messages that arrive later are not included.
     ///
     /// # Errors
-    /// When there is no such queue, or it may not be read.
+    /// When the queue does not exist, or this user may not read it.
     pub async fn browse(&self, queue: &str) -> Result<Browse, Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         let options = QueueDeclareOptions {
             passive: true,
             ..Default::default()
@@ -50,16 +50,16 @@ impl Client {
 }
 
 impl Browse {
-    /// How many messages are still to come, at most.
+    /// The maximum number of messages still to come.
     #[must_use]
     pub const fn left(&self) -> u32 {
         self.left
     }
 
-    /// The next message, which is held until the browse ends or it is removed.
+    /// The next message. It is held until it is removed or the browse ends.
     ///
     /// # Errors
-    /// When the connection is lost; then everything that was not removed goes back.
+    /// When the connection is lost; everything that was not removed is then requeued.
     pub async fn next(&mut self) -> Result<Option<BrowsedMessage>, Error> {
         if self.left == 0 {
             return Ok(None);
@@ -67,23 +67,23 @@ impl Browse {
         self.left -= 1;
         let options = BasicGetOptions { no_ack: false };
         let got = self.channel.basic_get(short(&self.queue), options).await?;
-        // Somebody else may be taking messages too.
+        // None if another consumer took the remaining messages.
         Ok(got.map(|got| BrowsedMessage {
             tag: got.delivery.delivery_tag,
             message: incoming(got.delivery),
         }))
     }
 
-    /// Removes a message for good.
+    /// Removes a message permanently.
     ///
     /// # Errors
-    /// When the connection is lost; the message then goes back.
+    /// When the connection is lost; the message is then requeued.
     pub async fn remove(&self, held: &BrowsedMessage) -> Result<(), Error> {
         let options = BasicAckOptions { multiple: false };
         Ok(self.channel.basic_ack(held.tag, options).await?)
     }
 
-    /// Ends the browse: what was not removed goes back.
+    /// Ends the browse and requeues what was not removed.
     ///
     /// # Errors
     /// When the connection is lost, with the same effect.

@@ -1,4 +1,4 @@
-//! A producer and a listener, for the command line: one connection, no second try.
+//! A producer and a consumer for the command line: one connection, without reconnecting.
 
 use std::future::pending;
 use std::pin::pin;
@@ -16,17 +16,17 @@ use crate::amqp::publish::probe::publish_nothing;
 use crate::amqp::topology::standing;
 use crate::amqp::{Error, Target, Topology};
 
-/// How long the reason for a closed channel may take to become known: it has already arrived.
+/// The longest wait for the reason why a channel was closed; it has already arrived.
 const REASON_WITHIN: Duration = Duration::from_secs(5);
 
-/// A connection of its own for a few requests.
+/// A separate connection for a few requests.
 #[derive(Debug)]
 pub struct Client {
     connection: Connection,
     channel: Channel,
 }
 
-/// Why a call has no answer.
+/// Why a call has no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
     /// The broker could not be reached, or refused.
@@ -43,7 +43,7 @@ pub enum CallError {
     NoReply(Duration),
 }
 
-/// Calls, with one queue for all their replies.
+/// Calls that share one reply queue.
 #[derive(Debug)]
 pub struct Caller<'a> {
     client: &'a Client,
@@ -51,7 +51,7 @@ pub struct Caller<'a> {
     replies: Tailed,
 }
 
-/// Messages that arrive on a queue of one's own.
+/// Messages that arrive on a queue of this connection.
 #[derive(Debug)]
 pub struct Tailed {
     queue: String,
@@ -78,7 +78,7 @@ impl Client {
         })
     }
 
-    /// Publishes a command and waits for its reply on a queue of its own.
+    /// Publishes a command and waits for its reply on a new reply queue.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -86,7 +86,7 @@ impl Client {
         self.caller().await?.call(command, timeout).await
     }
 
-    /// Opens a queue for the replies to any number of calls, one after the other.
+    /// Opens a reply queue for any number of consecutive calls.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -100,7 +100,7 @@ impl Client {
         })
     }
 
-    /// Publishes a command that must reach a queue.
+    /// Publishes a command as mandatory.
     ///
     /// # Errors
     /// When the broker is lost, refuses, or no queue takes it.
@@ -116,7 +116,7 @@ impl Client {
             .ok_or_else(|| CallError::Unroutable(command.routing_key.clone()))
     }
 
-    /// Listens to what is published to an exchange with keys of a pattern, from now on.
+    /// Consumes what is published to an exchange from now on with keys that match a pattern.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -126,7 +126,7 @@ impl Client {
         self.consume(&queue).await
     }
 
-    /// Binds anew what is listened on: a binding that is gone is seen by nobody.
+    /// Binds the queue again, since the loss of a binding cannot be observed.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -151,7 +151,7 @@ impl Client {
         Ok(bound.await?)
     }
 
-    /// Creates what is missing on the broker, or looks for it, as the topology's mode says.
+    /// Creates or checks the topology, as its mode says.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -159,8 +159,8 @@ impl Client {
         topology.ensure(&self.connection).await
     }
 
-    /// The same with what is bound at run time, whether it seems to be there or not; returns what of that
-    /// could not be bound, and why.
+    /// The same, and declares every run-time binding whether or not it seems to exist. Returns the bindings
+    /// that failed, with the reason.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -168,7 +168,7 @@ impl Client {
         topology.ensure_every_binding(&self.connection).await
     }
 
-    /// Creates what is missing but the command queues, what leads to them, and what is bound at run time.
+    /// Creates what is missing, except the command queues, their bindings and the run-time bindings.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -176,8 +176,8 @@ impl Client {
         topology.ensure_all_but_commands(&self.connection).await
     }
 
-    /// Deletes the exchanges and queues of a topology, with whatever is in them: for demonstrations
-    /// and tests, which use a prefix of their own.
+    /// Deletes the exchanges and queues of a topology with their messages: for demonstrations and tests,
+    /// which use a separate prefix.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -186,26 +186,25 @@ impl Client {
         self.disown_store(topology.names()).await
     }
 
-    /// How many messages wait in a queue, and how many consumers it has.
+    /// The number of ready messages and of consumers of a queue.
     ///
     /// # Errors
-    /// When there is no such queue; the client cannot be used after that.
+    /// When the queue does not exist; the client cannot be used after that.
     pub async fn queue(&self, name: &str) -> Result<(u32, u32), Error> {
         let queue = standing(&self.channel, name).await?;
         Ok((queue.message_count(), queue.consumer_count()))
     }
 
-    /// Whether this user may publish to an exchange: tried within a transaction that is taken back.
+    /// Checks whether this user may publish to an exchange, with a transaction that is rolled back.
     ///
     /// # Errors
-    /// When it may not, or the broker takes no messages now; the client itself stays usable in the first
-    /// case.
+    /// When the user may not (the client stays usable), or the broker blocks publishing.
     pub async fn may_publish(&self, exchange: &str) -> Result<(), Error> {
         let mut events = self.connection.events_listener();
         let channel = self.connection.create_channel().await?;
         channel.tx_select().await?;
         let mut noticed = pin!(notice(&mut events));
-        // Blocked, it is not answered.
+        // A blocked connection gets no answer.
         let error = tokio::select! {
             biased;
             tried = publish_nothing(&channel, exchange) => match tried {
@@ -221,11 +220,11 @@ impl Client {
         Err(reason.unwrap_or_else(|_| error.into()))
     }
 
-    /// Whether this user may consume a queue: tried in a way that cannot succeed, since a consumer
-    /// might be sent what belongs to a worker. The broker looks at permissions before arguments.
+    /// Checks whether this user may consume a queue, with a request that cannot succeed: a real consumer
+    /// could be sent deliveries that belong to a worker. The broker checks permissions before arguments.
     ///
     /// # Errors
-    /// When it may not; the client itself stays usable.
+    /// When the user may not; the client stays usable.
     pub async fn may_consume(&self, queue: &str) -> Result<(), Error> {
         let channel = self.connection.create_channel().await?;
         let mut arguments = FieldTable::default();
@@ -238,17 +237,19 @@ impl Client {
         match consumed {
             Err(Error::Refused(refusal)) if refusal.code == 406 => Ok(()),
             Err(error) => Err(error),
-            // A broker that knows no priorities; the consumer goes with its channel.
+            // A broker without consumer priorities accepted the request; the consumer ends with its
+            // channel.
             Ok(_) => Ok(channel.close(200, ShortString::default()).await?),
         }
     }
 
-    /// Whether there is such an exchange.
+    /// Whether an exchange exists.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn has_exchange(&self, name: &str) -> Result<bool, Error> {
-        // A channel apart: the broker closes it when there is none. The type is not looked at.
+        // A separate channel, since the broker closes it when there is no such exchange. The type is not
+        // compared.
         let channel = self.connection.create_channel().await?;
         let options = ExchangeDeclareOptions {
             passive: true,
@@ -268,7 +269,7 @@ impl Client {
 
     /// Closes the connection.
     pub async fn close(self) {
-        // The process ends soon; a broker that is slow to say goodbye need not delay that.
+        // The process ends soon; a broker that is slow to close the connection must not delay it.
         let close = self.connection.close(200, ShortString::default());
         drop(tokio::time::timeout(Duration::from_secs(1), close).await);
     }
@@ -282,8 +283,8 @@ impl Client {
         &self.channel
     }
 
-    /// A channel apart, which others cannot close by their mistakes.
-    pub(in crate::amqp) async fn channel_of_its_own(&self) -> Result<Channel, Error> {
+    /// A separate channel, which errors on other channels cannot close.
+    pub(in crate::amqp) async fn separate_channel(&self) -> Result<Channel, Error> {
         Ok(self.connection.create_channel().await?)
     }
 
@@ -298,12 +299,12 @@ impl Client {
     }
 }
 
-/// What the broker tells of a connection: that it takes no messages over it, or why it closed a channel.
+/// Waits until the broker reports that it blocks publishing, or why it closed a channel.
 async fn notice(events: &mut (impl Stream<Item = Event> + Unpin)) -> Error {
     while let Some(event) = events.next().await {
         match event {
             Event::ConnectionBlocked(reason) => return Error::Blocked(reason),
-            // 406 is how `may_consume` ends, on a channel of its own.
+            // Ignores 406, with which `may_consume` ends on its separate channel.
             Event::Error(error) if !matches!(error.kind(), ErrorKind::ProtocolError(it) if it.get_id() == 406) =>
             {
                 return error.into();
@@ -315,7 +316,7 @@ async fn notice(events: &mut (impl Stream<Item = Event> + Unpin)) -> Error {
 }
 
 impl Caller<'_> {
-    /// Publishes a command and waits for its reply, which is known by its correlation id.
+    /// Publishes a command and waits for the reply with its correlation id.
     ///
     /// # Errors
     /// See [`CallError`].
@@ -327,14 +328,14 @@ impl Caller<'_> {
         let id = command.message_id.clone();
         command.reply_to = Some(self.reply_to.clone());
         command.correlation_id = Some(id.clone());
-        // A broker that is short of memory takes nothing for a while.
+        // A broker that is short of memory accepts nothing for a while.
         tokio::time::timeout(timeout, self.client.publish(&command))
             .await
             .map_err(|_| Error::TimedOut(timeout, "taking the command"))??;
         let answer = async {
             loop {
                 let reply = self.replies.next().await?;
-                // Another one is late: its call was given up.
+                // Any other reply is late: its call timed out.
                 if reply.correlation_id.as_ref() == Some(&id) {
                     return Ok(reply);
                 }

@@ -1,4 +1,4 @@
-//! What the command line and `reshard` do on the broker: one connection, no second try.
+//! The broker operations of the command line and `reshard`: one connection, without reconnecting.
 
 pub(in crate::amqp) mod browse;
 pub(in crate::amqp) mod client;

@@ -1,9 +1,9 @@
-//! Pings: messages that show a way on the broker, and are nobody's command or event.
+//! Pings: messages that test a route on the broker and are neither commands nor events.
 //!
-//! AMQP cannot list bindings, so whoever wants to know whether a way is there sends something along it. A
-//! ping is taken out by whoever consumes the queue at its end, who says so on the exchange of dead letters,
-//! with a key that only the one who pings is bound to: every role may publish there, and nobody else hears
-//! it.
+//! AMQP cannot list bindings, so the only way to check a route is to send a message along it. The consumer
+//! of the queue at its end acknowledges the ping and publishes an answer to the dead-letter exchange, with
+//! a routing key that only the sender of the ping has bound: every role may publish to that exchange, and
+//! the answer reaches no other queue.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,44 +15,44 @@ use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::short;
 use crate::amqp::{Client, Error, Names, Tailed};
 
-/// AMQP's `type` of pings, and of what is said of them. Documented.
+/// AMQP's `type` of pings and of their answers. Documented.
 const PING: &str = "groupmq.ping";
 
-/// Headers of an answer: the queue that the ping was in, and the exchange by which it came there.
+/// Headers of an answer: the queue that received the ping, and the exchange that routed it there.
 const QUEUE: &str = "groupmq-queue";
 const EXCHANGE: &str = "groupmq-original-exchange";
 
-/// Keys of answers begin so; no queue of ours is bound to one.
+/// The prefix of the routing keys of answers; none of our own queues is bound to one.
 const ANSWERS: &str = "ping.";
 
-/// A ping that came to a queue.
+/// A ping that reached a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrived {
-    /// What whoever sent it calls it.
+    /// The sender's id of the ping.
     pub id: String,
     /// The queue.
     pub queue: String,
-    /// The exchange by which it came there.
+    /// The exchange that routed it there.
     pub exchange: String,
 }
 
-/// Pings under way, and a queue for what is said of them.
+/// Pings in flight, and the queue for their answers.
 #[derive(Debug)]
 pub struct Pings<'a> {
     client: &'a Client,
-    /// The end of the key of answers.
+    /// The last part of the routing key of answers.
     address: String,
     answers: Tailed,
 }
 
 impl Incoming {
-    /// Whether it is a ping, to be answered and acknowledged and nothing else.
+    /// Whether it is a ping, which is only answered and acknowledged.
     #[must_use]
     pub fn is_ping(&self) -> bool {
         self.message_type.as_deref() == Some(PING)
     }
 
-    /// What is to be said of a ping that was in a queue.
+    /// The answer to a ping that was received from a queue.
     #[must_use]
     pub fn arrived(&self, queue: &str, names: &Names) -> Outgoing {
         let address = self.correlation_id.as_deref().unwrap_or_default();
@@ -71,7 +71,7 @@ impl Incoming {
 }
 
 impl Client {
-    /// Opens a queue for what is said of pings.
+    /// Opens a queue for the answers to pings.
     ///
     /// # Errors
     /// When the broker is lost or refuses; the client cannot be used after that.
@@ -88,8 +88,8 @@ impl Client {
 }
 
 impl Pings<'_> {
-    /// Sends a ping; says whether a queue took it. One that expires at once is gone before anybody sees it,
-    /// unless a consumer is ready, or messages are before it.
+    /// Sends a ping; returns whether a queue took it. A ping with a TTL of zero expires before it is
+    /// delivered unless a consumer is ready; behind other messages it stays in the queue.
     ///
     /// # Errors
     /// When the broker is lost or refuses; the client cannot be used after that.
@@ -119,7 +119,7 @@ impl Pings<'_> {
         Ok(confirm.is_ack() && confirm.take_message().is_none())
     }
 
-    /// The next ping that came to its queue, and was taken out of it.
+    /// The next answer: a ping reached its queue and was consumed.
     ///
     /// # Errors
     /// When the connection is lost.
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_said_of_a_ping_reaches_no_queue_of_ours_whatever_its_sender_asks_for() {
+    fn the_answer_to_a_ping_reaches_none_of_our_queues_whatever_its_sender_asks_for() {
         let names = Names::new("groupmq");
         for address in [Names::DEAD_COMMANDS, Names::DEAD_WEBHOOKS, ""] {
             let ping = Incoming {
@@ -151,9 +151,9 @@ mod tests {
                 ..Incoming::default()
             };
             assert!(ping.is_ping());
-            let said = ping.arrived("groupmq.commands.0", &names);
-            assert_eq!(said.exchange, names.dead());
-            assert_eq!(said.routing_key, format!("ping.{address}"));
+            let answer = ping.arrived("groupmq.commands.0", &names);
+            assert_eq!(answer.exchange, names.dead());
+            assert_eq!(answer.routing_key, format!("ping.{address}"));
         }
     }
 }

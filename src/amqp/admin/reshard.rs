@@ -1,7 +1,7 @@
-//! Changing how many command queues there are: the steps that touch the broker.
+//! Changing the number of command queues: the steps on the broker.
 //!
-//! In which order they are taken, so that nothing is lost and no command overtakes another, is for
-//! others to say (`reshard`). Each may be repeated.
+//! The order of the steps, which prevents loss and reordering, is decided in `reshard`. Each step may be
+//! repeated.
 
 use std::time::Duration;
 
@@ -21,61 +21,63 @@ use crate::amqp::properties::{incoming, outgoing, short};
 use crate::amqp::topology::{ANY, ANY_SESSION, holding_queue, is_there};
 use crate::amqp::{Client, Error, Names, Topology};
 
-/// Messages moved together at least: written, confirmed, then acknowledged where they came from.
-const TOGETHER_MIN: u16 = 200;
+/// The minimum number of messages moved as one batch: published, confirmed, then acknowledged at the
+/// source.
+const BATCH_MIN: u16 = 200;
 
-/// After so long without a message it is time to ask whether a queue is empty.
+/// After this time without a delivery, the broker is asked whether the queue is empty.
 const SILENCE: Duration = Duration::from_millis(500);
 
-/// How long others may go on consuming a queue that is to be moved: longer than the broker needs to
-/// notice that a client is dead (two heartbeats; RabbitMQ's own are a minute at most).
-const OTHERS_END_WITHIN: Duration = Duration::from_mins(2);
-/// How often messages are offered that the broker refuses.
-const OFFERS: usize = 50;
-/// The broker is asked for that so often.
-const LOOKING: Duration = Duration::from_millis(100);
+/// The longest wait until other consumers of a queue that is to be moved have ended: longer than the broker
+/// needs to notice that a client is dead (two heartbeats; RabbitMQ's own interval is at most a minute).
+const CONSUMERS_END_WITHIN: Duration = Duration::from_mins(2);
+/// The number of times that messages are offered to a broker that refuses them.
+const ATTEMPTS: usize = 50;
+/// The interval between two queries for the consumers of a queue.
+const POLL: Duration = Duration::from_millis(100);
 
-/// Where commands go.
+/// Where commands are routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
-    /// Into the queues of so many shards.
+    /// To the queues of this number of shards.
     Shards(u16),
-    /// Into the queue that holds them meanwhile.
+    /// To the holding queue.
     Held,
 }
 
-/// How much of a queue is moved.
+/// When draining a queue ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DrainMode {
-    /// All of it; nothing comes any more.
+    /// When it is empty; nothing arrives any more.
     Empty,
-    /// All but what has just come; more comes all the time.
+    /// When only recent messages are left; more keep arriving.
     NearlyEmpty,
 }
 
-/// Which commands.
+/// Which commands are routed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommandSource {
-    /// Those that producers publish.
+    /// Commands that producers publish.
     New,
-    /// Those that come back from a rest.
+    /// Commands that return from a delay queue.
     Back,
 }
 
-/// What becomes of messages that are moved.
+/// Converts the messages that are moved, and records their progress.
 pub trait Transfer {
-    /// What may go wrong.
+    /// The error of the conversion.
     type Error: From<Error>;
 
-    /// The message as it is to be in its new place.
+    /// The message as it is published at its destination.
     fn change(&mut self, message: Incoming) -> Outgoing;
 
-    /// Everything changed so far is in its new place, and not yet gone from the old one.
+    /// Called when everything converted so far is confirmed at the destination and not yet acknowledged at
+    /// the source.
     fn moved(&mut self) -> impl Future<Output = Result<(), Self::Error>>;
 }
 
 impl Client {
-    /// How many command queues there are.
+    /// The number of command queues on the broker.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -87,7 +89,7 @@ impl Client {
         Ok(count)
     }
 
-    /// Whether there is such a queue.
+    /// Whether a queue exists.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -95,18 +97,18 @@ impl Client {
         is_there(self.connection(), queue).await
     }
 
-    /// Sees to it that nobody else changes the shards, for as long as this connection lives: the broker
-    /// keeps an exclusive queue for it, and deletes that when the connection ends.
+    /// Takes the lock for changing the shards, for as long as this connection lives: an exclusive queue,
+    /// which the broker deletes when the connection ends.
     ///
     /// # Errors
-    /// When somebody else goes on changing them, or the broker is lost or refuses.
-    pub async fn change_alone(&self, names: &Names) -> Result<(), Error> {
+    /// When another process keeps the lock, or the broker is lost or refuses.
+    pub async fn lock_shards(&self, names: &Names) -> Result<(), Error> {
         const LOCKED: u16 = 405;
         let begun = Instant::now();
         let queue = names.resharding();
         loop {
-            // A channel apart: the broker closes it when somebody else has the queue.
-            let channel = self.channel_of_its_own().await?;
+            // A separate channel, since the broker closes it when another process has the queue.
+            let channel = self.separate_channel().await?;
             let options = QueueDeclareOptions {
                 exclusive: true,
                 ..Default::default()
@@ -117,19 +119,19 @@ impl Client {
                 Err(Error::Refused(refusal)) if refusal.code == LOCKED => {}
                 declared => return declared.map(drop),
             }
-            if begun.elapsed() > OTHERS_END_WITHIN {
+            if begun.elapsed() > CONSUMERS_END_WITHIN {
                 return Err(Error::Occupied(queue));
             }
-            tokio::time::sleep(LOOKING).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Makes the queues in which commands are held while the shards change.
+    /// Declares the queues that hold commands while the number of shards changes.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
-    pub async fn make_holding_queues(&self, names: &Names) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+    pub async fn declare_holding_queues(&self, names: &Names) -> Result<(), Error> {
+        let channel = self.separate_channel().await?;
         for queue in [names.held(), names.collected()] {
             let options = QueueDeclareOptions {
                 durable: true,
@@ -142,8 +144,8 @@ impl Client {
         Ok(())
     }
 
-    /// Binds commands to another destination. The new binding is there before the old one ends, so that none is
-    /// lost; some go both.
+    /// Binds commands to another destination. The new binding is made before the old one is removed, so
+    /// that no command is lost; some are routed to both.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -154,7 +156,7 @@ impl Client {
         from: Destination,
         to: Destination,
     ) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         let (source, key) = match source {
             CommandSource::New => (names.commands(), ANY),
             CommandSource::Back => (names.back(), ANY_SESSION),
@@ -163,15 +165,16 @@ impl Client {
         unbind(&channel, names, &source, key, from).await
     }
 
-    /// Makes the queues of a topology's shards, and nothing leads to them but what comes back from rests;
-    /// those beyond are deleted, empty as they are.
+    /// Declares the queues of a topology's shards, bound only to the commands that return from delay
+    /// queues; queues with a higher number are deleted, which must be empty.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn declare_shards(&self, topology: &Topology, before: u16) -> Result<(), Error> {
         let names = topology.names();
-        let channel = self.channel_of_its_own().await?;
-        // An earlier attempt may have led it to the shards already, and what finds no binding is orphaned.
+        let channel = self.separate_channel().await?;
+        // An earlier attempt may have bound the shards already; commands without a binding go to the orphan
+        // queue.
         bind(
             &channel,
             names,
@@ -180,7 +183,7 @@ impl Client {
             Destination::Held,
         )
         .await?;
-        // All of its bindings with it, whatever they were.
+        // Deletes all of the exchange's bindings too.
         let options = ExchangeDeleteOptions::default();
         channel
             .exchange_delete(short(&names.shards()), options)
@@ -194,15 +197,16 @@ impl Client {
         topology.ensure_closed_shards(&channel).await
     }
 
-    /// Moves what is in a queue, in its order; says how much that was. What is moved is confirmed in its
-    /// new place before it is acknowledged in the old one.
+    /// Moves the messages of a queue in their order; returns their number. Each message is confirmed at its
+    /// destination before it is acknowledged at the source.
     ///
-    /// `prefetch` is what a worker takes from a queue, at most. RabbitMQ 3 puts what a consumer gives
-    /// back behind what earlier ones gave back: if less were taken here, and then given back when this is
-    /// cut off, the rest of what a worker gave back would come before it.
+    /// `prefetch` is the most that a worker takes from a queue. RabbitMQ 3 requeues the messages that a
+    /// consumer returns behind those that earlier consumers returned: if this took fewer and was
+    /// interrupted, the messages that it returned would end up behind the remaining ones that a worker had
+    /// returned.
     ///
     /// # Errors
-    /// When the broker is lost or refuses, somebody else goes on consuming the queue, or `transfer` fails.
+    /// When the broker is lost or refuses, another consumer keeps consuming the queue, or `transfer` fails.
     pub async fn transfer<P: Transfer>(
         &self,
         queue: &str,
@@ -210,21 +214,21 @@ impl Client {
         prefetch: u16,
         transfer: &mut P,
     ) -> Result<u64, P::Error> {
-        let together = prefetch.max(TOGETHER_MIN);
+        let together = prefetch.max(BATCH_MIN);
         let mut moved = 0;
-        self.count_alone(queue).await?;
+        self.count_without_consumers(queue).await?;
         loop {
             moved += self.transfer_once(queue, until, together, transfer).await?;
-            // The broker counts as ready neither what we had in hand nor what was on its way to us; once
-            // nobody consumes the queue, all of that is back.
-            let left = self.count_alone(queue).await?;
+            // The broker counts neither our unacknowledged messages nor those in flight to us as ready;
+            // once the queue has no consumers, all of them are counted again.
+            let left = self.count_without_consumers(queue).await?;
             if left == 0 || until == DrainMode::NearlyEmpty && left < together.into() {
                 return Ok(moved);
             }
         }
     }
 
-    /// Moves what comes, until nothing does for a while or, if that is enough, little is left.
+    /// Moves messages until none has arrived for a while, or until few are left where that is enough.
     async fn transfer_once<P: Transfer>(
         &self,
         queue: &str,
@@ -232,9 +236,9 @@ impl Client {
         together: u16,
         transfer: &mut P,
     ) -> Result<u64, P::Error> {
-        let channel = self.channel_of_its_own().await?;
-        let mut consumer =
-            consume(&channel, queue, "", AckMode::Manual { prefetch: together }).await?;
+        let channel = self.separate_channel().await?;
+        let mode = AckMode::Manual { prefetch: together };
+        let mut consumer = consume(&channel, queue, "", mode).await?;
         let mut moved = 0;
         loop {
             let mut messages = Vec::new();
@@ -250,13 +254,13 @@ impl Client {
                     Ok(None) => return Err(Error::ConsumerEnded(queue.to_owned()).into()),
                     Err(_) => break,
                 }
-                // What is there already is sent without a pause.
+                // Messages that are ready already are delivered without a pause.
                 patience = SILENCE / 5;
             }
             if messages.is_empty() {
                 break;
             }
-            self.publish_together(&messages).await?;
+            self.publish_batch(&messages).await?;
             transfer.moved().await?;
             let options = BasicAckOptions { multiple: true };
             channel
@@ -276,31 +280,31 @@ impl Client {
         Ok(moved)
     }
 
-    /// Waits until nobody consumes a queue, and says how much is in it. What an attempt that was cut off
-    /// had in hand is neither among the messages that the broker counts nor gone: until the broker has
-    /// noticed, and has put it back in its place, the queue may seem empty and is not, and what comes
-    /// later would come first.
-    async fn count_alone(&self, queue: &str) -> Result<u32, Error> {
+    /// Waits until a queue has no consumers, and returns its length. The broker does not count messages
+    /// that an interrupted attempt left unacknowledged until it notices the dead client and requeues them
+    /// in their place. Before that, the queue may look empty when it is not, and later messages would be
+    /// moved first.
+    async fn count_without_consumers(&self, queue: &str) -> Result<u32, Error> {
         let begun = Instant::now();
         loop {
             let (messages, consumers) = self.queue(queue).await?;
             if consumers == 0 {
                 return Ok(messages);
             }
-            if begun.elapsed() > OTHERS_END_WITHIN {
+            if begun.elapsed() > CONSUMERS_END_WITHIN {
                 return Err(Error::Occupied(queue.to_owned()));
             }
-            tokio::time::sleep(LOOKING).await;
+            tokio::time::sleep(POLL).await;
         }
     }
 
-    /// Deletes the queues in which commands were held.
+    /// Deletes the holding queues.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn delete_holding_queues(&self, names: &Names) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
-        // The one that tells of all this goes last.
+        let channel = self.separate_channel().await?;
+        // The queue that marks an unfinished change goes last.
         for queue in [names.collected(), names.held()] {
             let options = QueueDeleteOptions::default();
             channel.queue_delete(short(&queue), options).await?;
@@ -308,11 +312,11 @@ impl Client {
         Ok(())
     }
 
-    /// Publishes messages in their order; returns once a queue has each. What the broker refuses is offered
-    /// again, unless it took a later one: that would come first then.
-    async fn publish_together(&self, messages: &[Outgoing]) -> Result<(), Error> {
+    /// Publishes messages in their order; returns once a queue has confirmed each. Refused messages are
+    /// offered again, unless the broker confirmed a later one, since that would change the order.
+    async fn publish_batch(&self, messages: &[Outgoing]) -> Result<(), Error> {
         let mut rest = messages;
-        for _ in 0..OFFERS {
+        for _ in 0..ATTEMPTS {
             let taken = self.offer(rest).await?;
             let in_order = taken.iter().take_while(|taken| **taken).count();
             rest = rest.split_at(in_order).1;
@@ -320,7 +324,7 @@ impl Client {
             if rest.is_empty() || a_later_one {
                 break;
             }
-            tokio::time::sleep(LOOKING).await;
+            tokio::time::sleep(POLL).await;
         }
         let Some(refused) = rest.first() else {
             return Ok(());
@@ -333,10 +337,10 @@ impl Client {
         Err(Error::NotMoved(to.clone()))
     }
 
-    /// Publishes messages in their order, and says which of them a queue took.
+    /// Publishes messages in their order, and returns which of them were confirmed.
     async fn offer(&self, messages: &[Outgoing]) -> Result<Vec<bool>, Error> {
-        // Not `mandatory`: lapin gives a returned message to the wrong confirm when several are pending.
-        // What fits nowhere goes to the orphans.
+        // Not `mandatory`: lapin attributes a returned message to the wrong confirm when several are
+        // pending. Unroutable messages go to the orphan queue.
         let publish = messages.iter().map(|message| {
             self.publishing().basic_publish(
                 short(&message.exchange),
@@ -346,7 +350,7 @@ impl Client {
                 outgoing(message),
             )
         });
-        // Polled in order, each takes its place among the frames.
+        // Polled in order, so that the frames are written in order.
         let mut taken = Vec::with_capacity(messages.len());
         for confirm in join_all(publish).await {
             taken.push(confirm?.await?.is_ack());
@@ -355,8 +359,8 @@ impl Client {
     }
 }
 
-/// The exchange or the queue that a destination stands for.
-fn end(names: &Names, destination: Destination) -> Result<String, String> {
+/// The exchange or the queue of a destination.
+fn target(names: &Names, destination: Destination) -> Result<String, String> {
     match destination {
         Destination::Held => Err(names.held()),
         Destination::Shards(1) => Err(names.shard(0)),
@@ -373,7 +377,7 @@ async fn bind(
 ) -> Result<(), Error> {
     let none = FieldTable::default();
     let (source, key) = (short(source), short(key));
-    match end(names, destination) {
+    match target(names, destination) {
         Ok(exchange) => {
             let options = ExchangeBindOptions::default();
             channel
@@ -399,7 +403,7 @@ async fn unbind(
 ) -> Result<(), Error> {
     let none = FieldTable::default();
     let (source, key) = (short(source), short(key));
-    match end(names, destination) {
+    match target(names, destination) {
         Ok(exchange) => {
             let options = ExchangeUnbindOptions::default();
             channel

@@ -64,14 +64,14 @@ impl AckHandle {
         Self { tag, acks }
     }
 
-    /// The message's number on its channel.
+    /// The delivery tag, which is unique on its channel.
     pub(in crate::amqp) const fn tag(&self) -> u64 {
         self.tag
     }
 
-    /// The message is dealt with.
+    /// Acknowledges the message.
     pub(in crate::amqp) fn done(self) {
-        // The channel may be gone; the broker delivers it again then.
+        // If the channel is gone, the broker redelivers the message.
         let mut settled = self.acks.settled();
         settled.done.push(self.tag);
         let count = settled.done.len();
@@ -81,9 +81,9 @@ impl AckHandle {
         }
     }
 
-    /// The message is to be put where it was, now.
+    /// Requeues the message, in its place.
     pub(in crate::amqp) fn give_back(self) {
-        // A channel that is gone has done the same.
+        // If the channel is gone, the broker has requeued it already.
         self.acks.settled().given_back.push(self.tag);
         self.acks.wake.notify_one();
     }
@@ -114,7 +114,7 @@ impl AckBuffer {
         self.settled.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The acknowledgements since the last call; none while they may be held back.
+    /// Takes the acknowledgements since the last call; none while they may be held back.
     fn take(&self) -> Option<Settled> {
         let settled = self.settled();
         let may_wait =
@@ -139,13 +139,13 @@ pub(in crate::amqp) struct AckingConsumer<'a> {
     pub(in crate::amqp) messages: lapin::Consumer,
     pub(in crate::amqp) queue: &'a str,
     pub(in crate::amqp) prefetch: u16,
-    /// One for each message in hand, where channels that follow one another have a common count.
+    /// Limits the deliveries in hand over all channels that succeed one another.
     pub(in crate::amqp) places: Option<&'a Arc<Semaphore>>,
 }
 
 impl AckingConsumer<'_> {
-    /// Hands messages to `take` and passes the word of them back, until the channel ends, or until `stop`
-    /// and nobody holds a message any more. `take` is dropped at `stop`, or when it says no.
+    /// Passes deliveries to `take` and sends acknowledgements, until the channel ends, or until `stop`
+    /// resolves and every delivery has been settled. `take` is dropped at `stop`, or when it returns false.
     ///
     /// # Errors
     /// When the channel ends.
@@ -162,7 +162,8 @@ impl AckingConsumer<'_> {
         let mut pausing = false;
         let mut waiting = None;
         loop {
-            // Each branch can be dropped: `waiting` keeps the message, a notice and a sleep lose nothing.
+            // Every branch is cancel-safe: `waiting` keeps the message; the notification and the sleep hold
+            // no state.
             tokio::select! {
                 next = next(self.places, &mut self.messages, &mut waiting), if take.is_some() => {
                     let (message, place) = next
@@ -171,7 +172,7 @@ impl AckingConsumer<'_> {
                     unacked.delivered(tag);
                     let ack = AckHandle::new(tag, &acks);
                     let message = incoming(message);
-                    // Nobody takes messages any more: that is as good as a stop.
+                    // The receiver is gone, which is treated as a stop.
                     if !take.as_mut().is_some_and(|take| take(message, ack, place)) {
                         take = None;
                         acks.wake.notify_one();
@@ -195,9 +196,9 @@ impl AckingConsumer<'_> {
                     unacked.settle(acks.take_all(), self.channel).await?;
                 }
                 () = &mut stop, if take.is_some() => {
-                    // Take no more. What lies prefetched goes back when the channel closes, which
-                    // is after what was begun has been acknowledged: closing hands the queue over
-                    // in order, where cancelling would let the next consumer overtake.
+                    // Takes no more. Prefetched deliveries are requeued when the channel closes, which is
+                    // after everything in hand has been acknowledged: closing the channel hands the queue
+                    // over in order, whereas `basic.cancel` would let the next consumer overtake.
                     take = None;
                     acks.wake.notify_one();
                 }
@@ -209,14 +210,14 @@ impl AckingConsumer<'_> {
     }
 }
 
-/// Gives the broker time for the acknowledgements before a channel closes.
+/// Gives the broker time to process the acknowledgements before a channel closes.
 ///
-/// They have no answer, and a queue that is busy writing takes only so many at a time (32, with
-/// RabbitMQ 3.10): the rest waits in the broker's half of the channel and is lost with it. The
-/// next worker would only repeat the answers; but an orderly stop should leave nothing to repeat.
+/// Acknowledgements have no answer, and a queue that is busy writing accepts only a few at a time (32 with
+/// RabbitMQ 3.10): the others wait in the broker's side of the channel and are lost with it. The next
+/// worker would only replay the answers, but an orderly stop should leave nothing to redeliver.
 pub(in crate::amqp) async fn let_settle(channel: &Channel, prefetch: u16) -> Result<(), Error> {
     for _ in 0..SETTLING {
-        // Changes nothing, and is answered after everything that was sent before it.
+        // Changes nothing; the broker answers it after it has processed everything sent before.
         channel
             .basic_qos(prefetch, BasicQosOptions::default())
             .await?;
@@ -227,8 +228,9 @@ pub(in crate::amqp) async fn let_settle(channel: &Channel, prefetch: u16) -> Res
 
 /// The next message, once there is a place for it; none when the stream has ended.
 ///
-/// First the message, then the place: a queue without messages must not keep one from the others. Dropped
-/// before there is a place, it leaves the message in `waiting`, where the next call finds it.
+/// It waits for the message first and for the place second, so that a queue without messages does not keep
+/// a place from the others. If it is dropped before there is a place, the message stays in `waiting` for
+/// the next call.
 async fn next<M>(
     places: Option<&Arc<Semaphore>>,
     messages: &mut (impl Stream<Item = lapin::Result<M>> + Unpin),
@@ -248,7 +250,7 @@ async fn next<M>(
     waiting.take().map(|message| Ok((message, place)))
 }
 
-/// Which messages of a channel are open, done, and already acknowledged.
+/// The delivery tags of a channel that are unacknowledged, done, and already acknowledged.
 #[derive(Debug, Default)]
 struct Unacked {
     open: BTreeSet<u64>,
@@ -262,7 +264,7 @@ impl Unacked {
 
     /// Sends the acknowledgements to the broker.
     async fn settle(&mut self, settled: Settled, channel: &Channel) -> Result<(), Error> {
-        // Before any acknowledgement, since one may be for all up to a tag.
+        // Before any acknowledgement, since one may cover all tags up to its own.
         for tag in settled.given_back {
             if self.open.remove(&tag) {
                 let options = BasicNackOptions {
@@ -284,8 +286,8 @@ impl Unacked {
         }
     }
 
-    /// One acknowledgement for everything before the oldest open message, one each for the rest:
-    /// a slow one must not keep the window from moving.
+    /// One multiple acknowledgement for everything before the oldest open delivery, and single ones for the
+    /// others: a slow delivery must not block the prefetch window.
     fn take(&mut self) -> (Option<u64>, BTreeSet<u64>) {
         let oldest_open = self.open.first().copied().unwrap_or(u64::MAX);
         let single = self.done.split_off(&oldest_open);

@@ -1,8 +1,8 @@
-//! Listening to a topic exchange from now on: what is published while there is a connection, and a
-//! word wherever something may have been missed.
+//! Consuming a topic exchange from now on: delivers what is published while there is a connection, and
+//! marks each gap in which messages may have been missed.
 //!
-//! The queue lives as long as the connection, so that a listener that is gone costs the broker
-//! nothing. Whoever must not miss anything has a durable queue instead (`subscriptions`).
+//! The queue lives as long as the connection, so that a listener that is gone costs the broker nothing.
+//! Consumers that must not miss a message use a durable queue instead (`subscriptions`).
 
 use std::future::Future;
 
@@ -20,10 +20,10 @@ use crate::amqp::message::Incoming;
 use crate::amqp::properties::{incoming, short};
 use crate::amqp::{Error, Target, Topology};
 
-/// Messages on their way to whoever listens, at most.
+/// The maximum number of deliveries in flight to the listener.
 const PREFETCH: u16 = 500;
 
-/// Something to take.
+/// An item of the stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
     /// A message.
@@ -32,10 +32,11 @@ pub enum Heard {
     Gap,
 }
 
-/// Listens to an exchange until the process stops; the task does the work. The flag beside the
-/// messages tells whether there is a connection.
+/// Consumes an exchange in a task until the process stops. The returned flag shows whether there is a
+/// connection.
 ///
-/// A binding that is gone is seen by nobody, so it is made anew as often as the topology is asserted.
+/// The loss of a binding cannot be observed, so the binding is declared again as often as the topology is
+/// asserted.
 pub fn listen(
     target: Target,
     topology: Topology,
@@ -51,7 +52,7 @@ pub fn listen(
     let mut link = Listener {
         topology,
         exchange,
-        heard: sender,
+        items: sender,
         listening,
         lifecycle: lifecycle.clone(),
         again: false,
@@ -63,10 +64,10 @@ pub fn listen(
 struct Listener {
     topology: Topology,
     exchange: String,
-    heard: mpsc::Sender<Heard>,
+    items: mpsc::Sender<Heard>,
     listening: watch::Sender<bool>,
     lifecycle: Lifecycle,
-    /// There was a connection before.
+    /// Whether there was a connection before.
     again: bool,
 }
 
@@ -83,7 +84,7 @@ impl ConnectionTask for Listener {
         let channel = connection.create_channel().await?;
         let (queue, messages) = self.subscribe(&channel).await?;
         let again = std::mem::replace(&mut self.again, true);
-        if again && self.heard.send(Heard::Gap).await.is_err() {
+        if again && self.items.send(Heard::Gap).await.is_err() {
             return Ok(());
         }
         self.listening.send_replace(true);
@@ -117,7 +118,7 @@ impl Listener {
     ) -> Result<(), Error> {
         let mut again = tokio::time::interval(self.topology.every());
         loop {
-            // Each can be dropped: what was not acknowledged is nobody's loss at a stop.
+            // Both are cancel-safe; unacknowledged messages need not be kept at a stop.
             let message = tokio::select! {
                 message = messages.next() => message,
                 _ = again.tick() => {
@@ -129,7 +130,7 @@ impl Listener {
             let message = message.ok_or_else(|| Error::ConsumerEnded(self.exchange.clone()))??;
             let tag = message.delivery_tag;
             if self
-                .heard
+                .items
                 .send(Heard::Message(Box::new(incoming(message))))
                 .await
                 .is_err()

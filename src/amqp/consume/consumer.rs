@@ -1,7 +1,6 @@
 //! Consuming a queue: deliveries out, acknowledgements back, over one channel for as long as it lasts.
 //!
-//! What goes over the channel is `acks`'s business; which queues are consumed, and when no more, is
-//! for others to say.
+//! `acks` implements the channel; `worker` decides which queues are consumed and when that ends.
 
 use std::sync::Arc;
 
@@ -14,38 +13,38 @@ use crate::amqp::channel::{AckMode, consume};
 use crate::amqp::consume::acks::{AckHandle, AckingConsumer};
 use crate::amqp::message::Incoming;
 
-/// A message that arrived and is not acknowledged yet.
+/// A delivery that is not acknowledged yet.
 ///
-/// Dropped without [`Delivery::ack`], it goes back to the broker when the channel closes.
+/// If it is dropped without [`Delivery::ack`], the message is requeued when the channel closes.
 #[derive(Debug)]
 pub struct Delivery {
     /// The message.
     pub message: Incoming,
     ack: AckHandle,
-    /// Its place among those that are in hand, whatever channel they came over.
+    /// Its place among all deliveries in hand, over all channels.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Delivery {
-    /// The broker's number for it, on the channel that it came over.
+    /// The delivery tag on its channel.
     #[must_use]
     pub fn tag(&self) -> u64 {
         self.ack.tag()
     }
 
-    /// Tells the broker that the message is dealt with.
+    /// Acknowledges the message.
     pub fn ack(self) {
         self.ack.done();
     }
 }
 
-/// How much is taken from a queue.
+/// Limits the deliveries taken from a queue.
 #[derive(Debug, Clone)]
 pub struct Window {
-    /// Unacknowledged messages that the broker sends over one channel at most.
+    /// The prefetch count: the maximum number of unacknowledged messages on one channel.
     pub prefetch: u16,
-    /// One for each delivery in hand. With each new channel the broker sends everything anew;
-    /// without a common count, what is still in hand from earlier ones would pile up.
+    /// One permit for each delivery in hand. The broker fills the prefetch window of each new channel;
+    /// without a shared count, deliveries in hand from earlier channels would accumulate.
     pub places: Arc<Semaphore>,
 }
 
@@ -76,14 +75,15 @@ impl Consumer {
         })
     }
 
-    /// Passes messages on and acknowledgements back, until the channel ends (an error) or, once
-    /// `ending`, what is in hand has been dealt with.
+    /// Passes deliveries on and acknowledgements back, until the channel ends (an error) or, once `ending`
+    /// is cancelled, everything in hand has been settled.
     ///
     /// # Errors
     /// When the channel ended by itself.
     ///
     /// # Cancellation
-    /// Dropping the future leaves the rest to the broker, once the connection closes.
+    /// Dropping the future leaves the other messages to the broker, which requeues them once the connection
+    /// closes.
     pub async fn run(
         self,
         ending: CancellationToken,

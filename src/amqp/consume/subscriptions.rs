@@ -1,9 +1,9 @@
-//! Consuming many queues over one connection, each on a channel of its own that is opened and closed
-//! as needed: the queues of webhook endpoints.
+//! Consuming many queues over one connection, each on a separate channel that is opened and closed as
+//! needed: the queues of webhook endpoints.
 //!
-//! A subscription ends when its channel does, for whatever reason, and its owner opens another one. What was
-//! taken and not acknowledged then goes back to the queue. Which queues, and when, is the owner's
-//! business; what goes over the channels is `acks`'s.
+//! A subscription ends when its channel does, for any reason, and its owner opens another one.
+//! Unacknowledged messages are then requeued. The owner decides which queues are consumed, and when; `acks`
+//! implements the channels.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -27,7 +27,7 @@ use crate::amqp::properties::{incoming, short};
 use crate::amqp::topology::standing;
 use crate::amqp::{Error, Target, Topology};
 
-/// How long somebody may wait for a channel; the connection may be down.
+/// The longest wait for a channel; the connection may be down.
 const CHANNEL_WITHIN: Duration = Duration::from_secs(5);
 
 /// Opens subscriptions; clones are cheap. The connection is kept as long as there is one.
@@ -38,24 +38,25 @@ pub struct Subscriptions {
     lifecycle: Lifecycle,
 }
 
-/// Messages from one queue. Dropped, it closes by itself once nobody holds a message any more.
+/// Deliveries from one queue. Once dropped, it closes by itself when every delivery has been settled.
 #[derive(Debug)]
 pub struct Subscription {
     queue: String,
     messages: Prefetched,
-    /// Dropped, it lets the passing end.
+    /// Dropping it ends the consuming task.
     stop: Option<DropGuard>,
-    passing: Option<JoinHandle<()>>,
+    task: Option<JoinHandle<()>>,
 }
 
-/// What a subscription has here already; clones are cheap, and share it.
+/// The deliveries that a subscription has received already; clones are cheap and share them.
 #[derive(Debug, Clone)]
 pub struct Prefetched(
-    // A std mutex: held for a look and never across an await. None once no more is taken.
+    // A std mutex: held briefly and never across an await. None once no more are taken.
     Arc<Mutex<Option<mpsc::Receiver<SubscriptionDelivery>>>>,
 );
 
-/// A message that is not acknowledged yet. Dropped, it goes back to the queue when its subscription closes.
+/// A delivery that is not acknowledged yet. If it is dropped, the message is requeued when its subscription
+/// closes.
 #[derive(Debug)]
 pub struct SubscriptionDelivery {
     /// The message.
@@ -66,7 +67,7 @@ pub struct SubscriptionDelivery {
 #[derive(Debug)]
 enum AckPath {
     Subscription(AckHandle),
-    /// It was taken alone, over a channel of its own.
+    /// It was fetched with `basic.get`, over a separate channel.
     Alone {
         tag: u64,
         channel: Channel,
@@ -74,7 +75,7 @@ enum AckPath {
 }
 
 impl Subscriptions {
-    /// Makes the way to subscriptions, and the task that keeps their connection.
+    /// Makes the handle and the task that keeps the connection.
     pub fn new(
         target: Target,
         topology: Topology,
@@ -83,11 +84,11 @@ impl Subscriptions {
         Self,
         impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
-        let (channels, asked) = mpsc::channel(64);
+        let (channels, requested) = mpsc::channel(64);
         let (connected, is_connected) = watch::channel(false);
         let mut link = ChannelOpener {
             topology,
-            asked,
+            requested,
             connected,
         };
         let subscriptions = Self {
@@ -105,7 +106,7 @@ impl Subscriptions {
         self.connected.clone()
     }
 
-    /// Begins to take messages from a queue, at most `prefetch` unacknowledged at a time.
+    /// Begins to consume a queue, with at most `prefetch` unacknowledged messages at a time.
     ///
     /// # Errors
     /// When there is no connection, or the broker refuses.
@@ -116,9 +117,9 @@ impl Subscriptions {
         let (name, stopping) = (queue.to_owned(), stop.clone());
         let stop = stop.drop_guard();
         let (opened, is_open) = oneshot::channel();
-        // All of it in the task: should whoever opens give up in between, lapin would keep the consumer,
-        // and the broker would go on to send to it.
-        let passing = self.lifecycle.spawn(async move {
+        // All of it runs in the task: if the caller gave up in between, lapin would keep the consumer, and
+        // the broker would go on delivering to it.
+        let task = self.lifecycle.spawn(async move {
             let messages = match consume(&channel, &name, "", AckMode::Manual { prefetch }).await {
                 Ok(messages) => messages,
                 Err(error) => return drop(opened.send(Err(error))),
@@ -136,10 +137,10 @@ impl Subscriptions {
                     message,
                     ack: AckPath::Subscription(ack),
                 };
-                // Never full: it has room for as many as the broker sends.
+                // Never full: its capacity is the prefetch count.
                 sender.try_send(delivery).is_ok()
             };
-            // Whatever ended it, its owner sees that it has ended.
+            // Whatever ended it, the owner sees the closed receiver.
             consumer.run(take, stopping.cancelled()).await.ok();
         });
         let ended = |_| Error::ConsumerEnded(queue.to_owned());
@@ -148,11 +149,11 @@ impl Subscriptions {
             queue: queue.to_owned(),
             messages: Prefetched(Arc::new(Mutex::new(Some(receiver)))),
             stop: Some(stop),
-            passing: Some(passing),
+            task: Some(task),
         })
     }
 
-    /// Takes one message from a queue, if there is one.
+    /// Fetches one message from a queue, if there is one.
     ///
     /// # Errors
     /// When there is no connection, or the broker refuses.
@@ -169,7 +170,7 @@ impl Subscriptions {
         }))
     }
 
-    /// How many consumers a queue has, over all processes.
+    /// The number of consumers of a queue, over all processes.
     ///
     /// # Errors
     /// When there is no connection, or no such queue.
@@ -178,7 +179,7 @@ impl Subscriptions {
         Ok(standing(&channel, queue).await?.consumer_count())
     }
 
-    /// How many messages wait in a queue; it may be told late.
+    /// The number of ready messages in a queue; the broker may report it late.
     ///
     /// # Errors
     /// When there is no connection, or no such queue.
@@ -210,7 +211,7 @@ impl Subscription {
     /// Dropping the future loses nothing.
     pub async fn next(&self) -> Result<SubscriptionDelivery, Error> {
         let next = poll_fn(|context| match self.messages.open().as_mut() {
-            // What is left of a channel that has ended comes again.
+            // Deliveries left from a channel that has ended are redelivered.
             Some(messages) if !messages.is_closed() => messages.poll_recv(context),
             _ => Poll::Ready(None),
         });
@@ -218,25 +219,25 @@ impl Subscription {
             .ok_or_else(|| Error::ConsumerEnded(self.queue.clone()))
     }
 
-    /// What is here already, for whoever has just dealt with a message.
+    /// The deliveries received already, for a caller that has just settled one.
     #[must_use]
     pub fn waiting(&self) -> Prefetched {
         self.messages.clone()
     }
 
-    /// Hands out nothing more.
+    /// Ends the handing out of deliveries.
     pub fn take_no_more(&self) {
         self.messages.open().take();
     }
 
-    /// Ends it: what was acknowledged is gone, everything else goes back to the queue. What is in hand
-    /// is waited for.
+    /// Ends the subscription: acknowledged messages are gone, all others are requeued. Waits for the
+    /// deliveries in hand.
     pub async fn close(mut self) {
         self.take_no_more();
         drop(self.stop.take());
-        if let Some(passing) = self.passing.take() {
-            // A channel that is gone already has done the same.
-            drop(tokio::time::timeout(CHANNEL_WITHIN, passing).await);
+        if let Some(task) = self.task.take() {
+            // If the channel is gone, the broker has requeued the messages already.
+            drop(tokio::time::timeout(CHANNEL_WITHIN, task).await);
         }
     }
 }
@@ -248,7 +249,7 @@ impl Drop for Subscription {
 }
 
 impl Prefetched {
-    /// The next message, if there is one.
+    /// The next delivery that was received already.
     #[must_use]
     pub fn next(&self) -> Option<SubscriptionDelivery> {
         let mut messages = self.open();
@@ -262,18 +263,18 @@ impl Prefetched {
 }
 
 impl SubscriptionDelivery {
-    /// Tells the broker that the message is dealt with.
+    /// Acknowledges the message.
     pub async fn ack(self) {
         match self.ack {
             AckPath::Subscription(ack) => ack.done(),
-            // On a channel that is gone, the message has gone back already.
+            // If the channel is gone, the message was requeued already.
             AckPath::Alone { tag, channel } => {
                 drop(channel.basic_ack(tag, BasicAckOptions::default()).await);
             }
         }
     }
 
-    /// Puts the message back to where it was.
+    /// Requeues the message, in its place.
     pub async fn give_back(self) {
         let options = BasicNackOptions {
             requeue: true,
@@ -288,7 +289,7 @@ impl SubscriptionDelivery {
 
 struct ChannelOpener {
     topology: Topology,
-    asked: mpsc::Receiver<oneshot::Sender<Channel>>,
+    requested: mpsc::Receiver<oneshot::Sender<Channel>>,
     connected: watch::Sender<bool>,
 }
 
@@ -299,7 +300,7 @@ impl ConnectionTask for ChannelOpener {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         self.topology.ensure(connection).await?;
-        // After looking for what is missing, which closes channels: those are no news.
+        // After the topology check, which closes channels: those errors must not be reported here.
         let mut notices = connection.events_listener();
         self.connected.send_replace(true);
         let ended = self.answer(connection, &mut notices).await;
@@ -309,22 +310,22 @@ impl ConnectionTask for ChannelOpener {
 }
 
 impl ChannelOpener {
-    /// Opens channels for whoever asks, until nobody can ask any more or the connection breaks.
+    /// Opens channels on request, until every handle is dropped or the connection breaks.
     async fn answer(
         &mut self,
         connection: &Connection,
         notices: &mut (impl StreamExt<Item = Event> + Unpin),
     ) -> Result<(), Error> {
         loop {
-            // Both branches only wait.
+            // Both branches are cancel-safe.
             tokio::select! {
-                asked = self.asked.recv() => {
-                    let Some(answer) = asked else { return Ok(()) };
-                    // Whoever asked may have given up by now; the channel then closes.
+                requested = self.requested.recv() => {
+                    let Some(answer) = requested else { return Ok(()) };
+                    // If the requester has given up, the channel closes.
                     answer.send(connection.create_channel().await?).ok();
                 }
                 notice = notices.next() => match notice {
-                    // An error of one channel is its owner's; only that of the connection is ours.
+                    // An error of one channel belongs to its owner; only a connection error ends this loop.
                     Some(Event::Error(error)) if !connection.status().connected() => {
                         return Err(error.into());
                     }

@@ -1,4 +1,4 @@
-//! Making one connection: url, TLS, heartbeat, name. Keeping it is the supervisor's business.
+//! Making one connection: url, TLS, heartbeat, name. `supervisor` keeps it alive.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -16,18 +16,18 @@ use crate::config;
 use crate::amqp::link::sanitize::stream::{Plan, SanitizingRuntime};
 use crate::amqp::{Broker, Error};
 
-/// The least that RabbitMQ 4 agrees to, in bytes.
+/// The smallest `frame_max` that RabbitMQ 4 accepts, in bytes.
 const SMALL_FRAMES: u32 = 8_192;
 
-/// Where to connect to, and how; read again for every connection, so that a rotated password or
-/// certificate is taken up.
+/// Where to connect to, and how. Url and certificates are read again for every connection, so that rotated
+/// passwords and certificates take effect.
 #[derive(Debug, Clone)]
 pub struct Target {
     settings: config::Amqp,
-    /// The nodes, in the order in which they are tried; none stands for the one in the url.
+    /// The nodes, in the order in which they are tried; none stands for the host in the url.
     nodes: Vec<Option<config::Host>>,
-    /// What answered last.
-    // A std mutex: held for a look and never across an await.
+    /// The broker that answered last.
+    // A std mutex: held briefly and never across an await.
     broker: Arc<Mutex<Option<Broker>>>,
 }
 
@@ -44,14 +44,14 @@ impl Target {
         }
     }
 
-    /// What answered last, as it says itself.
+    /// The broker that answered last, by its own description.
     #[must_use]
     pub fn broker(&self) -> Option<Broker> {
         let broker = self.broker.lock();
         broker.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Each node of the broker by itself, with what to call it.
+    /// Each node of the broker separately, with its name for people.
     pub fn each(&self) -> impl Iterator<Item = (String, Self)> {
         self.nodes.iter().map(|node| {
             let settings = self.settings.clone();
@@ -62,32 +62,31 @@ impl Target {
                 nodes,
                 broker,
             };
-            (called(node.as_ref()), alone)
+            (label(node.as_ref()), alone)
         })
     }
 
-    /// The settings it was made of.
+    /// The settings it was made from.
     #[must_use]
     pub const fn settings(&self) -> &config::Amqp {
         &self.settings
     }
 
-    /// The same with small frames, and so with small buffers: for connections over which nothing but the
-    /// topology is looked after.
+    /// The same with small frames, and so with small buffers: for connections that only check the topology.
     #[must_use]
     pub fn with_small_frames(mut self) -> Self {
         self.settings.frame_max = self.settings.frame_max.min(SMALL_FRAMES);
         self
     }
 
-    /// Connects to the first node that lets us, the one at `turn` first; `purpose` is shown in the
+    /// Connects to the first node that accepts, beginning with the one at `turn`; `purpose` is shown in the
     /// broker's list of connections.
     ///
     /// # Errors
-    /// Why no node does: a refusal, if there was one.
+    /// Why no node accepts: a refusal, if there was one.
     ///
     /// # Cancellation
-    /// Dropping the future cuts the connection off.
+    /// Dropping the future closes the connection.
     pub(in crate::amqp) async fn connect(
         &self,
         purpose: &str,
@@ -108,7 +107,7 @@ impl Target {
                 Err(error) if left == 0 => return Err(refusal.unwrap_or(error)),
                 Err(error) => {
                     let error_shown = &error as &dyn std::error::Error;
-                    let node = called(node.as_ref());
+                    let node = label(node.as_ref());
                     warn!(
                         link = purpose,
                         node,
@@ -153,7 +152,7 @@ impl Target {
         }
     }
 
-    /// Notes what answers; an error when it is too old. The connection is cut off then.
+    /// Records the broker that answered; an error when it is too old, which closes the connection.
     fn accept(&self, broker: &Broker) -> Result<(), Error> {
         if broker.is_too_old() {
             return Err(Error::TooOld(broker.clone()));
@@ -168,7 +167,7 @@ impl Target {
             None => self.settings.url.expose_secret().to_owned(),
             Some(file) => {
                 let url = read(file, "amqp.url_file").await?;
-                // As the configuration reads it at the start.
+                // Trimmed as the configuration does at the start.
                 url.trim_start_matches('\u{feff}').trim_end().to_owned()
             }
         };
@@ -176,7 +175,7 @@ impl Target {
         let mut uri: AMQPUri = url.parse().map_err(|_| {
             Error::Settings("amqp.url cannot be read; is its password percent-encoded?".to_owned())
         })?;
-        // An IPv6 address is lost on the parser, which then means localhost.
+        // lapin's parser does not accept an IPv6 address and falls back to localhost.
         if let Ok(parsed) = url::Url::parse(&url)
             && let Some(url::Host::Ipv6(address)) = parsed.host()
         {
@@ -215,7 +214,7 @@ impl Target {
     }
 }
 
-/// The same on another node.
+/// The same url with another node's host.
 fn at(mut uri: AMQPUri, node: Option<&config::Host>) -> AMQPUri {
     if let Some(node) = node {
         uri.authority.host.clone_from(&node.name);
@@ -224,16 +223,16 @@ fn at(mut uri: AMQPUri, node: Option<&config::Host>) -> AMQPUri {
     uri
 }
 
-/// What to call a node: as in the settings, without what the url holds besides.
-fn called(node: Option<&config::Host>) -> String {
+/// A node's name for people: as in the settings, without the credentials that the url holds.
+fn label(node: Option<&config::Host>) -> String {
     node.map_or_else(
         || "the host in amqp.url".to_owned(),
         config::Host::to_string,
     )
 }
 
-/// How much of a message's headers is let in: they are passed on with a dead letter, whose header
-/// frame must hold our own headers too.
+/// The maximum size of a message's headers. A dead letter carries them, and its header frame must hold our
+/// own headers too.
 const fn headers_max(frame_max: u32) -> usize {
     (frame_max / 4) as usize
 }

@@ -1,5 +1,5 @@
-//! Work over one connection that is made anew whenever it breaks: consuming some of many queues, and
-//! asking about the others. What is consumed when is for others to say.
+//! Work over one connection that is renewed whenever it breaks: consuming some of many queues, and querying
+//! the others. The [`SessionTask`] decides which.
 
 use std::future::Future;
 
@@ -19,22 +19,22 @@ pub trait SessionTask: Send {
     /// Works until the connection breaks (an error) or the work is over.
     ///
     /// # Errors
-    /// When the broker is lost or refuses. A refusal is for good, unless everything had worked.
+    /// When the broker is lost or refuses. A refusal is permanent, unless everything had worked.
     fn serve(&mut self, session: &Session<'_>) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// A connection that stands.
+/// An open connection.
 #[derive(Debug)]
 pub struct Session<'a> {
     connection: &'a Connection,
-    /// For questions; the broker closes it when there is no such queue.
-    asking: Mutex<Option<Channel>>,
+    /// For queries; the broker closes it when a queue does not exist.
+    queries: Mutex<Option<Channel>>,
 }
 
 /// Serves until the work is over, over as many connections as that takes.
 ///
 /// # Errors
-/// When the broker refuses for good, or the settings cannot be used.
+/// When the broker refuses permanently, or the settings cannot be used.
 pub async fn keep<S: SessionTask>(
     target: Target,
     topology: Topology,
@@ -60,43 +60,43 @@ impl Session<'_> {
         Consumer::begin(channel, queue, window).await
     }
 
-    /// How many consumers of a queue may be sent messages now.
+    /// The number of consumers of a queue that may be sent messages now.
     ///
-    /// A quorum queue that does not answer its node in a quarter of a second is said to have none.
+    /// The broker reports none for a quorum queue that does not answer its node within a quarter of a
+    /// second.
     ///
     /// # Errors
-    /// When the broker is lost, or there is no such queue.
+    /// When the broker is lost, or the queue does not exist.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
-        Ok(self.ask(queue).await?.consumer_count())
+        Ok(self.query(queue).await?.consumer_count())
     }
 
-    async fn ask(&self, queue: &str) -> Result<lapin::Queue, Error> {
-        let mut asking = self.asking.lock().await;
-        let channel = match asking.take() {
+    async fn query(&self, queue: &str) -> Result<lapin::Queue, Error> {
+        let mut queries = self.queries.lock().await;
+        let channel = match queries.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => self.connection.create_channel().await?,
         };
         let found = standing(&channel, queue).await?;
-        *asking = Some(channel);
+        *queries = Some(channel);
         Ok(found)
     }
 
-    /// How many messages of a queue wait to be sent to somebody, and how many consumers there are for them;
-    /// none when there is no such queue.
+    /// The number of ready messages of a queue and of its consumers; none when the queue does not exist.
     ///
-    /// What is said of a quorum queue is no more than a hint: see [`Session::consumers`].
+    /// The numbers of a quorum queue are only a hint: see [`Session::consumers`].
     ///
     /// # Errors
     /// When the broker is lost.
     pub async fn waiting(&self, queue: &str) -> Result<Option<(u32, u32)>, Error> {
-        match self.ask(queue).await {
+        match self.query(queue).await {
             Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
             Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Whether the connection still stands, as far as is known.
+    /// Whether the connection is open, as far as is known.
     #[must_use]
     pub fn stands(&self) -> bool {
         self.connection.status().connected()
@@ -118,7 +118,7 @@ impl<S: SessionTask> ConnectionTask for SessionConnection<S> {
         self.topology.ensure(connection).await?;
         let session = Session {
             connection,
-            asking: Mutex::default(),
+            queries: Mutex::default(),
         };
         let served = self.service.serve(&session).await;
         if let Err(Error::ConsumerEnded(queue)) = &served {
@@ -127,7 +127,7 @@ impl<S: SessionTask> ConnectionTask for SessionConnection<S> {
         if self.topology.mode == TopologyMode::Off {
             return served;
         }
-        // It was all there: what is missing now was taken away meanwhile, and the next look will say so.
+        // Everything existed: what is missing now was deleted meanwhile, and the next check reports it.
         served.map_err(Error::while_serving)
     }
 }

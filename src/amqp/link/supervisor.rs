@@ -1,9 +1,10 @@
-//! Keeps a link to the broker alive: connect, serve, and connect again, forever, with jitter.
+//! Keeps a connection to the broker alive: connect, serve, and connect again, forever, with jitter.
 //!
-//! Refusals (403, 404, 406, 530, wrong certificates …) end it with the reason, at once when no connection
-//! ever worked, else when they have gone on for a time of grace, since a broker that starts up may refuse
-//! what it has not loaded yet, and an operator may make something anew. Whoever cannot connect has been let
-//! in before, by any link of the process. A link that is closed over a message goes on at once: see `trial`.
+//! Refusals (403, 404, 406, 530, wrong certificates …) end it with the reason: at once if no connection
+//! ever worked, else after a grace period, since a broker that starts up may refuse what it has not loaded
+//! yet, and an operator may be declaring something again. A refusal to connect has the grace period if any
+//! connection of the process was accepted before. A connection that the broker closes over a message is
+//! renewed at once: see `trial`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -18,28 +19,28 @@ use crate::observability::events;
 
 use crate::amqp::{Error, Target};
 
-/// Something to be done over a connection, again and again.
+/// A task that is served over one connection after the other.
 pub(in crate::amqp) trait ConnectionTask: Send {
-    /// What the link is for, in logs and in the broker's list of connections.
+    /// The purpose of the connection, in logs and in the broker's list of connections.
     fn purpose(&self) -> &'static str;
 
-    /// Whether what it needs has worked before it began: then a refusal has its time of grace at once.
+    /// Whether it had worked before it began: then a refusal has its grace period at once.
     fn has_worked(&self) -> bool {
         false
     }
 
-    /// Works until the connection breaks (an error) or the work is over. Once everything is in place
-    /// and at work, its errors are those of [`Error::while_serving`].
+    /// Works until the connection breaks (an error) or the work is over. Once everything is set up, its
+    /// errors are those of [`Error::while_serving`].
     fn serve(&mut self, connection: &Connection) -> impl Future<Output = Result<(), Error>> + Send;
 }
 
-/// A session that served so long worked; the waits begin anew after it.
+/// A connection that served this long worked; the backoff restarts after it.
 const WORKED: Duration = Duration::from_secs(5);
 
-/// Serves the link until its work is over.
+/// Serves the task until its work is over.
 ///
 /// # Errors
-/// When the broker refuses for good, or the settings cannot be used.
+/// When the broker refuses permanently, or the settings cannot be used.
 pub(in crate::amqp) async fn keep(
     target: &Target,
     lifecycle: &Lifecycle,
@@ -47,22 +48,23 @@ pub(in crate::amqp) async fn keep(
 ) -> Result<(), Error> {
     let settings = target.settings();
     let mut has_worked = link.has_worked();
-    // Since when the broker has refused, each time.
+    // Since when the broker has refused without interruption.
     let mut refused_since = None;
     let mut attempt = 0;
-    // A node that lets us connect may be of no use all the same, so the next time begins with the next.
+    // A node that accepts the connection may still be unusable, so the next attempt begins with the next
+    // node.
     let mut turn = 0_usize;
     loop {
-        // A stop needs no broker: what was not acknowledged is the broker's to deliver again.
+        // A stop needs no broker: it redelivers what was not acknowledged.
         let connection = tokio::select! {
             connected = target.connect(link.purpose(), turn) => connected,
             () = lifecycle.stopping() => return Ok(()),
         };
         let begun = Instant::now();
-        let was_let_in = target.broker().is_some();
+        let was_accepted = target.broker().is_some();
         let (served, may_wait) = match connection {
             Ok(connection) => (serve(connection, link).await, false),
-            Err(error) => (Err(error), was_let_in),
+            Err(error) => (Err(error), was_accepted),
         };
         let Err(error) = served else {
             return Ok(());
@@ -86,12 +88,12 @@ pub(in crate::amqp) async fn keep(
         }
         events::broker_lost(link.purpose());
         if let Error::Provoked(_) = error {
-            // What provoked it is out of the way, so it is no reason to wait: others would wait for it.
+            // The message that caused it has been set aside, so there is no reason to wait.
             attempt = 0;
             info!(
                 link = link.purpose(),
                 error = &error as &dyn std::error::Error,
-                "connecting again; what was under way is offered by itself"
+                "reconnecting; messages in flight are offered again one by one"
             );
             continue;
         }
@@ -103,7 +105,7 @@ pub(in crate::amqp) async fn keep(
             error = &error as &dyn std::error::Error,
             attempt,
             wait_ms = wait.as_millis(),
-            "the link to the broker is down; connecting again"
+            "the link to the broker is down; reconnecting"
         );
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
@@ -127,7 +129,7 @@ async fn serve(connection: Connection, link: &mut impl ConnectionTask) -> Result
     served
 }
 
-/// The wait before the next attempt: doubling, capped, and anywhere in its upper half.
+/// The wait before the next attempt: exponential, capped, with jitter over its upper half.
 fn backoff(settings: &config::Amqp, attempt: u32) -> Duration {
     let longest = settings
         .reconnect_min

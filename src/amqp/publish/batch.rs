@@ -1,4 +1,5 @@
-//! Messages that are published together: which of them the broker has, and who waits for them.
+//! A batch: messages that are published together, which of them are confirmed, and the notification of the
+//! caller.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +10,7 @@ use crate::observability::events;
 
 use crate::amqp::message::Outgoing;
 
-/// Messages that are published together, in their order.
+/// Messages that are published together, in order.
 #[derive(Debug)]
 pub(in crate::amqp) struct Batch {
     messages: Arc<[Entry]>,
@@ -35,28 +36,28 @@ impl Batch {
         }
     }
 
-    /// All of its messages, confirmed or not.
+    /// All its messages, confirmed or not.
     pub(in crate::amqp) const fn entries(&self) -> &Arc<[Entry]> {
         &self.messages
     }
 
-    /// Nothing is left of it.
+    /// Completes the batch: every message is settled.
     pub(in crate::amqp) fn finish(self) {
         events::messages_confirmed(self.messages.len());
-        // Nobody may be waiting any more; the messages are out all the same.
+        // The caller may have stopped waiting; the messages are published all the same.
         self.done.send(()).ok();
     }
 }
 
 impl Entry {
-    /// The broker has it, so that it is not written again.
+    /// Records the confirm, so that the message is not published again.
     pub(in crate::amqp) fn confirm(&self) {
         self.confirmed.store(true, Ordering::Relaxed);
     }
 }
 
-/// What is not confirmed yet, in its order.
-pub(in crate::amqp) fn left(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
-    let is_left = |entry: &&Entry| !entry.confirmed.load(Ordering::Relaxed);
-    entries.iter().filter(is_left)
+/// The messages that are not confirmed yet, in order.
+pub(in crate::amqp) fn unconfirmed(entries: &[Entry]) -> impl Iterator<Item = &Entry> {
+    let is_unconfirmed = |entry: &&Entry| !entry.confirmed.load(Ordering::Relaxed);
+    entries.iter().filter(is_unconfirmed)
 }

@@ -1,5 +1,4 @@
-//! A request as its asker holds it: how far it has come, and whether it can still be taken back. It is
-//! sent by `requests`.
+//! A request as its caller holds it: its progress, and whether it can still be withdrawn. `rpc` sends it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,16 +7,16 @@ use tokio::sync::watch;
 
 use crate::amqp::message::Incoming;
 
-/// How far a request has come.
+/// The progress of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Progress {
-    /// On its way, as far as is known.
+    /// In flight, as far as is known.
     Sent,
-    /// The broker has it.
+    /// The broker has confirmed it.
     Queued,
-    /// The broker does not take it; nobody will answer.
+    /// The broker does not accept it; there will be no reply.
     Refused,
-    /// The answer.
+    /// The reply.
     Replied(Arc<Incoming>),
 }
 
@@ -28,7 +27,7 @@ pub struct Call {
     pub(in crate::amqp) ticket: Arc<Ticket>,
 }
 
-/// Whether a request has been written; settles who is first, its writer or whoever gives it up.
+/// Whether a request has been written; decides between its writer and a caller that withdraws it.
 #[derive(Debug, Default)]
 pub(in crate::amqp) struct Ticket(AtomicU8);
 
@@ -37,7 +36,7 @@ const WRITTEN: u8 = 1;
 const WITHDRAWN: u8 = 2;
 
 impl Ticket {
-    /// Has it written (again); not if it was withdrawn.
+    /// Marks it as written (again); false if it was withdrawn.
     pub(in crate::amqp) fn write(&self) -> bool {
         let first = self
             .0
@@ -54,7 +53,7 @@ impl Ticket {
 }
 
 impl Call {
-    /// Waits until the broker has the request or refuses it, or the answer is there; none when the
+    /// Waits until the broker has confirmed or refused the request, or the reply has arrived; none when the
     /// process ends first.
     ///
     /// # Cancellation
@@ -63,7 +62,7 @@ impl Call {
         wait(&mut self.progress, |it| *it != Progress::Sent).await
     }
 
-    /// Waits for the answer, or for a refusal; none when the process ends first.
+    /// Waits for the reply or a refusal; none when the process ends first.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -72,13 +71,13 @@ impl Call {
         wait(&mut self.progress, settled).await
     }
 
-    /// Takes the request back; tells whether it is certain that it was never sent.
+    /// Withdraws the request; returns whether it is certain that it was never sent.
     #[must_use]
     pub fn withdraw(&self) -> bool {
         self.ticket.withdraw()
     }
 
-    /// Whether the broker has it for certain.
+    /// Whether the broker certainly has it.
     #[must_use]
     pub fn is_queued(&self) -> bool {
         matches!(
@@ -87,7 +86,7 @@ impl Call {
         )
     }
 
-    /// A view of how far it has come, which does not count as waiting.
+    /// A view of the progress that does not count as waiting for the reply.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()

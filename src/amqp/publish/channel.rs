@@ -1,4 +1,5 @@
-//! A publish channel: batches on their way over one AMQP channel, which is replaced when it fails. Used by `writer`.
+//! A publish channel: batches in flight over one AMQP channel, which is replaced when it fails. Used by
+//! `writer`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,22 +11,22 @@ use tokio::time::Instant;
 use crate::observability::events;
 
 use crate::amqp::Error;
-use crate::amqp::publish::batch::{Batch, Entry, left};
+use crate::amqp::publish::batch::{Batch, Entry, unconfirmed};
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::pipeline::Pace;
 use crate::amqp::publish::refusing::is_replies;
 
-/// Batches on their way over one channel; survives the channel.
+/// Batches in flight over one channel; outlives the AMQP channel.
 #[derive(Debug)]
 pub(in crate::amqp) struct PublishChannel {
     pub(in crate::amqp) queue: mpsc::Receiver<Batch>,
-    /// So many batches may be pending.
+    /// The maximum number of pending batches.
     pub(in crate::amqp) window: usize,
-    /// So many messages may be unconfirmed.
+    /// The maximum number of unconfirmed messages.
     pub(in crate::amqp) in_flight: usize,
-    /// A message that has no queue is offered again.
+    /// A returned message is published again.
     pub(in crate::amqp) careful: bool,
-    /// Unconfirmed, or to be written: in the order in which they came.
+    /// Unconfirmed batches and those to be written, in order of arrival.
     pub(in crate::amqp) pending: BTreeMap<u64, Pending>,
     next: u64,
     pub(in crate::amqp) open: bool,
@@ -35,9 +36,9 @@ pub(in crate::amqp) struct PublishChannel {
 pub(in crate::amqp) struct Pending {
     pub(in crate::amqp) batch: Batch,
     written_at: Instant,
-    /// How many messages were written then and are not answered for.
+    /// The number of messages of the last write that are neither confirmed nor refused yet.
     written: usize,
-    /// Since when the broker refuses one of them.
+    /// Since when the broker has refused one of them.
     refused_since: Option<Instant>,
 }
 
@@ -63,7 +64,8 @@ impl PublishChannel {
         publish_channel
     }
 
-    /// How long a batch has been refused, on this channel and on earlier ones, if it is replies alone.
+    /// How long a batch has been refused, on this channel and earlier ones; none unless only replies are
+    /// left of it.
     pub(in crate::amqp) fn replies_refused_for(
         &mut self,
         number: u64,
@@ -74,7 +76,7 @@ impl PublishChannel {
         is_replies(&pending.batch, &fate.names).then(|| since.elapsed())
     }
 
-    /// Whether a batch of replies is given up, which have been refused for so long.
+    /// Whether a batch of replies that has been refused for this long is given up.
     pub(in crate::amqp) fn gives_up(
         &self,
         number: u64,
@@ -85,16 +87,16 @@ impl PublishChannel {
             return false;
         };
         let gives_up = |entry: &Entry| fate.refusing.gives_up(&entry.message, refused_for);
-        let is_over = left(pending.batch.entries()).all(gives_up);
+        let is_over = unconfirmed(pending.batch.entries()).all(gives_up);
         if is_over {
-            for entry in left(pending.batch.entries()) {
+            for entry in unconfirmed(pending.batch.entries()) {
                 events::reply_refused(&entry.message.message_id);
             }
         }
         is_over
     }
 
-    /// Takes a batch in, which is not written yet; returns its number.
+    /// Adds a batch that is not written yet; returns its number.
     pub(in crate::amqp) fn admit(&mut self, batch: Batch) -> u64 {
         let number = self.next;
         self.next += 1;
@@ -108,7 +110,7 @@ impl PublishChannel {
         number
     }
 
-    /// Over a new AMQP channel nothing is written yet; returns all numbers, in their order.
+    /// Marks everything as unwritten, for a new AMQP channel; returns all numbers, in order.
     pub(in crate::amqp) fn begin_anew(&mut self) -> impl Iterator<Item = u64> {
         self.pending.iter_mut().map(|(number, pending)| {
             pending.written = 0;
@@ -116,28 +118,28 @@ impl PublishChannel {
         })
     }
 
-    /// Notes that what is left of a batch is written now; returns all its messages.
+    /// Records that the unconfirmed messages of a batch are written now; returns all its messages.
     pub(in crate::amqp) fn note_written(&mut self, number: u64) -> Option<Arc<[Entry]>> {
         let pending = self.pending.get_mut(&number)?;
         pending.written_at = Instant::now();
-        pending.written = left(pending.batch.entries()).count();
+        pending.written = unconfirmed(pending.batch.entries()).count();
         Some(Arc::clone(pending.batch.entries()))
     }
 
-    /// Notes that the broker has answered for what was written of a batch; returns how many messages that were.
+    /// Records that the broker has answered for the written messages of a batch; returns their number.
     pub(in crate::amqp) fn note_answered(&mut self, number: u64) -> usize {
         let pending = self.pending.get_mut(&number);
         pending.map_or(0, |it| std::mem::take(&mut it.written))
     }
 
-    /// Nothing is left of a batch.
+    /// Completes a batch.
     pub(in crate::amqp) fn finish(&mut self, number: u64) {
         if let Some(pending) = self.pending.remove(&number) {
             pending.batch.finish();
         }
     }
 
-    /// Takes out what the broker has not answered for.
+    /// Takes out the batches that were written and not answered for.
     pub(in crate::amqp) fn take_written(&mut self) -> impl Iterator<Item = Batch> {
         let written = self
             .pending
@@ -145,10 +147,10 @@ impl PublishChannel {
         written.map(|(_, pending)| pending.batch)
     }
 
-    /// Fails when the broker takes too long to confirm something.
+    /// Fails when a confirm takes too long.
     pub(in crate::amqp) fn check_age(&self, pace: &Pace) -> Result<(), Error> {
-        // A blocked connection confirms nothing and must not be given up for that, nor for the time
-        // that was spent blocked.
+        // A blocked connection confirms nothing. It is not given up for that, and blocked time does not
+        // count.
         let Some(flowing_since) = *pace.flowing.borrow() else {
             return Ok(());
         };

@@ -1,8 +1,9 @@
-//! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`): which they are, and whose address is of no use.
+//! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`): recognising them, and remembering unreachable
+//! addresses.
 //!
-//! A requester that is gone may have thousands of commands waiting, and with RabbitMQ 3.10 each reply to
-//! it would cost two connections. So an address over which the broker has closed them is remembered for a
-//! while, and what is for it is not sent.
+//! A requester that is gone may have left thousands of commands, and with RabbitMQ 3.10 each reply to it
+//! would cost two connections. So an address over which the broker has closed connections is remembered for
+//! a while, and replies to it are not sent.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,14 +13,14 @@ use tokio::time::Instant;
 
 use crate::amqp::message::Outgoing;
 
-/// What the addresses begin with.
+/// The prefix of the addresses.
 const DIRECT_REPLY: &str = "amq.rabbitmq.reply-to.";
 
-/// So many addresses that cannot be reached are remembered, and for so long.
+/// The maximum number of unreachable addresses that are remembered, and for how long.
 const UNREACHABLE_MAX: usize = 256;
 const UNREACHABLE_FOR: Duration = Duration::from_mins(1);
 
-/// Whether a message is a direct reply: to a requester's own channel, not to a queue.
+/// Whether a message is a direct reply: to a requester's channel, not to a queue.
 pub(in crate::amqp) fn is_direct_reply(message: &Outgoing) -> bool {
     message.exchange.is_empty() && message.routing_key.starts_with(DIRECT_REPLY)
 }
@@ -27,13 +28,13 @@ pub(in crate::amqp) fn is_direct_reply(message: &Outgoing) -> bool {
 /// Addresses of direct replies over which the broker has closed connections.
 #[derive(Debug, Clone, Default)]
 pub(in crate::amqp) struct Unreachable {
-    // A std mutex: held for a look and never across an await.
+    // A std mutex: held briefly and never across an await.
     addresses: Arc<Mutex<VecDeque<(String, Instant)>>>,
 }
 
 impl Unreachable {
     /// Whether a message is a direct reply to one of them.
-    pub(in crate::amqp) fn has(&self, message: &Outgoing) -> bool {
+    pub(in crate::amqp) fn contains(&self, message: &Outgoing) -> bool {
         if !is_direct_reply(message) {
             return false;
         }
@@ -48,7 +49,7 @@ impl Unreachable {
         known.any(|address| *address == message.routing_key)
     }
 
-    /// Notes where a message was going, if it is a direct reply.
+    /// Records the address of a message, if it is a direct reply.
     pub(in crate::amqp) fn note(&self, message: &Outgoing) {
         if !is_direct_reply(message) {
             return;
@@ -81,8 +82,8 @@ mod tests {
         for n in 0..=UNREACHABLE_MAX {
             unreachable.note(&to(n));
         }
-        assert!(!unreachable.has(&to(0)) && unreachable.has(&to(1)));
-        assert!(unreachable.has(&to(UNREACHABLE_MAX)));
+        assert!(!unreachable.contains(&to(0)) && unreachable.contains(&to(1)));
+        assert!(unreachable.contains(&to(UNREACHABLE_MAX)));
     }
 
     #[test]
@@ -98,7 +99,7 @@ mod tests {
         };
         for other in [queue, exchange] {
             unreachable.note(&other);
-            assert!(!unreachable.has(&other), "{other:?}");
+            assert!(!unreachable.contains(&other), "{other:?}");
         }
     }
 
@@ -106,8 +107,8 @@ mod tests {
     async fn an_unreachable_address_is_tried_again_after_a_while() {
         let unreachable = Unreachable::default();
         unreachable.note(&to("a"));
-        assert!(unreachable.has(&to("a")));
+        assert!(unreachable.contains(&to("a")));
         tokio::time::advance(UNREACHABLE_FOR + Duration::from_secs(1)).await;
-        assert!(!unreachable.has(&to("a")));
+        assert!(!unreachable.contains(&to("a")));
     }
 }

@@ -1,12 +1,12 @@
-//! What becomes of messages that were under way when the broker closed a link over one of them.
+//! Settles the messages that were in flight when the broker closed a connection over one of them.
 //!
-//! Each is tried alone (`trial`), those of a batch in their order; the rest goes on meanwhile. One that is
-//! given up is counted, told of once, and
-//! - a reply on its way to `reply_to` is dropped: it is on the replies exchange as well;
+//! Each is offered alone (`trial`), those of a batch in order; the connection serves new messages
+//! meanwhile. A message that is given up is counted, logged once, and handled by kind:
+//! - a reply to `reply_to` is dropped: it is on the replies exchange as well;
 //! - a delivery to a webhook becomes a dead letter of webhooks, anything else one of commands, with the
-//!   broker's reason and where it was to go;
-//! - a dead letter becomes one without body and without others' headers, which are all that a producer
-//!   has a say in; one that is nothing more is dropped.
+//!   broker's reason and the original destination;
+//! - a dead letter is published again without body and foreign headers, which are all that a producer can
+//!   influence; one that was reduced before is dropped.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,16 +18,16 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::events::{self, Lost};
 
 use crate::amqp::message::{Outgoing, header};
-use crate::amqp::publish::batch::{Batch, left};
-use crate::amqp::publish::pipeline::NACK_REST;
+use crate::amqp::publish::batch::{Batch, unconfirmed};
+use crate::amqp::publish::pipeline::NACK_PAUSE;
 use crate::amqp::publish::refusing::Refusing;
 use crate::amqp::publish::trial::{Trials, Verdict};
 use crate::amqp::{Names, Refusal};
 
-/// The fault code of dead letters that the broker closed a link over.
+/// The fault code of dead letters over which the broker closed a connection.
 pub const BROKER_REFUSED: &str = "BROKER_REFUSED";
 
-/// Sees to what was under way when a link was closed.
+/// Settles the messages that were in flight when a connection was closed.
 #[derive(Debug, Clone)]
 pub(in crate::amqp) struct Fate {
     pub(in crate::amqp) trials: Trials,
@@ -38,21 +38,21 @@ pub(in crate::amqp) struct Fate {
 }
 
 impl Fate {
-    /// Notes that a batch was taken as a whole.
+    /// Records that the broker confirmed a whole batch.
     pub(in crate::amqp) fn note(&self, batch: &Batch) {
         self.refusing.takes(batch);
         self.trials
             .note(batch.entries().iter().map(|it| &it.message));
     }
 
-    /// Takes a batch that was under way when its link was closed, and sees it to its end.
+    /// Settles a batch that was in flight when its connection was closed.
     pub(in crate::amqp) fn settle(&self, batch: Batch, careful: bool) {
         let fate = self.clone();
         let died = Instant::now();
         self.lifecycle.spawn(async move {
-            for entry in left(batch.entries()) {
-                let Some(()) = fate.see_through(&entry.message, careful, died).await else {
-                    // Nobody is told that it was published.
+            for entry in unconfirmed(batch.entries()) {
+                let Some(()) = fate.settle_one(&entry.message, careful, died).await else {
+                    // The batch is dropped without its confirmation.
                     return;
                 };
             }
@@ -61,7 +61,7 @@ impl Fate {
     }
 
     /// None when the process ends first.
-    async fn see_through(&self, message: &Outgoing, careful: bool, died: Instant) -> Option<()> {
+    async fn settle_one(&self, message: &Outgoing, careful: bool, died: Instant) -> Option<()> {
         let mut next = Some((message.clone(), careful, Some(died)));
         while let Some((message, careful, died)) = next.take() {
             let Some(refusal) = self.offer(&message, careful, died).await? else {
@@ -79,8 +79,8 @@ impl Fate {
         Some(())
     }
 
-    /// Offers a message until the broker has it or closes the link over it (the reason). None when the
-    /// process ends first.
+    /// Offers a message until the broker confirms it or closes the connection over it (the reason). None
+    /// when the process ends first.
     async fn offer(
         &self,
         message: &Outgoing,
@@ -108,12 +108,12 @@ impl Fate {
                     }
                 }
             }
-            tokio::time::sleep(NACK_REST).await;
+            tokio::time::sleep(NACK_PAUSE).await;
         }
     }
 }
 
-/// What a message is, as its exchange and routing key say.
+/// The kind of a message, by its exchange and routing key.
 fn kind(message: &Outgoing, names: &Names) -> Lost {
     let key = message.routing_key.as_str();
     if message.exchange == names.dead() {
@@ -131,7 +131,7 @@ fn kind(message: &Outgoing, names: &Names) -> Lost {
     }
 }
 
-/// The webhook endpoint that a message is on its way to: straight into its queue, or after a rest.
+/// The webhook endpoint of a message: directly into its queue, or over a delay queue.
 fn endpoint<'a>(message: &'a Outgoing, names: &Names) -> Option<&'a str> {
     let before = if message.exchange.is_empty() {
         names.webhook("")
@@ -141,7 +141,7 @@ fn endpoint<'a>(message: &'a Outgoing, names: &Names) -> Option<&'a str> {
     message.routing_key.strip_prefix(&before)
 }
 
-/// What is kept of a message that is given up; none when nothing can be.
+/// The dead letter for a message that is given up; none when nothing can be kept.
 fn dead_letter(
     kind: Lost,
     message: Outgoing,
@@ -157,7 +157,7 @@ fn dead_letter(
     }
     let is_ours = [Lost::Event, Lost::ReplyCopy].contains(&kind);
     let reason = format!(
-        "the broker closed the link over it ({}): {}",
+        "the broker closed the connection because of it ({}): {}",
         refusal.code, refusal.text
     );
     let mut headers = message.headers.clone();
@@ -172,7 +172,8 @@ fn dead_letter(
         set(header::ROUTING_KEY, &message.routing_key);
     }
     let exchange = headers.get(header::EXCHANGE);
-    // What a producer has written there is not to have its command published as an event.
+    // A producer's header of this name must not cause the replay of its command to be published as an
+    // event.
     if !is_ours && exchange.is_some_and(|it| *it != names.commands()) {
         headers.insert(header::EXCHANGE.to_owned(), String::new());
     }
@@ -191,7 +192,7 @@ fn dead_letter(
     })
 }
 
-/// A dead letter without what others have put into it; none when that was done before.
+/// A dead letter without foreign headers and body; none if they were removed before.
 fn shed(letter: Outgoing) -> Option<Outgoing> {
     let mut headers: BTreeMap<_, _> = letter.headers.clone();
     headers.retain(|name, _| name.starts_with("groupmq-"));
@@ -243,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn what_we_publish_for_everybody_is_kept_with_where_it_was_to_go() {
+    fn what_we_publish_for_all_consumers_is_kept_with_its_destination() {
         for exchange in [names().events(), names().replies()] {
             let letter = kept(message(exchange.clone(), "default.group.v2.join")).unwrap();
             assert_eq!(letter.exchange, "groupmq.dead");
@@ -267,8 +268,8 @@ mod tests {
             names().delay(Duration::from_secs(1)),
             names().webhook("a.b"),
         );
-        let resting = message(delay, &Names::back_to_webhook("a.b"));
-        for delivery in [resting, message(String::new(), &queue)] {
+        let deferred = message(delay, &Names::back_to_webhook("a.b"));
+        for delivery in [deferred, message(String::new(), &queue)] {
             let letter = kept(delivery).unwrap();
             assert_eq!(letter.routing_key, "webhooks");
             assert_eq!(letter.headers[header::WEBHOOK], "a.b");
@@ -277,16 +278,16 @@ mod tests {
     }
 
     #[test]
-    fn a_resting_command_is_kept_and_what_its_producer_says_of_its_exchange_is_not_believed() {
-        let mut resting = message(names().delay(Duration::from_secs(1)), "default");
+    fn a_deferred_command_is_kept_and_its_producers_exchange_header_is_not_trusted() {
+        let mut deferred = message(names().delay(Duration::from_secs(1)), "default");
         let first = "2026-11-20T10:00:00Z";
         for (name, value) in [
             (header::EXCHANGE, "groupmq.events"),
             (header::FIRST_SEEN, first),
         ] {
-            resting.headers.insert(name.to_owned(), value.to_owned());
+            deferred.headers.insert(name.to_owned(), value.to_owned());
         }
-        let letter = kept(resting).unwrap();
+        let letter = kept(deferred).unwrap();
         assert_eq!(letter.routing_key, "commands");
         assert_eq!(letter.headers[header::EXCHANGE], "");
         assert_eq!(letter.headers[header::FIRST_SEEN], first);

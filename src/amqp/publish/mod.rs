@@ -1,4 +1,5 @@
-//! Publishing with confirms: one writer a channel, many messages unconfirmed at once, nothing forgotten.
+//! Publishing with confirms: one writer per connection, many unconfirmed messages, republished until
+//! confirmed.
 
 mod batch;
 pub(in crate::amqp) mod call;

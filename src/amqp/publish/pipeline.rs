@@ -1,8 +1,8 @@
-//! Works through the batches of one publish channel over one AMQP channel: writes them, waits for their
-//! confirms, and offers again what the broker did not take. Used by `writer`.
+//! Publishes the batches of one publish channel over one AMQP channel: writes them, waits for their
+//! confirms, and offers refused messages again. Used by `writer`.
 //!
-//! A batch that the broker refuses or returns waits for a moment and does not count against what may be
-//! unconfirmed meanwhile: the others go on.
+//! A batch that the broker refuses or returns pauses for a moment and does not count as unconfirmed
+//! meanwhile, so the others continue.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -19,43 +19,43 @@ use tokio::time::Instant;
 use crate::observability::events;
 
 use crate::amqp::channel::publish;
-use crate::amqp::publish::batch::{Entry, left};
+use crate::amqp::publish::batch::{Entry, unconfirmed};
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::{Doubt, Error};
 
-/// How long a message that the broker did not take waits before it is offered again.
-pub(in crate::amqp) const NACK_REST: Duration = Duration::from_millis(500);
+/// The pause before a message that the broker did not take is offered again.
+pub(in crate::amqp) const NACK_PAUSE: Duration = Duration::from_millis(500);
 
-/// A channel over which messages are still refused so long after the first is given up. RabbitMQ 3.10
-/// looks for the leader of a quorum queue once, when a channel first publishes to it; a channel that saw
-/// a dead leader refuses for good. A queue that is full refuses on any channel, which costs no more than
-/// a new connection now and then.
+/// A channel over which messages are still refused this long after the first refusal is given up. RabbitMQ
+/// 3.10 looks up the leader of a quorum queue once, when a channel first publishes to it; a channel that
+/// saw a dead leader refuses permanently. A full queue refuses on any channel, which costs no more than a
+/// new connection now and then.
 const REFUSED_FOR: Duration = Duration::from_secs(3);
 
-/// On a channel that is so young, or has just been refused something, the messages of a batch are written
-/// one by one. Elsewhere they are written at once; where one is refused and the next is not, an event
-/// would come before the one that it follows.
+/// On a channel that is younger than this, or was refused a message within this time, the messages of a
+/// batch are written one by one. Otherwise they are pipelined; if one were refused and the next confirmed,
+/// an event would be published before its predecessor.
 const CAUTION_PERIOD: Duration = Duration::from_secs(3);
 
-/// While mandatory messages are returned, this is logged, and the topology looked at, once per period.
+/// While mandatory messages are returned, this is logged and the topology checked once per period.
 const UNROUTABLE_EVERY: Duration = Duration::from_secs(5);
 
-/// How often pending confirms are looked at for their age.
+/// The interval of checking the age of pending confirms.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long the broker may take for a confirm.
+/// The time limit for a confirm.
 pub(in crate::amqp) struct Pace {
     pub(in crate::amqp) timeout: Duration,
-    /// Since when the broker has taken messages; none while it blocks publishing.
+    /// Since when the broker has accepted messages; none while it blocks publishing.
     pub(in crate::amqp) flowing: watch::Receiver<Option<Instant>>,
 }
 
-/// How the broker took a batch.
+/// The broker's answer for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Taken {
     Confirmed,
-    /// No queue takes a mandatory message.
+    /// No queue took a mandatory message.
     Returned,
     Refused,
     /// It was not taken, and is due to be offered again.
@@ -67,14 +67,14 @@ enum Taken {
 enum WriteMode {
     /// Pipelined.
     AtOnce,
-    /// Each once the one before it is confirmed.
+    /// Each after the confirm of its predecessor.
     OneByOne,
 }
 
 type Waiting<'a> =
     FuturesUnordered<Pin<Box<dyn Future<Output = (u64, Result<Taken, Error>)> + Send + 'a>>>;
 
-/// The work on one publish channel, for as long as the AMQP channel lasts.
+/// The publishing over one publish channel, for as long as the AMQP channel lasts.
 struct Pipeline<'a> {
     batches: &'a mut PublishChannel,
     channel: &'a Channel,
@@ -83,14 +83,14 @@ struct Pipeline<'a> {
     waiting: Waiting<'a>,
     /// Batches to be written, in this order.
     ready: VecDeque<u64>,
-    /// How many messages were written and are not confirmed.
+    /// The number of messages that are written and not confirmed.
     unconfirmed: usize,
     refused_at: Option<Instant>,
     unroutable_at: Option<Instant>,
     cautious_since: Instant,
 }
 
-/// Writes batches and waits for their confirms, until the queue is closed and all is confirmed.
+/// Writes batches and waits for their confirms, until the queue is closed and everything is confirmed.
 pub(in crate::amqp) async fn run(
     batches: &mut PublishChannel,
     channel: &Channel,
@@ -98,7 +98,7 @@ pub(in crate::amqp) async fn run(
     fate: &Fate,
     doubt: &Doubt,
 ) -> Result<(), Error> {
-    // What an earlier connection left unconfirmed goes first, in its order.
+    // Batches that an earlier connection left unconfirmed go first, in order.
     let ready = batches.begin_anew().collect();
     let mut pipeline = Pipeline {
         batches,
@@ -116,7 +116,7 @@ pub(in crate::amqp) async fn run(
     while pipeline.batches.open || !pipeline.batches.pending.is_empty() {
         pipeline.write_ready().await?;
         let takes_more = pipeline.takes_more();
-        // Each branch can be dropped: receiving, the next confirm and the tick lose nothing.
+        // Every branch is cancel-safe: receiving, the next confirm and the tick.
         tokio::select! {
             received = pipeline.batches.queue.recv(), if takes_more => match received {
                 Some(batch) => {
@@ -150,13 +150,13 @@ impl Pipeline<'_> {
         Ok(())
     }
 
-    /// Writes what is left of a batch and begins to wait for the confirms.
+    /// Writes the unconfirmed messages of a batch and begins to wait for the confirms.
     async fn write(&mut self, number: u64) -> Result<(), Error> {
         let (channel, careful) = (self.channel, self.batches.careful);
         let Some(messages) = self.batches.note_written(number) else {
             return Ok(());
         };
-        let count = left(&messages).count();
+        let count = unconfirmed(&messages).count();
         self.unconfirmed += count;
         if self.mode() == WriteMode::OneByOne && count > 1 {
             self.waiting.push(Box::pin(async move {
@@ -164,9 +164,9 @@ impl Pipeline<'_> {
             }));
             return Ok(());
         }
-        // Each publish takes its tag and its place among the frames when it is first polled, and
+        // Each publish takes its delivery tag and its place among the frames when it is first polled, and
         // `join_all` polls in order: one writer, pipelined, without a wait per message.
-        let written = left(&messages).map(|entry| publish(channel, &entry.message));
+        let written = unconfirmed(&messages).map(|entry| publish(channel, &entry.message));
         let confirms = join_all(written).await;
         let confirms = confirms.into_iter().collect::<Result<Vec<_>, _>>()?;
         self.waiting.push(Box::pin(async move {
@@ -183,7 +183,7 @@ impl Pipeline<'_> {
         }
     }
 
-    /// Sees to a batch for which the broker has answered.
+    /// Handles the broker's answer for a batch.
     fn settle(&mut self, number: u64, taken: Taken) -> Result<(), Error> {
         if taken == Taken::Due {
             self.ready.push_back(number);
@@ -205,7 +205,8 @@ impl Pipeline<'_> {
                     self.batches.finish(number);
                     return Ok(());
                 }
-                // Replies that a second channel refuses too: it is their queue, not the channel.
+                // If a second channel refuses the replies too, the cause is their queue and not the
+                // channel.
                 if replies.is_none_or(|refused_for| refused_for < 2 * REFUSED_FOR) {
                     refusal(&mut self.refused_at)?;
                     self.cautious_since = Instant::now();
@@ -214,13 +215,13 @@ impl Pipeline<'_> {
             Taken::Due => {}
         }
         self.waiting.push(Box::pin(async move {
-            tokio::time::sleep(NACK_REST).await;
+            tokio::time::sleep(NACK_PAUSE).await;
             (number, Ok(Taken::Due))
         }));
         Ok(())
     }
 
-    /// A queue or a binding is missing. The channel is well, so that nothing else has to wait for it.
+    /// A queue or a binding is missing. The channel is healthy, so the other batches continue.
     fn doubt_topology(&mut self, number: u64) {
         let is_known = |at: Instant| at.elapsed() < UNROUTABLE_EVERY;
         if self.unroutable_at.is_some_and(is_known) {
@@ -229,14 +230,14 @@ impl Pipeline<'_> {
         self.unroutable_at = Some(Instant::now());
         self.doubt.raise();
         let pending = self.batches.pending.get(&number);
-        let returned = pending.and_then(|it| left(it.batch.entries()).next());
+        let returned = pending.and_then(|it| unconfirmed(it.batch.entries()).next());
         if let Some(Entry { message, .. }) = returned {
             events::message_unroutable(&message.exchange, &message.routing_key);
         }
     }
 }
 
-/// Notes that a message was refused: logged once on each channel, and an error after a while.
+/// Records a refusal: logged once per channel, and an error after a while.
 pub(in crate::amqp) fn refusal(first: &mut Option<Instant>) -> Result<(), Error> {
     let at = *first.get_or_insert_with(|| {
         events::broker_refuses();
@@ -248,9 +249,9 @@ pub(in crate::amqp) fn refusal(first: &mut Option<Instant>) -> Result<(), Error>
     Ok(())
 }
 
-/// Writes messages each after the confirm of the one before; ends with the first that is not taken.
+/// Writes each message after the confirm of its predecessor; ends with the first that is not taken.
 async fn one_by_one(channel: &Channel, messages: &[Entry], careful: bool) -> Result<Taken, Error> {
-    for entry in left(messages) {
+    for entry in unconfirmed(messages) {
         let confirm = publish(channel, &entry.message).await?;
         let taken = taken(confirm.await?, careful);
         if taken != Taken::Confirmed {
@@ -261,15 +262,15 @@ async fn one_by_one(channel: &Channel, messages: &[Entry], careful: bool) -> Res
     Ok(Taken::Confirmed)
 }
 
-/// Waits for the confirms of what is left of a batch.
+/// Waits for the confirms of the unconfirmed messages of a batch.
 async fn confirmed(
     messages: &[Entry],
     confirms: Vec<PublisherConfirm>,
     careful: bool,
 ) -> Result<Taken, Error> {
     let mut all = Taken::Confirmed;
-    // Collected first: what is confirmed is no longer left.
-    let written: Vec<_> = left(messages).collect();
+    // Collected first, since confirming an entry removes it from `unconfirmed`.
+    let written: Vec<_> = unconfirmed(messages).collect();
     for (entry, confirm) in written.into_iter().zip(confirms) {
         match taken(confirm.await?, careful) {
             Taken::Confirmed => entry.confirm(),
@@ -279,12 +280,12 @@ async fn confirmed(
     Ok(all)
 }
 
-/// Whether the broker has a message, which it does not if one that must reach a queue comes back.
+/// Whether the broker took a message; a mandatory message that is returned was not taken.
 fn taken(confirmation: Confirmation, careful: bool) -> Taken {
     match confirmation {
         Confirmation::Ack(None) => Taken::Confirmed,
         Confirmation::Ack(Some(_)) if careful => Taken::Returned,
-        // Which message it was is for `returned` itself to say, not for this confirm.
+        // The returned message itself identifies it, not this confirm.
         Confirmation::Ack(Some(returned)) => {
             let id = returned.properties.message_id().as_ref();
             events::reply_returned(id.map_or("", ShortString::as_str));
@@ -294,7 +295,7 @@ fn taken(confirmation: Confirmation, careful: bool) -> Taken {
             events::messages_refused();
             Taken::Refused
         }
-        // Only without confirm_select, which `confirming_channel` has done.
+        // Only without confirm_select, which `channel::confirming` has done.
         Confirmation::NotRequested => Taken::Refused,
     }
 }

@@ -1,9 +1,10 @@
-//! ReplyConnection the broker whether it takes messages.
+//! Finds out whether the broker blocks publishing.
 //!
-//! RabbitMQ that is short of memory or disk says so (`connection.blocked`) to connections that publish, and
-//! only once they do. One that has nothing to say would not learn of it. So each now and then publishes a
-//! message in a transaction that is taken back: nobody ever gets it, and it needs no other right than what
-//! is published there anyway. A connection that is blocked is answered when that is over.
+//! A RabbitMQ that is short of memory or disk reports that (`connection.blocked`) to connections that
+//! publish, and only once they do; an idle connection would not learn of it. So each connection
+//! periodically publishes a message in a transaction that it rolls back: the message reaches no queue, and
+//! the right to publish to an exchange that the connection uses anyway is enough. A blocked connection gets
+//! the answer when it is unblocked.
 
 use std::time::Duration;
 
@@ -13,17 +14,17 @@ use tokio::sync::watch;
 
 use crate::amqp::properties::short;
 
-/// How often it is asked.
+/// The interval of the probes.
 const EVERY: Duration = Duration::from_secs(5);
 
-/// How long nothing is asked after the broker closed the channel over it: topic permissions may forbid the
-/// routing key, and the broker logs each attempt.
+/// The pause after the broker closed the channel over a probe: topic permissions may forbid the routing
+/// key, and the broker logs each attempt.
 const AFTER_REFUSAL: Duration = Duration::from_mins(1);
 
-/// The routing key of what is taken back; nothing is bound to it.
+/// The routing key of the probe; nothing is bound to it.
 const NOWHERE: &str = "~.doctor";
 
-/// Publishes to an exchange, over a channel in a transaction, and takes it back.
+/// Publishes to an exchange over a transactional channel, and rolls back.
 pub(in crate::amqp) async fn publish_nothing(
     channel: &Channel,
     exchange: &str,
@@ -37,9 +38,9 @@ pub(in crate::amqp) async fn publish_nothing(
     channel.tx_rollback().await
 }
 
-/// Keeps asking, and says that it is connected once it is known whether the broker takes messages; never
+/// Probes periodically, and sets `connected` once it is known whether the broker accepts messages; never
 /// ends.
-pub(in crate::amqp) async fn keep_asking(
+pub(in crate::amqp) async fn keep_probing(
     connection: &Connection,
     exchange: &str,
     mut unblocked: watch::Receiver<bool>,
@@ -48,12 +49,12 @@ pub(in crate::amqp) async fn keep_asking(
     let mut channel = None;
     loop {
         let mut pause = EVERY;
-        // Both can be dropped: what a blocked connection was not asked is asked again.
+        // Both branches are cancel-safe: a probe that a blocked connection dropped is repeated.
         tokio::select! {
-            asked = ask(connection, exchange, &mut channel) => if let Err(error) = asked {
-                // Whether the connection is of use is for others to say.
+            probed = probe(connection, exchange, &mut channel) => if let Err(error) = probed {
+                // The connection's own task decides whether the connection is usable.
                 let error = &error as &dyn std::error::Error;
-                tracing::debug!(error, "the broker was not asked whether it takes messages");
+                tracing::debug!(error, "probing whether the broker blocks publishing failed");
                 channel = None;
                 pause = AFTER_REFUSAL;
             },
@@ -68,7 +69,7 @@ pub(in crate::amqp) async fn keep_asking(
     }
 }
 
-async fn ask(
+async fn probe(
     connection: &Connection,
     exchange: &str,
     open: &mut Option<Channel>,

@@ -1,23 +1,24 @@
-//! Publishing: one writer per channel, many messages unconfirmed at once, nothing forgotten.
+//! Publishing: one writer per channel, many unconfirmed messages, republished until confirmed.
 //!
-//! A batch counts as published when the broker has confirmed all of it. What a lost connection or a
-//! refusal leaves unconfirmed is written again, in the same order, with the same message ids: at
-//! least once, never less, but for replies whose queue refuses them for long (`refusing`). Callers wait as long
-//! as that takes; a stop without a broker drops them.
+//! A batch counts as published when the broker has confirmed all of it. Messages that a lost connection or
+//! a refusal leaves unconfirmed are published again, in the same order, with the same message ids: at least
+//! once, except for replies whose queue keeps refusing them (`refusing`). Callers wait as long as that
+//! takes; a stop without a broker drops the messages.
 //!
-//! A pipelined channel is for replies and events; careful ones, which wait for each confirm, are for what must
-//! reach a queue. lapin attributes a returned message to the wrong confirm when several are pending, so only
-//! a careful one can tell that a mandatory message had no queue; it offers that again until it has. What is
-//! deferred has several of them, since much may be deferred at once, and dead letters one of their own: one
-//! delay queue that is missing for long holds up neither.
+//! A pipelined channel serves replies and events; careful ones, which wait for each confirm, serve
+//! mandatory messages. lapin attributes a returned message to the wrong confirm when several are pending,
+//! so only a careful channel can know that a mandatory message was returned; it publishes that message
+//! again until a queue takes it. Deferred messages have several careful channels, since many may be
+//! deferred at once, and dead letters have a separate one: a delay queue that is missing for long delays
+//! neither.
 //!
-//! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`) have a connection of their own. RabbitMQ 3.10
-//! closes the whole connection (541) over an address that it cannot read, or whose node is not running,
-//! and such an address is for a producer to choose. Nothing else is lost with that connection, and it is
-//! made when the first direct reply is due.
+//! Direct replies (RabbitMQ's `amq.rabbitmq.reply-to`) have a separate connection. RabbitMQ 3.10 closes the
+//! whole connection (541) over an address that it cannot read, or whose node is not running, and the
+//! producer chooses that address. No other messages are lost with that connection, and it is opened when
+//! the first direct reply is due.
 //!
-//! Whatever the broker closes a channel or a connection over: `fate` sees to it that the message is found
-//! and given up, and that the others get through.
+//! When the broker closes a channel or a connection over a message, `fate` finds that message and gives it
+//! up, and republishes the others.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -40,10 +41,10 @@ use crate::amqp::publish::trial::Trials;
 use crate::amqp::publish::writer::{Shown, Writer};
 use crate::amqp::{Error, Target, Topology};
 
-/// Over so many channels what is deferred goes: about as many messages per second as over the pipelined one.
+/// The number of channels for deferred messages: about the throughput of the pipelined channel.
 const DEFERRING: usize = 8;
 
-/// The process ends before the broker confirmed; whoever asked must not count on it.
+/// The process ends before the broker confirmed; the caller must not count on the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("stopped before the broker confirmed")]
 pub struct Stopped;
@@ -61,7 +62,7 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Makes a publisher and the task that does its work.
+    /// Makes a publisher and the task that publishes.
     pub fn new(
         target: Target,
         topology: Topology,
@@ -119,7 +120,7 @@ impl Publisher {
         };
         let task = async move {
             let first = async {
-                // The writer ends with its work: it has a hand on the trials, which end when nobody has.
+                // Dropped with its work: it holds a handle to the trials, which end when no handle is left.
                 let mut first = first;
                 supervisor::keep(&target, &lifecycle, &mut first).await
             };
@@ -146,18 +147,18 @@ impl Publisher {
         )
     }
 
-    /// Publishes a batch, in its order; returns once the broker has confirmed all of it. Direct replies
-    /// go when it has the rest.
+    /// Publishes a batch in order; returns once the broker has confirmed all of it. Direct replies are
+    /// published after the confirms of the other messages.
     ///
     /// # Errors
     /// When the process ends first.
     ///
     /// # Cancellation
-    /// Dropping the future does not take the batch back.
+    /// Dropping the future does not withdraw the batch.
     pub async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), Stopped> {
         let (direct, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_direct_reply);
         let direct = direct.into_iter().filter(|reply| {
-            let is_lost = self.unreachable.has(reply);
+            let is_lost = self.unreachable.contains(reply);
             if is_lost {
                 events::reply_returned(&reply.message_id);
             }
@@ -167,8 +168,7 @@ impl Publisher {
         send(&self.direct, direct.collect()).await
     }
 
-    /// Publishes a dead letter, or another message that must reach a queue; returns once one has it for
-    /// certain.
+    /// Publishes a dead letter, or another mandatory message; returns once a queue has certainly taken it.
     ///
     /// # Errors
     /// When the process ends first.
@@ -176,8 +176,8 @@ impl Publisher {
         send(&self.dead, vec![mandatory(message)]).await
     }
 
-    /// Publishes a message to a delay exchange; returns once its queue has it for certain. Several that are
-    /// under way at the same time may arrive in any order.
+    /// Publishes a message to a delay exchange; returns once its queue has certainly taken it. Several in
+    /// flight at the same time may arrive in any order.
     ///
     /// # Errors
     /// When the process ends first.
@@ -186,20 +186,20 @@ impl Publisher {
         send(queue, vec![mandatory(message)]).await
     }
 
-    /// Whether there is a connection to write to, as a value to watch.
+    /// Whether there is a connection, as a value to watch.
     #[must_use]
     pub fn connected(&self) -> watch::Receiver<bool> {
         self.connected.clone()
     }
 
-    /// Whether the broker takes messages, as far as is known, as a value to watch.
+    /// Whether the broker accepts messages, as far as is known, as a value to watch.
     #[must_use]
     pub fn unblocked(&self) -> watch::Receiver<bool> {
         self.unblocked.clone()
     }
 }
 
-/// The ways to the channels for what is deferred, used in turn.
+/// The channels for deferred messages, used in turn.
 #[derive(Debug, Clone)]
 struct Deferring {
     queues: Arc<[mpsc::Sender<Batch>]>,

@@ -1,9 +1,9 @@
-//! Replies whose queue refuses them: a queue with `x-overflow=reject-publish` that is full, say, or a quorum
+//! Replies that their queue refuses: for example a full queue with `x-overflow=reject-publish`, or a quorum
 //! queue without a leader.
 //!
-//! Which queue that is, is for a producer to choose, so it must not hold the others up: such a reply is
-//! offered again for a while and then given up; it is on the replies exchange as well. From then on, one
-//! refusal is enough, until the queue takes a reply again or none is due for a while.
+//! The producer chooses that queue, so it must not delay other replies: such a reply is offered again for a
+//! while and then given up; it is on the replies exchange as well. From then on, one refusal is enough,
+//! until the queue takes a reply again or none is due for a while.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -12,20 +12,20 @@ use tokio::time::Instant;
 
 use crate::amqp::Names;
 use crate::amqp::message::Outgoing;
-use crate::amqp::publish::batch::{Batch, left};
+use crate::amqp::publish::batch::{Batch, unconfirmed};
 
-/// For so long a reply is offered to a queue that refuses it: a quorum queue finds another leader sooner.
+/// How long a reply is offered to a queue that refuses it: a quorum queue elects another leader sooner.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// A queue without replies for so long is forgotten.
+/// A queue without replies for this long is forgotten.
 const REMEMBERED_FOR: Duration = Duration::from_mins(1);
 
-/// So many queues are remembered.
+/// The maximum number of queues that are remembered.
 const QUEUES_MAX: usize = 256;
 
-/// Whether nothing but replies to queues of producers is left of a batch.
+/// Whether only replies to queues of producers are left of a batch.
 pub(in crate::amqp) fn is_replies(batch: &Batch, names: &Names) -> bool {
-    left(batch.entries()).all(|entry| is_reply(&entry.message, names))
+    unconfirmed(batch.entries()).all(|entry| is_reply(&entry.message, names))
 }
 
 fn is_reply(message: &Outgoing, names: &Names) -> bool {
@@ -35,13 +35,12 @@ fn is_reply(message: &Outgoing, names: &Names) -> bool {
 /// Queues of producers that have refused replies for long.
 #[derive(Debug, Clone, Default)]
 pub(in crate::amqp) struct Refusing {
-    // A std mutex: held for a look and never across an await.
+    // A std mutex: held briefly and never across an await.
     queues: Arc<Mutex<Vec<(String, Instant)>>>,
 }
 
 impl Refusing {
-    /// Whether a reply that has been refused since then is to be given up. Says which queue it was when that
-    /// is new.
+    /// Whether a reply that has been refused for this long is given up; its queue is remembered then.
     pub(in crate::amqp) fn gives_up(&self, reply: &Outgoing, refused_for: Duration) -> bool {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         queues.retain(|(_, last)| last.elapsed() < REMEMBERED_FOR);
@@ -61,7 +60,7 @@ impl Refusing {
         true
     }
 
-    /// The queue takes replies.
+    /// Forgets the queues that took a reply of this batch.
     pub(in crate::amqp) fn takes(&self, batch: &Batch) {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         if queues.is_empty() {
@@ -92,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_are_what_goes_straight_to_a_queue_of_somebody_else() {
+    fn replies_are_what_goes_directly_to_a_queue_that_is_not_ours() {
         let names = Names::new("groupmq");
         let event = Outgoing {
             exchange: names.events(),

@@ -1,14 +1,13 @@
-//! Requests and replies over one supervised connection: one reply queue, one writer, any number in
-//! flight.
+//! Requests and replies over one supervised connection: one reply queue, one writer, any number in flight.
 //!
-//! The reply queue lives as long as its connection. When that breaks, replies that were under way
-//! are lost with it; so every request that somebody still waits for is sent again over the next
-//! connection, with the same message id and the new reply queue. That is safe for what is known by
-//! its message id, as commands are. It knows no commands, and no deadlines: who asks gives up by
-//! dropping the [`Call`]. Used by the gateway.
+//! The reply queue lives as long as its connection. If the connection breaks, replies in flight are lost
+//! with the queue; so every request that still has a waiter is published again over the next connection,
+//! with the same message id and the new reply queue. That is safe for requests that are identified by their
+//! message id, as commands are. It knows neither commands nor deadlines: a caller gives up by dropping the
+//! [`Call`]. Used by the gateway.
 //!
-//! What the broker had not confirmed when it closed the connection over one of the requests goes another
-//! way: each alone, over a connection apart (`trial`). The one that the broker will not have is refused.
+//! If the broker closes the connection over one of the requests, the unconfirmed ones are offered one by
+//! one over a separate connection (`trial`). The request that the broker rejects is reported as refused.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -36,10 +35,10 @@ use crate::amqp::publish::trial::{Trials, Verdict};
 use crate::amqp::publish::writer::Shown;
 use crate::amqp::{Error, Refusal, Target, Topology};
 
-/// Requests handed over and not yet written, at most: whoever comes then waits.
+/// The maximum number of requests that are handed over and not yet written; further callers wait.
 const QUEUE: usize = 1024;
 
-/// How often those that nobody asks for any more are looked for.
+/// The interval of removing requests without a waiter.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// Hands requests to the writer; clones are cheap.
@@ -52,7 +51,7 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// Makes the way for requests and the task that does the work.
+    /// Makes the handle for requests and the task that publishes them.
     pub fn new(
         target: Target,
         topology: Topology,
@@ -61,7 +60,7 @@ impl Requests {
         Self,
         impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
-        let (queue, asked) = mpsc::channel(QUEUE);
+        let (queue, requests) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
         let (unblocked, is_unblocked) = watch::channel(true);
         let (answers, answered) = watch::channel(0);
@@ -74,7 +73,7 @@ impl Requests {
         );
         let link = Requester {
             topology,
-            asked,
+            requests,
             pending: BTreeMap::new(),
             next: 0,
             answers,
@@ -85,12 +84,12 @@ impl Requests {
             unblocked,
         };
         let task = async move {
-            let asking = async {
-                // It ends with its work: it has a hand on the trials, which end when nobody has.
+            let requesting = async {
+                // Dropped with its work: it holds a handle to the trials, which end when no handle is left.
                 let mut link = ReplyConnection { link, shown };
                 supervisor::keep(&target, &lifecycle, &mut link).await
             };
-            tokio::try_join!(asking, trying).map(drop)
+            tokio::try_join!(requesting, trying).map(drop)
         };
         (
             Self {
@@ -103,17 +102,16 @@ impl Requests {
         )
     }
 
-    /// Hands a request over; its `reply_to` and `correlation_id` are set here. None when the
-    /// process ends.
+    /// Hands a request over and sets its `reply_to` and `correlation_id`. None when the process ends.
     ///
     /// # Cancellation
     /// Dropping the future hands nothing over.
     pub async fn send(&self, message: Outgoing) -> Option<Call> {
-        let (told, progress) = watch::channel(Progress::Sent);
+        let (sender, progress) = watch::channel(Progress::Sent);
         let ticket = Arc::new(Ticket::default());
         let pending = Pending {
             message,
-            told,
+            progress: sender,
             ticket: Arc::clone(&ticket),
             died: None,
         };
@@ -127,31 +125,31 @@ impl Requests {
         self.connected.clone()
     }
 
-    /// Whether the broker takes requests, as far as is known, as a value to watch.
+    /// Whether the broker accepts requests, as far as is known, as a value to watch.
     #[must_use]
     pub fn unblocked(&self) -> watch::Receiver<bool> {
         self.unblocked.clone()
     }
 
-    /// How many bytes all answers have had so far, as a value to watch: for whoever keeps them.
+    /// The total size of all replies so far in bytes, as a value to watch, for limiting memory.
     #[must_use]
     pub fn answered_bytes(&self) -> watch::Receiver<u64> {
         self.answered.clone()
     }
 }
 
-/// A request without an answer.
+/// A request without a reply.
 #[derive(Debug)]
 struct Pending {
     message: Outgoing,
-    told: watch::Sender<Progress>,
+    progress: watch::Sender<Progress>,
     ticket: Arc<Ticket>,
-    /// When the broker closed the connection that it was under way on, for whatever was.
+    /// When the broker closed the connection on which it was in flight, over any message.
     died: Option<Instant>,
 }
 
 impl Pending {
-    /// Whether somebody waits, and would not know without us.
+    /// Whether a caller still waits for it.
     fn is_awaited(&self) -> bool {
         Arc::strong_count(&self.ticket) > 1
     }
@@ -159,31 +157,32 @@ impl Pending {
 
 struct Requester {
     topology: Topology,
-    asked: mpsc::Receiver<Pending>,
-    /// By correlation id, which counts up: in the order of asking.
+    requests: mpsc::Receiver<Pending>,
+    /// By correlation id, which counts up, and so in order of sending.
     pending: BTreeMap<u64, Pending>,
     next: u64,
-    /// Bytes of all answers.
+    /// The total size of all replies.
     answers: watch::Sender<u64>,
     trials: Trials,
 }
 
-/// What the broker said of a request.
-enum Said {
-    /// It has it.
-    Has,
-    /// It has this one, or by lapin's account another one, and no queue for it.
+/// The broker's answer for a request.
+enum Answer {
+    /// Confirmed.
+    Confirmed,
+    /// No queue took it; the number is that of the returned request, which lapin may attribute to the
+    /// confirm of another one.
     Returned(Option<u64>),
-    /// It does not take it.
+    /// Not taken.
     Nacked,
-    /// It closes the connection over it.
+    /// The broker closes the connection over it.
     GivenUp(Refusal),
 }
 
-type Saying<'a> = Pin<Box<dyn Future<Output = (u64, lapin::Result<Said>)> + Send + 'a>>;
-type Publishing<'a> = FuturesUnordered<Saying<'a>>;
+type AnswerFuture<'a> = Pin<Box<dyn Future<Output = (u64, lapin::Result<Answer>)> + Send + 'a>>;
+type Publishing<'a> = FuturesUnordered<AnswerFuture<'a>>;
 
-/// The link for requests, and where it is shown how it stands.
+/// The connection for requests, and where its state is shown.
 struct ReplyConnection {
     link: Requester,
     shown: Shown,
@@ -197,13 +196,13 @@ impl ConnectionTask for ReplyConnection {
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         let Self { link, shown } = self;
         link.topology.ensure(connection).await?;
-        // The one reader of events: lapin does not hand an event to a second one.
-        // After looking for what is missing, which closes channels: those are no news.
+        // The only reader of events, since lapin does not hand an event to a second one. Opened after the
+        // topology check, which closes channels: those errors must not be reported here.
         let mut notices = connection.events_listener();
         let channel = channel::confirming(connection).await?;
         let (reply_to, replies) = own_queue(connection).await?;
         let exchange = link.topology.names().commands();
-        // Whichever ends first decides; watching does not end.
+        // The first to end decides; watching does not end.
         let served = tokio::select! {
             served = link.exchange(&channel, &reply_to, replies, &mut notices, shown) => served,
             () = shown.watch(connection, &exchange) => Ok(()),
@@ -218,18 +217,18 @@ impl ConnectionTask for ReplyConnection {
     }
 }
 
-/// A queue for replies that lives as long as the connection, on a channel of its own.
+/// A reply queue that lives as long as the connection, on a separate channel.
 async fn own_queue(connection: &Connection) -> Result<(String, lapin::Consumer), Error> {
     let channel = connection.create_channel().await?;
     let queue = channel::own_queue(&channel).await?;
-    // Replies can be had again, so nothing is gained by acknowledging them.
+    // Replies are replayed on request, so acknowledging them gains nothing.
     let replies = channel::consume(&channel, &queue, "", AckMode::Automatic).await?;
     Ok((queue, replies))
 }
 
 impl Requester {
-    /// Writes requests and hands out replies until the connection breaks, or nobody asks any more
-    /// and everybody who did has an answer.
+    /// Writes requests and hands out replies until the connection breaks, or until every handle is dropped
+    /// and every request is settled.
     async fn exchange(
         &mut self,
         channel: &Channel,
@@ -239,7 +238,7 @@ impl Requester {
         shown: &Shown,
     ) -> Result<(), Error> {
         let mut publishing = Publishing::new();
-        self.send_again(channel, reply_to, &mut publishing);
+        self.republish(channel, reply_to, &mut publishing);
         let mut sweep = tokio::time::interval(SWEEP);
         let (mut open, mut blocked) = (true, false);
         let mut refused_at = None;
@@ -247,14 +246,14 @@ impl Requester {
             if !open && !self.pending.values().any(Pending::is_awaited) {
                 return Ok(());
             }
-            // Each branch can be dropped: streams, channels and the sweep lose nothing by it.
+            // Every branch is cancel-safe: streams, channels and the sweep.
             tokio::select! {
                 reply = replies.next() => {
                     let reply = reply.ok_or_else(|| Error::ConsumerEnded(reply_to.to_owned()))??;
                     self.hand_out(incoming(reply));
                 }
-                // What a blocked connection has not been given can still be taken back.
-                asked = self.asked.recv(), if open && !blocked => match asked {
+                // While the connection is blocked, requests stay in the queue, where they can be withdrawn.
+                request = self.requests.recv(), if open && !blocked => match request {
                     None => open = false,
                     Some(pending) => {
                         let number = self.next;
@@ -265,10 +264,10 @@ impl Requester {
                         }
                     }
                 },
-                Some((number, said)) = publishing.next(), if !publishing.is_empty() => {
-                    let said = said?;
-                    let nacked = matches!(said, Said::Nacked);
-                    self.hear(number, said);
+                Some((number, answer)) = publishing.next(), if !publishing.is_empty() => {
+                    let answer = answer?;
+                    let nacked = matches!(answer, Answer::Nacked);
+                    self.settle(number, answer);
                     if nacked {
                         refusal(&mut refused_at)?;
                     }
@@ -285,14 +284,14 @@ impl Requester {
                     Some(Event::Error(error)) => return Err(error.into()),
                     _ => {}
                 },
-                _ = sweep.tick() => self.pending.retain(|_, it| it.told.receiver_count() > 0),
+                _ = sweep.tick() => self.pending.retain(|_, it| it.progress.receiver_count() > 0),
             }
         }
     }
 
-    /// What an earlier connection left without an answer goes first, in its order. What nobody waits
-    /// for is forgotten: its reply cannot come any more.
-    fn send_again<'a>(
+    /// Publishes the requests that an earlier connection left without a reply first, in order. Requests
+    /// without a waiter are forgotten: their reply cannot arrive any more.
+    fn republish<'a>(
         &mut self,
         channel: &'a Channel,
         reply_to: &str,
@@ -303,17 +302,17 @@ impl Requester {
             let message = &pending.message;
             publishing.push(match pending.died {
                 None => publish(channel, *number, reply_to, message),
-                died => try_alone(&self.trials, *number, reply_to, message, died),
+                died => offer_alone(&self.trials, *number, reply_to, message, died),
             });
         }
     }
 
-    /// Marks what is under way, one of which the broker has closed the connection over; false when there
-    /// is nothing that was not marked before.
+    /// Marks the requests in flight, over one of which the broker has closed the connection; false if all
+    /// were marked before.
     fn suspect(&mut self) -> bool {
         let mut any = false;
         for pending in self.pending.values_mut() {
-            if pending.died.is_none() && *pending.told.borrow() == Progress::Sent {
+            if pending.died.is_none() && *pending.progress.borrow() == Progress::Sent {
                 pending.died = Some(Instant::now());
                 any = true;
             }
@@ -323,22 +322,22 @@ impl Requester {
 
     fn hand_out(&mut self, reply: Incoming) {
         let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
-        // Another one was sent again, and answered before.
+        // Another reply belongs to a request that was published again and answered before.
         if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
             let bytes = reply.body.len() as u64;
             pending
-                .told
+                .progress
                 .send_replace(Progress::Replied(Arc::new(reply)));
             self.answers.send_modify(|sum| *sum += bytes);
         }
     }
 
-    fn hear(&mut self, number: u64, said: Said) {
-        let refused = match said {
-            Said::Has => None,
-            Said::Returned(number) => number,
-            Said::Nacked => Some(number),
-            Said::GivenUp(refusal) => {
+    fn settle(&mut self, number: u64, answer: Answer) {
+        let refused = match answer {
+            Answer::Confirmed => None,
+            Answer::Returned(number) => number,
+            Answer::Nacked => Some(number),
+            Answer::GivenUp(refusal) => {
                 let message = self.pending.get(&number).map(|it| &it.message);
                 let id = message.map_or("", |it| &it.message_id);
                 events::message_given_up(Lost::Command, id, refusal.code, &refusal.text);
@@ -346,17 +345,17 @@ impl Requester {
             }
         };
         if let Some(pending) = refused.and_then(|number| self.pending.remove(&number)) {
-            pending.told.send_replace(Progress::Refused);
+            pending.progress.send_replace(Progress::Refused);
         }
-        // No longer there if its reply overtook the confirm.
+        // The request is gone if its reply overtook the confirm.
         if let Some(pending) = self.pending.get(&number) {
             self.trials.note([&pending.message].into_iter());
-            pending.told.send_replace(Progress::Queued);
+            pending.progress.send_replace(Progress::Queued);
         }
     }
 }
 
-/// The request as it is published: its reply is known by its number.
+/// The request as it is published; its number is the correlation id of the reply.
 fn addressed(message: &Outgoing, number: u64, reply_to: &str) -> Outgoing {
     Outgoing {
         reply_to: Some(reply_to.to_owned()),
@@ -368,50 +367,50 @@ fn addressed(message: &Outgoing, number: u64, reply_to: &str) -> Outgoing {
 
 /// Writes a request and waits for its confirm.
 ///
-/// A publish takes its tag and its place among the frames in one go, when it is first polled, and
-/// all are polled by one task.
+/// A publish takes its delivery tag and its place among the frames when it is first polled, and one task
+/// polls them all.
 fn publish<'a>(
     channel: &'a Channel,
     number: u64,
     reply_to: &str,
     message: &Outgoing,
-) -> Saying<'a> {
+) -> AnswerFuture<'a> {
     let message = addressed(message, number, reply_to);
     Box::pin(async move {
         let confirmed = async { channel::publish(channel, &message).await?.await };
-        let said = confirmed.await.map(|confirmation| match confirmation {
-            Confirmation::Ack(None) | Confirmation::NotRequested => Said::Has,
-            // lapin hands a returned message to the wrong confirm now and then; it says itself
-            // which one it is.
+        let answer = confirmed.await.map(|confirmation| match confirmation {
+            Confirmation::Ack(None) | Confirmation::NotRequested => Answer::Confirmed,
+            // lapin may attribute a returned message to the wrong confirm; its own correlation id
+            // identifies it.
             Confirmation::Ack(Some(returned)) => {
                 let id = returned.properties.correlation_id().as_ref();
-                Said::Returned(id.and_then(|id| id.as_str().parse().ok()))
+                Answer::Returned(id.and_then(|id| id.as_str().parse().ok()))
             }
-            Confirmation::Nack(_) => Said::Nacked,
+            Confirmation::Nack(_) => Answer::Nacked,
         });
-        (number, said)
+        (number, answer)
     })
 }
 
-/// Has a request offered alone, which was under way when the broker closed the connection.
-fn try_alone<'a>(
+/// Offers a request alone that was in flight when the broker closed the connection.
+fn offer_alone<'a>(
     trials: &Trials,
     number: u64,
     reply_to: &str,
     message: &Outgoing,
     died: Option<Instant>,
-) -> Saying<'a> {
+) -> AnswerFuture<'a> {
     let trials = trials.clone();
     let message = addressed(message, number, reply_to);
     Box::pin(async move {
-        let said = match trials.offer(message, died).await {
-            Some(Verdict::Confirmed) => Said::Has,
-            Some(Verdict::Returned) => Said::Returned(Some(number)),
-            Some(Verdict::Nacked) => Said::Nacked,
-            Some(Verdict::GivenUp(refusal)) => Said::GivenUp(refusal),
+        let answer = match trials.offer(message, died).await {
+            Some(Verdict::Confirmed) => Answer::Confirmed,
+            Some(Verdict::Returned) => Answer::Returned(Some(number)),
+            Some(Verdict::Nacked) => Answer::Nacked,
+            Some(Verdict::GivenUp(refusal)) => Answer::GivenUp(refusal),
             // The process ends.
             None => std::future::pending().await,
         };
-        (number, Ok(said))
+        (number, Ok(answer))
     })
 }

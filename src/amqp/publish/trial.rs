@@ -1,16 +1,16 @@
-//! Trials: messages that were under way when the broker closed a link over one of them are offered
-//! again, each alone, over a connection that is made for it. So the blame reaches the message that earned
-//! it, and the rest goes on meanwhile over the link itself.
+//! Trials: messages that were in flight when the broker closed a connection over one of them are offered
+//! again, each alone, over a separate connection. So only the message that caused it is blamed, and the
+//! original connection serves new messages meanwhile.
 //!
-//! A message is given up when the broker closes the connection over it alone, after it had been under
-//! way at an earlier closing; and only if that connection was made, with the topology looked after, since
-//! then. A lost connection, a broker that stops (320) and one that does not answer prove nothing.
+//! A message is given up when the broker closes the connection over it alone after it had been in flight at
+//! an earlier close; and only if that connection was made, and the topology checked, after the earlier one.
+//! A lost connection, a broker that shuts down (320) and one that does not answer prove nothing.
 //!
-//! A missing permission (403) concerns whatever is published to an exchange, or (topic permissions) some
-//! routing keys alone. It is the message's own fault only if the exchange took others meanwhile; else it
-//! ends the link, as anywhere.
+//! A missing permission (403) concerns every message to an exchange, or (topic permissions) some routing
+//! keys only. It is the message's own fault only if the exchange took other messages meanwhile; else it
+//! ends the connection, as everywhere.
 //!
-//! What becomes of a message that is given up is for those to say who offer it: `fate` and `requests`.
+//! The callers, `fate` and `rpc`, decide what happens to a message that is given up.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
@@ -31,29 +31,30 @@ use crate::amqp::publish::direct::Unreachable;
 use crate::amqp::publish::pipeline::refusal;
 use crate::amqp::{Error, Refusal, Target, Topology};
 
-/// The connection stays for so long after the last message: the next of its batch follows at once.
+/// The connection stays open for this long after the last message: the next one of its batch follows at
+/// once.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// AMQP's code for a missing permission.
+/// AMQP's reply code for a missing permission.
 const ACCESS_REFUSED: u16 = 403;
 
-/// AMQP's code for a broker that fails, as one does over a direct reply that it cannot deliver.
+/// AMQP's reply code for an internal error, as over a direct reply that cannot be delivered.
 const INTERNAL_ERROR: u16 = 541;
 
-/// How the broker took a message that was offered alone.
+/// The broker's answer to a message that was offered alone.
 #[derive(Debug)]
 pub(in crate::amqp) enum Verdict {
-    /// It has it.
+    /// Confirmed.
     Confirmed,
-    /// It has no queue for it.
+    /// No queue took it.
     Returned,
-    /// It does not take it now.
+    /// Not taken now.
     Nacked,
-    /// It closes the connection over it, and would again.
+    /// The broker closes the connection over it, and would again.
     GivenUp(Refusal),
 }
 
-/// Hands messages over; clones are cheap. The trials end with the last of them.
+/// Hands messages over; clones are cheap. The trials end with the last handle.
 #[derive(Debug, Clone)]
 pub(in crate::amqp) struct Trials {
     queue: mpsc::UnboundedSender<Suspect>,
@@ -68,7 +69,7 @@ struct Suspect {
     answer: oneshot::Sender<Verdict>,
 }
 
-/// When links were closed by the broker that a message was under way on.
+/// When the broker closed connections on which a message was in flight.
 #[derive(Debug, Clone, Copy)]
 struct Died {
     first: Instant,
@@ -76,7 +77,7 @@ struct Died {
 }
 
 impl Trials {
-    /// Makes the way for suspects and the task that does the work.
+    /// Makes the handle for suspects and the task that offers them.
     pub(in crate::amqp) fn new(
         purpose: &'static str,
         target: Target,
@@ -87,7 +88,7 @@ impl Trials {
         Self,
         impl Future<Output = Result<(), Error>> + Send + 'static,
     ) {
-        // As many as there are who wait for their message.
+        // Bounded by the number of callers, each of which waits for its message.
         let (queue, suspects) = mpsc::unbounded_channel();
         let taken = Taken::default();
         let mut trial = Trial {
@@ -113,8 +114,8 @@ impl Trials {
         (Self { queue, taken }, task)
     }
 
-    /// Offers a message alone; `died` says when a link was closed that it was under way on. None when
-    /// the process ends first.
+    /// Offers a message alone; `died` is when the connection on which it was in flight was closed. None
+    /// when the process ends first.
     pub(in crate::amqp) async fn offer(
         &self,
         message: Outgoing,
@@ -134,16 +135,16 @@ impl Trials {
         verdict.await.ok()
     }
 
-    /// Notes that messages were taken.
+    /// Records that messages were confirmed.
     pub(in crate::amqp) fn note<'a>(&self, messages: impl Iterator<Item = &'a Outgoing>) {
         self.taken.note(messages.map(|it| it.exchange.as_str()));
     }
 }
 
-/// When each exchange took a message last.
+/// When each exchange last took a message.
 #[derive(Debug, Clone, Default)]
 struct Taken {
-    // A std mutex: held for a look and never across an await.
+    // A std mutex: held briefly and never across an await.
     last: Arc<Mutex<BTreeMap<String, Instant>>>,
 }
 
@@ -170,7 +171,7 @@ struct Trial {
     topology: Topology,
     confirm_timeout: Duration,
     suspects: mpsc::UnboundedReceiver<Suspect>,
-    /// The first of them is under way.
+    /// The first of them is in flight.
     waiting: VecDeque<Suspect>,
     taken: Taken,
     unreachable: Unreachable,
@@ -188,7 +189,7 @@ impl ConnectionTask for Trial {
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         let opened = Instant::now();
         self.topology.ensure(connection).await?;
-        // After looking for what is missing, which closes channels: those are no news.
+        // After the topology check, which closes channels: those errors must not be reported here.
         let mut notices = connection.events_listener();
         let channel = channel::confirming(connection).await?;
         let mut refused_at = None;
@@ -196,7 +197,7 @@ impl ConnectionTask for Trial {
             match offer(&channel, &suspect.message, self.confirm_timeout).await {
                 Ok(verdict) => {
                     let nacked = matches!(verdict, Verdict::Nacked);
-                    // Nobody may be waiting any more.
+                    // The caller may have stopped waiting.
                     suspect.answer.send(verdict).ok();
                     if nacked {
                         refusal(&mut refused_at)?;
@@ -216,7 +217,7 @@ impl ConnectionTask for Trial {
 }
 
 impl Trial {
-    /// The next suspect whom somebody waits for; none when there has been none for a while.
+    /// The next suspect that has a waiter; none when there has been none for a while.
     async fn next(&mut self) -> Option<Suspect> {
         loop {
             let suspect = match self.waiting.pop_front() {
@@ -228,7 +229,7 @@ impl Trial {
             if suspect.answer.is_closed() {
                 continue;
             }
-            if self.unreachable.has(&suspect.message) {
+            if self.unreachable.contains(&suspect.message) {
                 suspect.answer.send(Verdict::Returned).ok();
                 continue;
             }
@@ -236,7 +237,7 @@ impl Trial {
         }
     }
 
-    /// What the end of the link proves about the message that was offered.
+    /// What the end of the connection proves about the message that was offered.
     fn died(&mut self, mut suspect: Suspect, error: Error, opened: Instant) -> Error {
         let Some(refusal) = error.blame() else {
             self.waiting.push_front(suspect);
@@ -265,19 +266,19 @@ impl Trial {
     }
 }
 
-/// What a link that the broker closed while one message was under way proves about the message.
+/// The conclusion about a message that was in flight alone when the broker closed the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
-    /// It is to blame.
+    /// The message is to blame.
     Blamed,
-    /// Nothing yet.
+    /// Nothing is proved yet.
     Suspected,
-    /// Whatever is published there is refused.
+    /// Every message to this exchange is refused.
     Forbidden,
 }
 
-/// `opened` is when the link was made, `others` says whether the message's exchange has taken another one
-/// since some time.
+/// `opened` is when the connection was made; `others` returns whether the message's exchange has taken
+/// another message since a time.
 fn judge(
     died: Option<Died>,
     opened: Instant,
@@ -296,7 +297,7 @@ fn judge(
     }
 }
 
-/// Offers a message and waits for what the broker says.
+/// Offers a message and waits for the broker's answer.
 async fn offer(channel: &Channel, message: &Outgoing, within: Duration) -> Result<Verdict, Error> {
     let confirmed = async { publish(channel, message).await?.await };
     match tokio::time::timeout(within, confirmed).await {
@@ -331,7 +332,7 @@ mod tests {
                 judge(Some(died(first)), later, code, |_| false),
                 Proof::Blamed
             );
-            // A link that had stood before: the topology may have changed since.
+            // A connection that was open before: the topology may have changed since.
             assert_eq!(
                 judge(Some(died(later)), first, code, |_| false),
                 Proof::Suspected

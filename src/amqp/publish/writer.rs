@@ -1,8 +1,8 @@
-//! The writers: batches over the channels of one connection, again until each is confirmed.
+//! The writers: they publish batches over the channels of one connection until each is confirmed.
 //!
-//! A message that was confirmed is never written again, whatever becomes of the rest of its batch. What
-//! was under way when the broker closed the link over a message is handed to `fate`, and the link goes on
-//! with what comes next. Used by `publisher`.
+//! A confirmed message is never written again, whatever happens to the others of its batch. When the broker
+//! closes the connection over a message, the messages in flight are handed to `fate`, and the next
+//! connection serves new ones. Used by `publisher`.
 
 use std::future::pending;
 use std::time::Duration;
@@ -22,25 +22,25 @@ use crate::amqp::link::supervisor::ConnectionTask;
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::pipeline::{Pace, run};
-use crate::amqp::publish::probe::keep_asking;
+use crate::amqp::publish::probe::keep_probing;
 use crate::amqp::{Error, Topology};
 
-/// How often blocked time is counted.
+/// The interval of counting blocked time.
 const TICK: Duration = Duration::from_millis(100);
 
-/// A connection to write to.
+/// A connection for publishing.
 pub(in crate::amqp) struct Writer {
     pub(in crate::amqp) purpose: &'static str,
     pub(in crate::amqp) topology: Topology,
     pub(in crate::amqp) confirm_timeout: Duration,
     /// One channel each.
     pub(in crate::amqp) publish_channels: Vec<PublishChannel>,
-    /// Where it is told how the connection stands.
+    /// Where the state of the connection is shown.
     pub(in crate::amqp) shown: Option<Shown>,
     pub(in crate::amqp) fate: Fate,
 }
 
-/// How a connection stands, for others to watch.
+/// The state of a connection, for others to watch.
 #[derive(Debug)]
 pub(in crate::amqp) struct Shown {
     pub(in crate::amqp) connected: watch::Sender<bool>,
@@ -48,14 +48,14 @@ pub(in crate::amqp) struct Shown {
 }
 
 impl Shown {
-    /// Learns and shows whether the broker takes messages over a connection, where they go to an exchange;
+    /// Finds out and shows whether the broker accepts messages over a connection, by probing an exchange;
     /// never ends.
     pub(in crate::amqp) async fn watch(&self, connection: &Connection, exchange: &str) {
         let unblocked = self.unblocked.subscribe();
-        keep_asking(connection, exchange, unblocked, &self.connected).await;
+        keep_probing(connection, exchange, unblocked, &self.connected).await;
     }
 
-    /// The connection is gone. The next one is told anew whether it is blocked.
+    /// The connection is gone. The broker reports anew to the next one whether it is blocked.
     pub(in crate::amqp) fn end(&self) {
         self.connected.send_replace(false);
         if !*self.unblocked.borrow() {
@@ -85,7 +85,7 @@ impl Writer {
         false
     }
 
-    /// Hands over what is under way, so that it is offered by itself; false when there is nothing.
+    /// Hands over the messages in flight, so that each is offered alone; false when there are none.
     fn hand_over(&mut self) -> bool {
         let mut any = false;
         for publish_channel in &mut self.publish_channels {
@@ -106,8 +106,8 @@ impl ConnectionTask for Writer {
 
     async fn serve(&mut self, connection: &Connection) -> Result<(), Error> {
         self.topology.ensure(connection).await?;
-        // The one reader of events: lapin does not hand an event to a second one.
-        // After looking for what is missing, which closes channels: those are no news.
+        // The only reader of events, since lapin does not hand an event to a second one. Opened after the
+        // topology check, which closes channels: those errors must not be reported here.
         let mut notices = connection.events_listener();
         let mut channels = Vec::new();
         for _ in &self.publish_channels {
@@ -133,7 +133,7 @@ impl ConnectionTask for Writer {
             try_join_all(publish_channels.map(|(publish_channel, channel)| {
                 run(publish_channel, channel, &pace, fate, &doubt)
             }));
-        // Whichever ends first decides; what was not confirmed stays pending in its publish channel.
+        // The first to end decides; unconfirmed batches stay pending in their publish channel.
         let ended = tokio::select! {
             worked = work => worked.map(drop),
             broken = watch_events => broken,
@@ -144,8 +144,8 @@ impl ConnectionTask for Writer {
             shown.end();
         }
         let Err(error) = ended else {
-            // Left to its drop, a channel would close while its connection does, and lapin logs that
-            // as an error. A courtesy, so not for long.
+            // If dropped, a channel would close together with its connection, and lapin logs that as an
+            // error. Closing is a courtesy and has a short timeout.
             let closed = channels
                 .iter()
                 .map(|it| it.close(200, ShortString::default()));
@@ -161,7 +161,7 @@ impl ConnectionTask for Writer {
     }
 }
 
-/// Notes whether the broker takes messages; ends with the connection.
+/// Records whether the broker accepts messages; ends with the connection.
 async fn watch_events(
     notices: &mut (impl Stream<Item = Event> + Unpin),
     flow: &watch::Sender<Option<Instant>>,
@@ -182,7 +182,7 @@ async fn watch_events(
     Ok(())
 }
 
-/// Counts the seconds in which the broker takes no messages, also while that lasts; never ends.
+/// Counts the seconds in which the broker blocks publishing, also while that lasts; never ends.
 async fn count_blocked(flowing: watch::Receiver<Option<Instant>>, counts: bool) {
     let mut tick = tokio::time::interval(TICK);
     let mut last = Instant::now();
@@ -191,7 +191,7 @@ async fn count_blocked(flowing: watch::Receiver<Option<Instant>>, counts: bool) 
         let now = tick.tick().await;
         if counts && flowing.borrow().is_none() {
             uncounted += now - last;
-            // A counter takes whole ones.
+            // The counter takes whole seconds.
             events::broker_blocked_for(uncounted.as_secs());
             uncounted -= Duration::from_secs(uncounted.as_secs());
         }

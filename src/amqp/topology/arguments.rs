@@ -1,4 +1,4 @@
-//! The arguments of queues and exchanges, among them all that decide about loss.
+//! The arguments of queues and exchanges, among them all that prevent loss.
 
 use std::time::Duration;
 
@@ -7,15 +7,15 @@ use lapin::types::{AMQPValue, FieldTable};
 use crate::amqp::Names;
 use crate::amqp::properties::short;
 
-/// A delivery that failed so often is dead-lettered: it crashes whoever takes it. Explicit, since
-/// the default differs (none on 3.10, 20 on 4.x), and without one 3.10 requeues to the back.
+/// A delivery that failed this often is dead-lettered: it crashes its consumer. Explicit, since the default
+/// differs (none on 3.10, 20 on 4.x), and without a limit 3.10 requeues to the back.
 const DELIVERY_LIMIT: i64 = 200;
 
-/// Dead letters are looked at again and again and must never vanish: as good as no limit. (-1 is
-/// "unlimited" on 4.x, but 3.10 drops the message at its first return.)
+/// Dead letters are browsed repeatedly and must never be dropped: effectively no limit. (-1 is "unlimited"
+/// on 4.x, but 3.10 drops the message at its first return.)
 const NO_DELIVERY_LIMIT: i64 = 1_000_000_000;
 
-/// The argument that says with which key a queue dead-letters.
+/// The argument with the routing key with which a queue dead-letters.
 pub(in crate::amqp) const DEAD_LETTER_KEY: &str = "x-dead-letter-routing-key";
 
 fn quorum(delivery_limit: i64) -> FieldTable {
@@ -42,25 +42,25 @@ pub(super) fn shard(names: &Names) -> FieldTable {
     arguments
 }
 
-/// Where a message rests for a fixed time. One TTL for the whole queue, since only its head expires.
+/// A delay queue. It has one TTL for the whole queue, since only the head of a queue expires.
 pub(super) fn delay(names: &Names, tier: Duration) -> FieldTable {
     let mut arguments = quorum(NO_DELIVERY_LIMIT);
     let ttl = i64::try_from(tier.as_millis()).unwrap_or(i64::MAX);
     arguments.insert(short("x-message-ttl"), AMQPValue::LongLongInt(ttl));
-    // The routing key stays the message's own: it says where it belongs.
+    // The routing key stays the message's own, which is the session or the endpoint it returns to.
     arguments.insert(short("x-dead-letter-exchange"), text(&names.back()));
     arguments.insert(short("x-dead-letter-strategy"), text("at-least-once"));
     arguments.insert(short("x-overflow"), text("reject-publish"));
     arguments
 }
 
-/// A webhook endpoint's deliveries. A delivery goes back whenever its endpoint's breaker opens, so that
-/// says nothing about it.
+/// A webhook endpoint's deliveries. They are requeued whenever the endpoint's breaker opens, so the number
+/// of deliveries means nothing.
 pub(in crate::amqp) fn webhook_queue() -> FieldTable {
     quorum(NO_DELIVERY_LIMIT)
 }
 
-/// Commands on their way to other shards.
+/// Commands that wait while the number of shards changes.
 pub(in crate::amqp) fn holding_queue() -> FieldTable {
     quorum(NO_DELIVERY_LIMIT)
 }
@@ -68,7 +68,7 @@ pub(in crate::amqp) fn holding_queue() -> FieldTable {
 /// The queue that holds the id of a store: see `installation`.
 pub(in crate::amqp) fn installation(names: &Names, store: &str) -> FieldTable {
     let mut arguments = kept();
-    // Without an exchange there may be no key.
+    // RabbitMQ allows a dead-letter routing key only with an exchange.
     arguments.insert(short("x-dead-letter-exchange"), text(&names.dead()));
     arguments.insert(short(DEAD_LETTER_KEY), text(store));
     arguments
@@ -83,8 +83,8 @@ pub(super) fn kept() -> FieldTable {
     quorum(NO_DELIVERY_LIMIT)
 }
 
-/// What belongs nowhere any more is caught by the alternate exchange: a few dozen unroutable messages would
-/// stall an at-least-once delay queue for good.
+/// Messages without a destination go to the alternate exchange: a few dozen unroutable messages would stall
+/// an at-least-once delay queue permanently.
 pub(super) fn back(names: &Names) -> FieldTable {
     let mut arguments = FieldTable::default();
     arguments.insert(short("alternate-exchange"), text(&names.orphan()));

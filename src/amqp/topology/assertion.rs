@@ -1,4 +1,4 @@
-//! Making the whole, or looking for it, over one connection.
+//! Declaring or checking the whole topology over one connection.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,40 +17,40 @@ use crate::observability::events;
 use super::piece::{Piece, exchange};
 use super::{Scope, Topology, is_there, unopened};
 
-/// RabbitMQ 3.10 tells nobody that the queue he consumes was deleted when it is there again by the time it
-/// looks; his consumer would be gone for good. So a queue that is missing is made again after so long.
-pub const TOLD_WITHIN: Duration = Duration::from_secs(1);
+/// RabbitMQ 3.10 does not notify a consumer that its queue was deleted if the queue exists again by the
+/// time it checks; the consumer would be lost. So a missing queue is declared again only after this time.
+pub const DELETION_NOTICED_WITHIN: Duration = Duration::from_secs(1);
 
-/// How long the broker may take for one exchange, queue or binding.
+/// The time limit for one exchange, queue or binding.
 const ANSWER_WITHIN: Duration = Duration::from_secs(15);
 
-/// What the links of a process know of the topology together.
+/// The state of the topology that the connections of a process share.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    /// When the last assertion that came to its end was begun. One at a time: RabbitMQ 3.10 now and then
-    /// fails (541) over one quorum queue that several connections declare at once.
+    /// When the last completed assertion began. Assertions run one at a time: RabbitMQ 3.10 now and then
+    /// fails (541) over a quorum queue that several connections declare at once.
     turn: Mutex<Option<Instant>>,
-    /// The whole has been there once.
+    /// The whole topology existed once.
     stood: AtomicBool,
-    /// An exchange was made to which dependents are still to be bound.
+    /// An exchange was declared to which dependents are not bound yet.
     is_unbound: AtomicBool,
     /// A queue that was deleted while this process consumed it.
-    // A std mutex: held for a look and never across an await.
+    // A std mutex: held briefly and never across an await.
     deleted: StdMutex<Option<String>>,
     pub(super) doubt: Doubt,
 }
 
-/// Where it is told that something may be missing: the whole is asserted at once then.
+/// Signals that something may be missing, so that the whole topology is asserted at once.
 #[derive(Debug, Clone, Default)]
 pub struct Doubt(Arc<Notify>);
 
 impl Doubt {
-    /// Has the whole asserted.
+    /// Requests an assertion of the whole topology.
     pub fn raise(&self) {
         self.0.notify_one();
     }
 
-    /// Waits for somebody to doubt.
+    /// Waits for such a request.
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
@@ -60,13 +60,13 @@ impl Doubt {
 }
 
 impl Topology {
-    /// Makes what is missing, or looks whether it is there, as the mode says; what is bound at run time only
-    /// where something it is bound to was missing. The upkeep sees to the rest, and nobody waits for that.
+    /// Declares or checks what is missing, as the mode says; run-time bindings only where their exchange
+    /// was missing. The upkeep asserts the others in the background.
     pub(in crate::amqp) async fn ensure(&self, connection: &Connection) -> Result<(), Error> {
-        let asked = Instant::now();
-        // At the start, endpoints are put in place by themselves.
+        let requested = Instant::now();
+        // At the start, endpoints declare their queues separately.
         let has_stood = self.standing.stood.load(Ordering::Relaxed);
-        let ensured = self.assert(connection, Some(asked)).await.map(drop);
+        let ensured = self.assert(connection, Some(requested)).await.map(drop);
         // The upkeep names a queue that cannot be opened.
         if has_stood || matches!(ensured, Err(Error::Unopened { .. })) {
             self.standing.doubt.raise();
@@ -74,7 +74,7 @@ impl Topology {
         ensured
     }
 
-    /// The same with everything that is bound at run time; returns what of that could not be bound, and why.
+    /// The same with every run-time binding; returns the bindings that failed, with the reason.
     pub(in crate::amqp) async fn ensure_every_binding(
         &self,
         connection: &Connection,
@@ -82,7 +82,7 @@ impl Topology {
         self.assert(connection, None).await
     }
 
-    /// Makes all but the command queues and the ways into them, and binds nothing at run time.
+    /// Declares everything except the command queues and the routes to them, and no run-time bindings.
     pub(in crate::amqp) async fn ensure_all_but_commands(
         &self,
         connection: &Connection,
@@ -93,14 +93,14 @@ impl Topology {
         Ok(channel.close(200, ShortString::default()).await?)
     }
 
-    /// Where to tell that something may be missing.
+    /// The handle to signal that something may be missing.
     #[must_use]
     pub fn doubt(&self) -> Doubt {
         self.standing.doubt.clone()
     }
 
-    /// Notes that a queue was deleted while it was consumed here: that it is missing is no sign of another
-    /// number of shards, since nobody changes that while somebody consumes.
+    /// Records that a queue was deleted while this process consumed it. That it is missing does not mean
+    /// another number of shards, since the number cannot change while there are consumers.
     pub(in crate::amqp) fn note_deleted(&self, queue: &str) {
         *self.deleted() = Some(queue.to_owned());
     }
@@ -110,7 +110,7 @@ impl Topology {
         deleted.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// With a time, an assertion that was begun since then is enough.
+    /// If `since` is given, an assertion that began since then is enough.
     async fn assert(
         &self,
         connection: &Connection,
@@ -130,7 +130,7 @@ impl Topology {
         if self.scope == Scope::Everything {
             self.ensure_shards(connection).await?;
         }
-        let missing = missing(connection, self.looked_for()).await?;
+        let missing = missing(connection, self.required()).await?;
         if self.mode == TopologyMode::Passive {
             if !missing.is_empty() {
                 return Err(Error::Missing(words(&missing)));
@@ -146,10 +146,10 @@ impl Topology {
             bound = Some(dependents.bind().await.map_err(Error::NotBound)?);
             self.standing.is_unbound.store(false, Ordering::Relaxed);
         }
-        // It is there again.
+        // The queue exists again.
         self.deleted().take();
         *last = Some(begun);
-        // There may be many of them, and no link has to wait for those that are bound.
+        // There may be many of them, and the connections need not wait for those that are bound.
         drop(last);
         match (bound, &self.dependents) {
             (None, Some(dependents)) if since.is_none() => {
@@ -159,8 +159,8 @@ impl Topology {
         }
     }
 
-    /// What this process needs, whoever makes it.
-    fn looked_for(&self) -> Vec<Piece> {
+    /// The parts that this process needs, whichever process declares them.
+    fn required(&self) -> Vec<Piece> {
         match self.scope {
             Scope::Everything => self.all().cloned().collect(),
             Scope::Deliveries | Scope::Requests => {
@@ -170,7 +170,7 @@ impl Topology {
         }
     }
 
-    /// What is this process's to make, but the exchange of events.
+    /// The parts that this process declares, except the events exchange.
     fn own(&self) -> Box<dyn Iterator<Item = &Piece> + Send + '_> {
         match self.scope {
             Scope::Everything => {
@@ -181,7 +181,7 @@ impl Topology {
         }
     }
 
-    /// What others make.
+    /// The parts that other processes declare.
     fn awaited(&self) -> Vec<Piece> {
         match self.scope {
             Scope::Everything => Vec::new(),
@@ -197,24 +197,26 @@ impl Topology {
         let awaited = self.awaited();
         let lacks = |piece: &Piece| missing.iter().any(|it| it.is_same(piece));
         let foreign: Vec<_> = awaited.iter().filter(|it| lacks(it)).cloned().collect();
-        // Without a command queue, nothing is there yet: nobody's bindings are missed on what is made now.
+        // Without a command queue nothing has been declared yet, so no bindings are lost on what is
+        // declared now.
         let first_shard = self.names.shard(0);
         if !foreign.is_empty() && in_time(is_there(connection, &first_shard)).await? {
             return Err(Error::Awaited(words(&foreign)));
         }
         let is_unbound = lacks(&self.events) || lacks(&self.back);
         if is_unbound && let Some(dependents) = &self.dependents {
-            // Else events would be published past endpoints that nobody here knows of.
+            // Without them, events would be published without reaching endpoints that this process does not
+            // know.
             dependents.known().await.map_err(Error::NotBound)?;
             self.standing.is_unbound.store(true, Ordering::Relaxed);
         }
         if lacks_some_queue(missing, self.own()) {
-            tokio::time::sleep(TOLD_WITHIN).await;
+            tokio::time::sleep(DELETION_NOTICED_WITHIN).await;
         }
         let channel = in_time(async { Ok(connection.create_channel().await?) }).await?;
         declare(&channel, foreign.iter()).await?;
-        // Declaring compares arguments, which is done once. Later on, a queue that was there a moment ago is left
-        // alone: one that is deleted at this moment would come back before its consumer was told.
+        // Declaring compares arguments, which is done once. Later, a queue that existed a moment ago is not
+        // declared: one that is deleted at this moment would exist again before its consumer is notified.
         let has_stood = self.standing.stood.load(Ordering::Relaxed);
         let is_left = |piece: &Piece| has_stood && is_queue(piece) && !lacks(piece);
         let wanted: Vec<_> = self.own().filter(|piece| !is_left(piece)).collect();
@@ -230,8 +232,8 @@ impl Topology {
         Ok(())
     }
 
-    /// Looks whether there are other command queues than should be: adding some, or taking some away,
-    /// would lead sessions elsewhere while their earlier commands still wait.
+    /// Checks that the number of command queues is as configured: adding or removing some would route
+    /// sessions to another queue while their earlier commands still wait.
     async fn ensure_shards(&self, connection: &Connection) -> Result<(), Error> {
         let is_there = |queue: String| async move { in_time(is_there(connection, &queue)).await };
         if is_there(self.names.held()).await? {
@@ -246,7 +248,7 @@ impl Topology {
         if is_there(shard(self.shards)).await? {
             return Err(other("more"));
         }
-        // The first is declared last: where it is, all are, unless the last one was deleted.
+        // The first is declared last: if it exists, all do, unless the last one was deleted.
         let last = shard(self.shards.saturating_sub(1));
         if is_there(shard(0)).await?
             && !is_there(last.clone()).await?
@@ -258,7 +260,7 @@ impl Topology {
     }
 }
 
-/// Whether some of the queues are missing; where all of them are, nobody has consumed any.
+/// Whether some of the queues are missing; if all are, none has had a consumer.
 fn lacks_some_queue<'a>(missing: &[Piece], own: impl Iterator<Item = &'a Piece>) -> bool {
     let lacking = missing.iter().filter(|it| is_queue(it)).count();
     lacking > 0 && lacking < own.filter(|it| is_queue(it)).count()
@@ -268,10 +270,12 @@ const fn is_queue(piece: &Piece) -> bool {
     matches!(piece, Piece::Queue { .. })
 }
 
-/// Waits for the broker, but not for good: the answer to what was asked as the connection was lost may never
-/// come, and all links wait for their turn meanwhile.
-pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let answered = tokio::time::timeout(ANSWER_WITHIN, asked).await;
+/// Limits the wait for the broker: the answer to a request that was made while the connection was lost may
+/// never come, and all connections wait for the lock meanwhile.
+pub(super) async fn in_time<T>(
+    requested: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    let answered = tokio::time::timeout(ANSWER_WITHIN, requested).await;
     answered.unwrap_or(Err(Error::TimedOut(
         ANSWER_WITHIN,
         "looking after the topology",
@@ -284,19 +288,19 @@ async fn declare<'a>(
 ) -> Result<(), Error> {
     for piece in pieces {
         let declared = in_time(piece.ensure(channel, false)).await;
-        declared.map_err(|error| of_piece(piece, error))?;
+        declared.map_err(|error| name_piece(piece, error))?;
     }
     Ok(())
 }
 
-fn of_piece(piece: &Piece, error: Error) -> Error {
+fn name_piece(piece: &Piece, error: Error) -> Error {
     match piece {
         Piece::Queue { name, .. } => unopened(name, error),
         _ => error,
     }
 }
 
-/// Which of these are not there; of bindings that cannot be known.
+/// The parts that do not exist; bindings cannot be checked.
 async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piece>, Error> {
     let mut missing = Vec::new();
     let mut open = None;
@@ -307,7 +311,7 @@ async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piec
         };
         match in_time(piece.ensure(&channel, true)).await {
             Ok(()) => open = Some(channel),
-            Err(error) => match of_piece(&piece, error) {
+            Err(error) => match name_piece(&piece, error) {
                 // The broker has closed the channel.
                 Error::Refused(refusal) if refusal.code == 404 => missing.push(piece),
                 error => return Err(error),
@@ -321,5 +325,5 @@ async fn missing(connection: &Connection, pieces: Vec<Piece>) -> Result<Vec<Piec
 }
 
 fn words(pieces: &[Piece]) -> Vec<String> {
-    pieces.iter().map(Piece::called).collect()
+    pieces.iter().map(Piece::label).collect()
 }

@@ -1,7 +1,8 @@
-//! Comparing what is on the broker with the description: somebody may have made it with other arguments.
+//! Comparing the broker's exchanges and queues with the description: they may have been declared with other
+//! arguments.
 //!
-//! AMQP cannot ask for arguments, but the broker compares them whenever something that exists is declared. So
-//! only what is there is declared, each on a channel of its own, which a refusal closes.
+//! AMQP cannot query arguments, but the broker compares them whenever something that exists is declared. So
+//! only what exists is declared, each on a separate channel, which a refusal closes.
 
 use lapin::Connection;
 use lapin::types::ShortString;
@@ -12,20 +13,21 @@ use super::assertion::in_time;
 use super::piece::{Piece, queue};
 use super::{Topology, webhook_queue};
 
-/// What came of comparing exchanges and queues.
+/// The result of comparing exchanges and queues.
 #[derive(Debug, Default)]
 pub struct Comparison {
-    /// Those that differ, with the broker's words (406).
+    /// Those that differ, with the broker's reply text (406).
     pub differing: Vec<String>,
     /// Those that could not be compared, since this user may not declare them (403).
     pub forbidden: Vec<String>,
 }
 
 impl Client {
-    /// Compares what is there of a topology. It makes nothing, unless something is deleted between its two looks.
+    /// Compares the existing parts of a topology. It declares nothing new, unless a part is deleted between
+    /// its two requests.
     ///
     /// # Errors
-    /// When the broker is lost, or refuses for another reason than arguments or rights.
+    /// When the broker is lost, or refuses for another reason than arguments or permissions.
     pub async fn compare(&self, topology: &Topology) -> Result<Comparison, Error> {
         compare(self.connection(), topology.all().cloned()).await
     }
@@ -51,14 +53,14 @@ async fn compare(
     let mut comparison = Comparison::default();
     for piece in pieces.filter(|it| matches!(it, Piece::Exchange { .. } | Piece::Queue { .. })) {
         match in_time(compare_one(connection, &piece)).await {
-            // What is missing is named elsewhere.
+            // Missing parts are reported elsewhere.
             Err(Error::Refused(refusal)) if refusal.code == 404 => {}
             Err(Error::Refused(refusal)) if refusal.code == 406 => {
-                let differing = format!("{} ({})", piece.called(), refusal.text);
+                let differing = format!("{} ({})", piece.label(), refusal.text);
                 comparison.differing.push(differing);
             }
             Err(Error::Refused(refusal)) if refusal.code == 403 => {
-                comparison.forbidden.push(piece.called());
+                comparison.forbidden.push(piece.label());
             }
             compared => compared?,
         }

@@ -1,7 +1,6 @@
-//! The queues of webhook endpoints: made, bound, unbound and deleted at run time.
+//! The queues of webhook endpoints: declared, bound, unbound and deleted at run time.
 //!
-//! Which keys belong to which endpoint is for others to say (`fanout`). Every request here may be
-//! repeated.
+//! `fanout` decides which routing keys belong to an endpoint. Every request here may be repeated.
 
 use lapin::options::{BasicGetOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
@@ -11,13 +10,13 @@ use crate::amqp::topology::{is_there, standing, webhook_queue};
 use crate::amqp::{Client, Error, Names};
 
 impl Client {
-    /// Makes the queue of an endpoint, to which its retries come back.
+    /// Declares the queue of an endpoint, to which its retries return.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn make_webhook_queue(&self, names: &Names, endpoint: &str) -> Result<(), Error> {
         let queue = names.webhook(endpoint);
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         let options = QueueDeclareOptions {
             durable: true,
             ..Default::default()
@@ -45,7 +44,7 @@ impl Client {
         is_there(self.connection(), &names.webhook(endpoint)).await
     }
 
-    /// Has events with these keys put into the endpoint's queue.
+    /// Binds the endpoint's queue to events with these routing keys.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -55,7 +54,7 @@ impl Client {
         endpoint: &str,
         keys: impl IntoIterator<Item = &'a String>,
     ) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         for key in keys {
             channel
                 .queue_bind(
@@ -70,7 +69,7 @@ impl Client {
         Ok(())
     }
 
-    /// Has events with these keys not put into the endpoint's queue any more.
+    /// Removes these bindings of the endpoint's queue.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -80,7 +79,7 @@ impl Client {
         endpoint: &str,
         keys: impl IntoIterator<Item = &'a String>,
     ) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         for key in keys {
             channel
                 .queue_unbind(
@@ -94,12 +93,12 @@ impl Client {
         Ok(())
     }
 
-    /// Deletes the endpoint's queue with whatever is in it.
+    /// Deletes the endpoint's queue with its messages.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
     pub async fn delete_webhook_queue(&self, names: &Names, endpoint: &str) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         let options = QueueDeleteOptions::default();
         channel
             .queue_delete(short(&names.webhook(endpoint)), options)
@@ -107,7 +106,7 @@ impl Client {
         Ok(())
     }
 
-    /// Whether nothing waits in the endpoint's queue and nobody consumes it; so it is without a queue.
+    /// Whether the endpoint's queue has neither messages nor consumers; true without a queue.
     ///
     /// # Errors
     /// When the broker is lost or refuses.
@@ -117,16 +116,16 @@ impl Client {
         endpoint: &str,
     ) -> Result<bool, Error> {
         let queue = names.webhook(endpoint);
-        let channel = self.channel_of_its_own().await?;
-        // Both at one look: what a consumer has taken is not counted among what waits.
+        let channel = self.separate_channel().await?;
+        // Both with one request: messages that a consumer has taken are not counted as ready.
         match standing(&channel, &queue).await {
             Ok(found) if found.message_count() == 0 && found.consumer_count() == 0 => {}
             Ok(_) => return Ok(false),
             Err(Error::Refused(refusal)) if refusal.code == 404 => return Ok(true),
             Err(error) => return Err(error),
         }
-        // Asked for a message as well: quorum queues report their length late, and without a leader as
-        // nothing. The message goes back when the channel closes.
+        // Fetches a message as well: quorum queues report their length late, and without a leader report
+        // zero. The message is requeued when the channel closes.
         let options = BasicGetOptions { no_ack: false };
         let got = channel.basic_get(short(&queue), options).await?;
         channel

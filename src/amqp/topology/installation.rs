@@ -1,11 +1,11 @@
-//! The store that the broker's commands were done with: its id, kept on the broker.
+//! The id of the store with which the broker's commands were executed, kept on the broker.
 //!
-//! The id is the dead-letter routing key of a queue that nothing is ever published to. RabbitMQ compares
-//! that argument whenever the queue is declared, so one request puts the id there or says that another
-//! one is there already, and of two stores that ask at once one succeeds. A message with the id would
-//! need several requests, and would be gone after a purge or an expiry.
+//! The id is the dead-letter routing key of a queue to which nothing is ever published. RabbitMQ compares
+//! that argument whenever the queue is declared, so one request either puts the id there or fails because
+//! another id is there, and of two stores that claim at once one succeeds. A message with the id would need
+//! several requests, and would be lost with a purge or an expiry.
 //!
-//! Declaring needs the right to configure this one queue, whatever `topology.mode` is.
+//! Declaring needs the permission to configure this one queue, whatever `topology.mode` is.
 
 use lapin::options::{QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::ShortString;
@@ -15,12 +15,12 @@ use crate::amqp::properties::short;
 use crate::amqp::topology::{DEAD_LETTER_KEY, installation, is_there};
 use crate::amqp::{Client, Error, Names, Refusal, Topology};
 
-/// How much of an id is shown; as much of it as is compared by people.
+/// The number of characters of an id that are shown, enough for people to compare.
 const SHOWN: usize = 8;
 
-/// Puts the id of a store on the broker, or sees that it is there.
+/// Puts the id of a store on the broker, or checks that it is there.
 ///
-/// Runs on a channel of its own, since a refusal closes the channel.
+/// Runs on a separate channel, since a refusal closes the channel.
 pub(in crate::amqp) async fn claim(
     connection: &Connection,
     names: &Names,
@@ -47,7 +47,7 @@ async fn declare(channel: &Channel, names: &Names, store: &str) -> Result<(), Er
     Ok(())
 }
 
-/// What it means that the broker has the queue with other arguments.
+/// The error when the broker has the queue with other arguments.
 fn other(refusal: Refusal, names: &Names, store: &str) -> Error {
     if !refusal.text.contains(DEAD_LETTER_KEY) {
         return Error::Refused(refusal);
@@ -59,8 +59,9 @@ fn other(refusal: Refusal, names: &Names, store: &str) -> Error {
     }
 }
 
-/// The id that the broker has, by its words: `…received 'x' but current is 'y'`, and in RabbitMQ 4 `…but
-/// current is the value 'y' of type 'longstr'`. They may be cut off, since AMQP has room for 255 bytes.
+/// The id on the broker, from its reply text: `…received 'x' but current is 'y'`, and in RabbitMQ 4 `…but
+/// current is the value 'y' of type 'longstr'`. The text may be truncated, since AMQP has room for 255
+/// bytes.
 fn found(words: &str) -> Option<&str> {
     let (_, current) = words.rsplit_once("but current is ")?;
     let (_, value) = current.split_once('\'')?;
@@ -74,14 +75,14 @@ fn shown(id: &str) -> String {
 }
 
 impl Topology {
-    /// The same for a process that works with a store: the broker must carry that store's id, or none yet.
+    /// The same for a process with a store: the broker must carry that store's id, or none yet.
     #[must_use]
     pub fn of_store(mut self, id: &str) -> Self {
         self.store = Some(id.into());
         self
     }
 
-    /// Sees that the broker carries the id of our store, if there is one, whatever the mode.
+    /// Checks that the broker carries the id of our store, if there is one, whatever the mode.
     pub(in crate::amqp) async fn claim(&self, connection: &Connection) -> Result<(), Error> {
         match &self.store {
             Some(store) => claim(connection, self.names(), store).await,
@@ -91,10 +92,10 @@ impl Topology {
 }
 
 impl Client {
-    /// Puts the id of a store on the broker, or sees that it is there.
+    /// Puts the id of a store on the broker, or checks that it is there.
     ///
     /// # Errors
-    /// When another store's is there, or the broker is lost or refuses.
+    /// When another store's id is there, or the broker is lost or refuses.
     pub async fn claim(&self, names: &Names, store: &str) -> Result<(), Error> {
         claim(self.connection(), names, store).await
     }
@@ -102,7 +103,7 @@ impl Client {
     /// Whether the broker has the id of a store; changes nothing. False when it has none at all.
     ///
     /// # Errors
-    /// When another store's is there, or the broker is lost or refuses.
+    /// When another store's id is there, or the broker is lost or refuses.
     pub async fn has_store(&self, names: &Names, store: &str) -> Result<bool, Error> {
         if !is_there(self.connection(), &names.installation()).await? {
             return Ok(false);
@@ -111,18 +112,18 @@ impl Client {
         Ok(true)
     }
 
-    /// Replaces whatever id the broker has by that of a store.
+    /// Replaces any id on the broker by that of a store.
     ///
     /// # Errors
-    /// When the broker is lost or refuses, or another store was faster to put its own there.
+    /// When the broker is lost or refuses, or another store put its id there first.
     pub async fn adopt_store(&self, names: &Names, store: &str) -> Result<(), Error> {
         self.disown_store(names).await?;
         self.claim(names, store).await
     }
 
-    /// Removes whatever id the broker has.
+    /// Removes any id from the broker.
     pub(in crate::amqp) async fn disown_store(&self, names: &Names) -> Result<(), Error> {
-        let channel = self.channel_of_its_own().await?;
+        let channel = self.separate_channel().await?;
         let (queue, options) = (names.installation(), QueueDeleteOptions::default());
         channel.queue_delete(short(&queue), options).await?;
         Ok(channel.close(200, ShortString::default()).await?)

@@ -1,13 +1,13 @@
-//! The exchanges, queues and bindings: one description of the whole, for whoever makes it, looks for it or
-//! shows it. What they are called, `names` says.
+//! The exchanges, queues and bindings: one description of the whole, for declaring, checking and showing
+//! it. `names` has the names.
 //!
-//! What decides about loss (queue type, single active consumer, delivery limit, dead-lettering) is
-//! an argument, since a client cannot set policies; what operators tune is left to policies.
+//! Everything that prevents loss (queue type, single active consumer, delivery limit, dead-lettering) is an
+//! argument, since a client cannot set policies; what operators tune is left to policies.
 //!
-//! No link makes a part alone: an exchange that comes back without its bindings loses what is published to
-//! it, and nobody sees that. [`assertion`] makes or looks for the whole, at each connection; [`upkeep`] does
-//! so again and again. The queues of webhook endpoints belong to it, and are known elsewhere: they are its
-//! [`Dependents`].
+//! No connection declares a part alone: an exchange that is declared again without its bindings silently
+//! loses what is published to it. [`assertion`] declares or checks the whole, at each connection;
+//! [`upkeep`] repeats that periodically. The queues of webhook endpoints belong to it, but other modules
+//! know them: they are its [`Dependents`].
 
 mod arguments;
 mod assertion;
@@ -35,40 +35,41 @@ use crate::amqp::{Error, Names};
 use assertion::Standing;
 use piece::{Piece, binding, exchange, queue};
 
-pub use assertion::{Doubt, TOLD_WITHIN};
+pub use assertion::{DELETION_NOTICED_WITHIN, Doubt};
 pub use comparison::Comparison;
 
 pub(super) use arguments::{DEAD_LETTER_KEY, holding_queue, installation, webhook_queue};
 
-/// The type of exchange that spreads keys over what is bound to it, always in the same way. It comes
+/// The type of exchange that distributes routing keys over its bindings, always in the same way. It comes
 /// with the plugin `rabbitmq_sharding`, and with RabbitMQ 4.3.
 const HASH: &str = "x-modulus-hash";
 
-/// Every command; every command that comes back.
+/// Matches every command and every returning command.
 pub(super) const ANY: &str = "#";
 pub(super) const ANY_SESSION: &str = "*";
 
-/// Which part of the whole a process makes where it is missing.
+/// The parts that a process declares if they are missing.
 ///
-/// Nobody makes an exchange without the bindings that it is to have, so a process that does not know them
-/// for certain only looks whether the exchange is there.
+/// An exchange is never declared without its bindings, so a process that does not know them for certain
+/// only checks that the exchange exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
-    /// Everything: for whoever executes commands, and for the command line.
+    /// Everything: for processes that execute commands, and for the command line.
     Everything,
-    /// All but the ways of commands, which only their number of shards tells: for whoever delivers events.
+    /// Everything except the routes of commands, which depend on the number of shards: for processes that
+    /// deliver events.
     Deliveries,
-    /// Nothing: for whoever only sends commands and listens to events.
+    /// Nothing: for processes that only send commands and consume events.
     Requests,
 }
 
-/// What is bound at run time, and is known elsewhere.
+/// The bindings that are made at run time and that other modules know.
 pub trait Dependents: fmt::Debug + Send + Sync {
-    /// Whether it is known now what is to be bound; else why not.
+    /// Checks that the bindings are known now; else the reason.
     fn known(&self) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Makes it and binds it, whether it seems to be there or not. Returns those for which that failed, with
-    /// the reason; an error when none could be tried.
+    /// Declares and binds all of it, whether or not it seems to exist. Returns those that failed, with the
+    /// reason; an error when none could be tried.
     fn bind(&self) -> BoxFuture<'_, Result<Vec<String>, String>>;
 }
 
@@ -80,13 +81,13 @@ pub struct Topology {
     names: Names,
     shards: u16,
     every: Duration,
-    /// What nobody needs to know the number of shards for.
+    /// The parts that do not depend on the number of shards.
     common: Vec<Piece>,
-    /// The exchange over which things come back. Command queues and endpoints' queues are bound to it.
+    /// The return exchange. Command queues and endpoints' queues are bound to it.
     back: Piece,
-    /// The command queues and the ways into them.
+    /// The command queues and the routes to them.
     commands: Vec<Piece>,
-    /// The exchange of events, last: endpoints' queues are bound to it right after.
+    /// The events exchange, last: endpoints' queues are bound to it right after.
     events: Piece,
     dependents: Option<Arc<dyn Dependents>>,
     standing: Arc<Standing>,
@@ -95,7 +96,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// What the configuration asks for, to be made whole here.
+    /// The topology that the configuration describes; this process declares all of it.
     #[must_use]
     pub fn new(settings: &config::Topology) -> Self {
         let names = Names::new(&settings.prefix);
@@ -139,35 +140,35 @@ impl Topology {
         }
     }
 
-    /// The same, but created whatever the mode: for `groupmq topology apply`.
+    /// The same, but declared whatever the mode: for `groupmq topology apply`.
     #[must_use]
     pub fn declared(mut self) -> Self {
         self.mode = TopologyMode::Declare;
         self
     }
 
-    /// The same, but only looked for: for `groupmq doctor`.
+    /// The same, but only checked: for `groupmq doctor`.
     #[must_use]
     pub fn passive(mut self) -> Self {
         self.mode = TopologyMode::Passive;
         self
     }
 
-    /// The same, of which a part is somebody else's to make.
+    /// The same, of which other processes declare a part.
     #[must_use]
     pub const fn within(mut self, scope: Scope) -> Self {
         self.scope = scope;
         self
     }
 
-    /// The same, with what is bound at run time.
+    /// The same, with the bindings that are made at run time.
     #[must_use]
     pub fn with(mut self, dependents: Arc<dyn Dependents>) -> Self {
         self.dependents = Some(dependents);
         self
     }
 
-    /// How many command queues there should be.
+    /// The configured number of command queues.
     #[must_use]
     pub const fn shards(&self) -> u16 {
         self.shards
@@ -179,12 +180,13 @@ impl Topology {
         &self.names
     }
 
-    /// How often the whole is asserted while everything runs.
+    /// The interval of asserting the whole topology while the process runs.
     pub(super) const fn every(&self) -> Duration {
         self.every
     }
 
-    /// Creates the command queues, and spreads sessions over them; but nothing comes to them yet.
+    /// Declares the command queues and distributes sessions over them, but without the bindings that route
+    /// commands to them.
     pub(super) async fn ensure_closed_shards(&self, channel: &Channel) -> Result<(), Error> {
         let sources = [self.names.commands(), self.names.back()];
         for piece in shards(&self.names, self.shards) {
@@ -206,13 +208,13 @@ impl Topology {
         self.all().map(Piece::line)
     }
 
-    /// All of it, in the order in which it is made: what leads somewhere comes after what it leads to.
+    /// All of it, in order of declaration: the source of a route comes after its destination.
     fn all(&self) -> impl Iterator<Item = &Piece> {
         let common = self.common.iter().chain([&self.back]);
         common.chain(&self.commands).chain([&self.events])
     }
 
-    /// Deletes every piece, with whatever is in it.
+    /// Deletes every piece, with its messages.
     pub(super) async fn delete(&self, connection: &Connection) -> Result<(), Error> {
         let channel = connection.create_channel().await?;
         for piece in self.all() {
@@ -223,9 +225,9 @@ impl Topology {
     }
 }
 
-/// Whether there is such a queue.
+/// Whether a queue exists.
 pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<bool, Error> {
-    // A channel apart: the broker closes it when there is none.
+    // A separate channel, since the broker closes it when the queue does not exist.
     let channel = connection.create_channel().await?;
     match standing(&channel, queue).await {
         Ok(_) => {
@@ -239,8 +241,8 @@ pub(super) async fn is_there(connection: &Connection, queue: &str) -> Result<boo
     }
 }
 
-/// Tells a queue that the broker knows but cannot open from one that is not there. RabbitMQ has 404 for both, so
-/// its words have to do: `no queue '…'` is said only of one that it does not know.
+/// Distinguishes a queue that the broker knows but cannot open from one that does not exist. RabbitMQ has
+/// 404 for both, but says `no queue '…'` only of one that it does not know.
 fn unopened(queue: &str, error: Error) -> Error {
     match error.blame() {
         Some(why) if why.code == 541 || why.code == 404 && !why.text.contains("no queue") => {
@@ -251,7 +253,7 @@ fn unopened(queue: &str, error: Error) -> Error {
     }
 }
 
-/// How a queue stands: what waits in it, and who consumes it. Without one the broker closes the channel.
+/// A queue's numbers of ready messages and consumers. If it does not exist, the broker closes the channel.
 pub(super) async fn standing(channel: &Channel, queue: &str) -> Result<lapin::Queue, Error> {
     let options = QueueDeclareOptions {
         passive: true,
@@ -262,10 +264,10 @@ pub(super) async fn standing(channel: &Channel, queue: &str) -> Result<lapin::Qu
         .await?)
 }
 
-/// The command queues, and the way of a command to the one of its session.
+/// The command queues, and the route of a command to the queue of its session.
 ///
-/// The way into them comes last: how many there are decides which one is whose, so nothing may be
-/// spread over the first few. The exchange that producers publish to comes right before its binding.
+/// The route into them comes last: their number decides which queue has a session, so nothing may be
+/// distributed over the first few. The exchange that producers publish to comes right before its binding.
 fn shards(names: &Names, count: u16) -> Vec<Piece> {
     // The first one last: see `Topology::ensure_shards`.
     let mut pieces: Vec<_> = (0..count)
@@ -280,7 +282,7 @@ fn shards(names: &Names, count: u16) -> Vec<Piece> {
         return pieces;
     }
     pieces.push(exchange(names.shards(), ExchangeKind::Custom(HASH.into())));
-    // With one key for all: the broker numbers them by key, then by name.
+    // With one binding key for all: the broker orders them by key, then by name.
     pieces.extend((0..count).map(|number| binding(names.shard(number), names.shards(), "")));
     let route = |from, key| Piece::Route {
         from,

@@ -1,4 +1,4 @@
-//! What everything on the broker is called.
+//! The names of exchanges, queues and routing keys.
 
 use std::time::Duration;
 
@@ -23,25 +23,25 @@ impl Names {
         format!("{}.commands", self.prefix)
     }
 
-    /// The exchange that spreads sessions over several shards.
+    /// The exchange that distributes sessions over the shards.
     #[must_use]
     pub fn shards(&self) -> String {
         format!("{}.commands.shards", self.prefix)
     }
 
-    /// The queue that each worker consumes, so that they can be counted; nothing is published to it.
+    /// The queue that each worker consumes, so that workers can be counted; nothing is published to it.
     #[must_use]
     pub fn presence(&self) -> String {
         format!("{}.presence", self.prefix)
     }
 
-    /// The queue whose arguments say which store the commands are done with.
+    /// The queue whose arguments hold the id of the store.
     #[must_use]
     pub fn installation(&self) -> String {
         format!("{}.installation", self.prefix)
     }
 
-    /// The queue that whoever changes the number of shards has for itself.
+    /// The exclusive queue that locks the changing of the number of shards.
     #[must_use]
     pub fn resharding(&self) -> String {
         format!("{}.resharding", self.prefix)
@@ -53,19 +53,19 @@ impl Names {
         format!("{}.resharding.held", self.prefix)
     }
 
-    /// The queue in which the shards' commands are collected meanwhile.
+    /// The queue in which the shards' commands are collected while the number of shards is changed.
     #[must_use]
     pub fn collected(&self) -> String {
         format!("{}.resharding.collected", self.prefix)
     }
 
-    /// What every name begins with.
+    /// The prefix of every name.
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
     }
 
-    /// Whether a queue is one of this installation, or could be.
+    /// Whether a queue belongs to this installation, or could.
     #[must_use]
     pub fn is_own(&self, queue: &str) -> bool {
         let rest = queue.strip_prefix(&self.prefix);
@@ -90,16 +90,16 @@ impl Names {
         format!("{}.events", self.prefix)
     }
 
-    /// The exchange, and the queue, in which a message rests for a fixed time.
+    /// A delay exchange, and its delay queue with the same name.
     ///
-    /// The routing key says where it goes afterwards, on the return exchange.
+    /// The routing key is the message's destination afterwards, on the return exchange.
     #[must_use]
     pub fn delay(&self, tier: Duration) -> String {
         format!("{}.delay.{}", self.prefix, tier_name(tier))
     }
 
-    /// The exchange over which what has rested comes back; topic. A session alone, one word, is the
-    /// key of a command, which so comes to where its session is by then.
+    /// The return exchange, for messages from delay queues; topic. A command's routing key is its session,
+    /// one word, and so it is routed to the session's shard at that time.
     #[must_use]
     pub fn back(&self) -> String {
         format!("{}.return", self.prefix)
@@ -111,43 +111,43 @@ impl Names {
         format!("{}.webhook.{endpoint}", self.prefix)
     }
 
-    /// The endpoint whose queue this is, if it is one's.
+    /// The endpoint that a queue belongs to, if it is an endpoint's queue.
     #[must_use]
     pub fn endpoint_of<'a>(&self, queue: &'a str) -> Option<&'a str> {
         queue.strip_prefix(&self.webhook(""))
     }
 
-    /// The routing key, on the exchange over which things come back, of a webhook endpoint.
+    /// The routing key of a webhook endpoint on the return exchange.
     #[must_use]
     pub fn back_to_webhook(endpoint: &str) -> String {
         format!("webhook.{endpoint}")
     }
 
-    /// The exchange and the queue of what came back and belongs nowhere any more.
+    /// The exchange and the queue for returned messages without a destination.
     #[must_use]
     pub fn orphan(&self) -> String {
         format!("{}.orphan", self.prefix)
     }
 
-    /// The exchange for what could not be handled.
+    /// The dead-letter exchange.
     #[must_use]
     pub fn dead(&self) -> String {
         format!("{}.dead", self.prefix)
     }
 
-    /// The routing key, on that exchange, and the end of the queue's name, for commands.
+    /// The routing key of commands on the dead-letter exchange, and the end of their queue's name.
     pub const DEAD_COMMANDS: &'static str = "commands";
 
     /// The same for deliveries to webhooks.
     pub const DEAD_WEBHOOKS: &'static str = "webhooks";
 
-    /// The queue of deliveries to webhooks that were given up.
+    /// The queue of webhook deliveries that were given up.
     #[must_use]
     pub fn dead_webhooks(&self) -> String {
         format!("{}.dead.{}", self.prefix, Self::DEAD_WEBHOOKS)
     }
 
-    /// The queue of commands that could not be handled.
+    /// The queue of commands that could not be processed.
     #[must_use]
     pub fn dead_commands(&self) -> String {
         format!("{}.dead.{}", self.prefix, Self::DEAD_COMMANDS)

@@ -1,4 +1,4 @@
-//! One exchange, queue or binding: making it, looking for it, deleting it.
+//! One exchange, queue or binding: declaring, checking and deleting it.
 
 use lapin::options::{
     ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions,
@@ -36,7 +36,7 @@ pub(super) enum Piece {
 }
 
 impl Piece {
-    /// Deletes it; what is not there counts as deleted. Bindings go with their queue.
+    /// Deletes it; a piece that does not exist counts as deleted. Bindings go with their queue.
     pub(super) async fn delete(&self, channel: &Channel) -> Result<(), Error> {
         match self {
             Self::Exchange { name, .. } => {
@@ -52,7 +52,7 @@ impl Piece {
         Ok(())
     }
 
-    /// Makes it, or looks whether it is there: the broker closes the channel where it is not.
+    /// Declares it, or checks that it exists: the broker closes the channel if it does not.
     pub(super) async fn ensure(&self, channel: &Channel, passive: bool) -> Result<(), Error> {
         match self {
             Self::Exchange {
@@ -85,7 +85,7 @@ impl Piece {
                 exchange,
                 key,
             } => {
-                // A binding cannot be looked for with AMQP 0-9-1.
+                // AMQP 0-9-1 cannot query bindings.
                 if !passive {
                     let options = QueueBindOptions::default();
                     let none = FieldTable::default();
@@ -116,8 +116,8 @@ impl Piece {
         }
     }
 
-    /// What it is, and its name.
-    pub(super) fn called(&self) -> String {
+    /// Its kind and its name.
+    pub(super) fn label(&self) -> String {
         match self {
             Self::Exchange { name, .. } => format!("exchange {name}"),
             Self::Queue { name, .. } => format!("queue {name}"),
@@ -125,7 +125,7 @@ impl Piece {
         }
     }
 
-    /// For people.
+    /// One line for people.
     pub(super) fn line(&self) -> String {
         match self {
             Self::Exchange { name, kind, .. } => {
@@ -155,8 +155,8 @@ impl Piece {
     }
 }
 
-/// A broker without the plugin closes the connection with 503 (command invalid); RabbitMQ 4 only the
-/// channel, with the 406 that it also has for an exchange of another type, and other words.
+/// A broker without the plugin closes the connection with 503 (command invalid); RabbitMQ 4 closes only the
+/// channel, with the 406 that it also has for an exchange of another type, but another text.
 fn unknown_kind(error: lapin::Error, kind: &ExchangeKind) -> Error {
     let is_unknown = match error.kind() {
         ErrorKind::ProtocolError(reply) => {

@@ -1,6 +1,7 @@
-//! Asserting the whole again and again while everything runs: what somebody deletes is put back, or named.
+//! Asserting the whole topology periodically while the process runs: what was deleted is declared again or
+//! reported.
 //!
-//! AMQP cannot list bindings, and one that is gone is seen by nobody; so all of them are made anew.
+//! AMQP cannot list bindings, and the loss of one cannot be observed; so all of them are declared again.
 
 use std::time::Duration;
 
@@ -13,15 +14,16 @@ use crate::observability::events;
 
 use super::Topology;
 
-/// After a doubt: several links connect at about the same time, and an assertion is enough for all.
+/// The pause after a doubt: several connections are made at about the same time, and one assertion is
+/// enough.
 const GATHER: Duration = Duration::from_millis(500);
 
-/// After a failure it is tried again so soon.
+/// The wait before the next attempt after a failure.
 const RETRY: Duration = Duration::from_secs(5);
 
 impl Topology {
-    /// Asserts the whole at each doubt and once in a while, until the process stops; `problem` says what is
-    /// missing meanwhile.
+    /// Asserts the whole topology periodically and at each doubt, until the process stops; `problem` shows
+    /// what is missing meanwhile.
     pub async fn uphold(
         self,
         target: Target,
@@ -31,15 +33,15 @@ impl Topology {
         if self.mode == TopologyMode::Off {
             return;
         }
-        let mut rest = self.every();
+        let mut wait = self.every();
         loop {
             let doubted = async {
                 self.standing.doubt.raised().await;
                 tokio::time::sleep(GATHER).await;
             };
-            // Each of them only waits.
+            // Every branch is cancel-safe.
             tokio::select! {
-                () = tokio::time::sleep(rest) => {}
+                () = tokio::time::sleep(wait) => {}
                 () = doubted => {}
                 () = lifecycle.stopping() => return,
             }
@@ -48,9 +50,9 @@ impl Topology {
                 () = lifecycle.stopping() => return,
             };
             let soon = self.every().min(RETRY);
-            rest = if asserted.is_ok() { self.every() } else { soon };
+            wait = if asserted.is_ok() { self.every() } else { soon };
             match asserted {
-                // The links tell of that.
+                // The connections log that themselves.
                 Err(Error::Lost(_) | Error::TimedOut(..)) => {}
                 Err(error) => {
                     let text = match &error {

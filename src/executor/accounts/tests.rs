@@ -43,7 +43,7 @@ fn list() -> Command {
     CommandType::ListGroups.read(json!({})).unwrap()
 }
 
-/// How long a command has to wait, and what its caller is told at the end.
+/// How long a command has to wait, and the error code if it waits too long.
 fn wait(accounts: &Accounts, name: &str, command: &Command) -> Option<(Duration, ErrorCode)> {
     let error = accounts.admit(&session(name), command).err()?;
     let after = match &error {
@@ -227,7 +227,7 @@ async fn after_a_pause_an_answer_other_than_429_ends_it() {
         accounts.learn(&one, None, &list(), &rate_limited(None));
         async move {
             tokio::time::advance(10 * SECOND).await;
-            // The one that goes ahead.
+            // The one that is tried after the pause.
             assert_eq!(wait(&accounts, "one", &list()), None);
             accounts.learn::<()>(&session("one"), None, &list(), &Err(error));
             wait(&accounts, "one", &list()).is_some()

@@ -1,8 +1,8 @@
 //! The rules about payloads that JSON Schema cannot state.
 //!
-//! Each person is named once, and each header: `uniqueItems` compares what is written, while `1…@c.us`,
-//! `+1…` and `{"id": "1…@s.whatsapp.net"}` are one person. And what is set for a webhook endpoint
-//! is what it looks like: a URL that can be read, events that there are, headers that are free.
+//! No participant and no header may be named twice: `uniqueItems` compares the spelling, while `1…@c.us`,
+//! `+1…` and `{"id": "1…@s.whatsapp.net"}` are one participant. And the settings of a webhook endpoint must
+//! be valid: a URL that can be parsed, events that exist, headers that are not reserved.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ use crate::contract::{
     WebhookUrl,
 };
 
-/// Adds what breaks such a rule. What is no text, or of a wrong form, is left to the schema.
+/// Adds violations of these rules. Values that are not strings, or malformed, are left to the schema.
 pub(super) fn find(command: CommandType, payload: &Value, problems: &mut Problems) {
     match command {
         CommandType::SetWebhook => webhook(payload, problems),
@@ -61,7 +61,7 @@ fn list<'a>(payload: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a
     list.into_iter().flatten().enumerate()
 }
 
-/// Adds a text that cannot be read as this type.
+/// Adds a problem if a string cannot be parsed as this type.
 fn must_be<T: FromStr<Err = InvalidId>>(value: &Value, field: &str, problems: &mut Problems) {
     if let Some(Err(invalid)) = value.as_str().map(str::parse::<T>) {
         let path = format!("/payload/{field}");
@@ -69,7 +69,7 @@ fn must_be<T: FromStr<Err = InvalidId>>(value: &Value, field: &str, problems: &m
     }
 }
 
-/// Adds each entry of a list that names the same as one before it.
+/// Adds a problem for each entry of a list that names the same as an earlier one.
 fn named_once<K: Eq + Hash>(
     payload: &Value,
     field: &str,

@@ -1,7 +1,7 @@
-//! Reads a body that anybody may have sent: known fields of the envelope, within bounds.
+//! Reads an untrusted body: known fields of the envelope, within bounds.
 //!
-//! Fields of the envelope that nobody knows are skipped without being kept. What was read before a
-//! fault is kept, so that the refusal can still name the command. It judges no value.
+//! Unknown fields of the envelope are skipped without being kept. Fields that were read before a fault are
+//! kept, so that the refusal can still name the command. It does not validate values.
 
 use std::borrow::Cow;
 
@@ -10,14 +10,14 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde_json::error::Category;
 use serde_json::{Map, Number, Value};
 
-/// The most values (of any kind) that the known fields may hold together; a command with all of
-/// 1024 participants holds some 2100.
+/// The maximum number of values (of any kind) in the known fields together; a command with all of 1024
+/// participants has some 2100.
 const MAX_VALUES: usize = 20_000;
 
-/// How deep the known fields may nest; a command needs three levels.
+/// The maximum nesting of the known fields; a command needs three levels.
 const MAX_DEPTH: usize = 32;
 
-/// The known fields of the envelope, unjudged. `null` counts as absent.
+/// The known fields of the envelope, not validated. `null` counts as absent.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Body {
     pub(super) id: Option<Value>,
@@ -27,7 +27,7 @@ pub(super) struct Body {
     pub(super) expires_at: Option<Value>,
 }
 
-/// Why a body cannot be read: where (a JSON pointer), and what is wrong there.
+/// Why a body cannot be read: where (a JSON pointer), and the reason.
 #[derive(Debug, PartialEq)]
 pub(super) struct Fault {
     pub(super) path: &'static str,
@@ -63,19 +63,19 @@ fn read_into(body: &mut Body, bytes: &[u8]) -> Result<(), Fault> {
     .deserialize(&mut json)
     .and_then(|()| json.end())
     .map_err(|error| match error.classify() {
-        // Only the root is asked for a type, and this text may quote the value it found.
+        // Only the root has an expected type, and this text may quote the value it found.
         Category::Data => fault("must be a JSON object".to_owned()),
         _ => fault(format!("is not JSON: {error}")),
     })?;
     reader.fault.map_or(Ok(()), Err)
 }
 
-/// What is kept while the known fields are read.
+/// The state of reading the known fields.
 struct Reader {
     values_left: usize,
     /// The field of the envelope that is being read.
     path: &'static str,
-    /// The first breach of a rule of ours; reading goes on, to learn the fields that follow.
+    /// The first breach of a bound; reading goes on, to learn the fields that follow.
     fault: Option<Fault>,
 }
 
@@ -151,7 +151,7 @@ impl<'de> Visitor<'de> for Envelope<'_> {
     }
 }
 
-/// Reads one value, not too deep and not too large; what is beyond is skipped and blamed.
+/// Reads one value within the bounds; values beyond them are skipped and reported.
 struct Bounded<'r> {
     reader: &'r mut Reader,
     depth: usize,
@@ -171,7 +171,7 @@ impl<'de> DeserializeSeed<'de> for Bounded<'_> {
             self.reader.values_left = self.reader.values_left.saturating_sub(1);
             return deserializer.deserialize_any(self);
         }
-        // Skipping takes no recursion, so that no depth can exhaust the stack.
+        // Skipping does not recurse, so no depth can exhaust the stack.
         IgnoredAny::deserialize(deserializer)?;
         Ok(Value::Null)
     }
@@ -221,7 +221,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
                 depth: depth + 1,
             };
             match seq.next_element_seed(seed)? {
-                // After a fault nothing is kept, not even placeholders for what was skipped.
+                // After a fault nothing is kept, not even placeholders for skipped values.
                 Some(value) if reader.fault.is_none() => values.push(value),
                 Some(_) => {}
                 None => return Ok(Value::Array(values)),

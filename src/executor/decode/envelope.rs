@@ -1,4 +1,4 @@
-//! The envelope: where id, type and session come from, and what follows when places disagree.
+//! The envelope: the sources of id, type and session, and the error when they disagree.
 
 use std::str::FromStr;
 
@@ -8,7 +8,7 @@ use super::body::Body;
 use super::{Incoming, Problems, reason};
 use crate::contract::{CommandId, CommandType, ErrorCode, SessionName, Timestamp};
 
-/// The envelope as far as it is sound; what is missing here has been added to the problems.
+/// The valid part of the envelope; each missing field has been added to the problems.
 pub(super) struct Sound {
     pub(super) id: Option<CommandId>,
     pub(super) command_type: Option<CommandType>,
@@ -16,7 +16,7 @@ pub(super) struct Sound {
     pub(super) expires_at: Option<Timestamp>,
 }
 
-/// What a reply needs to know, from an envelope that need not be sound.
+/// The fields that a reply needs, from an envelope that may be invalid.
 pub(super) struct Salvaged {
     pub(super) id: Option<CommandId>,
     pub(super) command_type: Option<String>,
@@ -33,7 +33,7 @@ pub(super) fn judge(incoming: &Incoming<'_>, body: &Body, problems: &mut Problem
     }
 }
 
-/// Takes what a reply needs, the properties before the body.
+/// Takes the fields that a reply needs, the properties before the body.
 pub(super) fn salvage(incoming: &Incoming<'_>, body: &Body) -> Salvaged {
     fn first<T>(
         property: Option<&str>,
@@ -63,18 +63,18 @@ struct Field<'a> {
     path: &'static str,
     in_body: Option<&'a Value>,
     property: Option<&'a str>,
-    /// What the property is called in a sentence.
+    /// The property's name in a sentence.
     property_name: &'static str,
-    /// The refusal when it stands in neither place.
+    /// The error when it is in neither place.
     missing: ErrorCode,
-    /// The refusal when the two places disagree.
+    /// The error when the two places disagree.
     mismatch: ErrorCode,
-    /// The refusal when it is of the wrong form.
+    /// The error when it is malformed.
     wrong: ErrorCode,
 }
 
 impl<'a> Field<'a> {
-    /// The text, and what to put before a complaint about it; what is wrong is added.
+    /// The text, and the prefix for a problem with it; problems are added.
     fn settle(&self, problems: &mut Problems) -> Option<(&'a str, String)> {
         let property = self.property.filter(|text| !text.is_empty());
         let name = self.property_name;

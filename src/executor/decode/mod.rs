@@ -1,9 +1,9 @@
-//! Reads one message into a command that is safe to execute, or says everything that is wrong.
+//! Decodes one message into a command that is safe to execute, or lists all its problems.
 //!
-//! A payload is checked against the generated JSON Schema itself and then read by serde, so what
-//! the schema allows and what the worker takes cannot drift apart; `beyond` holds the rules
-//! that a schema cannot state. It knows no broker, no clock (whether a command has expired is
-//! asked before each attempt) and no ledger. Called for each message by the executor.
+//! A payload is validated against the generated JSON Schema itself and then read by serde, so the schema
+//! and the worker cannot drift apart; `beyond` holds the rules that a schema cannot state. It knows no
+//! broker, no clock (expiry is checked before each attempt) and no ledger. Called for each message by the
+//! executor.
 
 use std::io;
 
@@ -24,10 +24,10 @@ mod reason;
 #[cfg(test)]
 mod tests;
 
-/// The most wrong fields that a refusal lists.
+/// The maximum number of wrong fields that a refusal lists.
 pub const MAX_DETAILS: usize = 32;
 
-/// A message as it came: its body, and the AMQP properties that may stand in for fields of it.
+/// A received message: its body, and the AMQP properties that may replace fields of it.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Incoming<'a> {
     /// The body: JSON, or anything else.
@@ -36,44 +36,43 @@ pub struct Incoming<'a> {
     pub message_id: Option<&'a str>,
     /// The property `type`; empty counts as absent.
     pub message_type: Option<&'a str>,
-    /// The routing key where it is a session (the message came by the commands exchange); none
-    /// where it was published straight to the queue.
+    /// The routing key if it is a session (the message came from the commands exchange); none if it was
+    /// published directly to the queue.
     pub session: Option<&'a str>,
-    /// The property `content_encoding`. It says why a body cannot be read; one that can be read is
-    /// taken whatever it says, since some clients name a character set there.
+    /// The property `content_encoding`. It explains why a body cannot be read; a body that can be read is
+    /// accepted whatever it says, since some clients put a character set there.
     pub content_encoding: Option<&'a str>,
 }
 
-/// A command that has been read and checked.
+/// A command that has been decoded and validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// The command's id, unique within the session.
     pub id: CommandId,
-    /// The account that is to do it.
+    /// The session that executes it.
     pub session: SessionName,
-    /// What to do.
+    /// The command itself.
     pub command: Command,
-    /// SHA-256 of type and canonical payload: the same however the command was written down.
+    /// SHA-256 of type and canonical payload: independent of the spelling.
     pub fingerprint: [u8; 32],
-    /// Do not begin after this time.
+    /// It is not started after this time.
     pub expires_at: Option<Timestamp>,
 }
 
-/// A message that is no command, and as much of it as could be read, to address the reply.
+/// A message that is not a valid command, with the parts that address the reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejected {
-    /// What is wrong, and what would be right.
+    /// The problems, with how to correct them.
     pub error: ErrorBody,
-    /// The id, where there is a well-formed one; the property's where the body names another.
+    /// The id, if there is a well-formed one; the property's if the body names another.
     pub command_id: Option<CommandId>,
-    /// The type as the producer wrote it, where it is short and printable; perhaps unknown.
+    /// The type as the producer wrote it, if it is short and printable; it may be unknown.
     pub command_type: Option<String>,
-    /// The session, where there is a well-formed one; the routing key's where the body names
-    /// another.
+    /// The session, if there is a well-formed one; the routing key's if the body names another.
     pub session: Option<SessionName>,
 }
 
-/// A payload schema that cannot be used; a bug in the contract's types.
+/// A payload schema that cannot be compiled; a bug in the contract's types.
 #[derive(Debug, thiserror::Error)]
 #[error("the payload schema of {} cannot be compiled", command.as_str())]
 pub struct InvalidSchema {
@@ -82,10 +81,10 @@ pub struct InvalidSchema {
     source: Box<jsonschema::ValidationError<'static>>,
 }
 
-/// Reads commands. Making one compiles the schemas, so make it once; reading needs no lock.
+/// Decodes commands. Making one compiles the schemas, so make it once; decoding needs no lock.
 #[derive(Debug)]
 pub struct Decoder {
-    /// By the command type's number, which is its place in [`CommandType::ALL`].
+    /// Indexed by the command type, in the order of [`CommandType::ALL`].
     payloads: Vec<PayloadSchema>,
 }
 
@@ -97,8 +96,8 @@ struct PayloadSchema {
 }
 
 impl PayloadSchema {
-    /// Takes out what the schema does not know of the payload's own fields and of the people in it, and
-    /// names it.
+    /// Removes the fields that the schema does not know from the payload and from its participants, and
+    /// returns them.
     fn strip(&self, payload: &mut Value) -> Unknown {
         let mut unknown = Unknown::default();
         let mut own = Vec::new();
@@ -143,7 +142,7 @@ fn pointer(place: &str, name: &str) -> String {
 pub struct Unknown {
     /// Of the payload itself.
     pub own: Vec<String>,
-    /// Of the people in it.
+    /// Of the participants in it.
     pub nested: Vec<String>,
 }
 
@@ -151,12 +150,12 @@ impl Decoder {
     /// Compiles the payload schemas of all commands (some milliseconds).
     ///
     /// # Errors
-    /// When a schema does not compile; a test sees to it that they all do.
+    /// When a schema does not compile; a test checks that they all do.
     pub fn new() -> Result<Self, InvalidSchema> {
         let compile = |&command: &CommandType| {
             let schema = schema::payload(command);
             let validator = jsonschema::options()
-                // The engine without backtracking: its time is linear in the text.
+                // The engine without backtracking: its time is linear in the length of the text.
                 .with_pattern_options(jsonschema::PatternOptions::regex())
                 .build(&schema)
                 .map_err(|error| InvalidSchema {
@@ -176,18 +175,18 @@ impl Decoder {
         Ok(Self { payloads })
     }
 
-    /// Reads one message.
+    /// Decodes one message.
     ///
-    /// Time and memory are bounded by a multiple of the body's length; no body makes it panic.
+    /// Time and memory are bounded by a multiple of the body's length; no body causes a panic.
     ///
     /// # Errors
-    /// Everything that is wrong with the message, ready to be sent back.
+    /// All problems of the message, for the reply.
     pub fn decode(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Rejected>> {
         self.read(incoming, None)
     }
 
-    /// Reads one message as if those fields of its payload were not there that the schema does not
-    /// know, and names these, as JSON pointers into the payload. None where something else is wrong too.
+    /// Decodes one message without the payload fields that the schema does not know, and returns these as
+    /// JSON pointers into the payload. None if there is another problem too.
     #[must_use]
     pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Unknown)> {
         let mut unknown = Unknown::default();
@@ -230,8 +229,8 @@ impl Decoder {
         }
     }
 
-    /// Reads the payload of a command of a known type; adds what is wrong with it. With somewhere to
-    /// name them, unknown fields are taken out instead of being wrong.
+    /// Reads the payload of a command of a known type; adds its problems. With `unknown`, unknown fields
+    /// are removed and recorded instead.
     fn payload(
         &self,
         command: CommandType,
@@ -259,7 +258,7 @@ impl Decoder {
         }
         beyond::find(command, &payload, problems);
         if !valid && problems.count == before {
-            // `uniqueItems` alone: two entries that are equal, and that name nobody.
+            // Only `uniqueItems` failed: two equal entries that name no participant.
             problems.add(
                 ErrorCode::InvalidPayload,
                 "/payload",
@@ -296,25 +295,25 @@ fn fingerprint(command: &Command) -> [u8; 32] {
     let mut hashing = Hashing(Sha256::new());
     hashing.0.update(command.command_type().as_str());
     hashing.0.update(b"\n");
-    // Neither the types of the contract nor this writer can fail; if one did, the fingerprint
-    // would still differ by type.
+    // Neither the types of the contract nor this writer can fail; if one did, the fingerprint would still
+    // differ by type.
     let written = serde_json::to_writer(&mut hashing, command);
     debug_assert!(written.is_ok(), "a command is always JSON");
     hashing.0.finalize().into()
 }
 
-/// What has been found wrong so far.
+/// The problems that have been found so far.
 #[derive(Debug, Default)]
 struct Problems {
     details: Vec<ErrorDetail>,
-    /// The gravest code so far, and the detail that it comes from.
+    /// The most important code so far, and the detail that it comes from.
     worst: Option<(ErrorCode, usize)>,
-    /// How many problems there were, listed or not.
+    /// The number of problems, listed or not.
     count: usize,
 }
 
 impl Problems {
-    /// Adds a problem; of several at one place the first is kept.
+    /// Adds a problem; of several at one path the first is kept.
     fn add(&mut self, code: ErrorCode, path: impl Into<String>, reason: impl Into<String>) {
         let (path, reason) = (path.into(), reason.into());
         if self.details.iter().any(|detail| detail.path == path) {
@@ -329,14 +328,14 @@ impl Problems {
         }
     }
 
-    /// Whether more problems would not be listed.
+    /// Whether further problems would not be listed.
     const fn full(&self) -> bool {
         self.count > MAX_DETAILS
     }
 
     fn reject(self, found: envelope::Salvaged) -> Rejected {
         let (code, first) = self.worst.unwrap_or((ErrorCode::Internal, 0));
-        let said = match self.details.get(first) {
+        let message = match self.details.get(first) {
             Some(detail) if detail.path.is_empty() => format!("The body {}.", detail.reason),
             Some(detail) => format!("{} {}.", detail.path, detail.reason),
             None => code.cause().to_owned(),
@@ -349,7 +348,7 @@ impl Problems {
         Rejected {
             error: ErrorBody {
                 code,
-                message: said + &more,
+                message: message + &more,
                 retryable: code.retryable(),
                 details: self.details,
             },
@@ -360,7 +359,7 @@ impl Problems {
     }
 }
 
-/// Which of several problems names the refusal: smaller comes first.
+/// The priority of a code among several problems: the smallest becomes the code of the refusal.
 const fn rank(code: ErrorCode) -> u8 {
     match code {
         ErrorCode::InvalidJson => 0,

@@ -1,7 +1,7 @@
-//! What is wrong with a field, in sentences of ours.
+//! The reasons why a field is wrong, as sentences.
 //!
-//! A reason says what would be right. It never quotes a value of the caller's: values are phone
-//! numbers and texts, and a refusal is read in more places than the command was meant for.
+//! A reason says how to correct the field. It never quotes a value: values are phone numbers and texts, and
+//! a refusal is read in more places than the command.
 
 use jsonschema::JsonType;
 use jsonschema::ValidationError;
@@ -11,10 +11,10 @@ use serde_json::Value;
 use super::Problems;
 use crate::contract::{CommandType, ErrorCode};
 
-/// The longest name that is quoted.
+/// The maximum length of a name that is quoted.
 const MAX_QUOTED: usize = 40;
 
-/// Adds what a validation error means for the caller.
+/// Adds the meaning of a validation error for the caller.
 pub(super) fn explain(
     error: &ValidationError<'_>,
     schema: &Value,
@@ -41,9 +41,9 @@ pub(super) fn explain(
                 unknown_field(&path, field, of, parent, problems);
             }
         }
-        // `beyond` says which entries are equal.
+        // `beyond` reports which entries are equal.
         Kind::UniqueItems => {}
-        // What may be null may be something else too, and only that is worth a word.
+        // A nullable field may have another type too, and only that is worth reporting.
         Kind::AnyOf { context } => {
             let worth = |branch: &&Vec<ValidationError<'_>>| !is_only_null(branch);
             for error in context.iter().filter(worth).flatten() {
@@ -54,7 +54,7 @@ pub(super) fn explain(
     }
 }
 
-/// Whether this branch of a choice takes null and nothing else.
+/// Whether this branch of a choice accepts only null.
 fn is_only_null(errors: &[ValidationError<'_>]) -> bool {
     errors.iter().any(|error| match error.kind() {
         Kind::Type {
@@ -91,7 +91,7 @@ fn unknown_field(path: &str, field: &str, of: &str, schema: &Value, problems: &m
     problems.add(ErrorCode::InvalidPayload, path, reason);
 }
 
-/// What would be right, by the keyword that failed and the schema that it stands in.
+/// How to correct the value, by the keyword that failed and its schema.
 fn sentence(kind: &Kind, value: &Value, schema: &Value) -> String {
     let form = schema.get("description").and_then(Value::as_str);
     let form = form
@@ -145,7 +145,7 @@ fn types(schema: &Value) -> String {
     match schema.get("type") {
         Some(Value::String(name)) => worded(name),
         Some(Value::Array(names)) => {
-            // Where null is allowed it means absent, which is no advice.
+            // Null means absent where it is allowed, which is no advice.
             let names = names.iter().filter_map(Value::as_str);
             let names = names.filter(|name| *name != "null").map(worded);
             names.collect::<Vec<_>>().join(" or ")
@@ -154,7 +154,7 @@ fn types(schema: &Value) -> String {
     }
 }
 
-/// What to add to the reason why a body cannot be read, where its producer says that it is encoded.
+/// The hint for a body that cannot be read, if its producer declares an encoding.
 pub(super) fn encoded(content_encoding: Option<&str>) -> String {
     let none = ["", "identity", "utf-8", "utf8"];
     let encoding = content_encoding
@@ -170,7 +170,7 @@ pub(super) fn encoded(content_encoding: Option<&str>) -> String {
     })
 }
 
-/// A name of the caller's that may be quoted: short, plain, and no phone number.
+/// A caller's name that may be quoted: short, plain, and not a phone number.
 pub(super) fn quotable(name: &str) -> Option<&str> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
     let digits = name.bytes().filter(u8::is_ascii_digit).count();
@@ -178,7 +178,7 @@ pub(super) fn quotable(name: &str) -> Option<&str> {
     fits.then_some(name)
 }
 
-/// Says that a type is none, which one may have been meant, and which there are.
+/// Reports that a type is unknown, with the probably intended one and all that exist.
 pub(super) fn no_such_command(text: &str) -> String {
     let known: Vec<_> = CommandType::ALL
         .iter()
@@ -188,7 +188,7 @@ pub(super) fn no_such_command(text: &str) -> String {
         let text = squeezed(text);
         let distance = |known: &&&str| edits(&squeezed(known), &text);
         let nearest = known.iter().min_by_key(distance)?;
-        // Not so far that it would be another word.
+        // At most a quarter of the letters may differ.
         (distance(&nearest) <= nearest.len() / 4).then_some(*nearest)
     });
     let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
@@ -203,7 +203,7 @@ pub(super) fn no_such_command(text: &str) -> String {
     )
 }
 
-/// A name without the case and the separators in which conventions differ.
+/// A name without case and separators, in which conventions differ.
 fn squeezed(name: &str) -> String {
     name.chars()
         .filter(char::is_ascii_alphanumeric)
@@ -211,7 +211,7 @@ fn squeezed(name: &str) -> String {
         .collect()
 }
 
-/// How many characters have to be put in, taken out or replaced to make one text the other.
+/// The edit distance of two texts.
 fn edits(left: &str, right: &str) -> usize {
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (above, left) in left.bytes().enumerate() {

@@ -1,4 +1,4 @@
-//! What the examples in `schemas/examples` do not show: hostile bodies, bounds, fingerprints.
+//! Cases that the examples in `schemas/examples` do not cover: hostile bodies, bounds, fingerprints.
 
 use super::*;
 
@@ -61,10 +61,10 @@ fn the_same_command_has_the_same_fingerprint_however_it_is_written() {
     assert_eq!(plain.fingerprint, other.unwrap().fingerprint);
     let demote = promote(r#"["491700000001@c.us"]"#).replace("Promote", "Demote");
     assert_ne!(plain.fingerprint, decode(&demote).unwrap().fingerprint);
-    let somebody_else = promote(r#"["491700000002@c.us"]"#);
+    let another_person = promote(r#"["491700000002@c.us"]"#);
     assert_ne!(
         plain.fingerprint,
-        decode(&somebody_else).unwrap().fingerprint
+        decode(&another_person).unwrap().fingerprint
     );
 }
 
@@ -133,7 +133,7 @@ fn huge_and_deep_bodies_are_refused_and_bounded() {
         details,
         [("/payload".to_owned(), "nests more than 32 deep".to_owned())]
     );
-    // Nobody reads an unknown field, so its depth harms nobody.
+    // An unknown field is skipped, so its depth is harmless.
     let ignored = format!(r#"{{"x":{},"#, deep(10_000));
     assert!(decode(&promote(r#"["491700000001@c.us"]"#).replacen('{', &ignored, 1)).is_ok());
 
@@ -154,7 +154,7 @@ fn huge_and_deep_bodies_are_refused_and_bounded() {
 }
 
 #[expect(clippy::print_stdout, reason = "a measurement, to be read by a person")]
-/// Prints what decoding costs; asserts nothing, since machines differ.
+/// Prints the cost of decoding; asserts nothing, since machines differ.
 #[test]
 fn the_cost_of_a_typical_command_is_printed() {
     let decoder = decoder();

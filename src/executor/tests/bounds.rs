@@ -1,4 +1,4 @@
-//! What is tried how often, and what the answer says in the end.
+//! The number of attempts, and the final answer.
 
 use super::scripted::{Answer, Bench, create, found, read, rename};
 use super::*;
@@ -12,7 +12,7 @@ async fn what_must_not_be_done_twice_is_begun_twice_at_most() {
     let first = reply(bench.run(&create("1")).await);
     assert_eq!(code(&first), Some(ErrorCode::InDoubt));
     assert!(first.error.unwrap().message.contains("as scripted"));
-    // Nor is it when the command comes again, whoever has it then.
+    // It is not started again when the command is redelivered, to any worker.
     let again = reply(bench.run(&create("1")).await);
     assert_eq!(code(&again), Some(ErrorCode::InDoubt));
     assert_eq!(bench.calls(), 2);
@@ -32,7 +32,7 @@ async fn a_beginning_that_certainly_did_nothing_does_not_count() {
         bench.finds(Found::NotSeen);
     }
     assert_eq!(code(&reply(bench.run(&create("1")).await)), None);
-    // But the first one may still have had its effect, so it is looked for each time.
+    // But the first one may still have had its effect, so it is searched for each time.
     assert_eq!((bench.calls(), bench.searches()), (4, 3));
 }
 
@@ -68,7 +68,7 @@ async fn what_cannot_be_searched_for_ends_in_doubt() {
         config.retry.within = Duration::from_millis(20);
     };
     let bench = Bench::with(settings, [Answer::Silence]).await;
-    bench.claimed_by("somebody who died", &create("1")).await;
+    bench.claimed_by("worker-that-died", &create("1")).await;
     bench.fails_searches();
     let reply = reply(bench.run(&create("1")).await);
     assert_eq!(code(&reply), Some(ErrorCode::InDoubt));
@@ -77,7 +77,7 @@ async fn what_cannot_be_searched_for_ends_in_doubt() {
 }
 
 #[tokio::test]
-async fn a_failure_that_lasts_rests_twice_at_most() {
+async fn a_lasting_failure_is_deferred_twice_at_most() {
     for (answer, promise) in [
         (Answer::Failing, ErrorCode::EngineUnavailable),
         (Answer::FailingOpen, ErrorCode::InDoubt),
@@ -102,7 +102,7 @@ async fn a_failure_that_lasts_rests_twice_at_most() {
 }
 
 #[tokio::test]
-async fn a_read_is_answered_with_the_failure_and_does_not_rest() {
+async fn a_read_is_answered_with_the_failure_and_not_deferred() {
     for (answer, promise) in [
         (Answer::Unavailable, ErrorCode::EngineUnavailable),
         (Answer::NotReady, ErrorCode::SessionNotReady),

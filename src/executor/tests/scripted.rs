@@ -1,4 +1,4 @@
-//! An engine with outside effects that answers as told, and the executor around it.
+//! An engine with external effects and scripted answers, and the executor around it.
 
 use crate::engines::Context;
 use std::collections::VecDeque;
@@ -23,7 +23,7 @@ use crate::store::ledger::{Begun, Claim, Key};
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Answer {
     Done,
-    /// And the store cannot be used when that is to be recorded.
+    /// Done, but the store cannot be used when that is to be recorded.
     DoneUnrecorded,
     Slow,
     Unavailable,
@@ -32,9 +32,9 @@ pub(super) enum Answer {
     Patience,
     Refused,
     Silence,
-    /// It answers that it failed, and nothing was done.
+    /// It reports a failure, and nothing was done.
     Failing,
-    /// It answers that it failed, and may have done it.
+    /// It reports a failure, and may have done it.
     FailingOpen,
     Panic,
 }
@@ -45,9 +45,9 @@ struct Scripted {
     answers: Mutex<VecDeque<Answer>>,
     found: Mutex<VecDeque<Found>>,
     searches: AtomicUsize,
-    /// Nobody can ask it what it did.
+    /// It cannot be asked for its effects.
     is_away: AtomicBool,
-    /// It answers with a failure to who asks.
+    /// A search for an effect fails.
     fails_searches: AtomicBool,
     calls: AtomicUsize,
 }
@@ -236,7 +236,7 @@ impl Bench {
             .await
     }
 
-    /// Of a command that comes for the first time.
+    /// The state of a command that arrives for the first time.
     pub(super) fn fresh(&self) -> RetryState {
         RetryState {
             attempts: 0,
@@ -250,7 +250,7 @@ impl Bench {
         Timestamp(SystemClock.now().checked_sub(retry_state).unwrap())
     }
 
-    /// Records a command as started by somebody else.
+    /// Records a command as started by another worker.
     pub(super) async fn claimed_by(&self, owner: &str, command: &Accepted) -> Claim {
         let key = Key {
             session: command.session.clone(),
@@ -263,12 +263,12 @@ impl Bench {
             .unwrap()
     }
 
-    /// A webhook endpoint as it is kept.
+    /// A webhook endpoint as it is stored.
     pub(super) async fn endpoint(&self, name: &str) -> Option<Endpoint> {
         self.store.endpoints().get(name).await.unwrap()
     }
 
-    /// Lets somebody else be alive.
+    /// Lets another worker be alive.
     pub(super) async fn beat_of(&self, owner: &str) {
         let other = open(&self.url).await;
         other.workers_named(owner).beat().await.unwrap();
@@ -313,7 +313,7 @@ pub(super) fn rename(id: &str) -> Accepted {
     accepted(id, CommandType::SetGroupSubject, payload)
 }
 
-/// A command that may not.
+/// A command that must not be repeated.
 pub(super) fn create(id: &str) -> Accepted {
     accepted(
         id,

@@ -50,10 +50,10 @@ async fn an_endpoint_belongs_to_the_session_that_sets_it_and_shows_no_secret() {
     assert_eq!(shown["id"], "default.orders");
     assert_eq!(shown["sessions"], json!(["default"]));
     assert_eq!(shown["events"], json!(["*"]));
-    let told = format!("{made:?}");
+    let shown = format!("{made:?}");
     assert!(
-        !told.contains(SECRET) && !told.contains("hunter2"),
-        "{told}"
+        !shown.contains(SECRET) && !shown.contains("hunter2"),
+        "{shown}"
     );
     assert_eq!(result(&run(&bench, &list()).await), json!([shown]));
 
@@ -107,10 +107,10 @@ async fn an_endpoint_that_goes_can_be_dropped_or_taken_back() {
 #[tokio::test]
 async fn a_test_is_one_event_however_often_it_is_sent() {
     let bench = Bench::new([]).await;
-    let nobody = run(&bench, &test("0")).await;
-    let error = nobody.reply.error.as_ref().unwrap();
+    let unknown = run(&bench, &test("0")).await;
+    let error = unknown.reply.error.as_ref().unwrap();
     assert_eq!(error.code, ErrorCode::WebhookNotFound);
-    assert!(nobody.test.is_none() && nobody.dead().is_none());
+    assert!(unknown.test.is_none() && unknown.dead().is_none());
 
     run(&bench, &set("1", "https://shop.example.com/")).await;
     let (first, again) = (run(&bench, &test("2")).await, run(&bench, &test("2")).await);

@@ -1,4 +1,4 @@
-//! What happens at the links to the broker, and to messages on their way to it.
+//! Events of the connections to the broker, and of messages on their way to it.
 
 use ::metrics::{counter, gauge};
 use tracing::{debug, error, info, warn};
@@ -10,17 +10,17 @@ pub fn messages_confirmed(count: usize) {
     counter!(name::CONFIRMED).increment(count as u64);
 }
 
-/// The broker does not take messages over a channel; told when that begins.
+/// The broker refuses messages on a channel; logged when that begins.
 pub fn broker_refuses() {
     warn!("the broker rejected a message (basic.nack); publishing it again");
 }
 
-/// The broker did not take messages; they are offered again.
+/// The broker refused messages; they are published again.
 pub fn messages_refused() {
     counter!(name::REFUSED).increment(1);
 }
 
-/// A reply's queue is gone, or one that is not for replies.
+/// A reply's queue does not exist, or is not for replies.
 pub fn reply_returned(message_id: &str) {
     debug!(
         message_id,
@@ -29,7 +29,7 @@ pub fn reply_returned(message_id: &str) {
     counter!(name::RETURNED).increment(1);
 }
 
-/// A reply's queue refuses it, and has refused replies for long; it is given up.
+/// A reply's queue has refused replies for long; the reply is given up.
 pub fn reply_refused(message_id: &str) {
     debug!(
         message_id,
@@ -39,14 +39,14 @@ pub fn reply_refused(message_id: &str) {
     counter!(name::GIVEN_UP, &labels).increment(1);
 }
 
-/// What a message was that the broker closed the link over.
+/// The kind of a message over which the broker closed the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// A command: on its way into a queue, or to rest.
+    /// A command, to a command queue or a delay queue.
     Command,
-    /// A reply, on its way to `reply_to`.
+    /// A reply, to `reply_to`.
     Reply,
-    /// A reply, on its way to the replies exchange.
+    /// A reply, to the replies exchange.
     ReplyCopy,
     /// An event.
     Event,
@@ -56,8 +56,8 @@ pub enum Lost {
     DeadLetter,
 }
 
-/// The broker closes the link over a message, which is given up. Its text names exchanges, routing keys
-/// and sizes.
+/// The broker closes the connection over a message, which is given up. Its text contains exchanges, routing
+/// keys and sizes.
 pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
     let kind = match lost {
         Lost::Command => "command",
@@ -78,19 +78,19 @@ pub fn message_given_up(lost: Lost, message_id: &str, code: u16, text: &str) {
     counter!(name::GIVEN_UP, &labels).increment(1);
 }
 
-/// A message that was given up is kept as a dead letter with this code; its line says that it was given up.
+/// A message that was given up is kept as a dead letter with this code; `message_given_up` has logged it.
 pub fn lost_message_kept(lost: Lost, code: &'static str) {
     match lost {
         Lost::Webhook => counter!(name::WEBHOOK_DEAD).increment(1),
         Lost::Command | Lost::Event | Lost::ReplyCopy => {
             counter!(name::DEAD_LETTERS, "reason" => code).increment(1);
         }
-        // Counted when it became one; or it is not kept.
+        // A dead letter was counted when it became one; a reply is not kept.
         Lost::DeadLetter | Lost::Reply => {}
     }
 }
 
-/// No queue takes a message that must not be lost; it is offered again.
+/// No queue takes a mandatory message; it is published again.
 pub fn message_unroutable(exchange: &str, routing_key: &str) {
     error!(
         exchange,
@@ -99,12 +99,12 @@ pub fn message_unroutable(exchange: &str, routing_key: &str) {
     );
 }
 
-/// The broker has taken no messages for so many seconds, or for so many more.
+/// The broker has blocked publishing for this many more seconds.
 pub fn broker_blocked_for(seconds: u64) {
     counter!(name::BLOCKED_SECONDS).increment(seconds);
 }
 
-/// The broker takes no messages for a while.
+/// The broker began to block publishing.
 pub fn broker_blocks(reason: &str) {
     warn!(
         reason,
@@ -113,18 +113,18 @@ pub fn broker_blocks(reason: &str) {
     gauge!(name::BLOCKED).set(1.0);
 }
 
-/// The broker takes messages again, or the connection that it blocked is gone.
+/// The broker accepts messages again, or the blocked connection is gone.
 pub fn broker_unblocks() {
     info!("the broker accepts messages again");
     gauge!(name::BLOCKED).set(0.0);
 }
 
-/// A connection to the broker was made.
+/// A connection to the broker was opened.
 pub fn broker_connected(purpose: &'static str) {
     counter!(name::CONNECTIONS, "purpose" => purpose).increment(1);
 }
 
-/// A connection to the broker could not be made, or broke.
+/// A connection to the broker failed, or broke.
 pub fn broker_lost(purpose: &'static str) {
     counter!(name::DISCONNECTIONS, "purpose" => purpose).increment(1);
 }

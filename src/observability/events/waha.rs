@@ -1,4 +1,4 @@
-//! What is told about WAHA, and about events that an engine tells by itself.
+//! Events of WAHA, and of the notifications that an engine sends.
 
 use std::error::Error;
 use std::time::Duration;
@@ -8,23 +8,23 @@ use tracing::{debug, info, warn};
 
 use crate::observability::metrics as name;
 
-/// What became of an event that an engine told of.
+/// The outcome of a notification of an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IntakeOutcome {
-    /// It is in the store.
+    /// It was stored.
     Stored,
-    /// It told what was known already.
+    /// It reports a state that was known already.
     AlreadyKnown,
-    /// The same one came before.
+    /// It was received before.
     Duplicate,
-    /// It is older than what is known.
+    /// It is older than the known state.
     Outdated,
-    /// There is no event for it.
+    /// It does not correspond to an event.
     Ignored,
 }
 
 impl IntakeOutcome {
-    /// As the label of a metric.
+    /// The label of a metric.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -37,19 +37,19 @@ impl IntakeOutcome {
     }
 }
 
-/// Why a look at groups was not believed, or not wholly.
+/// Why a snapshot of groups is unreliable, at least in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SnapshotDefect {
     /// All or most groups of a session are missing.
     NoGroups,
-    /// A group's people are missing, or not all of them can be read.
+    /// Members of a group are missing, or not all of them can be read.
     Incomplete,
     /// A group could not be read.
     Unreadable,
 }
 
 impl SnapshotDefect {
-    /// As the label of a metric.
+    /// The label of a metric.
     const fn name(self) -> &'static str {
         match self {
             Self::NoGroups => "no-groups",
@@ -59,7 +59,7 @@ impl SnapshotDefect {
     }
 }
 
-/// A WAHA server answered a request, or did not.
+/// A WAHA server answered a request, or failed to.
 pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
     let duration_ms = super::millis(took);
     debug!(trace_id, outcome, duration_ms, "request to WAHA finished");
@@ -67,7 +67,7 @@ pub fn waha_answered(trace_id: &str, outcome: &'static str, took: Duration) {
     histogram!(name::WAHA_REQUEST_SECONDS, "outcome" => outcome).record(took);
 }
 
-/// A WAHA server does not answer; told when that begins.
+/// A WAHA server does not answer; logged when that begins.
 pub fn waha_away(server: &str, error: &(dyn Error + 'static)) {
     warn!(
         server,
@@ -80,7 +80,7 @@ pub fn waha_back(server: &str) {
     info!(server, "a WAHA server is available again");
 }
 
-/// A session has another status.
+/// The status of a session changed.
 pub fn session_status(session: &str, status: &str, works: bool) {
     if works {
         info!(session, status, "the session is WORKING");
@@ -92,24 +92,24 @@ pub fn session_status(session: &str, status: &str, works: bool) {
     }
 }
 
-/// How many sessions have a status.
+/// The number of sessions with a status.
 pub fn sessions_counted(status: &'static str, count: usize) {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     gauge!(name::WAHA_SESSIONS, "status" => status).set(f64::from(count));
 }
 
-/// WAHA told of something, by webhook or by socket.
+/// WAHA sent a notification, by webhook or WebSocket.
 pub fn waha_event(source: &'static str, outcome: &'static str) {
     waha_events(source, outcome, 1);
 }
 
-/// WAHA told of several things, or a comparison showed them.
+/// WAHA sent several notifications, or a comparison found changes.
 pub fn waha_events(source: &'static str, outcome: &'static str, count: usize) {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     counter!(name::WAHA_EVENTS, "source" => source, "outcome" => outcome).increment(count);
 }
 
-/// Groups were compared with those last known.
+/// Groups were compared with their last known state.
 pub fn reconciled(session: &str, changed: usize) {
     if changed > 0 {
         info!(
@@ -121,12 +121,12 @@ pub fn reconciled(session: &str, changed: usize) {
     }
 }
 
-/// Groups could not be compared; they will be, later.
+/// Groups could not be compared; the comparison is retried later.
 pub fn not_reconciled(session: &str, error: &(dyn Error + 'static)) {
     warn!(session, error, "comparing the session's groups failed");
 }
 
-/// A look at groups was not believed, or not wholly.
+/// A snapshot of groups was unreliable, at least in part.
 pub fn snapshot_unreliable(reason: SnapshotDefect) {
     let reason = reason.name();
     debug!(
@@ -136,7 +136,7 @@ pub fn snapshot_unreliable(reason: SnapshotDefect) {
     counter!(name::WAHA_DOUBTFUL_LOOKS, "reason" => reason).increment(1);
 }
 
-/// WAHA shows none of a session's groups, or few; logged when that begins.
+/// WAHA lists none or few of a session's groups; logged when that begins.
 pub fn groups_missing(session: &str) {
     warn!(
         session,
@@ -151,7 +151,7 @@ pub fn socket_connected(server: &str) {
     gauge!(name::WAHA_SOCKETS).increment(1.0);
 }
 
-/// A WebSocket to WAHA could not be opened, or has ended.
+/// A WebSocket to WAHA could not be opened, or ended.
 pub fn socket_lost(server: &str, why: &str, was_connected: bool) {
     if was_connected {
         gauge!(name::WAHA_SOCKETS).decrement(1.0);
@@ -162,13 +162,13 @@ pub fn socket_lost(server: &str, why: &str, was_connected: bool) {
     );
 }
 
-/// So many events wait for the broker.
+/// The number of events that wait for the broker.
 pub fn events_pending(count: u64) {
     let count = u32::try_from(count).unwrap_or(u32::MAX);
     gauge!(name::PENDING_EVENTS).set(f64::from(count));
 }
 
-/// The broker has confirmed events that no command's reply carried.
+/// The broker has confirmed events of an engine that belong to no command.
 pub fn events_published(count: usize) {
     let count = u64::try_from(count).unwrap_or(u64::MAX);
     counter!(name::PUBLISHED_EVENTS).increment(count);

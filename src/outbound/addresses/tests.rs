@@ -1,4 +1,4 @@
-//! The table row by row, at its edges; and every spelling of what it refuses.
+//! The table row by row, at its edges; and every spelling of the refused addresses.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,8 +9,8 @@ use url::{Host, Url};
 
 use super::*;
 
-/// A refused network, and whether the addresses right before and right after it are public; none where
-/// there is no such address.
+/// A refused network, and whether the addresses right before and right after it are public; none if there
+/// is no such address.
 const EDGES: &[(&str, Option<bool>, Option<bool>)] = &[
     ("0.0.0.0/8", None, Some(true)),
     ("10.0.0.0/8", Some(true), Some(true)),
@@ -47,7 +47,7 @@ const EDGES: &[(&str, Option<bool>, Option<bool>)] = &[
     ("8000::/1", Some(false), None),
 ];
 
-/// Single hosts that somebody will try.
+/// Single hosts that attackers try.
 const WANTED: &[&str] = &[
     "0.0.0.0",
     "127.0.0.1",
@@ -88,8 +88,8 @@ fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// The address so many steps away.
-fn beside(ip: IpAddr, step: i128) -> IpAddr {
+/// The address at this distance.
+fn at_distance(ip: IpAddr, step: i128) -> IpAddr {
     match ip {
         IpAddr::V4(ip) => {
             let number = i128::from(u32::from(ip)) + step;
@@ -111,7 +111,7 @@ fn each_refused_network_ends_where_it_says() {
         assert!(!policy.permits(first), "{text}: its first, {first}");
         assert!(!policy.permits(last), "{text}: its last, {last}");
         if let Some(public) = before {
-            let outside = beside(first, -1);
+            let outside = at_distance(first, -1);
             assert_eq!(
                 policy.permits(outside),
                 *public,
@@ -119,7 +119,7 @@ fn each_refused_network_ends_where_it_says() {
             );
         }
         if let Some(public) = after {
-            let outside = beside(last, 1);
+            let outside = at_distance(last, 1);
             assert_eq!(policy.permits(outside), *public, "{text}: after, {outside}");
         }
     }
@@ -195,7 +195,7 @@ fn an_allowed_translator_opens_only_what_is_open_behind_it() {
         "64:ff9b::169.254.169.254",
         "64:ff9b::10.2.0.1",
         "2002:7f00:1::",
-        // 10.2.0.1, all bits turned.
+        // 10.2.0.1, all bits inverted.
         "2001:0:4136:e378:8000:63bf:f5fd:fffe",
     ] {
         assert!(!policy.permits(ip(text)), "{text}");
@@ -210,7 +210,7 @@ fn anywhere_is_anywhere() {
     }
 }
 
-/// The ways in which URLs write an IPv4 address.
+/// The notations of an IPv4 address in URLs.
 fn spellings_v4(ip: Ipv4Addr, style: (u8, u8, u8)) -> String {
     let number = |value: u32, style: u8| match style % 5 {
         0 => format!("{value}"),
@@ -259,7 +259,7 @@ fn spellings_v4(ip: Ipv4Addr, style: (u8, u8, u8)) -> String {
     text
 }
 
-/// The ways in which URLs write an IPv6 address.
+/// The notations of an IPv6 address in URLs.
 fn spellings_v6(ip: Ipv6Addr, style: u8) -> String {
     let segments = ip.segments();
     match style % 4 {

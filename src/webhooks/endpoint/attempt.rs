@@ -102,7 +102,7 @@ impl EndpointWorker {
 
     /// Starts the `process` span of the message, by OpenTelemetry's conventions for RabbitMQ.
     fn process_span(&self, message: &Incoming, id: &str) -> Span {
-        let trace = self.shared.tracer.of(&message.headers);
+        let trace = self.shared.tracer.from_headers(&message.headers);
         let mut span = trace.enter(Kind::Consumer, "process");
         if span.is_recorded() {
             span.rename(format!("process {}", self.queue));

@@ -1,4 +1,4 @@
-//! The order of a lane through rests, losses and handovers.
+//! The order of a lane through deferrals, losses and handovers.
 
 use super::*;
 use crate::store::Store;
@@ -13,11 +13,11 @@ fn key(session: &str) -> LaneKey {
     }
 }
 
-fn waits_of(store: &Store) -> DeferredLanes {
+fn lanes_of(store: &Store) -> DeferredLanes {
     DeferredLanes::new(store.lanes(), true)
 }
 
-/// The command that has this ticket, wherever it is.
+/// The command that has this ticket.
 fn command(ticket: u64) -> Key {
     Key {
         session: "default".parse().unwrap(),
@@ -25,7 +25,7 @@ fn command(ticket: u64) -> Key {
     }
 }
 
-fn resting(lane: &LaneKey, ticket: u64, tier: Duration, since: Timestamp) -> Deferred {
+fn deferred(lane: &LaneKey, ticket: u64, tier: Duration, since: Timestamp) -> Deferred {
     Deferred {
         key: command(ticket),
         command_type: "SetGroupSubject".to_owned(),
@@ -42,14 +42,14 @@ fn at(second: i64) -> Timestamp {
 }
 
 #[tokio::test]
-async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
+async fn commands_after_a_deferred_one_are_deferred_behind_it_and_keep_their_order() {
     let folder = tempfile::tempdir().unwrap();
-    let lanes = waits_of(&Store::in_folder(folder.path()).await);
+    let lanes = lanes_of(&Store::in_folder(folder.path()).await);
     let lane = key("default");
     assert_eq!(lanes.admit(&lane, None, None), Admission::Now);
     let first = lanes.ticket(&lane, None, at(0));
     lanes
-        .record_deferred(&resting(&lane, first, SECOND, at(0)))
+        .record_deferred(&deferred(&lane, first, SECOND, at(0)))
         .await
         .unwrap();
 
@@ -62,13 +62,13 @@ async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
     };
     assert_eq!((second, tier), (first + 1, SECOND));
     lanes
-        .record_deferred(&resting(&lane, second, tier, at(0)))
+        .record_deferred(&deferred(&lane, second, tier, at(0)))
         .await
         .unwrap();
     // Another session's commands about the same group do not wait.
     assert_eq!(lanes.admit(&key("second"), None, None), Admission::Now);
 
-    // The second one is back first: it rests once more.
+    // The second one returns first: it is deferred once more.
     assert!(matches!(
         lanes.admit(&lane, Some(second), Some(at(0))),
         Admission::Behind { .. }
@@ -78,7 +78,7 @@ async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
         .record_done(&command(first), Some((&lane, first)), true, &TIERS, at(1))
         .await
         .unwrap();
-    // What is new still waits for the second one.
+    // A new one still waits for the second one.
     assert!(matches!(
         lanes.admit(&lane, None, None),
         Admission::Behind { .. }
@@ -98,10 +98,10 @@ async fn what_follows_a_resting_command_rests_behind_it_and_goes_in_order() {
 async fn another_worker_takes_the_order_over() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let (one, other) = (waits_of(&store), waits_of(&store));
+    let (one, other) = (lanes_of(&store), lanes_of(&store));
     let lane = key("default");
     let ticket = one.ticket(&lane, None, at(0));
-    one.record_deferred(&resting(&lane, ticket, SECOND, at(0)))
+    one.record_deferred(&deferred(&lane, ticket, SECOND, at(0)))
         .await
         .unwrap();
     other.reload(at(0)).await.unwrap();
@@ -118,20 +118,20 @@ async fn another_worker_takes_the_order_over() {
 }
 
 #[tokio::test]
-async fn what_a_killed_worker_recorded_too_late_holds_nobody_up() {
+async fn what_a_killed_worker_recorded_too_late_blocks_no_command() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let lanes = || waits_of(&store);
+    let lanes = || lanes_of(&store);
     let (killed, successor, next) = (lanes(), lanes(), lanes());
     let lane = key("default");
     successor.reload(at(0)).await.unwrap();
-    // The database was still at the killed one's last transaction.
+    // The database was still executing the killed worker's last transaction.
     let ticket = killed.ticket(&lane, None, at(0));
     killed
-        .record_deferred(&resting(&lane, ticket, SECOND, at(0)))
+        .record_deferred(&deferred(&lane, ticket, SECOND, at(0)))
         .await
         .unwrap();
-    // The command comes twice: as it was, and from its rest.
+    // The command comes twice: redelivered, and from the delay queue.
     for ticket in [None, Some(ticket)] {
         assert_eq!(successor.admit(&lane, ticket, None), Admission::Now);
         successor
@@ -153,12 +153,12 @@ async fn what_a_killed_worker_recorded_too_late_holds_nobody_up() {
 async fn what_the_store_did_not_take_is_written_when_asked_again() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let (lanes, next) = (waits_of(&store), waits_of(&store));
+    let (lanes, next) = (lanes_of(&store), lanes_of(&store));
     let lane = key("default");
     let first = lanes.ticket(&lane, None, at(0));
     for ticket in [first, first + 1] {
         lanes
-            .record_deferred(&resting(&lane, ticket, SECOND, at(0)))
+            .record_deferred(&deferred(&lane, ticket, SECOND, at(0)))
             .await
             .unwrap();
     }
@@ -167,7 +167,7 @@ async fn what_the_store_did_not_take_is_written_when_asked_again() {
         .record_done(&command(first), Some((&lane, first)), true, &TIERS, at(1))
         .await
         .unwrap();
-    // As if that had failed on its way.
+    // As if that write had failed.
     let before = before.into_iter().next().map(|(_, resting)| resting);
     store.lanes().put(lane.clone(), before).await.unwrap();
     lanes
@@ -181,7 +181,7 @@ async fn what_the_store_did_not_take_is_written_when_asked_again() {
     );
 }
 
-/// As the broker's queues are when nothing is in them, so that a late command is nowhere.
+/// The state in which the broker's queues are empty, so that a late command is nowhere.
 fn nothing_anywhere(now: Timestamp) -> QueueDepths {
     QueueDepths {
         at: now,
@@ -194,7 +194,7 @@ fn nothing_anywhere(now: Timestamp) -> QueueDepths {
 /// The commands that are found to be lost, and recorded as such.
 async fn lose(lanes: &DeferredLanes, now: Timestamp) -> Vec<Key> {
     let seen = nothing_anywhere(now);
-    // The second look proves what the first one suspects.
+    // The second check confirms the suspicion of the first.
     lanes.find_lost(&seen, Duration::ZERO);
     let mut lost = Vec::new();
     for row in lanes.find_lost(&seen, Duration::ZERO) {
@@ -209,22 +209,22 @@ async fn lose(lanes: &DeferredLanes, now: Timestamp) -> Vec<Key> {
 #[tokio::test]
 async fn what_came_back_after_it_would_have_proves_a_command_lost_and_its_lane_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let lanes = waits_of(&Store::in_folder(folder.path()).await);
+    let lanes = lanes_of(&Store::in_folder(folder.path()).await);
     let lane = key("default");
     let lost = lanes.ticket(&lane, None, at(0));
-    let rests = async |ticket, since| {
-        let row = resting(&lane, ticket, SECOND, at(since));
+    let defer = async |ticket, since| {
+        let row = deferred(&lane, ticket, SECOND, at(since));
         lanes.record_deferred(&row).await.unwrap();
     };
-    rests(lost, 0).await;
+    defer(lost, 0).await;
     let Admission::Behind { ticket, .. } = lanes.admit(&lane, None, None) else {
         panic!("the second one overtook");
     };
-    // The command queue is never empty, say, so a look proves nothing.
+    // For example, the command queue is never empty, so a check proves nothing.
     let mut seen = nothing_anywhere(at(4_000));
     seen.nothing_waits = false;
     for since in [0, 600, 3_600] {
-        rests(ticket, since).await;
+        defer(ticket, since).await;
         lanes.note_returned(&command(ticket));
         let turn = lanes.admit(&lane, Some(ticket), Some(at(since)));
         assert!(matches!(turn, Admission::Behind { .. }), "{since}");
@@ -240,7 +240,7 @@ async fn what_came_back_after_it_would_have_proves_a_command_lost_and_its_lane_g
 async fn a_lane_that_was_there_before_goes_on_without_a_command_that_is_not_known_by_its_id() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let lanes = waits_of(&store);
+    let lanes = lanes_of(&store);
     let lane = key("default");
     let row = Resting {
         head: 1,
@@ -256,14 +256,14 @@ async fn a_lane_that_was_there_before_goes_on_without_a_command_that_is_not_know
 }
 
 #[tokio::test]
-async fn lost_commands_are_found_once_each_and_their_lane_goes_on_whoever_has_it_next() {
+async fn lost_commands_are_found_once_each_and_their_lane_continues_with_any_worker() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let (lanes, next) = (waits_of(&store), waits_of(&store));
+    let (lanes, next) = (lanes_of(&store), lanes_of(&store));
     let lane = key("default");
     let first = lanes.ticket(&lane, None, at(0));
     for n in 0..4 {
-        let row = resting(&lane, first + n, SECOND, at(0));
+        let row = deferred(&lane, first + n, SECOND, at(0));
         lanes.record_deferred(&row).await.unwrap();
     }
     // The second is here, and waits for the first.
@@ -272,7 +272,7 @@ async fn lost_commands_are_found_once_each_and_their_lane_goes_on_whoever_has_it
     assert_eq!(lose(&lanes, at(60)).await, lost);
     assert!(lose(&lanes, at(120)).await.is_empty());
     assert_eq!(lanes.admit(&lane, Some(first + 1), None), Admission::Now);
-    // What is new waits for it alone, with a successor as well.
+    // A new one waits only for that one, with a successor as well.
     next.reload(at(60)).await.unwrap();
     assert!(matches!(
         next.admit(&lane, None, None),
@@ -294,24 +294,24 @@ async fn lost_commands_are_found_once_each_and_their_lane_goes_on_whoever_has_it
 async fn a_lost_command_that_comes_after_all_or_is_sent_again_is_lost_no_more() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let lanes = waits_of(&store);
+    let lanes = lanes_of(&store);
     let lane = key("default");
     let first = lanes.ticket(&lane, None, at(0));
     for n in 0..3 {
-        let row = resting(&lane, first + n, SECOND, at(0));
+        let row = deferred(&lane, first + n, SECOND, at(0));
         lanes.record_deferred(&row).await.unwrap();
     }
     lanes.note_returned(&command(first));
     let lost = [first + 1, first + 2].map(command);
     assert_eq!(lose(&lanes, at(60)).await, lost);
-    // One comes back before its turn, and rests on.
+    // One returns before its turn, and is deferred again.
     lanes.note_returned(&lost[0]);
     let Admission::Behind { ticket, tier } = lanes.admit(&lane, Some(first + 1), None) else {
         panic!("it overtook the first one");
     };
-    let row = resting(&lane, ticket, tier, at(60));
+    let row = deferred(&lane, ticket, tier, at(60));
     lanes.record_deferred(&row).await.unwrap();
-    // The other's producer sends it again, and does not know of tickets.
+    // The other's producer sends it again, without a ticket.
     lanes
         .record_done(&lost[1], None, false, &TIERS, at(61))
         .await
@@ -335,14 +335,14 @@ async fn a_lost_command_that_comes_after_all_or_is_sent_again_is_lost_no_more() 
 async fn what_others_have_done_is_not_lost_and_its_lane_goes_on() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let lanes = waits_of(&store);
+    let lanes = lanes_of(&store);
     let lane = key("default");
     let first = lanes.ticket(&lane, None, at(0));
     for n in 0..2 {
-        let row = resting(&lane, first + n, SECOND, at(0));
+        let row = deferred(&lane, first + n, SECOND, at(0));
         lanes.record_deferred(&row).await.unwrap();
     }
-    let row = resting(&lane, first, SECOND, at(0));
+    let row = deferred(&lane, first, SECOND, at(0));
     lanes.record_done_elsewhere(&row).await.unwrap();
     assert_eq!(lose(&lanes, at(60)).await, [command(first + 1)]);
     assert_eq!(lanes.admit(&lane, None, None), Admission::Now);
@@ -355,10 +355,10 @@ async fn what_others_have_done_is_not_lost_and_its_lane_goes_on() {
 async fn a_command_without_a_lane_is_missed_as_well() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let lanes = waits_of(&store);
+    let lanes = lanes_of(&store);
     let row = Deferred {
         lane: None,
-        ..resting(&key("default"), 0, SECOND, at(0))
+        ..deferred(&key("default"), 0, SECOND, at(0))
     };
     lanes.record_deferred(&row).await.unwrap();
     assert_eq!(lose(&lanes, at(60)).await, [command(0)]);
@@ -371,10 +371,10 @@ async fn of_commands_whose_shard_is_not_known_one_shard_alone_says_that_they_are
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
     let lane = key("default");
-    let row = resting(&lane, 7, SECOND, at(0));
-    waits_of(&store).record_deferred(&row).await.unwrap();
+    let row = deferred(&lane, 7, SECOND, at(0));
+    lanes_of(&store).record_deferred(&row).await.unwrap();
     store.lanes().forget_queues().await.unwrap();
-    let (one, other) = (waits_of(&store), DeferredLanes::new(store.lanes(), false));
+    let (one, other) = (lanes_of(&store), DeferredLanes::new(store.lanes(), false));
     one.reload(at(0)).await.unwrap();
     other.reload(at(0)).await.unwrap();
     assert!(lose(&other, at(60)).await.is_empty());
@@ -387,27 +387,27 @@ async fn of_commands_whose_shard_is_not_known_one_shard_alone_says_that_they_are
 async fn a_standstill_of_any_length_does_not_change_the_order() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::in_folder(folder.path()).await;
-    let (before, after) = (waits_of(&store), waits_of(&store));
+    let (before, after) = (lanes_of(&store), lanes_of(&store));
     let lane = key("default");
     let first = before.ticket(&lane, None, at(0));
     for ticket in [first, first + 1] {
         before
-            .record_deferred(&resting(&lane, ticket, SECOND, at(0)))
+            .record_deferred(&deferred(&lane, ticket, SECOND, at(0)))
             .await
             .unwrap();
     }
-    // Nobody worked for hours. What was published before those two were back comes first.
+    // There was no worker for hours. Commands that were published before those two returned come first.
     let hours = at(10_000);
     after.reload(hours).await.unwrap();
     let third = first + 2;
-    // Also if it was moved to another shard meanwhile, as if from a rest.
+    // Also if it was moved to another shard meanwhile, as if returning from a delay queue.
     for (ticket, since) in [(None, None), (Some(third), Some(at(9_999)))] {
         let Admission::Behind { ticket, tier } = after.admit(&lane, ticket, since) else {
             panic!("the third one overtook");
         };
         assert_eq!(ticket, third);
         after
-            .record_deferred(&resting(&lane, third, tier, hours))
+            .record_deferred(&deferred(&lane, third, tier, hours))
             .await
             .unwrap();
     }
@@ -423,18 +423,18 @@ async fn a_standstill_of_any_length_does_not_change_the_order() {
 }
 
 #[tokio::test]
-async fn the_next_one_may_just_have_begun_a_long_rest() {
+async fn the_next_one_may_just_have_been_deferred_for_long() {
     let folder = tempfile::tempdir().unwrap();
-    let lanes = waits_of(&Store::in_folder(folder.path()).await);
+    let lanes = lanes_of(&Store::in_folder(folder.path()).await);
     let lane = key("default");
     let [_, hour] = TIERS;
     let first = lanes.ticket(&lane, None, at(0));
     lanes
-        .record_deferred(&resting(&lane, first, hour, at(0)))
+        .record_deferred(&deferred(&lane, first, hour, at(0)))
         .await
         .unwrap();
     lanes
-        .record_deferred(&resting(&lane, first + 1, hour, at(3_599)))
+        .record_deferred(&deferred(&lane, first + 1, hour, at(3_599)))
         .await
         .unwrap();
     lanes
@@ -447,7 +447,7 @@ async fn the_next_one_may_just_have_begun_a_long_rest() {
         )
         .await
         .unwrap();
-    // It is back at 7199. The third one looks again every second until then.
+    // It returns at 7199. The third one retries every second until then.
     for since in [3_601, 5_400, 7_198] {
         let turn = lanes.admit(&lane, Some(first + 2), Some(at(since)));
         assert!(

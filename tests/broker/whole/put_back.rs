@@ -59,5 +59,5 @@ async fn what_is_put_back_is_counted() {
     assert_eq!(stage.metric("groupmq_topology_repairs_total").await, 2);
     assert_eq!(stage.metric("groupmq_topology_missing").await, 0);
     let log = stage.worker.log();
-    assert!(log.contains("are put back with what is bound to them"));
+    assert!(log.contains("are declared again with their bindings"));
 }

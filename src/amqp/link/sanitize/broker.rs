@@ -1,15 +1,15 @@
-//! Which broker answers: what it says of itself when it greets (`connection.start`), which lapin does not
-//! pass on. What a broker has as a plugin is found out by trying.
+//! The broker's description of itself in its greeting (`connection.start`), which lapin does not pass on.
+//! Plugins are not in it; using them shows whether they are there.
 
 use std::fmt;
 
-/// Older ones lack queue types and policies that we build on.
+/// Older versions lack queue types and policies that the topology needs.
 const OLDEST: (u16, u16) = (3, 10);
 
 /// Class and method of `connection.start`.
 const START: [u8; 4] = [0, 10, 0, 10];
 
-/// What a broker says of itself.
+/// The broker's description of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broker {
     product: String,
@@ -17,7 +17,8 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Reads it from the payload of a method frame; none for any other method, or if it says nothing.
+    /// Reads it from the payload of a method frame; none for any other method, or without product and
+    /// version.
     pub(in crate::amqp) fn read(payload: &[u8]) -> Option<Self> {
         let properties = payload.strip_prefix(&START)?;
         Some(Self {
@@ -26,7 +27,7 @@ impl Broker {
         })
     }
 
-    /// Whether it is a RabbitMQ older than any that we can work with.
+    /// Whether it is a RabbitMQ older than the oldest supported version.
     pub(in crate::amqp) fn is_too_old(&self) -> bool {
         let mut numbers = self.version.split('.').map(|it| it.parse::<u16>().ok());
         let (major, minor) = (numbers.next().flatten(), numbers.next().flatten());
@@ -41,8 +42,8 @@ impl fmt::Display for Broker {
     }
 }
 
-/// A long text of a table, by its name with its length before and its type behind: no text that a broker
-/// says of itself holds a control character.
+/// A long string in a table, found by the bytes of its name (preceded by its length, followed by its type):
+/// no string in a broker's description holds a control character.
 fn text(table: &[u8], name: &[u8]) -> Option<String> {
     let found = table.windows(name.len()).position(|it| it == name)?;
     let (length, rest) = table.get(found + name.len()..)?.split_first_chunk()?;

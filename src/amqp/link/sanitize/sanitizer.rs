@@ -1,13 +1,13 @@
-//! Makes what the broker passes on readable, byte by byte, before lapin sees it.
+//! Makes the broker's frames readable for lapin.
 //!
-//! A broker hands on a producer's properties as they came. lapin gives up the whole connection when
-//! a short text is not UTF-8 or a header frame is larger than negotiated, and overflows its stack
-//! (which ends the process) when tables nest some thousand deep: one message could stop every worker
-//! again and again. So texts are made UTF-8 here, and of the headers only those pass that we can
-//! use: texts, numbers, flags and times, up to a size. Bodies pass untouched.
+//! A broker passes a producer's properties on unchanged. lapin gives up the whole connection when a short
+//! string is not UTF-8 or a header frame is larger than negotiated, and overflows its stack (which ends the
+//! process) when tables nest some thousand levels deep: one message could stop every worker again and
+//! again. So strings are made UTF-8 here, and only the headers that we can use pass: strings, numbers,
+//! booleans and timestamps, up to a size. Bodies pass unchanged.
 //!
-//! It knows frames and the few methods that carry foreign texts (AMQP 0-9-1, 4.2.3 and 4.2.6); all
-//! else passes as it is. It does no input or output: `stream` calls it.
+//! It knows frames and the few methods that carry foreign strings (AMQP 0-9-1, 4.2.3 and 4.2.6); everything
+//! else passes unchanged. It does no input or output: `stream` calls it.
 
 use std::borrow::Cow;
 use std::io;
@@ -19,15 +19,15 @@ const METHOD: u8 = 1;
 const HEADER: u8 = 2;
 /// Type, channel and size of a frame.
 const HEAD: usize = 7;
-/// A method or header frame that is larger is no broker's.
+/// No broker sends a larger method or header frame.
 const MOST_HELD: usize = 4 << 20;
 
-/// Reads the broker's bytes and gives readable ones.
+/// Reads the broker's bytes and returns readable ones.
 #[derive(Debug)]
 pub(in crate::amqp) struct FrameSanitizer {
-    /// So many bytes pass as they are.
+    /// The number of bytes that pass unchanged.
     passing: usize,
-    /// What has come of a frame whose rest is still on its way.
+    /// The beginning of a frame that has not arrived completely.
     held: Vec<u8>,
     ready: Vec<u8>,
     given: usize,
@@ -35,15 +35,15 @@ pub(in crate::amqp) struct FrameSanitizer {
     greeting: Arc<OnceLock<Broker>>,
 }
 
-/// What to do with a frame, and its length in all.
+/// What to do with a frame, and its length in total.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frame {
     Pass(usize),
-    Mend(usize),
+    Sanitize(usize),
 }
 
 impl FrameSanitizer {
-    /// Lets so many bytes of a message's headers through, and tells what the broker says of itself.
+    /// Passes at most `headers_max` bytes of a message's headers, and records the broker's greeting.
     pub(in crate::amqp) const fn new(headers_max: usize, greeting: Arc<OnceLock<Broker>>) -> Self {
         Self {
             passing: 0,
@@ -55,7 +55,7 @@ impl FrameSanitizer {
         }
     }
 
-    /// Takes bytes as they came.
+    /// Takes bytes as they arrived.
     pub(in crate::amqp) fn feed(&mut self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             if self.passing > 0 {
@@ -63,14 +63,14 @@ impl FrameSanitizer {
                 self.ready.extend_from_slice(passed);
                 self.passing -= passed.len();
             } else if !self.held.is_empty() {
-                self.go_on(&mut bytes)?;
+                self.extend_held(&mut bytes)?;
             } else {
                 match frame(bytes)? {
                     Some(Frame::Pass(length)) => self.passing = length,
-                    Some(Frame::Mend(length)) if length <= bytes.len() => {
+                    Some(Frame::Sanitize(length)) if length <= bytes.len() => {
                         let whole = take(&mut bytes, length);
-                        hear(whole, &self.greeting);
-                        mend(whole, self.headers_max, &mut self.ready);
+                        record_greeting(whole, &self.greeting);
+                        sanitize(whole, self.headers_max, &mut self.ready);
                     }
                     _ => self.held.extend_from_slice(take(&mut bytes, HEAD)),
                 }
@@ -79,10 +79,10 @@ impl FrameSanitizer {
         Ok(())
     }
 
-    /// Adds to the frame that has begun to come.
-    fn go_on(&mut self, bytes: &mut &[u8]) -> io::Result<()> {
+    /// Adds to the frame that has begun to arrive.
+    fn extend_held(&mut self, bytes: &mut &[u8]) -> io::Result<()> {
         let wanted = match frame(&self.held)? {
-            Some(Frame::Pass(length) | Frame::Mend(length)) => length,
+            Some(Frame::Pass(length) | Frame::Sanitize(length)) => length,
             None => HEAD,
         };
         let more = take(bytes, wanted - self.held.len());
@@ -92,9 +92,9 @@ impl FrameSanitizer {
                 self.passing = length - self.held.len();
                 self.ready.append(&mut self.held);
             }
-            Some(Frame::Mend(length)) if length == self.held.len() => {
-                hear(&self.held, &self.greeting);
-                mend(&self.held, self.headers_max, &mut self.ready);
+            Some(Frame::Sanitize(length)) if length == self.held.len() => {
+                record_greeting(&self.held, &self.greeting);
+                sanitize(&self.held, self.headers_max, &mut self.ready);
                 self.held.clear();
             }
             _ => {}
@@ -102,7 +102,7 @@ impl FrameSanitizer {
         Ok(())
     }
 
-    /// Gives as many readable bytes as there are and fit.
+    /// Returns as many readable bytes as there are and fit.
     pub(in crate::amqp) fn give(&mut self, buffer: &mut [u8]) -> usize {
         let mut waiting = self.ready.get(self.given..).unwrap_or_default();
         let given = take(&mut waiting, buffer.len());
@@ -117,7 +117,7 @@ impl FrameSanitizer {
     }
 }
 
-/// What to do with the frame that begins so; none while its head is incomplete.
+/// What to do with the frame that begins with these bytes; none while its head is incomplete.
 fn frame(bytes: &[u8]) -> io::Result<Option<Frame>> {
     let Some([kind, _, _, size @ ..]) = bytes.first_chunk::<HEAD>() else {
         return Ok(None);
@@ -129,8 +129,8 @@ fn frame(bytes: &[u8]) -> io::Result<Option<Frame>> {
             io::ErrorKind::InvalidData,
             "the broker sent a frame that is too large",
         )),
-        METHOD | HEADER => Ok(Some(Frame::Mend(length))),
-        // "AMQP" and a version: the broker wants another protocol, and says no more.
+        METHOD | HEADER => Ok(Some(Frame::Sanitize(length))),
+        // "AMQP" and a version: the broker requires another protocol, and sends nothing else.
         b'A' => Ok(Some(Frame::Pass(usize::MAX))),
         _ => Ok(Some(Frame::Pass(length))),
     }
@@ -142,8 +142,8 @@ fn take<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
     taken
 }
 
-/// Listens for the broker's greeting, which comes once.
-fn hear(frame: &[u8], greeting: &OnceLock<Broker>) {
+/// Records the broker's greeting, which is sent once.
+fn record_greeting(frame: &[u8], greeting: &OnceLock<Broker>) {
     if greeting.get().is_none()
         && let Some(broker) = frame.get(HEAD..).and_then(Broker::read)
     {
@@ -151,16 +151,16 @@ fn hear(frame: &[u8], greeting: &OnceLock<Broker>) {
     }
 }
 
-/// Adds a method or header frame, made readable; as it is where it has no form that we know.
-fn mend(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) {
+/// Adds a method or header frame, made readable; unchanged if its form is unknown.
+fn sanitize(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) {
     let begin = out.len();
-    if mended(frame, headers_max, out).is_none() {
+    if try_sanitize(frame, headers_max, out).is_none() {
         out.truncate(begin);
         out.extend_from_slice(frame);
     }
 }
 
-fn mended(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
+fn try_sanitize(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
     let (head, rest) = frame.split_at_checked(HEAD)?;
     let (end, payload) = rest.split_last()?;
     out.extend_from_slice(&head[..3]);
@@ -172,7 +172,7 @@ fn mended(frame: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// Adds what `write` adds, behind its length in four bytes.
+/// Adds the output of `write`, preceded by its length in four bytes.
 fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Option<()>) -> Option<()> {
     let begin = out.len();
     out.extend_from_slice(&[0; 4]);
@@ -183,7 +183,7 @@ fn with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>) -> Option<()>
     Some(())
 }
 
-/// A part of a method or of a property list.
+/// A field of a method or of a property list.
 #[derive(Debug, Clone, Copy)]
 enum Part {
     Fixed(usize),
@@ -193,7 +193,7 @@ enum Part {
 
 use Part::{Fixed, Short, Table};
 
-/// The methods that carry texts which are not ours, by class and method.
+/// The methods that carry foreign strings, by class and method.
 fn parts(class: u16, method: u16) -> Option<&'static [Part]> {
     match (class, method) {
         // connection.close, channel.close: code, text, class, method.
@@ -219,7 +219,7 @@ fn method(payload: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// The properties of class basic, by their bit in the flags, in their order.
+/// The properties of class basic, in the order of their flags.
 const PROPERTIES: [Part; 14] = [
     Short,
     Short,
@@ -237,7 +237,7 @@ const PROPERTIES: [Part; 14] = [
     Short,
 ];
 
-/// A content header. A property that breaks off ends the list; unknown ones are left out.
+/// A content header. A truncated property ends the list; unknown ones are left out.
 fn header(payload: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
     let (fixed, rest) = payload.split_at_checked(12)?;
     let (flags, mut rest) = rest.split_first_chunk()?;
@@ -263,7 +263,7 @@ fn header(payload: &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
 }
 
 impl Part {
-    /// Takes this part from the front and adds it, mended; none where it breaks off.
+    /// Reads this field and adds it, made readable; none where it is truncated.
     fn pass(self, bytes: &mut &[u8], headers_max: usize, out: &mut Vec<u8>) -> Option<()> {
         match self {
             Fixed(length) => {
@@ -291,13 +291,13 @@ fn exactly<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
     Some(taken)
 }
 
-/// A long text, table or array, without its length.
+/// A long string, table or array, without its length.
 fn long<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = u32::from_be_bytes(exactly(bytes, 4)?.try_into().ok()?);
     exactly(bytes, length as usize)
 }
 
-/// A short text; what is not UTF-8 in it becomes U+FFFD, as much as a short text can hold.
+/// A short string; bytes that are not UTF-8 become U+FFFD, cut to the size of a short string.
 fn short<'a>(bytes: &mut &'a [u8]) -> Option<Cow<'a, str>> {
     let length = exactly(bytes, 1)?;
     let text = exactly(bytes, usize::from(*length.first()?))?;
@@ -315,7 +315,7 @@ fn add_short(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(text.as_bytes());
 }
 
-/// An entry of a table: its name, and its value with the letter of its kind.
+/// An entry of a table: its name, and its value with the type octet.
 struct Entry<'a> {
     name: Cow<'a, str>,
     value: &'a [u8],
@@ -328,7 +328,7 @@ impl Entry<'_> {
     }
 }
 
-/// Adds the entries of a table that we can use, the small ones first where not all of them fit.
+/// Adds the usable entries of a table, the smallest first if not all of them fit.
 fn table(mut entries: &[u8], most: usize, out: &mut Vec<u8>) {
     let mut usable = Vec::new();
     while let Some(entry) = entry(&mut entries) {
@@ -336,7 +336,7 @@ fn table(mut entries: &[u8], most: usize, out: &mut Vec<u8>) {
             usable.push(entry);
         }
     }
-    // A producer's large header must not cost the small ones, among them those that we have added.
+    // A producer's large header must not displace the small ones, among them those that groupmq added.
     usable.sort_by_key(Entry::len);
     let begin = out.len();
     for entry in usable {
@@ -347,13 +347,13 @@ fn table(mut entries: &[u8], most: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// The next entry; none at the end, or where it breaks off.
+/// The next entry; none at the end, or where it is truncated.
 fn entry<'a>(entries: &mut &'a [u8]) -> Option<Entry<'a>> {
     let name = short(entries)?;
     let before = *entries;
     let kind = *exactly(entries, 1)?.first()?;
     let is_usable = match kind {
-        // Skipped as a whole, whatever is in them.
+        // Skipped as a whole, with everything in them.
         b'F' | b'A' | b'x' => {
             long(entries)?;
             false
@@ -375,7 +375,7 @@ fn entry<'a>(entries: &mut &'a [u8]) -> Option<Entry<'a>> {
     })
 }
 
-/// How long a value is in a table, by RabbitMQ's letters, which differ from the specification's.
+/// The length of a value in a table by RabbitMQ's type octets, which differ from the specification's.
 const fn fixed_length(kind: u8) -> Option<usize> {
     match kind {
         b'V' => Some(0),

@@ -1,8 +1,8 @@
-//! The bytes between us and the broker: made readable on their way in, and cut off on demand.
+//! The byte stream of a connection: incoming bytes are sanitized, and the stream can be cut off.
 //!
-//! lapin runs each connection on a thread of its own that ends with its socket only. A handshake
-//! that is given up is therefore cut off here; otherwise every attempt to connect to a broker that
-//! accepts and says nothing would leave a thread behind.
+//! lapin runs each connection on a separate thread that ends only with its socket. A handshake that is
+//! given up is therefore cut off here; otherwise every attempt to connect to a broker that accepts and
+//! never answers would leak a thread.
 
 use std::future::ready;
 use std::io::{self, Read, Write};
@@ -28,16 +28,16 @@ use crate::amqp::link::sanitize::sanitizer::FrameSanitizer;
 
 type Socket = AsyncTcpStream<<Tokio as Reactor>::TcpStream>;
 
-/// How much is read at once.
+/// The size of the read buffer.
 const READ: usize = 16 * 1024;
 
-/// TLS itself failed: certificates, versions, or the other end speaks no TLS.
+/// TLS itself failed: certificates, versions, or the other end does not use TLS.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(in crate::amqp) struct TlsFailure(io::Error);
 
 impl TlsFailure {
-    /// rustls reports what is wrong with TLS as invalid data, and the network's faults as they are.
+    /// rustls reports TLS errors as invalid data, and network errors unchanged.
     fn mark(error: io::Error) -> io::Error {
         if error.kind() == io::ErrorKind::InvalidData {
             io::Error::new(io::ErrorKind::InvalidData, Self(error))
@@ -52,16 +52,16 @@ impl TlsFailure {
 pub(in crate::amqp) struct Plan {
     pub(in crate::amqp) tls: OwnedTLSConfig,
     pub(in crate::amqp) timeout: Duration,
-    /// How many bytes of a message's headers are let in.
+    /// The maximum number of header bytes of a message.
     pub(in crate::amqp) headers_max: usize,
-    /// Where what the broker says of itself is kept.
+    /// Where the broker's greeting is stored.
     pub(in crate::amqp) greeting: Arc<OnceLock<Broker>>,
     /// Ends the stream.
     pub(in crate::amqp) cut: CancellationToken,
 }
 
 impl Plan {
-    /// Connects, and speaks TLS where the url says so.
+    /// Connects, and uses TLS where the url says so.
     pub(in crate::amqp) async fn connect(
         self,
         uri: AMQPUri,
@@ -92,7 +92,7 @@ impl Plan {
     }
 }
 
-/// A socket whose incoming bytes are readable.
+/// A socket whose incoming bytes are sanitized.
 pub(in crate::amqp) struct SanitizedStream {
     socket: Socket,
     is_tls: bool,
@@ -122,7 +122,7 @@ impl AsyncRead for SanitizedStream {
                 Ok(count) => this
                     .sanitizer
                     .feed(this.read.get(..count).unwrap_or_default())?,
-                // The other end's opinion of our certificate arrives here.
+                // The other end's rejection of our certificate arrives here.
                 Err(error) if this.is_tls => return Poll::Ready(Err(TlsFailure::mark(error))),
                 Err(error) => return Poll::Ready(Err(error)),
             }
@@ -156,12 +156,12 @@ impl AsyncWrite for SanitizedStream {
     }
 }
 
-/// tokio, for lapin, with [`SanitizedStream`] as its kind of stream.
+/// The tokio runtime for lapin, with [`SanitizedStream`] as its stream.
 #[derive(Debug, Clone)]
 pub(in crate::amqp) struct SanitizingRuntime(Tokio);
 
 impl SanitizingRuntime {
-    /// The runtime that this is called on.
+    /// The current runtime.
     pub(in crate::amqp) fn runtime() -> Runtime<Self> {
         Runtime::new(Self(Tokio::current()))
     }
@@ -214,7 +214,7 @@ impl Reactor for SanitizingRuntime {
         &self,
         _: SocketAddr,
     ) -> impl Future<Output = io::Result<SanitizedStream>> + Send + 'static {
-        // Not asked for: `Plan::connect` makes the stream.
+        // Not called: `Plan::connect` makes the stream.
         ready(Err(io::ErrorKind::Unsupported.into()))
     }
 }

@@ -1,4 +1,4 @@
-//! Frames in, readable frames out, however the bytes are cut.
+//! Frames in, readable frames out, however the bytes are split.
 
 use proptest::prelude::*;
 
@@ -22,7 +22,7 @@ fn with_headers(entries: &[u8]) -> Vec<u8> {
     )
 }
 
-fn mend(bytes: &[u8], piece: usize) -> Vec<u8> {
+fn sanitize(bytes: &[u8], piece: usize) -> Vec<u8> {
     let mut sanitizer = FrameSanitizer::new(100, Arc::default());
     let mut whole = Vec::new();
     for piece in bytes.chunks(piece) {
@@ -55,7 +55,7 @@ fn what_is_readable_passes_as_it_is_however_it_is_cut() {
     ]
     .concat();
     for piece in [1, 2, 6, 7, 8, 64, 10_000] {
-        assert_eq!(mend(&readable, piece), readable, "in pieces of {piece}");
+        assert_eq!(sanitize(&readable, piece), readable, "in pieces of {piece}");
     }
 }
 
@@ -69,15 +69,15 @@ fn texts_that_are_not_utf8_become_so() {
         METHOD,
         "\0\x3c\0\x3c\x01t\0\0\0\0\0\0\0\x01\0\x02ex\x03\u{fffd}".as_bytes(),
     );
-    assert_eq!(mend(&unreadable, 5), readable);
+    assert_eq!(sanitize(&unreadable, 5), readable);
 
     let id = |text: &[u8]| {
         let length = [u8::try_from(text.len()).unwrap()];
         frame(HEADER, &content_header(1 << 7, &[&length, text].concat()))
     };
-    assert_eq!(mend(&id(b"a\xffb"), 9), id("a\u{fffd}b".as_bytes()));
-    // Three bytes for each one: cut to what a short text can hold.
-    let long = mend(&id(&[0xff; 255]), 100);
+    assert_eq!(sanitize(&id(b"a\xffb"), 9), id("a\u{fffd}b".as_bytes()));
+    // Three bytes for each invalid one: cut to the size of a short string.
+    let long = sanitize(&id(&[0xff; 255]), 100);
     assert_eq!(long, id("\u{fffd}".repeat(85).as_bytes()));
 }
 
@@ -100,11 +100,11 @@ fn of_headers_only_what_is_of_use_and_fits_passes() {
     let array = b"\x01aA\0\0\0\x01?";
     let entries = [&text("large", 101)[..], table, &text("b", 9), array, number].concat();
     let kept = [&number[..], &text("b", 9)].concat();
-    assert_eq!(mend(&with_headers(&entries), 11), with_headers(&kept));
+    assert_eq!(sanitize(&with_headers(&entries), 11), with_headers(&kept));
 
     let unknown = [&text("a", 1)[..], b"\x01?Z\0", &text("b", 1)].concat();
     assert_eq!(
-        mend(&with_headers(&unknown), 11),
+        sanitize(&with_headers(&unknown), 11),
         with_headers(&text("a", 1))
     );
 }
@@ -117,7 +117,7 @@ fn a_frame_that_no_broker_sends_is_an_error_and_another_protocol_passes() {
             .feed(&[HEADER, 0, 1, 0xff, 0xff, 0xff, 0xff])
             .is_err()
     );
-    assert_eq!(mend(b"AMQP\0\0\x09\x01", 3), b"AMQP\0\0\x09\x01");
+    assert_eq!(sanitize(b"AMQP\0\0\x09\x01", 3), b"AMQP\0\0\x09\x01");
 }
 
 proptest! {
@@ -127,7 +127,7 @@ proptest! {
         properties in prop::collection::vec(any::<u8>(), 0..200),
         piece in 1_usize..50,
     ) {
-        let whole = mend(&frame(HEADER, &content_header(flags, &properties)), piece);
+        let whole = sanitize(&frame(HEADER, &content_header(flags, &properties)), piece);
         let channel = lapin_reads(&whole);
         prop_assert_eq!(channel, Some(1), "{:?}", whole);
     }
@@ -136,12 +136,12 @@ proptest! {
     fn headers_of_any_bytes_come_out_readable(
         entries in prop::collection::vec(any::<u8>(), 0..200),
     ) {
-        let whole = mend(&with_headers(&entries), 64);
+        let whole = sanitize(&with_headers(&entries), 64);
         prop_assert_eq!(lapin_reads(&whole), Some(1), "{:?}", whole);
     }
 }
 
-/// The channel of a content header, if our own reading of it finds nothing left to mend.
+/// The channel of a content header, if the sanitizer leaves it unchanged.
 fn lapin_reads(bytes: &[u8]) -> Option<u8> {
-    (mend(bytes, bytes.len()) == bytes).then(|| bytes[2])
+    (sanitize(bytes, bytes.len()) == bytes).then(|| bytes[2])
 }
