@@ -20,7 +20,7 @@ pub type MakeEngines = fn(&Config, &Store, Arc<dyn Clock>) -> anyhow::Result<Eng
 pub struct Engines {
     /// As the executor knows it.
     pub engine: Arc<dyn Engine>,
-    /// The same, where it is WAHA, which also tells of things by itself.
+    /// The same, if it is WAHA, which also sends notifications.
     pub waha: Option<Arc<Waha>>,
 }
 

@@ -1,4 +1,4 @@
-//! What part a process has in the broker's topology and in commands, by its roles.
+//! The part of the topology that a process declares, and whether it works on commands, by its roles.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use crate::amqp::{Scope, Topology};
 use crate::config::{Config, Role, TopologyMode};
 use crate::fanout::{AllEndpoints, Fanout};
 
-/// What should be on the broker, and which part of it these roles make. Who knows an exchange's bindings may
-/// make it: the number of shards counts for those who execute commands alone, and the endpoints of the store
-/// for those who publish events.
+/// The topology, and the part of it that these roles declare. A role that knows all bindings of an exchange may
+/// declare it: only the executors of commands know the number of shards, and only the publishers of events the
+/// endpoints of the store.
 pub(super) fn topology(config: &Config, fanout: Fanout) -> Topology {
     let has = |role| config.roles.contains(&role);
     let topology = Topology::new(&config.topology);

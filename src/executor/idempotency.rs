@@ -2,7 +2,7 @@
 //!
 //! `started` is recorded before the engine is called and `done` after it. A command that is found `started`
 //! is another worker's, or its outcome is unknown: then it is repeated if that is harmless; otherwise the
-//! engine is asked for its effect, and if the engine cannot tell, the answer is that the outcome is in
+//! engine is asked for its effect, and if the engine does not know it, the answer is that the outcome is in
 //! doubt.
 
 use std::collections::HashMap;

@@ -234,7 +234,7 @@ impl Executor {
                     events::command_retried();
                     tokio::time::sleep(wait).await;
                 }
-                // It was started, and there is no time left to wait until the engine can tell its effect.
+                // It was started, and there is no time left to wait until the engine knows its effect.
                 None if is_late && matches!(failure, Failure::Searching(_)) => {
                     return Ok(self.refuse(accepted, in_doubt(last.as_ref())));
                 }

@@ -123,9 +123,7 @@ fn test_id(session: &SessionName, command_id: &str) -> Uuid {
 fn no_such_endpoint(id: &WebhookId) -> EngineError {
     EngineError::Refused {
         code: ErrorCode::WebhookNotFound,
-        message: format!(
-            "the session has no webhook endpoint {id}; ListWebhooks tells which there are"
-        ),
+        message: format!("the session has no webhook endpoint {id}; ListWebhooks lists them"),
     }
 }
 

@@ -50,10 +50,10 @@ async fn an_endpoint_belongs_to_the_session_that_sets_it_and_shows_no_secret() {
     assert_eq!(shown["id"], "default.orders");
     assert_eq!(shown["sessions"], json!(["default"]));
     assert_eq!(shown["events"], json!(["*"]));
-    let shown = format!("{made:?}");
+    let printed = format!("{made:?}");
     assert!(
-        !shown.contains(SECRET) && !shown.contains("hunter2"),
-        "{shown}"
+        !printed.contains(SECRET) && !printed.contains("hunter2"),
+        "{printed}"
     );
     assert_eq!(result(&run(&bench, &list()).await), json!([shown]));
 
