@@ -68,9 +68,10 @@ async fn unless_stopping<T>(lifecycle: &Lifecycle, work: impl Future<Output = T>
 
 /// The next events to publish, once there are any and it is ours to do.
 async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
+    let leases = store.leases();
     loop {
         let waiting = async {
-            if pending.lease("events", LEASE).await? {
+            if leases.acquire("events", LEASE).await? {
                 pending.first(BATCH).await
             } else {
                 Ok(Vec::new())

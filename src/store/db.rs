@@ -80,6 +80,11 @@ impl From<&str> for Value {
     }
 }
 
+/// A duration in milliseconds, as the tables hold it.
+pub(super) fn millis(duration: Duration) -> Value {
+    Value::Int(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// A row of an answer; columns are asked for by position.
 pub(super) enum Row {
     Sqlite(SqliteRow),

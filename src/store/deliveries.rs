@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::Error;
-use super::db::{Pool, Row, Value};
+use super::db::{Pool, Row, Value, millis};
 use super::sql;
 use crate::contract::Timestamp;
 
@@ -123,7 +123,6 @@ impl Deliveries {
 }
 
 fn values(attempt: Attempt) -> [Value; 10] {
-    let took = i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX);
     [
         Value::Text(attempt.endpoint),
         Value::Text(attempt.event_id),
@@ -131,7 +130,7 @@ fn values(attempt: Attempt) -> [Value; 10] {
         Value::Int(attempt.attempt.into()),
         Value::Text(attempt.request_id),
         Value::Int(attempt.at.0.as_millisecond()),
-        Value::Int(took),
+        millis(attempt.took),
         Value::Text(attempt.outcome),
         Value::MaybeInt(attempt.status.map(i64::from)),
         Value::MaybeText(attempt.answer),

@@ -13,7 +13,7 @@ pub use deferred::Deferred;
 
 use super::Error;
 use super::commit::{ReadSet, WriteBatcher};
-use super::db::{Link, Pool, Row, Value};
+use super::db::{Link, Pool, Row, Value, millis};
 use super::shards::Fence;
 use super::{ledger, sql};
 use crate::contract::{LaneName, SessionName, Timestamp};
@@ -179,10 +179,6 @@ async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Err
 
 fn int(number: u64) -> Value {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-fn millis(time: Duration) -> Value {
-    Value::Int(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
 }
 
 fn key_values(key: &LaneKey) -> [Value; 2] {

@@ -15,6 +15,7 @@ mod files;
 pub mod installation;
 pub mod known_groups;
 pub mod lanes;
+pub mod leases;
 pub mod ledger;
 mod migrate;
 mod outage;
@@ -271,7 +272,13 @@ impl Store {
     /// Webhook endpoints.
     #[must_use]
     pub fn endpoints(&self) -> endpoints::Endpoints {
-        endpoints::Endpoints::new(self.pool.clone(), self.me.clone())
+        endpoints::Endpoints::new(self.pool.clone())
+    }
+
+    /// Leases, which one process at a time holds.
+    #[must_use]
+    pub fn leases(&self) -> leases::Leases {
+        leases::Leases::new(self.pool.clone(), self.me.clone())
     }
 
     /// The log of deliveries to webhooks.
@@ -289,7 +296,7 @@ impl Store {
     /// Events that wait for the broker.
     #[must_use]
     pub fn pending_events(&self) -> pending_events::PendingEvents {
-        pending_events::PendingEvents::new(self.pool.clone(), self.news.clone(), self.me.clone())
+        pending_events::PendingEvents::new(self.pool.clone(), self.news.clone())
     }
 
     /// The sandbox's world.

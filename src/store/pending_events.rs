@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -17,7 +16,6 @@ use crate::contract::Event;
 pub struct PendingEvents {
     pool: Pool,
     news: Arc<Notify>,
-    me: Arc<str>,
 }
 
 /// An event that waits, and its place.
@@ -46,8 +44,8 @@ pub(super) fn row(event: &Event, headers: &Headers) -> Result<Row, Error> {
 }
 
 impl PendingEvents {
-    pub(super) const fn new(pool: Pool, news: Arc<Notify>, me: Arc<str>) -> Self {
-        Self { pool, news, me }
+    pub(super) const fn new(pool: Pool, news: Arc<Notify>) -> Self {
+        Self { pool, news }
     }
 
     /// The events that have waited longest.
@@ -119,27 +117,6 @@ impl PendingEvents {
     /// Dropping the future loses nothing.
     pub async fn added(&self) {
         self.news.notified().await;
-    }
-
-    /// Takes, or keeps, the right to do what one worker at a time does; whether this worker has it.
-    ///
-    /// # Errors
-    /// When the store cannot be used; then nobody can count on having it.
-    pub async fn lease(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
-        let now = self.pool.now();
-        let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
-        let sql = format!(
-            "INSERT INTO leases (name, owner, until_at) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_at = excluded.until_at \
-             WHERE leases.owner = excluded.owner OR leases.until_at < {now} RETURNING owner"
-        );
-        let values = vec![
-            Value::from(name),
-            Value::from(&*self.me),
-            Value::Int(lasting),
-        ];
-        let rows = self.pool.fetch("taking a lease", sql, values).await?;
-        Ok(!rows.is_empty())
     }
 }
 

@@ -408,8 +408,8 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
     let endpoint = second.endpoints().get("hook").await.unwrap().unwrap();
     assert!(!fanout::is_in_sync(&endpoint), "{endpoint:?}");
     let claimed = second
-        .endpoints()
-        .begin_binding(&endpoint, &endpoint.bound, Duration::ZERO)
+        .leases()
+        .acquire_bindings(&endpoint, &endpoint.bound, Duration::ZERO)
         .await;
     assert!(claimed.unwrap(), "the next attempt has to wait");
     let (_connection, channel) = channel(&start.url).await;

@@ -19,7 +19,7 @@ pub(super) fn select(which: &str) -> String {
 }
 
 /// Our own types always can be written: their keys are texts.
-pub(super) fn text_of(value: &(impl Serialize + ?Sized)) -> String {
+pub(in crate::store) fn text_of(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lanes, int, millis, run};
+use super::{Lanes, int, run};
 use crate::contract::{LaneName, Timestamp};
-use crate::store::db::{Link, Row, Value};
+use crate::store::db::{Link, Row, Value, millis};
 use crate::store::{Error, ledger, sql};
 
 /// What is read of each, in this order.
