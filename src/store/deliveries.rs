@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use super::Error;
+use super::db::sql;
 use super::db::{Pool, Row, Value, millis};
-use super::sql;
 use crate::contract::Timestamp;
 
 /// One attempt to deliver.

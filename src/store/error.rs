@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 
-use super::codes::{Class, Meaning};
+use super::db::codes::{Class, Meaning};
 
 /// Why the store did not do something.
 ///

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::Error;
+use super::db::files::Files;
 use super::db::{Link, Row, Target, Value};
-use super::files::Files;
 
 const ASKING: &str = "asking which store this is";
 

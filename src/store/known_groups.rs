@@ -13,9 +13,10 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 
 use super::commit::{ReadSet, WriteBatcher};
+use super::db::sql;
 use super::db::{self, Link, Pool, Value};
 use super::pending_events::Headers;
-use super::{Error, pending_events, sql};
+use super::{Error, pending_events};
 use crate::contract::{Event, GroupId, SessionName, Timestamp};
 
 const TABLE: &str = "known_groups";

@@ -13,9 +13,10 @@ pub use deferred::Deferred;
 
 use super::Error;
 use super::commit::{ReadSet, WriteBatcher};
+use super::db::sql;
 use super::db::{Link, Pool, Row, Value, millis};
+use super::ledger;
 use super::shards::Fence;
-use super::{ledger, sql};
 use crate::contract::{LaneName, SessionName, Timestamp};
 
 /// Whose order it is.

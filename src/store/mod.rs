@@ -5,13 +5,11 @@
 //! transaction; reads go through a pool beside it. Each subject has a file with its tables, its
 //! types and its handle: [`ledger`], [`sandbox_groups`].
 
-mod codes;
 mod commit;
 mod db;
 pub mod deliveries;
 pub mod endpoints;
 mod error;
-mod files;
 pub mod installation;
 pub mod known_groups;
 pub mod lanes;
@@ -20,11 +18,9 @@ pub mod ledger;
 mod migrate;
 mod outage;
 pub mod pending_events;
-mod postgres;
 pub mod resharding;
 pub mod sandbox_groups;
 pub mod shards;
-mod sql;
 #[cfg(test)]
 mod tests;
 pub mod workers;

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+use super::Error;
+use super::db::sql;
 use super::db::{Link, Pool, Value};
-use super::{Error, sql};
 use crate::contract::Event;
 
 /// The way to the events that wait; cheap to clone.

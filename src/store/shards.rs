@@ -13,8 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Error;
+use super::db::sql;
 use super::db::{Link, Pool, Value};
-use super::sql;
 
 /// The right to work on a queue, until the next one takes it over; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use super::{Lanes, int, run};
 use crate::contract::{LaneName, Timestamp};
+use crate::store::db::sql;
 use crate::store::db::{Link, Row, Value, millis};
-use crate::store::{Error, ledger, sql};
+use crate::store::{Error, ledger};
 
 /// What is read of each, in this order.
 const COLUMNS: &str =

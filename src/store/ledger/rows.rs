@@ -6,8 +6,8 @@ use std::str::FromStr;
 use super::{Begun, Fingerprint, Found, Key, Limits, Record};
 use crate::contract::{InvalidId, Timestamp};
 use crate::store::Error;
+use crate::store::db::sql;
 use crate::store::db::{self, Link, Pool, Value};
-use crate::store::sql;
 
 const TABLE: &str = "ledger";
 

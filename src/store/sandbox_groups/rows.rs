@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::state::{self, SandboxGroup};
 use crate::contract::{CommandType, GroupId, ParticipantId, Timestamp};
 use crate::store::Error;
+use crate::store::db::sql;
 use crate::store::db::{Link, Value};
 use crate::store::ledger::Key;
-use crate::store::sql;
 
 /// The groups of a batch.
 #[derive(Debug, Default)]

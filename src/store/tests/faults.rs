@@ -7,7 +7,7 @@ use groupmq_test_support::postgres::Postgres;
 use super::outages::claim;
 use super::{Database, postgres, sqlite};
 use crate::config;
-use crate::store::codes::{self, Class};
+use crate::store::db::codes::{self, Class};
 use crate::store::ledger::Claim;
 use crate::store::{Error, Store};
 

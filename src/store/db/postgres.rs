@@ -21,9 +21,9 @@ use sqlx::postgres::{
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, Row as _};
 
-use super::Error;
-use super::db::PREPARED;
+use super::sql::PREPARED;
 use crate::config;
+use crate::store::Error;
 
 /// An option of the session that nobody else sets.
 const MARK: &str = "groupmq.direct";
@@ -32,7 +32,7 @@ const NO_URL: &str = "is no PostgreSQL URL: postgres://user:password@host/databa
 
 /// Where the server is, and how it is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
+pub(in crate::store) struct Server {
     config: config::Store,
     /// How long a statement may take or wait.
     limit: String,
@@ -40,7 +40,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn of(config: &config::Store) -> Result<Self, Error> {
+    pub(in crate::store) fn of(config: &config::Store) -> Result<Self, Error> {
         let server = Self {
             config: config.clone(),
             limit: format!("{}ms", config.timeout.as_millis().max(1)),
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Whether a pooler stands before it, as far as is known.
-    pub(super) fn is_pooled(&self) -> bool {
+    pub(in crate::store) fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
     }
 
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// What begins a transaction.
-    pub(super) fn begin(&self) -> String {
+    pub(in crate::store) fn begin(&self) -> String {
         let mut begin = "BEGIN".to_owned();
         if self.is_pooled() {
             for (name, limit) in self.limits() {
@@ -79,7 +79,9 @@ impl Server {
     }
 
     /// Opens a connection, and tells with which options that went well.
-    pub(super) async fn connect(&self) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+    pub(in crate::store) async fn connect(
+        &self,
+    ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
         let plain = self.options()?;
         if !self.is_pooled() {
             let direct = self.direct(plain.clone());
@@ -121,7 +123,11 @@ impl Server {
     }
 
     /// A pool of connections, made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Result<PgPool, sqlx::Error> {
+    pub(in crate::store) fn pool(
+        &self,
+        size: u32,
+        timeout: Duration,
+    ) -> Result<PgPool, sqlx::Error> {
         let mut options = self.options()?;
         if !self.is_pooled() {
             options = self.direct(options);
@@ -149,7 +155,7 @@ impl Server {
     ///
     /// The pool keeps to the options that it was made with, and some reasons to itself; so where it has
     /// none, a connection beside it shows why, and with which options there would be one.
-    pub(super) async fn acquire(
+    pub(in crate::store) async fn acquire(
         &self,
         pool: &PgPool,
     ) -> Result<PoolConnection<Postgres>, sqlx::Error> {
@@ -175,7 +181,7 @@ impl Server {
     }
 
     /// Runs a query alone.
-    pub(super) async fn fetch(
+    pub(in crate::store) async fn fetch(
         &self,
         link: &mut PgConnection,
         query: Query<'_, Postgres, PgArguments>,
@@ -190,7 +196,7 @@ impl Server {
     }
 
     /// Runs a statement alone.
-    pub(super) async fn execute(
+    pub(in crate::store) async fn execute(
         &self,
         link: &mut PgConnection,
         query: Query<'_, Postgres, PgArguments>,

@@ -8,30 +8,30 @@
 //! A file system whose numbers of files change by themselves would not do; those that SQLite's log works on
 //! (local ones) have steady numbers.
 
+use std::any::Any;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::Error;
-use super::db::Link;
+use crate::store::Error;
 
 /// A file, whatever it is called: device and inode.
 type Identity = (u64, u64);
 
 /// The files, as they were when the database was opened.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::store) struct Files {
     known: Vec<(PathBuf, Identity)>,
     /// Held for its drop: the last connection that closes takes the files beside the database with it. In
     /// a mutex so that threads may share what holds it; nobody takes it.
-    _open: Mutex<Link>,
+    _open: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Files {
     /// Notes the files of a database to which a connection is open. Those that it does not have are not
     /// looked for.
-    pub(super) fn of(database: &Path, open: Link) -> io::Result<Self> {
+    pub(in crate::store) fn of(database: &Path, open: impl Send + 'static) -> io::Result<Self> {
         let mut known = vec![(database.to_owned(), identity(database)?)];
         for end in ["-wal", "-shm"] {
             let mut path = database.as_os_str().to_owned();
@@ -43,14 +43,14 @@ impl Files {
         }
         Ok(Self {
             known,
-            _open: Mutex::new(open),
+            _open: Mutex::new(Box::new(open)),
         })
     }
 
     /// Compares them with what is there now.
     ///
     /// A disk that cannot be asked says nothing: what is read and written there fails as well.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    pub(in crate::store) fn check(&self) -> Result<(), Error> {
         for (path, known) in &self.known {
             let what = match identity(path) {
                 Ok(found) if found == *known => continue,
@@ -65,7 +65,7 @@ impl Files {
     }
 
     /// The same for a connection that was just made.
-    pub(super) fn check_connection(&self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) fn check_connection(&self) -> Result<(), sqlx::Error> {
         self.check()
             .map_err(|error| sqlx::Error::Io(io::Error::other(error)))
     }

@@ -4,6 +4,12 @@
 //! A small enum rather than `sqlx::Any`, since both databases need options of their own (journal
 //! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
 
+pub(super) mod codes;
+pub(super) mod files;
+mod postgres;
+pub(super) mod sql;
+mod value;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +21,20 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
-use super::codes::{Class, Meaning};
-use super::files::Files;
+use super::Error;
 use super::outage::{Access, Outages};
-use super::postgres::Server;
-use super::{Error, sql};
 use crate::config;
+
+use codes::{Class, Meaning};
+use files::Files;
+use postgres::Server;
+use sql::PREPARED;
+
+pub(super) use value::{Value, millis};
 
 /// How many times a statement's time limit whoever asks waits for the answer. The database ends a
 /// statement by itself before that, so this is for one that has vanished without closing connections.
 pub(super) const PATIENCE: u32 = 4;
-
-/// Distinct statements kept prepared on a connection; the writer has fewer than that.
-pub(super) const PREPARED: usize = 160;
 
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
@@ -62,27 +69,6 @@ enum Links {
 pub(super) enum Link {
     Sqlite(Box<SqliteConnection>),
     Postgres(Box<PgConnection>, Server),
-}
-
-/// A bound value. Text, whole numbers and bytes are all that the tables hold.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Text(String),
-    Int(i64),
-    Bytes(Vec<u8>),
-    MaybeText(Option<String>),
-    MaybeInt(Option<i64>),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
-}
-
-/// A duration in milliseconds, as the tables hold it.
-pub(super) fn millis(duration: Duration) -> Value {
-    Value::Int(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// A row of an answer; columns are asked for by position.
