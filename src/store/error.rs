@@ -98,6 +98,11 @@ pub enum Error {
     /// A step of a transaction panicked; nothing of it was kept.
     #[error("a step of the store panicked: {0}")]
     Panicked(String),
+    /// A step uses a table in a way that was not provided for.
+    #[error(
+        "a batch cannot use the table {0} like this: a fault in groupmq; report it with these words"
+    )]
+    Batch(&'static str),
     /// The writer has ended, because the worker is stopping.
     #[error("the store is closed")]
     Closed,

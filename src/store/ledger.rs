@@ -14,13 +14,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Error;
-use super::commit::{ReadSet, WriteBatcher};
+use super::batch::ReadSet;
 use super::db::Pool;
-use super::shards::Fence;
+use super::shards::{Fence, FencedBatcher};
 use crate::clock::Clock;
 use crate::contract::{CommandId, ErrorBody, Event, SessionName, Timestamp};
 
-pub(super) use rows::{Row, Rows, purge};
+pub(super) use rows::Row;
+use rows::Rows;
 
 /// What a command came to: all that its reply and its events are made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -97,21 +98,25 @@ pub enum Found {
 /// The way to the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    queue: WriteBatcher,
+    batcher: FencedBatcher,
     pool: Pool,
     clock: Arc<dyn Clock>,
 }
 
 impl Ledger {
-    pub(super) fn new(queue: WriteBatcher, pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        Self { queue, pool, clock }
+    pub(super) fn new(batcher: FencedBatcher, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            batcher,
+            pool,
+            clock,
+        }
     }
 
     /// The same ledger, in which what is written stands under a fence.
     #[must_use]
     pub fn under(&self, fence: Option<Fence>) -> Self {
         Self {
-            queue: self.queue.under(fence),
+            batcher: self.batcher.under(fence),
             ..self.clone()
         }
     }
@@ -131,7 +136,7 @@ impl Ledger {
         self.submit(key, move |rows, key| {
             let known = known(rows, key, fingerprint)?;
             if matches!(known, Claim::New) {
-                rows.put(key, Row::started(fingerprint, owner.clone(), now));
+                rows.put(key.clone(), Row::started(fingerprint, owner.clone(), now));
             }
             Ok(known)
         })
@@ -162,7 +167,7 @@ impl Ledger {
                 return Ok(Some(earlier));
             }
             let done = row.clone().done(&record)?;
-            rows.put(key, done);
+            rows.put(key.clone(), done);
             Ok(None)
         })
         .await
@@ -179,8 +184,8 @@ impl Ledger {
         let owner = owner.to_owned();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
-                match row.clone().begun_once_less() {
-                    Some(row) => rows.put(key, row),
+                match row.clone().started_once_less() {
+                    Some(row) => rows.put(key.clone(), row),
                     None => rows.remove(key),
                 }
             }
@@ -202,7 +207,7 @@ impl Ledger {
                 return Ok(false);
             };
             let row = row.clone().owned_by(to.clone());
-            rows.put(key, row);
+            rows.put(key.clone(), row);
             Ok(true)
         })
         .await
@@ -216,7 +221,7 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be used; asking again is safe.
     pub async fn purge(&self, limits: Limits, at_most: u32) -> Result<u64, Error> {
-        self.queue.purge(limits, at_most).await
+        rows::purge(self.batcher.unfenced(), &self.pool, limits, at_most).await
     }
 
     /// About how many commands the ledger holds; for a gauge, so it may be a little behind.
@@ -236,8 +241,8 @@ impl Ledger {
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
-                let row = row.clone().begun_again(now);
-                rows.put(key, row);
+                let row = row.clone().started_again(now);
+                rows.put(key.clone(), row);
             }
             Ok(())
         })
@@ -257,12 +262,9 @@ impl Ledger {
         F: Fn(&mut Rows, &Key) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        let needs = ReadSet {
-            key: Some(key.clone()),
-            ..ReadSet::default()
-        };
-        self.queue
-            .submit(needs, move |rows| step(&mut rows.ledger, &key))
+        let needs = ReadSet::default().with::<Row>([key.clone()]);
+        self.batcher
+            .submit(needs, move |rows| step(rows.table()?, &key))
             .await
     }
 }

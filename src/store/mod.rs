@@ -5,7 +5,7 @@
 //! transaction; reads go through a pool beside it. Each subject has a file with its tables, its
 //! types and its handle: [`ledger`], [`sandbox_groups`].
 
-mod commit;
+mod batch;
 mod db;
 pub mod deliveries;
 pub mod endpoints;
@@ -41,7 +41,7 @@ const CONNECTING: &str = "connecting";
 /// A handle on the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
 pub struct Store {
-    queue: commit::WriteBatcher,
+    batcher: batch::WriteBatcher,
     pool: db::Pool,
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
@@ -76,7 +76,8 @@ impl Store {
         let pool = target
             .pool(config.connections, config.timeout, Arc::clone(&outages))
             .map_err(|error| Error::of(CONNECTING, error))?;
-        let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
+        let (batcher, writer) =
+            batch::writer(target, config.timeout, Arc::clone(&outages), tables());
         let writing = {
             let pool = pool.clone();
             async move {
@@ -87,7 +88,7 @@ impl Store {
         let me = workers::Workers::name();
         Ok((
             Self {
-                queue,
+                batcher,
                 pool,
                 outages,
                 clock,
@@ -198,7 +199,7 @@ impl Store {
     /// The record of every command that changes something.
     #[must_use]
     pub fn ledger(&self) -> ledger::Ledger {
-        ledger::Ledger::new(self.queue.clone(), self.pool.clone(), self.clock.clone())
+        ledger::Ledger::new(self.fenced(), self.pool.clone(), self.clock.clone())
     }
 
     /// Which workers are alive.
@@ -237,7 +238,7 @@ impl Store {
     /// Has the next transaction fail as on a database that is read-only, and none after that.
     #[cfg(test)]
     pub(crate) async fn fail_once(&self) {
-        let pragma = self.queue.raw("PRAGMA query_only = 1").await;
+        let pragma = self.batcher.raw("PRAGMA query_only = 1").await;
         pragma.map(drop).unwrap_or_default();
     }
 
@@ -262,7 +263,7 @@ impl Store {
     /// Lanes in which commands rest.
     #[must_use]
     pub fn lanes(&self) -> lanes::Lanes {
-        lanes::Lanes::new(self.queue.clone(), self.pool.clone())
+        lanes::Lanes::new(self.fenced(), self.pool.clone())
     }
 
     /// Webhook endpoints.
@@ -286,7 +287,7 @@ impl Store {
     /// Groups as the sessions of an engine beyond the store know them.
     #[must_use]
     pub fn known_groups(&self) -> known_groups::KnownGroups {
-        known_groups::KnownGroups::new(self.queue.clone(), self.pool.clone(), self.news.clone())
+        known_groups::KnownGroups::new(self.batcher.clone(), self.pool.clone(), self.news.clone())
     }
 
     /// Events that wait for the broker.
@@ -298,8 +299,29 @@ impl Store {
     /// The sandbox's world.
     #[must_use]
     pub fn sandbox_groups(&self) -> sandbox_groups::SandboxGroups {
-        sandbox_groups::SandboxGroups::new(self.queue.clone(), self.pool.clone())
+        sandbox_groups::SandboxGroups::new(self.fenced(), self.pool.clone())
     }
+
+    fn fenced(&self) -> shards::FencedBatcher {
+        shards::FencedBatcher::new(self.batcher.clone())
+    }
+}
+
+/// The tables that the write batcher loads and writes, in the order in which it locks their rows.
+fn tables() -> batch::Registry {
+    batch::Registry::default()
+        // Before all others: what is read after it is what the queue's last owner wrote.
+        .with::<shards::EpochRow>()
+        // Groups before the ledger: a command that has waited for a group then sees the last command too.
+        .with::<sandbox_groups::GroupRow>()
+        .with::<sandbox_groups::MemberRow>()
+        .with::<sandbox_groups::HistoryRow>()
+        .with::<ledger::Row>()
+        .with::<lanes::LaneRow>()
+        .with::<lanes::DeferredRow>()
+        .with::<known_groups::KnownRow>()
+        .with::<known_groups::SeenRow>()
+        .with::<pending_events::EventRow>()
 }
 
 async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::Error;
-use super::db::sql;
-use super::db::{Link, Pool, Value};
+use super::batch::TableRow;
+use super::db::{Pool, Value};
 use crate::contract::Event;
 
 /// The way to the events that wait; cheap to clone.
@@ -33,15 +33,39 @@ pub struct Pending {
 /// Headers of a message.
 pub type Headers = BTreeMap<String, String>;
 
-/// Event and headers as they are kept.
-pub(super) type Row = [Value; 2];
+/// An event and its headers, as a batch adds them behind all others.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    event: String,
+    headers: String,
+}
 
-/// What is kept of an event.
-pub(super) fn row(event: &Event, headers: &Headers) -> Result<Row, Error> {
-    let corrupt = |error| Error::corrupt("pending_events", error);
-    let text = serde_json::to_string(event).map_err(corrupt)?;
-    let headers = serde_json::to_string(headers).map_err(corrupt)?;
-    Ok([Value::Text(text), Value::Text(headers)])
+impl EventRow {
+    pub(super) fn new(event: &Event, headers: &Headers) -> Result<Self, Error> {
+        let corrupt = |error| Error::corrupt(EventRow::TABLE, error);
+        Ok(Self {
+            event: serde_json::to_string(event).map_err(corrupt)?,
+            headers: serde_json::to_string(headers).map_err(corrupt)?,
+        })
+    }
+}
+
+impl TableRow for EventRow {
+    /// The order within the batch: the table numbers its rows itself.
+    type Key = usize;
+
+    const TABLE: &'static str = "pending_events";
+    const KEY: &'static [&'static str] = &[];
+    const COLUMNS: &'static [&'static str] = &["event", "headers"];
+    const WRITING: &'static str = "adding pending events";
+
+    fn key_values(_: &usize) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![Value::Text(self.event), Value::Text(self.headers)])
+    }
 }
 
 impl PendingEvents {
@@ -63,7 +87,7 @@ impl PendingEvents {
             )
             .await?;
         let pending = rows.iter().map(|row| {
-            let corrupt = |error| Error::corrupt("pending_events", error);
+            let corrupt = |error| Error::corrupt(EventRow::TABLE, error);
             Ok(Pending {
                 position: row.get(0)?,
                 event: serde_json::from_str(&row.get::<String>(1)?).map_err(corrupt)?,
@@ -119,15 +143,4 @@ impl PendingEvents {
     pub async fn added(&self) {
         self.news.notified().await;
     }
-}
-
-/// Adds events behind all others, in a transaction of the writer's.
-pub(super) async fn add(link: &mut Link, events: Vec<Row>) -> Result<(), Error> {
-    for (count, values) in sql::row_lists(events) {
-        let places = link.placeholders(count, 2);
-        let sql = format!("INSERT INTO pending_events (event, headers) VALUES {places}");
-        let done = link.execute(sql, values).await;
-        done.map_err(|error| Error::of("adding events that wait", error))?;
-    }
-    Ok(())
 }

@@ -9,12 +9,12 @@
 //!
 //! When a queue may be taken over is the worker's business.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Error;
-use super::db::sql;
-use super::db::{Link, Pool, Value};
+use super::batch::{ReadSet, Rows, TableRow, WriteBatcher};
+use super::db::{self, Lock, Pool, Value};
 
 /// The right to work on a queue, until the next one takes it over; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +59,7 @@ impl Shards {
     pub async fn all(&self) -> Result<BTreeMap<String, Standing>, Error> {
         let sql = "SELECT queue, epoch, owner FROM shards";
         let rows = self.pool.fetch("reading shards", sql, Vec::new()).await?;
-        let read = |row: &super::db::Row| {
+        let read = |row: &db::Row| {
             let owner = Some(row.get::<String>(2)?).filter(|owner| !owner.is_empty());
             let epoch = row.get(1)?;
             Ok((row.get(0)?, Standing { epoch, owner }))
@@ -133,29 +133,80 @@ impl Standing {
     }
 }
 
-/// Those of some fences under which nothing may be written any more.
-///
-/// The others' rows stay locked until the transaction ends, so that nobody takes over in between.
-pub(super) async fn fallen(
-    link: &mut Link,
-    fences: BTreeSet<Fence>,
-) -> Result<BTreeSet<Fence>, Error> {
-    let keys: Vec<_> = fences
-        .iter()
-        .map(|fence| [Value::from(fence.queue())])
-        .collect();
-    let mut epochs = BTreeMap::new();
-    for (count, values) in sql::key_lists(&keys) {
-        let sql = format!(
-            "SELECT queue, epoch FROM shards WHERE queue IN (VALUES {}) ORDER BY queue{}",
-            link.placeholders(count, 1),
-            link.for_share(),
-        );
-        let found = link.fetch(sql, values).await;
-        for row in &found.map_err(|error| Error::of("reading shards", error))? {
-            epochs.insert(row.get::<String>(0)?, row.get::<i64>(1)?);
-        }
+/// Submits jobs that are written under a fence, if there is one; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct FencedBatcher {
+    batcher: WriteBatcher,
+    fence: Option<Fence>,
+}
+
+impl FencedBatcher {
+    pub(super) const fn new(batcher: WriteBatcher) -> Self {
+        let fence = None;
+        Self { batcher, fence }
     }
-    let stands = |fence: &Fence| epochs.get(fence.queue()) == Some(&fence.epoch);
-    Ok(fences.into_iter().filter(|fence| !stands(fence)).collect())
+
+    /// The same, for what is written under a fence.
+    pub(super) fn under(&self, fence: Option<Fence>) -> Self {
+        let batcher = self.batcher.clone();
+        Self { batcher, fence }
+    }
+
+    /// The batcher itself, for what no fence applies to.
+    pub(super) const fn unfenced(&self) -> &WriteBatcher {
+        &self.batcher
+    }
+
+    /// As [`WriteBatcher::submit`]; fails with [`Error::Fenced`], and runs no step, if the queue was taken over.
+    pub(super) async fn submit<F, T>(&self, needs: ReadSet, step: F) -> Result<T, Error>
+    where
+        F: Fn(&mut Rows) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let fence = self.fence.clone();
+        let needs = needs.with::<EpochRow>(fence.iter().map(|it| Arc::clone(&it.queue)));
+        let fenced = move |rows: &mut Rows| {
+            if let Some(fence) = &fence {
+                let row = rows.table::<EpochRow>()?.get(&fence.queue);
+                if row.is_none_or(|row| row.epoch != fence.epoch) {
+                    return Err(Error::Fenced);
+                }
+            }
+            step(rows)
+        };
+        self.batcher.submit(needs, fenced).await
+    }
+}
+
+/// A queue's epoch, as a batch sees it.
+///
+/// The row stays locked until the transaction ends, so that no worker takes the queue over in between.
+#[derive(Debug)]
+pub(super) struct EpochRow {
+    epoch: i64,
+}
+
+impl TableRow for EpochRow {
+    /// The queue.
+    type Key = Arc<str>;
+
+    const TABLE: &'static str = "shards";
+    const KEY: &'static [&'static str] = &["queue"];
+    const COLUMNS: &'static [&'static str] = &["epoch"];
+    const LOCK: Lock = Lock::Share;
+    const READING: &'static str = "reading shards";
+    const WRITING: &'static str = "writing shards";
+
+    fn key_values(queue: &Arc<str>) -> Vec<Value> {
+        vec![Value::from(&**queue)]
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![Value::Int(self.epoch)])
+    }
+
+    fn read(row: &db::Row) -> Result<(Arc<str>, Self), Error> {
+        let epoch = row.get(1)?;
+        Ok((row.get::<String>(0)?.into(), Self { epoch }))
+    }
 }

@@ -10,6 +10,7 @@ mod postgres;
 pub(super) mod sql;
 mod value;
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +72,16 @@ pub(super) enum Link {
     Postgres(Box<PgConnection>, Server),
 }
 
+/// How the rows of a `SELECT` are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    None,
+    /// Against writers.
+    Share,
+    /// Against all that lock them.
+    Update,
+}
+
 /// A row of an answer; columns are asked for by position.
 pub(super) enum Row {
     Sqlite(SqliteRow),
@@ -97,6 +108,16 @@ impl Row {
             Self::Postgres(row) => row.try_get(column),
         }
         .map_err(|source| Error::of("reading a row", source))
+    }
+
+    /// Reads a column whose text is parsed.
+    pub(super) fn parse<T>(&self, column: usize, table: &'static str) -> Result<T, Error>
+    where
+        T: FromStr<Err: std::fmt::Display>,
+    {
+        let text: String = self.get(column)?;
+        text.parse()
+            .map_err(|error| Error::corrupt(table, serde::de::Error::custom(error)))
     }
 }
 
@@ -268,26 +289,11 @@ fn is_worthless(error: &sqlx::Error) -> bool {
 
 impl Link {
     /// What a `SELECT` adds to lock its rows; SQLite locks the database as a whole.
-    pub(super) const fn for_update(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR UPDATE",
-        }
-    }
-
-    /// As [`Link::for_update`], beside others that only look too.
-    pub(super) const fn for_share(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR SHARE",
-        }
-    }
-
-    /// As [`Link::for_update`], passing over rows that somebody else has locked.
-    pub(super) const fn for_update_skip_locked(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR UPDATE SKIP LOCKED",
+    pub(super) const fn lock(&self, lock: Lock) -> &'static str {
+        match (self, lock) {
+            (Self::Sqlite(_), _) | (_, Lock::None) => "",
+            (Self::Postgres(..), Lock::Update) => " FOR UPDATE",
+            (Self::Postgres(..), Lock::Share) => " FOR SHARE",
         }
     }
 

@@ -47,21 +47,26 @@ pub(in crate::store) fn placeholders(mark: Mark, rows: usize, columns: usize) ->
 }
 
 /// Cuts keys into lists to ask for: each filled up to a power of two by repeating its last key.
-pub(in crate::store) fn key_lists<const N: usize>(keys: &[[Value; N]]) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn key_lists<K: AsRef<[Value]>>(keys: &[K]) -> Vec<(usize, Vec<Value>)> {
     let mut lists = Vec::new();
     for chunk in keys.chunks(MOST_ROWS) {
         let rows = chunk.len().next_power_of_two();
         let fill = chunk.last().into_iter().cycle().take(rows - chunk.len());
-        let values = chunk.iter().chain(fill).flatten().cloned().collect();
+        let values = chunk
+            .iter()
+            .chain(fill)
+            .flat_map(|key| key.as_ref().iter().cloned())
+            .collect();
         lists.push((rows, values));
     }
     lists
 }
 
 /// Cuts rows to write into lists, each a power of two long.
-pub(in crate::store) fn row_lists<const N: usize>(
-    rows: Vec<[Value; N]>,
-) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn row_lists<R>(rows: Vec<R>) -> Vec<(usize, Vec<Value>)>
+where
+    R: IntoIterator<Item = Value>,
+{
     let mut lists = Vec::new();
     let mut left = rows.len();
     let mut rows = rows.into_iter();
