@@ -1,4 +1,4 @@
-//! Webhook endpoints: what is set for them, and what all replicas have to agree on.
+//! Webhook endpoints: their settings, and the state that all replicas share.
 //!
 //! Every change is one conditional statement: of several replicas that want the same change, one makes it. What
 //! one replica at a time may do for an endpoint is in [`super::leases`]; what the states mean is decided by the
@@ -17,14 +17,14 @@ use crate::contract::{
 };
 use crate::contract::{Webhook, WebhookId};
 
-pub use removal::{DISCARD, Waiting};
+pub use removal::{DISCARD, QueuedDeliveries};
 pub(super) use row::text_of;
 use row::{COLUMNS, read, settings_text};
 
 /// An endpoint as all replicas see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The id alone, or behind the session it belongs to and a dot.
+    /// The id, preceded by its session and a dot if it belongs to one.
     pub name: String,
     /// The session it belongs to; none for an operator's.
     pub session: Option<SessionName>,
@@ -33,18 +33,18 @@ pub struct Endpoint {
     /// What is set.
     pub settings: WebhookSettings,
     /// Secrets that groupmq made; they sign where the settings have none.
-    pub secrets: Vec<Managed>,
+    pub secrets: Vec<ManagedSecret>,
     /// Whether events are collected and sent.
     pub state: WebhookState,
-    /// Why, where somebody said so.
+    /// The reason, if one was given.
     pub reason: Option<String>,
     /// Rises with every change of settings or state.
     pub revision: i64,
     /// Every key that may be bound to the queue.
     pub bound: BTreeSet<String>,
-    /// Somebody is changing the bindings, or died over it.
+    /// A process is changing the bindings, or failed while it did.
     pub binding: bool,
-    /// How its breaker stands.
+    /// The state of its breaker.
     pub breaker: Breaker,
 }
 
@@ -61,14 +61,14 @@ pub enum Origin {
 
 /// A secret that groupmq made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Managed {
+pub struct ManagedSecret {
     /// The secret.
     pub secret: SigningSecret,
     /// Until when it signs, in milliseconds since 1970; none for the newest.
     pub until: Option<i64>,
 }
 
-/// How an endpoint's breaker stands.
+/// The state of an endpoint's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breaker {
     /// Rises when it opens and when it closes.
@@ -77,7 +77,7 @@ pub struct Breaker {
     pub failing_since: Option<Timestamp>,
     /// When the next probe is due.
     pub probe_at: Timestamp,
-    /// How long that was waited for.
+    /// The wait before that probe.
     pub probe_wait: Duration,
 }
 
@@ -96,14 +96,14 @@ pub struct NewEndpoint {
     pub secret: SigningSecret,
 }
 
-/// The way to the endpoints; cheap to clone.
+/// A handle to the endpoints; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     pool: Pool,
 }
 
 impl Endpoint {
-    /// As it is shown: no secret, no header's value.
+    /// The public view: without secrets and the values of headers.
     #[must_use]
     pub fn shown(&self) -> Webhook {
         let settings = &self.settings;
@@ -159,18 +159,18 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn of(&self, session: &SessionName) -> Result<Vec<Endpoint>, Error> {
+    pub async fn of_session(&self, session: &SessionName) -> Result<Vec<Endpoint>, Error> {
         let sql = row::select("WHERE session = $1 ORDER BY name");
         let session = vec![Value::from(session.as_str())];
         let rows = self.pool.fetch("reading webhooks", sql, session).await?;
         rows.iter().map(read).collect()
     }
 
-    /// Sets an endpoint. One that is set like this already stays as it is, paused or not; one that was
-    /// on its way out is taken back.
+    /// Sets an endpoint. One with the same settings stays as it is, paused or not; one that is being removed is
+    /// kept.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn set(&self, new: NewEndpoint) -> Result<Endpoint, Error> {
         let name = endpoint_name(new.session.as_ref(), &new.id);
         let state = if new.settings.disabled {
@@ -178,7 +178,7 @@ impl Endpoints {
         } else {
             WebhookState::Active
         };
-        let first = Managed {
+        let first = ManagedSecret {
             secret: new.secret,
             until: None,
         };
@@ -205,11 +205,11 @@ impl Endpoints {
         self.get(&name).await?.ok_or_else(|| row::vanished(&name))
     }
 
-    /// Changes the state of an endpoint; false when it is not there, or was so already. From `removing`
-    /// there is no way back but to set it anew.
+    /// Changes the state of an endpoint; false if it does not exist, or has this state already. An endpoint in
+    /// `removing` leaves that state only if it is set again.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn set_state(
         &self,
         name: &str,
@@ -247,7 +247,7 @@ impl Endpoints {
             old.until = Some(old.until.unwrap_or(until));
             old
         });
-        let newest = Managed {
+        let newest = ManagedSecret {
             secret,
             until: None,
         };
@@ -267,13 +267,13 @@ impl Endpoints {
         .await
     }
 
-    /// Forgets an endpoint that is on its way out.
+    /// Deletes an endpoint that is being removed.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget(&self, name: &str) -> Result<bool, Error> {
         self.change(
-            "forgetting a webhook",
+            "deleting a webhook",
             "DELETE FROM webhook_endpoints WHERE name = $1 AND state = 'removing'",
             vec![Value::from(name)],
         )

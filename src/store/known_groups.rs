@@ -1,9 +1,9 @@
-//! Groups as the sessions of an engine beyond the store know them, and the notifications that were
-//! taken in: what turns a notification into events, once.
+//! Groups as the sessions of an external engine know them, and the notifications that were applied, so that each
+//! notification produces its events once.
 //!
-//! A notification, the change of what is known, and the events that follow are one transaction: see
-//! [`KnownGroups::take`]. What a group's state looks like, and what follows from a notification, is
-//! the engine's business; here it is JSON. The events wait in [`super::pending_events`].
+//! The notification, the change of the group's state and the resulting events are one transaction: see
+//! [`KnownGroups::apply`]. The engine decides what a group's state contains and which events follow; here the state
+//! is JSON. The events are stored in [`super::pending_events`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,26 +27,26 @@ pub struct KnownKey {
     pub group: Option<GroupId>,
 }
 
-/// What a notification is about.
+/// A notification to apply.
 #[derive(Debug, Clone)]
 pub struct Notification {
-    /// Its id, where the same one may come again.
+    /// Its id, if the same notification may arrive again.
     pub id: Option<String>,
-    /// When it came.
+    /// When it arrived.
     pub at: Timestamp,
     /// The rows that it may change.
     pub rows: Vec<KnownKey>,
 }
 
-/// The way to the groups that are known; cheap to clone.
+/// A handle to the known groups; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct KnownGroups {
     batcher: WriteBatcher,
     pool: Pool,
-    news: Arc<Notify>,
+    events_added: Arc<Notify>,
 }
 
-/// What a step sees and does.
+/// The rows that a step reads and changes, and the events that it adds.
 #[derive(Debug)]
 pub struct StateRows<'a> {
     rows: &'a Table<KnownRow>,
@@ -56,23 +56,23 @@ pub struct StateRows<'a> {
 }
 
 impl KnownGroups {
-    pub(super) const fn new(batcher: WriteBatcher, pool: Pool, news: Arc<Notify>) -> Self {
+    pub(super) const fn new(batcher: WriteBatcher, pool: Pool, events_added: Arc<Notify>) -> Self {
         Self {
             batcher,
             pool,
-            news,
+            events_added,
         }
     }
 
-    /// Has `step` turn a notification into events, in one transaction with what it changes; none
-    /// where the notification came before.
+    /// Runs `step`, which turns a notification into changes and events, in one transaction; none if the
+    /// notification was applied before.
     ///
     /// `step` may run several times, and must depend on nothing but the rows. One that fails changes
     /// nothing.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe where the notification has an id.
-    pub async fn take<F, T>(&self, what: Notification, step: F) -> Result<Option<T>, Error>
+    /// When the store cannot be used; a retry is safe where the notification has an id.
+    pub async fn apply<F, T>(&self, what: Notification, step: F) -> Result<Option<T>, Error>
     where
         F: Fn(&mut StateRows<'_>) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
@@ -110,7 +110,7 @@ impl KnownGroups {
         });
         let (done, has_events) = taken.await?;
         if has_events {
-            self.news.notify_one();
+            self.events_added.notify_one();
         }
         Ok(done)
     }
@@ -119,11 +119,11 @@ impl KnownGroups {
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn of(&self, session: &SessionName) -> Result<Vec<GroupId>, Error> {
+    pub async fn of_session(&self, session: &SessionName) -> Result<Vec<GroupId>, Error> {
         let rows = self
             .pool
             .fetch(
-                "reading the groups that are known",
+                KnownRow::READING,
                 "SELECT group_id FROM known_groups WHERE session = $1 AND group_id <> '' \
                  ORDER BY group_id",
                 vec![Value::from(session.as_str())],
@@ -134,14 +134,14 @@ impl KnownGroups {
             .collect()
     }
 
-    /// Forgets notifications that came before `before`.
+    /// Removes notifications that arrived before `before`.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget(&self, before: Timestamp) -> Result<(), Error> {
         self.pool
             .execute(
-                "forgetting old notifications",
+                "removing old notifications",
                 "DELETE FROM seen_notifications WHERE seen_at < $1",
                 vec![Value::Int(before.0.as_millisecond())],
             )
@@ -151,10 +151,10 @@ impl KnownGroups {
 }
 
 impl StateRows<'_> {
-    /// What is known of a group, or of the session.
+    /// The state of a group, or of the session.
     ///
     /// # Errors
-    /// When it does not read.
+    /// When it cannot be parsed.
     pub fn get<T: DeserializeOwned>(&self, key: &KnownKey) -> Result<Option<T>, Error> {
         let stored = || self.rows.get(key).map(|row| &row.0);
         let state = self.changes.get(key).or_else(stored);
@@ -164,7 +164,7 @@ impl StateRows<'_> {
             .map_err(|error| Error::corrupt(KnownRow::TABLE, error))
     }
 
-    /// Keeps what is known now.
+    /// Replaces the state of a group, or of the session.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -179,7 +179,7 @@ impl StateRows<'_> {
         Ok(())
     }
 
-    /// Has an event published with some headers, behind all earlier ones of its group.
+    /// Adds an event with its headers, after all earlier ones of its group.
     ///
     /// # Errors
     /// When it cannot be written as JSON.
@@ -223,7 +223,7 @@ impl TableRow for KnownRow {
     }
 }
 
-/// When a notification was taken in, in milliseconds since 1970.
+/// When a notification was applied, in milliseconds since 1970.
 #[derive(Debug)]
 pub(super) struct SeenRow(i64);
 

@@ -1,7 +1,7 @@
-//! Lanes that have deferred commands: what has to survive the worker for a group's order to hold.
+//! Lanes that have deferred commands: the state that must outlive the worker to keep the order within a group.
 //!
-//! A lane is here from the first deferral until the last deferred command is done, and so is each command
-//! of it ([`Deferred`]). Which may go when is decided by the worker.
+//! A lane has a row from the first deferral until its last deferred command is done, and so has each of these
+//! commands ([`Deferred`]). The worker decides which command is executed when.
 
 mod deferred;
 
@@ -18,7 +18,7 @@ use super::ledger;
 use super::shards::{Fence, FencedBatcher};
 use crate::contract::{LaneName, SessionName, Timestamp};
 
-/// Whose order it is.
+/// A lane: commands of one session that are executed in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneKey {
     /// The session whose commands they are.
@@ -29,18 +29,18 @@ pub struct LaneKey {
 
 /// The deferred commands of a lane, by their tickets `head..=tail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resting {
+pub struct LaneState {
     /// The ticket that is next.
     pub head: u64,
     /// The ticket given out last.
     pub tail: u64,
     /// How long the head is deferred; what follows it is deferred behind it, to the same queue.
     pub tier: Duration,
-    /// When the next one should be back.
+    /// When the head is due back.
     pub due: Timestamp,
 }
 
-/// The way to the lanes; cheap to clone.
+/// A handle to the lanes; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lanes {
     batcher: FencedBatcher,
@@ -69,12 +69,11 @@ impl Lanes {
         }
     }
 
-    /// Every lane of the command queue that has deferred commands, and those of which it is unknown where
-    /// they belong.
+    /// Every lane of the command queue that has deferred commands, and those whose command queue is unknown.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn load(&self) -> Result<Vec<(LaneKey, Resting)>, Error> {
+    pub async fn load(&self) -> Result<Vec<(LaneKey, LaneState)>, Error> {
         let sql = select::<LaneRow>("WHERE queue = $1 OR queue = ''");
         let values = vec![Value::from(&*self.shard)];
         let rows = self.pool.fetch(LaneRow::READING, sql, values).await?;
@@ -83,12 +82,12 @@ impl Lanes {
             .collect()
     }
 
-    /// Forgets to which command queue each lane belongs: the queues have changed.
+    /// Clears the command queue of each lane: the queues have changed.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget_queues(&self) -> Result<(), Error> {
-        let doing = "forgetting the queues of lanes";
+        let doing = "clearing the queues of lanes";
         for sql in [
             "UPDATE lanes SET queue = ''",
             "UPDATE deferred SET queue = ''",
@@ -98,23 +97,23 @@ impl Lanes {
         Ok(())
     }
 
-    /// Records how a lane stands; `None` once it has no deferred command.
+    /// Records the state of a lane; `None` once it has no deferred command.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn put(&self, key: LaneKey, resting: Option<Resting>) -> Result<(), Error> {
-        self.write(Change {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn put(&self, key: LaneKey, resting: Option<LaneState>) -> Result<(), Error> {
+        self.write(LaneChange {
             lane: Some((key, resting)),
             command: None,
         })
         .await
     }
 
-    /// Records what a deferral, or its end, changes.
+    /// Records the changes of a deferral, or of its end.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn write(&self, change: Change) -> Result<(), Error> {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn write(&self, change: LaneChange) -> Result<(), Error> {
         let shard = Arc::clone(&self.shard);
         let step = move |rows: &mut Rows| {
             if let Some((key, resting)) = &change.lane {
@@ -137,11 +136,11 @@ impl Lanes {
     }
 }
 
-/// What a deferral, or its end, changes; `None` stands for what is over.
+/// The changes of a deferral, or of its end; `None` deletes the row.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
-    /// How a lane stands.
-    pub lane: Option<(LaneKey, Option<Resting>)>,
+pub struct LaneChange {
+    /// The state of a lane.
+    pub lane: Option<(LaneKey, Option<LaneState>)>,
     /// A deferred command.
     pub command: Option<(ledger::Key, Option<Deferred>)>,
 }
@@ -149,7 +148,7 @@ pub struct Change {
 /// A lane with deferred commands, and its command queue.
 #[derive(Debug)]
 pub(super) struct LaneRow {
-    resting: Resting,
+    resting: LaneState,
     shard: Arc<str>,
 }
 
@@ -170,7 +169,7 @@ impl TableRow for LaneRow {
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {
-        let Resting {
+        let LaneState {
             head,
             tail,
             tier,
@@ -191,7 +190,7 @@ impl TableRow for LaneRow {
             lane: row.get::<String>(1)?.into(),
         };
         let due = jiff::Timestamp::from_millisecond(row.get(5)?).unwrap_or_default();
-        let resting = Resting {
+        let resting = LaneState {
             head: number(row, 2)?,
             tail: number(row, 3)?,
             tier: Duration::from_millis(number(row, 4)?),

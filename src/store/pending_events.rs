@@ -1,6 +1,5 @@
-//! Events that no command's reply carries, from the moment they are known until the broker has
-//! confirmed them. They are added by [`super::known_groups`], in one transaction with what they are
-//! about; who publishes them is `ops`, one worker at a time.
+//! The outbox: events that belong to no command, until the broker has confirmed them. [`super::known_groups`] adds
+//! them in one transaction with the change that they report; `ops` publishes them, one worker at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,17 +11,17 @@ use super::batch::TableRow;
 use super::db::{Pool, Value};
 use crate::contract::Event;
 
-/// The way to the events that wait; cheap to clone.
+/// A handle to the pending events; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PendingEvents {
     pool: Pool,
-    news: Arc<Notify>,
+    events_added: Arc<Notify>,
 }
 
-/// An event that waits, and its place.
+/// A pending event and its position.
 #[derive(Debug, Clone)]
-pub struct Pending {
-    /// Its place; smaller ones go first.
+pub struct PendingEvent {
+    /// Its position; smaller ones are published first.
     pub position: i64,
     /// The event.
     pub event: Event,
@@ -69,26 +68,26 @@ impl TableRow for EventRow {
 }
 
 impl PendingEvents {
-    pub(super) const fn new(pool: Pool, news: Arc<Notify>) -> Self {
-        Self { pool, news }
+    pub(super) const fn new(pool: Pool, events_added: Arc<Notify>) -> Self {
+        Self { pool, events_added }
     }
 
-    /// The events that have waited longest.
+    /// The oldest pending events.
     ///
     /// # Errors
-    /// When the store cannot be used, or a row does not read.
-    pub async fn first(&self, at_most: u32) -> Result<Vec<Pending>, Error> {
+    /// When the store cannot be used, or a row cannot be parsed.
+    pub async fn oldest(&self, at_most: u32) -> Result<Vec<PendingEvent>, Error> {
         let rows = self
             .pool
             .fetch(
-                "reading the events that wait",
+                "reading pending events",
                 "SELECT position, event, headers FROM pending_events ORDER BY position LIMIT $1",
                 vec![Value::Int(i64::from(at_most))],
             )
             .await?;
         let pending = rows.iter().map(|row| {
             let corrupt = |error| Error::corrupt(EventRow::TABLE, error);
-            Ok(Pending {
+            Ok(PendingEvent {
                 position: row.get(0)?,
                 event: serde_json::from_str(&row.get::<String>(1)?).map_err(corrupt)?,
                 headers: serde_json::from_str(&row.get::<String>(2)?).map_err(corrupt)?,
@@ -97,14 +96,14 @@ impl PendingEvents {
         pending.collect()
     }
 
-    /// Forgets events that the broker has confirmed.
+    /// Removes events that the broker has confirmed.
     ///
-    /// By their places one by one: with several workers, an event may get its place first and be
-    /// there to be seen later than the next one.
+    /// By position, one by one: with several workers, an event may become visible later than one with a higher
+    /// position.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn confirmed(&self, events: &[Pending]) -> Result<(), Error> {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn confirmed(&self, events: &[PendingEvent]) -> Result<(), Error> {
         let places: Vec<_> = events.iter().map(|it| it.position.to_string()).collect();
         let places = format!("[{}]", places.join(","));
         let sql = if self.pool.is_postgres() {
@@ -114,24 +113,18 @@ impl PendingEvents {
             "DELETE FROM pending_events WHERE position IN (SELECT value FROM json_each($1))"
         };
         self.pool
-            .execute(
-                "forgetting events that are published",
-                sql,
-                vec![Value::Text(places)],
-            )
+            .execute("removing published events", sql, vec![Value::Text(places)])
             .await
             .map(drop)
     }
 
-    /// How many events wait.
+    /// The number of pending events.
     ///
     /// # Errors
     /// When the store cannot be used.
     pub async fn count(&self) -> Result<u64, Error> {
         let sql = "SELECT COUNT(*) FROM pending_events";
-        let rows = self
-            .pool
-            .fetch("counting the events that wait", sql, Vec::new());
+        let rows = self.pool.fetch("counting pending events", sql, Vec::new());
         let count: i64 = rows.await?.first().map_or(Ok(0), |row| row.get(0))?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -140,7 +133,7 @@ impl PendingEvents {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub async fn added(&self) {
-        self.news.notified().await;
+    pub async fn events_added(&self) {
+        self.events_added.notified().await;
     }
 }

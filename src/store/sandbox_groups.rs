@@ -1,7 +1,7 @@
-//! The sandbox's world: its groups, who is in which, and what changed each.
+//! The sandbox's groups, their members, and the commands that changed each.
 //!
-//! This file knows how groups are kept, not what may be done to them; WhatsApp's rules are in the
-//! sandbox engine. A command's change and its ledger record are one transaction.
+//! This file stores groups; WhatsApp's rules are in the sandbox engine. A command's change and its ledger record are
+//! one transaction.
 
 mod rows;
 mod state;
@@ -37,7 +37,7 @@ pub enum Transacted {
     Fresh(Record),
     /// Done before, with this record; nothing was done now.
     Replayed(Record),
-    /// The id stands for a command with another type or payload; nothing was done.
+    /// The id belongs to a command with another type or payload; nothing was done.
     Reused,
 }
 
@@ -83,7 +83,7 @@ impl World<'_> {
         self.groups.put(id.clone(), GroupRow::new(state));
     }
 
-    /// Has a group written that this transaction's command changed, and adds the command to its history.
+    /// Marks a group as changed by this transaction's command, and adds the command to its history.
     pub fn changed(&mut self, id: &GroupId, command: CommandType, at: Timestamp) {
         let Some(Ok(state)) = self.groups.get_mut(id).map(|row| row.state.as_mut()) else {
             return;
@@ -99,7 +99,7 @@ impl World<'_> {
     }
 }
 
-/// Runs a command's step on the groups, and has what it changed written.
+/// Runs a command's step on the groups, and adds its changes to the batch.
 fn in_world(
     rows: &mut Rows,
     key: &Key,
@@ -123,7 +123,7 @@ fn in_world(
     Ok(record)
 }
 
-/// The way to the sandbox's groups; cheap to clone.
+/// A handle to the sandbox's groups; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SandboxGroups {
     batcher: FencedBatcher,
@@ -135,7 +135,7 @@ impl SandboxGroups {
         Self { batcher, pool }
     }
 
-    /// The same world, in which what is changed stands under a fence.
+    /// The same groups, whose writes are fenced.
     #[must_use]
     pub fn under(&self, fence: Option<Fence>) -> Self {
         Self {
@@ -144,14 +144,13 @@ impl SandboxGroups {
         }
     }
 
-    /// Carries out a command unless the ledger knows it: change and record are one transaction.
+    /// Executes a command unless it is in the ledger: change and record are one transaction.
     ///
-    /// `step` sees the groups named and answers with the record. It may run several times, so it
-    /// must depend on nothing but the world it is shown; where it fails, it must have changed
-    /// nothing.
+    /// `step` reads and changes the named groups, and returns the record. It may run several times, so it must
+    /// depend on nothing but its argument; one that fails must have changed nothing.
     ///
     /// # Errors
-    /// When the store cannot be used, or `step` failed; asking again under the same key is safe.
+    /// When the store cannot be used, or `step` failed; a retry under the same key is safe.
     ///
     /// # Cancellation
     /// Dropping the future does not stop the command.
@@ -185,11 +184,10 @@ impl SandboxGroups {
         self.batcher.submit(needs, step).await
     }
 
-    /// Carries out a command without asking or telling the ledger, as an engine beyond the store
-    /// would: whoever calls keeps the record.
+    /// Executes a command without the ledger, as an external engine would: the caller keeps the record.
     ///
     /// # Errors
-    /// As [`SandboxGroups::transact`]; but asking again does it again.
+    /// As [`SandboxGroups::transact`]; but a retry executes it again.
     pub async fn change<F>(&self, key: Key, groups: Vec<GroupId>, step: F) -> Result<Record, Error>
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
@@ -202,7 +200,7 @@ impl SandboxGroups {
     /// Reads a group.
     ///
     /// # Errors
-    /// When the store cannot be used or the group does not read.
+    /// When the store cannot be used or the group cannot be parsed.
     pub async fn get(&self, id: &GroupId) -> Result<Option<SandboxGroup>, Error> {
         let sql = "SELECT state FROM sandbox_groups WHERE id = $1";
         let values = vec![Value::from(id.as_str())];
@@ -216,7 +214,7 @@ impl SandboxGroups {
     /// Reads the groups that an account is in, sorted and cut as asked.
     ///
     /// # Errors
-    /// When the store cannot be used or a group does not read.
+    /// When the store cannot be used or a group cannot be parsed.
     pub async fn of_account(
         &self,
         account: &ParticipantId,
@@ -241,8 +239,8 @@ impl SandboxGroups {
         found.iter().map(read).collect()
     }
 
-    /// Reads what changed a group, in order; none of the engine's business, but proof for tests
-    /// and people that a command had one effect.
+    /// Reads the commands that changed a group, in order: proof, for tests and operators, that a command had one
+    /// effect.
     ///
     /// # Errors
     /// When the store cannot be used.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store;
-use crate::store::lanes::{Change, Deferred, LaneKey, Lanes, Resting};
+use crate::store::lanes::{Deferred, LaneChange, LaneKey, LaneState, Lanes};
 use crate::store::ledger::Key;
 
 use super::deferrals::{Deferrals, QueueDepths, lane_of};
@@ -58,7 +58,7 @@ struct Known {
 /// How a lane stands.
 #[derive(Debug)]
 struct Lane {
-    resting: Resting,
+    resting: LaneState,
     /// Tickets of lost commands, behind the head.
     gone: BTreeSet<u64>,
 }
@@ -172,7 +172,7 @@ impl DeferredLanes {
                     ticket, tier, due, ..
                 } = *command;
                 let lane = known.lanes.entry(key.clone()).or_insert(Lane {
-                    resting: Resting {
+                    resting: LaneState {
                         head: ticket,
                         tail: ticket,
                         tier,
@@ -193,7 +193,7 @@ impl DeferredLanes {
             })
         };
         let command = Some((command.key.clone(), Some(command.clone())));
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// Records that a command is done with, which has this ticket if it was deferred in a lane; asking again
@@ -220,7 +220,7 @@ impl DeferredLanes {
         if lane.is_none() && command.is_none() {
             return Ok(());
         }
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// Records that a command is done with which others have done; its lane goes on without it.
@@ -238,7 +238,7 @@ impl DeferredLanes {
             })
         };
         let command = Some((command.key.clone(), None));
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// The tiers of commands that are late, and, by tier, when the deferral began that ended last.
@@ -274,7 +274,7 @@ impl DeferredLanes {
             let lane = lane.filter(|(_, left)| !is_stray || left.is_none());
             (row, lane)
         };
-        let change = Change {
+        let change = LaneChange {
             lane,
             command: Some((command.clone(), Some(row))),
         };
@@ -290,7 +290,7 @@ impl DeferredLanes {
 
 impl Known {
     /// Lets the lane go on without a lost command; how it stands then.
-    fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<Resting> {
+    fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<LaneState> {
         let lane = self.lanes.get_mut(key)?;
         lane.gone.insert(ticket);
         let left = lane.skip().then_some(lane.resting);
@@ -307,7 +307,7 @@ impl Known {
         ticket: u64,
         tiers: &[Duration],
         now: Timestamp,
-    ) -> Option<Resting> {
+    ) -> Option<LaneState> {
         let Entry::Occupied(mut entry) = self.lanes.entry(key.clone()) else {
             return None;
         };

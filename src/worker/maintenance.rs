@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store::ledger::Limits;
-use crate::store::workers::BEAT;
+use crate::store::workers::HEARTBEAT_INTERVAL;
 use crate::store::{Error, Store};
 
 /// How often old commands are looked for.
@@ -30,8 +30,8 @@ const SLICE: u32 = 1_000;
 pub async fn beat(store: Store) {
     let workers = store.workers();
     loop {
-        tokio::time::sleep(BEAT).await;
-        tell(workers.beat().await);
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        tell(workers.heartbeat().await);
     }
 }
 

@@ -236,7 +236,7 @@ async fn what_an_engine_told_before_the_first_start_waits_for_the_endpoints_too(
         rows: Vec::new(),
     };
     let groups = store.known_groups();
-    let telling = groups.take(notification, move |known| {
+    let telling = groups.apply(notification, move |known| {
         for body in &bodies {
             let event: Event = serde_json::from_slice(body).unwrap();
             known.publish(&event, &BTreeMap::new())?;

@@ -11,7 +11,7 @@ use super::queue::{Maintenance, Message, WriteBatcher, WriteJob};
 use super::registry::Registry;
 use super::rows::Statement;
 use crate::store::Error;
-use crate::store::db::{Link, PATIENCE, Target};
+use crate::store::db::{Link, TIMEOUT_FACTOR, Target};
 use crate::store::outage::{Access, Outages};
 
 /// Jobs that may wait; more make their senders wait.
@@ -34,7 +34,7 @@ pub(in crate::store) fn writer(
     let writer = Writer {
         target,
         queue,
-        limit: timeout.saturating_mul(PATIENCE),
+        limit: timeout.saturating_mul(TIMEOUT_FACTOR),
         link: None,
         outages,
         registry,

@@ -1,18 +1,17 @@
-//! What the codes of both databases mean: whether it is waited out, and what to do about it.
+//! The error codes of both databases: how groupmq reacts to each, and what to do about it.
 //!
 //! The runbook has the same table; a test compares them.
 
 use sqlx::postgres::PgDatabaseError;
 
-/// What follows from an error.
+/// How groupmq reacts to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) enum Class {
-    /// Nobody's statement would get through, or this one will once somebody has mended the cause: it is
-    /// waited out.
+    /// All statements fail, or this one succeeds once an operator has fixed the cause: callers wait and retry.
     Outage,
-    /// Two transactions met; running one of them again settles it.
+    /// Two transactions conflicted; one of them is run again.
     Conflict,
-    /// This statement is refused, whoever asks.
+    /// This statement always fails.
     Refusal,
 }
 

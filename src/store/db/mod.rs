@@ -1,5 +1,5 @@
-//! The two databases behind one small surface: statements with `$1` placeholders, values in, rows
-//! out. It knows no table.
+//! The two databases behind one small interface: statements with `$1` placeholders, values in, rows out. It knows no
+//! table.
 //!
 //! A small enum rather than `sqlx::Any`, since both databases need options of their own (journal
 //! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
@@ -33,9 +33,9 @@ use sql::PREPARED;
 
 pub(super) use value::{Value, millis};
 
-/// How many times a statement's time limit whoever asks waits for the answer. The database ends a
-/// statement by itself before that, so this is for one that has vanished without closing connections.
-pub(super) const PATIENCE: u32 = 4;
+/// How many times a statement's time limit the caller waits for the answer. The database cancels a statement
+/// before that, so this detects a database that is gone without closing its connections.
+pub(super) const TIMEOUT_FACTOR: u32 = 4;
 
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
@@ -48,7 +48,7 @@ pub(super) enum Target {
     Postgres(Server),
 }
 
-/// Connections for reading, and for small writes that nobody waits for.
+/// Connections for reads and small writes.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     links: Links,
@@ -237,7 +237,7 @@ impl Target {
         };
         Ok(Pool {
             links,
-            limit: timeout.saturating_mul(PATIENCE),
+            limit: timeout.saturating_mul(TIMEOUT_FACTOR),
             outages,
             files,
         })
@@ -261,7 +261,7 @@ macro_rules! bound {
     }};
 }
 
-/// Runs a statement on a connection of a pool, for so long at most.
+/// Runs a statement on a connection of a pool, with a time limit.
 ///
 /// A connection that does not answer is taken out of the pool: given back, it would be asked once more
 /// whether it is there, and keep its place for as long as nobody answers. One that cannot be used is
@@ -317,12 +317,12 @@ impl Link {
         }
     }
 
-    /// Makes the transaction last.
+    /// Commits the transaction.
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         self.batch("COMMIT").await
     }
 
-    /// Forgets the transaction.
+    /// Rolls the transaction back.
     pub(super) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
         self.batch("ROLLBACK").await
     }
@@ -375,7 +375,7 @@ impl Link {
 }
 
 impl Pool {
-    /// Looked at before each use: it may open a connection, which must not see other files.
+    /// Checks the files before each use, which may open a connection to other ones.
     fn check_files(&self, doing: &'static str) -> Result<(), Error> {
         let checked = self
             .files
@@ -392,13 +392,13 @@ impl Pool {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
         self.check_files(doing)?;
-        let rows = self.look(doing, sql, values).await;
+        let rows = self.fetch_unrecorded(doing, sql, values).await;
         self.outages.note(Access::Read, &rows);
         rows
     }
 
-    /// The same, leaving it to the caller to say whether that went well.
-    pub(super) async fn look(
+    /// The same, without recording the outcome as an outage or a recovery.
+    pub(super) async fn fetch_unrecorded(
         &self,
         doing: &'static str,
         sql: impl Into<String>,
@@ -447,8 +447,8 @@ impl Pool {
         sql::placeholders(self.mark(), rows, columns)
     }
 
-    /// The time by the database's own clock, in milliseconds since 1970, as an expression. What several processes
-    /// have in turn is measured by it: the clocks of their machines are never compared.
+    /// The time by the database's own clock, in milliseconds since 1970, as an expression. Leases are
+    /// measured by it: the clocks of the processes' machines are never compared.
     pub(super) const fn now(&self) -> &'static str {
         match self.links {
             Links::Sqlite(_) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -463,7 +463,7 @@ impl Pool {
         }
     }
 
-    /// Whether a pooler stands before the database.
+    /// Whether connections go through a pooler.
     pub(super) fn is_pooled(&self) -> bool {
         match &self.links {
             Links::Sqlite(_) => false,

@@ -1,4 +1,4 @@
-//! Deferred commands, each by its id: so that one that does not come back is noticed.
+//! Deferred commands by id, so that one that does not return from its delay queue is detected.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,9 +22,9 @@ pub struct Deferred {
     pub ticket: u64,
     /// How long it is deferred.
     pub tier: Duration,
-    /// When it should be back.
+    /// When it is due back.
     pub due: Timestamp,
-    /// Since when it is known not to come back.
+    /// When it was found to be lost.
     pub lost_at: Option<Timestamp>,
 }
 
@@ -36,8 +36,8 @@ pub(in crate::store) struct DeferredRow {
 }
 
 impl Lanes {
-    /// Every deferred command of the command queue, and those whose command queue is unknown; with
-    /// whether that is so.
+    /// Every deferred command of the command queue, and those whose command queue is unknown, each with a flag:
+    /// true if it is unknown.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -52,7 +52,7 @@ impl Lanes {
             .collect()
     }
 
-    /// Every deferred command of all command queues, the one that should be back first at the front.
+    /// Every deferred command of all command queues, by due time.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -64,14 +64,14 @@ impl Lanes {
         rows.map(|row| row.map(|(_, row)| row.deferred)).collect()
     }
 
-    /// Forgets the commands that were lost before `before`.
+    /// Removes the commands that were found lost before `before`.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget_lost(&self, before: Timestamp) -> Result<(), Error> {
         let sql = "DELETE FROM deferred WHERE lost_at < $1";
         let values = vec![Value::Int(before.0.as_millisecond())];
-        let forgotten = self.pool.execute("forgetting lost commands", sql, values);
+        let forgotten = self.pool.execute("removing lost commands", sql, values);
         forgotten.await.map(drop)
     }
 }

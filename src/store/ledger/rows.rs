@@ -1,6 +1,6 @@
 //! The ledger's table.
 
-use super::{Begun, Fingerprint, Found, Key, Limits, Record};
+use super::{CommandState, Fingerprint, Key, Limits, Record, Starts};
 use crate::contract::Timestamp;
 use crate::store::Error;
 use crate::store::batch::{Table, TableRow, WriteBatcher, select};
@@ -78,9 +78,9 @@ impl Row {
             .map_err(|e| Error::corrupt(TABLE, e))
     }
 
-    pub(super) fn begun(&self) -> Begun {
+    pub(super) fn times_started(&self) -> Starts {
         let at = |at| Timestamp(jiff::Timestamp::from_millisecond(at).unwrap_or_default());
-        Begun {
+        Starts {
             first: at(self.first_started_at),
             last: at(self.started_at),
             times: u32::try_from(self.starts).unwrap_or(u32::MAX),
@@ -217,12 +217,15 @@ pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
 }
 
 /// What became of one command.
-pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<Found>, Error> {
+pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<CommandState>, Error> {
     let sql = select::<Row>("WHERE session = $1 AND command_id = $2");
     let rows = pool.fetch(Row::READING, sql, key.values()).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let (_, row) = Row::read(row)?;
-    Ok(Some(row.record()?.map_or(Found::Started, Found::Done)))
+    Ok(Some(
+        row.record()?
+            .map_or(CommandState::Started, CommandState::Done),
+    ))
 }

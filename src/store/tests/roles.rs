@@ -48,7 +48,7 @@ async fn a_role_that_may_make_no_table_works_once_the_owner_has_migrated() {
     let ledger = store.ledger();
     assert!(matches!(claim(&ledger, "a").await.unwrap(), Claim::New));
     ledger.complete(key("a"), record("a")).await.unwrap();
-    store.workers().beat().await.unwrap();
+    store.workers().heartbeat().await.unwrap();
     store.ping().await.unwrap();
     assert!(store.batcher.raw("DROP TABLE ledger").await.is_err());
 }
