@@ -98,11 +98,13 @@ impl KnownGroups {
             } = state;
             let has_events = !events.is_empty();
             let known = rows.table()?;
-            changes
-                .into_iter()
-                .for_each(|(key, state)| known.put(key, KnownRow(state)));
+            for (key, state) in changes {
+                known.put(key, KnownRow(state));
+            }
             let pending = rows.table()?;
-            events.into_iter().for_each(|event| pending.append(event));
+            for event in events {
+                pending.append(event);
+            }
             if let Some(id) = &id {
                 rows.table()?.put(id.clone(), SeenRow(at));
             }

@@ -61,7 +61,7 @@ pub struct HistoryEntry {
 pub struct World<'a> {
     groups: &'a mut Table<GroupRow>,
     key: &'a Key,
-    history: Vec<(<HistoryRow as TableRow>::Key, HistoryRow)>,
+    history: Vec<HistoryRow>,
 }
 
 impl World<'_> {
@@ -89,12 +89,13 @@ impl World<'_> {
             return;
         };
         state.changes += 1;
-        let change = HistoryRow {
+        self.history.push(HistoryRow {
+            group: id.clone(),
+            n: state.changes,
             key: self.key.clone(),
             command,
             at,
-        };
-        self.history.push(((id.clone(), state.changes), change));
+        });
         self.groups.touch(id);
     }
 }
@@ -111,14 +112,14 @@ fn in_world(
         history: Vec::new(),
     };
     let record = step(&mut world)?;
-    for ((id, n), change) in world.history {
-        let group = rows.table::<GroupRow>()?.get_mut(&id);
+    for change in world.history {
+        let group = rows.table::<GroupRow>()?.get_mut(&change.group);
         let members = group.map(GroupRow::membership_changes).unwrap_or_default();
         for (who, is_member) in members {
             let row = is_member.then_some(MemberRow);
-            rows.table()?.overwrite((who, id.clone()), row);
+            rows.table()?.overwrite((who, change.group.clone()), row);
         }
-        rows.table()?.put((id, n), change);
+        rows.table()?.append(change);
     }
     Ok(record)
 }

@@ -80,7 +80,9 @@ impl ReadSet {
         let keys: Vec<_> = keys.into_iter().collect();
         self.0.push(Box::new(move |rows| {
             let table = rows.table::<R>()?;
-            keys.iter().for_each(|key| table.request(key.clone()));
+            for key in &keys {
+                table.request(key.clone());
+            }
             Ok(())
         }));
         self

@@ -118,7 +118,7 @@ impl<R: TableRow> Table<R> {
 }
 
 impl<R: TableRow<Key = usize>> Table<R> {
-    /// Adds a row to a table that numbers its rows itself.
+    /// Adds a row to a table that is only appended to.
     pub(in crate::store) fn append(&mut self, row: R) {
         self.put(self.0.len(), row);
     }

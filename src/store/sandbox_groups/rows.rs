@@ -101,30 +101,38 @@ impl TableRow for MemberRow {
 }
 
 /// A command that changed a group.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(in crate::store) struct HistoryRow {
+    pub(super) group: GroupId,
+    /// The number of the change. The table's key refuses the same one twice.
+    pub(super) n: i64,
     pub(super) key: Key,
     pub(super) command: CommandType,
     pub(super) at: Timestamp,
 }
 
 impl TableRow for HistoryRow {
-    /// The group, and the number of the change.
-    type Key = (GroupId, i64);
+    /// The order within the batch: the history is only appended to.
+    type Key = usize;
 
     const TABLE: &'static str = "sandbox_history";
-    const KEY: &'static [&'static str] = &["group_id", "n"];
-    const COLUMNS: &'static [&'static str] = &["session", "command_id", "type", "at"];
+    const KEY: &'static [&'static str] = &[];
+    const COLUMNS: &'static [&'static str] =
+        &["group_id", "n", "session", "command_id", "type", "at"];
     const WRITING: &'static str = WRITING;
 
-    fn key_values((group, n): &Self::Key) -> Vec<Value> {
-        vec![Value::from(group.as_str()), Value::Int(*n)]
+    fn key_values(_: &usize) -> Vec<Value> {
+        Vec::new()
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {
-        let mut values = self.key.values();
-        values.push(Value::from(self.command.as_str()));
-        values.push(Value::Int(self.at.0.as_millisecond()));
-        Ok(values)
+        Ok(vec![
+            Value::from(self.group.as_str()),
+            Value::Int(self.n),
+            Value::from(self.key.session.as_str()),
+            Value::from(self.key.command_id.as_str()),
+            Value::from(self.command.as_str()),
+            Value::Int(self.at.0.as_millisecond()),
+        ])
     }
 }
