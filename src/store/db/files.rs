@@ -22,8 +22,8 @@ type Identity = (u64, u64);
 #[derive(Debug)]
 pub(in crate::store) struct Files {
     known: Vec<(PathBuf, Identity)>,
-    /// Held for its drop: the last connection that closes takes the files beside the database with it. In
-    /// a mutex so that threads may share what holds it; nobody takes it.
+    /// Held for its drop: the last connection that closes removes the `-wal` and `-shm` files. In a mutex so
+    /// that this type is `Sync`; it is never locked.
     _open: Mutex<Box<dyn Any + Send>>,
 }
 

@@ -263,9 +263,8 @@ macro_rules! bound {
 
 /// Runs a statement on a connection of a pool, with a time limit.
 ///
-/// A connection that does not answer is taken out of the pool: given back, it would be asked once more
-/// whether it is there, and keep its place for as long as nobody answers. One that cannot be used is
-/// taken out too: the next may reach a server that is well.
+/// A connection that does not answer is removed from the pool: if returned, it would be pinged first, and would keep
+/// its place until that times out. One that cannot be used is removed too: a new one may reach a healthy server.
 macro_rules! in_time {
     ($limit:expr, $acquired:expr, $link:ident => $run:expr) => {
         match $acquired {
@@ -336,7 +335,7 @@ impl Link {
         }
     }
 
-    /// Runs a statement; tells how many rows it touched.
+    /// Runs a statement; returns how many rows it changed.
     pub(super) async fn execute(
         &mut self,
         sql: String,
@@ -418,7 +417,7 @@ impl Pool {
         rows.map_err(|source| Error::of(doing, source))
     }
 
-    /// Runs a statement on any connection; returns how many rows it touched.
+    /// Runs a statement on any connection; returns how many rows it changed.
     pub(super) async fn execute(
         &self,
         doing: &'static str,

@@ -25,7 +25,7 @@ use super::sql::PREPARED;
 use crate::config;
 use crate::store::Error;
 
-/// An option of the session that nobody else sets.
+/// An option of the session that only groupmq sets.
 const MARK: &str = "groupmq.direct";
 
 const NO_URL: &str = "is no PostgreSQL URL: postgres://user:password@host/database";
@@ -78,7 +78,7 @@ impl Server {
         begin
     }
 
-    /// Opens a connection, and tells with which options that went well.
+    /// Opens a connection, and returns the options with which that succeeded.
     pub(in crate::store) async fn connect(
         &self,
     ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
@@ -153,8 +153,8 @@ impl Server {
 
     /// A connection of the pool.
     ///
-    /// The pool keeps to the options that it was made with, and some reasons to itself; so where it has
-    /// none, a connection beside it shows why, and with which options there would be one.
+    /// The pool cannot change its options, and does not report every reason of a failure; so if it has no
+    /// connection, one outside the pool shows the reason, and the options that would work.
     pub(in crate::store) async fn acquire(
         &self,
         pool: &PgPool,
