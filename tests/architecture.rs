@@ -228,7 +228,7 @@ fn the_write_batcher_and_the_database_name_no_table() {
     let mut found = Vec::new();
     for (folder, allowed) in [
         ("batch", &["Error", "db", "outage"][..]),
-        ("db", &["Error", "outage"]),
+        ("db", &["Error", "outage"][..]),
     ] {
         let mut files = Vec::new();
         rust_files(&store.join(folder), &mut files);
