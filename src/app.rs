@@ -108,7 +108,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         .with_context(|| format!("cannot listen on {} (ops.listen)", config.ops.listen))?;
     store
         .workers()
-        .beat()
+        .heartbeat()
         .await
         .context("cannot write to the store (store.url)")?;
     lifecycle.spawn_background(maintenance::beat(store.clone()));
@@ -143,7 +143,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         .await;
     if ending == Ending::Drained && config.roles.contains(&Role::Commands) {
         // A courtesy: everything is finished, so other workers need not wait for the heartbeat to expire.
-        store.workers().leave().await.ok();
+        store.workers().deregister().await.ok();
     }
     drop(tokio::time::timeout(CHECKPOINT_WITHIN, store.installation().gather()).await);
     let refused = refusal

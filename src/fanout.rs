@@ -23,6 +23,7 @@ use crate::contract::{EventPattern, SessionPattern, WebhookState};
 use crate::observability::events;
 use crate::store::endpoints::{Endpoint, Endpoints};
 use crate::store::installation::Installation;
+use crate::store::leases::Leases;
 use crate::store::{self, Store};
 
 pub use all_endpoints::AllEndpoints;
@@ -68,6 +69,7 @@ pub struct SyncFailed {
 #[derive(Debug, Clone)]
 pub struct Fanout {
     endpoints: Endpoints,
+    leases: Leases,
     installation: Installation,
     target: Target,
     names: Names,
@@ -84,6 +86,7 @@ impl Fanout {
     pub fn new(store: &Store, target: Target, names: Names, clock: Arc<dyn Clock>) -> Self {
         Self {
             endpoints: store.endpoints(),
+            leases: store.leases(),
             installation: store.installation().clone(),
             target,
             names,
@@ -276,8 +279,8 @@ impl Fanout {
         let wanted = binding_keys(endpoint);
         let either: BTreeSet<_> = endpoint.bound.union(&wanted).cloned().collect();
         let claimed = self
-            .endpoints
-            .begin_binding(endpoint, &either, LEASE)
+            .leases
+            .acquire_bindings(endpoint, &either, LEASE)
             .await?;
         if !claimed {
             return Ok(false);
@@ -304,13 +307,13 @@ impl Fanout {
                     self.doubt.raise();
                 }
                 // Releases the lease, so that the next attempt need not wait for its expiry.
-                self.endpoints.give_up_binding(name).await.ok();
+                self.leases.abandon_bindings(name).await.ok();
                 return Err(error.into());
             }
             // The broker may still be executing it: the lease stays until it expires.
             Err(_) => return Err(amqp::Error::TimedOut(LEASE / 2, "binding a queue").into()),
         }
-        Ok(self.endpoints.end_binding(name, &wanted).await?)
+        Ok(self.leases.release_bindings(name, &wanted).await?)
     }
 
     async fn remove(&self, client: &Client, name: &str) -> Result<(), Error> {

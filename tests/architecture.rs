@@ -221,6 +221,36 @@ fn the_synchronisation_of_groups_names_no_engine() {
     assert_eq!(found, Vec::<String>::new());
 }
 
+/// Tables describe themselves to the write batcher; what is below them must not name them.
+#[test]
+fn the_write_batcher_and_the_database_name_no_table() {
+    let store = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut found = Vec::new();
+    for (folder, allowed) in [
+        ("batch", &["Error", "db", "outage"][..]),
+        ("db", &["Error", "outage"][..]),
+    ] {
+        let mut files = Vec::new();
+        rust_files(&store.join(folder), &mut files);
+        assert!(!files.is_empty());
+        for file in files {
+            let text = fs::read_to_string(&file).unwrap();
+            let text = if file.ends_with("mod.rs") {
+                text.replace("super::", "crate::store::")
+            } else {
+                text
+            };
+            for tail in text.split("use crate::store::").skip(1) {
+                let name = tail.split([':', ';']).next().unwrap();
+                if !allowed.contains(&name) {
+                    found.push(format!("{}: {name}", file.display()));
+                }
+            }
+        }
+    }
+    assert_eq!(found, Vec::<String>::new());
+}
+
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }

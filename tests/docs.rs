@@ -1,7 +1,7 @@
 //! The documents: tables match the code, links and commands exist, README stays short.
 //!
 //! `tests/clients` runs the programs that they show. `src/gateway/problem.rs` checks the table of HTTP
-//! statuses, `src/store/codes.rs` the runbook's table of database errors, `tests/deploy` that each alert
+//! statuses, `src/store/db/codes.rs` the runbook's table of database errors, `tests/deploy` that each alert
 //! has a section in the runbook.
 
 #![expect(

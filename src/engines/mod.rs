@@ -13,7 +13,7 @@ use crate::contract::{
 };
 use crate::observability::trace::Trace;
 use crate::store;
-use crate::store::ledger::{Begun, Record};
+use crate::store::ledger::{Record, Starts};
 use crate::store::shards::Fence;
 
 pub mod sandbox;
@@ -136,7 +136,7 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// # Errors
     /// When the engine is not available now.
-    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError>;
+    async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError>;
 
     /// Checks whether the engine can work at all and describes its state in a sentence; for `doctor`.
     ///

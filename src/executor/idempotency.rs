@@ -16,7 +16,7 @@ use crate::contract::{Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
 use crate::observability::events;
 use crate::store::Store;
-use crate::store::ledger::{Begun, Claim, Key, Ledger, Record};
+use crate::store::ledger::{Claim, Key, Ledger, Record, Starts};
 use crate::store::workers::Workers;
 
 use super::Failure;
@@ -75,9 +75,9 @@ impl Idempotency {
                 replayed: true,
             }),
             Claim::Reused => Ok(Executed::Reused),
-            Claim::Started { owner, begun } => {
+            Claim::Started { owner, starts } => {
                 self.take_over(&ledger, &key, &owner).await?;
-                self.resolve(key, call, begun).await
+                self.resolve(key, call, starts).await
             }
         }
     }
@@ -87,16 +87,16 @@ impl Idempotency {
         let key = key_of(call);
         let _turn = self.locks.wait(&key).await;
         let ledger = self.ledger.under(call.context.fence.clone());
-        let executed = match ledger.look(key.clone(), call.fingerprint).await? {
+        let executed = match ledger.peek(key.clone(), call.fingerprint).await? {
             Claim::New => return Ok(None),
             Claim::Done(record) => Executed::Recorded {
                 record,
                 replayed: true,
             },
             Claim::Reused => Executed::Reused,
-            Claim::Started { owner, begun } => {
+            Claim::Started { owner, starts } => {
                 self.take_over(&ledger, &key, &owner).await?;
-                let Some(effect) = self.find(call, begun).await? else {
+                let Some(effect) = self.find(call, starts).await? else {
                     self.release(&key).await?;
                     return Ok(None);
                 };
@@ -134,11 +134,11 @@ impl Idempotency {
     }
 
     /// Decides about a command of which only the start is recorded.
-    async fn resolve(&self, key: Key, call: &Call, begun: Begun) -> Result<Executed, Failure> {
+    async fn resolve(&self, key: Key, call: &Call, starts: Starts) -> Result<Executed, Failure> {
         match call.command.command_type().repeat() {
             Repeat::ReadOnly | Repeat::Harmless => self.perform(key, call).await,
             Repeat::Harmful => {
-                if let Some(effect) = self.find(call, begun).await? {
+                if let Some(effect) = self.find(call, starts).await? {
                     return self.done(key, effect).await;
                 }
                 // Recorded before the request is sent, so that the command's next owner knows of it.
@@ -149,12 +149,12 @@ impl Idempotency {
     }
 
     /// Asks the engine for the effect of a command; none if it may be started (again).
-    async fn find(&self, call: &Call, begun: Begun) -> Result<Option<Effect>, Failure> {
-        let found = self.engine.engine().find(call, begun).await;
+    async fn find(&self, call: &Call, starts: Starts) -> Result<Option<Effect>, Failure> {
+        let found = self.engine.engine().find(call, starts).await;
         match found.map_err(Failure::Searching)? {
             Found::Effect(effect) => Ok(Some(effect)),
             Found::Nothing => Ok(None),
-            Found::NotSeen if begun.times < BEGINNINGS => Ok(None),
+            Found::NotSeen if starts.times < BEGINNINGS => Ok(None),
             Found::NotSeen | Found::Unclear => Err(Failure::InDoubt),
         }
     }

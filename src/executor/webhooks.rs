@@ -80,7 +80,7 @@ impl Webhooks {
     }
 
     async fn list(&self, session: &SessionName) -> Result<CommandResult, EngineError> {
-        let endpoints = self.endpoints.of(session).await.map_err(failed)?;
+        let endpoints = self.endpoints.of_session(session).await.map_err(failed)?;
         let shown = endpoints.iter().map(Endpoint::shown);
         Ok(CommandResult::Webhooks(shown.collect()))
     }

@@ -15,7 +15,7 @@ use super::query;
 use crate::amqp::Progress;
 use crate::config::Access;
 use crate::contract::{CommandId, ErrorBody, Reply, ReplyStatus, SessionName, Timestamp};
-use crate::store::ledger::{Found, Key, Record};
+use crate::store::ledger::{CommandState, Key, Record};
 
 /// The state of a command.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -148,7 +148,7 @@ async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem
         Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;
     Ok(found.map(|found| match found {
-        Found::Started => Status::pending(key),
-        Found::Done(Record { outcome, at, .. }) => Status::done(key, outcome, at),
+        CommandState::Started => Status::pending(key),
+        CommandState::Done(Record { outcome, at, .. }) => Status::done(key, outcome, at),
     }))
 }

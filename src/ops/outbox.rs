@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::amqp::{Names, Outgoing, Publisher};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
-use crate::store::pending_events::{Pending, PendingEvents};
+use crate::store::pending_events::{PendingEvent, PendingEvents};
 use crate::store::{Error, Store};
 
 /// The number of events that are published together.
@@ -67,11 +67,12 @@ async fn unless_stopping<T>(lifecycle: &Lifecycle, work: impl Future<Output = T>
 }
 
 /// The next events to publish, once there are any and this worker has the lease.
-async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
+async fn next(store: &Store, pending: &PendingEvents) -> Vec<PendingEvent> {
+    let leases = store.leases();
     loop {
         let waiting = async {
-            if pending.lease("events", LEASE).await? {
-                pending.first(BATCH).await
+            if leases.acquire("events", LEASE).await? {
+                pending.oldest(BATCH).await
             } else {
                 Ok(Vec::new())
             }
@@ -81,7 +82,7 @@ async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
                 events::events_pending(0);
                 // Either branch leads to another query; nothing is lost.
                 tokio::select! {
-                    () = pending.added() => {}
+                    () = pending.events_added() => {}
                     () = tokio::time::sleep(LOOK) => {}
                 }
             }
@@ -94,7 +95,7 @@ async fn next(store: &Store, pending: &PendingEvents) -> Vec<Pending> {
 /// After a failure of the store: waits until the outage is over, or it is our turn to retry.
 async fn pause(store: &Store, error: &Error) {
     if error.is_outage() {
-        drop(store.over().await);
+        drop(store.wait_for_recovery().await);
     } else {
         events::store_refused(error);
         tokio::time::sleep(LOOK).await;

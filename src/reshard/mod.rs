@@ -218,10 +218,10 @@ impl Reshard<'_> {
     /// Raises the epochs of all shards, so that everything an earlier owner still does is refused.
     async fn fence(&self, count: u16) -> Result<(), Error> {
         let shards = self.store.shards();
-        let standings = shards.all().await?;
+        let ownerships = shards.all().await?;
         for number in 0..count {
             let queue = self.names().shard(number);
-            if let Some(fence) = shards.take_over(&queue, standings.get(&queue)).await? {
+            if let Some(fence) = shards.take_over(&queue, ownerships.get(&queue)).await? {
                 shards.hand_back(&fence).await?;
             }
         }

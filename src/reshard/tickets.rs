@@ -18,7 +18,7 @@ use crate::clock::Clock;
 use crate::contract::Timestamp;
 use crate::executor::{self, Decoder};
 use crate::store;
-use crate::store::lanes::{LaneKey, Lanes, Resting};
+use crate::store::lanes::{LaneKey, LaneState, Lanes};
 
 /// A moved command is not in a delay queue; when a worker reaches it depends on the length of its shard,
 /// and on when workers are started. Until then its lane waits for it.
@@ -40,8 +40,8 @@ pub(super) struct Tickets<'a> {
     clock: Arc<dyn Clock>,
     settings: Settings,
     lanes: Lanes,
-    deferred: BTreeMap<LaneKey, Resting>,
     /// Issued and not written yet.
+    deferred: BTreeMap<LaneKey, LaneState>,
     given: BTreeSet<LaneKey>,
 }
 
@@ -82,7 +82,7 @@ impl<'a> Tickets<'a> {
         };
         let now = self.clock.now();
         let Settings { first, tier } = self.settings;
-        let lane = self.deferred.entry(key.clone()).or_insert(Resting {
+        let lane = self.deferred.entry(key.clone()).or_insert(LaneState {
             head: first,
             tail: first.saturating_sub(1),
             tier,
@@ -195,7 +195,7 @@ mod tests {
             session: "default".parse().unwrap(),
             lane: LaneName::from("120363000000000001@g.us".to_owned()),
         };
-        let resting = Resting {
+        let resting = LaneState {
             head: 3,
             tail: 5,
             tier: Duration::from_mins(1),
@@ -206,7 +206,7 @@ mod tests {
         let mut tickets = change.tickets().await;
         assert_eq!(tickets.next(&rename(1), Some("default")), Some(6));
         tickets.write().await.unwrap();
-        let written = Resting { tail: 6, ..resting };
+        let written = LaneState { tail: 6, ..resting };
         assert_eq!(lanes.load().await.unwrap(), [(key, written)]);
     }
 

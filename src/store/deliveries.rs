@@ -1,12 +1,12 @@
-//! The log of deliveries to webhooks: every attempt and what came of it, for people to look at.
+//! The log of webhook deliveries: every attempt and its outcome, for operators.
 //!
-//! Nothing depends on it: it is written late and in batches, and what cannot be written is left out.
+//! Nothing depends on it: it is written late and in batches, and attempts that cannot be written are dropped.
 
 use std::time::Duration;
 
 use super::Error;
-use super::db::{Pool, Row, Value};
-use super::sql;
+use super::db::sql;
+use super::db::{Pool, Row, Value, millis};
 use crate::contract::Timestamp;
 
 /// One attempt to deliver.
@@ -26,28 +26,28 @@ pub struct Attempt {
     pub at: Timestamp,
     /// How long it took.
     pub took: Duration,
-    /// What came of it: `delivered`, `failed`, …
+    /// The outcome: `delivered`, `failed`, …
     pub outcome: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
-    /// The beginning of the answer, or the failure in words.
+    /// The beginning of the answer, or a description of the failure.
     pub answer: Option<String>,
 }
 
-/// Which attempts; all conditions have to hold.
+/// Selects attempts; all conditions must hold.
 #[derive(Debug, Clone, Default)]
-pub struct Wanted {
+pub struct DeliveryFilter {
     /// Of this endpoint.
     pub endpoint: Option<String>,
     /// Of this event.
     pub event_id: Option<String>,
     /// With another outcome than this.
     pub other_than: Option<String>,
-    /// The latest so many.
+    /// At most this many, the latest first.
     pub limit: u32,
 }
 
-/// The way to the log; cheap to clone.
+/// A handle to the log; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Deliveries {
     pool: Pool,
@@ -79,7 +79,7 @@ impl Deliveries {
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn find(&self, wanted: Wanted) -> Result<Vec<Attempt>, Error> {
+    pub async fn find(&self, wanted: DeliveryFilter) -> Result<Vec<Attempt>, Error> {
         let rows = self
             .pool
             .fetch(
@@ -123,7 +123,6 @@ impl Deliveries {
 }
 
 fn values(attempt: Attempt) -> [Value; 10] {
-    let took = i64::try_from(attempt.took.as_millis()).unwrap_or(i64::MAX);
     [
         Value::Text(attempt.endpoint),
         Value::Text(attempt.event_id),
@@ -131,7 +130,7 @@ fn values(attempt: Attempt) -> [Value; 10] {
         Value::Int(attempt.attempt.into()),
         Value::Text(attempt.request_id),
         Value::Int(attempt.at.0.as_millisecond()),
-        Value::Int(took),
+        millis(attempt.took),
         Value::Text(attempt.outcome),
         Value::MaybeInt(attempt.status.map(i64::from)),
         Value::MaybeText(attempt.answer),

@@ -1,30 +1,30 @@
-//! Webhook endpoints: what is set for them, and what all replicas have to agree on.
+//! Webhook endpoints: their settings, and the state that all replicas share.
 //!
-//! Every change is one conditional statement, so that of several replicas that want the same one
-//! makes it: opening and closing the breaker, the claim of a probe, the right to change bindings, the
-//! right to deliver in order. What the states mean is the `webhooks` role's business.
+//! Every change is one conditional statement: of several replicas that want the same change, one makes it. What
+//! one replica at a time may do for an endpoint is in [`super::leases`]; what the states mean is decided by the
+//! `webhooks` role.
 
 mod removal;
 mod row;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Error;
-use super::db::{Pool, Value};
+use super::db::{Pool, Value, millis};
 use crate::contract::{
     SessionName, SigningSecret, Timestamp, WebhookSettings, WebhookState, endpoint_name,
 };
 use crate::contract::{Webhook, WebhookId};
 
-pub use removal::{DISCARD, Waiting};
-use row::{COLUMNS, read, settings_text, text_of};
+pub use removal::{DISCARD, QueuedDeliveries};
+pub(super) use row::text_of;
+use row::{COLUMNS, read, settings_text};
 
 /// An endpoint as all replicas see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Endpoint {
-    /// The id alone, or behind the session it belongs to and a dot.
+    /// The id, preceded by its session and a dot if it belongs to one.
     pub name: String,
     /// The session it belongs to; none for an operator's.
     pub session: Option<SessionName>,
@@ -33,18 +33,18 @@ pub struct Endpoint {
     /// What is set.
     pub settings: WebhookSettings,
     /// Secrets that groupmq made; they sign where the settings have none.
-    pub secrets: Vec<Managed>,
+    pub secrets: Vec<ManagedSecret>,
     /// Whether events are collected and sent.
     pub state: WebhookState,
-    /// Why, where somebody said so.
+    /// The reason, if one was given.
     pub reason: Option<String>,
     /// Rises with every change of settings or state.
     pub revision: i64,
     /// Every key that may be bound to the queue.
     pub bound: BTreeSet<String>,
-    /// Somebody is changing the bindings, or died over it.
+    /// A process is changing the bindings, or failed while it did.
     pub binding: bool,
-    /// How its breaker stands.
+    /// The state of its breaker.
     pub breaker: Breaker,
 }
 
@@ -61,14 +61,14 @@ pub enum Origin {
 
 /// A secret that groupmq made.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Managed {
+pub struct ManagedSecret {
     /// The secret.
     pub secret: SigningSecret,
     /// Until when it signs, in milliseconds since 1970; none for the newest.
     pub until: Option<i64>,
 }
 
-/// How an endpoint's breaker stands.
+/// The state of an endpoint's breaker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Breaker {
     /// Rises when it opens and when it closes.
@@ -77,7 +77,7 @@ pub struct Breaker {
     pub failing_since: Option<Timestamp>,
     /// When the next probe is due.
     pub probe_at: Timestamp,
-    /// How long that was waited for.
+    /// The wait before that probe.
     pub probe_wait: Duration,
 }
 
@@ -96,15 +96,14 @@ pub struct NewEndpoint {
     pub secret: SigningSecret,
 }
 
-/// The way to the endpoints; cheap to clone.
+/// A handle to the endpoints; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Endpoints {
     pool: Pool,
-    me: Arc<str>,
 }
 
 impl Endpoint {
-    /// As it is shown: no secret, no header's value.
+    /// The public view: without secrets and the values of headers.
     #[must_use]
     pub fn shown(&self) -> Webhook {
         let settings = &self.settings;
@@ -131,8 +130,8 @@ impl Endpoint {
 }
 
 impl Endpoints {
-    pub(super) const fn new(pool: Pool, me: Arc<str>) -> Self {
-        Self { pool, me }
+    pub(super) const fn new(pool: Pool) -> Self {
+        Self { pool }
     }
 
     /// All endpoints, by name.
@@ -160,18 +159,18 @@ impl Endpoints {
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn of(&self, session: &SessionName) -> Result<Vec<Endpoint>, Error> {
+    pub async fn of_session(&self, session: &SessionName) -> Result<Vec<Endpoint>, Error> {
         let sql = row::select("WHERE session = $1 ORDER BY name");
         let session = vec![Value::from(session.as_str())];
         let rows = self.pool.fetch("reading webhooks", sql, session).await?;
         rows.iter().map(read).collect()
     }
 
-    /// Sets an endpoint. One that is set like this already stays as it is, paused or not; one that was
-    /// on its way out is taken back.
+    /// Sets an endpoint. One with the same settings stays as it is, paused or not; one that is being removed is
+    /// kept.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn set(&self, new: NewEndpoint) -> Result<Endpoint, Error> {
         let name = endpoint_name(new.session.as_ref(), &new.id);
         let state = if new.settings.disabled {
@@ -179,7 +178,7 @@ impl Endpoints {
         } else {
             WebhookState::Active
         };
-        let first = Managed {
+        let first = ManagedSecret {
             secret: new.secret,
             until: None,
         };
@@ -206,11 +205,11 @@ impl Endpoints {
         self.get(&name).await?.ok_or_else(|| row::vanished(&name))
     }
 
-    /// Changes the state of an endpoint; false when it is not there, or was so already. From `removing`
-    /// there is no way back but to set it anew.
+    /// Changes the state of an endpoint; false if it does not exist, or has this state already. An endpoint in
+    /// `removing` leaves that state only if it is set again.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn set_state(
         &self,
         name: &str,
@@ -248,7 +247,7 @@ impl Endpoints {
             old.until = Some(old.until.unwrap_or(until));
             old
         });
-        let newest = Managed {
+        let newest = ManagedSecret {
             secret,
             until: None,
         };
@@ -268,76 +267,15 @@ impl Endpoints {
         .await
     }
 
-    /// Forgets an endpoint that is on its way out.
+    /// Deletes an endpoint that is being removed.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget(&self, name: &str) -> Result<bool, Error> {
         self.change(
-            "forgetting a webhook",
+            "deleting a webhook",
             "DELETE FROM webhook_endpoints WHERE name = $1 AND state = 'removing'",
             vec![Value::from(name)],
-        )
-        .await
-    }
-
-    /// Claims the right to change an endpoint's bindings for so long, and notes every key that may be
-    /// bound from now on; false when another has it, or the endpoint has changed since it was read.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn begin_binding(
-        &self,
-        endpoint: &Endpoint,
-        keys: &BTreeSet<String>,
-        lasting: Duration,
-    ) -> Result<bool, Error> {
-        let now = self.pool.now();
-        self.change(
-            "claiming a webhook's bindings",
-            format!(
-                "UPDATE webhook_endpoints SET binder = $2, binder_until = {now} + $3, bound = $4 \
-                 WHERE name = $1 AND revision = $5 \
-                 AND (binder IS NULL OR binder = $2 OR binder_until <= {now})"
-            ),
-            vec![
-                Value::from(endpoint.name.as_str()),
-                Value::from(&*self.me),
-                Value::Int(millis(lasting)),
-                Value::Text(text_of(keys)),
-                Value::Int(endpoint.revision),
-            ],
-        )
-        .await
-    }
-
-    /// Notes which keys are bound, and gives the right to change them back.
-    ///
-    /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn end_binding(&self, name: &str, keys: &BTreeSet<String>) -> Result<bool, Error> {
-        self.change(
-            "noting a webhook's bindings",
-            "UPDATE webhook_endpoints SET binder = NULL, bound = $3 WHERE name = $1 AND binder = $2",
-            vec![
-                Value::from(name),
-                Value::from(&*self.me),
-                Value::Text(text_of(keys)),
-            ],
-        )
-        .await
-    }
-
-    /// Gives the right to change an endpoint's bindings back with the change undone or half done: it stays
-    /// noted that there was one, and whoever comes next may claim the right at once.
-    ///
-    /// # Errors
-    /// When the store cannot be used; the right ends by itself then.
-    pub async fn give_up_binding(&self, name: &str) -> Result<bool, Error> {
-        self.change(
-            "giving a webhook's bindings back",
-            "UPDATE webhook_endpoints SET binder_until = 0 WHERE name = $1 AND binder = $2",
-            vec![Value::from(name), Value::from(&*self.me)],
         )
         .await
     }
@@ -352,7 +290,7 @@ impl Endpoints {
         now: Timestamp,
         probe_wait: Duration,
     ) -> Result<bool, Error> {
-        let (now, wait) = (now.0.as_millisecond(), millis(probe_wait));
+        let now = now.0.as_millisecond();
         self.change(
             "opening a webhook's breaker",
             format!(
@@ -365,52 +303,7 @@ impl Endpoints {
                 Value::from(endpoint.name.as_str()),
                 Value::Int(endpoint.breaker.epoch),
                 Value::Int(now),
-                Value::Int(wait),
-            ],
-        )
-        .await
-    }
-
-    /// Claims the probe that is due, for so long; false when it is not due or another has it.
-    ///
-    /// # Errors
-    /// When the store cannot be used.
-    pub async fn claim_probe(&self, endpoint: &Endpoint, lasting: Duration) -> Result<bool, Error> {
-        let now = self.pool.now();
-        self.change(
-            "claiming a webhook's probe",
-            format!(
-                "UPDATE webhook_endpoints SET prober = $3, probe_until = {now} + $4 \
-                 WHERE name = $1 AND epoch = $2 AND failing_since IS NOT NULL AND probe_at <= {now} \
-                 AND (prober IS NULL OR probe_until <= {now})"
-            ),
-            vec![
-                Value::from(endpoint.name.as_str()),
-                Value::Int(endpoint.breaker.epoch),
-                Value::from(&*self.me),
-                Value::Int(millis(lasting)),
-            ],
-        )
-        .await
-    }
-
-    /// Gives the probe back, and says when the next one is due.
-    ///
-    /// # Errors
-    /// When the store cannot be used.
-    pub async fn probe_later(&self, endpoint: &Endpoint, wait: Duration) -> Result<bool, Error> {
-        self.change(
-            "putting a webhook's probe off",
-            format!(
-                "UPDATE webhook_endpoints SET prober = NULL, probe_at = {} + $4, probe_wait = $4 \
-                 WHERE name = $1 AND epoch = $2 AND prober = $3",
-                self.pool.now()
-            ),
-            vec![
-                Value::from(endpoint.name.as_str()),
-                Value::Int(endpoint.breaker.epoch),
-                Value::from(&*self.me),
-                Value::Int(millis(wait)),
+                millis(probe_wait),
             ],
         )
         .await
@@ -433,40 +326,6 @@ impl Endpoints {
         .await
     }
 
-    /// Claims, or keeps, the right to deliver in order for so long; false while another has it.
-    ///
-    /// # Errors
-    /// When the store cannot be used.
-    pub async fn lead(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
-        let now = self.pool.now();
-        self.change(
-            "claiming a webhook's order",
-            format!(
-                "UPDATE webhook_endpoints SET leader = $2, leader_until = {now} + $3 \
-                 WHERE name = $1 AND (leader IS NULL OR leader = $2 OR leader_until <= {now})"
-            ),
-            vec![
-                Value::from(name),
-                Value::from(&*self.me),
-                Value::Int(millis(lasting)),
-            ],
-        )
-        .await
-    }
-
-    /// Gives the right to deliver in order back.
-    ///
-    /// # Errors
-    /// When the store cannot be used; it ends by itself then.
-    pub async fn follow(&self, name: &str) -> Result<bool, Error> {
-        self.change(
-            "giving a webhook's order back",
-            "UPDATE webhook_endpoints SET leader = NULL WHERE name = $1 AND leader = $2",
-            vec![Value::from(name), Value::from(&*self.me)],
-        )
-        .await
-    }
-
     async fn change(
         &self,
         doing: &'static str,
@@ -475,8 +334,4 @@ impl Endpoints {
     ) -> Result<bool, Error> {
         Ok(self.pool.execute(doing, sql, values).await? > 0)
     }
-}
-
-fn millis(duration: Duration) -> i64 {
-    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }

@@ -1,12 +1,12 @@
-//! What can go wrong with the store, and whether trying again helps.
+//! The errors of the store, and whether a retry may help.
 
 use std::sync::Arc;
 
 use sqlx::error::DatabaseError;
 
-use super::codes::{Class, Meaning};
+use super::db::codes::{Class, Meaning};
 
-/// Why the store did not do something.
+/// An error of the store.
 ///
 /// Cheap to clone: one failed transaction fails every command in it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum Error {
         source: Arc<sqlx::Error>,
     },
     /// Another worker kept changing the same rows.
-    #[error("the store was changed by another worker each time this was tried; try again")]
+    #[error("another worker changed the same rows during each attempt; try again")]
     Contended {
         /// What the database said last.
         #[source]
@@ -71,8 +71,8 @@ pub enum Error {
          deploy/postgres/roles.sql does"
     )]
     Rights(String),
-    /// A stored text does not read.
-    #[error("a row of {table} does not read; was the database edited by hand?")]
+    /// A stored text cannot be parsed.
+    #[error("a row of {table} cannot be parsed; was the database edited by hand?")]
     Corrupt {
         /// Where it stands.
         table: &'static str,
@@ -93,18 +93,23 @@ pub enum Error {
     )]
     NotClaimed,
     /// Another worker has taken the command queue over; nothing was changed.
-    #[error("another worker has taken the command queue over")]
+    #[error("another worker has taken over the command queue")]
     Fenced,
     /// A step of a transaction panicked; nothing of it was kept.
     #[error("a step of the store panicked: {0}")]
     Panicked(String),
+    /// A step uses a table in a way that was not provided for.
+    #[error(
+        "a batch cannot use the table {0} like this: a fault in groupmq; report it with these words"
+    )]
+    Batch(&'static str),
     /// The writer has ended, because the worker is stopping.
     #[error("the store is closed")]
     Closed,
 }
 
 impl Error {
-    /// Whether asking again later may succeed.
+    /// Whether a retry may succeed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         matches!(
@@ -113,7 +118,7 @@ impl Error {
         )
     }
 
-    /// Whether the store cannot be used at all, so that the same fails for everybody.
+    /// Whether the store cannot be used at all, so that every caller fails.
     #[must_use]
     pub const fn is_outage(&self) -> bool {
         matches!(self, Self::Unavailable { .. } | Self::Rights(_))
@@ -128,7 +133,7 @@ impl Error {
         code.as_deref() == Some("42501")
     }
 
-    /// Whether another worker has taken over, so that what was asked is its business now.
+    /// Whether another worker has taken over, which then handles the command.
     #[must_use]
     pub const fn is_fenced(&self) -> bool {
         matches!(self, Self::Fenced)
@@ -150,7 +155,7 @@ impl Error {
         text
     }
 
-    /// Puts a database error into its class.
+    /// Classifies a database error.
     pub(super) fn of(doing: &'static str, source: sqlx::Error) -> Self {
         let Meaning { class, words } = Meaning::of(&source);
         let (words, source) = (words.into(), Arc::new(source));

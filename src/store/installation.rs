@@ -1,16 +1,15 @@
-//! Which store this is: an id, made once, that the broker carries too (`amqp::installation`).
+//! The identity of the store: an id, generated once, that the broker stores too (`amqp::installation`).
 //!
-//! Another process may have replaced the store under us: a file that was deleted or moved, a database that was
-//! dropped and created again, a file whose content was copied over. What was opened is compared with what is
-//! there.
+//! Someone may replace the store while it is open: delete or move its file, drop and create the database again, or
+//! copy over the file. Checks compare the store that was opened with the one that is there.
 
 use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::Error;
+use super::db::files::Files;
 use super::db::{Link, Row, Target, Value};
-use super::files::Files;
 
 const ASKING: &str = "asking which store this is";
 
@@ -22,8 +21,8 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Reads the id, or makes one; of several processes that do so at once, one succeeds. From here on the
-    /// target leads to these files alone.
+    /// Reads the id, or generates one; of several processes that do so at once, one succeeds. From then on the
+    /// target refuses connections to other files.
     pub(super) async fn open(mut link: Link, target: &mut Target) -> Result<Self, Error> {
         let found = read(&mut link).await;
         let id = match found.map_err(|error| Error::of(ASKING, error))? {
@@ -50,7 +49,7 @@ impl Installation {
     /// Compares the files of a SQLite store with those that are open.
     ///
     /// # Errors
-    /// When they are other ones.
+    /// When they differ.
     pub async fn check_files(&self) -> Result<(), Error> {
         let Target::Sqlite {
             files: Some(files), ..
@@ -59,15 +58,15 @@ impl Installation {
             return Ok(());
         };
         let files = Arc::clone(files);
-        // A volume whose server has gone answers late or never.
+        // A volume whose server is lost answers late or never.
         let checked = tokio::task::spawn_blocking(move || files.check()).await;
         checked.unwrap_or(Ok(()))
     }
 
-    /// Reads the id once more, over a new connection: those that are open may remember it.
+    /// Reads the id again, over a new connection: open ones may have cached it.
     ///
     /// # Errors
-    /// When it is another one, or there is none; and when the store cannot be used.
+    /// When the id differs or is missing, or the store cannot be used.
     pub async fn check_id(&self) -> Result<(), Error> {
         let connected = self.target.link().await;
         let mut link = connected.map_err(|error| Error::of("connecting", error))?;
@@ -139,7 +138,7 @@ async fn make(link: &mut Link) -> Result<String, Error> {
     insert
         .await
         .map_err(|error| Error::of("saying which store this is", error))?;
-    // Somebody else may have been faster.
+    // Another process may have been faster.
     let read = read(link).await.map_err(|error| Error::of(ASKING, error))?;
     Ok(read.unwrap_or(new))
 }

@@ -1,24 +1,24 @@
-//! Lanes that have deferred commands: what has to survive the worker for a group's order to hold.
+//! Lanes that have deferred commands: the state that must outlive the worker to keep the order within a group.
 //!
-//! A lane is here from the first deferral until the last deferred command is done, and so is each command
-//! of it ([`Deferred`]). Which may go when is decided by the worker.
+//! A lane has a row from the first deferral until its last deferred command is done, and so has each of these
+//! commands ([`Deferred`]). The worker decides which command is executed when.
 
 mod deferred;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use deferred::Deferred;
+pub(super) use deferred::DeferredRow;
 
 use super::Error;
-use super::commit::{ReadSet, WriteBatcher};
-use super::db::{Link, Pool, Row, Value};
-use super::shards::Fence;
-use super::{ledger, sql};
+use super::batch::{ReadSet, Rows, TableRow, select};
+use super::db::{self, Pool, Value, millis};
+use super::ledger;
+use super::shards::{Fence, FencedBatcher};
 use crate::contract::{LaneName, SessionName, Timestamp};
 
-/// Whose order it is.
+/// A lane: commands of one session that are executed in order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LaneKey {
     /// The session whose commands they are.
@@ -29,61 +29,65 @@ pub struct LaneKey {
 
 /// The deferred commands of a lane, by their tickets `head..=tail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resting {
+pub struct LaneState {
     /// The ticket that is next.
     pub head: u64,
     /// The ticket given out last.
     pub tail: u64,
     /// How long the head is deferred; what follows it is deferred behind it, to the same queue.
     pub tier: Duration,
-    /// When the next one should be back.
+    /// When the head is due back.
     pub due: Timestamp,
 }
 
-/// The way to the lanes; cheap to clone.
+/// A handle to the lanes; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Lanes {
-    queue: WriteBatcher,
+    batcher: FencedBatcher,
     pool: Pool,
     /// The command queue that they belong to.
     shard: Arc<str>,
 }
 
 impl Lanes {
-    pub(super) fn new(queue: WriteBatcher, pool: Pool) -> Self {
+    pub(super) fn new(batcher: FencedBatcher, pool: Pool) -> Self {
         let shard = "".into();
-        Self { queue, pool, shard }
+        Self {
+            batcher,
+            pool,
+            shard,
+        }
     }
 
     /// The lanes of one command queue, written under its fence.
     #[must_use]
     pub fn under(&self, fence: &Fence) -> Self {
         Self {
-            queue: self.queue.under(Some(fence.clone())),
+            batcher: self.batcher.under(Some(fence.clone())),
             pool: self.pool.clone(),
             shard: fence.queue().into(),
         }
     }
 
-    /// Every lane of the command queue that has deferred commands, and those of which it is unknown where
-    /// they belong.
+    /// Every lane of the command queue that has deferred commands, and those whose command queue is unknown.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn load(&self) -> Result<Vec<(LaneKey, Resting)>, Error> {
-        let sql = "SELECT session, group_id, head, tail, tier_ms, due_at FROM lanes \
-                   WHERE queue = $1 OR queue = ''";
+    pub async fn load(&self) -> Result<Vec<(LaneKey, LaneState)>, Error> {
+        let sql = select::<LaneRow>("WHERE queue = $1 OR queue = ''");
         let values = vec![Value::from(&*self.shard)];
-        let rows = self.pool.fetch("reading lanes", sql, values).await?;
-        rows.iter().map(read).collect()
+        let rows = self.pool.fetch(LaneRow::READING, sql, values).await?;
+        let rows = rows.iter().map(LaneRow::read);
+        rows.map(|row| row.map(|(key, row)| (key, row.resting)))
+            .collect()
     }
 
-    /// Forgets to which command queue each lane belongs: the queues have changed.
+    /// Clears the command queue of each lane: the queues have changed.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget_queues(&self) -> Result<(), Error> {
-        let doing = "forgetting the queues of lanes";
+        let doing = "clearing the queues of lanes";
         for sql in [
             "UPDATE lanes SET queue = ''",
             "UPDATE deferred SET queue = ''",
@@ -93,133 +97,114 @@ impl Lanes {
         Ok(())
     }
 
-    /// Records how a lane stands; `None` once it has no deferred command.
+    /// Records the state of a lane; `None` once it has no deferred command.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn put(&self, key: LaneKey, resting: Option<Resting>) -> Result<(), Error> {
-        self.write(Change {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn put(&self, key: LaneKey, resting: Option<LaneState>) -> Result<(), Error> {
+        self.write(LaneChange {
             lane: Some((key, resting)),
             command: None,
         })
         .await
     }
 
-    /// Records what a deferral, or its end, changes.
+    /// Records the changes of a deferral, or of its end.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn write(&self, change: Change) -> Result<(), Error> {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn write(&self, change: LaneChange) -> Result<(), Error> {
         let shard = Arc::clone(&self.shard);
-        self.queue
-            .submit(ReadSet::default(), move |rows| {
-                if let Some((key, resting)) = &change.lane {
-                    let row = resting.map(|resting| (Arc::clone(&shard), resting));
-                    rows.lanes.lanes.insert(key.clone(), row);
-                }
-                if let Some((key, deferred)) = &change.command {
-                    let row = deferred.clone().map(|row| (Arc::clone(&shard), row));
-                    rows.lanes.deferred.insert(key.clone(), row);
-                }
-                Ok(())
-            })
-            .await
+        let step = move |rows: &mut Rows| {
+            if let Some((key, resting)) = &change.lane {
+                let row = resting.map(|resting| LaneRow {
+                    resting,
+                    shard: Arc::clone(&shard),
+                });
+                rows.table()?.overwrite(key.clone(), row);
+            }
+            if let Some((key, deferred)) = &change.command {
+                let row = deferred.clone().map(|deferred| DeferredRow {
+                    deferred,
+                    shard: Arc::clone(&shard),
+                });
+                rows.table()?.overwrite(key.clone(), row);
+            }
+            Ok(())
+        };
+        self.batcher.submit(ReadSet::default(), step).await
     }
 }
 
-/// What a deferral, or its end, changes; `None` stands for what is over.
+/// The changes of a deferral, or of its end; `None` deletes the row.
 #[derive(Debug, Clone, Default)]
-pub struct Change {
-    /// How a lane stands.
-    pub lane: Option<(LaneKey, Option<Resting>)>,
+pub struct LaneChange {
+    /// The state of a lane.
+    pub lane: Option<(LaneKey, Option<LaneState>)>,
     /// A deferred command.
     pub command: Option<(ledger::Key, Option<Deferred>)>,
 }
 
-/// The lanes that a batch changes; the last word on each counts.
-#[derive(Debug, Default)]
-pub(super) struct Rows {
-    lanes: BTreeMap<LaneKey, Option<(Arc<str>, Resting)>>,
-    deferred: deferred::Rows,
+/// A lane with deferred commands, and its command queue.
+#[derive(Debug)]
+pub(super) struct LaneRow {
+    resting: LaneState,
+    shard: Arc<str>,
 }
 
-impl Rows {
-    pub(super) async fn write(self, link: &mut Link) -> Result<(), Error> {
-        let (mut resting, mut gone) = (Vec::new(), Vec::new());
-        for (key, row) in self.lanes {
-            match row {
-                Some((shard, row)) => resting.push(values(&key, &shard, &row)),
-                None => gone.push(key_values(&key)),
-            }
-        }
-        for (count, values) in sql::row_lists(resting) {
-            let sql = format!(
-                "INSERT INTO lanes (session, group_id, head, tail, tier_ms, due_at, queue) VALUES {} \
-                 ON CONFLICT (session, group_id) DO UPDATE SET head = excluded.head, \
-                 tail = excluded.tail, tier_ms = excluded.tier_ms, due_at = excluded.due_at, \
-                 queue = excluded.queue",
-                link.placeholders(count, 7)
-            );
-            run(link, sql, values).await?;
-        }
-        for (count, values) in sql::key_lists(&gone) {
-            let keys = link.placeholders(count, 2);
-            let sql = format!("DELETE FROM lanes WHERE (session, group_id) IN (VALUES {keys})");
-            run(link, sql, values).await?;
-        }
-        deferred::write(self.deferred, link).await
+impl TableRow for LaneRow {
+    type Key = LaneKey;
+
+    const TABLE: &'static str = "lanes";
+    const KEY: &'static [&'static str] = &["session", "group_id"];
+    const COLUMNS: &'static [&'static str] = &["head", "tail", "tier_ms", "due_at", "queue"];
+    const READING: &'static str = "reading lanes";
+    const WRITING: &'static str = "writing lanes";
+
+    fn key_values(key: &LaneKey) -> Vec<Value> {
+        vec![
+            Value::from(key.session.as_str()),
+            Value::from(key.lane.as_str()),
+        ]
     }
-}
 
-async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Error> {
-    let done = link.execute(sql, values).await;
-    done.map(drop)
-        .map_err(|error| Error::of("writing lanes", error))
+    fn values(self) -> Result<Vec<Value>, Error> {
+        let LaneState {
+            head,
+            tail,
+            tier,
+            due,
+        } = self.resting;
+        Ok(vec![
+            int(head),
+            int(tail),
+            millis(tier),
+            Value::Int(due.0.as_millisecond()),
+            Value::from(&*self.shard),
+        ])
+    }
+
+    fn read(row: &db::Row) -> Result<(LaneKey, Self), Error> {
+        let key = LaneKey {
+            session: row.parse(0, Self::TABLE)?,
+            lane: row.get::<String>(1)?.into(),
+        };
+        let due = jiff::Timestamp::from_millisecond(row.get(5)?).unwrap_or_default();
+        let resting = LaneState {
+            head: number(row, 2)?,
+            tail: number(row, 3)?,
+            tier: Duration::from_millis(number(row, 4)?),
+            due: Timestamp(due),
+        };
+        let shard = row.get::<String>(6)?.into();
+        Ok((key, Self { resting, shard }))
+    }
 }
 
 fn int(number: u64) -> Value {
     Value::Int(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn millis(time: Duration) -> Value {
-    Value::Int(i64::try_from(time.as_millis()).unwrap_or(i64::MAX))
-}
-
-fn key_values(key: &LaneKey) -> [Value; 2] {
-    [
-        Value::from(key.session.as_str()),
-        Value::from(key.lane.as_str()),
-    ]
-}
-
-fn values(key: &LaneKey, shard: &str, row: &Resting) -> [Value; 7] {
-    let [session, group] = key_values(key);
-    let due = row.due.0.as_millisecond();
-    [
-        session,
-        group,
-        int(row.head),
-        int(row.tail),
-        millis(row.tier),
-        Value::Int(due),
-        Value::from(shard),
-    ]
-}
-
-fn read(row: &Row) -> Result<(LaneKey, Resting), Error> {
-    let number =
-        |column| Ok::<_, Error>(u64::try_from(row.get::<i64>(column)?).unwrap_or_default());
-    let corrupt = |error| Error::corrupt("lanes", serde::de::Error::custom(error));
-    let key = LaneKey {
-        session: row.get::<String>(0)?.parse().map_err(corrupt)?,
-        lane: row.get::<String>(1)?.into(),
-    };
-    let due = jiff::Timestamp::from_millisecond(row.get(5)?).unwrap_or_default();
-    let resting = Resting {
-        head: number(2)?,
-        tail: number(3)?,
-        tier: Duration::from_millis(number(4)?),
-        due: Timestamp(due),
-    };
-    Ok((key, resting))
+fn number(row: &db::Row, column: usize) -> Result<u64, Error> {
+    Ok(u64::try_from(row.get::<i64>(column)?).unwrap_or_default())
 }

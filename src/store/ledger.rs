@@ -1,10 +1,10 @@
-//! The ledger: what became of every command that changes something, so that a command that comes
-//! again has no second effect and gets the same answer.
+//! The ledger: the outcome of every command that changes something, so that a repeated command has no second effect
+//! and gets the same reply.
 //!
 //! An engine with effects outside the store records `started` before and `done` after
 //! ([`Ledger::claim`], [`Ledger::complete`]); the sandbox writes `done` together with its groups
-//! ([`super::sandbox_groups`]). What to do about a command found `started` is the executor's
-//! business.
+//! ([`super::sandbox_groups`]). The executor decides what to do about
+//! a command that is `started`.
 
 mod rows;
 
@@ -14,26 +14,27 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Error;
-use super::commit::{ReadSet, WriteBatcher};
+use super::batch::ReadSet;
 use super::db::Pool;
-use super::shards::Fence;
+use super::shards::{Fence, FencedBatcher};
 use crate::clock::Clock;
 use crate::contract::{CommandId, ErrorBody, Event, SessionName, Timestamp};
 
-pub(super) use rows::{Row, Rows, purge};
+pub(super) use rows::Row;
+use rows::Rows;
 
-/// What a command came to: all that its reply and its events are made of.
+/// The outcome of a command: the content of its reply and its events.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// The reply's `result`, or its `error`.
     pub outcome: Result<Box<RawValue>, ErrorBody>,
     /// What happened in the group, in order.
     pub events: Vec<Event>,
-    /// When it was done.
+    /// When the command was done.
     pub at: Timestamp,
 }
 
-/// What a command is known by: one id has one effect within a session.
+/// The key of a command: one id has one effect within a session.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The session.
@@ -45,38 +46,38 @@ pub struct Key {
 /// SHA-256 of a command's type and payload.
 pub type Fingerprint = [u8; 32];
 
-/// What the ledger says of a command that is about to be executed.
+/// The ledger's answer about a command that is about to be executed.
 #[derive(Debug, Clone)]
 pub enum Claim {
-    /// Nothing was known. Where that was claimed, it is `started` now, in the name of whoever asked.
+    /// The command was not in the ledger. After a claim, it is `started` now, and the claimant is its owner.
     New,
-    /// It is done already, with this record.
+    /// The command is done, with this record.
     Done(Record),
-    /// The id stands for a command with another type or payload.
+    /// The id belongs to a command with another type or payload.
     Reused,
     /// It was started and not finished.
     ///
-    /// The owner may be whoever asks: an earlier claim whose answer was lost with the store.
+    /// The owner may be the claimant itself: an earlier claim whose answer was lost in an outage.
     Started {
         /// Who started it.
         owner: String,
         /// When, and how often.
-        begun: Begun,
+        starts: Starts,
     },
 }
 
-/// The beginnings of a command whose end nobody saw.
+/// The starts of a command whose outcome is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begun {
-    /// The first of them.
+pub struct Starts {
+    /// The first start.
     pub first: Timestamp,
-    /// The last one.
+    /// The last start.
     pub last: Timestamp,
-    /// How many there were; those that certainly did nothing do not count.
+    /// The number of starts, without those that certainly had no effect.
     pub times: u32,
 }
 
-/// Which commands the purge takes.
+/// The commands that the purge removes.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Those that were finished before this …
@@ -85,41 +86,45 @@ pub struct Limits {
     pub started: Timestamp,
 }
 
-/// What the ledger knows of a command.
+/// The state of a command in the ledger.
 #[derive(Debug, Clone)]
-pub enum Found {
-    /// It was begun, and not finished yet.
+pub enum CommandState {
+    /// It was started, and is not done yet.
     Started,
     /// It is done.
     Done(Record),
 }
 
-/// The way to the ledger; cheap to clone.
+/// A handle to the ledger; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Ledger {
-    queue: WriteBatcher,
+    batcher: FencedBatcher,
     pool: Pool,
     clock: Arc<dyn Clock>,
 }
 
 impl Ledger {
-    pub(super) fn new(queue: WriteBatcher, pool: Pool, clock: Arc<dyn Clock>) -> Self {
-        Self { queue, pool, clock }
+    pub(super) fn new(batcher: FencedBatcher, pool: Pool, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            batcher,
+            pool,
+            clock,
+        }
     }
 
-    /// The same ledger, in which what is written stands under a fence.
+    /// The same ledger, whose writes are fenced.
     #[must_use]
     pub fn under(&self, fence: Option<Fence>) -> Self {
         Self {
-            queue: self.queue.under(fence),
+            batcher: self.batcher.under(fence),
             ..self.clone()
         }
     }
 
-    /// Records that `owner` starts a command, unless the ledger knows it already.
+    /// Records that `owner` starts a command, unless it is in the ledger already.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn claim(
         &self,
         key: Key,
@@ -131,30 +136,30 @@ impl Ledger {
         self.submit(key, move |rows, key| {
             let known = known(rows, key, fingerprint)?;
             if matches!(known, Claim::New) {
-                rows.put(key, Row::started(fingerprint, owner.clone(), now));
+                rows.put(key.clone(), Row::started(fingerprint, owner.clone(), now));
             }
             Ok(known)
         })
         .await
     }
 
-    /// What a claim would be told, without claiming anything.
+    /// What [`Ledger::claim`] would return, without a claim.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn look(&self, key: Key, fingerprint: Fingerprint) -> Result<Claim, Error> {
+    pub async fn peek(&self, key: Key, fingerprint: Fingerprint) -> Result<Claim, Error> {
         self.submit(key, move |rows, key| known(rows, key, fingerprint))
             .await
     }
 
-    /// Records what a claimed command came to.
+    /// Records the outcome of a claimed command.
     ///
-    /// The first record stands: where another worker's came before, that one is handed back and
-    /// is the one to reply with.
+    /// The first record wins: if another worker's came before, that one is returned, and the reply is made from
+    /// it.
     ///
     /// # Errors
     /// [`Error::NotClaimed`] when the claim was released or purged; else when the store cannot be
-    /// used, and asking again is safe.
+    /// used, and a retry is safe.
     pub async fn complete(&self, key: Key, record: Record) -> Result<Option<Record>, Error> {
         self.submit(key, move |rows, key| {
             let row = rows.get(key).ok_or(Error::NotClaimed)?;
@@ -162,25 +167,25 @@ impl Ledger {
                 return Ok(Some(earlier));
             }
             let done = row.clone().done(&record)?;
-            rows.put(key, done);
+            rows.put(key.clone(), done);
             Ok(None)
         })
         .await
     }
 
-    /// Forgets that `owner` started a command, which then counts as never seen; of one that was started
-    /// more than once ([`Ledger::restart`]), the last time.
+    /// Removes the start of a command by `owner`, as if it had never arrived; of several starts
+    /// ([`Ledger::restart`]), the last one.
     ///
-    /// For failures before the engine began. What is done stays done, and another's claim stays.
+    /// For failures before the engine was called. Done commands and the claims of others stay.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn release(&self, key: Key, owner: &str) -> Result<(), Error> {
         let owner = owner.to_owned();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
-                match row.clone().begun_once_less() {
-                    Some(row) => rows.put(key, row),
+                match row.clone().started_once_less() {
+                    Some(row) => rows.put(key.clone(), row),
                     None => rows.remove(key),
                 }
             }
@@ -189,12 +194,12 @@ impl Ledger {
         .await
     }
 
-    /// Passes a started command from one owner to another; tells whether it was still theirs.
+    /// Passes a started command from one owner to another; false if it had another owner by then.
     ///
     /// Of several workers that try, one succeeds.
     ///
     /// # Errors
-    /// When the store cannot be used. Asking again is safe, but a lost answer may have been yes.
+    /// When the store cannot be used. A retry is safe, but the first attempt may have succeeded.
     pub async fn take_over(&self, key: Key, from: &str, to: &str) -> Result<bool, Error> {
         let (from, to) = (from.to_owned(), to.to_owned());
         self.submit(key, move |rows, key| {
@@ -202,21 +207,21 @@ impl Ledger {
                 return Ok(false);
             };
             let row = row.clone().owned_by(to.clone());
-            rows.put(key, row);
+            rows.put(key.clone(), row);
             Ok(true)
         })
         .await
     }
 
-    /// Forgets up to `at_most` commands that are older than `limits`; tells how many.
+    /// Removes up to `at_most` commands that are older than `limits`; returns how many.
     ///
     /// Meant to be called in a loop, with slices small enough (a thousand, say) for the writer to
     /// fit between two batches.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn purge(&self, limits: Limits, at_most: u32) -> Result<u64, Error> {
-        self.queue.purge(limits, at_most).await
+        rows::purge(self.batcher.unfenced(), &self.pool, limits, at_most).await
     }
 
     /// About how many commands the ledger holds; for a gauge, so it may be a little behind.
@@ -227,28 +232,28 @@ impl Ledger {
         rows::size(&self.pool).await
     }
 
-    /// Records that `owner` starts a command once more, since nothing was found of what it did before.
+    /// Records that `owner` starts a command again, since no effect of the earlier start was found.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn restart(&self, key: Key, owner: &str) -> Result<(), Error> {
         let owner = owner.to_owned();
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
-                let row = row.clone().begun_again(now);
-                rows.put(key, row);
+                let row = row.clone().started_again(now);
+                rows.put(key.clone(), row);
             }
             Ok(())
         })
         .await
     }
 
-    /// What a command came to, if the ledger knows; for somebody who only asks.
+    /// The state of a command, if it is in the ledger; for status queries.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn find(&self, key: &Key) -> Result<Option<Found>, Error> {
+    pub async fn find(&self, key: &Key) -> Result<Option<CommandState>, Error> {
         rows::find(&self.pool, key).await
     }
 
@@ -257,12 +262,9 @@ impl Ledger {
         F: Fn(&mut Rows, &Key) -> Result<T, Error> + Send + 'static,
         T: Send + 'static,
     {
-        let needs = ReadSet {
-            key: Some(key.clone()),
-            ..ReadSet::default()
-        };
-        self.queue
-            .submit(needs, move |rows| step(&mut rows.ledger, &key))
+        let needs = ReadSet::default().with::<Row>([key.clone()]);
+        self.batcher
+            .submit(needs, move |rows| step(rows.table()?, &key))
             .await
     }
 }
@@ -278,7 +280,7 @@ fn known(rows: &Rows, key: &Key, fingerprint: Fingerprint) -> Result<Claim, Erro
         Some(record) => Claim::Done(record),
         None => Claim::Started {
             owner: row.owner.clone(),
-            begun: row.begun(),
+            starts: row.times_started(),
         },
     })
 }

@@ -1,6 +1,6 @@
-//! The tables, brought up to date when the store is opened.
+//! The migrations, which run when the store is opened.
 //!
-//! A migration that was released is never edited: its checksum is kept in the database.
+//! A released migration is never edited: the database stores its checksum.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -111,7 +111,7 @@ const POSTGRES: &[Step] = &[
     ),
 ];
 
-/// Which migrations were made; named and shaped as sqlx does it.
+/// The table of applied migrations; its name and columns are sqlx's.
 const TABLE_IN_SQLITE: &str = "
 CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     version BIGINT PRIMARY KEY,
@@ -132,10 +132,10 @@ CREATE TABLE IF NOT EXISTS _sqlx_migrations (
     execution_time BIGINT NOT NULL
 )";
 
-/// Held on PostgreSQL by whoever migrates, until its transaction ends.
+/// The lock that a migrating process holds on PostgreSQL until its transaction ends.
 const LOCK: i64 = 0x6772_6f75_706d_7101;
 
-/// What is missing, by number and name.
+/// The missing migrations, by number and name.
 pub(super) async fn missing(link: &mut Link) -> Result<Vec<String>, Error> {
     begin(link, false).await?;
     let missing = look(link).await?;
@@ -144,9 +144,9 @@ pub(super) async fn missing(link: &mut Link) -> Result<Vec<String>, Error> {
     Ok(missing.into_iter().map(name).collect())
 }
 
-/// Makes what is missing, and tells what that was; where nothing is, no right to make anything is needed.
+/// Runs the missing migrations, and returns them; if there are none, no right to create tables is needed.
 ///
-/// All of it is one transaction, and whoever comes second waits, and finds the work done.
+/// All run in one transaction; a second process waits for it, and finds none missing.
 pub(super) async fn run(link: &mut Link) -> Result<Vec<String>, Error> {
     let missing = missing(link).await?;
     if missing.is_empty() {
@@ -186,7 +186,7 @@ async fn apply(link: &mut Link) -> Result<Vec<String>, Error> {
     Ok(steps.into_iter().map(name).collect())
 }
 
-/// Begins a transaction; to change something, once nobody else does.
+/// Begins a transaction; for changes, once no other process migrates.
 async fn begin(link: &mut Link, to_change: bool) -> Result<(), Error> {
     link.begin().await.map_err(failed)?;
     if to_change && matches!(link, Link::Postgres(..)) {
@@ -200,7 +200,7 @@ async fn begin(link: &mut Link, to_change: bool) -> Result<(), Error> {
     Ok(())
 }
 
-/// The steps that have not been made.
+/// The migrations that were not applied.
 async fn look(link: &mut Link) -> Result<Vec<Step>, Error> {
     let (steps, is_there) = match link {
         Link::Sqlite(_) => (
@@ -257,7 +257,7 @@ fn failed(source: sqlx::Error) -> Error {
     Error::of("migrating", source)
 }
 
-/// Says what is missing, where the role may not make it.
+/// Adds what is missing to the error, if the role lacks the right to migrate.
 fn may_not(error: Error, missing: &[String]) -> Error {
     let Error::Unavailable { source, .. } = &error else {
         return error;

@@ -1,29 +1,26 @@
-//! The store: everything that has to outlive the worker, in SQLite or PostgreSQL. All SQL lives
-//! here; nobody else names the database crate.
+//! The store: all state that outlives the process, in SQLite or PostgreSQL. All SQL is in this module; no other
+//! names the database crate.
 //!
-//! Writes of commands go through one writer (`commit`) that puts many of them into one
-//! transaction; reads go through a pool beside it. Each subject has a file with its tables, its
-//! types and its handle: [`ledger`], [`sandbox_groups`].
+//! Writes of commands go through one writer (`batch`), which commits many of them in one transaction; reads and
+//! small writes go through a pool of connections (`db`). Each subject has a file with its tables, its types and
+//! its handle, such as [`ledger`].
 
-mod codes;
-mod commit;
+mod batch;
 mod db;
 pub mod deliveries;
 pub mod endpoints;
 mod error;
-mod files;
 pub mod installation;
 pub mod known_groups;
 pub mod lanes;
+pub mod leases;
 pub mod ledger;
 mod migrate;
 mod outage;
 pub mod pending_events;
-mod postgres;
 pub mod resharding;
 pub mod sandbox_groups;
 pub mod shards;
-mod sql;
 #[cfg(test)]
 mod tests;
 pub mod workers;
@@ -37,32 +34,31 @@ use crate::observability::events;
 use outage::{Access, Outages};
 
 pub use error::Error;
-pub use outage::Probe;
+pub use outage::RetryPermit;
 
 const CONNECTING: &str = "connecting";
 
-/// A handle on the store; clones share one writer and one pool.
+/// A handle to the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
 pub struct Store {
-    queue: commit::WriteBatcher,
+    batcher: batch::WriteBatcher,
     pool: db::Pool,
     outages: Arc<Outages>,
     clock: Arc<dyn Clock>,
-    beats: workers::Beats,
+    heartbeats: workers::Heartbeats,
     me: Arc<str>,
     installation: installation::Installation,
-    /// Asks PostgreSQL which rights are lacking.
+    /// The query for the rights that this role lacks in PostgreSQL.
     rights: Arc<str>,
-    /// Events were added.
-    news: Arc<tokio::sync::Notify>,
+    /// Notified when events were added.
+    events_added: Arc<tokio::sync::Notify>,
 }
 
 impl Store {
-    /// Opens the store, creating file and tables as far as they are missing, and hands back its writer
-    /// beside it.
+    /// Opens the store, creates the file and the tables that are missing, and returns the store and its writer.
     ///
-    /// The caller spawns the writer; nothing is written before that. The writer ends, with
-    /// everything that was asked of it written, once every handle has been dropped.
+    /// The caller spawns the writer; nothing is written before that. Once every handle has been dropped, the
+    /// writer writes all jobs that were submitted, and ends.
     ///
     /// # Errors
     /// When the URL names no store, or the database cannot be reached, created or migrated.
@@ -79,7 +75,8 @@ impl Store {
         let pool = target
             .pool(config.connections, config.timeout, Arc::clone(&outages))
             .map_err(|error| Error::of(CONNECTING, error))?;
-        let (queue, writer) = commit::writer(target, config.timeout, Arc::clone(&outages));
+        let (batcher, writer) =
+            batch::writer(target, config.timeout, Arc::clone(&outages), tables());
         let writing = {
             let pool = pool.clone();
             async move {
@@ -90,21 +87,21 @@ impl Store {
         let me = workers::Workers::name();
         Ok((
             Self {
-                queue,
+                batcher,
                 pool,
                 outages,
                 clock,
-                beats: workers::Beats::default(),
+                heartbeats: workers::Heartbeats::default(),
                 me,
                 installation,
                 rights: rights().into(),
-                news: Arc::default(),
+                events_added: Arc::default(),
             },
             writing,
         ))
     }
 
-    /// Makes the tables that are missing, and tells which migrations that took.
+    /// Runs the migrations that are missing, and returns their names.
     ///
     /// # Errors
     /// As [`Store::open`].
@@ -114,7 +111,7 @@ impl Store {
         migrate::run(&mut connect(&target, config).await?).await
     }
 
-    /// Which migrations are missing.
+    /// Returns the migrations that are missing.
     ///
     /// # Errors
     /// When the database cannot be reached, or was migrated by a newer version.
@@ -123,20 +120,20 @@ impl Store {
         migrate::missing(&mut connect(&target, config).await?).await
     }
 
-    /// Tells whether the database answers, lets us do what a worker does and, as far as is known, takes
-    /// changes.
+    /// Checks that the database answers, that the role has the rights that a worker needs and that, as far as is
+    /// known, writes succeed.
     ///
     /// # Errors
-    /// When it does not, with what it said.
+    /// When a check fails, with what the database answered.
     pub async fn ping(&self) -> Result<(), Error> {
-        // Not tried here: every worker writes now and then (`Workers::beat`).
-        let writing = match self.outages.of_writing() {
+        // No write is tried here: every worker writes regularly (`Workers::heartbeat`).
+        let writing = match self.outages.write_failure() {
             Some(error) if !error.is_of_rights() => return Err(error),
             writing => writing,
         };
         let lacking = self.lacking_rights().await;
         if let Ok(Some(rights)) = lacking {
-            // Others may get on without these, so this is no outage; the alert is to hear of it.
+            // Other work may succeed without these rights, so this is no outage; the metric triggers the alert.
             let error = Error::Rights(rights);
             events::store_failed(&error);
             return Err(error);
@@ -145,72 +142,71 @@ impl Store {
         lacking.and(writing.map_or(Ok(()), Err))
     }
 
-    /// What a worker needs and its role may not; asking shows that the database answers.
+    /// The rights that a worker needs and its role lacks; an answer shows that the database is available.
     async fn lacking_rights(&self) -> Result<Option<String>, Error> {
         let sql = if self.pool.is_postgres() {
             &*self.rights
         } else {
             "SELECT NULL FROM ledger LIMIT 1"
         };
-        let doing = "asking whether it is there";
-        let rows = self.pool.look(doing, sql, Vec::new()).await?;
+        let doing = "checking that the database answers";
+        let rows = self.pool.fetch_unrecorded(doing, sql, Vec::new()).await?;
         rows.first().map_or(Ok(None), |row| row.get(0))
     }
 
-    /// Whether a pooler such as pgbouncer stands before the database.
+    /// Whether the connections go through a pooler such as pgbouncer.
     #[must_use]
     pub fn is_pooled(&self) -> bool {
         self.pool.is_pooled()
     }
 
-    /// After an outage ([`Error::is_outage`]): waits until the store is back, or until it is the
-    /// caller's turn to find out by trying. A try every half second is all that the store sees,
-    /// however many wait.
+    /// Waits, after an outage ([`Error::is_outage`]), until the store has recovered or the caller may retry. The
+    /// store gets one retry every half second, however many callers wait.
     ///
     /// # Cancellation
-    /// Dropping the future gives the turn up.
-    pub async fn over(&self) -> Probe<'_> {
-        self.outages.over().await
+    /// Dropping the future gives up the place in the queue for the permit.
+    pub async fn wait_for_recovery(&self) -> RetryPermit<'_> {
+        self.outages.wait_for_recovery().await
     }
 
-    /// Asks as long as there is an outage. What is asked must be safe to ask again.
+    /// Runs an operation, and retries it during an outage; it must be safe to repeat.
     ///
     /// # Errors
     /// Any other than an outage.
-    pub async fn through_outages<T, F>(&self, mut ask: impl FnMut() -> F) -> Result<T, Error>
+    pub async fn through_outages<T, F>(&self, mut operation: impl FnMut() -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, Error>>,
     {
-        let mut probe = None;
+        let mut permit = None;
         loop {
-            let answer = ask().await;
-            drop(probe.take());
+            let answer = operation().await;
+            drop(permit.take());
             match answer {
-                Err(error) if error.is_outage() => probe = Some(self.over().await),
+                Err(error) if error.is_outage() => permit = Some(self.wait_for_recovery().await),
                 answer => return answer,
             }
         }
     }
 
-    /// Which store this is.
+    /// The identity of this store.
     #[must_use]
     pub const fn installation(&self) -> &installation::Installation {
         &self.installation
     }
 
-    /// The record of every command that changes something.
+    /// The ledger: the state of every command that changes something.
     #[must_use]
     pub fn ledger(&self) -> ledger::Ledger {
-        ledger::Ledger::new(self.queue.clone(), self.pool.clone(), self.clock.clone())
+        ledger::Ledger::new(self.fenced(), self.pool.clone(), self.clock.clone())
     }
 
-    /// Which workers are alive.
+    /// The registry of live workers.
     #[must_use]
     pub fn workers(&self) -> workers::Workers {
         self.workers_as(self.me.clone())
     }
 
-    /// The same as another worker sees it.
+    /// The same, as seen by another worker.
     #[cfg(test)]
     pub(crate) fn workers_named(&self, name: &str) -> workers::Workers {
         self.workers_as(name.into())
@@ -218,10 +214,10 @@ impl Store {
 
     fn workers_as(&self, name: Arc<str>) -> workers::Workers {
         let (pool, clock) = (self.pool.clone(), self.clock.clone());
-        workers::Workers::new(pool, clock, self.beats.clone(), name)
+        workers::Workers::new(pool, clock, self.heartbeats.clone(), name)
     }
 
-    /// A SQLite store in a folder, for tests that are about something else.
+    /// A SQLite store in a folder, for tests of other modules.
     #[cfg(test)]
     #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
     pub(crate) async fn in_folder(folder: &std::path::Path) -> Self {
@@ -237,41 +233,47 @@ impl Store {
         store
     }
 
-    /// Has the next transaction fail as on a database that is read-only, and none after that.
+    /// Makes the next transaction fail as on a read-only database, and none after that.
     #[cfg(test)]
     pub(crate) async fn fail_once(&self) {
-        let pragma = self.queue.raw("PRAGMA query_only = 1").await;
+        let pragma = self.batcher.raw("PRAGMA query_only = 1").await;
         pragma.map(drop).unwrap_or_default();
     }
 
-    /// Who works on which command queue.
+    /// The ownership of the command queues.
     #[must_use]
     pub fn shards(&self) -> shards::Shards {
         shards::Shards::new(self.pool.clone(), self.me.clone())
     }
 
-    /// The same as another worker sees it.
+    /// The same, as seen by another worker.
     #[cfg(test)]
     pub(crate) fn shards_named(&self, name: &str) -> shards::Shards {
         shards::Shards::new(self.pool.clone(), name.into())
     }
 
-    /// Changes of the number of command queues.
+    /// The progress of changes of the number of shards.
     #[must_use]
     pub fn resharding(&self) -> resharding::Resharding {
         resharding::Resharding::new(self.pool.clone())
     }
 
-    /// Lanes in which commands rest.
+    /// The lanes that have deferred commands.
     #[must_use]
     pub fn lanes(&self) -> lanes::Lanes {
-        lanes::Lanes::new(self.queue.clone(), self.pool.clone())
+        lanes::Lanes::new(self.fenced(), self.pool.clone())
     }
 
     /// Webhook endpoints.
     #[must_use]
     pub fn endpoints(&self) -> endpoints::Endpoints {
-        endpoints::Endpoints::new(self.pool.clone(), self.me.clone())
+        endpoints::Endpoints::new(self.pool.clone())
+    }
+
+    /// Leases, which one process at a time holds.
+    #[must_use]
+    pub fn leases(&self) -> leases::Leases {
+        leases::Leases::new(self.pool.clone(), self.me.clone())
     }
 
     /// The log of deliveries to webhooks.
@@ -280,34 +282,59 @@ impl Store {
         deliveries::Deliveries::new(self.pool.clone())
     }
 
-    /// Groups as the sessions of an engine beyond the store know them.
+    /// Groups as the sessions of an external engine know them.
     #[must_use]
     pub fn known_groups(&self) -> known_groups::KnownGroups {
-        known_groups::KnownGroups::new(self.queue.clone(), self.pool.clone(), self.news.clone())
+        known_groups::KnownGroups::new(
+            self.batcher.clone(),
+            self.pool.clone(),
+            self.events_added.clone(),
+        )
     }
 
-    /// Events that wait for the broker.
+    /// Events that the broker has not confirmed yet.
     #[must_use]
     pub fn pending_events(&self) -> pending_events::PendingEvents {
-        pending_events::PendingEvents::new(self.pool.clone(), self.news.clone(), self.me.clone())
+        pending_events::PendingEvents::new(self.pool.clone(), self.events_added.clone())
     }
 
-    /// The sandbox's world.
+    /// The sandbox's groups.
     #[must_use]
     pub fn sandbox_groups(&self) -> sandbox_groups::SandboxGroups {
-        sandbox_groups::SandboxGroups::new(self.queue.clone(), self.pool.clone())
+        sandbox_groups::SandboxGroups::new(self.fenced(), self.pool.clone())
+    }
+
+    fn fenced(&self) -> shards::FencedBatcher {
+        shards::FencedBatcher::new(self.batcher.clone())
     }
 }
 
+/// The tables that the write batcher loads and writes, in the order in which it locks their rows.
+fn tables() -> batch::Registry {
+    batch::Registry::default()
+        // Before all others: rows that are read after it include what the queue's last owner wrote.
+        .with::<shards::EpochRow>()
+        // Groups before the ledger: a command that has waited for a group then sees the last command too.
+        .with::<sandbox_groups::GroupRow>()
+        .with::<sandbox_groups::MemberRow>()
+        .with::<sandbox_groups::HistoryRow>()
+        .with::<ledger::Row>()
+        .with::<lanes::LaneRow>()
+        .with::<lanes::DeferredRow>()
+        .with::<known_groups::KnownRow>()
+        .with::<known_groups::SeenRow>()
+        .with::<pending_events::EventRow>()
+}
+
 async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {
-    let limit = config.timeout.saturating_mul(db::PATIENCE);
+    let limit = config.timeout.saturating_mul(db::TIMEOUT_FACTOR);
     let link = tokio::time::timeout(limit, target.link()).await;
     link.map_err(|_| Error::timed_out(CONNECTING))?
         .map_err(|error| Error::of(CONNECTING, error))
 }
 
-/// A statement for PostgreSQL, which answers with the rights that a worker needs and does not have; an
-/// error where a table is missing.
+/// A query for PostgreSQL, which returns the rights that a worker needs and its role lacks; it fails if a table
+/// is missing.
 fn rights() -> String {
     let tables: Vec<_> = migrate::tables().map(|it| format!("'{it}'")).collect();
     format!(

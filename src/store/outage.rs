@@ -1,9 +1,8 @@
-//! Outages of the store: told once and then now and then, and waited for without pressing it.
+//! Store outages: logged at once and then every 30 s; retried by one caller at a time.
 //!
-//! The writer and the pool report how each transaction and each query went. Work that failed waits
-//! here: while the store is down, one piece of it at a time tries again, and once that one got
-//! through all go on. Reading and writing fail apart: a full disk or a database that is read-only
-//! still answers questions.
+//! The writer and the pool report the outcome of each transaction and each query. Callers whose work failed wait
+//! here: while the store is down, one caller at a time retries, and once that succeeds all continue. Reads and
+//! writes fail separately: a full disk or a read-only database still answers queries.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,82 +13,84 @@ use tokio::time::Instant;
 use super::Error;
 use crate::observability::events;
 
-/// How long between two attempts while the store is down.
-const REST: Duration = Duration::from_millis(500);
+/// The pause before a retry while the store is down.
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// How long nothing more is said about an outage that was spoken of.
-const SILENCE: Duration = Duration::from_secs(30);
+/// How often an outage is logged again.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// A store that was back for less than this was not: a disk that is nearly full takes one change and
-/// refuses the next.
-const STEADY: Duration = Duration::from_secs(5);
+/// A recovery shorter than this counts as the same outage: a disk that is nearly full accepts one write and
+/// rejects the next.
+const STABLE_AFTER: Duration = Duration::from_secs(5);
 
-/// What is done with the database.
+/// The kind of access to the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Access {
     Read,
     Write,
 }
 
-/// What is known of the store's state.
+/// Tracks the outages of one store.
 #[derive(Debug)]
 pub(super) struct Outages {
     // A std mutex: held for a few assignments and never across an await.
-    known: Mutex<Known>,
+    state: Mutex<State>,
     is_down: watch::Sender<bool>,
-    line: tokio::sync::Mutex<()>,
+    retry: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct State {
     reading: Option<Error>,
     writing: Option<Error>,
-    /// When the outage began, or the last one.
+    /// When the current outage began, or the last one.
     since: Instant,
     /// When the last one ended.
     back_at: Option<Instant>,
-    /// How often something failed since then.
+    /// The number of failures since then.
     failures: u64,
-    /// When an outage was last spoken of.
-    told_at: Option<Instant>,
-    /// Somebody was told that it is down, and not yet that it is back.
-    is_told: bool,
+    /// When an outage was last logged.
+    logged_at: Option<Instant>,
+    /// The outage was logged, and its end was not yet.
+    is_logged: bool,
 }
 
-/// Leave to try whether the store is back; to be held while trying.
+/// The permit to retry after an outage; held during the retry.
 #[derive(Debug)]
-pub struct Probe<'a>(#[expect(dead_code, reason = "held for its drop")] Option<MutexGuard<'a, ()>>);
+pub struct RetryPermit<'a>(
+    #[expect(dead_code, reason = "held for its drop")] Option<MutexGuard<'a, ()>>,
+);
 
 impl Default for Outages {
     fn default() -> Self {
-        let known = Known {
+        let state = State {
             reading: None,
             writing: None,
             since: Instant::now(),
             back_at: None,
             failures: 0,
-            told_at: None,
-            is_told: false,
+            logged_at: None,
+            is_logged: false,
         };
         Self {
-            known: Mutex::new(known),
+            state: Mutex::new(state),
             is_down: watch::Sender::new(false),
-            line: tokio::sync::Mutex::default(),
+            retry: tokio::sync::Mutex::default(),
         }
     }
 }
 
 impl Outages {
-    /// Takes note of how something went.
+    /// Records the outcome of a transaction or a query.
     pub(super) fn note<T>(&self, access: Access, outcome: &Result<T, Error>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match outcome {
-            Ok(_) => known.went_well(access),
-            Err(error) if error.is_outage() => known.failed(access, error),
-            // The database answered, if not as wished.
+            Ok(_) => state.succeeded(access),
+            Err(error) if error.is_outage() => state.failed(access, error),
+            // The database answered with a refusal.
             Err(_) => {}
         }
-        let is_down = known.is_down();
+        let is_down = state.is_down();
         self.is_down.send_if_modified(|was| {
             let changed = *was != is_down;
             *was = is_down;
@@ -97,62 +98,62 @@ impl Outages {
         });
     }
 
-    /// Why the store cannot be written to, as far as is known.
-    pub(super) fn of_writing(&self) -> Option<Error> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.writing.clone()
+    /// Why writes fail, as far as is known.
+    pub(super) fn write_failure(&self) -> Option<Error> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.writing.clone()
     }
 
-    /// Waits, after a failure, until the store is back or it is the caller's turn to find out.
+    /// Waits, after a failure, until the store has recovered or the caller gets the permit to retry.
     ///
     /// # Cancellation
-    /// Dropping the future gives the turn up.
-    pub(super) async fn over(&self) -> Probe<'_> {
-        // Even where others get through meanwhile: what fails alone must not try in a circle.
-        tokio::time::sleep(REST).await;
+    /// Dropping the future gives up the place in the queue for the permit.
+    pub(super) async fn wait_for_recovery(&self) -> RetryPermit<'_> {
+        // Even if others succeed meanwhile: work that fails alone must not retry in a busy loop.
+        tokio::time::sleep(RETRY_PAUSE).await;
         let mut is_down = self.is_down.subscribe();
-        let turn = async {
-            let turn = self.line.lock().await;
-            tokio::time::sleep(REST).await;
-            turn
+        let permit = async {
+            let permit = self.retry.lock().await;
+            tokio::time::sleep(RETRY_PAUSE).await;
+            permit
         };
-        // Each branch can be dropped: one only looks, the other leaves the line.
+        // Each branch can be dropped: one only reads, the other leaves the queue for the permit.
         tokio::select! {
-            _ = is_down.wait_for(|is_down| !is_down) => Probe(None),
-            turn = turn => Probe(Some(turn)),
+            _ = is_down.wait_for(|is_down| !is_down) => RetryPermit(None),
+            permit = permit => RetryPermit(Some(permit)),
         }
     }
 }
 
-impl Known {
+impl State {
     const fn is_down(&self) -> bool {
         self.reading.is_some() || self.writing.is_some()
     }
 
     fn failed(&mut self, access: Access, error: &Error) {
         events::store_failed(error);
-        if !self.is_down() && self.back_at.is_none_or(|at| at.elapsed() >= STEADY) {
+        if !self.is_down() && self.back_at.is_none_or(|at| at.elapsed() >= STABLE_AFTER) {
             self.since = Instant::now();
             self.failures = 0;
-            self.told_at = None;
+            self.logged_at = None;
         }
         self.failures += 1;
-        let known = match access {
+        let failure = match access {
             Access::Read => &mut self.reading,
             Access::Write => &mut self.writing,
         };
-        *known = Some(error.clone());
-        if self.told_at.is_none_or(|at| at.elapsed() >= SILENCE) {
-            self.told_at = Some(Instant::now());
-            self.is_told = true;
+        *failure = Some(error.clone());
+        if self.logged_at.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
+            self.logged_at = Some(Instant::now());
+            self.is_logged = true;
             events::store_unavailable(error, self.since.elapsed(), self.failures);
         }
     }
 
-    fn went_well(&mut self, access: Access) {
+    fn succeeded(&mut self, access: Access) {
         let was_down = self.is_down();
         self.reading = None;
-        // A transaction reads before it writes; a query shows nothing about writing.
+        // A transaction reads before it writes; a query proves nothing about writes.
         if access == Access::Write {
             self.writing = None;
         }
@@ -160,8 +161,8 @@ impl Known {
             return;
         }
         self.back_at = Some(Instant::now());
-        if self.is_told {
-            self.is_told = false;
+        if self.is_logged {
+            self.is_logged = false;
             events::store_available_again(self.since.elapsed(), self.failures);
         }
     }
@@ -181,22 +182,22 @@ mod tests {
     }
 
     impl Outages {
-        /// When it was last spoken of, and whether as being down.
-        fn told(&self) -> (Option<Instant>, bool) {
-            let known = self.known.lock().unwrap();
-            (known.told_at, known.is_told)
+        /// When the outage was last logged, and whether its end was not yet.
+        fn logged(&self) -> (Option<Instant>, bool) {
+            let state = self.state.lock().unwrap();
+            (state.logged_at, state.is_logged)
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn while_the_store_is_down_one_at_a_time_tries_and_then_all_go_on() {
+    async fn while_the_store_is_down_one_caller_at_a_time_retries_and_then_all_continue() {
         let outages = Arc::new(Outages::default());
         outages.note(Access::Write, &down());
         let begun = Instant::now();
         let tries = AtomicU32::new(0);
         let work = async || {
             loop {
-                let _probe = outages.over().await;
+                let _permit = outages.wait_for_recovery().await;
                 tries.fetch_add(1, Ordering::Relaxed);
                 let is_back = begun.elapsed() > Duration::from_mins(1);
                 let outcome = if is_back { Ok(()) } else { down() };
@@ -213,32 +214,32 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_outage_is_spoken_of_at_once_then_seldom_and_its_end_once() {
+    async fn an_outage_is_logged_at_once_then_rarely_and_its_end_once() {
         let outages = Outages::default();
         outages.note(Access::Write, &down());
-        let (first, is_down) = outages.told();
+        let (first, is_down) = outages.logged();
         assert!(first.is_some() && is_down);
         for _ in 0..50 {
             tokio::time::advance(Duration::from_millis(500)).await;
             outages.note(Access::Write, &down());
         }
-        assert_eq!(outages.told().0, first);
+        assert_eq!(outages.logged().0, first);
         tokio::time::advance(Duration::from_secs(10)).await;
         outages.note(Access::Write, &down());
-        assert_ne!(outages.told().0, first);
+        assert_ne!(outages.logged().0, first);
         outages.note(Access::Write, &Ok(()));
-        assert!(!outages.told().1);
-        // Down again at once: not worth a line until it lasts.
+        assert!(!outages.logged().1);
+        // Down again at once: logged only if it lasts.
         outages.note(Access::Write, &down());
-        assert!(!outages.told().1);
-        tokio::time::advance(SILENCE).await;
+        assert!(!outages.logged().1);
+        tokio::time::advance(LOG_INTERVAL).await;
         outages.note(Access::Write, &down());
-        assert!(outages.told().1);
+        assert!(outages.logged().1);
         // Another one.
         outages.note(Access::Write, &Ok(()));
-        tokio::time::advance(STEADY).await;
+        tokio::time::advance(STABLE_AFTER).await;
         outages.note(Access::Write, &down());
-        assert!(outages.told().1);
+        assert!(outages.logged().1);
     }
 
     #[test]
@@ -247,10 +248,10 @@ mod tests {
         outages.note(Access::Read, &down());
         outages.note(Access::Write, &down());
         outages.note(Access::Read, &Ok(()));
-        assert!(outages.of_writing().is_some() && *outages.is_down.borrow());
+        assert!(outages.write_failure().is_some() && *outages.is_down.borrow());
         outages.note(Access::Write, &Ok(()));
-        assert!(outages.of_writing().is_none() && !*outages.is_down.borrow());
-        // Nobody may read for a long time: what is written shows as much.
+        assert!(outages.write_failure().is_none() && !*outages.is_down.borrow());
+        // There may be no reads for a long time: a write proves that reads work.
         outages.note(Access::Read, &down());
         assert!(*outages.is_down.borrow());
         outages.note(Access::Write, &Ok(()));
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_statement_says_nothing_about_the_store() {
+    fn a_refused_statement_is_no_outage() {
         let outages = Outages::default();
         outages.note(Access::Write, &Err::<(), _>(Error::NotClaimed));
         assert!(!*outages.is_down.borrow());

@@ -1,29 +1,27 @@
-//! Events that no command's reply carries, from the moment they are known until the broker has
-//! confirmed them. They are added by [`super::known_groups`], in one transaction with what they are
-//! about; who publishes them is `ops`, one worker at a time.
+//! The outbox: events that belong to no command, until the broker has confirmed them. [`super::known_groups`] adds
+//! them in one transaction with the change that they report; `ops` publishes them, one worker at a time.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::db::{Link, Pool, Value};
-use super::{Error, sql};
+use super::Error;
+use super::batch::TableRow;
+use super::db::{Pool, Value};
 use crate::contract::Event;
 
-/// The way to the events that wait; cheap to clone.
+/// A handle to the pending events; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PendingEvents {
     pool: Pool,
-    news: Arc<Notify>,
-    me: Arc<str>,
+    events_added: Arc<Notify>,
 }
 
-/// An event that waits, and its place.
+/// A pending event and its position.
 #[derive(Debug, Clone)]
-pub struct Pending {
-    /// Its place; smaller ones go first.
+pub struct PendingEvent {
+    /// Its position; smaller ones are published first.
     pub position: i64,
     /// The event.
     pub event: Event,
@@ -34,38 +32,62 @@ pub struct Pending {
 /// Headers of a message.
 pub type Headers = BTreeMap<String, String>;
 
-/// Event and headers as they are kept.
-pub(super) type Row = [Value; 2];
+/// An event and its headers, as a batch adds them behind all others.
+#[derive(Debug)]
+pub(super) struct EventRow {
+    event: String,
+    headers: String,
+}
 
-/// What is kept of an event.
-pub(super) fn row(event: &Event, headers: &Headers) -> Result<Row, Error> {
-    let corrupt = |error| Error::corrupt("pending_events", error);
-    let text = serde_json::to_string(event).map_err(corrupt)?;
-    let headers = serde_json::to_string(headers).map_err(corrupt)?;
-    Ok([Value::Text(text), Value::Text(headers)])
+impl EventRow {
+    pub(super) fn new(event: &Event, headers: &Headers) -> Result<Self, Error> {
+        let corrupt = |error| Error::corrupt(EventRow::TABLE, error);
+        Ok(Self {
+            event: serde_json::to_string(event).map_err(corrupt)?,
+            headers: serde_json::to_string(headers).map_err(corrupt)?,
+        })
+    }
+}
+
+impl TableRow for EventRow {
+    /// The order within the batch: the table numbers its rows itself.
+    type Key = usize;
+
+    const TABLE: &'static str = "pending_events";
+    const KEY: &'static [&'static str] = &[];
+    const COLUMNS: &'static [&'static str] = &["event", "headers"];
+    const WRITING: &'static str = "adding pending events";
+
+    fn key_values(_: &usize) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![Value::Text(self.event), Value::Text(self.headers)])
+    }
 }
 
 impl PendingEvents {
-    pub(super) const fn new(pool: Pool, news: Arc<Notify>, me: Arc<str>) -> Self {
-        Self { pool, news, me }
+    pub(super) const fn new(pool: Pool, events_added: Arc<Notify>) -> Self {
+        Self { pool, events_added }
     }
 
-    /// The events that have waited longest.
+    /// The oldest pending events.
     ///
     /// # Errors
-    /// When the store cannot be used, or a row does not read.
-    pub async fn first(&self, at_most: u32) -> Result<Vec<Pending>, Error> {
+    /// When the store cannot be used, or a row cannot be parsed.
+    pub async fn oldest(&self, at_most: u32) -> Result<Vec<PendingEvent>, Error> {
         let rows = self
             .pool
             .fetch(
-                "reading the events that wait",
+                "reading pending events",
                 "SELECT position, event, headers FROM pending_events ORDER BY position LIMIT $1",
                 vec![Value::Int(i64::from(at_most))],
             )
             .await?;
         let pending = rows.iter().map(|row| {
-            let corrupt = |error| Error::corrupt("pending_events", error);
-            Ok(Pending {
+            let corrupt = |error| Error::corrupt(EventRow::TABLE, error);
+            Ok(PendingEvent {
                 position: row.get(0)?,
                 event: serde_json::from_str(&row.get::<String>(1)?).map_err(corrupt)?,
                 headers: serde_json::from_str(&row.get::<String>(2)?).map_err(corrupt)?,
@@ -74,14 +96,14 @@ impl PendingEvents {
         pending.collect()
     }
 
-    /// Forgets events that the broker has confirmed.
+    /// Removes events that the broker has confirmed.
     ///
-    /// By their places one by one: with several workers, an event may get its place first and be
-    /// there to be seen later than the next one.
+    /// By position, one by one: with several workers, an event may become visible later than one with a higher
+    /// position.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
-    pub async fn confirmed(&self, events: &[Pending]) -> Result<(), Error> {
+    /// When the store cannot be used; a retry is safe.
+    pub async fn confirmed(&self, events: &[PendingEvent]) -> Result<(), Error> {
         let places: Vec<_> = events.iter().map(|it| it.position.to_string()).collect();
         let places = format!("[{}]", places.join(","));
         let sql = if self.pool.is_postgres() {
@@ -91,24 +113,18 @@ impl PendingEvents {
             "DELETE FROM pending_events WHERE position IN (SELECT value FROM json_each($1))"
         };
         self.pool
-            .execute(
-                "forgetting events that are published",
-                sql,
-                vec![Value::Text(places)],
-            )
+            .execute("removing published events", sql, vec![Value::Text(places)])
             .await
             .map(drop)
     }
 
-    /// How many events wait.
+    /// The number of pending events.
     ///
     /// # Errors
     /// When the store cannot be used.
     pub async fn count(&self) -> Result<u64, Error> {
         let sql = "SELECT COUNT(*) FROM pending_events";
-        let rows = self
-            .pool
-            .fetch("counting the events that wait", sql, Vec::new());
+        let rows = self.pool.fetch("counting pending events", sql, Vec::new());
         let count: i64 = rows.await?.first().map_or(Ok(0), |row| row.get(0))?;
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -117,39 +133,7 @@ impl PendingEvents {
     ///
     /// # Cancellation
     /// Dropping the future loses nothing.
-    pub async fn added(&self) {
-        self.news.notified().await;
+    pub async fn events_added(&self) {
+        self.events_added.notified().await;
     }
-
-    /// Takes, or keeps, the right to do what one worker at a time does; whether this worker has it.
-    ///
-    /// # Errors
-    /// When the store cannot be used; then nobody can count on having it.
-    pub async fn lease(&self, name: &str, lasting: Duration) -> Result<bool, Error> {
-        let now = self.pool.now();
-        let lasting = i64::try_from(lasting.as_millis()).unwrap_or(i64::MAX);
-        let sql = format!(
-            "INSERT INTO leases (name, owner, until_at) VALUES ($1, $2, {now} + $3) \
-             ON CONFLICT (name) DO UPDATE SET owner = excluded.owner, until_at = excluded.until_at \
-             WHERE leases.owner = excluded.owner OR leases.until_at < {now} RETURNING owner"
-        );
-        let values = vec![
-            Value::from(name),
-            Value::from(&*self.me),
-            Value::Int(lasting),
-        ];
-        let rows = self.pool.fetch("taking a lease", sql, values).await?;
-        Ok(!rows.is_empty())
-    }
-}
-
-/// Adds events behind all others, in a transaction of the writer's.
-pub(super) async fn add(link: &mut Link, events: Vec<Row>) -> Result<(), Error> {
-    for (count, values) in sql::row_lists(events) {
-        let places = link.placeholders(count, 2);
-        let sql = format!("INSERT INTO pending_events (event, headers) VALUES {places}");
-        let done = link.execute(sql, values).await;
-        done.map_err(|error| Error::of("adding events that wait", error))?;
-    }
-    Ok(())
 }

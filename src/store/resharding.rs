@@ -1,37 +1,37 @@
-//! How far a change of the number of shards has come, so that it can go on after it was cut off.
+//! The progress of a change of the number of shards, so that it can resume after an interruption.
 //!
-//! What is done in each phase is `reshard`'s business.
+//! `reshard` decides what each phase does.
 
 use super::Error;
 use super::db::{Pool, Value};
 
-/// What is to be done next.
+/// The next phase of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Collect what is in the shards.
     Collect,
-    /// Make the shards anew.
+    /// Declare the shards again.
     LayOut,
-    /// Fill them with what was collected and held.
+    /// Publish the collected and the held messages to them.
     Fill,
-    /// Open them, and send the rest after.
+    /// Open them, and publish the remaining messages.
     Open,
 }
 
-/// A change that is under way.
+/// A change in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
-    /// How many shards there were.
+    /// The number of shards before.
     pub from: u16,
-    /// How many there will be.
+    /// The number of shards after.
     pub to: u16,
-    /// What is to be done next.
+    /// The next phase.
     pub phase: Phase,
     /// The first ticket of a lane that has none yet; higher than any before the change.
     pub ticket: u64,
 }
 
-/// The table of such changes, one for each topology prefix; cheap to clone.
+/// A handle to the table of changes, one per topology prefix; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Resharding {
     pool: Pool,
@@ -42,10 +42,10 @@ impl Resharding {
         Self { pool }
     }
 
-    /// Begins a change, unless one is under way; hands back the one that is, with its own ticket.
+    /// Begins a change, unless one is in progress; returns the one in progress, with its own ticket.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn begin(
         &self,
         prefix: &str,
@@ -93,10 +93,10 @@ impl Resharding {
         })
     }
 
-    /// Records that everything before a phase is done; never goes back.
+    /// Records that all phases before this one are done; the phase never decreases.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn enter(&self, prefix: &str, phase: Phase) -> Result<(), Error> {
         let number = match phase {
             Phase::Collect => 0,
@@ -110,10 +110,10 @@ impl Resharding {
         self.pool.execute(doing, sql, values).await.map(drop)
     }
 
-    /// Records that no change is under way.
+    /// Records that no change is in progress.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn end(&self, prefix: &str) -> Result<(), Error> {
         let sql = "DELETE FROM resharding WHERE prefix = $1";
         let doing = "ending the change of the shards";

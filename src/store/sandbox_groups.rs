@@ -1,21 +1,21 @@
-//! The sandbox's world: its groups, who is in which, and what changed each.
+//! The sandbox's groups, their members, and the commands that changed each.
 //!
-//! This file knows how groups are kept, not what may be done to them; WhatsApp's rules are in the
-//! sandbox engine. A command's change and its ledger record are one transaction.
+//! This file stores groups; WhatsApp's rules are in the sandbox engine. A command's change and its ledger record are
+//! one transaction.
 
 mod rows;
 mod state;
 
 use super::Error;
-use super::commit::{ReadSet, WriteBatcher};
-use super::db::{Pool, Value};
+use super::batch::{ReadSet, Rows, Table, TableRow};
+use super::db::{self, Pool, Value};
 use super::ledger::{Fingerprint, Key, Record, Row};
-use super::shards::Fence;
+use super::shards::{Fence, FencedBatcher};
 use crate::contract::{
     CommandType, GroupId, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
 };
 
-pub(super) use rows::Rows;
+pub(super) use rows::{GroupRow, HistoryRow, MemberRow};
 pub use state::{Former, Member, SandboxGroup};
 
 /// The query of `ListGroups`, by order.
@@ -37,7 +37,7 @@ pub enum Transacted {
     Fresh(Record),
     /// Done before, with this record; nothing was done now.
     Replayed(Record),
-    /// The id stands for a command with another type or payload; nothing was done.
+    /// The id belongs to a command with another type or payload; nothing was done.
     Reused,
 }
 
@@ -59,61 +59,99 @@ pub struct HistoryEntry {
 /// The groups that a command works on, inside its transaction.
 #[derive(Debug)]
 pub struct World<'a> {
-    rows: &'a mut Rows,
+    groups: &'a mut Table<GroupRow>,
     key: &'a Key,
+    history: Vec<HistoryRow>,
 }
 
 impl World<'_> {
-    /// A group, to look at and to change; only those that the transaction named are there.
+    /// A group, to read and to change; only those that the transaction named are there.
     ///
-    /// A change lasts only if [`World::changed`] is told of it.
+    /// A change is kept only if [`World::changed`] is called.
     ///
     /// # Errors
-    /// When the stored group does not read.
+    /// When the stored group cannot be parsed.
     pub fn group(&mut self, id: &GroupId) -> Result<Option<&mut SandboxGroup>, Error> {
-        self.rows.get(id)
+        let group = self.groups.get_mut(id);
+        group
+            .map(|row| row.state.as_mut().map_err(|error| error.clone()))
+            .transpose()
     }
 
-    /// Adds a group; [`World::changed`] is still to be told.
+    /// Adds a group; [`World::changed`] is still to be called.
     pub fn insert(&mut self, id: &GroupId, state: SandboxGroup) {
-        self.rows.insert(id, state);
+        self.groups.put(id.clone(), GroupRow::new(state));
     }
 
-    /// Says that this transaction's command changed a group, and adds it to the history.
+    /// Marks a group as changed by this transaction's command, and adds the command to its history.
     pub fn changed(&mut self, id: &GroupId, command: CommandType, at: Timestamp) {
-        self.rows.changed(id, self.key, command, at);
+        let Some(Ok(state)) = self.groups.get_mut(id).map(|row| row.state.as_mut()) else {
+            return;
+        };
+        state.changes += 1;
+        self.history.push(HistoryRow {
+            group: id.clone(),
+            n: state.changes,
+            key: self.key.clone(),
+            command,
+            at,
+        });
+        self.groups.touch(id);
     }
 }
 
-/// The way to the sandbox's groups; cheap to clone.
+/// Runs a command's step on the groups, and adds its changes to the batch.
+fn in_world(
+    rows: &mut Rows,
+    key: &Key,
+    step: impl Fn(&mut World<'_>) -> Result<Record, Error>,
+) -> Result<Record, Error> {
+    let mut world = World {
+        groups: rows.table()?,
+        key,
+        history: Vec::new(),
+    };
+    let record = step(&mut world)?;
+    for change in world.history {
+        let group = rows.table::<GroupRow>()?.get_mut(&change.group);
+        let members = group.map(GroupRow::membership_changes).unwrap_or_default();
+        for (who, is_member) in members {
+            let row = is_member.then_some(MemberRow);
+            rows.table()?.overwrite((who, change.group.clone()), row);
+        }
+        rows.table()?.append(change);
+    }
+    Ok(record)
+}
+
+/// A handle to the sandbox's groups; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct SandboxGroups {
-    queue: WriteBatcher,
+    batcher: FencedBatcher,
     pool: Pool,
 }
 
 impl SandboxGroups {
-    pub(super) const fn new(queue: WriteBatcher, pool: Pool) -> Self {
-        Self { queue, pool }
+    pub(super) const fn new(batcher: FencedBatcher, pool: Pool) -> Self {
+        Self { batcher, pool }
     }
 
-    /// The same world, in which what is changed stands under a fence.
+    /// The same groups, whose writes are fenced.
     #[must_use]
     pub fn under(&self, fence: Option<Fence>) -> Self {
         Self {
-            queue: self.queue.under(fence),
+            batcher: self.batcher.under(fence),
             pool: self.pool.clone(),
         }
     }
 
-    /// Carries out a command unless the ledger knows it: change and record are one transaction.
+    /// Executes a command unless it is in the ledger: change and record are one transaction.
     ///
-    /// `step` sees the groups named and answers with the record. It may run several times, so it
-    /// must depend on nothing but the world it is shown; where it fails, it must have changed
-    /// nothing.
+    /// `step` reads and changes the named groups, and returns the record. It may run several times, so it must
+    /// depend on nothing but its argument; one that fails must have changed nothing.
     ///
     /// # Errors
-    /// When the store cannot be used, or `step` failed; asking again under the same key is safe.
+    /// When the store cannot be used, or `step` failed; a retry under the same key is safe.
     ///
     /// # Cancellation
     /// Dropping the future does not stop the command.
@@ -127,57 +165,43 @@ impl SandboxGroups {
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
-        let needs = ReadSet {
-            key: Some(key.clone()),
-            groups,
-            ..ReadSet::default()
-        };
-        let step = move |rows: &mut super::commit::Rows| {
-            let known = rows.ledger.get(&key);
+        let needs = ReadSet::default()
+            .with::<Row>([key.clone()])
+            .with::<GroupRow>(groups);
+        let step = move |rows: &mut Rows| {
+            let known = rows.table::<Row>()?.get(&key);
             if known.is_some_and(|row| row.fingerprint != fingerprint) {
                 return Ok(Transacted::Reused);
             }
             if let Some(record) = known.map_or(Ok(None), Row::record)? {
                 return Ok(Transacted::Replayed(record));
             }
-            let record = step(&mut World {
-                rows: &mut rows.groups,
-                key: &key,
-            })?;
+            let record = in_world(rows, &key, &step)?;
             let at = record.at.0.as_millisecond();
             let row = Row::started(fingerprint, String::new(), at).done(&record)?;
-            rows.ledger.put(&key, row);
+            rows.table()?.put(key.clone(), row);
             Ok(Transacted::Fresh(record))
         };
-        self.queue.submit(needs, step).await
+        self.batcher.submit(needs, step).await
     }
 
-    /// Carries out a command without asking or telling the ledger, as an engine beyond the store
-    /// would: whoever calls keeps the record.
+    /// Executes a command without the ledger, as an external engine would: the caller keeps the record.
     ///
     /// # Errors
-    /// As [`SandboxGroups::transact`]; but asking again does it again.
+    /// As [`SandboxGroups::transact`]; but a retry executes it again.
     pub async fn change<F>(&self, key: Key, groups: Vec<GroupId>, step: F) -> Result<Record, Error>
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
-        let needs = ReadSet {
-            groups,
-            ..ReadSet::default()
-        };
-        let step = move |rows: &mut super::commit::Rows| {
-            step(&mut World {
-                rows: &mut rows.groups,
-                key: &key,
-            })
-        };
-        self.queue.submit(needs, step).await
+        let needs = ReadSet::default().with::<GroupRow>(groups);
+        let step = move |rows: &mut Rows| in_world(rows, &key, &step);
+        self.batcher.submit(needs, step).await
     }
 
     /// Reads a group.
     ///
     /// # Errors
-    /// When the store cannot be used or the group does not read.
+    /// When the store cannot be used or the group cannot be parsed.
     pub async fn get(&self, id: &GroupId) -> Result<Option<SandboxGroup>, Error> {
         let sql = "SELECT state FROM sandbox_groups WHERE id = $1";
         let values = vec![Value::from(id.as_str())];
@@ -191,7 +215,7 @@ impl SandboxGroups {
     /// Reads the groups that an account is in, sorted and cut as asked.
     ///
     /// # Errors
-    /// When the store cannot be used or a group does not read.
+    /// When the store cannot be used or a group cannot be parsed.
     pub async fn of_account(
         &self,
         account: &ParticipantId,
@@ -209,17 +233,15 @@ impl SandboxGroups {
             Value::Int(i64::from(asked.offset)),
         ];
         let found = self.pool.fetch("listing groups", sql, values).await?;
-        let read = |row: &super::db::Row| {
-            let id = row.get::<String>(0)?.parse();
-            let id =
-                id.map_err(|e| Error::corrupt("sandbox_groups", serde::de::Error::custom(e)))?;
+        let read = |row: &db::Row| {
+            let id = row.parse(0, GroupRow::TABLE)?;
             Ok((id, state::read(&row.get::<String>(1)?)?))
         };
         found.iter().map(read).collect()
     }
 
-    /// Reads what changed a group, in order; none of the engine's business, but proof for tests
-    /// and people that a command had one effect.
+    /// Reads the commands that changed a group, in order: proof, for tests and operators, that a command had one
+    /// effect.
     ///
     /// # Errors
     /// When the store cannot be used.
@@ -231,7 +253,7 @@ impl SandboxGroups {
             .pool
             .fetch("reading a group's history", sql, values)
             .await?;
-        let read = |row: &super::db::Row| {
+        let read = |row: &db::Row| {
             Ok(HistoryEntry {
                 group_id: row.get(0)?,
                 n: row.get(1)?,

@@ -1,22 +1,21 @@
-//! Who works on which command queue, and the fence that keeps everybody else from it.
+//! The ownership of the command queues, and the fence against former owners.
 //!
-//! The broker lets one consumer of a queue be active, but that is no fence: a worker that was paused,
-//! or cut off, still holds commands when the next one begins. So each taking over raises the queue's
-//! **epoch**, and everything that begins an effect or decides about order is written under the epoch
-//! with which its queue was taken over ([`Fence`]). The writer looks at the epochs once for each
-//! transaction, whatever number of commands it carries, and refuses what is older
-//! ([`Error::Fenced`]). What records an effect that has happened already is never refused.
+//! The broker allows one active consumer per queue, but that is no fence: a worker that was paused or disconnected
+//! still holds commands when the next owner starts. So each takeover raises the queue's **epoch**, and every write
+//! that starts an effect or decides about order carries the epoch of its takeover ([`Fence`]). The writer reads the
+//! epochs once per transaction, for any number of commands, and rejects writes of an older epoch
+//! ([`Error::Fenced`]). Writes that record an effect which has already happened are not fenced.
 //!
-//! When a queue may be taken over is the worker's business.
+//! The worker decides when a queue may be taken over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Error;
-use super::db::{Link, Pool, Value};
-use super::sql;
+use super::batch::{ReadSet, Rows, TableRow, WriteBatcher};
+use super::db::{self, Lock, Pool, Value};
 
-/// The right to work on a queue, until the next one takes it over; cheap to clone.
+/// The epoch under which a queue's owner writes, until the next takeover; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fence {
     queue: Arc<str>,
@@ -31,16 +30,16 @@ impl Fence {
     }
 }
 
-/// How a queue stands.
+/// The ownership of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Ownership {
     /// How often it was taken over.
     pub epoch: i64,
-    /// The worker that did so last; none once it has handed it back.
+    /// The owner; none once it has handed the queue back.
     pub owner: Option<String>,
 }
 
-/// The table of queues; cheap to clone.
+/// A handle to the table of queues; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Shards {
     pool: Pool,
@@ -52,32 +51,32 @@ impl Shards {
         Self { pool, me }
     }
 
-    /// How every queue stands that was ever taken over.
+    /// The ownership of every queue that was ever taken over.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn all(&self) -> Result<BTreeMap<String, Standing>, Error> {
+    pub async fn all(&self) -> Result<BTreeMap<String, Ownership>, Error> {
         let sql = "SELECT queue, epoch, owner FROM shards";
         let rows = self.pool.fetch("reading shards", sql, Vec::new()).await?;
-        let read = |row: &super::db::Row| {
+        let read = |row: &db::Row| {
             let owner = Some(row.get::<String>(2)?).filter(|owner| !owner.is_empty());
             let epoch = row.get(1)?;
-            Ok((row.get(0)?, Standing { epoch, owner }))
+            Ok((row.get(0)?, Ownership { epoch, owner }))
         };
         rows.iter().map(read).collect()
     }
 
-    /// Takes a queue over, unless somebody else has since its `standing` was read.
+    /// Takes a queue over, unless another worker has since its `ownership` was read.
     ///
     /// # Errors
-    /// When the store cannot be used. A lost answer may have been yes; then nobody works on the queue
-    /// until it is taken over once more.
+    /// When the store cannot be used. The takeover may have succeeded even so; the queue then has no worker until
+    /// the next takeover.
     pub async fn take_over(
         &self,
         queue: &str,
-        standing: Option<&Standing>,
+        ownership: Option<&Ownership>,
     ) -> Result<Option<Fence>, Error> {
-        let before = standing.map_or(0, |standing| standing.epoch);
+        let before = ownership.map_or(0, |ownership| ownership.epoch);
         let epoch = before + 1;
         let taken = self
             .pool
@@ -100,7 +99,7 @@ impl Shards {
         }))
     }
 
-    /// Hands a queue back: the next one need not ask whether this worker is alive.
+    /// Hands a queue back, so that the next owner need not wait until this worker counts as dead.
     ///
     /// # Errors
     /// When the store cannot be used; others then find that the queue has no consumer.
@@ -116,8 +115,8 @@ impl Shards {
     }
 }
 
-impl Standing {
-    /// The right that went with this taking over of a queue.
+impl Ownership {
+    /// The fence of this takeover.
     #[must_use]
     pub fn fence(&self, queue: &str) -> Fence {
         Fence {
@@ -126,36 +125,87 @@ impl Standing {
         }
     }
 
-    /// Whether this is still the taking over that a fence stands for.
+    /// Whether the fence belongs to this takeover.
     #[must_use]
     pub fn is_of(&self, fence: &Fence) -> bool {
         self.epoch == fence.epoch
     }
 }
 
-/// Those of some fences under which nothing may be written any more.
-///
-/// The others' rows stay locked until the transaction ends, so that nobody takes over in between.
-pub(super) async fn fallen(
-    link: &mut Link,
-    fences: BTreeSet<Fence>,
-) -> Result<BTreeSet<Fence>, Error> {
-    let keys: Vec<_> = fences
-        .iter()
-        .map(|fence| [Value::from(fence.queue())])
-        .collect();
-    let mut epochs = BTreeMap::new();
-    for (count, values) in sql::key_lists(&keys) {
-        let sql = format!(
-            "SELECT queue, epoch FROM shards WHERE queue IN (VALUES {}) ORDER BY queue{}",
-            link.placeholders(count, 1),
-            link.for_share(),
-        );
-        let found = link.fetch(sql, values).await;
-        for row in &found.map_err(|error| Error::of("reading shards", error))? {
-            epochs.insert(row.get::<String>(0)?, row.get::<i64>(1)?);
-        }
+/// Submits jobs that are written under a fence, if there is one; cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct FencedBatcher {
+    batcher: WriteBatcher,
+    fence: Option<Fence>,
+}
+
+impl FencedBatcher {
+    pub(super) const fn new(batcher: WriteBatcher) -> Self {
+        let fence = None;
+        Self { batcher, fence }
     }
-    let stands = |fence: &Fence| epochs.get(fence.queue()) == Some(&fence.epoch);
-    Ok(fences.into_iter().filter(|fence| !stands(fence)).collect())
+
+    /// The same, for what is written under a fence.
+    pub(super) fn under(&self, fence: Option<Fence>) -> Self {
+        let batcher = self.batcher.clone();
+        Self { batcher, fence }
+    }
+
+    /// The batcher itself, for what no fence applies to.
+    pub(super) const fn unfenced(&self) -> &WriteBatcher {
+        &self.batcher
+    }
+
+    /// As [`WriteBatcher::submit`]; fails with [`Error::Fenced`], and runs no step, if the queue was taken over.
+    pub(super) async fn submit<F, T>(&self, needs: ReadSet, step: F) -> Result<T, Error>
+    where
+        F: Fn(&mut Rows) -> Result<T, Error> + Send + 'static,
+        T: Send + 'static,
+    {
+        let fence = self.fence.clone();
+        let needs = needs.with::<EpochRow>(fence.iter().map(|it| Arc::clone(&it.queue)));
+        let fenced = move |rows: &mut Rows| {
+            if let Some(fence) = &fence {
+                let row = rows.table::<EpochRow>()?.get(&fence.queue);
+                if row.is_none_or(|row| row.epoch != fence.epoch) {
+                    return Err(Error::Fenced);
+                }
+            }
+            step(rows)
+        };
+        self.batcher.submit(needs, fenced).await
+    }
+}
+
+/// A queue's epoch, as a batch sees it.
+///
+/// The row stays locked until the transaction ends, so that no worker takes the queue over in between.
+#[derive(Debug)]
+pub(super) struct EpochRow {
+    epoch: i64,
+}
+
+impl TableRow for EpochRow {
+    /// The queue.
+    type Key = Arc<str>;
+
+    const TABLE: &'static str = "shards";
+    const KEY: &'static [&'static str] = &["queue"];
+    const COLUMNS: &'static [&'static str] = &["epoch"];
+    const LOCK: Lock = Lock::Share;
+    const READING: &'static str = "reading shards";
+    const WRITING: &'static str = "writing shards";
+
+    fn key_values(queue: &Arc<str>) -> Vec<Value> {
+        vec![Value::from(&**queue)]
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![Value::Int(self.epoch)])
+    }
+
+    fn read(row: &db::Row) -> Result<(Arc<str>, Self), Error> {
+        let epoch = row.get(1)?;
+        Ok((row.get::<String>(0)?.into(), Self { epoch }))
+    }
 }

@@ -1,9 +1,9 @@
-//! Which workers are alive, so that a command left behind by a dead one can be told from a command
-//! that another one is executing.
+//! The heartbeats of the workers: they distinguish a command that a dead worker left behind from one that a live
+//! worker is executing.
 //!
-//! Each worker writes the time every [`BEAT`]. One whose time has not changed for ten seconds, by the watch
-//! of whoever looks, is dead: the clocks of two machines are never compared, since one that is wrong by
-//! minutes would have a living worker's command begun once more.
+//! Each worker writes the time every [`HEARTBEAT_INTERVAL`]. A worker whose time has not changed for ten seconds, by
+//! the clock of the reader, is dead. The clocks of two machines are never compared: one that is wrong by minutes
+//! would cause a live worker's command to be started again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,51 +15,56 @@ use super::Error;
 use super::db::{Pool, Value};
 use crate::clock::Clock;
 
-/// How often a worker says that it is alive.
-pub const BEAT: Duration = Duration::from_secs(2);
+/// How often a worker writes its heartbeat.
+pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 
-/// After so long a silence it is not.
-const SILENCE: Duration = Duration::from_secs(10);
+/// A worker without a heartbeat for this long is dead.
+const DEAD_AFTER: Duration = Duration::from_secs(10);
 
-/// Rows of workers that have been silent for so long are removed.
-const FORGOTTEN: Duration = Duration::from_hours(1);
+/// Rows of workers without a heartbeat for this long are removed.
+const PURGE_AFTER: Duration = Duration::from_hours(1);
 
-/// The latest beat of each worker that was asked about, and since when it has been the latest.
+/// The latest heartbeat of each worker that was looked up, and when it was first seen here.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Beats {
-    // A std mutex: held for a look and never across an await.
+pub(super) struct Heartbeats {
+    // A std mutex: held for a lookup and never across an await.
     latest: Arc<Mutex<BTreeMap<String, (i64, Instant)>>>,
 }
 
-impl Beats {
-    /// For how long a worker has been silent, as far as is known here, if this is its latest beat.
-    fn silence(&self, worker: &str, beat: i64, now: Instant) -> Duration {
+impl Heartbeats {
+    /// The time since a worker's heartbeat changed, as far as is known here, if this is its latest.
+    fn silence(&self, worker: &str, heartbeat: i64, now: Instant) -> Duration {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        // Whose row is gone by now is not asked about any more.
-        latest.retain(|_, (_, since)| now.saturating_duration_since(*since) < FORGOTTEN);
-        let known = latest.entry(worker.to_owned()).or_insert((beat, now));
-        if known.0 != beat {
-            *known = (beat, now);
+        // Workers whose rows have been removed by now are not looked up again.
+        latest.retain(|_, (_, since)| now.saturating_duration_since(*since) < PURGE_AFTER);
+        let known = latest.entry(worker.to_owned()).or_insert((heartbeat, now));
+        if known.0 != heartbeat {
+            *known = (heartbeat, now);
         }
         now.saturating_duration_since(known.1)
     }
 }
 
-/// The table of workers, and this one's place in it; cheap to clone.
+/// A handle to the table of workers; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Workers {
     pool: Pool,
     clock: Arc<dyn Clock>,
-    beats: Beats,
+    heartbeats: Heartbeats,
     me: Arc<str>,
 }
 
 impl Workers {
-    pub(super) fn new(pool: Pool, clock: Arc<dyn Clock>, beats: Beats, me: Arc<str>) -> Self {
+    pub(super) fn new(
+        pool: Pool,
+        clock: Arc<dyn Clock>,
+        heartbeats: Heartbeats,
+        me: Arc<str>,
+    ) -> Self {
         Self {
             pool,
             clock,
-            beats,
+            heartbeats,
             me,
         }
     }
@@ -75,24 +80,24 @@ impl Workers {
         &self.me
     }
 
-    /// Says that this worker is alive; to be called every [`BEAT`].
+    /// Writes this worker's heartbeat; to be called every [`HEARTBEAT_INTERVAL`].
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn beat(&self) -> Result<(), Error> {
+    pub async fn heartbeat(&self) -> Result<(), Error> {
         let now = self.clock.now().as_millisecond();
         self.pool
             .execute(
-                "saying that this worker is alive",
+                "writing this worker's heartbeat",
                 "INSERT INTO workers (id, beat_at) VALUES ($1, $2) \
                  ON CONFLICT (id) DO UPDATE SET beat_at = excluded.beat_at",
                 vec![Value::from(self.me()), Value::Int(now)],
             )
             .await?;
-        let forgotten = now.saturating_sub(millis(FORGOTTEN));
+        let forgotten = now.saturating_sub(millis(PURGE_AFTER));
         self.pool
             .execute(
-                "forgetting dead workers",
+                "removing dead workers",
                 "DELETE FROM workers WHERE beat_at < $1",
                 vec![Value::Int(forgotten)],
             )
@@ -100,14 +105,14 @@ impl Workers {
             .map(drop)
     }
 
-    /// Says that this worker has ended: what it left behind can be taken over at once.
+    /// Removes this worker: other workers can take over at once what it left behind.
     ///
     /// # Errors
-    /// When the store cannot be used; the others then find out by its silence.
-    pub async fn leave(&self) -> Result<(), Error> {
+    /// When the store cannot be used; the others then wait until it counts as dead.
+    pub async fn deregister(&self) -> Result<(), Error> {
         self.pool
             .execute(
-                "saying that this worker has ended",
+                "removing this worker",
                 "DELETE FROM workers WHERE id = $1",
                 vec![Value::from(self.me())],
             )
@@ -123,7 +128,7 @@ impl Workers {
         let rows = self
             .pool
             .fetch(
-                "asking whether a worker is alive",
+                "reading a worker's heartbeat",
                 "SELECT beat_at FROM workers WHERE id = $1",
                 vec![Value::from(worker)],
             )
@@ -131,8 +136,8 @@ impl Workers {
         let Some(row) = rows.first() else {
             return Ok(false);
         };
-        let silence = self.beats.silence(worker, row.get(0)?, Instant::now());
-        Ok(silence < SILENCE)
+        let silence = self.heartbeats.silence(worker, row.get(0)?, Instant::now());
+        Ok(silence < DEAD_AFTER)
     }
 }
 
@@ -146,10 +151,10 @@ mod tests {
 
     #[test]
     fn a_worker_is_silent_while_its_beat_stays_the_same_whatever_its_clock_says() {
-        let (beats, begun) = (Beats::default(), Instant::now());
+        let (heartbeats, begun) = (Heartbeats::default(), Instant::now());
         let silence = |beat: i64, after: u64| {
             let now = begun + Duration::from_secs(after);
-            beats.silence("somebody", beat, now).as_secs()
+            heartbeats.silence("somebody", beat, now).as_secs()
         };
         // Ten minutes behind, or ahead, or set back meanwhile: what counts is that it goes on.
         assert_eq!(silence(1_000, 0), 0);
@@ -158,6 +163,6 @@ mod tests {
         assert_eq!(silence(5_000, 5), 0);
         assert_eq!(silence(5_000, 15), 10);
         let now = begun + Duration::from_secs(15);
-        assert_eq!(beats.silence("another", 5_000, now), Duration::ZERO);
+        assert_eq!(heartbeats.silence("another", 5_000, now), Duration::ZERO);
     }
 }

@@ -38,6 +38,7 @@ use crate::observability::trace::Tracer;
 use crate::outbound::Outbound;
 use crate::store::Store;
 use crate::store::endpoints::{Endpoint, Endpoints};
+use crate::store::leases::Leases;
 
 use log::Log;
 
@@ -88,6 +89,7 @@ pub struct Webhooks {
 #[derive(Debug)]
 struct Shared {
     endpoints: Endpoints,
+    leases: Leases,
     fanout: Fanout,
     subscriptions: Subscriptions,
     publisher: Publisher,
@@ -115,6 +117,7 @@ impl Webhooks {
         deps.lifecycle.spawn_background(purging);
         let shared = Shared {
             endpoints: deps.store.endpoints(),
+            leases: deps.store.leases(),
             fanout: deps.fanout,
             subscriptions: deps.subscriptions,
             publisher: deps.publisher,

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store;
-use crate::store::lanes::{Change, Deferred, LaneKey, Lanes, Resting};
+use crate::store::lanes::{Deferred, LaneChange, LaneKey, LaneState, Lanes};
 use crate::store::ledger::Key;
 
 use super::deferrals::{Deferrals, QueueDepths, lane_of};
@@ -58,7 +58,7 @@ struct Known {
 /// The state of a lane.
 #[derive(Debug)]
 struct Lane {
-    resting: Resting,
+    resting: LaneState,
     /// Tickets of lost commands, behind the head.
     gone: BTreeSet<u64>,
 }
@@ -173,7 +173,7 @@ impl DeferredLanes {
                     ticket, tier, due, ..
                 } = *command;
                 let lane = known.lanes.entry(key.clone()).or_insert(Lane {
-                    resting: Resting {
+                    resting: LaneState {
                         head: ticket,
                         tail: ticket,
                         tier,
@@ -194,7 +194,7 @@ impl DeferredLanes {
             })
         };
         let command = Some((command.key.clone(), Some(command.clone())));
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// Records that a command is completed, with its ticket if it was deferred in a lane; may be repeated.
@@ -221,7 +221,7 @@ impl DeferredLanes {
         if lane.is_none() && command.is_none() {
             return Ok(());
         }
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// Records that another worker completed a command; its lane continues without it.
@@ -239,7 +239,7 @@ impl DeferredLanes {
             })
         };
         let command = Some((command.key.clone(), None));
-        self.lanes.write(Change { lane, command }).await
+        self.lanes.write(LaneChange { lane, command }).await
     }
 
     /// The tiers of late commands, and, by tier, the begin of the deferral that ended last.
@@ -276,7 +276,7 @@ impl DeferredLanes {
             let lane = lane.filter(|(_, left)| !is_stray || left.is_none());
             (row, lane)
         };
-        let change = Change {
+        let change = LaneChange {
             lane,
             command: Some((command.clone(), Some(row))),
         };
@@ -292,7 +292,7 @@ impl DeferredLanes {
 
 impl Known {
     /// Continues the lane without a lost command; returns its new state.
-    fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<Resting> {
+    fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<LaneState> {
         let lane = self.lanes.get_mut(key)?;
         lane.gone.insert(ticket);
         let left = lane.skip().then_some(lane.resting);
@@ -309,7 +309,7 @@ impl Known {
         ticket: u64,
         tiers: &[Duration],
         now: Timestamp,
-    ) -> Option<Resting> {
+    ) -> Option<LaneState> {
         let Entry::Occupied(mut entry) = self.lanes.entry(key.clone()) else {
             return None;
         };

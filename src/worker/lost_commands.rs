@@ -10,7 +10,7 @@ use crate::amqp::{self, Names, Session};
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store;
-use crate::store::ledger::{Found, Ledger};
+use crate::store::ledger::{CommandState, Ledger};
 
 use super::deferrals::QueueDepths;
 use super::owned_shard::OwnedShard;
@@ -71,7 +71,7 @@ impl LostSearch<'_> {
         for shard in owned {
             for lost in shard.lanes.find_lost(&seen, self.lost_after) {
                 // Done by a worker of a version that does not record deferred commands.
-                if let Some(Found::Done(_)) = self.ledger.find(&lost.key).await? {
+                if let Some(CommandState::Done(_)) = self.ledger.find(&lost.key).await? {
                     shard.lanes.record_done_elsewhere(&lost).await?;
                 } else if shard.lanes.record_lost(&lost.key, self.now).await? {
                     let (id, session) = (&lost.key.command_id, &lost.key.session);

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::contract::Timestamp;
 use crate::observability::events;
 use crate::store::ledger::Limits;
-use crate::store::workers::BEAT;
+use crate::store::workers::HEARTBEAT_INTERVAL;
 use crate::store::{Error, Store};
 
 /// The interval of purging.
@@ -30,8 +30,8 @@ const SLICE: u32 = 1_000;
 pub async fn beat(store: Store) {
     let workers = store.workers();
     loop {
-        tokio::time::sleep(BEAT).await;
-        log_failure(workers.beat().await);
+        tokio::time::sleep(HEARTBEAT_INTERVAL).await;
+        log_failure(workers.heartbeat().await);
     }
 }
 

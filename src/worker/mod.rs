@@ -34,7 +34,7 @@ use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::observability::trace::{Span, Tracer};
 use crate::store::lanes::LaneKey;
-use crate::store::{self, Probe, Store};
+use crate::store::{self, RetryPermit, Store};
 
 use defer::key_of;
 use deferred_lanes::Admission;
@@ -386,10 +386,10 @@ impl Worker {
 
     /// Waits until the outage of the store is over or it is our turn to retry, unless the shard is to be
     /// handed back.
-    async fn outage_over(&self, shard: &OwnedShard) -> Result<Probe<'_>, NotAcked> {
+    async fn outage_over(&self, shard: &OwnedShard) -> Result<RetryPermit<'_>, NotAcked> {
         let ending = shard.ending();
         tokio::select! {
-            probe = self.store.over() => Ok(probe),
+            probe = self.store.wait_for_recovery() => Ok(probe),
             () = ending.cancelled() => Err(NotAcked),
         }
     }

@@ -22,7 +22,7 @@ use crate::amqp::{self, Consumer, Names, Session, Window};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
 use crate::store::Store;
-use crate::store::shards::{Fence, Standing};
+use crate::store::shards::{Fence, Ownership};
 
 use super::Worker;
 use super::lost_commands::{self, LostSearch, SearchError};
@@ -189,10 +189,10 @@ impl Shards {
         known: &mut Known,
         opened: &mpsc::Sender<Opened>,
     ) -> Result<bool, SearchError> {
-        let standings = self.parts.store.shards().all().await?;
-        let standing = |number| standings.get(&self.parts.names.shard(number));
+        let ownerships = self.parts.store.shards().all().await?;
+        let ownership = |number| ownerships.get(&self.parts.names.shard(number));
         for (number, shard) in &known.owned {
-            if !standing(*number).is_some_and(|it| it.is_of(&shard.fence)) {
+            if !ownership(*number).is_some_and(|it| it.is_of(&shard.fence)) {
                 shard.mark_lost();
             }
         }
@@ -202,7 +202,7 @@ impl Shards {
         // So that workers that start together do not all try the same ones.
         numbers.shuffle(&mut rand::rng());
         let deserted = self.deserted(session, &numbers, workers, known).await?;
-        let part = self.part(workers, &standings, &deserted, known);
+        let part = self.part(workers, &ownerships, &deserted, known);
         for shard in known.active().skip(part) {
             events::shard_handed_back(shard.number);
             shard.begin_handback();
@@ -210,18 +210,18 @@ impl Shards {
         let mut settled = true;
         for number in numbers {
             if known.active().count() >= part {
-                self.disown(standing(number), number).await?;
+                self.disown(ownership(number), number).await?;
                 continue;
             }
             let is_deserted = deserted.contains(&number);
             if !self
-                .is_free(is_deserted, number, standing(number), known)
+                .is_free(is_deserted, number, ownership(number), known)
                 .await?
             {
                 settled &= !known.abandoned.contains(&number);
                 continue;
             }
-            if let Some((shard, consumer)) = self.open(session, number, standing(number)).await? {
+            if let Some((shard, consumer)) = self.open(session, number, ownership(number)).await? {
                 known.abandoned.remove(&number);
                 known.owned.insert(number, Arc::clone(&shard));
                 // Closed only if this is cancelled as well.
@@ -258,15 +258,15 @@ impl Shards {
     fn part(
         &self,
         workers: usize,
-        standings: &BTreeMap<String, Standing>,
+        ownerships: &BTreeMap<String, Ownership>,
         deserted: &BTreeSet<u16>,
         known: &Known,
     ) -> usize {
         let me = self.parts.store.workers();
         let mut counts = Counts::new();
         for number in (0..self.parts.shards).filter(|number| !deserted.contains(number)) {
-            let standing = standings.get(&self.parts.names.shard(number));
-            if let Some(owner) = standing.and_then(|it| it.owner.as_deref())
+            let ownership = ownerships.get(&self.parts.names.shard(number));
+            if let Some(owner) = ownership.and_then(|it| it.owner.as_deref())
                 && owner != me.me()
             {
                 *counts.entry(owner).or_default() += 1;
@@ -282,7 +282,7 @@ impl Shards {
         &self,
         is_deserted: bool,
         number: u16,
-        standing: Option<&Standing>,
+        ownership: Option<&Ownership>,
         known: &mut Known,
     ) -> Result<bool, SearchError> {
         if !is_deserted {
@@ -290,7 +290,7 @@ impl Shards {
             return Ok(false);
         }
         let workers = self.parts.store.workers();
-        let owner = standing.and_then(|standing| standing.owner.as_deref());
+        let owner = ownership.and_then(|ownership| ownership.owner.as_deref());
         let alive = match owner.filter(|owner| *owner != workers.me()) {
             Some(owner) => workers.is_alive(owner).await?,
             None => false,
@@ -303,11 +303,11 @@ impl Shards {
         &self,
         session: &Session<'_>,
         number: u16,
-        standing: Option<&Standing>,
+        ownership: Option<&Ownership>,
     ) -> Result<Option<Opened>, SearchError> {
         let queue = self.parts.names.shard(number);
         let shards = self.parts.store.shards();
-        let Some(fence) = shards.take_over(&queue, standing).await? else {
+        let Some(fence) = shards.take_over(&queue, ownership).await? else {
             return Ok(None);
         };
         // After the takeover: no other worker changes them from here on.
@@ -332,12 +332,12 @@ impl Shards {
     }
 
     /// Releases a shard that is recorded as ours although we neither own nor want it.
-    async fn disown(&self, standing: Option<&Standing>, number: u16) -> Result<(), SearchError> {
+    async fn disown(&self, ownership: Option<&Ownership>, number: u16) -> Result<(), SearchError> {
         let me = self.parts.store.workers();
-        if let Some(standing) = standing
-            && standing.owner.as_deref() == Some(me.me())
+        if let Some(ownership) = ownership
+            && ownership.owner.as_deref() == Some(me.me())
         {
-            let fence = standing.fence(&self.parts.names.shard(number));
+            let fence = ownership.fence(&self.parts.names.shard(number));
             self.parts.store.shards().hand_back(&fence).await?;
         }
         Ok(())

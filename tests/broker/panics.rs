@@ -17,7 +17,7 @@ use groupmq::engines::{Call, Engine, EngineError, Executed, Found};
 use groupmq::lifecycle::Ending;
 use groupmq::observability::log;
 use groupmq::store::Store;
-use groupmq::store::ledger::Begun;
+use groupmq::store::ledger::Starts;
 use groupmq_test_support::producer::{Command, Producer};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::{Options, Worker, store_in};
@@ -58,7 +58,7 @@ impl Engine for Panicking {
         })
     }
 
-    async fn find(&self, _: &Call, _: Begun) -> Result<Found, EngineError> {
+    async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {
         panic!("as the test wants");
     }
 

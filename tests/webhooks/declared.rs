@@ -4,7 +4,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use groupmq::store::endpoints::Waiting;
+use groupmq::store::endpoints::QueuedDeliveries;
 use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::receiver::Answer;
@@ -98,7 +98,10 @@ async fn an_endpoint_that_is_removed_goes_only_once_what_was_taken_for_it_is_sen
     scene.receiver.gets("/slow", 1).await.unwrap();
     scene.receiver.gets("/held", 1).await.unwrap();
     for endpoint in ["slow", "held"] {
-        let removed = scene.endpoints.remove(endpoint, Waiting::Deliver).await;
+        let removed = scene
+            .endpoints
+            .remove(endpoint, QueuedDeliveries::Deliver)
+            .await;
         assert!(removed.unwrap());
     }
     let begun = Instant::now();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use groupmq::contract::WebhookState;
-use groupmq::store::deliveries::Wanted;
+use groupmq::store::deliveries::DeliveryFilter;
 use groupmq_test_support::receiver::{Answer, Delivered, End};
 use groupmq_test_support::worker::Worker;
 use serde_json::{Value, json};
@@ -344,11 +344,11 @@ async fn logged(scene: &Scene, event: &str, count: usize) -> Vec<Value> {
 async fn logged_at(scene: &Scene, endpoint: Option<&str>, event: &str, count: usize) -> Vec<Value> {
     let begun = std::time::Instant::now();
     loop {
-        let wanted = Wanted {
+        let wanted = DeliveryFilter {
             endpoint: endpoint.map(str::to_owned),
             event_id: Some(event.to_owned()),
             limit: 100,
-            ..Wanted::default()
+            ..DeliveryFilter::default()
         };
         let mut found = scene.store.deliveries().find(wanted).await.unwrap();
         if found.len() >= count {

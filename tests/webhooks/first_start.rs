@@ -236,7 +236,7 @@ async fn what_an_engine_told_before_the_first_start_waits_for_the_endpoints_too(
         rows: Vec::new(),
     };
     let groups = store.known_groups();
-    let telling = groups.take(notification, move |known| {
+    let telling = groups.apply(notification, move |known| {
         for body in &bodies {
             let event: Event = serde_json::from_slice(body).unwrap();
             known.publish(&event, &BTreeMap::new())?;
@@ -408,8 +408,8 @@ async fn an_attempt_that_fails_gives_its_lease_back() {
     let endpoint = second.endpoints().get("hook").await.unwrap().unwrap();
     assert!(!fanout::is_in_sync(&endpoint), "{endpoint:?}");
     let claimed = second
-        .endpoints()
-        .begin_binding(&endpoint, &endpoint.bound, Duration::ZERO)
+        .leases()
+        .acquire_bindings(&endpoint, &endpoint.bound, Duration::ZERO)
         .await;
     assert!(claimed.unwrap(), "the next attempt has to wait");
     let (_connection, channel) = channel(&start.url).await;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{self, printable};
-use crate::store::deliveries::{Attempt, Wanted};
+use crate::store::deliveries::{Attempt, DeliveryFilter};
 
 use super::WebhookAdmin;
 
@@ -33,7 +33,7 @@ pub(in crate::cli) struct Deliveries {
 
 impl Deliveries {
     pub(super) async fn run(self, admin: &WebhookAdmin) -> Result<Exit, Failure> {
-        let wanted = Wanted {
+        let wanted = DeliveryFilter {
             endpoint: self.name,
             event_id: self.event,
             other_than: self.failed.then(|| DELIVERED.to_owned()),

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::WebhookState;
-use crate::store::endpoints::{Endpoint, Origin, Waiting};
+use crate::store::endpoints::{Endpoint, Origin, QueuedDeliveries};
 
 use super::{Named, WebhookAdmin, lookup};
 
@@ -15,7 +15,7 @@ const PAUSED: &str = "paused by an operator";
 pub(super) async fn remove(
     admin: &WebhookAdmin,
     name: &str,
-    waiting: Waiting,
+    waiting: QueuedDeliveries,
     json: bool,
 ) -> Result<Exit, Failure> {
     let endpoint = admin.find(name).await?;

@@ -29,7 +29,7 @@ use crate::contract::{
     Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupId,
     ListGroups, ParticipantId, Repeat, Timestamp,
 };
-use crate::store::ledger::{Begun, Key, Record};
+use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, Transacted, World};
 use crate::store::{self, Store};
 
@@ -192,7 +192,7 @@ impl Engine for Sandbox {
         }
     }
 
-    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError> {
+    async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError> {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
@@ -201,7 +201,12 @@ impl Engine for Sandbox {
             .groups
             .of_account(account, &ListGroups::default())
             .await;
-        search::created(&groups.map_err(store_failed)?, account, wanted, begun.first)
+        search::created(
+            &groups.map_err(store_failed)?,
+            account,
+            wanted,
+            starts.first,
+        )
     }
 
     async fn check(&self) -> Result<String, EngineError> {

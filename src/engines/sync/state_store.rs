@@ -103,7 +103,7 @@ impl StateStore {
         };
         let (session, group) = (session.clone(), group.clone());
         let key_to_refresh = key.clone();
-        let taken = self.groups.take(notification, move |rows| {
+        let taken = self.groups.apply(notification, move |rows| {
             let mut known: GroupState = rows.get(&key)?.unwrap_or_default();
             let mut about: SessionState = rows.get(&own)?.unwrap_or_default();
             let group_key = GroupKey {
@@ -211,7 +211,7 @@ impl StateStore {
         since: i64,
     ) -> Result<Vec<GroupId>, Error> {
         let mut inside = Vec::new();
-        for group in self.groups.of(session).await? {
+        for group in self.groups.of_session(session).await? {
             let still =
                 move |known: GroupState| known.is_inside() && !known.own_change_since(since);
             if self.read(session, Some(&group), still).await? {
@@ -266,7 +266,7 @@ impl StateStore {
             group: group.cloned(),
         };
         let notification = self.notification(key.clone());
-        let read = self.groups.take(notification, move |rows| {
+        let read = self.groups.apply(notification, move |rows| {
             Ok(ask(rows.get(&key)?.unwrap_or_default()))
         });
         Ok(read.await?.unwrap_or_default())
@@ -280,7 +280,9 @@ impl StateStore {
         + 'static,
     ) -> Result<T, Error> {
         let notification = self.notification(key.clone());
-        let changed = self.groups.take(notification, move |rows| step(rows, &key));
+        let changed = self
+            .groups
+            .apply(notification, move |rows| step(rows, &key));
         changed.await.map(Option::unwrap_or_default)
     }
 

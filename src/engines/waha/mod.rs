@@ -36,7 +36,7 @@ use crate::config;
 use crate::contract::{Command, EngineName, GroupId, ParticipantId, Repeat, SessionName};
 use crate::observability::events;
 use crate::outbound::Outbound;
-use crate::store::ledger::Begun;
+use crate::store::ledger::Starts;
 use crate::store::{self, Store};
 
 use client::Client;
@@ -300,7 +300,7 @@ impl Engine for Waha {
         }
     }
 
-    async fn find(&self, call: &Call, begun: Begun) -> Result<Found, EngineError> {
+    async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError> {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);
         };
@@ -309,7 +309,7 @@ impl Engine for Waha {
             operation: &operation,
             command: &call.id,
             wanted,
-            begun,
+            starts,
             settle: self.settings.settle,
             clock: &*self.clock,
         };
@@ -319,7 +319,7 @@ impl Engine for Waha {
             SearchResult::Found(snapshot) => {
                 let done = operation.created(wanted, *snapshot, Vec::new()).await?;
                 let effect = Effect::new(&done.result, Vec::new())?;
-                let begun = begun.first.0.as_millisecond();
+                let begun = starts.first.0.as_millisecond();
                 self.report_completed(call, &operation.me, begun, done)
                     .await;
                 Found::Effect(effect)

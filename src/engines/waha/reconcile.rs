@@ -97,7 +97,7 @@ impl Waha {
                     self.run_refreshes(refreshes.into_iter().collect(), &mut failing).await;
                 }
                 _ = due.tick() => {
-                    let ours = self.store.pending_events().lease("waha-reconcile", LEASE).await;
+                    let ours = self.store.leases().acquire("waha-reconcile", LEASE).await;
                     if ours.unwrap_or_default() {
                         let all = self.sessions.working().into_iter();
                         let all = all.map(|session| KnownKey { session, group: None });

@@ -17,7 +17,7 @@ use crate::contract::{CommandId, CreateGroup, GroupId, ParticipantId, Role};
 use crate::engines::EngineError;
 use crate::engines::sync::creation_records::{Candidate, Choice, CreationRecord, choose};
 use crate::engines::sync::{GroupSnapshot, Person};
-use crate::store::ledger::Begun;
+use crate::store::ledger::Starts;
 
 /// The longest wait between two reads.
 const LONGEST: Duration = Duration::from_secs(10);
@@ -41,7 +41,7 @@ pub(super) struct GroupSearch<'a> {
     pub(super) operation: &'a Operation<'a>,
     pub(super) command: &'a CommandId,
     pub(super) wanted: &'a CreateGroup,
-    pub(super) begun: Begun,
+    pub(super) starts: Starts,
     /// WAHA continues after its caller has gone: an earlier "nothing" proves nothing.
     pub(super) settle: Duration,
     pub(super) clock: &'a dyn Clock,
@@ -71,7 +71,7 @@ impl GroupSearch<'_> {
             caller,
             ..
         } = self.operation;
-        let begun = self.begun.first.0.as_millisecond();
+        let begun = self.starts.first.0.as_millisecond();
         let settle = i64::try_from(self.settle.as_millis()).unwrap_or(i64::MAX);
         let known = state_store
             .groups_inside(caller.session, begun)
@@ -81,7 +81,7 @@ impl GroupSearch<'_> {
         loop {
             // Taken before the read: what happens in between shows in the next read.
             let now = self.clock.now().as_millisecond();
-            let is_settled = now >= self.begun.last.0.as_millisecond() + settle;
+            let is_settled = now >= self.starts.last.0.as_millisecond() + settle;
             let view = self.read_groups(&known).await?;
             let creation_records = state_store
                 .creation_records(caller.session, &self.wanted.name)
@@ -130,7 +130,7 @@ impl GroupSearch<'_> {
     fn record(&self, open: &[CreationRecord]) -> CreationRecord {
         let written = open.iter().find(|it| it.command == *self.command);
         written.cloned().unwrap_or_else(|| {
-            let (first, last) = (self.begun.first.0, self.begun.last.0);
+            let (first, last) = (self.starts.first.0, self.starts.last.0);
             let first = first.as_millisecond();
             let mut record = CreationRecord::new(self.command.clone(), self.wanted, first);
             record.last = last.as_millisecond();

@@ -71,7 +71,7 @@ impl Waha {
 
     async fn may_listen(&self, server: &WahaServer) -> bool {
         let lease = format!("waha-socket/{}", server.name);
-        let ours = self.store.pending_events().lease(&lease, LEASE).await;
+        let ours = self.store.leases().acquire(&lease, LEASE).await;
         ours.unwrap_or_default()
     }
 

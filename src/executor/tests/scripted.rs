@@ -17,7 +17,7 @@ use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
 use crate::executor::{Accepted, Decoder, Executor, Interrupted, RetryState, Verdict};
 use crate::store::Store;
 use crate::store::endpoints::Endpoint;
-use crate::store::ledger::{Begun, Claim, Key};
+use crate::store::ledger::{Claim, Key, Starts};
 
 /// What the engine does when it is called.
 #[derive(Debug, Clone, Copy)]
@@ -102,7 +102,7 @@ impl Engine for Scripted {
         Ok(Executed::Done(effect()))
     }
 
-    async fn find(&self, _: &Call, _: Begun) -> Result<Found, EngineError> {
+    async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {
         if self.is_away.load(Ordering::SeqCst) {
             return Err(EngineError::NotReady {
                 message: "as scripted".to_owned(),
@@ -271,7 +271,7 @@ impl Bench {
     /// Lets another worker be alive.
     pub(super) async fn beat_of(&self, owner: &str) {
         let other = open(&self.url).await;
-        other.workers_named(owner).beat().await.unwrap();
+        other.workers_named(owner).heartbeat().await.unwrap();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::contract::{Timestamp, WebhookSettings, WebhookState};
 use crate::store::Error;
 use crate::store::db::Row;
 
-/// What an endpoint is made of, in the order in which [`read`] takes it.
+/// The columns of an endpoint, in the order in which [`read`] reads them.
 pub(super) const COLUMNS: &str = "name, session, origin, settings, secrets, state, reason, \
      revision, bound, epoch, failing_since, probe_at, probe_wait";
 
@@ -18,8 +18,8 @@ pub(super) fn select(which: &str) -> String {
     format!("SELECT {COLUMNS}, binder FROM webhook_endpoints {which}")
 }
 
-/// Our own types always can be written: their keys are texts.
-pub(super) fn text_of(value: &(impl Serialize + ?Sized)) -> String {
+/// Our own types can always be serialized: their keys are strings.
+pub(in crate::store) fn text_of(value: &(impl Serialize + ?Sized)) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
@@ -27,7 +27,7 @@ pub(super) fn settings_text(settings: &WebhookSettings) -> String {
     text_of(settings)
 }
 
-/// An endpoint that was written and is not there any more: somebody else removed it meanwhile.
+/// An endpoint that was written and no longer exists: another process removed it meanwhile.
 pub(super) fn vanished(name: &str) -> Error {
     corrupt(format!("the webhook {name} was removed while it was set"))
 }

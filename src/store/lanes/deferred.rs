@@ -1,17 +1,13 @@
-//! Deferred commands, each by its id: so that one that does not come back is noticed.
+//! Deferred commands by id, so that one that does not return from its delay queue is detected.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Lanes, int, millis, run};
+use super::{Lanes, int, number};
 use crate::contract::{LaneName, Timestamp};
-use crate::store::db::{Link, Row, Value};
-use crate::store::{Error, ledger, sql};
-
-/// What is read of each, in this order.
-const COLUMNS: &str =
-    "session, command_id, command_type, group_id, ticket, tier_ms, due_at, lost_at, queue";
+use crate::store::batch::{TableRow, select};
+use crate::store::db::{self, Value, millis};
+use crate::store::{Error, ledger};
 
 /// A command that is deferred, or was lost while it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,120 +22,108 @@ pub struct Deferred {
     pub ticket: u64,
     /// How long it is deferred.
     pub tier: Duration,
-    /// When it should be back.
+    /// When it is due back.
     pub due: Timestamp,
-    /// Since when it is known not to come back.
+    /// When it was found to be lost.
     pub lost_at: Option<Timestamp>,
 }
 
-/// The commands that a batch changes; the last word on each counts.
-pub(super) type Rows = BTreeMap<ledger::Key, Option<(Arc<str>, Deferred)>>;
+/// A deferred command, and its command queue.
+#[derive(Debug)]
+pub(in crate::store) struct DeferredRow {
+    pub(super) deferred: Deferred,
+    pub(super) shard: Arc<str>,
+}
 
 impl Lanes {
-    /// Every deferred command of the command queue, and those whose command queue is unknown; with
-    /// whether that is so.
+    /// Every deferred command of the command queue, and those whose command queue is unknown, each with a flag:
+    /// true if it is unknown.
     ///
     /// # Errors
     /// When the store cannot be used.
     pub async fn load_deferred(&self) -> Result<Vec<(Deferred, bool)>, Error> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM deferred WHERE queue = $1 OR queue = '' \
-             ORDER BY session, command_id"
-        );
+        let sql =
+            select::<DeferredRow>("WHERE queue = $1 OR queue = '' ORDER BY session, command_id");
         let values = vec![Value::from(&*self.shard)];
-        let rows = self.pool.fetch("reading deferred commands", &sql, values);
-        let read = |row: &Row| Ok((read(row)?, row.get::<String>(8)?.is_empty()));
-        rows.await?.iter().map(read).collect()
+        let rows = self.pool.fetch(DeferredRow::READING, sql, values);
+        let rows = rows.await?;
+        let rows = rows.iter().map(DeferredRow::read);
+        rows.map(|row| row.map(|(_, row)| (row.deferred, row.shard.is_empty())))
+            .collect()
     }
 
-    /// Every deferred command of all command queues, the one that should be back first at the front.
+    /// Every deferred command of all command queues, by due time.
     ///
     /// # Errors
     /// When the store cannot be used.
     pub async fn all_deferred(&self) -> Result<Vec<Deferred>, Error> {
-        let sql = format!("SELECT {COLUMNS} FROM deferred ORDER BY due_at, session, command_id");
-        let rows = self
-            .pool
-            .fetch("reading deferred commands", &sql, Vec::new());
-        rows.await?.iter().map(read).collect()
+        let sql = select::<DeferredRow>("ORDER BY due_at, session, command_id");
+        let rows = self.pool.fetch(DeferredRow::READING, sql, Vec::new());
+        let rows = rows.await?;
+        let rows = rows.iter().map(DeferredRow::read);
+        rows.map(|row| row.map(|(_, row)| row.deferred)).collect()
     }
 
-    /// Forgets the commands that were lost before `before`.
+    /// Removes the commands that were found lost before `before`.
     ///
     /// # Errors
-    /// When the store cannot be used; asking again is safe.
+    /// When the store cannot be used; a retry is safe.
     pub async fn forget_lost(&self, before: Timestamp) -> Result<(), Error> {
         let sql = "DELETE FROM deferred WHERE lost_at < $1";
         let values = vec![Value::Int(before.0.as_millisecond())];
-        let forgotten = self.pool.execute("forgetting lost commands", sql, values);
+        let forgotten = self.pool.execute("removing lost commands", sql, values);
         forgotten.await.map(drop)
     }
 }
 
-pub(super) async fn write(rows: Rows, link: &mut Link) -> Result<(), Error> {
-    let (mut deferred, mut gone) = (Vec::new(), Vec::new());
-    for (key, row) in rows {
-        match row {
-            Some((shard, row)) => deferred.push(values(&shard, &row)),
-            None => gone.push(key_values(&key)),
-        }
-    }
-    for (count, values) in sql::row_lists(deferred) {
-        let sql = format!(
-            "INSERT INTO deferred ({COLUMNS}) VALUES {} ON CONFLICT (session, command_id) DO UPDATE \
-             SET command_type = excluded.command_type, group_id = excluded.group_id, \
-             ticket = excluded.ticket, tier_ms = excluded.tier_ms, due_at = excluded.due_at, \
-             lost_at = excluded.lost_at, queue = excluded.queue",
-            link.placeholders(count, 9)
-        );
-        run(link, sql, values).await?;
-    }
-    for (count, values) in sql::key_lists(&gone) {
-        let keys = link.placeholders(count, 2);
-        let sql = format!("DELETE FROM deferred WHERE (session, command_id) IN (VALUES {keys})");
-        run(link, sql, values).await?;
-    }
-    Ok(())
-}
+impl TableRow for DeferredRow {
+    type Key = ledger::Key;
 
-fn key_values(key: &ledger::Key) -> [Value; 2] {
-    [
-        Value::from(key.session.as_str()),
-        Value::from(key.command_id.as_str()),
-    ]
-}
+    const TABLE: &'static str = "deferred";
+    const KEY: &'static [&'static str] = &["session", "command_id"];
+    const COLUMNS: &'static [&'static str] = &[
+        "command_type",
+        "group_id",
+        "ticket",
+        "tier_ms",
+        "due_at",
+        "lost_at",
+        "queue",
+    ];
+    const READING: &'static str = "reading deferred commands";
+    const WRITING: &'static str = "writing deferred commands";
 
-fn values(shard: &str, row: &Deferred) -> [Value; 9] {
-    let [session, id] = key_values(&row.key);
-    [
-        session,
-        id,
-        Value::from(&*row.command_type),
-        Value::from(row.lane.as_ref().map_or("", LaneName::as_str)),
-        int(row.ticket),
-        millis(row.tier),
-        Value::Int(row.due.0.as_millisecond()),
-        Value::MaybeInt(row.lost_at.map(|at| at.0.as_millisecond())),
-        Value::from(shard),
-    ]
-}
+    fn key_values(key: &ledger::Key) -> Vec<Value> {
+        key.values()
+    }
 
-fn read(row: &Row) -> Result<Deferred, Error> {
-    let number =
-        |column| Ok::<_, Error>(u64::try_from(row.get::<i64>(column)?).unwrap_or_default());
-    let corrupt = |error| Error::corrupt("deferred", serde::de::Error::custom(error));
-    let time = |millis| Timestamp(jiff::Timestamp::from_millisecond(millis).unwrap_or_default());
-    let lane = row.get::<String>(3)?;
-    Ok(Deferred {
-        key: ledger::Key {
-            session: row.get::<String>(0)?.parse().map_err(corrupt)?,
-            command_id: row.get::<String>(1)?.parse().map_err(corrupt)?,
-        },
-        command_type: row.get(2)?,
-        lane: (!lane.is_empty()).then(|| lane.into()),
-        ticket: number(4)?,
-        tier: Duration::from_millis(number(5)?),
-        due: time(row.get(6)?),
-        lost_at: row.get::<Option<i64>>(7)?.map(time),
-    })
+    fn values(self) -> Result<Vec<Value>, Error> {
+        let row = self.deferred;
+        Ok(vec![
+            Value::Text(row.command_type),
+            Value::from(row.lane.as_ref().map_or("", LaneName::as_str)),
+            int(row.ticket),
+            millis(row.tier),
+            Value::Int(row.due.0.as_millisecond()),
+            Value::MaybeInt(row.lost_at.map(|at| at.0.as_millisecond())),
+            Value::from(&*self.shard),
+        ])
+    }
+
+    fn read(row: &db::Row) -> Result<(ledger::Key, Self), Error> {
+        let time =
+            |millis| Timestamp(jiff::Timestamp::from_millisecond(millis).unwrap_or_default());
+        let lane = row.get::<String>(3)?;
+        let deferred = Deferred {
+            key: ledger::Key::read(row, Self::TABLE)?,
+            command_type: row.get(2)?,
+            lane: (!lane.is_empty()).then(|| lane.into()),
+            ticket: number(row, 4)?,
+            tier: Duration::from_millis(number(row, 5)?),
+            due: time(row.get(6)?),
+            lost_at: row.get::<Option<i64>>(7)?.map(time),
+        };
+        let shard = row.get::<String>(8)?.into();
+        Ok((deferred.key.clone(), Self { deferred, shard }))
+    }
 }

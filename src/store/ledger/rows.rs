@@ -1,15 +1,15 @@
-//! The ledger's table: rows loaded for a batch, changed in memory, and written back.
+//! The ledger's table.
 
-use std::collections::BTreeMap;
-use std::str::FromStr;
-
-use super::{Begun, Fingerprint, Found, Key, Limits, Record};
-use crate::contract::{InvalidId, Timestamp};
+use super::{CommandState, Fingerprint, Key, Limits, Record, Starts};
+use crate::contract::Timestamp;
 use crate::store::Error;
-use crate::store::db::{self, Link, Pool, Value};
-use crate::store::sql;
+use crate::store::batch::{Table, TableRow, WriteBatcher, select};
+use crate::store::db::{self, Pool, Value};
 
 const TABLE: &str = "ledger";
+
+/// The commands of a batch.
+pub(super) type Rows = Table<Row>;
 
 /// One command.
 #[derive(Debug, Clone)]
@@ -18,7 +18,7 @@ pub(in crate::store) struct Row {
     pub(super) owner: String,
     /// The last time.
     started_at: i64,
-    /// How often it was started without an end that anybody saw, and when first.
+    /// How often it was started with an outcome that is unknown, and when first.
     starts: i64,
     first_started_at: i64,
     /// When it was finished and the record as JSON; none while it is `started`.
@@ -41,13 +41,13 @@ impl Row {
         }
     }
 
-    /// The same command in another's name.
+    /// The same command with another owner.
     pub(super) fn owned_by(self, owner: String) -> Self {
         Self { owner, ..self }
     }
 
     /// The same command, started once more.
-    pub(super) fn begun_again(self, started_at: i64) -> Self {
+    pub(super) fn started_again(self, started_at: i64) -> Self {
         Self {
             started_at,
             starts: self.starts + 1,
@@ -56,7 +56,7 @@ impl Row {
     }
 
     /// The same command, whose last start did nothing; none if there was no other.
-    pub(super) fn begun_once_less(self) -> Option<Self> {
+    pub(super) fn started_once_less(self) -> Option<Self> {
         let starts = self.starts - 1;
         (starts > 0).then_some(Self { starts, ..self })
     }
@@ -78,9 +78,9 @@ impl Row {
             .map_err(|e| Error::corrupt(TABLE, e))
     }
 
-    pub(super) fn begun(&self) -> Begun {
+    pub(super) fn times_started(&self) -> Starts {
         let at = |at| Timestamp(jiff::Timestamp::from_millisecond(at).unwrap_or_default());
-        Begun {
+        Starts {
             first: at(self.first_started_at),
             last: at(self.started_at),
             times: u32::try_from(self.starts).unwrap_or(u32::MAX),
@@ -90,39 +90,38 @@ impl Row {
     pub(super) fn is_started_by(&self, owner: &str) -> bool {
         self.finished.is_none() && self.owner == owner
     }
+}
 
-    fn read(row: &db::Row) -> Result<(Key, Self), Error> {
-        let key = Key {
-            session: text(&row.get::<String>(0)?)?,
-            command_id: text(&row.get::<String>(1)?)?,
-        };
-        let fingerprint: Vec<u8> = row.get(2)?;
-        let started_at = row.get(4)?;
-        let finished: Option<i64> = row.get(5)?;
-        let record: Option<String> = row.get(6)?;
-        let first: Option<i64> = row.get(8)?;
-        let row = Self {
-            // Never longer or shorter; were it, it would equal no command's.
-            fingerprint: fingerprint.try_into().unwrap_or_default(),
-            owner: row.get(3)?,
-            started_at,
-            starts: row.get(7)?,
-            first_started_at: first.unwrap_or(started_at),
-            finished: finished.zip(record),
-        };
-        Ok((key, row))
+impl TableRow for Row {
+    type Key = Key;
+
+    const TABLE: &'static str = TABLE;
+    const KEY: &'static [&'static str] = &["session", "command_id"];
+    const COLUMNS: &'static [&'static str] = &[
+        "fingerprint",
+        "state",
+        "owner",
+        "started_at",
+        "finished_at",
+        "record",
+        "starts",
+        "first_started_at",
+    ];
+    const READING: &'static str = "reading the ledger";
+    const WRITING: &'static str = "writing the ledger";
+
+    fn key_values(key: &Key) -> Vec<Value> {
+        key.values()
     }
 
-    fn values(self, key: &Key) -> [Value; 10] {
+    fn values(self) -> Result<Vec<Value>, Error> {
         let state = if self.finished.is_some() {
             "done"
         } else {
             "started"
         };
         let (finished_at, record) = self.finished.unzip();
-        [
-            Value::Text(key.session.to_string()),
-            Value::Text(key.command_id.to_string()),
+        Ok(vec![
             Value::Bytes(self.fingerprint.to_vec()),
             Value::from(state),
             Value::Text(self.owner),
@@ -131,154 +130,65 @@ impl Row {
             Value::MaybeText(record),
             Value::Int(self.starts),
             Value::Int(self.first_started_at),
+        ])
+    }
+
+    fn read(row: &db::Row) -> Result<(Key, Self), Error> {
+        let fingerprint: Vec<u8> = row.get(2)?;
+        let started_at = row.get(5)?;
+        let finished: Option<i64> = row.get(6)?;
+        let record: Option<String> = row.get(7)?;
+        let first: Option<i64> = row.get(9)?;
+        let command = Self {
+            // Never longer or shorter; were it, it would equal no command's.
+            fingerprint: fingerprint.try_into().unwrap_or_default(),
+            owner: row.get(4)?,
+            started_at,
+            starts: row.get(8)?,
+            first_started_at: first.unwrap_or(started_at),
+            finished: finished.zip(record),
+        };
+        Ok((Key::read(row, TABLE)?, command))
+    }
+}
+
+impl Key {
+    /// The values of the columns `session` and `command_id`.
+    pub(in crate::store) fn values(&self) -> Vec<Value> {
+        vec![
+            Value::from(self.session.as_str()),
+            Value::from(self.command_id.as_str()),
         ]
     }
-}
 
-fn text<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, Error> {
-    text.parse()
-        .map_err(|e| Error::corrupt(TABLE, serde::de::Error::custom(e)))
-}
-
-/// The rows of a batch.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Rows(BTreeMap<Key, Slot>);
-
-#[derive(Debug)]
-struct Slot {
-    /// The table had the row when the batch began.
-    stored: bool,
-    changed: bool,
-    row: Option<Row>,
-}
-
-impl Rows {
-    /// Loads, and where possible locks, the rows of these commands.
-    pub(in crate::store) async fn load(link: &mut Link, keys: Vec<Key>) -> Result<Self, Error> {
-        let empty = || Slot {
-            stored: false,
-            changed: false,
-            row: None,
-        };
-        let mut rows: BTreeMap<Key, Slot> = keys.into_iter().map(|key| (key, empty())).collect();
-        let keys: Vec<_> = rows.keys().map(key_values).collect();
-        for (count, values) in sql::key_lists(&keys) {
-            let sql = format!(
-                "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record, \
-                 starts, first_started_at FROM ledger WHERE (session, command_id) IN (VALUES {}) \
-                 ORDER BY session, command_id{}",
-                link.placeholders(count, 2),
-                link.for_update(),
-            );
-            let found = link.fetch(sql, values).await;
-            for row in &found.map_err(|error| Error::of("reading the ledger", error))? {
-                let (key, row) = Row::read(row)?;
-                rows.insert(
-                    key,
-                    Slot {
-                        stored: true,
-                        changed: false,
-                        row: Some(row),
-                    },
-                );
-            }
-        }
-        Ok(Self(rows))
+    /// Reads them, as the first two columns.
+    pub(in crate::store) fn read(row: &db::Row, table: &'static str) -> Result<Self, Error> {
+        Ok(Self {
+            session: row.parse(0, table)?,
+            command_id: row.parse(1, table)?,
+        })
     }
-
-    /// The row of a command that was loaded.
-    pub(in crate::store) fn get(&self, key: &Key) -> Option<&Row> {
-        self.0.get(key).and_then(|slot| slot.row.as_ref())
-    }
-
-    /// Adds or replaces a row.
-    pub(in crate::store) fn put(&mut self, key: &Key, row: Row) {
-        self.set(key, Some(row));
-    }
-
-    /// Deletes a row.
-    pub(super) fn remove(&mut self, key: &Key) {
-        self.set(key, None);
-    }
-
-    fn set(&mut self, key: &Key, row: Option<Row>) {
-        let stored = self.0.get(key).is_some_and(|slot| slot.stored);
-        self.0.insert(
-            key.clone(),
-            Slot {
-                stored,
-                changed: true,
-                row,
-            },
-        );
-    }
-
-    /// Writes the differences.
-    pub(in crate::store) async fn write(self, link: &mut Link) -> Result<(), Error> {
-        let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
-        for (key, slot) in self.0.into_iter().filter(|(_, slot)| slot.changed) {
-            match (slot.row, slot.stored) {
-                (Some(row), false) => new.push(row.values(&key)),
-                (Some(row), true) => changed.push(row.values(&key)),
-                (None, true) => gone.push(key_values(&key)),
-                (None, false) => {}
-            }
-        }
-        // A plain INSERT: where another worker was faster, it fails and the batch runs again.
-        for (rows, values) in sql::row_lists(new) {
-            run(link, insert(link, rows), values).await?;
-        }
-        for (rows, values) in sql::row_lists(changed) {
-            let sql = insert(link, rows)
-                + " ON CONFLICT (session, command_id) DO UPDATE SET state = excluded.state, \
-                   owner = excluded.owner, started_at = excluded.started_at, \
-                   finished_at = excluded.finished_at, record = excluded.record, \
-                   starts = excluded.starts, first_started_at = excluded.first_started_at";
-            run(link, sql, values).await?;
-        }
-        for (count, values) in sql::key_lists(&gone) {
-            let keys = link.placeholders(count, 2);
-            let sql = format!("DELETE FROM ledger WHERE (session, command_id) IN (VALUES {keys})");
-            run(link, sql, values).await?;
-        }
-        Ok(())
-    }
-}
-
-fn insert(link: &Link, rows: usize) -> String {
-    format!(
-        "INSERT INTO ledger (session, command_id, fingerprint, state, owner, started_at, \
-         finished_at, record, starts, first_started_at) VALUES {}",
-        link.placeholders(rows, 10)
-    )
-}
-
-async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Error> {
-    let done = link.execute(sql, values).await;
-    done.map(drop)
-        .map_err(|error| Error::of("writing the ledger", error))
-}
-
-fn key_values(key: &Key) -> [Value; 2] {
-    [
-        Value::from(key.session.as_str()),
-        Value::from(key.command_id.as_str()),
-    ]
 }
 
 /// Deletes up to `at_most` rows that are older than `limits`, the oldest first.
-pub(in crate::store) async fn purge(
-    link: &mut Link,
+pub(super) async fn purge(
+    batcher: &WriteBatcher,
+    pool: &Pool,
     limits: Limits,
     at_most: u32,
 ) -> Result<u64, Error> {
+    let lock = if pool.is_postgres() {
+        // Not the rows that another worker has locked.
+        " FOR UPDATE SKIP LOCKED"
+    } else {
+        ""
+    };
     // The first condition is the index's; few rows that meet it are `started`.
     let sql = format!(
         "DELETE FROM ledger WHERE (session, command_id) IN (SELECT session, command_id \
          FROM ledger WHERE COALESCE(finished_at, started_at) < $1 \
          AND (finished_at IS NOT NULL OR started_at < $2) \
-         ORDER BY COALESCE(finished_at, started_at) LIMIT $3{})",
-        link.for_update_skip_locked(),
+         ORDER BY COALESCE(finished_at, started_at) LIMIT $3{lock})"
     );
     let Limits { finished, started } = limits;
     let values = vec![
@@ -286,8 +196,7 @@ pub(in crate::store) async fn purge(
         Value::Int(started.0.as_millisecond()),
         Value::Int(i64::from(at_most)),
     ];
-    let deleted = link.execute(sql, values).await;
-    deleted.map_err(|error| Error::of("purging the ledger", error))
+    batcher.execute("purging the ledger", sql, values).await
 }
 
 /// About how many rows there are, without counting them.
@@ -308,15 +217,15 @@ pub(super) async fn size(pool: &Pool) -> Result<u64, Error> {
 }
 
 /// What became of one command.
-pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<Found>, Error> {
-    let sql = "SELECT session, command_id, fingerprint, owner, started_at, finished_at, record, \
-               starts, first_started_at FROM ledger WHERE session = $1 AND command_id = $2";
-    let rows = pool
-        .fetch("reading the ledger", sql, key_values(key).into())
-        .await?;
+pub(super) async fn find(pool: &Pool, key: &Key) -> Result<Option<CommandState>, Error> {
+    let sql = select::<Row>("WHERE session = $1 AND command_id = $2");
+    let rows = pool.fetch(Row::READING, sql, key.values()).await?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let (_, row) = Row::read(row)?;
-    Ok(Some(row.record()?.map_or(Found::Started, Found::Done)))
+    Ok(Some(
+        row.record()?
+            .map_or(CommandState::Started, CommandState::Done),
+    ))
 }

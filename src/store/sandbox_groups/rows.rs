@@ -1,159 +1,138 @@
-//! The sandbox's tables: groups loaded for a batch, changed in memory, and their differences
-//! written back.
+//! The sandbox's tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::state::{self, SandboxGroup};
 use crate::contract::{CommandType, GroupId, ParticipantId, Timestamp};
 use crate::store::Error;
-use crate::store::db::{Link, Value};
+use crate::store::batch::TableRow;
+use crate::store::db::{self, Value};
 use crate::store::ledger::Key;
-use crate::store::sql;
 
-/// The groups of a batch.
-#[derive(Debug, Default)]
-pub(in crate::store) struct Rows {
-    groups: BTreeMap<GroupId, Slot>,
-    history: Vec<[Value; 6]>,
-}
+const WRITING: &str = "writing groups";
 
-#[derive(Debug, Default)]
-struct Slot {
-    /// The table had the group when the batch began.
-    stored: bool,
-    changed: bool,
-    /// A document that does not read fails the commands for its group alone.
-    state: Option<Result<SandboxGroup, Error>>,
-    /// Who was in it when the batch began.
+/// A group.
+#[derive(Debug)]
+pub(in crate::store) struct GroupRow {
+    /// A document that cannot be parsed fails the commands for its group alone.
+    pub(super) state: Result<SandboxGroup, Error>,
+    /// The members that [`MemberRow`]s stand for.
     members: BTreeSet<ParticipantId>,
 }
 
-impl Rows {
-    /// Loads, and where possible locks, these groups.
-    pub(in crate::store) async fn load(link: &mut Link, ids: Vec<GroupId>) -> Result<Self, Error> {
-        let mut groups: BTreeMap<GroupId, Slot> =
-            ids.into_iter().map(|id| (id, Slot::default())).collect();
-        let keys: Vec<_> = groups.keys().map(|id| [Value::from(id.as_str())]).collect();
-        for (count, values) in sql::key_lists(&keys) {
-            let sql = format!(
-                "SELECT id, state FROM sandbox_groups WHERE id IN (VALUES {}) ORDER BY id{}",
-                link.placeholders(count, 1),
-                link.for_update(),
-            );
-            let found = link.fetch(sql, values).await;
-            for row in found.map_err(|error| Error::of("reading groups", error))? {
-                let id: String = row.get(0)?;
-                let state = state::read(&row.get::<String>(1)?);
-                let members = state.as_ref().map(|s| s.members.keys().cloned().collect());
-                let slot = Slot {
-                    stored: true,
-                    changed: false,
-                    members: members.unwrap_or_default(),
-                    state: Some(state),
-                };
-                if let Some(empty) = id.parse().ok().and_then(|id: GroupId| groups.get_mut(&id)) {
-                    *empty = slot;
-                }
-            }
-        }
-        Ok(Self {
-            groups,
-            history: Vec::new(),
-        })
-    }
-
-    pub(super) fn get(&mut self, id: &GroupId) -> Result<Option<&mut SandboxGroup>, Error> {
-        match self.groups.get_mut(id).and_then(|slot| slot.state.as_mut()) {
-            None => Ok(None),
-            Some(Ok(state)) => Ok(Some(state)),
-            Some(Err(error)) => Err(error.clone()),
+impl GroupRow {
+    pub(super) const fn new(state: SandboxGroup) -> Self {
+        Self {
+            state: Ok(state),
+            members: BTreeSet::new(),
         }
     }
 
-    pub(super) fn insert(&mut self, id: &GroupId, state: SandboxGroup) {
-        self.groups.entry(id.clone()).or_default().state = Some(Ok(state));
+    /// The members that joined or left since the last call, and whether they are members now.
+    pub(super) fn membership_changes(&mut self) -> Vec<(ParticipantId, bool)> {
+        let Ok(state) = &self.state else {
+            return Vec::new();
+        };
+        let members = &state.members;
+        if self.members.iter().eq(members.keys()) {
+            return Vec::new();
+        }
+        let joined = members.keys().filter(|who| !self.members.contains(*who));
+        let left = self
+            .members
+            .iter()
+            .filter(|who| !members.contains_key(*who));
+        let joined = joined.map(|who| (who.clone(), true));
+        let changes = joined.chain(left.map(|who| (who.clone(), false))).collect();
+        self.members = members.keys().cloned().collect();
+        changes
+    }
+}
+
+impl TableRow for GroupRow {
+    type Key = GroupId;
+
+    const TABLE: &'static str = "sandbox_groups";
+    const KEY: &'static [&'static str] = &["id"];
+    const COLUMNS: &'static [&'static str] = &["subject", "version", "state"];
+    const READING: &'static str = "reading groups";
+    const WRITING: &'static str = WRITING;
+
+    fn key_values(id: &GroupId) -> Vec<Value> {
+        vec![Value::from(id.as_str())]
     }
 
-    pub(super) fn changed(&mut self, id: &GroupId, key: &Key, command: CommandType, at: Timestamp) {
-        let Some(slot) = self.groups.get_mut(id) else {
-            return;
-        };
-        let Some(Ok(state)) = &mut slot.state else {
-            return;
-        };
-        slot.changed = true;
-        state.changes += 1;
-        self.history.push([
-            Value::from(id.as_str()),
+    fn values(self) -> Result<Vec<Value>, Error> {
+        let state = self.state?;
+        Ok(vec![
+            Value::from(state.subject.as_str()),
             Value::Int(state.changes),
-            Value::from(key.session.as_str()),
-            Value::from(key.command_id.as_str()),
-            Value::from(command.as_str()),
-            Value::Int(at.0.as_millisecond()),
-        ]);
+            Value::Text(state::write(&state)?),
+        ])
     }
 
-    /// Writes the differences.
-    pub(in crate::store) async fn write(self, link: &mut Link) -> Result<(), Error> {
-        let (mut new, mut changed) = (Vec::new(), Vec::new());
-        let (mut joined, mut left) = (Vec::new(), Vec::new());
-        for (id, slot) in self.groups.into_iter().filter(|(_, slot)| slot.changed) {
-            let Some(Ok(state)) = slot.state else {
-                continue;
-            };
-            let member =
-                |who: &ParticipantId| [Value::from(who.as_str()), Value::from(id.as_str())];
-            let is_new = |who: &&ParticipantId| !slot.members.contains(*who);
-            joined.extend(state.members.keys().filter(is_new).map(member));
-            let is_gone = |who: &&ParticipantId| !state.members.contains_key(*who);
-            left.extend(slot.members.iter().filter(is_gone).map(member));
-            let row = [
-                Value::from(id.as_str()),
-                Value::from(state.subject.as_str()),
-                Value::Int(state.changes),
-                Value::Text(state::write(&state)?),
-            ];
-            if slot.stored {
-                changed.push(row);
-            } else {
-                new.push(row);
-            }
-        }
-        let groups = "sandbox_groups (id, subject, version, state)";
-        let update = " ON CONFLICT (id) DO UPDATE SET subject = excluded.subject, \
-                      version = excluded.version, state = excluded.state";
-        insert(link, groups, new, "").await?;
-        insert(link, groups, changed, update).await?;
-        let history = "sandbox_history (group_id, n, session, command_id, type, at)";
-        insert(link, history, self.history, "").await?;
-        for (count, values) in sql::key_lists(&left) {
-            let keys = link.placeholders(count, 2);
-            let sql =
-                format!("DELETE FROM sandbox_members WHERE (account, group_id) IN (VALUES {keys})");
-            run(link, sql, values).await?;
-        }
-        insert(link, "sandbox_members (account, group_id)", joined, "").await
+    fn read(row: &db::Row) -> Result<(GroupId, Self), Error> {
+        let state = state::read(&row.get::<String>(3)?);
+        let members = state.as_ref().map(|s| s.members.keys().cloned().collect());
+        let members = members.unwrap_or_default();
+        Ok((row.parse(0, Self::TABLE)?, Self { state, members }))
     }
 }
 
-async fn insert<const N: usize>(
-    link: &mut Link,
-    table: &str,
-    rows: Vec<[Value; N]>,
-    suffix: &str,
-) -> Result<(), Error> {
-    for (count, values) in sql::row_lists(rows) {
-        let sql = format!(
-            "INSERT INTO {table} VALUES {}{suffix}",
-            link.placeholders(count, N)
-        );
-        run(link, sql, values).await?;
+/// A member of a group: the same as in the group's document, for `ListGroups`.
+#[derive(Debug)]
+pub(in crate::store) struct MemberRow;
+
+impl TableRow for MemberRow {
+    type Key = (ParticipantId, GroupId);
+
+    const TABLE: &'static str = "sandbox_members";
+    const KEY: &'static [&'static str] = &["account", "group_id"];
+    const COLUMNS: &'static [&'static str] = &[];
+    const WRITING: &'static str = WRITING;
+
+    fn key_values((account, group): &Self::Key) -> Vec<Value> {
+        vec![Value::from(account.as_str()), Value::from(group.as_str())]
     }
-    Ok(())
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(Vec::new())
+    }
 }
 
-async fn run(link: &mut Link, sql: String, values: Vec<Value>) -> Result<(), Error> {
-    let done = link.execute(sql, values).await;
-    done.map(drop)
-        .map_err(|error| Error::of("writing groups", error))
+/// A command that changed a group.
+#[derive(Debug)]
+pub(in crate::store) struct HistoryRow {
+    pub(super) group: GroupId,
+    /// The number of the change. The table's key refuses the same one twice.
+    pub(super) n: i64,
+    pub(super) key: Key,
+    pub(super) command: CommandType,
+    pub(super) at: Timestamp,
+}
+
+impl TableRow for HistoryRow {
+    /// The order within the batch: the history is only appended to.
+    type Key = usize;
+
+    const TABLE: &'static str = "sandbox_history";
+    const KEY: &'static [&'static str] = &[];
+    const COLUMNS: &'static [&'static str] =
+        &["group_id", "n", "session", "command_id", "type", "at"];
+    const WRITING: &'static str = WRITING;
+
+    fn key_values(_: &usize) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![
+            Value::from(self.group.as_str()),
+            Value::Int(self.n),
+            Value::from(self.key.session.as_str()),
+            Value::from(self.key.command_id.as_str()),
+            Value::from(self.command.as_str()),
+            Value::Int(self.at.0.as_millisecond()),
+        ])
+    }
 }

@@ -14,9 +14,9 @@ use crate::store::Error;
 /// A group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SandboxGroup {
-    /// What it is called.
+    /// The subject.
     pub subject: Subject,
-    /// What it says about itself.
+    /// The description.
     pub description: Description,
     /// Who created it.
     pub owner: ParticipantId,
@@ -26,9 +26,9 @@ pub struct SandboxGroup {
     pub settings: GroupSettings,
     /// The code of the invite link.
     pub invite_code: String,
-    /// Who is in it; nobody, once the last one has left.
+    /// The members; none after the last one has left.
     pub members: BTreeMap<ParticipantId, Member>,
-    /// Who was in it and is not now.
+    /// The former members.
     pub former: BTreeMap<ParticipantId, Former>,
     /// How many people ever joined; numbers them in that order.
     pub joined: u64,
@@ -38,21 +38,21 @@ pub struct SandboxGroup {
     pub changes: i64,
 }
 
-/// Somebody in a group.
+/// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
-    /// As what.
+    /// Their role.
     pub role: Role,
-    /// Whoever joined earlier has a smaller one.
+    /// Increases with the order of joining.
     pub number: u64,
 }
 
-/// Somebody who was in a group.
+/// A former member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Former {
-    /// Since when not any more.
+    /// When they ceased to be a member.
     pub since: Timestamp,
-    /// They left of their own accord; else somebody removed them.
+    /// True if they left, false if they were removed.
     pub left: bool,
     /// They deleted the group from their list.
     pub deleted: bool,

@@ -7,7 +7,7 @@ use groupmq_test_support::postgres::Postgres;
 use super::outages::claim;
 use super::{Database, postgres, sqlite};
 use crate::config;
-use crate::store::codes::{self, Class};
+use crate::store::db::codes::{self, Class};
 use crate::store::ledger::Claim;
 use crate::store::{Error, Store};
 
@@ -185,7 +185,7 @@ async fn rights_that_only_some_tables_lack_are_named_one_by_one() {
 /// Has the server itself raise an error with a code.
 async fn raised(store: &Store, code: &str) -> Error {
     let sql = format!("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$");
-    store.queue.raw(&sql).await.unwrap_err()
+    store.batcher.raw(&sql).await.unwrap_err()
 }
 
 #[tokio::test]
@@ -222,10 +222,10 @@ async fn ends_with(sql: &[&str], pause: Duration) -> String {
     let store = database.open_with(config).await;
     let (last, first) = sql.split_last().unwrap();
     for sql in first {
-        store.queue.raw(sql).await.unwrap();
+        store.batcher.raw(sql).await.unwrap();
     }
     tokio::time::sleep(pause).await;
-    let error = store.queue.raw(last).await.unwrap_err();
+    let error = store.batcher.raw(last).await.unwrap_err();
     assert!(error.is_outage(), "{error:?}");
     assert!(matches!(claim(&store.ledger(), "a").await, Ok(Claim::New)));
     error.in_full()
@@ -338,7 +338,7 @@ async fn a_table_that_is_missing_from_the_file_is_said_to_be_missing() {
     let store = database.open().await;
     claim(&store.ledger(), "a").await.unwrap();
     store
-        .queue
+        .batcher
         .raw("ALTER TABLE ledger RENAME TO gone")
         .await
         .unwrap();
@@ -350,7 +350,7 @@ async fn a_table_that_is_missing_from_the_file_is_said_to_be_missing() {
         assert!(error.to_string().contains("missing"), "{error}");
     }
     store
-        .queue
+        .batcher
         .raw("ALTER TABLE gone RENAME TO ledger")
         .await
         .unwrap();

@@ -41,7 +41,7 @@ async fn a_store_that_was_emptied_or_has_another_id_is_replaced() {
             "DELETE FROM installation",
             "DROP TABLE installation",
         ] {
-            store.queue.raw(change).await.unwrap();
+            store.batcher.raw(change).await.unwrap();
             let error = store.installation().check_id().await.unwrap_err();
             assert!(matches!(error, Error::Replaced(_)), "{change}: {error}");
         }

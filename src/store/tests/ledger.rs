@@ -172,27 +172,27 @@ async fn what_was_asked_before_the_last_handle_is_dropped_is_written() {
 #[tokio::test]
 async fn starts_are_counted_whoever_has_the_command_and_across_restarts() {
     for database in both() {
-        let begun = |claim: Claim| match claim {
-            Claim::Started { begun, .. } => begun,
+        let starts = |claim: Claim| match claim {
+            Claim::Started { starts, .. } => starts,
             other => panic!("{other:?}"),
         };
         let first = {
             let ledger = database.open().await.ledger();
             claim(&ledger, "a", "me").await;
-            let first = begun(claim(&ledger, "a", "me").await);
+            let first = starts(claim(&ledger, "a", "me").await);
             ledger.restart(key("a"), "you").await.unwrap();
             ledger.restart(key("a"), "me").await.unwrap();
             first
         };
         let ledger = database.open().await.ledger();
         assert!(ledger.take_over(key("a"), "me", "you").await.unwrap());
-        let twice = begun(claim(&ledger, "a", "you").await);
+        let twice = starts(claim(&ledger, "a", "you").await);
         assert_eq!((first.times, twice.times), (1, 2), "{}", database.url);
         assert_eq!(first.first, twice.first);
         assert!(twice.last >= first.last);
         // The second one did nothing; the first one may have.
         ledger.release(key("a"), "you").await.unwrap();
-        assert_eq!(begun(claim(&ledger, "a", "you").await).times, 1);
+        assert_eq!(starts(claim(&ledger, "a", "you").await).times, 1);
         ledger.release(key("a"), "you").await.unwrap();
         assert!(matches!(claim(&ledger, "a", "you").await, Claim::New));
     }

@@ -32,13 +32,13 @@ async fn a_read_only_database_is_said_to_be_unavailable_and_recovers() {
         } else {
             ("PRAGMA query_only = 1", "PRAGMA query_only = 0")
         };
-        store.queue.raw(off).await.unwrap();
+        store.batcher.raw(off).await.unwrap();
         let error = claim(&ledger, "during").await.unwrap_err();
         assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
         assert!(error.is_transient());
         // The connection was given up with the failure, and a new one can write.
         claim(&ledger, "after").await.unwrap();
-        store.queue.raw(on).await.unwrap();
+        store.batcher.raw(on).await.unwrap();
         assert!(matches!(
             claim(&ledger, "during").await.unwrap(),
             Claim::New
@@ -52,7 +52,11 @@ async fn a_full_disk_is_said_to_be_unavailable_and_recovers() {
     let store = database.open().await;
     let ledger = store.ledger();
     claim(&ledger, "a").await.unwrap();
-    store.queue.raw("PRAGMA max_page_count = 1").await.unwrap();
+    store
+        .batcher
+        .raw("PRAGMA max_page_count = 1")
+        .await
+        .unwrap();
     let large = record(&"x".repeat(1_000_000));
     let error = ledger.complete(key("a"), large.clone()).await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
@@ -70,10 +74,10 @@ async fn a_store_that_somebody_locks_is_unavailable_until_they_let_go() {
     };
     let store = database.open_with(config).await;
     let other = database.open().await;
-    other.queue.raw("BEGIN EXCLUSIVE").await.unwrap();
+    other.batcher.raw("BEGIN EXCLUSIVE").await.unwrap();
     let error = claim(&store.ledger(), "a").await.unwrap_err();
     assert!(matches!(error, Error::Unavailable { .. }), "{error:?}");
-    other.queue.raw("ROLLBACK").await.unwrap();
+    other.batcher.raw("ROLLBACK").await.unwrap();
     assert!(matches!(
         claim(&store.ledger(), "a").await.unwrap(),
         Claim::New

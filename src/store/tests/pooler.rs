@@ -92,7 +92,7 @@ async fn without_a_pooler_statements_stay_prepared() {
     // The writer's own connection.
     claim(&store.ledger(), "a").await.unwrap();
     let sql = "DO $$ BEGIN ASSERT (SELECT COUNT(*) FROM pg_prepared_statements) > 0; END $$";
-    store.queue.raw(sql).await.unwrap();
+    store.batcher.raw(sql).await.unwrap();
 }
 
 #[tokio::test]
@@ -103,13 +103,13 @@ async fn behind_a_pooler_a_row_that_somebody_locks_is_not_waited_for_without_end
         let store = through(&pooler, &database, LIMIT).await;
         let other = database.open().await;
         claim(&store.ledger(), "a").await.unwrap();
-        other.queue.raw("BEGIN").await.unwrap();
+        other.batcher.raw("BEGIN").await.unwrap();
         let lock = "SELECT 1 FROM ledger FOR UPDATE";
-        other.queue.raw(lock).await.unwrap();
+        other.batcher.raw(lock).await.unwrap();
         let done = store.ledger().complete(key("a"), record("a")).await;
         let error = done.unwrap_err();
         assert!(error.is_transient(), "{error:?}");
-        other.queue.raw("ROLLBACK").await.unwrap();
+        other.batcher.raw("ROLLBACK").await.unwrap();
         store
             .ledger()
             .complete(key("a"), record("a"))

@@ -89,7 +89,7 @@ async fn fill(database: &Database, store: &Store, rows: u32) {
          finished_at, record) SELECT 'bulk', CAST(n AS TEXT), '', 'done', '', n, n, '{{}}' \
          FROM ({numbers}) AS numbers"
     );
-    store.queue.raw(&sql).await.unwrap();
+    store.batcher.raw(&sql).await.unwrap();
 }
 
 #[tokio::test]

@@ -48,9 +48,9 @@ async fn a_role_that_may_make_no_table_works_once_the_owner_has_migrated() {
     let ledger = store.ledger();
     assert!(matches!(claim(&ledger, "a").await.unwrap(), Claim::New));
     ledger.complete(key("a"), record("a")).await.unwrap();
-    store.workers().beat().await.unwrap();
+    store.workers().heartbeat().await.unwrap();
     store.ping().await.unwrap();
-    assert!(store.queue.raw("DROP TABLE ledger").await.is_err());
+    assert!(store.batcher.raw("DROP TABLE ledger").await.is_err());
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn tables_of_a_newer_version_are_refused_by_their_number() {
         let newer = "INSERT INTO _sqlx_migrations \
                      (version, description, success, checksum, execution_time) \
                      SELECT 9999, 'newer', TRUE, checksum, -1 FROM _sqlx_migrations WHERE version = 1";
-        store.queue.raw(newer).await.unwrap();
+        store.batcher.raw(newer).await.unwrap();
         let opened = Store::open(&database.config(), database.clock.clone()).await;
         let error = opened.map(drop).unwrap_err().in_full();
         assert!(error.contains("9999"), "{error}");

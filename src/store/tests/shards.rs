@@ -2,7 +2,7 @@
 
 use super::{both, key, record};
 use crate::contract::{GroupId, Timestamp};
-use crate::store::lanes::{Change, Deferred, LaneKey, Resting};
+use crate::store::lanes::{Deferred, LaneChange, LaneKey, LaneState};
 use crate::store::ledger::Claim;
 use crate::store::{Error, Store};
 
@@ -20,8 +20,8 @@ fn group() -> GroupId {
     "120363000000000001@g.us".parse().unwrap()
 }
 
-fn resting(ticket: u64) -> Resting {
-    Resting {
+fn resting(ticket: u64) -> LaneState {
+    LaneState {
         head: ticket,
         tail: ticket,
         tier: std::time::Duration::from_secs(1),
@@ -30,7 +30,7 @@ fn resting(ticket: u64) -> Resting {
 }
 
 /// What the store says of the shard.
-async fn standing(store: &Store) -> Option<crate::store::shards::Standing> {
+async fn ownership(store: &Store) -> Option<crate::store::shards::Ownership> {
     store.shards().all().await.unwrap().remove(QUEUE)
 }
 
@@ -41,11 +41,11 @@ async fn of_several_that_take_a_shard_over_at_once_one_succeeds() {
         let (one, other) = (store.shards_named("one"), store.shards_named("other"));
         assert!(one.take_over(QUEUE, None).await.unwrap().is_some());
         assert!(other.take_over(QUEUE, None).await.unwrap().is_none());
-        let seen = standing(&store).await.unwrap();
+        let seen = ownership(&store).await.unwrap();
         assert_eq!(seen.owner.as_deref(), Some("one"));
         assert!(other.take_over(QUEUE, Some(&seen)).await.unwrap().is_some());
         assert!(one.take_over(QUEUE, Some(&seen)).await.unwrap().is_none());
-        assert_eq!(standing(&store).await.unwrap().owner.unwrap(), "other");
+        assert_eq!(ownership(&store).await.unwrap().owner.unwrap(), "other");
     }
 }
 
@@ -55,12 +55,12 @@ async fn a_shard_that_is_handed_back_has_no_owner_unless_it_was_taken_meanwhile(
         let store = database.open().await;
         let shards = store.shards();
         let old = shards.take_over(QUEUE, None).await.unwrap().unwrap();
-        let seen = standing(&store).await;
+        let seen = ownership(&store).await;
         let new = shards.take_over(QUEUE, seen.as_ref()).await.unwrap();
         shards.hand_back(&old).await.unwrap();
-        assert!(standing(&store).await.unwrap().owner.is_some());
+        assert!(ownership(&store).await.unwrap().owner.is_some());
         shards.hand_back(&new.unwrap()).await.unwrap();
-        assert_eq!(standing(&store).await.unwrap().owner, None);
+        assert_eq!(ownership(&store).await.unwrap().owner, None);
     }
 }
 
@@ -75,7 +75,7 @@ async fn who_has_been_replaced_begins_nothing_and_still_records_what_it_did() {
         let lanes = store.lanes().under(old.as_ref().unwrap());
         lanes.put(lane(), Some(resting(1))).await.unwrap();
 
-        let seen = standing(&store).await;
+        let seen = ownership(&store).await;
         let new = store.shards().take_over(QUEUE, seen.as_ref()).await;
         let new = new.unwrap();
         let claimed = ledger.claim(key("late"), PRINT, "old").await;
@@ -106,7 +106,7 @@ async fn those_who_are_fenced_do_not_keep_others_of_their_batch_from_writing() {
     for database in both() {
         let store = database.open().await;
         let old = store.shards().take_over(QUEUE, None).await.unwrap();
-        let seen = standing(&store).await;
+        let seen = ownership(&store).await;
         let new = store.shards().take_over(QUEUE, seen.as_ref()).await;
         let (old, new) = (
             store.ledger().under(old),
@@ -163,7 +163,7 @@ async fn deferred_commands_are_kept_until_they_are_done_with_or_lost_for_long() 
         let write = async |row: &Deferred, stays: bool| {
             let command = Some((row.key.clone(), stays.then(|| row.clone())));
             let lane = None;
-            own.write(Change { lane, command }).await.unwrap();
+            own.write(LaneChange { lane, command }).await.unwrap();
         };
         for row in &rows {
             write(row, true).await;

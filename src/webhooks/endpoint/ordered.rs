@@ -58,8 +58,8 @@ pub(super) async fn run(
             if let Some(ended) = ended {
                 worker
                     .shared
-                    .endpoints
-                    .follow(&worker.endpoint.name)
+                    .leases
+                    .release_sending(&worker.endpoint.name)
                     .await
                     .ok();
                 return ended;
@@ -203,7 +203,10 @@ impl EndpointWorker {
     /// Acquires or renews the lease on sending; true if this process holds it.
     pub(super) async fn renew_lease(&self) -> bool {
         let name = &self.endpoint.name;
-        matches!(self.shared.endpoints.lead(name, LEASE).await, Ok(true))
+        matches!(
+            self.shared.leases.acquire_sending(name, LEASE).await,
+            Ok(true)
+        )
     }
 
     /// Renews the lease until that fails.

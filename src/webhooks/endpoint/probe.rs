@@ -59,7 +59,7 @@ impl EndpointWorker {
             .map_or(shared.settings.timeout, |seconds| {
                 Duration::from_secs(seconds.into())
             });
-        let claimed = shared.endpoints.claim_probe(endpoint, timeout + MARGIN);
+        let claimed = shared.leases.acquire_probe(endpoint, timeout + MARGIN);
         if !matches!(claimed.await, Ok(true)) {
             return;
         }
@@ -144,9 +144,9 @@ impl EndpointWorker {
     }
 
     async fn postpone_probe(&self, wait: Duration) {
-        // If the store is away, the claim expires.
-        let endpoints = &self.shared.endpoints;
-        endpoints.probe_later(&self.endpoint, wait).await.ok();
+        // If the store is away, the lease expires.
+        let leases = &self.shared.leases;
+        leases.release_probe(&self.endpoint, wait).await.ok();
     }
 
     /// Called only after a failed probe: an empty queue or a failure on our side says nothing about the

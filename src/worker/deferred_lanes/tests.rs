@@ -242,7 +242,7 @@ async fn a_lane_that_was_there_before_goes_on_without_a_command_that_is_not_know
     let store = Store::in_folder(folder.path()).await;
     let lanes = lanes_of(&store);
     let lane = key("default");
-    let row = Resting {
+    let row = LaneState {
         head: 1,
         tail: 2,
         tier: SECOND,

@@ -5,15 +5,18 @@
 
 use std::fmt::Write as _;
 
-use super::db::Value;
+use super::value::Value;
 
 /// Rows in one statement at most; times nine columns, that stays below both databases' limits of
 /// placeholders (SQLite 32,766, PostgreSQL 65,535).
 const MOST_ROWS: usize = 256;
 
+/// Distinct statements kept prepared on a connection; the writer has fewer than that.
+pub(in crate::store) const PREPARED: usize = 160;
+
 /// How a statement marks the place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mark {
+pub(in crate::store) enum Mark {
     /// `?`, SQLite's own. It takes `$1` too, but as a name, which it looks up once per value in a
     /// list of all: with a thousand values, that costs more than writing them.
     Question,
@@ -22,7 +25,7 @@ pub(super) enum Mark {
 }
 
 /// Rows of placeholders, `($1,$2),($3,$4)`.
-pub(super) fn placeholders(mark: Mark, rows: usize, columns: usize) -> String {
+pub(in crate::store) fn placeholders(mark: Mark, rows: usize, columns: usize) -> String {
     let mut text = String::with_capacity(rows * columns * 6);
     let mut next = 1;
     for row in 0..rows {
@@ -44,19 +47,26 @@ pub(super) fn placeholders(mark: Mark, rows: usize, columns: usize) -> String {
 }
 
 /// Cuts keys into lists to ask for: each filled up to a power of two by repeating its last key.
-pub(super) fn key_lists<const N: usize>(keys: &[[Value; N]]) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn key_lists<K: AsRef<[Value]>>(keys: &[K]) -> Vec<(usize, Vec<Value>)> {
     let mut lists = Vec::new();
     for chunk in keys.chunks(MOST_ROWS) {
         let rows = chunk.len().next_power_of_two();
         let fill = chunk.last().into_iter().cycle().take(rows - chunk.len());
-        let values = chunk.iter().chain(fill).flatten().cloned().collect();
+        let values = chunk
+            .iter()
+            .chain(fill)
+            .flat_map(|key| key.as_ref().iter().cloned())
+            .collect();
         lists.push((rows, values));
     }
     lists
 }
 
 /// Cuts rows to write into lists, each a power of two long.
-pub(super) fn row_lists<const N: usize>(rows: Vec<[Value; N]>) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn row_lists<R>(rows: Vec<R>) -> Vec<(usize, Vec<Value>)>
+where
+    R: IntoIterator<Item = Value>,
+{
     let mut lists = Vec::new();
     let mut left = rows.len();
     let mut rows = rows.into_iter();

@@ -1,18 +1,17 @@
-//! What the codes of both databases mean: whether it is waited out, and what to do about it.
+//! The error codes of both databases: how groupmq reacts to each, and what to do about it.
 //!
 //! The runbook has the same table; a test compares them.
 
 use sqlx::postgres::PgDatabaseError;
 
-/// What follows from an error.
+/// How groupmq reacts to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
-    /// Nobody's statement would get through, or this one will once somebody has mended the cause: it is
-    /// waited out.
+pub(in crate::store) enum Class {
+    /// All statements fail, or this one succeeds once an operator has fixed the cause: callers wait and retry.
     Outage,
-    /// Two transactions met; running one of them again settles it.
+    /// Two transactions conflicted; one of them is run again.
     Conflict,
-    /// This statement is refused, whoever asks.
+    /// This statement always fails.
     Refusal,
 }
 
@@ -23,7 +22,7 @@ type Row = (&'static str, Class, &'static str);
 
 /// By SQLSTATE: <https://www.postgresql.org/docs/current/errcodes-appendix.html>. The longest beginning
 /// that fits counts.
-pub(super) const POSTGRES: &[Row] = &[
+pub(in crate::store) const POSTGRES: &[Row] = &[
     (
         "08",
         Outage,
@@ -226,7 +225,7 @@ pub(super) const POSTGRES: &[Row] = &[
 ];
 
 /// By primary result code: <https://sqlite.org/rescode.html>.
-pub(super) const SQLITE: &[(i32, Class, &str)] = &[
+pub(in crate::store) const SQLITE: &[(i32, Class, &str)] = &[
     (1, Refusal, "a fault in groupmq; report it with these words"),
     (
         2,
@@ -336,14 +335,14 @@ const MISSING_IN_SQLITE: &str =
 
 /// What an error means.
 #[derive(Debug)]
-pub(super) struct Meaning {
-    pub(super) class: Class,
+pub(in crate::store) struct Meaning {
+    pub(in crate::store) class: Class,
     /// A clause of a sentence, with the code.
-    pub(super) words: String,
+    pub(in crate::store) words: String,
 }
 
 impl Meaning {
-    pub(super) fn of(error: &sqlx::Error) -> Self {
+    pub(in crate::store) fn of(error: &sqlx::Error) -> Self {
         let sqlx::Error::Database(database) = error else {
             let (class, words) = without_code(error);
             let words = words.to_owned();
@@ -444,7 +443,7 @@ mod tests {
 
     #[test]
     fn the_runbook_has_every_code_with_its_words() {
-        let runbook = include_str!("../../deploy/RUNBOOK.md");
+        let runbook = include_str!("../../../deploy/RUNBOOK.md");
         let follows = |class| match class {
             Outage => "waits",
             Conflict => "runs it again",

@@ -21,18 +21,18 @@ use sqlx::postgres::{
 use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, Row as _};
 
-use super::Error;
-use super::db::PREPARED;
+use super::sql::PREPARED;
 use crate::config;
+use crate::store::Error;
 
-/// An option of the session that nobody else sets.
+/// An option of the session that only groupmq sets.
 const MARK: &str = "groupmq.direct";
 
 const NO_URL: &str = "is no PostgreSQL URL: postgres://user:password@host/database";
 
 /// Where the server is, and how it is reached.
 #[derive(Debug, Clone)]
-pub(super) struct Server {
+pub(in crate::store) struct Server {
     config: config::Store,
     /// How long a statement may take or wait.
     limit: String,
@@ -40,7 +40,7 @@ pub(super) struct Server {
 }
 
 impl Server {
-    pub(super) fn of(config: &config::Store) -> Result<Self, Error> {
+    pub(in crate::store) fn of(config: &config::Store) -> Result<Self, Error> {
         let server = Self {
             config: config.clone(),
             limit: format!("{}ms", config.timeout.as_millis().max(1)),
@@ -53,7 +53,7 @@ impl Server {
     }
 
     /// Whether a pooler stands before it, as far as is known.
-    pub(super) fn is_pooled(&self) -> bool {
+    pub(in crate::store) fn is_pooled(&self) -> bool {
         self.is_pooled.load(Ordering::Relaxed)
     }
 
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// What begins a transaction.
-    pub(super) fn begin(&self) -> String {
+    pub(in crate::store) fn begin(&self) -> String {
         let mut begin = "BEGIN".to_owned();
         if self.is_pooled() {
             for (name, limit) in self.limits() {
@@ -78,8 +78,10 @@ impl Server {
         begin
     }
 
-    /// Opens a connection, and tells with which options that went well.
-    pub(super) async fn connect(&self) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
+    /// Opens a connection, and returns the options with which that succeeded.
+    pub(in crate::store) async fn connect(
+        &self,
+    ) -> Result<(PgConnection, PgConnectOptions), sqlx::Error> {
         let plain = self.options()?;
         if !self.is_pooled() {
             let direct = self.direct(plain.clone());
@@ -121,7 +123,11 @@ impl Server {
     }
 
     /// A pool of connections, made when they are needed.
-    pub(super) fn pool(&self, size: u32, timeout: Duration) -> Result<PgPool, sqlx::Error> {
+    pub(in crate::store) fn pool(
+        &self,
+        size: u32,
+        timeout: Duration,
+    ) -> Result<PgPool, sqlx::Error> {
         let mut options = self.options()?;
         if !self.is_pooled() {
             options = self.direct(options);
@@ -147,9 +153,9 @@ impl Server {
 
     /// A connection of the pool.
     ///
-    /// The pool keeps to the options that it was made with, and some reasons to itself; so where it has
-    /// none, a connection beside it shows why, and with which options there would be one.
-    pub(super) async fn acquire(
+    /// The pool cannot change its options, and does not report every reason of a failure; so if it has no
+    /// connection, one outside the pool shows the reason, and the options that would work.
+    pub(in crate::store) async fn acquire(
         &self,
         pool: &PgPool,
     ) -> Result<PoolConnection<Postgres>, sqlx::Error> {
@@ -175,7 +181,7 @@ impl Server {
     }
 
     /// Runs a query alone.
-    pub(super) async fn fetch(
+    pub(in crate::store) async fn fetch(
         &self,
         link: &mut PgConnection,
         query: Query<'_, Postgres, PgArguments>,
@@ -190,7 +196,7 @@ impl Server {
     }
 
     /// Runs a statement alone.
-    pub(super) async fn execute(
+    pub(in crate::store) async fn execute(
         &self,
         link: &mut PgConnection,
         query: Query<'_, Postgres, PgArguments>,

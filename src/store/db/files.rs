@@ -1,37 +1,35 @@
 //! The files of a SQLite database, compared with those that were opened.
 //!
-//! A file that is deleted, or that another one is moved over, stays open: SQLite would go on to write to
-//! it, and everything would be gone with the process. The files beside the database (`-wal`, `-shm`) are
-//! looked at too, since new connections would meet others there than those that are open. Nobody
-//! removes them in the ordinary way while a connection is open, and one is, as long as these are known.
+//! A file that was deleted, or replaced by another one, stays open: SQLite would continue to write to it, and the
+//! data would be lost with the process. The `-wal` and `-shm` files are compared too, since new connections would
+//! open other ones than the existing connections. They are not removed in normal operation while a connection is
+//! open, and one is kept open here.
 //!
-//! A file system whose numbers of files change by themselves would not do; those that SQLite's log works on
-//! (local ones) have steady numbers.
+//! This needs a file system with stable inode numbers; local ones, which SQLite's log requires, have them.
 
+use std::any::Any;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::Error;
-use super::db::Link;
+use crate::store::Error;
 
-/// A file, whatever it is called: device and inode.
+/// The identity of a file: device and inode.
 type Identity = (u64, u64);
 
 /// The files, as they were when the database was opened.
 #[derive(Debug)]
-pub(super) struct Files {
+pub(in crate::store) struct Files {
     known: Vec<(PathBuf, Identity)>,
-    /// Held for its drop: the last connection that closes takes the files beside the database with it. In
-    /// a mutex so that threads may share what holds it; nobody takes it.
-    _open: Mutex<Link>,
+    /// Held for its drop: the last connection that closes removes the `-wal` and `-shm` files. In a mutex so
+    /// that this type is `Sync`; it is never locked.
+    _open: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Files {
-    /// Notes the files of a database to which a connection is open. Those that it does not have are not
-    /// looked for.
-    pub(super) fn of(database: &Path, open: Link) -> io::Result<Self> {
+    /// Records the files of a database that has an open connection. Those that are missing now are not checked.
+    pub(in crate::store) fn of(database: &Path, open: impl Send + 'static) -> io::Result<Self> {
         let mut known = vec![(database.to_owned(), identity(database)?)];
         for end in ["-wal", "-shm"] {
             let mut path = database.as_os_str().to_owned();
@@ -43,14 +41,14 @@ impl Files {
         }
         Ok(Self {
             known,
-            _open: Mutex::new(open),
+            _open: Mutex::new(Box::new(open)),
         })
     }
 
-    /// Compares them with what is there now.
+    /// Compares them with the files that are there now.
     ///
-    /// A disk that cannot be asked says nothing: what is read and written there fails as well.
-    pub(super) fn check(&self) -> Result<(), Error> {
+    /// A disk that does not answer proves nothing: reads and writes fail there as well.
+    pub(in crate::store) fn check(&self) -> Result<(), Error> {
         for (path, known) in &self.known {
             let what = match identity(path) {
                 Ok(found) if found == *known => continue,
@@ -65,7 +63,7 @@ impl Files {
     }
 
     /// The same for a connection that was just made.
-    pub(super) fn check_connection(&self) -> Result<(), sqlx::Error> {
+    pub(in crate::store) fn check_connection(&self) -> Result<(), sqlx::Error> {
         self.check()
             .map_err(|error| sqlx::Error::Io(io::Error::other(error)))
     }

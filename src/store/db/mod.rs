@@ -1,9 +1,16 @@
-//! The two databases behind one small surface: statements with `$1` placeholders, values in, rows
-//! out. It knows no table.
+//! The two databases behind one small interface: statements with `$1` placeholders, values in, rows out. It knows no
+//! table.
 //!
 //! A small enum rather than `sqlx::Any`, since both databases need options of their own (journal
 //! mode, permissions, lock timeouts) that `Any` cannot set, and three column types are all we use.
 
+pub(super) mod codes;
+pub(super) mod files;
+mod postgres;
+pub(super) mod sql;
+mod value;
+
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,19 +22,20 @@ use sqlx::sqlite::{
 };
 use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
 
-use super::codes::{Class, Meaning};
-use super::files::Files;
+use super::Error;
 use super::outage::{Access, Outages};
-use super::postgres::Server;
-use super::{Error, sql};
 use crate::config;
 
-/// How many times a statement's time limit whoever asks waits for the answer. The database ends a
-/// statement by itself before that, so this is for one that has vanished without closing connections.
-pub(super) const PATIENCE: u32 = 4;
+use codes::{Class, Meaning};
+use files::Files;
+use postgres::Server;
+use sql::PREPARED;
 
-/// Distinct statements kept prepared on a connection; the writer has fewer than that.
-pub(super) const PREPARED: usize = 160;
+pub(super) use value::{Value, millis};
+
+/// How many times a statement's time limit the caller waits for the answer. The database cancels a statement
+/// before that, so this detects a database that is gone without closing its connections.
+pub(super) const TIMEOUT_FACTOR: u32 = 4;
 
 /// Where the database is and how to connect to it.
 #[derive(Debug, Clone)]
@@ -40,7 +48,7 @@ pub(super) enum Target {
     Postgres(Server),
 }
 
-/// Connections for reading, and for small writes that nobody waits for.
+/// Connections for reads and small writes.
 #[derive(Debug, Clone)]
 pub(super) struct Pool {
     links: Links,
@@ -64,20 +72,14 @@ pub(super) enum Link {
     Postgres(Box<PgConnection>, Server),
 }
 
-/// A bound value. Text, whole numbers and bytes are all that the tables hold.
-#[derive(Debug, Clone)]
-pub(super) enum Value {
-    Text(String),
-    Int(i64),
-    Bytes(Vec<u8>),
-    MaybeText(Option<String>),
-    MaybeInt(Option<i64>),
-}
-
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
-    }
+/// How the rows of a `SELECT` are locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Lock {
+    None,
+    /// Against writers.
+    Share,
+    /// Against all that lock them.
+    Update,
 }
 
 /// A row of an answer; columns are asked for by position.
@@ -106,6 +108,16 @@ impl Row {
             Self::Postgres(row) => row.try_get(column),
         }
         .map_err(|source| Error::of("reading a row", source))
+    }
+
+    /// Reads a column whose text is parsed.
+    pub(super) fn parse<T>(&self, column: usize, table: &'static str) -> Result<T, Error>
+    where
+        T: FromStr<Err: std::fmt::Display>,
+    {
+        let text: String = self.get(column)?;
+        text.parse()
+            .map_err(|error| Error::corrupt(table, serde::de::Error::custom(error)))
     }
 }
 
@@ -225,7 +237,7 @@ impl Target {
         };
         Ok(Pool {
             links,
-            limit: timeout.saturating_mul(PATIENCE),
+            limit: timeout.saturating_mul(TIMEOUT_FACTOR),
             outages,
             files,
         })
@@ -249,11 +261,10 @@ macro_rules! bound {
     }};
 }
 
-/// Runs a statement on a connection of a pool, for so long at most.
+/// Runs a statement on a connection of a pool, with a time limit.
 ///
-/// A connection that does not answer is taken out of the pool: given back, it would be asked once more
-/// whether it is there, and keep its place for as long as nobody answers. One that cannot be used is
-/// taken out too: the next may reach a server that is well.
+/// A connection that does not answer is removed from the pool: if returned, it would be pinged first, and would keep
+/// its place until that times out. One that cannot be used is removed too: a new one may reach a healthy server.
 macro_rules! in_time {
     ($limit:expr, $acquired:expr, $link:ident => $run:expr) => {
         match $acquired {
@@ -277,26 +288,11 @@ fn is_worthless(error: &sqlx::Error) -> bool {
 
 impl Link {
     /// What a `SELECT` adds to lock its rows; SQLite locks the database as a whole.
-    pub(super) const fn for_update(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR UPDATE",
-        }
-    }
-
-    /// As [`Link::for_update`], beside others that only look too.
-    pub(super) const fn for_share(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR SHARE",
-        }
-    }
-
-    /// As [`Link::for_update`], passing over rows that somebody else has locked.
-    pub(super) const fn for_update_skip_locked(&self) -> &'static str {
-        match self {
-            Self::Sqlite(_) => "",
-            Self::Postgres(..) => " FOR UPDATE SKIP LOCKED",
+    pub(super) const fn lock(&self, lock: Lock) -> &'static str {
+        match (self, lock) {
+            (Self::Sqlite(_), _) | (_, Lock::None) => "",
+            (Self::Postgres(..), Lock::Update) => " FOR UPDATE",
+            (Self::Postgres(..), Lock::Share) => " FOR SHARE",
         }
     }
 
@@ -320,12 +316,12 @@ impl Link {
         }
     }
 
-    /// Makes the transaction last.
+    /// Commits the transaction.
     pub(super) async fn commit(&mut self) -> Result<(), sqlx::Error> {
         self.batch("COMMIT").await
     }
 
-    /// Forgets the transaction.
+    /// Rolls the transaction back.
     pub(super) async fn rollback(&mut self) -> Result<(), sqlx::Error> {
         self.batch("ROLLBACK").await
     }
@@ -339,7 +335,7 @@ impl Link {
         }
     }
 
-    /// Runs a statement; tells how many rows it touched.
+    /// Runs a statement; returns how many rows it changed.
     pub(super) async fn execute(
         &mut self,
         sql: String,
@@ -378,7 +374,7 @@ impl Link {
 }
 
 impl Pool {
-    /// Looked at before each use: it may open a connection, which must not see other files.
+    /// Checks the files before each use, which may open a connection to other ones.
     fn check_files(&self, doing: &'static str) -> Result<(), Error> {
         let checked = self
             .files
@@ -395,13 +391,13 @@ impl Pool {
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
         self.check_files(doing)?;
-        let rows = self.look(doing, sql, values).await;
+        let rows = self.fetch_unrecorded(doing, sql, values).await;
         self.outages.note(Access::Read, &rows);
         rows
     }
 
-    /// The same, leaving it to the caller to say whether that went well.
-    pub(super) async fn look(
+    /// The same, without recording the outcome as an outage or a recovery.
+    pub(super) async fn fetch_unrecorded(
         &self,
         doing: &'static str,
         sql: impl Into<String>,
@@ -421,7 +417,7 @@ impl Pool {
         rows.map_err(|source| Error::of(doing, source))
     }
 
-    /// Runs a statement on any connection; returns how many rows it touched.
+    /// Runs a statement on any connection; returns how many rows it changed.
     pub(super) async fn execute(
         &self,
         doing: &'static str,
@@ -450,8 +446,8 @@ impl Pool {
         sql::placeholders(self.mark(), rows, columns)
     }
 
-    /// The time by the database's own clock, in milliseconds since 1970, as an expression. What several processes
-    /// have in turn is measured by it: the clocks of their machines are never compared.
+    /// The time by the database's own clock, in milliseconds since 1970, as an expression. Leases are
+    /// measured by it: the clocks of the processes' machines are never compared.
     pub(super) const fn now(&self) -> &'static str {
         match self.links {
             Links::Sqlite(_) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
@@ -466,7 +462,7 @@ impl Pool {
         }
     }
 
-    /// Whether a pooler stands before the database.
+    /// Whether connections go through a pooler.
     pub(super) fn is_pooled(&self) -> bool {
         match &self.links {
             Links::Sqlite(_) => false,
