@@ -27,7 +27,7 @@ pub struct Gateway {
     pub connections: usize,
     /// Maximum size of a request body in bytes.
     pub body_max: usize,
-    /// Maximum number of commands whose state is kept in memory.
+    /// Maximum number of commands without a reply that are reported as pending.
     pub commands_kept: usize,
     /// Maximum number of events kept for clients that reconnect.
     pub events_kept: usize,

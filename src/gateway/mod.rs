@@ -14,11 +14,11 @@ mod middleware;
 pub mod openapi;
 mod problem;
 mod query;
-mod recent;
 mod request;
 mod routes;
 mod serve;
 mod status;
+mod unanswered;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -146,7 +146,6 @@ impl Gateway {
                 hub.add(message);
             }
         });
-        lifecycle.spawn_background(shared.calls.limit_memory());
         if let Ok(address) = listener.local_addr() {
             events::gateway_listens(address, shared.keys.are_none());
         }

@@ -49,7 +49,6 @@ pub struct Requests {
     queue: mpsc::Sender<Pending>,
     connected: watch::Receiver<bool>,
     unblocked: watch::Receiver<bool>,
-    answered: watch::Receiver<u64>,
 }
 
 impl Requests {
@@ -65,7 +64,6 @@ impl Requests {
         let (queue, asked) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
         let (unblocked, is_unblocked) = watch::channel(true);
-        let (answers, answered) = watch::channel(0);
         let (trials, trying) = Trials::new(
             "suspect-requests",
             target.clone(),
@@ -78,7 +76,6 @@ impl Requests {
             asked,
             pending: BTreeMap::new(),
             next: 0,
-            answers,
             trials,
         };
         let shown = Shown {
@@ -98,7 +95,6 @@ impl Requests {
                 queue,
                 connected: is_connected,
                 unblocked: is_unblocked,
-                answered,
             },
             task,
         )
@@ -133,12 +129,6 @@ impl Requests {
     pub fn unblocked(&self) -> watch::Receiver<bool> {
         self.unblocked.clone()
     }
-
-    /// How many bytes all answers have had so far, as a value to watch: for whoever keeps them.
-    #[must_use]
-    pub fn answered_bytes(&self) -> watch::Receiver<u64> {
-        self.answered.clone()
-    }
 }
 
 /// A request without an answer.
@@ -164,8 +154,6 @@ struct Requester {
     /// By correlation id, which counts up: in the order of asking.
     pending: BTreeMap<u64, Pending>,
     next: u64,
-    /// Bytes of all answers.
-    answers: watch::Sender<u64>,
     trials: Trials,
 }
 
@@ -340,11 +328,9 @@ impl Requester {
         let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
         // Another one was sent again, and answered before.
         if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
-            let bytes = reply.body.len() as u64;
             pending
                 .told
                 .send_replace(Progress::Replied(Arc::new(reply)));
-            self.answers.send_modify(|sum| *sum += bytes);
         }
     }
 
