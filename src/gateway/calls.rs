@@ -17,7 +17,7 @@ use crate::amqp::{Incoming, Names, Outgoing, Progress, Requests};
 use crate::config;
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
-use crate::store::ledger::{Key, Ledger};
+use crate::store::ledger::Key;
 
 /// How long requests are still answered after the process began to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -28,7 +28,6 @@ pub(super) struct Calls {
     requests: Requests,
     names: Names,
     pub(super) unanswered: Arc<Unanswered>,
-    pub(super) ledger: Ledger,
     /// One permit for each request that waits.
     permits: Arc<Semaphore>,
     timeout: Duration,
@@ -49,14 +48,12 @@ impl Calls {
         settings: &config::Gateway,
         requests: Requests,
         names: Names,
-        ledger: Ledger,
         lifecycle: Lifecycle,
     ) -> Self {
         Self {
             requests,
             names,
             unanswered: Arc::new(Unanswered::new(settings.commands_kept)),
-            ledger,
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             timeout: settings.timeout,
             lifecycle,

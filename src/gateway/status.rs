@@ -9,12 +9,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::access::Grant;
-use super::calls::Calls;
 use super::problem::{Fault, Problem, SHORT_RETRY};
 use super::query;
+use super::unanswered::Unanswered;
 use crate::config::Access;
 use crate::contract::{CommandId, ErrorBody, ReplyStatus, SessionName, Timestamp};
-use crate::store::ledger::{Found, Key, Record};
+use crate::store::ledger::{Found, Key, Ledger, Record};
 
 /// The state of a command.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -93,7 +93,8 @@ pub(super) fn location(key: &Key) -> HeaderValue {
 
 /// Responds with the state of a command: pending while this gateway has no reply to it, else what the ledger knows.
 pub(super) async fn respond(
-    calls: &Calls,
+    unanswered: &Unanswered,
+    ledger: &Ledger,
     grant: &Grant,
     id: &str,
     uri: &Uri,
@@ -111,10 +112,10 @@ pub(super) async fn respond(
         session,
         command_id,
     };
-    let known = if calls.unanswered.contains(&key) {
+    let known = if unanswered.contains(&key) {
         Some(Status::pending(&key))
     } else {
-        from_ledger(calls, &key).await?
+        from_ledger(ledger, &key).await?
     };
     let known = known.ok_or_else(|| {
         let why = "The ledger does not have it. Answers of commands that only read are not kept, nor are errors \
@@ -131,8 +132,8 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
-    let found = calls.ledger.find(key).await.map_err(|_| {
+async fn from_ledger(ledger: &Ledger, key: &Key) -> Result<Option<Status>, Problem> {
+    let found = ledger.find(key).await.map_err(|_| {
         let why = "The store is not available now.";
         Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;

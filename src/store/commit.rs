@@ -8,7 +8,6 @@
 //! Steps are `Fn` and depend on nothing but the rows, so a batch that met another worker's
 //! transaction is rolled back and run again from the start.
 
-use std::any::Any;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -22,6 +21,7 @@ use super::outage::{Access, Outages};
 use super::shards::{self, Fence};
 use super::{Error, known_groups, lanes, ledger, sandbox_groups};
 use crate::contract::GroupId;
+use crate::observability::describe::panic_text;
 
 /// Jobs that may wait; more make their senders wait.
 const QUEUE: usize = 1024;
@@ -432,7 +432,7 @@ async fn transact(link: &mut Link, jobs: &mut [Box<dyn WriteJob>]) -> Result<(),
         catch_unwind(AssertUnwindSafe(|| job.run(&mut rows))).map_err(|panic| {
             Failure::Panicked {
                 job: number,
-                error: Error::Panicked(text_of(panic.as_ref())),
+                error: Error::Panicked(panic_text(panic.as_ref()).to_owned()),
             }
         })?;
     }
@@ -456,10 +456,4 @@ fn answer(jobs: Vec<Box<dyn WriteJob>>, failure: Option<&Error>) {
 fn pause(rerun: u32) -> Duration {
     let step = Duration::from_millis(5) * 2_u32.saturating_pow(rerun - 1);
     step.mul_f64(rand::random_range(1.0..2.0))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
 }
