@@ -76,7 +76,7 @@ impl Guarded {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => {
                 let text = panic_text(panic.as_ref());
-                events::engine_panicked(call.command.command_type().as_str(), &text);
+                events::engine_panicked(call.command.command_type().as_str(), text);
                 Err(EngineError::NoAnswer {
                     message: format!("the engine panicked: {text}"),
                 })

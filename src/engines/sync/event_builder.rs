@@ -96,6 +96,6 @@ impl Reducer<'_> {
 
     /// A change without content.
     pub(super) fn no_change(&self) -> ChangedGroup {
-        no_change(&self.group_key.group)
+        no_change(self.group_key.group)
     }
 }
