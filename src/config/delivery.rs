@@ -45,7 +45,13 @@ pub enum DeliveryCrash {
     AfterPublish,
 }
 
-from_words!(DeliveryCrash, "must be before-request, after-request or after-publish", "before-request" => BeforeRequest, "after-request" => AfterRequest, "after-publish" => AfterPublish);
+from_words!(
+    DeliveryCrash,
+    "must be before-request, after-request or after-publish",
+    "before-request" => BeforeRequest,
+    "after-request" => AfterRequest,
+    "after-publish" => AfterPublish
+);
 
 impl Delivery {
     pub(super) fn read(mut section: Section<'_>) -> Self {

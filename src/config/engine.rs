@@ -69,7 +69,12 @@ pub enum CrashPoint {
     AfterEffect,
 }
 
-from_words!(CrashPoint, "must be before-effect or after-effect", "before-effect" => BeforeEffect, "after-effect" => AfterEffect);
+from_words!(
+    CrashPoint,
+    "must be before-effect or after-effect",
+    "before-effect" => BeforeEffect,
+    "after-effect" => AfterEffect
+);
 
 /// `engine.kind`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -19,7 +19,13 @@ pub enum Role {
     Gateway,
 }
 
-from_words!(Role, "must be commands, webhooks or gateway", "commands" => Commands, "webhooks" => Webhooks, "gateway" => Gateway);
+from_words!(
+    Role,
+    "must be commands, webhooks or gateway",
+    "commands" => Commands,
+    "webhooks" => Webhooks,
+    "gateway" => Gateway
+);
 
 /// `[executor]`
 #[derive(Debug, Clone, Copy)]

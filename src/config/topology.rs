@@ -35,7 +35,13 @@ pub enum TopologyMode {
     Off,
 }
 
-from_words!(TopologyMode, "must be declare, passive or off", "declare" => Declare, "passive" => Passive, "off" => Off);
+from_words!(
+    TopologyMode,
+    "must be declare, passive or off",
+    "declare" => Declare,
+    "passive" => Passive,
+    "off" => Off
+);
 
 impl Topology {
     /// Adds further tiers.

@@ -119,8 +119,8 @@ pub(super) async fn respond(
     };
     let known = known.ok_or_else(|| {
         let why = "The ledger does not have it. Answers of commands that only read are not kept, nor are errors \
-         that the command can be repeated after; or it was never received, waits in the queue of another gateway, \
-         or is too old. Sending the request again with this id as Idempotency-Key is safe.";
+         such as EXPIRED; or it was never received, waits in the queue for another gateway, or is too old. \
+         Sending the request again with this id as Idempotency-Key is safe.";
         Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
     let pending = known.state == State::Pending;
