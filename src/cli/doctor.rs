@@ -16,6 +16,7 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::contract::{Timestamp, endpoint_name};
 use crate::fanout::{self, Fanout};
+use crate::observability::describe;
 use crate::store::Store;
 
 use super::exit::{Exit, Failure};
@@ -85,7 +86,7 @@ impl Doctor {
 }
 
 fn with_causes(error: impl std::error::Error + Send + Sync + 'static) -> String {
-    output::with_causes(&error)
+    describe::with_causes(&error)
 }
 
 async fn broker(config: &Config) -> Vec<Check> {

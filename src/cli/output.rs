@@ -1,8 +1,8 @@
 //! Output: results go to stdout, everything else to stderr.
 
-use std::error::Error;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
+use crate::observability::describe::with_causes;
 use crate::observability::log;
 
 use super::exit::Failure;
@@ -26,20 +26,6 @@ pub(super) fn printable(text: &str, most: usize) -> String {
 /// Prints a failure with its causes.
 pub(super) fn print_error(failure: &Failure) {
     log::last_words(&format!("groupmq: {}", with_causes(failure)));
-}
-
-/// An error and its causes in one sentence; causes that its message already contains are not repeated.
-pub(super) fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            text = format!("{text}: {message}");
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Asks for confirmation. Anything but yes means no; so does stdin that is not a terminal.

@@ -1,9 +1,8 @@
 //! `[delivery]`: delivery of events to webhook endpoints.
 
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::read::{Section, duration, number, parsed};
+use super::read::{Section, duration, from_words, number, parsed};
 use super::topology::delay_tiers;
 
 /// `[delivery]`: delivery of events to webhook endpoints.
@@ -46,18 +45,13 @@ pub enum DeliveryCrash {
     AfterPublish,
 }
 
-impl FromStr for DeliveryCrash {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "before-request" => Ok(Self::BeforeRequest),
-            "after-request" => Ok(Self::AfterRequest),
-            "after-publish" => Ok(Self::AfterPublish),
-            _ => Err("must be before-request, after-request or after-publish"),
-        }
-    }
-}
+from_words!(
+    DeliveryCrash,
+    "must be before-request, after-request or after-publish",
+    "before-request" => BeforeRequest,
+    "after-request" => AfterRequest,
+    "after-publish" => AfterPublish
+);
 
 impl Delivery {
     pub(super) fn read(mut section: Section<'_>) -> Self {

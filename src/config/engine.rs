@@ -1,13 +1,12 @@
 //! `[engine]`: the engine that executes commands, and its settings.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 use std::time::Duration;
 
 use crate::contract::{ParticipantId, SessionName};
 
 use super::Waha;
-use super::read::{Section, duration, flag, parsed, share, text};
+use super::read::{Section, duration, flag, from_words, parsed, share, text};
 
 /// `[engine]`: the engine that executes commands.
 #[derive(Debug, Clone)]
@@ -58,17 +57,7 @@ pub enum SandboxLedger {
     Apart,
 }
 
-impl FromStr for SandboxLedger {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "together" => Ok(Self::Together),
-            "apart" => Ok(Self::Apart),
-            _ => Err("must be together or apart"),
-        }
-    }
-}
+from_words!(SandboxLedger, "must be together or apart", "together" => Together, "apart" => Apart);
 
 /// A point of a command at which the process can abort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,17 +69,12 @@ pub enum CrashPoint {
     AfterEffect,
 }
 
-impl FromStr for CrashPoint {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "before-effect" => Ok(Self::BeforeEffect),
-            "after-effect" => Ok(Self::AfterEffect),
-            _ => Err("must be before-effect or after-effect"),
-        }
-    }
-}
+from_words!(
+    CrashPoint,
+    "must be before-effect or after-effect",
+    "before-effect" => BeforeEffect,
+    "after-effect" => AfterEffect
+);
 
 /// `engine.kind`
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -100,17 +84,7 @@ enum Kind {
     Waha,
 }
 
-impl FromStr for Kind {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "sandbox" => Ok(Self::Sandbox),
-            "waha" => Ok(Self::Waha),
-            _ => Err("must be sandbox or waha"),
-        }
-    }
-}
+from_words!(Kind, "must be sandbox or waha", "sandbox" => Sandbox, "waha" => Waha);
 
 impl Default for Engine {
     fn default() -> Self {

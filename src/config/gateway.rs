@@ -9,7 +9,7 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha512};
 
-use super::read::{Section, duration, flag, list, number, parsed, text};
+use super::read::{Section, duration, flag, from_words, list, number, parsed, text};
 use crate::contract::SessionPattern;
 
 /// `[gateway]`
@@ -27,7 +27,7 @@ pub struct Gateway {
     pub connections: usize,
     /// Maximum size of a request body in bytes.
     pub body_max: usize,
-    /// Maximum number of commands whose state is kept in memory.
+    /// Maximum number of commands without a reply that are reported as pending.
     pub commands_kept: usize,
     /// Maximum number of events kept for clients that reconnect.
     pub events_kept: usize,
@@ -62,17 +62,7 @@ pub enum Access {
     Write,
 }
 
-impl FromStr for Access {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "read" => Ok(Self::Read),
-            "write" => Ok(Self::Write),
-            _ => Err("must be read or write"),
-        }
-    }
-}
+from_words!(Access, "must be read or write", "read" => Read, "write" => Write);
 
 impl FromStr for KeyName {
     type Err = &'static str;

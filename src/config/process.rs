@@ -1,10 +1,9 @@
 //! `roles`, `[executor]`, `[retry]`, `[ops]`, `[shutdown]`, `[log]`: the process.
 
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-use super::read::{Section, duration, number, parsed, text};
+use super::read::{Section, duration, from_words, number, parsed, text};
 
 const MOMENT: Duration = Duration::from_millis(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -20,18 +19,13 @@ pub enum Role {
     Gateway,
 }
 
-impl FromStr for Role {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "commands" => Ok(Self::Commands),
-            "webhooks" => Ok(Self::Webhooks),
-            "gateway" => Ok(Self::Gateway),
-            _ => Err("must be commands, webhooks or gateway"),
-        }
-    }
-}
+from_words!(
+    Role,
+    "must be commands, webhooks or gateway",
+    "commands" => Commands,
+    "webhooks" => Webhooks,
+    "gateway" => Gateway
+);
 
 /// `[executor]`
 #[derive(Debug, Clone, Copy)]
@@ -144,17 +138,7 @@ pub enum LogFormat {
     Json,
 }
 
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("must be text or json"),
-        }
-    }
-}
+from_words!(LogFormat, "must be text or json", "text" => Text, "json" => Json);
 
 impl Log {
     pub(super) fn read(mut section: Section<'_>) -> Self {

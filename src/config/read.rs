@@ -13,6 +13,23 @@ use std::time::Duration;
 use figment::value::{Dict, Value};
 use secrecy::SecretString;
 
+/// `FromStr` of an enum that is configured by one word for each variant.
+macro_rules! from_words {
+    ($name:ident, $expected:literal, $($word:literal => $variant:ident),+) => {
+        impl std::str::FromStr for $name {
+            type Err = &'static str;
+
+            fn from_str(word: &str) -> Result<Self, Self::Err> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err($expected),
+                }
+            }
+        }
+    };
+}
+pub(super) use from_words;
+
 /// The problems found so far; only the first one of each key.
 #[derive(Debug, Default)]
 pub(super) struct Problems(pub(super) Vec<Problem>);

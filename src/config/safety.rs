@@ -1,11 +1,10 @@
 //! `[safety]`: the rate limits of accounts.
 
 use std::num::NonZeroU32;
-use std::str::FromStr;
 use std::time::Duration;
 
 use super::Engine;
-use super::read::{Section, duration, number, parsed};
+use super::read::{Section, duration, from_words, number, parsed};
 
 /// `[safety]`: the rate limits of accounts, by kind of operation.
 #[derive(Debug, Clone, Copy)]
@@ -47,18 +46,7 @@ pub struct Bucket {
     pub refill: Duration,
 }
 
-impl FromStr for Limits {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "auto" => Ok(Self::Auto),
-            "on" => Ok(Self::On),
-            "off" => Ok(Self::Off),
-            _ => Err("must be auto, on or off"),
-        }
-    }
-}
+from_words!(Limits, "must be auto, on or off", "auto" => Auto, "on" => On, "off" => Off);
 
 impl Safety {
     /// Whether operations on this engine are limited.

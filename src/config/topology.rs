@@ -1,11 +1,10 @@
 //! `[topology]`: exchanges and queues on the broker.
 
-use std::str::FromStr;
 use std::time::Duration;
 
 use figment::value::Value;
 
-use super::read::{Section, duration, list, number, parsed, text};
+use super::read::{Section, duration, from_words, list, number, parsed, text};
 
 /// `[topology]`: exchanges and queues on the broker.
 #[derive(Debug, Clone)]
@@ -36,18 +35,13 @@ pub enum TopologyMode {
     Off,
 }
 
-impl FromStr for TopologyMode {
-    type Err = &'static str;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        match name {
-            "declare" => Ok(Self::Declare),
-            "passive" => Ok(Self::Passive),
-            "off" => Ok(Self::Off),
-            _ => Err("must be declare, passive or off"),
-        }
-    }
-}
+from_words!(
+    TopologyMode,
+    "must be declare, passive or off",
+    "declare" => Declare,
+    "passive" => Passive,
+    "off" => Off
+);
 
 impl Topology {
     /// Adds further tiers.

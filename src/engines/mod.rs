@@ -16,6 +16,7 @@ use crate::store;
 use crate::store::ledger::{Record, Starts};
 use crate::store::shards::Fence;
 
+mod event_fields;
 pub mod sandbox;
 mod sync;
 pub mod waha;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 
 use crate::engines::{Call, Engine, EngineError, Executed};
+use crate::observability::describe::panic_text;
 use crate::observability::events;
 use crate::observability::trace::Kind;
 use crate::store::shards::Fence;
@@ -75,7 +76,7 @@ impl Guarded {
             Ok(Ok(answer)) => answer,
             Ok(Err(panic)) => {
                 let text = panic_text(panic.as_ref());
-                events::engine_panicked(call.command.command_type().as_str(), &text);
+                events::engine_panicked(call.command.command_type().as_str(), text);
                 Err(EngineError::NoAnswer {
                     message: format!("the engine panicked: {text}"),
                 })
@@ -85,11 +86,4 @@ impl Guarded {
             }),
         }
     }
-}
-
-/// The message of a panic.
-fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "(no text)".to_owned())
 }

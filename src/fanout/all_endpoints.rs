@@ -10,6 +10,7 @@ use futures_util::stream::{self, StreamExt as _};
 
 use crate::amqp::{self, Client, DELETION_NOTICED_WITHIN, Dependents};
 use crate::contract::WebhookState;
+use crate::observability::describe::with_causes;
 use crate::store::endpoints::Endpoint;
 
 use super::{CONCURRENCY, Error, Fanout, SyncFailed, binding_keys, is_in_sync};
@@ -142,14 +143,4 @@ fn collect_failure(
             Ok(())
         }
     }
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -9,15 +9,15 @@ use tokio::sync::Semaphore;
 
 use super::answer::{self, Accept};
 use super::problem::{Fault, Problem};
-use super::recent::Recent;
 use super::request::CommandRequest;
 use super::routes::Route;
 use super::status;
+use super::unanswered::Unanswered;
 use crate::amqp::{Incoming, Names, Outgoing, Progress, Requests};
 use crate::config;
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
-use crate::store::ledger::{Key, Ledger};
+use crate::store::ledger::Key;
 
 /// How long requests are still answered after the process began to stop.
 const GRACE: Duration = Duration::from_secs(5);
@@ -27,8 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Calls {
     requests: Requests,
     names: Names,
-    pub(super) recent: Arc<Recent>,
-    pub(super) ledger: Ledger,
+    pub(super) unanswered: Arc<Unanswered>,
     /// One permit for each request that waits.
     permits: Arc<Semaphore>,
     timeout: Duration,
@@ -49,25 +48,16 @@ impl Calls {
         settings: &config::Gateway,
         requests: Requests,
         names: Names,
-        ledger: Ledger,
         lifecycle: Lifecycle,
     ) -> Self {
         Self {
             requests,
             names,
-            recent: Arc::new(Recent::new(settings.commands_kept)),
-            ledger,
+            unanswered: Arc::new(Unanswered::new(settings.commands_kept)),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             timeout: settings.timeout,
             lifecycle,
         }
-    }
-
-    /// A task that bounds the memory of past commands while replies can arrive. It holds nothing that keeps the
-    /// requests' connection open.
-    pub(super) fn limit_memory(&self) -> impl Future<Output = ()> + Send + 'static {
-        let (recent, answered) = (Arc::clone(&self.recent), self.requests.answered_bytes());
-        async move { recent.enforce_limit(answered).await }
     }
 
     /// Publishes a command and responds with its reply, or with 202 or 504 after the client's wait.
@@ -81,7 +71,9 @@ impl Calls {
             session: command.accepted.session.clone(),
             command_id: command.accepted.id.clone(),
         };
-        let (preference, fingerprint) = (command.preference, command.accepted.fingerprint);
+        let preference = command.preference;
+        // The answer to a command that only reads is not kept: only this request can return it.
+        let respond_async = preference.respond_async && route.changes();
         let id = key.command_id.as_str();
         let _permit = Arc::clone(&self.permits).try_acquire_owned().map_err(|_| {
             let why =
@@ -97,11 +89,13 @@ impl Calls {
             return Err(unsent().for_command(id));
         };
         let mut call = call.ok_or_else(|| unsent().for_command(id))?;
-        if route.changes() || preference.respond_async {
-            self.recent.insert(&key, fingerprint, call.progress());
+        if route.changes()
+            && let Some(removal) = self.unanswered.add(key.clone(), call.progress())
+        {
+            self.lifecycle.spawn_background(removal);
         }
         // With respond-async and no wait, respond as soon as the broker has confirmed the command.
-        let ended = if preference.respond_async && preference.wait.is_none() {
+        let ended = if respond_async && preference.wait.is_none() {
             match self.wait_for(call.queued(), within).await {
                 WaitEnd::Replied(_) => WaitEnd::TooLate,
                 other => other,
@@ -123,12 +117,8 @@ impl Calls {
                 Err(Problem::new(Fault::Unavailable, why).for_command(id))
             }
             WaitEnd::Stopped | WaitEnd::TooLate if call.withdraw() => Err(unsent().for_command(id)),
-            WaitEnd::TooLate if preference.respond_async && call.is_queued() => Ok(accepted(&key)),
-            WaitEnd::Stopped | WaitEnd::TooLate => {
-                // Commands that only read are remembered from now on.
-                self.recent.insert(&key, fingerprint, call.progress());
-                Err(no_reply(&key))
-            }
+            WaitEnd::TooLate if respond_async && call.is_queued() => Ok(accepted(&key)),
+            WaitEnd::Stopped | WaitEnd::TooLate => Err(no_reply(route, &key)),
         }
     }
 
@@ -179,11 +169,17 @@ fn accepted(key: &Key) -> Response {
     (StatusCode::ACCEPTED, headers, axum::Json(body)).into_response()
 }
 
-fn no_reply(key: &Key) -> Problem {
+fn no_reply(route: Route, key: &Key) -> Problem {
+    let id = key.command_id.as_str();
+    if !route.changes() {
+        let why =
+            "The command only reads, and its answer is not kept: send the same request again.";
+        return Problem::new(Fault::NoReply, why).for_command(id);
+    }
     let why = "The command may still be executed. Request its state at Location, or send the same \
      request again with this command id as Idempotency-Key: it has one effect.";
     Problem::new(Fault::NoReply, why)
-        .for_command(key.command_id.as_str())
+        .for_command(id)
         .with_header(header::LOCATION, status::location(key))
 }
 

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::problem::{Fault, Problem};
 use super::request;
+use crate::observability::describe::panic_text;
 use crate::observability::events;
 use crate::observability::trace::{self, Kind, Span, Tracer};
 
@@ -96,11 +97,6 @@ fn request_id(headers: &HeaderMap) -> String {
 /// The response after a panic in a handler.
 #[expect(clippy::needless_pass_by_value, reason = "as the layer hands it over")]
 pub(super) fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let text = panic
-        .downcast_ref::<String>()
-        .map(String::as_str)
-        .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no text");
-    events::request_panicked(text);
+    events::request_panicked(panic_text(panic.as_ref()));
     Problem::new(Fault::Panicked, "Report it with the request id.").into_response()
 }

@@ -14,19 +14,17 @@ mod middleware;
 pub mod openapi;
 mod problem;
 mod query;
-mod recent;
 mod request;
 mod routes;
 mod serve;
+mod shared;
 mod status;
+mod unanswered;
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{DefaultBodyLimit, FromRequestParts, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::header;
 use axum::http::request::Parts;
 use axum::middleware::from_fn_with_state;
@@ -48,9 +46,10 @@ use crate::store::Store;
 use access::Keys;
 use answer::Accept;
 use calls::Calls;
-use live::Hub;
+use live::hub::Hub;
 use problem::{Fault, Problem};
 use routes::Route;
+use shared::{Shared, path};
 
 /// The gateway, ready to serve.
 #[derive(Debug)]
@@ -82,18 +81,6 @@ pub struct Deps {
     pub tracer: Tracer,
 }
 
-/// What all requests share.
-#[derive(Debug)]
-struct Shared {
-    keys: Keys,
-    calls: Calls,
-    decoder: Decoder,
-    hub: Arc<Hub>,
-    client_timeout: Duration,
-    lifecycle: Lifecycle,
-    tracer: Tracer,
-}
-
 impl Gateway {
     /// Creates a gateway.
     #[must_use]
@@ -108,16 +95,11 @@ impl Gateway {
             lifecycle,
             tracer,
         } = deps;
-        let calls = Calls::new(
-            &settings,
-            requests,
-            names,
-            store.ledger(),
-            lifecycle.clone(),
-        );
+        let calls = Calls::new(&settings, requests, names, lifecycle.clone());
         let shared = Arc::new(Shared {
             keys: Keys::new(settings.keys.values().cloned(), settings.open),
             calls,
+            ledger: store.ledger(),
             decoder,
             hub: Arc::new(Hub::new(settings.events_kept)),
             client_timeout: settings.client_timeout,
@@ -146,7 +128,6 @@ impl Gateway {
                 hub.add(message);
             }
         });
-        lifecycle.spawn_background(shared.calls.limit_memory());
         if let Ok(address) = listener.local_addr() {
             events::gateway_listens(address, shared.keys.are_none());
         }
@@ -251,15 +232,14 @@ async fn status_of(State(shared): State<Arc<Shared>>, request: Request) -> Respo
         let grant = shared.keys.authenticate(&parts)?;
         let path = path(&mut parts).await?;
         let id = path.get("id").map(String::as_str).unwrap_or_default();
-        status::respond(&shared.calls, &grant, id, &parts.uri).await
+        status::respond(
+            &shared.calls.unanswered,
+            &shared.ledger,
+            &grant,
+            id,
+            &parts.uri,
+        )
+        .await
     };
     answer.await.unwrap_or_else(Problem::into_response)
-}
-
-/// The decoded parameters of a request's path.
-async fn path(parts: &mut Parts) -> Result<HashMap<String, String>, Problem> {
-    let read = Path::<HashMap<String, String>>::from_request_parts(parts, &()).await;
-    read.map(|Path(values)| values).map_err(|_: PathRejection| {
-        Problem::new(Fault::BadRequest, "The path is not percent-encoded UTF-8.")
-    })
 }

@@ -9,13 +9,12 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::access::Grant;
-use super::calls::Calls;
 use super::problem::{Fault, Problem, SHORT_RETRY};
 use super::query;
-use crate::amqp::Progress;
+use super::unanswered::Unanswered;
 use crate::config::Access;
-use crate::contract::{CommandId, ErrorBody, Reply, ReplyStatus, SessionName, Timestamp};
-use crate::store::ledger::{CommandState, Key, Record};
+use crate::contract::{CommandId, ErrorBody, ReplyStatus, SessionName, Timestamp};
+use crate::store::ledger::{CommandState, Key, Ledger, Record};
 
 /// The state of a command.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -92,9 +91,10 @@ pub(super) fn location(key: &Key) -> HeaderValue {
     HeaderValue::try_from(location).unwrap_or_else(|_| HeaderValue::from_static("/"))
 }
 
-/// Responds with the state of a command, from memory or else from the ledger.
+/// Responds with the state of a command: pending while this gateway has no reply to it, else what the ledger knows.
 pub(super) async fn respond(
-    calls: &Calls,
+    unanswered: &Unanswered,
+    ledger: &Ledger,
     grant: &Grant,
     id: &str,
     uri: &Uri,
@@ -112,15 +112,15 @@ pub(super) async fn respond(
         session,
         command_id,
     };
-    let known = match calls.recent.find(&key) {
-        Some(Progress::Replied(reply)) => from_reply(&key, &reply.body),
-        Some(Progress::Sent | Progress::Queued) => Some(Status::pending(&key)),
-        Some(Progress::Refused) => None,
-        None => from_ledger(calls, &key).await?,
+    let known = if unanswered.contains(&key) {
+        Some(Status::pending(&key))
+    } else {
+        from_ledger(ledger, &key).await?
     };
     let known = known.ok_or_else(|| {
-        let why = "It was never received, or went through another gateway and has no reply yet, or only \
-         reads, or is too old. Sending the request again with this id as Idempotency-Key is safe.";
+        let why = "The ledger does not have it. Answers of commands that only read are not kept, nor are errors \
+         such as EXPIRED; or it was never received, waits in the queue for another gateway, or is too old. \
+         Sending the request again with this id as Idempotency-Key is safe.";
         Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
     let pending = known.state == State::Pending;
@@ -132,18 +132,8 @@ pub(super) async fn respond(
     Ok(response)
 }
 
-fn from_reply(key: &Key, reply: &[u8]) -> Option<Status> {
-    let reply: Reply = serde_json::from_slice(reply).ok()?;
-    let outcome = match (reply.result, reply.error) {
-        (Some(result), _) => Ok(result),
-        (None, Some(error)) => Err(error),
-        (None, None) => return None,
-    };
-    Some(Status::done(key, outcome, reply.timestamp))
-}
-
-async fn from_ledger(calls: &Calls, key: &Key) -> Result<Option<Status>, Problem> {
-    let found = calls.ledger.find(key).await.map_err(|_| {
+async fn from_ledger(ledger: &Ledger, key: &Key) -> Result<Option<Status>, Problem> {
+    let found = ledger.find(key).await.map_err(|_| {
         let why = "The store is not available now.";
         Problem::new(Fault::Unavailable, why).for_command(key.command_id.as_str())
     })?;

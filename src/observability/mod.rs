@@ -1,5 +1,6 @@
 //! Logs, metrics and traces. They never hold bodies, phone numbers or secrets.
 
+pub mod describe;
 pub mod events;
 pub mod log;
 pub mod metrics;

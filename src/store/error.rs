@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sqlx::error::DatabaseError;
 
 use super::db::codes::{Class, Meaning};
+use crate::observability::describe::with_causes;
 
 /// An error of the store.
 ///
@@ -142,17 +143,7 @@ impl Error {
     /// The error with its causes.
     #[must_use]
     pub fn in_full(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = std::error::Error::source(self);
-        while let Some(error) = cause {
-            let words = error.to_string();
-            // An error of the database is the end of the one that wraps it.
-            if !text.ends_with(&words) {
-                text = format!("{text}: {words}");
-            }
-            cause = error.source();
-        }
-        text
+        with_causes(self)
     }
 
     /// Classifies a database error.

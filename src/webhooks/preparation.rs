@@ -13,6 +13,7 @@ use super::declared;
 use crate::config::DeclaredWebhook;
 use crate::fanout::{self, Fanout, SyncFailed};
 use crate::lifecycle::Lifecycle;
+use crate::observability::describe::with_causes;
 use crate::observability::events;
 use crate::store::Store;
 
@@ -110,13 +111,9 @@ impl Preparation {
 }
 
 fn describe(error: Option<&Error>) -> String {
-    let mut text =
-        "the queues of the webhook endpoints are not set up yet; until then this process consumes no commands"
-            .to_owned();
-    let mut cause = error.map(|error| error as &dyn std::error::Error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
+    let text = "the queues of the webhook endpoints are not set up yet; until then this process consumes no commands";
+    match error {
+        Some(error) => format!("{text}: {}", with_causes(error)),
+        None => text.to_owned(),
     }
-    text
 }

@@ -115,22 +115,37 @@ async fn a_timeout_names_the_command_and_asking_again_has_no_second_effect() {
     let reading = scene.request("GET", "/api/default/groups");
     let reading = answer(reading.header("prefer", "wait=1")).await;
     reading.assert_problem(504, "NO_REPLY");
-    // What only reads is told too, once it is there.
-    let all = done(&scene, reading.header("location")).await;
-    assert_eq!(all["result"].as_array().unwrap().len(), 1, "{all}");
+    assert_eq!(reading.header("location"), "", "{reading:?}");
 }
 
 #[tokio::test]
-async fn what_the_gateway_forgot_is_in_the_ledger() {
-    let forgetful =
-        |options: groupmq_test_support::worker::Options| options.set("gateway.commands_kept", "1");
-    let scene = Scene::with(forgetful).await;
+async fn a_request_that_only_reads_is_waited_for_and_its_answer_is_not_kept() {
+    let scene = Scene::new().await;
+    let reading = scene
+        .request("GET", "/api/default/groups")
+        .header("idempotency-key", "read")
+        .header("prefer", "respond-async");
+    let reading = answer(reading).await;
+    assert_eq!(reading.status, 200, "{reading:?}");
+    assert_eq!(reading.json(), json!([]));
+    let path = "/api/commands/read?session=default";
+    let status = scene.send("GET", path, &Value::Null).await;
+    status.assert_problem(404, "COMMAND_UNKNOWN");
+    let detail = status.json()["detail"].to_string();
+    assert!(detail.contains("only read are not kept"), "{detail}");
+}
+
+#[tokio::test]
+async fn the_ledger_has_the_state_of_commands_with_a_reply() {
+    let scene = Scene::new().await;
     for name in ["a", "b"] {
         assert_eq!(keyed(&scene, name, &create(name), "").await.status, 201);
     }
     for name in ["a", "b"] {
         let location = format!("/api/commands/{name}?session=default");
-        let status = done(&scene, &location).await;
+        let status = scene.send("GET", &location, &Value::Null).await.json();
+        // Never pending after the reply.
+        assert_eq!(status["state"], "done", "{status}");
         assert_eq!(status["result"]["subject"], name, "{status}");
     }
     let never = scene

@@ -47,7 +47,6 @@ pub struct Requests {
     queue: mpsc::Sender<Pending>,
     connected: watch::Receiver<bool>,
     unblocked: watch::Receiver<bool>,
-    answered: watch::Receiver<u64>,
 }
 
 impl Requests {
@@ -63,7 +62,6 @@ impl Requests {
         let (queue, requests) = mpsc::channel(QUEUE);
         let (connected, is_connected) = watch::channel(false);
         let (unblocked, is_unblocked) = watch::channel(true);
-        let (answers, answered) = watch::channel(0);
         let (trials, trying) = Trials::new(
             "suspect-requests",
             target.clone(),
@@ -76,7 +74,6 @@ impl Requests {
             requests,
             pending: BTreeMap::new(),
             next: 0,
-            answers,
             trials,
         };
         let shown = Shown {
@@ -96,7 +93,6 @@ impl Requests {
                 queue,
                 connected: is_connected,
                 unblocked: is_unblocked,
-                answered,
             },
             task,
         )
@@ -130,12 +126,6 @@ impl Requests {
     pub fn unblocked(&self) -> watch::Receiver<bool> {
         self.unblocked.clone()
     }
-
-    /// The total size of all replies so far in bytes, as a value to watch, for limiting memory.
-    #[must_use]
-    pub fn answered_bytes(&self) -> watch::Receiver<u64> {
-        self.answered.clone()
-    }
 }
 
 /// A request without a reply.
@@ -161,8 +151,6 @@ struct Requester {
     /// By correlation id, which counts up, and so in order of sending.
     pending: BTreeMap<u64, Pending>,
     next: u64,
-    /// The total size of all replies.
-    answers: watch::Sender<u64>,
     trials: Trials,
 }
 
@@ -324,11 +312,9 @@ impl Requester {
         let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
         // Another reply belongs to a request that was published again and answered before.
         if let Some(pending) = number.and_then(|number: u64| self.pending.remove(&number)) {
-            let bytes = reply.body.len() as u64;
             pending
                 .progress
                 .send_replace(Progress::Replied(Arc::new(reply)));
-            self.answers.send_modify(|sum| *sum += bytes);
         }
     }
 

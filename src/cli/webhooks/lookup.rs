@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output::{self, printable};
 use crate::contract::{RetryPolicy, Webhook};
+use crate::observability::describe::with_causes;
 use crate::store::endpoints::{Endpoint, Origin};
 
 use super::{WebhookAdmin, queues};
@@ -62,7 +63,7 @@ pub(super) async fn show(
     }
     let waiting = match waiting {
         Ok(count) => format!("about {count} waiting"),
-        Err(failure) => output::with_causes(&failure),
+        Err(failure) => with_causes(&failure),
     };
     let queue = format!("{}, {waiting}", admin.names.webhook(name));
     for (what, value) in lines(&endpoint, queue) {

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use crate::amqp::{Client, Names};
 use crate::cli::exit::Failure;
 use crate::cli::output;
+use crate::observability::describe::with_causes;
 
 use super::WebhookAdmin;
 
@@ -61,7 +62,7 @@ pub(super) async fn print_mismatches(
         // The list from the store is useful by itself.
         Err(error) => output::line(&format!(
             "the queues could not be checked: {}",
-            output::with_causes(&error)
+            with_causes(&error)
         ))?,
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The commands: one file each for the payload, one table for everything said of all.
+//! The commands: the payloads in one file a topic, and one table of all commands.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::ser::{Serialize, Serializer};
@@ -9,48 +9,23 @@ use super::{
 };
 
 mod about;
-mod add_participants;
-mod create_group;
-mod delete_group;
-mod demote_admin;
-mod get_group;
-mod get_info_admin_only;
-mod get_invite_code;
-mod get_participants;
-mod leave_group;
-mod list_groups;
-mod list_webhooks;
-mod promote_admin;
-mod remove_participants;
-mod remove_webhook;
-mod revoke_invite_code;
-mod set_group_description;
-mod set_group_subject;
-mod set_info_admin_only;
-mod set_webhook;
-mod test_webhook;
+mod admins;
+mod groups;
+mod invites;
+mod participants;
+mod settings;
+mod webhooks;
 
 pub use about::{About, LaneName};
-pub use add_participants::AddParticipants;
-pub use create_group::CreateGroup;
-pub use delete_group::DeleteGroup;
-pub use demote_admin::DemoteAdmin;
-pub use get_group::GetGroup;
-pub use get_info_admin_only::GetInfoAdminOnly;
-pub use get_invite_code::GetInviteCode;
-pub use get_participants::GetParticipants;
-pub use leave_group::LeaveGroup;
-pub use list_groups::{Exclude, ListGroups, SortBy, SortOrder};
-pub use list_webhooks::ListWebhooks;
-pub use promote_admin::PromoteAdmin;
-pub use remove_participants::RemoveParticipants;
-pub use remove_webhook::RemoveWebhook;
-pub use revoke_invite_code::RevokeInviteCode;
-pub use set_group_description::SetGroupDescription;
-pub use set_group_subject::SetGroupSubject;
-pub use set_info_admin_only::SetInfoAdminOnly;
-pub use set_webhook::SetWebhook;
-pub use test_webhook::TestWebhook;
+pub use admins::{DemoteAdmin, PromoteAdmin};
+pub use groups::{
+    CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups, SetGroupDescription,
+    SetGroupSubject, SortBy, SortOrder,
+};
+pub use invites::{GetInviteCode, RevokeInviteCode};
+pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
+pub use settings::{GetInfoAdminOnly, SetInfoAdminOnly};
+pub use webhooks::{ListWebhooks, RemoveWebhook, SetWebhook, TestWebhook};
 
 /// What doing a command a second time would do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

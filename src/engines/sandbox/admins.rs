@@ -4,7 +4,7 @@
 //! changes nothing and has code 200; demoting the creator, or the last admin, has 403.
 
 use crate::contract::{CommandResult, Outcome, OutcomeKind, ParticipantId, ParticipantInput, Role};
-use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, Refusal};
+use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, Refusal};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// Promotes participants to admins.
@@ -13,13 +13,13 @@ pub(super) fn promote(
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<CommandEffect, Refusal> {
-    let role = model::role_of(group, actor.account)?;
-    model::require_admin(role, "promote people")?;
+    let role = effect::role_of(group, actor.account)?;
+    effect::require_admin(role, "promote people")?;
     let mut promoted = Vec::new();
     let outcome = |person: &ParticipantInput| {
         let (kind, code) = match group.members.get_mut(&person.id) {
             None => (OutcomeKind::NotMember, 404),
-            Some(member) if model::is_admin(member.role) => (OutcomeKind::AlreadyAdmin, 200),
+            Some(member) if effect::is_admin(member.role) => (OutcomeKind::AlreadyAdmin, 200),
             Some(member) => {
                 member.role = Role::Admin;
                 promoted.push(person.id.clone());
@@ -38,12 +38,12 @@ pub(super) fn demote(
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<CommandEffect, Refusal> {
-    let role = model::role_of(group, actor.account)?;
-    model::require_admin(role, "demote people")?;
+    let role = effect::role_of(group, actor.account)?;
+    effect::require_admin(role, "demote people")?;
     let mut admins = group
         .members
         .values()
-        .filter(|m| model::is_admin(m.role))
+        .filter(|m| effect::is_admin(m.role))
         .count();
     let mut demoted = Vec::new();
     let outcome = |person: &ParticipantInput| {

@@ -6,11 +6,11 @@
 use std::collections::BTreeMap;
 
 use crate::contract::{
-    ChangedGroup, CommandId, EngineName, Event, EventName, EventPayload, GroupChange, GroupId,
-    GroupMembership, GroupNotification, GroupRef, MembershipChange, NotificationType,
-    OwnMembership, ParticipantId, ParticipantRole, SessionName, Timestamp,
+    ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, MembershipChange,
+    NotificationType, ParticipantId, ParticipantRole, SessionName, Timestamp,
 };
-use crate::engines::sandbox::model::{self, Actor, Change};
+use crate::engines::event_fields::{EventFields, no_change};
+use crate::engines::sandbox::effect::{self, Actor, Change};
 use crate::engines::sandbox::{ids, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
@@ -89,27 +89,27 @@ impl EventWriter<'_> {
                 let subject = Some(subject.clone());
                 self.update(&ChangedGroup {
                     subject,
-                    ..self.no_change()
+                    ..no_change(self.id)
                 });
             }
             Change::Description(description) => {
                 let description = Some(description.clone());
                 self.update(&ChangedGroup {
                     description,
-                    ..self.no_change()
+                    ..no_change(self.id)
                 });
             }
             Change::InfoAdminOnly(on) => {
                 self.update(&ChangedGroup {
                     info_admin_only: Some(*on),
-                    ..self.no_change()
+                    ..no_change(self.id)
                 });
             }
             Change::InviteCode(code) => {
                 let invite = Some(ids::link(code));
                 self.update(&ChangedGroup {
                     invite,
-                    ..self.no_change()
+                    ..no_change(self.id)
                 });
             }
             Change::Forgotten => {}
@@ -129,17 +129,8 @@ impl EventWriter<'_> {
             );
         }
         for session in &new {
-            let whole = Box::new(view::group(self.id, self.group));
-            self.emit(session, EventName::OwnJoin, |fields| {
-                EventPayload::OwnJoin(OwnMembership {
-                    timestamp: fields.seconds,
-                    group: whole,
-                    author: fields.author,
-                    sequence: fields.sequence,
-                    command_id: fields.command_id,
-                    reconciled: false,
-                })
-            });
+            let whole = view::group(self.id, self.group);
+            self.emit(session, EventName::OwnJoin, |fields| fields.own_join(whole));
             self.notify(session, EventName::GroupJoin, kind, who);
         }
         self.inside.extend(new);
@@ -159,7 +150,7 @@ impl EventWriter<'_> {
             );
         }
         for session in &gone {
-            let group = self.no_change();
+            let group = no_change(self.id);
             self.emit(session, EventName::OwnLeave, |fields| fields.change(group));
             self.notify(session, EventName::GroupLeft, kind, who);
         }
@@ -194,20 +185,9 @@ impl EventWriter<'_> {
         kind: NotificationType,
         who: &[ParticipantId],
     ) {
-        let chat_id = self.id.clone();
+        let group = self.id.clone();
         self.emit(session, event, |fields| {
-            EventPayload::Notification(GroupNotification {
-                id: fields.notification,
-                timestamp: fields.seconds,
-                chat_id,
-                author: fields.author,
-                kind,
-                body: String::new(),
-                recipient_ids: who.to_vec(),
-                sequence: fields.sequence,
-                command_id: fields.command_id,
-                reconciled: false,
-            })
+            fields.notification(group, kind, who)
         });
     }
 
@@ -229,21 +209,9 @@ impl EventWriter<'_> {
                 role: role(id),
             })
             .collect();
-        let group = GroupRef {
-            id: self.id.clone(),
-        };
-        let author = by.cloned();
+        let (group, author) = (self.id.clone(), by.cloned());
         self.emit(session, EventName::GroupParticipants, |fields| {
-            EventPayload::Membership(GroupMembership {
-                kind,
-                timestamp: fields.seconds,
-                group,
-                participants,
-                author,
-                sequence: fields.sequence,
-                command_id: fields.command_id,
-                reconciled: false,
-            })
+            EventFields { author, ..fields }.membership(group, kind, participants)
         });
     }
 
@@ -263,6 +231,7 @@ impl EventWriter<'_> {
             author: Some(self.actor.account.clone()),
             sequence: *sequence,
             command_id: Some(self.actor.key.command_id.clone()),
+            reconciled: false,
         };
         self.events.push(Event {
             id: ids::event(self.actor.key, index),
@@ -288,42 +257,6 @@ impl EventWriter<'_> {
             .accounts
             .get(session)
             .and_then(|who| self.group.members.get(who));
-        member.is_some_and(|member| model::is_admin(member.role))
-    }
-
-    /// A change without content.
-    fn no_change(&self) -> ChangedGroup {
-        ChangedGroup {
-            id: self.id.clone(),
-            subject: None,
-            description: None,
-            info_admin_only: None,
-            messages_admin_only: None,
-            members_can_add_new_member: None,
-            new_members_approval_required: None,
-            invite: None,
-        }
-    }
-}
-
-/// The fields that all payloads share.
-struct EventFields {
-    notification: String,
-    seconds: i64,
-    author: Option<ParticipantId>,
-    sequence: u64,
-    command_id: Option<CommandId>,
-}
-
-impl EventFields {
-    fn change(self, group: ChangedGroup) -> EventPayload {
-        EventPayload::Change(GroupChange {
-            timestamp: self.seconds,
-            group,
-            author: self.author,
-            sequence: self.sequence,
-            command_id: self.command_id,
-            reconciled: false,
-        })
+        member.is_some_and(|member| effect::is_admin(member.role))
     }
 }

@@ -10,7 +10,7 @@ use crate::contract::{
     OutcomeKind, ParticipantId, ParticipantInput, Role, Timestamp,
 };
 use crate::engines::sandbox::admins::{applied, outcome};
-use crate::engines::sandbox::model::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
+use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
 use crate::engines::sandbox::{ids, people, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
@@ -64,9 +64,9 @@ pub(super) fn add(
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<CommandEffect, Refusal> {
-    let role = model::role_of(group, actor.account)?;
+    let role = effect::role_of(group, actor.account)?;
     if !group.settings.members_can_add_new_member {
-        model::require_admin(role, "add people to this group")?;
+        effect::require_admin(role, "add people to this group")?;
     }
     let (outcomes, added) = add_each(group, actor, named);
     Ok(applied(outcomes, added, |who| Change::Added { who }))
@@ -129,9 +129,9 @@ pub(super) fn remove(
     actor: &Actor<'_>,
     named: &[ParticipantInput],
 ) -> Result<CommandEffect, Refusal> {
-    let role = model::role_of(group, actor.account)?;
+    let role = effect::role_of(group, actor.account)?;
     if named.iter().any(|person| person.id != *actor.account) {
-        model::require_admin(role, "remove people from this group")?;
+        effect::require_admin(role, "remove people from this group")?;
     }
     let mut removed = Vec::new();
     let mut leaves = false;
@@ -162,7 +162,7 @@ pub(super) fn remove(
 
 /// The actor leaves.
 pub(super) fn leave(group: &mut SandboxGroup, actor: &Actor<'_>) -> Result<CommandEffect, Refusal> {
-    model::role_of(group, actor.account)?;
+    effect::role_of(group, actor.account)?;
     let mut changes = Vec::new();
     own_departure(group, actor, Departure::Left, &mut changes);
     Ok(CommandEffect {
@@ -180,8 +180,8 @@ pub(super) fn delete(
 ) -> Result<CommandEffect, Refusal> {
     let mut changes = Vec::new();
     if for_everyone {
-        let role = model::role_of(group, actor.account)?;
-        model::require_admin(role, "delete the group for everyone")?;
+        let role = effect::role_of(group, actor.account)?;
+        effect::require_admin(role, "delete the group for everyone")?;
         changes.extend(remove_all_others(group, actor)?);
     }
     if group.members.contains_key(actor.account) {
@@ -256,7 +256,7 @@ fn own_departure(
     if group
         .members
         .values()
-        .any(|member| model::is_admin(member.role))
+        .any(|member| effect::is_admin(member.role))
     {
         return;
     }

@@ -6,6 +6,7 @@
 //! are exactly once.
 
 mod admins;
+mod effect;
 mod events;
 mod faults;
 mod ids;
@@ -33,9 +34,9 @@ use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, Transacted, World};
 use crate::store::{self, Store};
 
+use effect::{Actor, Refusal};
 use events::Accounts;
 use faults::Faults;
-use model::{Actor, Refusal};
 
 /// The sandbox.
 #[derive(Debug)]

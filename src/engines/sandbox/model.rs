@@ -5,101 +5,14 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorBody, ErrorCode, InfoAdminOnly, ParticipantId, Role,
-    SetInfoAdminOnly, Subject, Timestamp,
+    Command, CommandResult, Description, ErrorCode, InfoAdminOnly, ParticipantId, Role,
+    SetInfoAdminOnly, Subject,
+};
+use crate::engines::sandbox::effect::{
+    Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
 };
 use crate::engines::sandbox::{admins, ids, members, view};
-use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;
-
-/// The maximum number of members: WhatsApp's public limit.
-pub(super) const MOST_MEMBERS: usize = 1024;
-
-/// The actor, the time and the command.
-#[derive(Debug, Clone)]
-pub(super) struct Actor<'a> {
-    /// The account that acts.
-    pub(super) account: &'a ParticipantId,
-    /// The time.
-    pub(super) now: Timestamp,
-    /// The command; ids and codes are derived from it.
-    pub(super) key: &'a Key,
-}
-
-/// A change in a group.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Change {
-    /// The group was created with these people in it.
-    Created { who: Vec<ParticipantId> },
-    /// The actor added people.
-    Added { who: Vec<ParticipantId> },
-    /// The actor removed people.
-    Removed { who: Vec<ParticipantId> },
-    /// The actor left.
-    Left,
-    /// The actor made people admins.
-    Promoted { who: Vec<ParticipantId> },
-    /// Somebody became admin because the last admin had left.
-    Succeeded { who: ParticipantId },
-    /// The actor demoted people.
-    Demoted { who: Vec<ParticipantId> },
-    /// The subject changed.
-    Subject(Subject),
-    /// The description changed.
-    Description(Description),
-    /// The right to change subject and description changed.
-    InfoAdminOnly(bool),
-    /// The invite code changed.
-    InviteCode(String),
-    /// The actor, who had left before, deleted the group from their list. No session gets an event.
-    Forgotten,
-}
-
-/// The result of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CommandEffect {
-    pub(super) result: CommandResult,
-    /// The changes, in order; empty if nothing changed.
-    pub(super) changes: Vec<Change>,
-}
-
-/// Why a command was refused; the group is unchanged.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Refusal {
-    pub(super) code: ErrorCode,
-    pub(super) message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(code: ErrorCode, message: &str) -> Self {
-        Self {
-            code,
-            message: message.to_owned(),
-        }
-    }
-
-    /// There is no such group, or the account was never in it: the account cannot distinguish the two.
-    pub(super) fn no_such_group() -> Self {
-        Self::new(
-            ErrorCode::GroupNotFound,
-            "the session's account knows no such group; ListGroups returns the groups it is in",
-        )
-    }
-
-    /// As the error of a reply.
-    pub(super) fn body(self) -> ErrorBody {
-        ErrorBody::new(self.code, self.message)
-    }
-}
-
-impl CommandEffect {
-    pub(super) fn unchanged(result: CommandResult) -> Self {
-        Self {
-            result,
-            changes: Vec::new(),
-        }
-    }
-}
 
 /// Executes a command in an existing group.
 pub(super) fn apply(
@@ -165,37 +78,6 @@ pub(super) fn read(
             "a command that changes something was handled as a read; report this",
         )),
     }
-}
-
-/// The role of an account in a group, if it is a member.
-pub(super) fn role_of(group: &SandboxGroup, account: &ParticipantId) -> Result<Role, Refusal> {
-    if let Some(member) = group.members.get(account) {
-        return Ok(member.role);
-    }
-    match group.former.get(account) {
-        Some(former) if !former.deleted => Err(Refusal::new(
-            ErrorCode::NotAMember,
-            "the session's account is not in this group any more; an admin can add it again",
-        )),
-        _ => Err(Refusal::no_such_group()),
-    }
-}
-
-/// Refuses anybody who is no admin.
-pub(super) fn require_admin(role: Role, what: &str) -> Result<(), Refusal> {
-    if is_admin(role) {
-        return Ok(());
-    }
-    Err(Refusal {
-        code: ErrorCode::NotAllowed,
-        message: format!(
-            "only an admin may {what}; promote the session's account, or use an admin's session"
-        ),
-    })
-}
-
-pub(super) const fn is_admin(role: Role) -> bool {
-    matches!(role, Role::Admin | Role::Superadmin)
 }
 
 /// Whether this role may change subject and description.

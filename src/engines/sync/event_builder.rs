@@ -1,14 +1,14 @@
-//! Builds the events for a group's changes: ids, sequence numbers and payloads.
+//! Builds the events for a group's changes: ids, sequence numbers and authors.
 
 use uuid::Uuid;
 
 use super::reducer::Reducer;
 use super::{GroupKey, Source};
 use crate::contract::{
-    ChangedGroup, CommandId, Event, EventName, EventPayload, GroupChange, GroupMembership,
-    GroupNotification, GroupRef, MembershipChange, NotificationType, ParticipantId,
-    ParticipantRole, Role,
+    ChangedGroup, CommandId, Event, EventName, EventPayload, MembershipChange, NotificationType,
+    ParticipantId, ParticipantRole, Role,
 };
+use crate::engines::event_fields::{EventFields, no_change};
 
 /// The namespace of the event ids.
 const NAMESPACE: Uuid = Uuid::from_u128(0x8f0b_6a2d_51c7_5e39_a4d2_0c9e_77b1_3f68);
@@ -26,9 +26,8 @@ impl Reducer<'_> {
     }
 
     pub(super) fn update(&mut self, changed: ChangedGroup, command: Option<CommandId>) {
-        let author = self.author(command.as_ref());
-        self.emit(EventName::GroupUpdate, command, |seen| {
-            seen.change(changed, author)
+        self.emit(EventName::GroupUpdate, command, |fields| {
+            fields.change(changed)
         });
     }
 
@@ -39,21 +38,9 @@ impl Reducer<'_> {
         who: &[ParticipantId],
         command: Option<CommandId>,
     ) {
-        let author = self.author(command.as_ref());
-        let chat_id = self.group_key.group.clone();
-        self.emit(event, command, |seen| {
-            EventPayload::Notification(GroupNotification {
-                id: seen.notification,
-                timestamp: seen.seconds,
-                chat_id,
-                author,
-                kind,
-                body: String::new(),
-                recipient_ids: who.to_vec(),
-                sequence: seen.sequence,
-                command_id: seen.command,
-                reconciled: seen.reconciled,
-            })
+        let group = self.group_key.group.clone();
+        self.emit(event, command, |fields| {
+            fields.notification(group, kind, who)
         });
     }
 
@@ -63,25 +50,13 @@ impl Reducer<'_> {
         who: Vec<(ParticipantId, Option<Role>)>,
         command: Option<CommandId>,
     ) {
-        let author = self.author(command.as_ref());
-        let group = GroupRef {
-            id: self.group_key.group.clone(),
-        };
+        let group = self.group_key.group.clone();
         let participants = who
             .into_iter()
             .map(|(id, role)| ParticipantRole { id, role });
         let participants = participants.collect();
-        self.emit(EventName::GroupParticipants, command, |seen| {
-            EventPayload::Membership(GroupMembership {
-                kind,
-                timestamp: seen.seconds,
-                group,
-                participants,
-                author,
-                sequence: seen.sequence,
-                command_id: seen.command,
-                reconciled: seen.reconciled,
-            })
+        self.emit(EventName::GroupParticipants, command, |fields| {
+            fields.membership(group, kind, participants)
         });
     }
 
@@ -100,13 +75,14 @@ impl Reducer<'_> {
             Source::Command(id) => format!("command/{session}/{id}/{index}"),
             Source::Comparison => format!("comparison/{session}/{group}/{sequence}"),
         };
-        let new = EventFields {
+        let fields = EventFields {
             notification: notification.clone(),
             seconds: self.report.at.div_euclid(1_000),
+            author: self.author(command.as_ref()),
             sequence,
             // A change by our own command is expected, even if a snapshot showed it before its answer.
             reconciled: self.reconciled && command.is_none(),
-            command,
+            command_id: command,
         };
         self.effects.events.push(Event {
             id: Uuid::new_v5(&NAMESPACE, notification.as_bytes()),
@@ -114,43 +90,12 @@ impl Reducer<'_> {
             event,
             session: session.clone(),
             engine: self.group_key.engine,
-            payload: payload(new),
+            payload: payload(fields),
         });
     }
 
     /// A change without content.
     pub(super) fn no_change(&self) -> ChangedGroup {
-        ChangedGroup {
-            id: self.group_key.group.clone(),
-            subject: None,
-            description: None,
-            info_admin_only: None,
-            messages_admin_only: None,
-            members_can_add_new_member: None,
-            new_members_approval_required: None,
-            invite: None,
-        }
-    }
-}
-
-/// The fields that all payloads share.
-pub(super) struct EventFields {
-    pub(super) notification: String,
-    pub(super) seconds: i64,
-    pub(super) sequence: u64,
-    pub(super) command: Option<CommandId>,
-    pub(super) reconciled: bool,
-}
-
-impl EventFields {
-    pub(super) fn change(self, group: ChangedGroup, author: Option<ParticipantId>) -> EventPayload {
-        EventPayload::Change(GroupChange {
-            timestamp: self.seconds,
-            group,
-            author,
-            sequence: self.sequence,
-            command_id: self.command,
-            reconciled: self.reconciled,
-        })
+        no_change(self.group_key.group)
     }
 }

@@ -6,9 +6,8 @@ use super::own_account::NEW_GROUP_AGE;
 use super::pending_commands::{self, ExpectedChange, Provenance};
 use super::reducer::Reducer;
 use super::{MemberState, PendingJoin, Source};
-use crate::contract::{
-    CommandId, EventName, EventPayload, NotificationType, OwnMembership, ParticipantId,
-};
+use crate::contract::{CommandId, EventName, NotificationType, ParticipantId};
+use crate::engines::event_fields::EventFields;
 use crate::engines::sync::{Completeness, GroupSnapshot, Person};
 
 impl Reducer<'_> {
@@ -104,15 +103,8 @@ impl Reducer<'_> {
         } else {
             self.report.me.iter().take(1).cloned().collect()
         };
-        self.emit(EventName::OwnJoin, command.clone(), |snapshot| {
-            EventPayload::OwnJoin(OwnMembership {
-                timestamp: snapshot.seconds,
-                group: Box::new(whole),
-                author: author.clone(),
-                sequence: snapshot.sequence,
-                command_id: snapshot.command,
-                reconciled: snapshot.reconciled,
-            })
+        self.emit(EventName::OwnJoin, command.clone(), |fields| {
+            EventFields { author, ..fields }.own_join(whole)
         });
         self.notify(EventName::GroupJoin, how, &who, command);
     }
@@ -242,10 +234,9 @@ impl Reducer<'_> {
             return;
         }
         let me: Vec<_> = self.report.me.iter().take(1).cloned().collect();
-        let author = self.author(command.as_ref());
         let group = self.no_change();
-        self.emit(EventName::OwnLeave, command.clone(), |snapshot| {
-            snapshot.change(group, author)
+        self.emit(EventName::OwnLeave, command.clone(), |fields| {
+            fields.change(group)
         });
         self.notify(EventName::GroupLeft, how, &me, command);
     }

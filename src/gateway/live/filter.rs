@@ -3,8 +3,8 @@
 use crate::contract::EventName;
 use crate::gateway::access::Grant;
 
-use super::ALL;
-use super::hub::LiveEvent;
+/// All sessions that the key covers.
+pub(super) const ALL: &str = "*";
 
 /// The filter of one listener.
 #[derive(Debug)]
@@ -39,10 +39,11 @@ impl Filter {
         unknown.map_or(Ok(()), |pattern| Err(pattern))
     }
 
-    pub(super) fn matches(&self, event: &LiveEvent) -> bool {
-        let asked = self.session == ALL || self.session == event.session;
-        let named = self.events.is_empty() || self.events.iter().any(|it| fits(it, &event.name));
-        asked && named && self.grant.covers(&event.session)
+    /// Whether the listener gets an event of this session and name.
+    pub(super) fn matches(&self, session: &str, name: &str) -> bool {
+        let asked = self.session == ALL || self.session == session;
+        let named = self.events.is_empty() || self.events.iter().any(|it| fits(it, name));
+        asked && named && self.grant.covers(session)
     }
 }
 

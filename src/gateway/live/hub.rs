@@ -204,7 +204,7 @@ impl Listener {
             self.at += 1;
             match entry {
                 None => return Some(Update::Gap),
-                Some(kept) if self.filter.matches(kept) => {
+                Some(kept) if self.filter.matches(&kept.session, &kept.name) => {
                     return Some(Update::Event(Arc::clone(kept)));
                 }
                 Some(_) => {}

@@ -4,7 +4,7 @@
 //! affect the others. One that falls too far behind gets a `groupmq.gap`.
 
 mod filter;
-mod hub;
+pub(super) mod hub;
 mod sse;
 mod ws;
 
@@ -15,15 +15,12 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 
 use super::problem::{Fault, Problem};
-use super::{Shared, path, query};
+use super::query;
+use super::shared::{Shared, path};
 use crate::config::Access;
 use crate::contract::SessionName;
 
-use filter::Filter;
-pub(super) use hub::Hub;
-
-/// All sessions that the key covers.
-const ALL: &str = "*";
+use filter::{ALL, Filter};
 
 /// `GET /api/{session}/events`, as Server-Sent Events or WebSocket.
 pub(super) async fn session_events(

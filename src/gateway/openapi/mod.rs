@@ -30,7 +30,8 @@ value counts as absent.
 and another request with the same key gets 409. Without a key, each request is a new command; its id \
 is in `X-Command-Id`.
 - `Prefer: respond-async` responds with 202 once the command is queued; `Location` is the URL of its \
-state. With `wait=<seconds>` the gateway waits for the reply for that time first.
+state. With `wait=<seconds>` the gateway waits for the reply for that time first. Commands that only read are \
+always waited for.
 - `Accept: application/vnd.groupmq.v1+json` gets the full reply of the contract, also for errors.
 - Errors are problem details (RFC 9457). With `Retry-After`, the same request may succeed later.";
 

@@ -116,9 +116,10 @@ fn command(route: Route, schemas: &Schemas) -> Operation {
         ))
         .request_body(body(route));
     let (status, answer) = answer(route);
-    operation = operation
-        .response(status.as_str(), answer)
-        .response("202", accepted());
+    operation = operation.response(status.as_str(), answer);
+    if route.changes() {
+        operation = operation.response("202", accepted());
+    }
     let has_body = route.body() != BodyRule::None;
     for (status, why) in PROBLEMS {
         if has_body || !BODY_PROBLEMS.contains(status) {
@@ -182,7 +183,7 @@ const PROBLEMS: &[(StatusCode, &str)] = &[
     ),
     (
         StatusCode::GATEWAY_TIMEOUT,
-        "There is no reply yet; `Location` is the URL of the command's state.",
+        "There is no reply yet. `Location` is the URL of the state of a command that changes something.",
     ),
 ];
 
@@ -251,8 +252,9 @@ fn status() -> Operation {
         .operation_id(Some("GetCommand"))
         .summary(Some("Get the state of a command"))
         .description(Some(
-            "Known are recent commands of this gateway, and commands that change something for as long \
-             as the ledger keeps them.",
+            "Commands that change something are known for as long as the ledger keeps them, and those \
+             that this gateway has published are pending until their reply. Answers of commands that only \
+             read are not kept.",
         ))
         .parameter(in_path("id", "CommandId", "The command's id."))
         .parameter(

@@ -1,6 +1,5 @@
 //! The writer: runs the jobs of the queue in as few transactions as possible.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 use super::queue::{Maintenance, Message, WriteBatcher, WriteJob};
 use super::registry::Registry;
 use super::rows::Statement;
+use crate::observability::describe::panic_text;
 use crate::store::Error;
 use crate::store::db::{Link, TIMEOUT_FACTOR, Target};
 use crate::store::outage::{Access, Outages};
@@ -232,7 +232,7 @@ async fn transact(
         catch_unwind(AssertUnwindSafe(|| job.run(&mut rows))).map_err(|panic| {
             Failure::Panicked {
                 job: number,
-                error: Error::Panicked(text_of(panic.as_ref())),
+                error: Error::Panicked(panic_text(panic.as_ref()).to_owned()),
             }
         })?;
     }
@@ -253,10 +253,4 @@ fn answer(jobs: Vec<Box<dyn WriteJob>>, failure: Option<&Error>) {
 fn pause(rerun: u32) -> Duration {
     let step = Duration::from_millis(5) * 2_u32.saturating_pow(rerun - 1);
     step.mul_f64(rand::random_range(1.0..2.0))
-}
-
-fn text_of(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no text".to_owned())
 }

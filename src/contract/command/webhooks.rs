@@ -1,4 +1,4 @@
-//! `SetWebhook`: an endpoint of the session, new or changed.
+//! The payloads about the webhook endpoints of a session.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -100,4 +100,30 @@ fn null_is_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Custom
 
 fn every_event() -> Vec<EventPattern> {
     vec![EventPattern::every()]
+}
+
+/// Payload of `RemoveWebhook`: sends no more events to an endpoint, once those that wait are sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RemoveWebhook {
+    /// What the endpoint is called within the session.
+    pub id: WebhookId,
+    /// Drop the events that wait, too.
+    #[serde(default)]
+    pub discard: bool,
+}
+
+/// Payload of `ListWebhooks`: the webhook endpoints of the session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+// Said in so many words, so that a field that is none can be named.
+#[schemars(extend("properties" = {}))]
+pub struct ListWebhooks {}
+
+/// Payload of `TestWebhook`: sends an event `webhook.test` to an endpoint, and to no other.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TestWebhook {
+    /// What the endpoint is called within the session.
+    pub id: WebhookId,
 }

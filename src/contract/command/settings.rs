@@ -1,9 +1,17 @@
-//! `SetInfoAdminOnly`: who may change subject and description.
+//! The payloads about the settings of a group.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::GroupId;
+
+/// Payload of `GetInfoAdminOnly`: whether only admins may change subject and description.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GetInfoAdminOnly {
+    /// The group to ask about.
+    pub group_id: GroupId,
+}
 
 /// Payload of `SetInfoAdminOnly`: who may change subject and description.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
