@@ -9,10 +9,10 @@ use tokio::sync::Semaphore;
 
 use super::answer::{self, Accept};
 use super::problem::{Fault, Problem};
+use super::published::Published;
 use super::request::CommandRequest;
 use super::routes::Route;
 use super::status;
-use super::unanswered::Unanswered;
 use crate::amqp::{Incoming, Names, Outgoing, Progress, Requests};
 use crate::config;
 use crate::lifecycle::Lifecycle;
@@ -27,7 +27,7 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) struct Calls {
     requests: Requests,
     names: Names,
-    pub(super) unanswered: Arc<Unanswered>,
+    pub(super) published: Arc<Published>,
     /// One permit for each request that waits.
     permits: Arc<Semaphore>,
     timeout: Duration,
@@ -53,7 +53,7 @@ impl Calls {
         Self {
             requests,
             names,
-            unanswered: Arc::new(Unanswered::new(settings.commands_kept)),
+            published: Arc::new(Published::new(settings.commands_kept)),
             permits: Arc::new(Semaphore::new(settings.in_flight)),
             timeout: settings.timeout,
             lifecycle,
@@ -90,7 +90,7 @@ impl Calls {
         };
         let mut call = call.ok_or_else(|| unsent().for_command(id))?;
         if route.changes()
-            && let Some(removal) = self.unanswered.add(key.clone(), call.progress())
+            && let Some(removal) = self.published.add(key.clone(), call.progress())
         {
             self.lifecycle.spawn_background(removal);
         }

@@ -13,13 +13,13 @@ mod live;
 mod middleware;
 pub mod openapi;
 mod problem;
+mod published;
 mod query;
 mod request;
 mod routes;
 mod serve;
 mod shared;
 mod status;
-mod unanswered;
 
 use std::sync::Arc;
 
@@ -233,7 +233,7 @@ async fn status_of(State(shared): State<Arc<Shared>>, request: Request) -> Respo
         let path = path(&mut parts).await?;
         let id = path.get("id").map(String::as_str).unwrap_or_default();
         status::respond(
-            &shared.calls.unanswered,
+            &shared.calls.published,
             &shared.ledger,
             &grant,
             id,

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use super::access::Grant;
 use super::problem::{Fault, Problem, SHORT_RETRY};
+use super::published::Published;
 use super::query;
-use super::unanswered::Unanswered;
 use crate::config::Access;
 use crate::contract::{CommandId, ErrorBody, ReplyStatus, SessionName, Timestamp};
 use crate::store::ledger::{CommandState, Key, Ledger, Record};
@@ -93,7 +93,7 @@ pub(super) fn location(key: &Key) -> HeaderValue {
 
 /// Responds with the state of a command: pending while this gateway has no reply to it, else what the ledger knows.
 pub(super) async fn respond(
-    unanswered: &Unanswered,
+    published: &Published,
     ledger: &Ledger,
     grant: &Grant,
     id: &str,
@@ -112,14 +112,21 @@ pub(super) async fn respond(
         session,
         command_id,
     };
-    let known = if unanswered.contains(&key) {
+    let known = if published.is_pending(&key) {
         Some(Status::pending(&key))
     } else {
-        from_ledger(ledger, &key).await?
+        let error = published.error(&key);
+        let failed = error.map(|(error, at)| Status::done(&key, Err(error), at));
+        match from_ledger(ledger, &key).await? {
+            // Such as a command in doubt: the ledger has its start only.
+            Some(started) if started.state == State::Pending => failed.or(Some(started)),
+            done => done.or(failed),
+        }
     };
     let known = known.ok_or_else(|| {
-        let why = "The ledger does not have it. Answers of commands that only read are not kept, nor are errors \
-         such as EXPIRED; or it was never received, waits in the queue for another gateway, or is too old. \
+        let why = "The ledger does not have it. Answers of commands that only read are not kept. Errors such as \
+         EXPIRED are known to the gateway that received the command, while it runs. Or the command was never received, \
+         waits in the queue for another gateway, or is too old. \
          Sending the request again with this id as Idempotency-Key is safe.";
         Problem::new(Fault::CommandUnknown, why).for_command(key.command_id.as_str())
     })?;
