@@ -15,8 +15,15 @@ use crate::store::ledger::Key;
 pub(super) struct Published {
     max: usize,
     unanswered: Mutex<HashMap<Key, watch::Receiver<Progress>>>,
-    /// The latest errors, the oldest first.
-    errors: Mutex<VecDeque<(Key, ReplyError)>>,
+    errors: Mutex<Errors>,
+}
+
+/// The errors of replies.
+#[derive(Debug, Default)]
+struct Errors {
+    by_command: HashMap<Key, ReplyError>,
+    /// All of these commands, the oldest first; and some whose error is gone.
+    order: VecDeque<Key>,
 }
 
 /// The error of a reply, and the reply's time.
@@ -62,14 +69,18 @@ impl Published {
     /// Keeps the error of the latest reply, and none of an earlier one.
     fn note_error(&self, key: &Key, error: Option<ReplyError>) {
         let mut errors = locked(&self.errors);
-        errors.retain(|(known, _)| known != key);
         let Some(error) = error else {
+            errors.by_command.remove(key);
             return;
         };
-        if errors.len() >= self.max {
-            errors.pop_front();
+        if errors.by_command.insert(key.clone(), error).is_none() {
+            errors.order.push_back(key.clone());
         }
-        errors.push_back((key.clone(), error));
+        if errors.order.len() > self.max
+            && let Some(oldest) = errors.order.pop_front()
+        {
+            errors.by_command.remove(&oldest);
+        }
     }
 
     /// The error that the latest reply to a command had.
@@ -79,9 +90,7 @@ impl Published {
         if let Some(error) = latest.and_then(|it| error_of(&it.borrow())) {
             return Some(error);
         }
-        let errors = locked(&self.errors);
-        let found = errors.iter().find(|(known, _)| known == key);
-        found.map(|(_, error)| error.clone())
+        locked(&self.errors).by_command.get(key).cloned()
     }
 
     /// Whether the command has no reply yet.
