@@ -192,7 +192,7 @@ mod tests {
             };
             Progress::Replied(Arc::new(message))
         };
-        let expired = r#""status": "error", "error": {"code": "EXPIRED", "message": "too late"}"#;
+        let expired = r#""status": "error", "error": {"code": "EXPIRED", "message": "too late", "retryable": false}"#;
         let settle = async |id: &str, text: &str| {
             let (_sender, progress) = watch::channel(reply(text));
             published.add(key(id), progress).unwrap().await;

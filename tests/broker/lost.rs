@@ -104,7 +104,7 @@ impl Stage {
         let log = self.worker.log();
         let lines = || {
             log.lines()
-                .filter(|line| line.contains("did not come back"))
+                .filter(|line| line.contains("a deferred command did not return"))
         };
         let of_it = lines().filter(|line| line.contains(&format!("command_id=\"{id}\"")));
         (lines().count(), of_it.count())
@@ -144,7 +144,7 @@ impl Stage {
         self.worker = Worker::start(&self.options).await.unwrap();
     }
 
-    /// What `doctor` says of commands that rest, and whether that is well.
+    /// What `doctor` says of deferred commands, and whether that is well.
     async fn doctor(&self) -> (bool, String) {
         let ran = run(&self.options, &["doctor", "--json"]).await;
         let report: Value = serde_json::from_str(&ran.out).unwrap();
@@ -342,7 +342,7 @@ async fn what_is_deferred_while_its_delay_queue_is_away_gets_there_once_there_is
         stage.worker.until_ready(PATIENCE).await.unwrap();
         stage
             .until("all are deferred", async || {
-                stage.doctor().await.1.contains("rest: 30")
+                stage.doctor().await.1.contains("deferred commands: 30")
             })
             .await;
         assert_eq!(stage.lost().await, 0, "{}", stage.worker.log());

@@ -32,7 +32,7 @@ async fn given_up(worker: &Worker, kind: &str, code: u16) -> u64 {
 
 /// How often the log tells of a message that was given up.
 fn told(worker: &Worker) -> usize {
-    worker.log().matches("which is given up").count()
+    worker.log().matches("the message is given up").count()
 }
 
 /// Over how many of those addresses the broker closes the connection: RabbitMQ 4 can read the second, and
