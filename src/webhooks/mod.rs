@@ -7,7 +7,7 @@
 //! process polls.
 //!
 //! [`Preparation`] sets up the endpoints' queues before this process publishes events. [`Webhooks::run`] runs
-//! one [`endpoint`] worker for each endpoint: `flow` delivers concurrently, `ordered` one by one, `probe` tests
+//! one `endpoint` worker for each endpoint: `flow` delivers concurrently, `ordered` one by one, `probe` tests
 //! a failing endpoint. `verdict` classifies an answer, `schedule` computes the time of the next attempt.
 
 mod declared;
