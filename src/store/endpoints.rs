@@ -216,18 +216,19 @@ impl Endpoints {
         state: WebhookState,
         reason: Option<&str>,
     ) -> Result<bool, Error> {
-        self.change(
-            "changing a webhook's state",
-            "UPDATE webhook_endpoints SET state = $2, reason = $3, revision = revision + 1 \
+        self.pool
+            .change(
+                "changing a webhook's state",
+                "UPDATE webhook_endpoints SET state = $2, reason = $3, revision = revision + 1 \
              WHERE name = $1 AND (state <> $2 OR COALESCE(reason, '') <> COALESCE($3, '')) \
              AND (state <> 'removing' OR $2 = 'removing')",
-            vec![
-                Value::from(name),
-                Value::from(state.as_str()),
-                Value::MaybeText(reason.map(str::to_owned)),
-            ],
-        )
-        .await
+                vec![
+                    Value::from(name),
+                    Value::from(state.as_str()),
+                    Value::MaybeText(reason.map(str::to_owned)),
+                ],
+            )
+            .await
     }
 
     /// Puts a new secret before those that groupmq made earlier, which sign until `until`.
@@ -254,17 +255,18 @@ impl Endpoints {
         let all: Vec<_> = std::iter::once(newest)
             .chain(kept.filter(|old| old.until > Some(now)))
             .collect();
-        self.change(
-            "rotating a webhook's secret",
-            "UPDATE webhook_endpoints SET secrets = $2, revision = revision + 1 \
+        self.pool
+            .change(
+                "rotating a webhook's secret",
+                "UPDATE webhook_endpoints SET secrets = $2, revision = revision + 1 \
              WHERE name = $1 AND revision = $3",
-            vec![
-                Value::from(endpoint.name.as_str()),
-                Value::Text(text_of(&all)),
-                Value::Int(endpoint.revision),
-            ],
-        )
-        .await
+                vec![
+                    Value::from(endpoint.name.as_str()),
+                    Value::Text(text_of(&all)),
+                    Value::Int(endpoint.revision),
+                ],
+            )
+            .await
     }
 
     /// Deletes an endpoint that is being removed.
@@ -272,12 +274,13 @@ impl Endpoints {
     /// # Errors
     /// When the store cannot be used; a retry is safe.
     pub async fn forget(&self, name: &str) -> Result<bool, Error> {
-        self.change(
-            "deleting a webhook",
-            "DELETE FROM webhook_endpoints WHERE name = $1 AND state = 'removing'",
-            vec![Value::from(name)],
-        )
-        .await
+        self.pool
+            .change(
+                "deleting a webhook",
+                "DELETE FROM webhook_endpoints WHERE name = $1 AND state = 'removing'",
+                vec![Value::from(name)],
+            )
+            .await
     }
 
     /// Opens the breaker; false when another replica did, or closed it since.
@@ -291,7 +294,7 @@ impl Endpoints {
         probe_wait: Duration,
     ) -> Result<bool, Error> {
         let now = now.0.as_millisecond();
-        self.change(
+        self.pool.change(
             "opening a webhook's breaker",
             format!(
                 "UPDATE webhook_endpoints SET failing_since = $3, probe_at = {} + $4, probe_wait = $4, \
@@ -314,7 +317,7 @@ impl Endpoints {
     /// # Errors
     /// When the store cannot be used.
     pub async fn close(&self, endpoint: &Endpoint) -> Result<bool, Error> {
-        self.change(
+        self.pool.change(
             "closing a webhook's breaker",
             "UPDATE webhook_endpoints SET failing_since = NULL, prober = NULL, epoch = epoch + 1 \
              WHERE name = $1 AND epoch = $2 AND failing_since IS NOT NULL",
@@ -324,14 +327,5 @@ impl Endpoints {
             ],
         )
         .await
-    }
-
-    async fn change(
-        &self,
-        doing: &'static str,
-        sql: impl Into<String>,
-        values: Vec<Value>,
-    ) -> Result<bool, Error> {
-        Ok(self.pool.execute(doing, sql, values).await? > 0)
     }
 }

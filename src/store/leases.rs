@@ -37,7 +37,7 @@ impl Leases {
              WHERE leases.owner = excluded.owner OR leases.until_at < {now}"
         );
         let values = vec![Value::from(name), self.me(), millis(duration)];
-        self.change("acquiring a lease", sql, values).await
+        self.pool.change("acquiring a lease", sql, values).await
     }
 
     /// Acquires the lease on an endpoint's bindings, and records every key that may be bound from now on; false
@@ -64,7 +64,8 @@ impl Leases {
             Value::Text(text_of(keys)),
             Value::Int(endpoint.revision),
         ];
-        self.change("acquiring the lease on a webhook's bindings", sql, values)
+        self.pool
+            .change("acquiring the lease on a webhook's bindings", sql, values)
             .await
     }
 
@@ -80,7 +81,8 @@ impl Leases {
         let sql = "UPDATE webhook_endpoints SET binder = NULL, bound = $3 \
                    WHERE name = $1 AND binder = $2";
         let values = vec![Value::from(name), self.me(), Value::Text(text_of(keys))];
-        self.change("releasing the lease on a webhook's bindings", sql, values)
+        self.pool
+            .change("releasing the lease on a webhook's bindings", sql, values)
             .await
     }
 
@@ -92,7 +94,8 @@ impl Leases {
     pub async fn abandon_bindings(&self, name: &str) -> Result<bool, Error> {
         let sql = "UPDATE webhook_endpoints SET binder_until = 0 WHERE name = $1 AND binder = $2";
         let values = vec![Value::from(name), self.me()];
-        self.change("abandoning the lease on a webhook's bindings", sql, values)
+        self.pool
+            .change("abandoning the lease on a webhook's bindings", sql, values)
             .await
     }
 
@@ -113,7 +116,8 @@ impl Leases {
              AND (prober IS NULL OR probe_until <= {now})"
         );
         let values = self.probe_values(endpoint, duration);
-        self.change("acquiring the lease on a webhook's probe", sql, values)
+        self.pool
+            .change("acquiring the lease on a webhook's probe", sql, values)
             .await
     }
 
@@ -128,7 +132,8 @@ impl Leases {
             self.pool.now()
         );
         let values = self.probe_values(endpoint, wait);
-        self.change("releasing the lease on a webhook's probe", sql, values)
+        self.pool
+            .change("releasing the lease on a webhook's probe", sql, values)
             .await
     }
 
@@ -144,7 +149,8 @@ impl Leases {
              WHERE name = $1 AND (leader IS NULL OR leader = $2 OR leader_until <= {now})"
         );
         let values = vec![Value::from(name), self.me(), millis(duration)];
-        self.change("acquiring the lease on a webhook's deliveries", sql, values)
+        self.pool
+            .change("acquiring the lease on a webhook's deliveries", sql, values)
             .await
     }
 
@@ -155,7 +161,8 @@ impl Leases {
     pub async fn release_sending(&self, name: &str) -> Result<bool, Error> {
         let sql = "UPDATE webhook_endpoints SET leader = NULL WHERE name = $1 AND leader = $2";
         let values = vec![Value::from(name), self.me()];
-        self.change("releasing the lease on a webhook's deliveries", sql, values)
+        self.pool
+            .change("releasing the lease on a webhook's deliveries", sql, values)
             .await
     }
 
@@ -170,14 +177,5 @@ impl Leases {
             self.me(),
             millis(duration),
         ]
-    }
-
-    async fn change(
-        &self,
-        doing: &'static str,
-        sql: impl Into<String>,
-        values: Vec<Value>,
-    ) -> Result<bool, Error> {
-        Ok(self.pool.execute(doing, sql, values).await? > 0)
     }
 }

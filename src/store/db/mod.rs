@@ -441,6 +441,16 @@ impl Pool {
         done
     }
 
+    /// Runs a conditional statement; false if it changed nothing.
+    pub(super) async fn change(
+        &self,
+        doing: &'static str,
+        sql: impl Into<String>,
+        values: Vec<Value>,
+    ) -> Result<bool, Error> {
+        Ok(self.execute(doing, sql, values).await? > 0)
+    }
+
     /// Rows of placeholders, as [`Link::placeholders`].
     pub(super) fn placeholders(&self, rows: usize, columns: usize) -> String {
         sql::placeholders(self.mark(), rows, columns)

@@ -37,7 +37,7 @@ impl Endpoints {
             QueuedDeliveries::Deliver => None,
             QueuedDeliveries::Discard => Some(DISCARD.to_owned()),
         };
-        self.change(
+        self.pool.change(
             "removing a webhook",
             // `discard` may be added later, and cannot be revoked.
             "UPDATE webhook_endpoints SET state = 'removing', reason = $2, revision = revision + 1 \
