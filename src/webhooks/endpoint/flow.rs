@@ -221,11 +221,7 @@ impl EndpointWorker {
                 after,
                 endpoint_fails,
             } => {
-                if endpoint_fails {
-                    self.record_failure(&outcome.summary);
-                } else {
-                    self.record_success();
-                }
+                self.record_retry(endpoint_fails, &outcome.summary);
                 state.attempts += 1;
                 self.retry(message, state, after, detail).await
             }

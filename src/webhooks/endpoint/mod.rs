@@ -178,13 +178,22 @@ impl EndpointWorker {
         message.is_ping()
     }
 
+    /// Records an attempt that is to be repeated: a failure of the endpoint, or of this delivery alone.
+    pub(super) fn record_retry(&self, endpoint_fails: bool, detail: &str) {
+        if endpoint_fails {
+            self.record_failure(detail);
+        } else {
+            self.record_success();
+        }
+    }
+
     /// Records an attempt that is no failure of the endpoint.
     pub(super) fn record_success(&self) {
         self.health().record_success();
     }
 
     /// Records a failure of the endpoint, which may trip its breaker.
-    pub(super) fn record_failure(&self, detail: &str) {
+    fn record_failure(&self, detail: &str) {
         if self.health().record_failure(self.shared.settings.failures) {
             let mut reason = self
                 .trip_reason

@@ -184,11 +184,7 @@ impl EndpointWorker {
                 after,
                 endpoint_fails,
             } => {
-                if endpoint_fails {
-                    self.record_failure(&outcome.summary);
-                } else {
-                    self.record_success();
-                }
+                self.record_retry(endpoint_fails, &outcome.summary);
                 state.attempts += 1;
                 let own = self.endpoint.settings.retries.as_ref();
                 schedule::wait(own, settings, state.attempts, state.age(now), after)
