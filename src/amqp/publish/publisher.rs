@@ -41,7 +41,8 @@ use crate::amqp::publish::trial::Trials;
 use crate::amqp::publish::writer::{Shown, Writer};
 use crate::amqp::{Error, Target, Topology};
 
-/// The number of channels for deferred messages: about the throughput of the pipelined channel.
+/// The number of channels for deferred messages, each of which waits for one confirm at a time: with one channel,
+/// commands of an account that is offline would hold up the others for a round trip each.
 const DEFERRING: usize = 8;
 
 /// The process ends before the broker confirmed; the caller must not count on the message.
