@@ -195,18 +195,18 @@ mod tests {
             session: "default".parse().unwrap(),
             lane: LaneName::from("120363000000000001@g.us".to_owned()),
         };
-        let resting = LaneState {
+        let state = LaneState {
             head: 3,
             tail: 5,
             tier: Duration::from_mins(1),
             due: Timestamp("2026-11-27T12:00:00Z".parse().unwrap()),
         };
         let lanes = change.store.lanes();
-        lanes.put(key.clone(), Some(resting)).await.unwrap();
+        lanes.put(key.clone(), Some(state)).await.unwrap();
         let mut tickets = change.tickets().await;
         assert_eq!(tickets.next(&rename(1), Some("default")), Some(6));
         tickets.write().await.unwrap();
-        let written = LaneState { tail: 6, ..resting };
+        let written = LaneState { tail: 6, ..state };
         assert_eq!(lanes.load().await.unwrap(), [(key, written)]);
     }
 

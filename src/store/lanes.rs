@@ -78,7 +78,7 @@ impl Lanes {
         let values = vec![Value::from(&*self.shard)];
         let rows = self.pool.fetch(LaneRow::READING, sql, values).await?;
         let rows = rows.iter().map(LaneRow::read);
-        rows.map(|row| row.map(|(key, row)| (key, row.resting)))
+        rows.map(|row| row.map(|(key, row)| (key, row.state)))
             .collect()
     }
 
@@ -101,9 +101,9 @@ impl Lanes {
     ///
     /// # Errors
     /// When the store cannot be used; a retry is safe.
-    pub async fn put(&self, key: LaneKey, resting: Option<LaneState>) -> Result<(), Error> {
+    pub async fn put(&self, key: LaneKey, state: Option<LaneState>) -> Result<(), Error> {
         self.write(LaneChange {
-            lane: Some((key, resting)),
+            lane: Some((key, state)),
             command: None,
         })
         .await
@@ -116,9 +116,9 @@ impl Lanes {
     pub async fn write(&self, change: LaneChange) -> Result<(), Error> {
         let shard = Arc::clone(&self.shard);
         let step = move |rows: &mut Rows| {
-            if let Some((key, resting)) = &change.lane {
-                let row = resting.map(|resting| LaneRow {
-                    resting,
+            if let Some((key, state)) = &change.lane {
+                let row = state.map(|state| LaneRow {
+                    state,
                     shard: Arc::clone(&shard),
                 });
                 rows.table()?.overwrite(key.clone(), row);
@@ -148,7 +148,7 @@ pub struct LaneChange {
 /// A lane with deferred commands, and its command queue.
 #[derive(Debug)]
 pub(super) struct LaneRow {
-    resting: LaneState,
+    state: LaneState,
     shard: Arc<str>,
 }
 
@@ -174,7 +174,7 @@ impl TableRow for LaneRow {
             tail,
             tier,
             due,
-        } = self.resting;
+        } = self.state;
         Ok(vec![
             int(head),
             int(tail),
@@ -190,14 +190,14 @@ impl TableRow for LaneRow {
             lane: row.get::<String>(1)?.into(),
         };
         let due = jiff::Timestamp::from_millisecond(row.get(5)?).unwrap_or_default();
-        let resting = LaneState {
+        let state = LaneState {
             head: number(row, 2)?,
             tail: number(row, 3)?,
             tier: Duration::from_millis(number(row, 4)?),
             due: Timestamp(due),
         };
         let shard = row.get::<String>(6)?.into();
-        Ok((key, Self { resting, shard }))
+        Ok((key, Self { state, shard }))
     }
 }
 

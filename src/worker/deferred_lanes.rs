@@ -58,7 +58,7 @@ struct Known {
 /// The state of a lane.
 #[derive(Debug)]
 struct Lane {
-    resting: LaneState,
+    state: LaneState,
     /// Tickets of lost commands, behind the head.
     gone: BTreeSet<u64>,
 }
@@ -66,10 +66,10 @@ struct Lane {
 impl Lane {
     /// Moves the head to the next ticket; returns whether there is one.
     fn skip(&mut self) -> bool {
-        while self.gone.remove(&self.resting.head) {
-            self.resting.head += 1;
+        while self.gone.remove(&self.state.head) {
+            self.state.head += 1;
         }
-        self.resting.head <= self.resting.tail
+        self.state.head <= self.state.tail
     }
 }
 
@@ -92,12 +92,12 @@ impl DeferredLanes {
         for (lane, ticket) in deferrals.lost() {
             gone.entry(lane).or_default().insert(ticket);
         }
-        let lanes = lanes.into_iter().filter_map(|(key, mut resting)| {
+        let lanes = lanes.into_iter().filter_map(|(key, mut state)| {
             // Commands that moved to other shards may have been published again until now, in the old
             // order.
-            resting.due = resting.due.max(now);
+            state.due = state.due.max(now);
             let gone = gone.remove(&key).unwrap_or_default();
-            let mut lane = Lane { resting, gone };
+            let mut lane = Lane { state, gone };
             lane.skip().then_some((key, lane))
         });
         let lanes = lanes.collect();
@@ -125,7 +125,7 @@ impl DeferredLanes {
     ) -> Admission {
         let mut known = self.lock();
         let Known { lanes, deferrals } = &mut *known;
-        let Some(lane) = lanes.get(key).map(|lane| lane.resting) else {
+        let Some(lane) = lanes.get(key).map(|lane| lane.state) else {
             return Admission::Now;
         };
         let overdue = since.map(|since| since.0.duration_since(lane.due.0));
@@ -157,8 +157,8 @@ impl DeferredLanes {
         let fresh = u64::try_from(now.0.as_microsecond()).unwrap_or_default();
         match self.lock().lanes.get(key) {
             Some(lane) => ticket
-                .filter(|ticket| *ticket <= lane.resting.tail)
-                .unwrap_or(lane.resting.head),
+                .filter(|ticket| *ticket <= lane.state.tail)
+                .unwrap_or(lane.state.head),
             None => fresh,
         }
     }
@@ -173,7 +173,7 @@ impl DeferredLanes {
                     ticket, tier, due, ..
                 } = *command;
                 let lane = known.lanes.entry(key.clone()).or_insert(Lane {
-                    resting: LaneState {
+                    state: LaneState {
                         head: ticket,
                         tail: ticket,
                         tier,
@@ -183,14 +183,14 @@ impl DeferredLanes {
                 });
                 // It may have been recorded as lost.
                 lane.gone.remove(&ticket);
-                let resting = &mut lane.resting;
-                resting.tail = resting.tail.max(ticket);
+                let state = &mut lane.state;
+                state.tail = state.tail.max(ticket);
                 // Later commands are deferred to the head's queue, behind it.
-                if ticket == resting.head {
-                    resting.tier = tier;
-                    resting.due = due;
+                if ticket == state.head {
+                    state.tier = tier;
+                    state.due = due;
                 }
-                (key, Some(*resting))
+                (key, Some(*state))
             })
         };
         let command = Some((command.key.clone(), Some(command.clone())));
@@ -295,7 +295,7 @@ impl Known {
     fn skip(&mut self, key: &LaneKey, ticket: u64) -> Option<LaneState> {
         let lane = self.lanes.get_mut(key)?;
         lane.gone.insert(ticket);
-        let left = lane.skip().then_some(lane.resting);
+        let left = lane.skip().then_some(lane.state);
         if left.is_none() {
             self.lanes.remove(key);
         }
@@ -314,16 +314,16 @@ impl Known {
             return None;
         };
         let lane = entry.get_mut();
-        if ticket == lane.resting.head {
-            lane.resting.head += 1;
+        if ticket == lane.state.head {
+            lane.state.head += 1;
             // The next one may return at once, so commands that arrive meanwhile retry soon. Or it has just
             // been deferred, for the longest tier.
-            lane.resting.tier = tiers.first().copied().unwrap_or_default();
+            lane.state.tier = tiers.first().copied().unwrap_or_default();
             let longest = tiers.last().copied().unwrap_or_default();
-            lane.resting.due = Timestamp(now.0.checked_add(longest).unwrap_or(now.0));
+            lane.state.due = Timestamp(now.0.checked_add(longest).unwrap_or(now.0));
         }
         if lane.skip() {
-            Some(lane.resting)
+            Some(lane.state)
         } else {
             entry.remove();
             None

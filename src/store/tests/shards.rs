@@ -20,7 +20,7 @@ fn group() -> GroupId {
     "120363000000000001@g.us".parse().unwrap()
 }
 
-fn resting(ticket: u64) -> LaneState {
+fn lane_state(ticket: u64) -> LaneState {
     LaneState {
         head: ticket,
         tail: ticket,
@@ -73,7 +73,7 @@ async fn who_has_been_replaced_begins_nothing_and_still_records_what_it_did() {
         let claimed = ledger.claim(key("begun"), PRINT, "old").await;
         assert!(matches!(claimed, Ok(Claim::New)));
         let lanes = store.lanes().under(old.as_ref().unwrap());
-        lanes.put(lane(), Some(resting(1))).await.unwrap();
+        lanes.put(lane(), Some(lane_state(1))).await.unwrap();
 
         let seen = ownership(&store).await;
         let new = store.shards().take_over(QUEUE, seen.as_ref()).await;
@@ -90,7 +90,7 @@ async fn who_has_been_replaced_begins_nothing_and_still_records_what_it_did() {
 
         // Its successor finds nothing of that, and everything from before.
         let left = store.lanes().under(new.as_ref().unwrap()).load().await;
-        assert_eq!(left.unwrap(), [(lane(), resting(1))]);
+        assert_eq!(left.unwrap(), [(lane(), lane_state(1))]);
         let ledger = store.ledger().under(new);
         let claimed = ledger.claim(key("late"), PRINT, "new").await;
         assert!(matches!(claimed, Ok(Claim::New)), "{claimed:?}");
@@ -131,11 +131,15 @@ async fn a_shard_knows_its_own_lanes_and_those_that_nobody_knows() {
         let other = store.shards().take_over("other", None).await.unwrap();
         let own = store.lanes().under(fence.as_ref().unwrap());
         let others = store.lanes().under(other.as_ref().unwrap());
-        own.put(lane(), Some(resting(1))).await.unwrap();
+        own.put(lane(), Some(lane_state(1))).await.unwrap();
         assert!(others.load().await.unwrap().is_empty());
-        store.lanes().put(lane(), Some(resting(2))).await.unwrap();
-        assert_eq!(others.load().await.unwrap(), [(lane(), resting(2))]);
-        assert_eq!(own.load().await.unwrap(), [(lane(), resting(2))]);
+        store
+            .lanes()
+            .put(lane(), Some(lane_state(2)))
+            .await
+            .unwrap();
+        assert_eq!(others.load().await.unwrap(), [(lane(), lane_state(2))]);
+        assert_eq!(own.load().await.unwrap(), [(lane(), lane_state(2))]);
     }
 }
 

@@ -168,7 +168,7 @@ async fn what_the_store_did_not_take_is_written_when_asked_again() {
         .await
         .unwrap();
     // As if that write had failed.
-    let before = before.into_iter().next().map(|(_, resting)| resting);
+    let before = before.into_iter().next().map(|(_, state)| state);
     store.lanes().put(lane.clone(), before).await.unwrap();
     lanes
         .record_done(&command(first), Some((&lane, first)), true, &TIERS, at(1))
