@@ -132,12 +132,8 @@ fn readable(reply: &Reply) -> String {
     }
     if let Some(error) = &reply.error {
         lines.push(format!("{}: {}", error.code.as_str(), error.message));
-        lines.extend(
-            error
-                .details
-                .iter()
-                .map(|it| format!("  {}: {}", it.path, it.reason)),
-        );
+        let details = error.further_details().iter();
+        lines.extend(details.map(|it| format!("  {}: {}", it.path, it.reason)));
     }
     lines.join("\n")
 }

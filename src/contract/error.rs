@@ -29,6 +29,15 @@ impl ErrorBody {
             details: Vec::new(),
         }
     }
+
+    /// The details, for people who read the message too: none where it says all of them.
+    #[must_use]
+    pub fn further_details(&self) -> &[ErrorDetail] {
+        match self.details.as_slice() {
+            [only] if self.message.contains(&only.reason) => &[],
+            all => all,
+        }
+    }
 }
 
 /// One wrong field.

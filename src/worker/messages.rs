@@ -121,7 +121,7 @@ pub(super) fn dead(
     names: &Names,
 ) -> Outgoing {
     let reason = error
-        .details
+        .further_details()
         .iter()
         .map(|detail| format!("; {}: {}", detail.path, detail.reason))
         .fold(error.message.clone(), |all, detail| all + &detail);
