@@ -234,10 +234,8 @@ mod own_node {
         // Its own reply is not a matter of topics.
         let mut others = 0;
         while told(&worker) == 0 {
-            let reply = producer
-                .call(list(&format!("n{others}"), None))
-                .await
-                .unwrap();
+            let reply = producer.call(list(&format!("n{others}"), None)).await;
+            let reply = reply.unwrap_or_else(|error| panic!("{error:#}\n{}", worker.log()));
             assert_eq!(reply["status"], "ok", "{reply}");
             others += 1;
             assert!(others < 1_000, "{}", worker.log_tail());

@@ -220,6 +220,10 @@ impl Trial {
     /// The next suspect that has a waiter; none when there has been none for a while.
     async fn next(&mut self) -> Option<Suspect> {
         loop {
+            // Those that came meanwhile precede one that was put at the end for them.
+            while let Ok(suspect) = self.suspects.try_recv() {
+                self.waiting.push_back(suspect);
+            }
             let suspect = match self.waiting.pop_front() {
                 Some(suspect) => suspect,
                 None => tokio::time::timeout(LINGER, self.suspects.recv())
