@@ -26,6 +26,9 @@ mod tests;
 pub mod workers;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config;
@@ -37,6 +40,9 @@ pub use error::Error;
 pub use outage::RetryPermit;
 
 const CONNECTING: &str = "connecting";
+
+/// The pause before a SQLite file that another process had locked is opened again.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
 /// A handle to the store; clones share one writer and one pool.
 #[derive(Debug, Clone)]
@@ -225,7 +231,7 @@ impl Store {
             url: format!("sqlite:{}", folder.join("store.db").display()).into(),
             url_file: None,
             connections: 1,
-            timeout: std::time::Duration::from_secs(5),
+            timeout: Duration::from_secs(5),
         };
         let clock = Arc::new(crate::clock::SystemClock);
         let (store, writer) = Self::open(&settings, clock).await.unwrap();
@@ -328,7 +334,20 @@ fn tables() -> batch::Registry {
 
 async fn connect(target: &db::Target, config: &config::Store) -> Result<db::Link, Error> {
     let limit = config.timeout.saturating_mul(db::TIMEOUT_FACTOR);
-    let link = tokio::time::timeout(limit, target.link()).await;
+    let began = Instant::now();
+    let connect = async {
+        loop {
+            match target.link().await {
+                // Where several processes give a new file its log at the same time, SQLite refuses all but one
+                // at once, without waiting for the lock.
+                Err(error) if db::is_locked(&error) && began.elapsed() < config.timeout => {
+                    tokio::time::sleep(LOCKED_PAUSE).await;
+                }
+                link => return link,
+            }
+        }
+    };
+    let link = tokio::time::timeout(limit, connect).await;
     link.map_err(|_| Error::timed_out(CONNECTING))?
         .map_err(|error| Error::of(CONNECTING, error))
 }

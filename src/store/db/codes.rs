@@ -2,7 +2,9 @@
 //!
 //! The runbook has the same table; a test compares them.
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
 
 /// How groupmq reacts to an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +226,9 @@ pub(in crate::store) const POSTGRES: &[Row] = &[
     ),
 ];
 
+/// SQLite's primary result code for a file that another connection has locked.
+const LOCKED: i32 = 5;
+
 /// By primary result code: <https://sqlite.org/rescode.html>.
 pub(in crate::store) const SQLITE: &[(i32, Class, &str)] = &[
     (1, Refusal, "a fault in groupmq; report it with these words"),
@@ -239,7 +244,7 @@ pub(in crate::store) const SQLITE: &[(i32, Class, &str)] = &[
     ),
     (4, Outage, "the transaction was ended; it is begun anew"),
     (
-        5,
+        LOCKED,
         Outage,
         "another process keeps the file locked; only one worker may use it, and a backup not for long",
     ),
@@ -362,6 +367,15 @@ impl Meaning {
         let words = format!("{words} (SQLite {code})");
         Self { class, words }
     }
+}
+
+/// Whether another connection has the SQLite file locked.
+pub(in crate::store) fn is_locked(error: &sqlx::Error) -> bool {
+    let database = error.as_database_error();
+    let sqlite = database.and_then(|it| it.try_downcast_ref::<SqliteError>());
+    let code = sqlite.and_then(DatabaseError::code);
+    code.and_then(|it| it.parse::<i32>().ok())
+        .is_some_and(|extended| extended & 0xff == LOCKED)
 }
 
 fn postgres(code: &str) -> (Class, &'static str) {

@@ -26,6 +26,7 @@ use super::Error;
 use super::outage::{Access, Outages};
 use crate::config;
 
+pub(super) use codes::is_locked;
 use codes::{Class, Meaning};
 use files::Files;
 use postgres::Server;
