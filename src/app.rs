@@ -113,7 +113,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         .context("cannot write to the store (store.url)")?;
     lifecycle.spawn_background(maintenance::beat(store.clone()));
 
-    let tracer = tracer(&config, &lifecycle, Arc::clone(&clock))?;
+    let tracer = tracer(&config, &lifecycle)?;
     let mut process = Process::new(config, lifecycle, clock, store, tracer, engines);
     process.uphold();
     process.watch_store();
@@ -442,18 +442,18 @@ fn longest_execution(config: &Config) -> Duration {
 }
 
 /// Starts the exporter of spans, if a collector is configured.
-fn tracer(config: &Config, lifecycle: &Lifecycle, clock: Arc<dyn Clock>) -> anyhow::Result<Tracer> {
+fn tracer(config: &Config, lifecycle: &Lifecycle) -> anyhow::Result<Tracer> {
     #[cfg(feature = "otlp")]
     if let Some(endpoint) = &config.otlp.endpoint {
         let outbound = Outbound::new(&config.egress, AddressPolicy::Any)?;
         let (tracer, sending) =
-            crate::observability::otlp::export(endpoint.as_str(), &config.otlp, outbound, clock)
+            crate::observability::otlp::export(endpoint.as_str(), &config.otlp, outbound)
                 .context("cannot send spans (otlp)")?;
         lifecycle.spawn(sending);
         return Ok(tracer);
     }
     #[cfg(not(feature = "otlp"))]
-    let _ = (config, lifecycle, clock);
+    let _ = (config, lifecycle);
     Ok(Tracer::default())
 }
 

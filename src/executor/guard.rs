@@ -10,7 +10,7 @@ use futures_util::FutureExt;
 use crate::engines::{Call, Engine, EngineError, Executed};
 use crate::observability::describe::panic_text;
 use crate::observability::events;
-use crate::observability::trace::Kind;
+use crate::observability::trace::SpanKind;
 use crate::store::shards::Fence;
 
 use super::accounts::Accounts;
@@ -45,7 +45,7 @@ impl Guarded {
     pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
         self.accounts.admit(&call.session, &call.command)?;
         let begun = Instant::now();
-        let mut span = call.context.trace.span(Kind::Internal, "execute");
+        let mut span = call.context.trace.span(SpanKind::Internal, "execute");
         if span.is_recorded() {
             span.rename(format!("execute {}", call.command.command_type().as_str()));
             span.set("groupmq.engine", self.engine.name().as_str());

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::time::Instant;
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use uuid::Uuid;
@@ -13,7 +13,7 @@ use super::problem::{Fault, Problem};
 use super::request;
 use crate::observability::describe::panic_text;
 use crate::observability::events;
-use crate::observability::trace::{self, Kind, Span, Tracer};
+use crate::observability::trace::{self, Span, SpanKind, Tracer};
 
 /// The header with the request's id.
 const REQUEST_ID: &str = "x-request-id";
@@ -75,11 +75,13 @@ fn span(tracer: &Tracer, request: &mut Request) -> Span {
     let state = request.headers().get(trace::STATE);
     let state = state.and_then(|it| it.to_str().ok());
     let parent = request::traceparent(request.headers());
-    let span = tracer.continued(parent, state).enter(Kind::Server, "HTTP");
-    if let Some(place) = span.trace().place()
-        && let Ok(value) = HeaderValue::try_from(place.to_string())
-    {
-        request.headers_mut().insert(trace::PARENT, value);
+    let span = tracer
+        .continued(parent, state)
+        .span(SpanKind::Server, "HTTP");
+    for (name, value) in span.trace().headers() {
+        if let (Ok(name), Ok(value)) = (name.parse::<HeaderName>(), value.parse()) {
+            request.headers_mut().insert(name, value);
+        }
     }
     span
 }

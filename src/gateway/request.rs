@@ -15,7 +15,7 @@ use super::problem::{Fault, Problem};
 use super::routes::{BodyRule, Route};
 use crate::contract::CommandId;
 use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
-use crate::observability::trace::Place;
+use crate::observability::trace;
 
 /// The header with the command's id.
 pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
@@ -201,8 +201,8 @@ fn carried(headers: &HeaderMap) -> BTreeMap<String, String> {
 
 /// The W3C `traceparent`, if it is well-formed.
 pub(super) fn traceparent(headers: &HeaderMap) -> Option<&str> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    Place::parse(text).map(|_| text)
+    let text = headers.get(trace::PARENT)?.to_str().ok()?;
+    trace::is_valid(text).then_some(text)
 }
 
 fn preference(headers: &HeaderMap) -> Preference {

@@ -4,30 +4,25 @@
 //! and nothing else.
 
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Method, Response};
-use opentelemetry::trace::{
-    SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState,
-};
-use opentelemetry::{InstrumentationScope, KeyValue};
+use opentelemetry::KeyValue;
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::trace::{SpanData, SpanEvents, SpanExporter as _, SpanLinks};
+use opentelemetry_sdk::trace::{SpanData, SpanExporter as _};
 use secrecy::ExposeSecret;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::clock::Clock;
 use crate::config;
 use crate::outbound::{Outbound, Request};
 
 use super::events;
-use super::trace::{Ended, Kind, Tracer, Value};
+use super::trace::Tracer;
 
 /// The maximum number of spans that wait to be sent; more are dropped.
 const QUEUE_MAX: usize = 4096;
@@ -49,7 +44,6 @@ pub fn export(
     base: &str,
     settings: &config::Otlp,
     outbound: Outbound,
-    clock: Arc<dyn Clock>,
 ) -> Result<(Tracer, impl Future<Output = ()> + Send + 'static), ExporterBuildError> {
     let client = Client {
         outbound,
@@ -76,17 +70,11 @@ pub fn export(
         .build();
     exporter.set_resource(&resource);
     let (ended, waiting) = mpsc::channel(QUEUE_MAX);
-    Ok((
-        Tracer::new(ended, settings.share, clock),
-        send(exporter, waiting),
-    ))
+    Ok((Tracer::new(ended, settings.share), send(exporter, waiting)))
 }
 
-async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
-    let scope = InstrumentationScope::builder("groupmq")
-        .with_version(env!("CARGO_PKG_VERSION"))
-        .build();
-    let mut batch = Vec::with_capacity(BATCH_MAX);
+async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<SpanData>) {
+    let mut batch = Vec::new();
     let mut last = None;
     while waiting.recv_many(&mut batch, BATCH_MAX).await > 0 {
         if batch.len() < BATCH_MAX && !waiting.is_closed() {
@@ -98,8 +86,7 @@ async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
             }
         }
         let count = batch.len();
-        let spans = batch.drain(..).map(|it| data(it, &scope)).collect();
-        let sending = exporter.export(spans);
+        let sending = exporter.export(std::mem::take(&mut batch));
         let sent = if waiting.is_closed() {
             let until = *last.get_or_insert_with(|| Instant::now() + LAST_BATCHES_WITHIN);
             match tokio::time::timeout_at(until, sending).await {
@@ -113,57 +100,6 @@ async fn send(exporter: SpanExporter, mut waiting: mpsc::Receiver<Ended>) {
             events::spans_not_sent(count, &error);
         }
     }
-}
-
-fn data(ended: Ended, scope: &InstrumentationScope) -> SpanData {
-    let place = ended.place;
-    let state = ended
-        .state
-        .and_then(|state| state.parse::<TraceState>().ok());
-    let mut attributes: Vec<_> = ended
-        .attributes
-        .into_iter()
-        .map(|(key, value)| match value {
-            Value::Text(text) => KeyValue::new(key, text),
-            Value::Int(number) => KeyValue::new(key, number),
-        })
-        .collect();
-    let status = ended.error.map_or(Status::Unset, |error| {
-        attributes.push(KeyValue::new("error.type", error));
-        Status::error("")
-    });
-    SpanData {
-        span_context: SpanContext::new(
-            TraceId::from_bytes(place.trace.to_be_bytes()),
-            SpanId::from_bytes(place.span.to_be_bytes()),
-            TraceFlags::SAMPLED,
-            false,
-            state.unwrap_or_default(),
-        ),
-        parent_span_id: SpanId::from_bytes(ended.parent.to_be_bytes()),
-        parent_span_is_remote: ended.remote,
-        span_kind: match ended.kind {
-            Kind::Consumer => SpanKind::Consumer,
-            Kind::Producer => SpanKind::Producer,
-            Kind::Client => SpanKind::Client,
-            Kind::Server => SpanKind::Server,
-            Kind::Internal => SpanKind::Internal,
-        },
-        name: ended.name,
-        start_time: instant(ended.began),
-        end_time: instant(ended.ended),
-        attributes,
-        dropped_attributes_count: 0,
-        events: SpanEvents::default(),
-        links: SpanLinks::default(),
-        status,
-        instrumentation_scope: scope.clone(),
-    }
-}
-
-fn instant(at: jiff::Timestamp) -> SystemTime {
-    let nanoseconds = u64::try_from(at.as_nanosecond()).unwrap_or_default();
-    SystemTime::UNIX_EPOCH + Duration::from_nanos(nanoseconds)
 }
 
 /// Sends with `Outbound` instead of a second HTTP client.

@@ -1,23 +1,32 @@
 //! Traces: the trace context (W3C Trace Context) of a command, its engine's requests, its reply and its
-//! events; and spans, with their durations.
+//! events; and spans, with their durations. OpenTelemetry's SDK makes the spans, and its propagator reads and
+//! writes the headers.
 //!
 //! The producer of the command begins the trace: its `traceparent` header is passed on to everything that
-//! follows from the command. Spans are recorded only if a collector is configured ([`super::otlp`]); then a
-//! command without a trace begins one. Without a collector the header is passed on unchanged, and nothing
-//! is recorded.
+//! follows from the command. Spans are recorded only if a collector is configured (`otlp`); then a command
+//! without a trace begins one. Without a collector the header is passed on unchanged, and no span is made.
+//!
+//! Contexts are passed as values, not as the thread's current span: a command begins in one task, continues
+//! in another, and its trace is stored with its events.
 //!
 //! Attributes follow OpenTelemetry's conventions for messaging and HTTP. They never hold a body, a phone
 //! number or a secret.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
-use std::sync::Arc;
+use std::time::Duration;
 
-use jiff::Timestamp;
+use opentelemetry::propagation::{Extractor, Injector, TextMapPropagator as _};
+use opentelemetry::trace::{
+    SpanContext, SpanId, Status, TraceContextExt as _, TraceFlags, TraceState, Tracer as _,
+    TracerProvider as _,
+};
+pub use opentelemetry::trace::{SpanKind, TraceId};
+use opentelemetry::{Context, InstrumentationScope, KeyValue, Value};
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{Sampler, SdkTracer, SdkTracerProvider, SpanData, SpanProcessor};
 use tokio::sync::mpsc;
-
-use crate::clock::Clock;
 
 use super::events;
 
@@ -29,165 +38,41 @@ pub const STATE: &str = "tracestate";
 /// W3C's limit; longer values may be dropped.
 const STATE_BYTES: usize = 512;
 
-/// A span context: the position in a trace that `traceparent` identifies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The trace id.
-    pub trace: u128,
-    /// The span id.
-    pub span: u64,
-    /// Whether its spans are recorded.
-    pub sampled: bool,
-}
-
-/// The value of a span's attribute.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
-    /// A string.
-    Text(Cow<'static, str>),
-    /// A number.
-    Int(i64),
-}
-
-/// The kind of a span, as OpenTelemetry defines it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Processing a received message.
-    Consumer,
-    /// Sending a message.
-    Producer,
-    /// A request to another server.
-    Client,
-    /// Answering a request.
-    Server,
-    /// Work within this process.
-    Internal,
-}
-
-/// A span that has ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// Its own position.
-    pub place: Place,
-    /// The `tracestate`.
-    pub state: Option<Arc<str>>,
-    /// The id of the parent span; 0 for none.
-    pub parent: u64,
-    /// Whether the parent is another process's.
-    pub remote: bool,
-    /// The operation.
-    pub name: Cow<'static, str>,
-    /// Its kind.
-    pub kind: Kind,
-    /// When it began.
-    pub began: Timestamp,
-    /// When it ended.
-    pub ended: Timestamp,
-    /// Its attributes.
-    pub attributes: Vec<(&'static str, Value)>,
-    /// The class of its error.
-    pub error: Option<Cow<'static, str>>,
-}
-
-/// Begins traces and continues those of other processes; clones share the exporter.
+/// Begins traces and continues those of other processes; clones share the exporter. The default records
+/// nothing.
 #[derive(Debug, Clone, Default)]
-pub struct Tracer(Option<Sink>);
-
-#[derive(Debug, Clone)]
-struct Sink {
-    ended: mpsc::Sender<Ended>,
-    /// The share of the traces begun here that is recorded.
-    share: f64,
-    clock: Arc<dyn Clock>,
-}
+pub struct Tracer(Option<SdkTracer>);
 
 /// A trace context, cheap to clone. The default has none.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
-    place: Option<Place>,
-    state: Option<Arc<str>>,
-    sink: Option<Sink>,
+    context: Context,
+    tracer: Tracer,
 }
 
-/// An operation in progress; it ends when dropped.
+/// An operation in progress; it ends when dropped, even if contexts that follow from it are still in use.
 #[derive(Debug)]
-pub struct Span {
-    trace: Trace,
-    /// Only if the span is sampled.
-    recorded: Option<Box<Recorded>>,
-}
+pub struct Span(Trace);
 
-#[derive(Debug)]
-struct Recorded {
-    parent: u64,
-    remote: bool,
-    name: Cow<'static, str>,
-    kind: Kind,
-    began: Timestamp,
-    attributes: Vec<(&'static str, Value)>,
-    error: Option<Cow<'static, str>>,
-}
-
-impl Place {
-    /// Reads `traceparent`; none if it is malformed.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let mut parts = text.split('-');
-        let mut hex = |digits: usize| {
-            let part = parts.next()?;
-            let fits = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
-            (part.len() == digits && part.bytes().all(fits)).then_some(part)
-        };
-        let version = hex(2)?;
-        let trace = u128::from_str_radix(hex(32)?, 16).ok()?;
-        let span = u64::from_str_radix(hex(16)?, 16).ok()?;
-        let flags = u8::from_str_radix(hex(2)?, 16).ok()?;
-        // Later versions may have more fields; this one may not.
-        let ends = version != "00" || parts.next().is_none();
-        let valid = version != "ff" && trace != 0 && span != 0 && ends;
-        valid.then_some(Self {
-            trace,
-            span,
-            sampled: flags & 1 == 1,
-        })
-    }
-
-    fn begin(share: f64) -> Self {
-        Self {
-            trace: rand::random::<u128>().max(1),
-            span: fresh(),
-            sampled: rand::random::<f64>() < share,
-        }
-    }
-
-    fn child(self) -> Self {
-        Self {
-            span: fresh(),
-            ..self
-        }
-    }
-}
-
-fn fresh() -> u64 {
-    rand::random::<u64>().max(1)
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let flags = u8::from(self.sampled);
-        write!(f, "00-{:032x}-{:016x}-{flags:02x}", self.trace, self.span)
-    }
+/// Whether a `traceparent` can be continued.
+#[must_use]
+pub fn is_valid(parent: &str) -> bool {
+    Tracer::default().continued(Some(parent), None).is_valid()
 }
 
 impl Tracer {
-    /// Hands spans to the exporter; of the traces that begin here, this share.
+    /// Hands spans that have ended to the exporter; of the traces that begin here, this share.
     #[must_use]
-    pub fn new(ended: mpsc::Sender<Ended>, share: f64, clock: Arc<dyn Clock>) -> Self {
-        Self(Some(Sink {
-            ended,
-            share,
-            clock,
-        }))
+    pub fn new(ended: mpsc::Sender<SpanData>, share: f64) -> Self {
+        let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(share)));
+        let provider = SdkTracerProvider::builder()
+            .with_sampler(sampler)
+            .with_span_processor(Queue(ended))
+            .build();
+        let scope = InstrumentationScope::builder("groupmq")
+            .with_version(env!("CARGO_PKG_VERSION"))
+            .build();
+        Self(Some(provider.tracer_with_scope(scope)))
     }
 
     /// Continues the trace in the headers of a message.
@@ -200,85 +85,79 @@ impl Tracer {
     /// Continues the trace in these two headers, if there is one.
     #[must_use]
     pub fn continued(&self, parent: Option<&str>, state: Option<&str>) -> Trace {
-        let place = parent.and_then(Place::parse);
-        let state = state.filter(|state| place.is_some() && state.len() <= STATE_BYTES);
+        let received = Received {
+            parent: parent.filter(|parent| is_well_formed(parent)),
+            state: state.filter(|state| state.len() <= STATE_BYTES),
+        };
+        let propagator = TraceContextPropagator::new();
         Trace {
-            place,
-            state: state.map(Arc::from),
-            sink: self.0.clone(),
+            context: propagator.extract_with_context(&Context::new(), &received),
+            tracer: self.clone(),
         }
     }
 }
 
+/// Whether each field of `traceparent` has the length that W3C wants; the propagator does not check it.
+fn is_well_formed(parent: &str) -> bool {
+    let mut fields = parent.split('-');
+    let is_hex = |c: u8| c.is_ascii_digit() || (b'a'..=b'f').contains(&c);
+    let mut fits = |digits| {
+        let field = fields.next().unwrap_or_default();
+        field.len() == digits && field.bytes().all(is_hex)
+    };
+    // Later versions may have more fields; this one may not.
+    [2, 32, 16, 2].into_iter().all(&mut fits)
+        && (!parent.starts_with("00") || fields.next().is_none())
+}
+
 impl Trace {
-    /// A position without `tracestate`, at which nothing is recorded.
+    /// A context of this trace id at which nothing is recorded.
     #[must_use]
-    pub fn at(place: Place) -> Self {
+    pub fn with_id(id: u128) -> Self {
+        let context = SpanContext::new(
+            id.into(),
+            SpanId::from(rand::random::<u64>() | 1),
+            TraceFlags::SAMPLED,
+            false,
+            TraceState::NONE,
+        );
         Self {
-            place: Some(place),
-            ..Self::default()
+            context: Context::new().with_remote_span_context(context),
+            tracer: Tracer::default(),
         }
     }
 
-    /// The position, if there is one.
+    /// Whether there is a trace.
     #[must_use]
-    pub const fn place(&self) -> Option<Place> {
-        self.place
+    pub fn is_valid(&self) -> bool {
+        self.context.span().span_context().is_valid()
+    }
+
+    /// The trace id; zeros without a trace.
+    #[must_use]
+    pub fn id(&self) -> TraceId {
+        self.context.span().span_context().trace_id()
     }
 
     /// The headers that pass this context on with a message or a request.
-    pub fn headers(&self) -> impl Iterator<Item = (String, String)> {
-        let parent = self
-            .place
-            .map(|place| (PARENT.to_owned(), place.to_string()));
-        let state = self
-            .state
-            .as_ref()
-            .map(|state| (STATE.to_owned(), state.to_string()));
-        parent.into_iter().chain(state)
+    pub fn headers(&self) -> impl Iterator<Item = (String, String)> + use<> {
+        let mut headers = Headers::default();
+        TraceContextPropagator::new().inject_context(&self.context, &mut headers);
+        headers.0.into_iter()
     }
 
-    /// Begins an operation that another process requested.
+    /// Begins an operation that is part of the trace.
     #[must_use]
-    pub fn enter(&self, kind: Kind, name: &'static str) -> Span {
-        self.begin(kind, name, true)
-    }
-
-    /// Begins a part of the current operation.
-    #[must_use]
-    pub fn span(&self, kind: Kind, name: &'static str) -> Span {
-        self.begin(kind, name, false)
-    }
-
-    fn begin(&self, kind: Kind, name: &'static str, remote: bool) -> Span {
-        let Some(sink) = &self.sink else {
-            return Span {
-                trace: self.clone(),
-                recorded: None,
-            };
+    pub fn span(&self, kind: SpanKind, name: &'static str) -> Span {
+        let Some(tracer) = &self.tracer.0 else {
+            return Span(self.clone());
         };
-        let parent = self.place.map_or(0, |place| place.span);
-        let begin = || Place::begin(sink.share);
-        let place = self.place.map_or_else(begin, Place::child);
-        let recorded = place.sampled.then(|| {
-            Box::new(Recorded {
-                parent,
-                remote: remote && parent != 0,
-                name: name.into(),
-                kind,
-                began: sink.clock.now(),
-                attributes: Vec::new(),
-                error: None,
-            })
-        });
-        Span {
-            trace: Trace {
-                place: Some(place),
-                state: self.state.clone(),
-                sink: self.sink.clone(),
-            },
-            recorded,
-        }
+        let builder = tracer.span_builder(name).with_kind(kind);
+        let span = tracer.build_with_context(builder, &self.context);
+        Span(Self {
+            context: Context::new().with_span(span),
+            tracer: self.tracer.clone(),
+        })
     }
 }
 
@@ -286,97 +165,122 @@ impl Span {
     /// The context for operations that follow from this one.
     #[must_use]
     pub const fn trace(&self) -> &Trace {
-        &self.trace
+        &self.0
     }
 
     /// Whether its attributes are recorded.
     #[must_use]
-    pub const fn is_recorded(&self) -> bool {
-        self.recorded.is_some()
+    pub fn is_recorded(&self) -> bool {
+        self.0.context.span().is_recording()
     }
 
     /// Replaces the name, once a more specific one is known.
     pub fn rename(&mut self, name: String) {
-        if let Some(recorded) = &mut self.recorded {
-            recorded.name = name.into();
-        }
+        self.0.context.span().update_name(name);
     }
 
     /// Adds an attribute.
     pub fn set(&mut self, key: &'static str, value: impl Into<Value>) {
-        if let Some(recorded) = &mut self.recorded {
-            recorded.attributes.push((key, value.into()));
-        }
+        let span = self.0.context.span();
+        span.set_attribute(KeyValue::new(key, value));
     }
 
     /// Records the class of an error, without varying parts.
     pub fn fail(&mut self, error: impl Into<Cow<'static, str>>) {
-        if let Some(recorded) = &mut self.recorded {
-            recorded.error = Some(error.into());
-        }
+        let span = self.0.context.span();
+        span.set_attribute(KeyValue::new("error.type", error.into()));
+        span.set_status(Status::error(""));
     }
 }
 
 impl Drop for Span {
     fn drop(&mut self) {
-        let (Some(recorded), Some(place), Some(sink)) =
-            (self.recorded.take(), self.trace.place, &self.trace.sink)
-        else {
-            return;
-        };
-        let ended = Ended {
-            place,
-            state: self.trace.state.take(),
-            parent: recorded.parent,
-            remote: recorded.remote,
-            name: recorded.name,
-            kind: recorded.kind,
-            began: recorded.began,
-            ended: sink.clock.now(),
-            attributes: recorded.attributes,
-            error: recorded.error,
-        };
-        // Work never waits for the export of its spans.
-        if sink.ended.try_send(ended).is_err() {
-            events::spans_dropped(1);
+        self.0.context.span().end();
+    }
+}
+
+/// The headers of a message or request that the propagator reads.
+struct Received<'a> {
+    parent: Option<&'a str>,
+    state: Option<&'a str>,
+}
+
+impl Extractor for Received<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        match key {
+            PARENT => self.parent,
+            STATE => self.state,
+            _ => None,
+        }
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        vec![PARENT, STATE]
+    }
+}
+
+/// The headers that the propagator writes; empty ones are omitted.
+#[derive(Default)]
+struct Headers(Vec<(String, String)>);
+
+impl Injector for Headers {
+    fn set(&mut self, key: &str, value: String) {
+        if !value.is_empty() {
+            self.0.push((key.to_owned(), value));
         }
     }
 }
 
-impl From<&'static str> for Value {
-    fn from(text: &'static str) -> Self {
-        Self::Text(text.into())
-    }
-}
+/// Hands spans to the task that exports them. The SDK's own processors use a thread or do not count what
+/// they drop.
+#[derive(Debug)]
+struct Queue(mpsc::Sender<SpanData>);
 
-impl From<String> for Value {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
-    }
-}
+impl SpanProcessor for Queue {
+    fn on_start(&self, _: &mut opentelemetry_sdk::trace::Span, _: &Context) {}
 
-impl From<i64> for Value {
-    fn from(number: i64) -> Self {
-        Self::Int(number)
+    fn on_end(&self, span: SpanData) {
+        // Work never waits for the export of its spans.
+        if self.0.try_send(span).is_err() {
+            events::spans_dropped(1);
+        }
+    }
+
+    fn force_flush(&self) -> OTelSdkResult {
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
 
     const PARENT_HEADER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-    fn collected(share: f64) -> (Tracer, mpsc::Receiver<Ended>) {
+    fn collected(share: f64) -> (Tracer, mpsc::Receiver<SpanData>) {
         let (ended, collected) = mpsc::channel(8);
-        (Tracer::new(ended, share, Arc::new(SystemClock)), collected)
+        (Tracer::new(ended, share), collected)
+    }
+
+    /// The headers after those of a message have been read.
+    fn passed_on(parent: &str, state: Option<&str>) -> Vec<(String, String)> {
+        let trace = Tracer::default().continued(Some(parent), state);
+        trace.headers().collect()
+    }
+
+    fn headers(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        pairs.iter().map(owned).collect()
     }
 
     #[test]
     fn a_well_formed_header_is_read_and_written_and_any_other_is_nothing() {
-        let place = Place::parse(PARENT_HEADER).unwrap();
-        assert_eq!(place.to_string(), PARENT_HEADER);
+        let wanted = headers(&[(PARENT, PARENT_HEADER)]);
+        assert_eq!(passed_on(PARENT_HEADER, None), wanted);
         for wrong in [
             "",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
@@ -386,41 +290,81 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
             "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01",
+            // The propagator by itself takes these.
+            "00-4bf9-00f0-01",
+            "0-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-1",
+            "00-+bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-",
         ] {
-            assert_eq!(Place::parse(wrong), None, "{wrong}");
+            assert_eq!(passed_on(wrong, Some("vendor=1")), [], "{wrong}");
         }
         let later = "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more";
-        assert_eq!(Place::parse(later), Some(place));
+        assert_eq!(passed_on(later, None), wanted);
+    }
+
+    #[test]
+    fn a_state_that_is_malformed_or_too_long_is_dropped_without_its_parent() {
+        let long = format!("vendor={},other={}", "1".repeat(250), "2".repeat(250));
+        for state in ["", "no pair", long.as_str()] {
+            let wanted = headers(&[(PARENT, PARENT_HEADER)]);
+            assert_eq!(passed_on(PARENT_HEADER, Some(state)), wanted, "{state}");
+        }
     }
 
     #[test]
     fn without_a_collector_the_headers_are_passed_on_as_they_came() {
-        let trace = Tracer::default().continued(Some(PARENT_HEADER), Some("vendor=1"));
-        let span = trace.enter(Kind::Consumer, "process");
-        let headers: Vec<_> = span.trace().headers().collect();
-        let wanted = [(PARENT, PARENT_HEADER), (STATE, "vendor=1")];
-        let wanted = wanted.map(|(name, text)| (name.to_owned(), text.to_owned()));
-        assert_eq!(headers, wanted);
+        let state = "vendor=1,rojo@x=00f067aa0ba902b7";
+        let trace = Tracer::default().continued(Some(PARENT_HEADER), Some(state));
+        let span = trace.span(SpanKind::Consumer, "process");
+        let passed_on: Vec<_> = span.trace().headers().collect();
+        assert_eq!(
+            passed_on,
+            headers(&[(PARENT, PARENT_HEADER), (STATE, state)])
+        );
+        assert!(!span.is_recorded());
         assert_eq!(Trace::default().headers().count(), 0);
     }
 
     #[test]
     fn a_collector_gets_each_span_with_its_parent() {
         let (tracer, mut collected) = collected(0.0);
-        let trace = tracer.continued(Some(PARENT_HEADER), None);
-        let outer = trace.enter(Kind::Consumer, "process");
-        let mut inner = outer.trace().span(Kind::Client, "POST");
+        let trace = tracer.continued(Some(PARENT_HEADER), Some("vendor=1"));
+        let outer = trace.span(SpanKind::Consumer, "process");
+        let mut inner = outer.trace().span(SpanKind::Client, "POST");
         inner.set("http.response.status_code", 503);
         inner.fail("503");
         drop(inner);
         drop(outer);
         let (inner, outer) = (collected.try_recv().unwrap(), collected.try_recv().unwrap());
-        let parent = Place::parse(PARENT_HEADER).unwrap();
-        assert_eq!((outer.parent, outer.remote), (parent.span, true));
-        assert_eq!((inner.parent, inner.remote), (outer.place.span, false));
-        assert_eq!(inner.place.trace, parent.trace);
-        assert_eq!(inner.error.as_deref(), Some("503"));
-        assert!(outer.began <= inner.began && inner.ended <= outer.ended);
+        let parent = trace.context.span().span_context().span_id();
+        assert_eq!(parent.to_string(), "00f067aa0ba902b7");
+        assert_eq!(outer.parent_span_id, parent);
+        assert!(outer.parent_span_is_remote);
+        assert_eq!(inner.parent_span_id, outer.span_context.span_id());
+        assert!(!inner.parent_span_is_remote);
+        assert_eq!(inner.span_context.trace_id(), trace.id());
+        assert_eq!(inner.span_context.trace_state().header(), "vendor=1");
+        assert_eq!(inner.status, Status::error(""));
+        let attributes = [
+            KeyValue::new("http.response.status_code", 503),
+            KeyValue::new("error.type", "503"),
+        ];
+        assert_eq!(inner.attributes, attributes);
+        assert!(outer.start_time <= inner.start_time && inner.end_time <= outer.end_time);
+    }
+
+    #[test]
+    fn a_span_ends_although_its_context_is_still_in_use() {
+        let (tracer, mut collected) = collected(1.0);
+        let span = tracer
+            .continued(None, None)
+            .span(SpanKind::Consumer, "process");
+        let trace = span.trace().clone();
+        drop(span);
+        let ended = collected.try_recv().unwrap();
+        drop(trace.span(SpanKind::Producer, "send"));
+        let sent = collected.try_recv().unwrap();
+        assert_eq!(sent.parent_span_id, ended.span_context.span_id());
     }
 
     #[test]
@@ -429,8 +373,8 @@ mod tests {
             let (tracer, mut collected) = collected(share);
             let span = tracer
                 .continued(None, None)
-                .enter(Kind::Consumer, "process");
-            assert!(span.trace().place().is_some());
+                .span(SpanKind::Consumer, "process");
+            assert!(span.trace().is_valid());
             drop(span);
             assert_eq!(usize::from(collected.try_recv().is_ok()), count);
         }
@@ -443,8 +387,22 @@ mod tests {
         drop(
             tracer
                 .continued(Some(&unsampled), None)
-                .enter(Kind::Consumer, "process"),
+                .span(SpanKind::Consumer, "process"),
         );
         assert!(collected.try_recv().is_err());
+    }
+
+    #[test]
+    fn the_exporter_ends_once_every_tracer_context_and_span_is_dropped() {
+        let (tracer, mut collected) = collected(1.0);
+        let span = tracer
+            .continued(None, None)
+            .span(SpanKind::Consumer, "process");
+        drop(tracer);
+        assert_eq!(collected.try_recv(), Err(mpsc::error::TryRecvError::Empty));
+        drop(span);
+        assert_eq!(collected.try_recv().unwrap().name, "process");
+        let ended = collected.try_recv();
+        assert_eq!(ended, Err(mpsc::error::TryRecvError::Disconnected));
     }
 }

@@ -2,7 +2,7 @@
 //! OpenTelemetry's conventions for RabbitMQ.
 
 use crate::amqp::{Delivery, Outgoing};
-use crate::observability::trace::{Kind, Span, Trace, Tracer};
+use crate::observability::trace::{Span, SpanKind, Trace, Tracer};
 
 /// The name of the default exchange in spans.
 const DEFAULT: &str = "amq.default";
@@ -12,7 +12,7 @@ pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span
     let message = &delivery.message;
     let mut span = tracer
         .from_headers(&message.headers)
-        .enter(Kind::Consumer, "process");
+        .span(SpanKind::Consumer, "process");
     if span.is_recorded() {
         let about = About {
             operation: "process",
@@ -35,7 +35,7 @@ pub(super) fn process(tracer: &Tracer, delivery: &Delivery, queue: &str) -> Span
 /// Begins the sending of messages, each of which carries the context on.
 pub(super) fn send(trace: &Trace, messages: &mut [Outgoing]) -> Vec<Span> {
     let begin = |message: &mut Outgoing| {
-        let mut span = trace.span(Kind::Producer, "send");
+        let mut span = trace.span(SpanKind::Producer, "send");
         if span.is_recorded() {
             let about = About {
                 operation: "send",

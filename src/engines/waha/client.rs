@@ -17,7 +17,7 @@ use crate::config::{self, WahaServer};
 use crate::contract::{CommandId, ErrorCode, GroupId, SessionName};
 use crate::engines::{Call, EngineError};
 use crate::observability::events;
-use crate::observability::trace::{Kind, Place, Span, Trace};
+use crate::observability::trace::{Span, SpanKind, Trace};
 use crate::outbound::{HeaderName, HeaderValue, Method, Outbound, Request};
 
 /// The HTTP client for all servers; cheap to clone apart from the list of servers.
@@ -110,21 +110,15 @@ impl RequestTrace<'_> {
         }
     }
 
-    /// Starts a request's span and returns its place in the trace.
+    /// Starts a request's span and returns the context of the request.
     fn begin(&self) -> (Option<Span>, Trace) {
         let span = self
             .of_command
-            .map(|trace| trace.span(Kind::Client, "HTTP"));
-        let place = span.as_ref().map(Span::trace);
-        let place = place.filter(|trace| trace.place().is_some()).cloned();
-        let own = || {
-            Trace::at(Place {
-                trace: self.own.as_u128(),
-                span: rand::random::<u64>() | 1,
-                sampled: true,
-            })
-        };
-        (span, place.unwrap_or_else(own))
+            .map(|trace| trace.span(SpanKind::Client, "HTTP"));
+        let trace = span.as_ref().map(Span::trace);
+        let trace = trace.filter(|trace| trace.is_valid()).cloned();
+        let own = || Trace::with_id(self.own.as_u128());
+        (span, trace.unwrap_or_else(own))
     }
 }
 
@@ -232,8 +226,7 @@ impl Client {
             span.fail(name_of(cause));
         }
         drop(span);
-        let id = trace.place().map_or(0, |place| place.trace);
-        events::waha_answered(&format!("{id:032x}"), outcome, begun.elapsed());
+        events::waha_answered(&trace.id().to_string(), outcome, begun.elapsed());
         answered.map_err(|cause| ApiFailure {
             cause,
             intent,

@@ -8,7 +8,7 @@ use crate::amqp::Incoming;
 use crate::config::DeliveryCrash;
 use crate::contract::{Timestamp, WebhookSettings};
 use crate::observability::events;
-use crate::observability::trace::{Kind, Span};
+use crate::observability::trace::{Span, SpanKind};
 use crate::outbound::{Answer, Failure, HeaderName, HeaderValue, Method, Request};
 use crate::store::deliveries;
 
@@ -103,7 +103,7 @@ impl EndpointWorker {
     /// Starts the `process` span of the message, by OpenTelemetry's conventions for RabbitMQ.
     fn process_span(&self, message: &Incoming, id: &str) -> Span {
         let trace = self.shared.tracer.from_headers(&message.headers);
-        let mut span = trace.enter(Kind::Consumer, "process");
+        let mut span = trace.span(SpanKind::Consumer, "process");
         if span.is_recorded() {
             span.rename(format!("process {}", self.queue));
             span.set("messaging.system", "rabbitmq");
@@ -117,7 +117,7 @@ impl EndpointWorker {
 
     /// Starts the client span of the request within it, by the conventions for HTTP.
     fn request_span(&self, process: &Span) -> Span {
-        let mut span = process.trace().span(Kind::Client, "POST");
+        let mut span = process.trace().span(SpanKind::Client, "POST");
         if span.is_recorded() {
             let host = self.url.as_ref().and_then(|url| url.host_str());
             span.set("http.request.method", "POST");
