@@ -3,10 +3,11 @@
 mod engines;
 mod part;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
+use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tracing::info;
@@ -146,10 +147,7 @@ pub async fn run(config: Config, log: &Log, engines: MakeEngines) -> anyhow::Res
         store.workers().deregister().await.ok();
     }
     drop(tokio::time::timeout(CHECKPOINT_WITHIN, store.installation().gather()).await);
-    let refused = refusal
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
+    let refused = refusal.lock().take();
     match refused {
         Some(refusal) => Err(refusal),
         None => Ok(ending),
@@ -462,7 +460,7 @@ type Refusal = Arc<Mutex<Option<anyhow::Error>>>;
 
 /// Stops the process with a reason, unless there is one already.
 fn give_up(lifecycle: &Lifecycle, refusal: &Refusal, name: &str, error: anyhow::Error) {
-    let mut first = refusal.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut first = refusal.lock();
     first.get_or_insert(error);
     lifecycle.fail(name);
 }

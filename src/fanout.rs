@@ -12,10 +12,11 @@
 mod all_endpoints;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _};
+use parking_lot::Mutex;
 
 use crate::amqp::{self, Client, Doubt, Names, Target};
 use crate::clock::Clock;
@@ -106,17 +107,13 @@ impl Fanout {
     /// Records the length of an endpoint's queue, to be reported if the queue is deleted.
     pub fn record_depth(&self, name: &str, count: u32) {
         let seen = (count, Instant::now());
-        self.depths().insert(name.to_owned(), seen);
+        self.depths.lock().insert(name.to_owned(), seen);
     }
 
     /// The time since the length of an endpoint's queue was last recorded; none if it never was.
     #[must_use]
     pub fn depth_age(&self, name: &str) -> Option<Duration> {
-        self.depths().get(name).map(|(_, at)| at.elapsed())
-    }
-
-    fn depths(&self) -> MutexGuard<'_, BTreeMap<String, (u32, Instant)>> {
-        self.depths.lock().unwrap_or_else(PoisonError::into_inner)
+        self.depths.lock().get(name).map(|(_, at)| at.elapsed())
     }
 
     /// Syncs an endpoint's queue and bindings with the store. If the endpoint is being removed with discard, it no
@@ -291,7 +288,7 @@ impl Fanout {
                 !endpoint.bound.is_empty() && !client.has_webhook_queue(names, name).await?;
             client.make_webhook_queue(names, name).await?;
             if is_missing {
-                let seen = self.depths().remove(name);
+                let seen = self.depths.lock().remove(name);
                 let seen = seen.map(|(count, at)| (count, at.elapsed()));
                 events::webhook_queue_recreated(name, seen);
             }

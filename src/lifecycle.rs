@@ -5,9 +5,10 @@
 //! any task that panics: its messages would have no owner any more, and are requeued when the process ends.
 
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -82,7 +83,7 @@ impl Lifecycle {
 
     /// Asks everything to finish, and lets the process end with this failure.
     pub fn fail(&self, reason: impl Into<String>) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failure = self.failure.lock();
         failure.get_or_insert(reason.into());
         self.soft.cancel();
     }
@@ -155,12 +156,7 @@ impl Lifecycle {
             _ = signals.stop() => false,
         };
         self.hard.cancel();
-        if let Some(reason) = self
-            .failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-        {
+        if let Some(reason) = self.failure.lock().take() {
             return Ending::Failed(reason);
         }
         if drained {

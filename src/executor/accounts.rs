@@ -11,11 +11,12 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config;
@@ -239,7 +240,7 @@ impl Accounts {
 
     /// Forgets the sessions whose queues this worker no longer owns.
     pub(super) fn keep(&self, has: impl Fn(&str) -> bool) {
-        let mut pauses = self.lock();
+        let mut pauses = self.pauses.lock();
         pauses.retain(|_, pause| pause.queue.as_deref().is_none_or(&has));
         events::accounts_restricted(restricted(&pauses));
     }
@@ -247,7 +248,7 @@ impl Accounts {
     /// The remaining time of a pause. The first command after its end is tried alone; the others wait until
     /// its result is known.
     fn paused(&self, session: &SessionName, scope: Scope) -> Option<Duration> {
-        let mut pauses = self.lock();
+        let mut pauses = self.pauses.lock();
         if pauses.is_empty() {
             return None;
         }
@@ -268,7 +269,7 @@ impl Accounts {
         scope: Scope,
         asked: Option<Duration>,
     ) -> Duration {
-        let mut pauses = self.lock();
+        let mut pauses = self.pauses.lock();
         let key = (session.clone(), scope);
         let earlier = pauses.get(&key).map_or(0, |pause| pause.earlier + 1);
         let grown = self
@@ -288,7 +289,7 @@ impl Accounts {
 
     /// Ends a pause; returns whether there was one.
     fn resume(&self, session: &SessionName, scope: Scope) -> bool {
-        let mut pauses = self.lock();
+        let mut pauses = self.pauses.lock();
         if pauses.is_empty() || pauses.remove(&(session.clone(), scope)).is_none() {
             return false;
         }
@@ -309,10 +310,6 @@ impl Accounts {
         let denied = taken.ok()?.err()?;
         let now = governor::clock::Clock::now(&RuntimeClock);
         Some(denied.wait_time_from(now).max(Duration::from_millis(1)))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pauses> {
-        self.pauses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -6,9 +6,10 @@
 //! doubt.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
@@ -242,7 +243,7 @@ struct Turn<'a> {
 impl KeyedLocks {
     async fn wait(&self, key: &Key) -> Turn<'_> {
         let turn = {
-            let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut locks = self.0.lock();
             Arc::clone(locks.entry(key.clone()).or_default())
         };
         Turn {
@@ -256,7 +257,7 @@ impl KeyedLocks {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.guard.take();
-        let mut locks = self.locks.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut locks = self.locks.0.lock();
         // Each waiter holds another reference.
         if locks
             .get(&self.key)

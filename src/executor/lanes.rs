@@ -7,7 +7,8 @@
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::contract::LaneName;
 
@@ -30,7 +31,7 @@ impl<T> Lanes<T> {
     /// Enters a lane. Returns the item if the lane was empty: the caller runs it now, and then the items
     /// that [`Lanes::next`] returns, until there are none.
     pub fn enter(&self, name: &LaneName, item: T) -> Option<T> {
-        match self.lock().entry(name.clone()) {
+        match self.waiting.lock().entry(name.clone()) {
             Entry::Occupied(mut lane) => {
                 lane.get_mut().push_back(item);
                 None
@@ -44,16 +45,12 @@ impl<T> Lanes<T> {
 
     /// The next item of a lane; none closes it.
     pub fn next(&self, name: &LaneName) -> Option<T> {
-        let mut lanes = self.lock();
+        let mut lanes = self.waiting.lock();
         let next = lanes.get_mut(name)?.pop_front();
         if next.is_none() {
             lanes.remove(name);
         }
         next
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<LaneName, VecDeque<T>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

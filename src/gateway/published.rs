@@ -2,8 +2,9 @@
 //! are pending before a worker begins them, and the errors that are only in a reply, such as `EXPIRED`.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::amqp::Progress;
@@ -45,7 +46,7 @@ impl Published {
         key: Key,
         mut progress: watch::Receiver<Progress>,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
-        let mut unanswered = locked(&self.unanswered);
+        let mut unanswered = self.unanswered.lock();
         if unanswered.len() >= self.max {
             return None;
         }
@@ -55,7 +56,7 @@ impl Published {
             let settled = progress.wait_for(|now| !is_pending(now)).await;
             let error = settled.ok().and_then(|settled| error_of(&settled));
             published.note_error(&key, error);
-            let mut unanswered = locked(&published.unanswered);
+            let mut unanswered = published.unanswered.lock();
             // A repetition of the command may have taken its place.
             if unanswered
                 .get(&key)
@@ -68,7 +69,7 @@ impl Published {
 
     /// Keeps the error of the latest reply, and none of an earlier one.
     fn note_error(&self, key: &Key, error: Option<ReplyError>) {
-        let mut errors = locked(&self.errors);
+        let mut errors = self.errors.lock();
         let Some(error) = error else {
             errors.by_command.remove(key);
             return;
@@ -86,23 +87,19 @@ impl Published {
     /// The error that the latest reply to a command had.
     pub(super) fn error(&self, key: &Key) -> Option<ReplyError> {
         // Its reply may have arrived just now.
-        let latest = locked(&self.unanswered).get(key).cloned();
+        let latest = self.unanswered.lock().get(key).cloned();
         if let Some(error) = latest.and_then(|it| error_of(&it.borrow())) {
             return Some(error);
         }
-        locked(&self.errors).by_command.get(key).cloned()
+        self.errors.lock().by_command.get(key).cloned()
     }
 
     /// Whether the command has no reply yet.
     pub(super) fn is_pending(&self, key: &Key) -> bool {
-        let unanswered = locked(&self.unanswered);
+        let unanswered = self.unanswered.lock();
         let progress = unanswered.get(key);
         progress.is_some_and(|it| is_pending(&it.borrow()))
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn error_of(progress: &Progress) -> Option<ReplyError> {
@@ -143,7 +140,7 @@ mod tests {
         // Even before the task runs, and nothing is left after it.
         assert!(!published.is_pending(&key("a")));
         removal.await;
-        assert!(published.unanswered.lock().unwrap().is_empty());
+        assert!(published.unanswered.lock().is_empty());
     }
 
     #[tokio::test]

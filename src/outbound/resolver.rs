@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
@@ -18,6 +18,7 @@ use hickory_resolver::config::{
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::Name;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::dns::{Addrs, Resolve, Resolving};
 
 use crate::config::DnsServer;
@@ -209,9 +210,8 @@ impl Lookups {
         self.held().contains_key(host)
     }
 
-    fn held(&self) -> std::sync::MutexGuard<'_, HashMap<String, usize>> {
-        // Counts stay right after a panic: see Drop.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock()
     }
 }
 

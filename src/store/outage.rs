@@ -4,9 +4,9 @@
 //! here: while the store is down, one caller at a time retries, and once that succeeds all continue. Reads and
 //! writes fail separately: a full disk or a read-only database still answers queries.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{MutexGuard, watch};
 use tokio::time::Instant;
 
@@ -83,7 +83,7 @@ impl Default for Outages {
 impl Outages {
     /// Records the outcome of a transaction or a query.
     pub(super) fn note<T>(&self, access: Access, outcome: &Result<T, Error>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         match outcome {
             Ok(_) => state.succeeded(access),
             Err(error) if error.is_outage() => state.failed(access, error),
@@ -100,7 +100,7 @@ impl Outages {
 
     /// Why writes fail, as far as is known.
     pub(super) fn write_failure(&self) -> Option<Error> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.lock();
         state.writing.clone()
     }
 
@@ -184,7 +184,7 @@ mod tests {
     impl Outages {
         /// When the outage was last logged, and whether its end was not yet.
         fn logged(&self) -> (Option<Instant>, bool) {
-            let state = self.state.lock().unwrap();
+            let state = self.state.lock();
             (state.logged_at, state.is_logged)
         }
     }

@@ -6,9 +6,10 @@
 //! would cause a live worker's command to be started again.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use super::Error;
@@ -34,7 +35,7 @@ pub(super) struct Heartbeats {
 impl Heartbeats {
     /// The time since a worker's heartbeat changed, as far as is known here, if this is its latest.
     fn silence(&self, worker: &str, heartbeat: i64, now: Instant) -> Duration {
-        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock();
         // Workers whose rows have been removed by now are not looked up again.
         latest.retain(|_, (_, since)| now.saturating_duration_since(*since) < PURGE_AFTER);
         let known = latest.entry(worker.to_owned()).or_insert((heartbeat, now));

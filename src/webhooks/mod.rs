@@ -21,9 +21,10 @@ mod signer;
 mod verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -151,7 +152,7 @@ impl Webhooks {
             shared.sleep_unless_stopping(shared.settings.refresh).await;
         }
         // Closing the channels ends the workers, which would otherwise wait for a change for ever.
-        shared.workers().clear();
+        shared.workers.lock().clear();
     }
 }
 
@@ -166,7 +167,7 @@ impl Shared {
         let failing = all.iter().filter(|it| it.breaker.failing_since.is_some());
         events::webhooks_counted(all.len(), failing.count());
         let names: BTreeSet<_> = all.iter().map(|it| it.name.clone()).collect();
-        self.workers().retain(|name, _| names.contains(name));
+        self.workers.lock().retain(|name, _| names.contains(name));
         empty_since.retain(|name, _| names.contains(name));
         for endpoint in all {
             if !fanout::is_in_sync(&endpoint) {
@@ -207,7 +208,7 @@ impl Shared {
     /// Passes an endpoint to its worker, and starts the worker if there is none.
     fn update_worker(self: &Arc<Self>, endpoint: Endpoint) {
         let name = endpoint.name.clone();
-        let mut workers = self.workers();
+        let mut workers = self.workers.lock();
         if let Some(worker) = workers.get(&name) {
             send_update(worker, endpoint);
             return;
@@ -221,7 +222,7 @@ impl Shared {
     /// Reads an endpoint from the store again and passes it to its worker.
     async fn reload(&self, name: &str) {
         if let Ok(Some(endpoint)) = self.endpoints.get(name).await
-            && let Some(worker) = self.workers().get(name)
+            && let Some(worker) = self.workers.lock().get(name)
         {
             send_update(worker, endpoint);
         }
@@ -251,7 +252,7 @@ impl Shared {
             && self.fanout.finish_removal(name).await.is_ok()
         {
             events::webhook_removed(name);
-            self.workers().remove(name);
+            self.workers.lock().remove(name);
         }
     }
 
@@ -261,10 +262,6 @@ impl Shared {
             () = tokio::time::sleep(wait) => {}
             () = self.lifecycle.stopping() => {}
         }
-    }
-
-    fn workers(&self) -> MutexGuard<'_, BTreeMap<String, watch::Sender<Endpoint>>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn now(&self) -> Timestamp {

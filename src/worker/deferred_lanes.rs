@@ -11,8 +11,9 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use crate::contract::Timestamp;
 use crate::observability::events;
@@ -101,18 +102,18 @@ impl DeferredLanes {
             lane.skip().then_some((key, lane))
         });
         let lanes = lanes.collect();
-        *self.lock() = Known { lanes, deferrals };
+        *self.known.lock() = Known { lanes, deferrals };
         Ok(())
     }
 
     /// The number of groups that have deferred commands.
     pub(super) fn count(&self) -> usize {
-        self.lock().lanes.len()
+        self.known.lock().lanes.len()
     }
 
     /// Records that a deferred command has been delivered again.
     pub(super) fn note_returned(&self, key: &Key) {
-        self.lock().deferrals.note_returned(key);
+        self.known.lock().deferrals.note_returned(key);
     }
 
     /// Whether the command with this ticket, or a new one without, may be executed now. If it returned from
@@ -123,7 +124,7 @@ impl DeferredLanes {
         ticket: Option<u64>,
         since: Option<Timestamp>,
     ) -> Admission {
-        let mut known = self.lock();
+        let mut known = self.known.lock();
         let Known { lanes, deferrals } = &mut *known;
         let Some(lane) = lanes.get(key).map(|lane| lane.state) else {
             return Admission::Now;
@@ -155,7 +156,7 @@ impl DeferredLanes {
     pub(super) fn ticket(&self, key: &LaneKey, ticket: Option<u64>, now: Timestamp) -> u64 {
         // Based on the time, so that no two deferrals of a lane have the same ticket.
         let fresh = u64::try_from(now.0.as_microsecond()).unwrap_or_default();
-        match self.lock().lanes.get(key) {
+        match self.known.lock().lanes.get(key) {
             Some(lane) => ticket
                 .filter(|ticket| *ticket <= lane.state.tail)
                 .unwrap_or(lane.state.head),
@@ -166,7 +167,7 @@ impl DeferredLanes {
     /// Records that a command is deferred; its message is confirmed already.
     pub(super) async fn record_deferred(&self, command: &Deferred) -> Result<(), store::Error> {
         let lane = {
-            let mut known = self.lock();
+            let mut known = self.known.lock();
             known.deferrals.record(command.clone());
             lane_of(command).map(|key| {
                 let Deferred {
@@ -207,7 +208,7 @@ impl DeferredLanes {
         now: Timestamp,
     ) -> Result<(), store::Error> {
         let (lane, is_known) = {
-            let mut known = self.lock();
+            let mut known = self.known.lock();
             let lane = place.map(|(key, ticket)| {
                 // It was deferred. If its lane is not known here, a worker that was killed recorded it
                 // after we had read the lanes. The next reader of the lanes would wait for this command in
@@ -230,7 +231,7 @@ impl DeferredLanes {
         command: &Deferred,
     ) -> Result<(), store::Error> {
         let lane = {
-            let mut known = self.lock();
+            let mut known = self.known.lock();
             known.deferrals.done(&command.key);
             let key = lane_of(command).filter(|key| known.lanes.contains_key(key));
             key.map(|key| {
@@ -247,13 +248,13 @@ impl DeferredLanes {
         &self,
         now: Timestamp,
     ) -> (BTreeSet<Duration>, BTreeMap<Duration, Timestamp>) {
-        let known = self.lock();
+        let known = self.known.lock();
         (known.deferrals.late(now), known.deferrals.ended().clone())
     }
 
     /// Lost commands that are not recorded as such.
     pub(super) fn find_lost(&self, seen: &QueueDepths, lost_after: Duration) -> Vec<Deferred> {
-        self.lock().deferrals.find_lost(seen, lost_after)
+        self.known.lock().deferrals.find_lost(seen, lost_after)
     }
 
     /// Records that a command is lost, so that its lane continues; false if it has returned.
@@ -263,7 +264,7 @@ impl DeferredLanes {
         now: Timestamp,
     ) -> Result<bool, store::Error> {
         let (row, lane) = {
-            let mut known = self.lock();
+            let mut known = self.known.lock();
             let Some((row, is_stray)) = known.deferrals.lose(command, now) else {
                 return Ok(false);
             };
@@ -281,12 +282,8 @@ impl DeferredLanes {
             command: Some((command.clone(), Some(row))),
         };
         self.lanes.write(change).await?;
-        self.lock().deferrals.recorded(command);
+        self.known.lock().deferrals.recorded(command);
         Ok(true)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -5,9 +5,10 @@
 //! that the process is restarted and the broker redelivers the command.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::observability::events;
@@ -44,7 +45,7 @@ pub(super) struct InFlightGuard {
 impl InFlight {
     /// Adds a command that has just arrived.
     pub(super) fn track(&self) -> InFlightGuard {
-        let mut arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut arrivals = self.since.lock();
         let arrival = (Instant::now(), arrivals.next);
         arrivals.next += 1;
         arrivals.open.insert(arrival);
@@ -58,14 +59,14 @@ impl InFlight {
 
     /// The age of the oldest.
     fn oldest(&self) -> Duration {
-        let arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = self.since.lock();
         let oldest = arrivals.open.first();
         oldest.map_or(Duration::ZERO, |(since, _)| since.elapsed())
     }
 
     /// The age of the longest running execution.
     fn longest_execution(&self) -> Duration {
-        let arrivals = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let arrivals = self.since.lock();
         let first = arrivals.executing.values().min();
         first.map_or(Duration::ZERO, Instant::elapsed)
     }
@@ -100,8 +101,7 @@ impl InFlightGuard {
     }
 
     fn arrivals(&self) -> MutexGuard<'_, Arrivals> {
-        let since = &self.all.since;
-        since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.since.lock()
     }
 }
 

@@ -1,10 +1,11 @@
 //! A small DNS server on loopback, over UDP, that answers what a test says.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
 use hickory_resolver::proto::rr::{RData, Record, RecordType};
+use parking_lot::Mutex;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -59,7 +60,7 @@ impl Dns {
 
     /// How many questions came.
     pub(crate) fn questions(&self) -> usize {
-        self.asked.lock().unwrap().len()
+        self.asked.lock().len()
     }
 }
 
@@ -87,7 +88,7 @@ async fn serve(
         let name = query.name().to_string().trim_end_matches('.').to_owned();
         let key = format!("{name} {}", query.query_type());
         let before = {
-            let mut asked = asked.lock().unwrap();
+            let mut asked = asked.lock();
             asked.push(key.clone());
             asked.iter().filter(|one| **one == key).count() - 1
         };

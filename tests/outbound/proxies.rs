@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::process::Stdio;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use groupmq::outbound::{AddressPolicy, FailureKind, Outbound};
 use groupmq_test_support::tls::Certificates;
 use hickory_resolver::proto::op::ResponseCode;
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -25,11 +26,11 @@ async fn leading_to(target: SocketAddr) -> (Server, Arc<Mutex<Vec<String>>>) {
             stream.peek(&mut first).await?;
             if first == [5] {
                 let told = socks(&mut stream).await?;
-                noted.lock().unwrap().push(told);
+                noted.lock().push(told);
             } else {
                 let head = request(&mut stream).await?;
                 let tunnel = head.starts_with("connect");
-                noted.lock().unwrap().push(head);
+                noted.lock().push(head);
                 let text = if tunnel {
                     "HTTP/1.1 200 Connection established\r\n\r\n"
                 } else {
@@ -90,7 +91,7 @@ async fn requests_to_the_public_go_through_the_proxy_wherever_it_is() {
             answered(&client, "http://hooks.example.com/a").await.status,
             203
         );
-        let head = asked.lock().unwrap().pop().unwrap();
+        let head = asked.lock().pop().unwrap();
         assert!(
             head.starts_with("post http://hooks.example.com/a "),
             "{head}"
@@ -99,7 +100,7 @@ async fn requests_to_the_public_go_through_the_proxy_wherever_it_is() {
         // Others get a tunnel, through which TLS finds no TLS.
         let failure = failed(&client, "https://hooks.example.com/a", AMPLE).await;
         assert_eq!(failure.kind, FailureKind::Tls, "{}", whole(&failure));
-        let head = asked.lock().unwrap().pop().unwrap();
+        let head = asked.lock().pop().unwrap();
         assert!(head.starts_with("connect hooks.example.com:443 "), "{head}");
         assert!(head.contains("proxy-authorization: basic"), "{head}");
     }
@@ -120,7 +121,7 @@ async fn a_socks_proxy_is_given_addresses_or_names() {
             answered(&client, "http://hooks.example.com/").await.status,
             200
         );
-        assert_eq!(asked.lock().unwrap().pop().unwrap(), told);
+        assert_eq!(asked.lock().pop().unwrap(), told);
     }
 }
 
@@ -158,7 +159,7 @@ async fn private_addresses_stay_refused_as_far_as_they_can_be_seen() {
             whole(&failure)
         );
     }
-    assert_eq!(*asked.lock().unwrap(), Vec::<String>::new());
+    assert_eq!(*asked.lock(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::future::Future;
 use std::mem;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{Stream, StreamExt};
 use lapin::Channel;
 use lapin::options::{BasicAckOptions, BasicNackOptions, BasicQosOptions};
 use lapin::types::ShortString;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -59,7 +60,7 @@ struct Settled {
 
 impl AckHandle {
     fn new(tag: u64, acks: &Arc<AckBuffer>) -> Self {
-        acks.settled().held += 1;
+        acks.settled.lock().held += 1;
         let acks = Arc::clone(acks);
         Self { tag, acks }
     }
@@ -72,7 +73,7 @@ impl AckHandle {
     /// Acknowledges the message.
     pub(in crate::amqp) fn done(self) {
         // If the channel is gone, the broker redelivers the message.
-        let mut settled = self.acks.settled();
+        let mut settled = self.acks.settled.lock();
         settled.done.push(self.tag);
         let count = settled.done.len();
         drop(settled);
@@ -84,14 +85,14 @@ impl AckHandle {
     /// Requeues the message, in its place.
     pub(in crate::amqp) fn give_back(self) {
         // If the channel is gone, the broker has requeued it already.
-        self.acks.settled().given_back.push(self.tag);
+        self.acks.settled.lock().given_back.push(self.tag);
         self.acks.wake.notify_one();
     }
 }
 
 impl Drop for AckHandle {
     fn drop(&mut self) {
-        let mut settled = self.acks.settled();
+        let mut settled = self.acks.settled.lock();
         settled.held -= 1;
         let is_last = settled.held == 0;
         drop(settled);
@@ -110,13 +111,9 @@ impl AckBuffer {
         }
     }
 
-    fn settled(&self) -> MutexGuard<'_, Settled> {
-        self.settled.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Takes the acknowledgements since the last call; none while they may be held back.
     fn take(&self) -> Option<Settled> {
-        let settled = self.settled();
+        let settled = self.settled.lock();
         let may_wait =
             settled.done.len() < self.batch && settled.given_back.is_empty() && settled.held > 0;
         drop(settled);
@@ -124,7 +121,7 @@ impl AckBuffer {
     }
 
     fn take_all(&self) -> Settled {
-        let mut settled = self.settled();
+        let mut settled = self.settled.lock();
         Settled {
             done: mem::take(&mut settled.done),
             given_back: mem::take(&mut settled.given_back),

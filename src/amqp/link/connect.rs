@@ -1,12 +1,13 @@
 //! Making one connection: url, TLS, heartbeat, name. `supervisor` keeps it alive.
 
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::types::LongString;
 use lapin::uri::{AMQPUri, SASLMechanism};
 use lapin::{Connection, ConnectionProperties};
+use parking_lot::Mutex;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -47,8 +48,7 @@ impl Target {
     /// The broker that answered last, by its own description.
     #[must_use]
     pub fn broker(&self) -> Option<Broker> {
-        let broker = self.broker.lock();
-        broker.unwrap_or_else(PoisonError::into_inner).clone()
+        self.broker.lock().clone()
     }
 
     /// Each node of the broker separately, with its name for people.
@@ -157,7 +157,7 @@ impl Target {
         if broker.is_too_old() {
             return Err(Error::TooOld(broker.clone()));
         }
-        let mut seen = self.broker.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seen = self.broker.lock();
         *seen = Some(broker.clone());
         Ok(())
     }

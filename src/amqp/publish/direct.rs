@@ -6,9 +6,10 @@
 //! a while, and replies to it are not sent.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::amqp::message::Outgoing;
@@ -38,10 +39,7 @@ impl Unreachable {
         if !is_direct_reply(message) {
             return false;
         }
-        let mut addresses = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock();
         while (addresses.front()).is_some_and(|(_, since)| since.elapsed() > UNREACHABLE_FOR) {
             addresses.pop_front();
         }
@@ -54,10 +52,7 @@ impl Unreachable {
         if !is_direct_reply(message) {
             return;
         }
-        let mut addresses = self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock();
         if addresses.len() == UNREACHABLE_MAX {
             addresses.pop_front();
         }

@@ -5,9 +5,10 @@
 //! while and then given up; it is on the replies exchange as well. From then on, one refusal is enough,
 //! until the queue takes a reply again or none is due for a while.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::amqp::Names;
@@ -42,7 +43,7 @@ pub(in crate::amqp) struct Refusing {
 impl Refusing {
     /// Whether a reply that has been refused for this long is given up; its queue is remembered then.
     pub(in crate::amqp) fn gives_up(&self, reply: &Outgoing, refused_for: Duration) -> bool {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.lock();
         queues.retain(|(_, last)| last.elapsed() < REMEMBERED_FOR);
         let known = queues
             .iter_mut()
@@ -62,7 +63,7 @@ impl Refusing {
 
     /// Forgets the queues that took a reply of this batch.
     pub(in crate::amqp) fn takes(&self, batch: &Batch) {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.lock();
         if queues.is_empty() {
             return;
         }

@@ -14,10 +14,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::{Channel, Confirmation, Connection};
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -151,7 +152,7 @@ struct Taken {
 impl Taken {
     fn note<'a>(&self, exchanges: impl Iterator<Item = &'a str>) {
         let now = Instant::now();
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock();
         for exchange in exchanges {
             match last.get_mut(exchange) {
                 Some(at) => *at = now,
@@ -161,7 +162,7 @@ impl Taken {
     }
 
     fn since(&self, exchange: &str, then: Instant) -> bool {
-        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = self.last.lock();
         last.get(exchange).is_some_and(|at| *at > then)
     }
 }

@@ -1,12 +1,13 @@
 //! Declaring or checking the whole topology over one connection.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use lapin::types::ShortString;
 use lapin::{Channel, Connection};
+use parking_lot::{Mutex as SyncMutex, MutexGuard};
 use tokio::sync::{Mutex, Notify};
 use tokio::time::Instant;
 
@@ -36,7 +37,7 @@ pub(super) struct Standing {
     is_unbound: AtomicBool,
     /// A queue that was deleted while this process consumed it.
     // A std mutex: held briefly and never across an await.
-    deleted: StdMutex<Option<String>>,
+    deleted: SyncMutex<Option<String>>,
     pub(super) doubt: Doubt,
 }
 
@@ -105,9 +106,8 @@ impl Topology {
         *self.deleted() = Some(queue.to_owned());
     }
 
-    fn deleted(&self) -> std::sync::MutexGuard<'_, Option<String>> {
-        let deleted = self.standing.deleted.lock();
-        deleted.unwrap_or_else(PoisonError::into_inner)
+    fn deleted(&self) -> MutexGuard<'_, Option<String>> {
+        self.standing.deleted.lock()
     }
 
     /// If `since` is given, an assertion that began since then is enough.

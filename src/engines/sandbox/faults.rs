@@ -2,8 +2,8 @@
 //! so that no command is executed in part.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
 
+use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
@@ -61,11 +61,7 @@ impl Faults {
                 after: fault.rate_limit,
             });
         }
-        let drawn: f64 = self
-            .chance
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .random();
+        let drawn: f64 = self.chance.lock().random();
         if drawn < fault.error_rate {
             return Err(EngineError::Unavailable {
                 message: format!(

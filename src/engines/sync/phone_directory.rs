@@ -4,7 +4,9 @@
 //! group's events depend on are stored with the group; after a restart the engine looks them up again.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::numbers::{comparable, is_phone, is_same};
 use super::person::Person;
@@ -61,7 +63,7 @@ impl Pairs {
 impl PhoneDirectory {
     /// All known ids of the person with this id; the id itself is first.
     pub(in crate::engines) fn ids_of(&self, id: &ParticipantId) -> Vec<ParticipantId> {
-        let pairs = self.lock();
+        let pairs = self.pairs.lock();
         let other = if is_phone(id) {
             pairs.lid(id)
         } else {
@@ -81,7 +83,7 @@ impl PhoneDirectory {
     /// phones are known.
     pub(in crate::engines) fn complete(&self, people: &mut [Person]) -> bool {
         self.remember(people);
-        let pairs = self.lock();
+        let pairs = self.pairs.lock();
         let mut all = true;
         for person in people {
             all &= pairs.complete(person);
@@ -98,7 +100,7 @@ impl PhoneDirectory {
             all().find(|id| is_phone(id)),
         );
         if let (Some(lid), Some(phone)) = (lid, phone) {
-            self.lock().learn(lid.clone(), phone.clone());
+            self.pairs.lock().learn(lid.clone(), phone.clone());
         }
     }
 
@@ -111,12 +113,12 @@ impl PhoneDirectory {
 
     /// The known phone of a private id.
     pub(in crate::engines) fn known_phone(&self, lid: &ParticipantId) -> Option<ParticipantId> {
-        self.lock().phones.get(lid).cloned()
+        self.pairs.lock().phones.get(lid).cloned()
     }
 
     /// The known private id of a phone.
     pub(in crate::engines) fn known_lid(&self, phone: &ParticipantId) -> Option<ParticipantId> {
-        self.lock().lid(phone).cloned()
+        self.pairs.lock().lid(phone).cloned()
     }
 
     /// Records pairs of private id and phone.
@@ -124,14 +126,10 @@ impl PhoneDirectory {
         &self,
         all: impl IntoIterator<Item = (ParticipantId, ParticipantId)>,
     ) {
-        let mut pairs = self.lock();
+        let mut pairs = self.pairs.lock();
         for (lid, phone) in all {
             pairs.learn(lid, phone);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Pairs> {
-        self.pairs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -178,7 +176,7 @@ mod tests {
             let pair = (id(&format!("7{n:08}@lid")), id(&format!("1555{n:08}@c.us")));
             directory.insert([pair]);
         }
-        assert_eq!(directory.lock().phones.len(), 1);
-        assert_eq!(directory.lock().lids.len(), 1);
+        assert_eq!(directory.pairs.lock().phones.len(), 1);
+        assert_eq!(directory.pairs.lock().lids.len(), 1);
     }
 }

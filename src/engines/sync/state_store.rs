@@ -7,8 +7,9 @@ mod refresh_queue;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::{GroupKey, GroupState, Lag, MemberStatus, Observation, Report, SessionState, Source};
@@ -139,7 +140,7 @@ impl StateStore {
     }
 
     fn track_held(&self, key: &KnownKey, waits: bool) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut waiting = self.waiting.lock();
         if waits {
             waiting.insert(key.clone());
         } else {
@@ -150,7 +151,6 @@ impl StateStore {
     /// The groups with held notifications that this worker received.
     pub(in crate::engines) fn groups_with_held(&self) -> Vec<KnownKey> {
         let waiting = self.waiting.lock();
-        let waiting = waiting.unwrap_or_else(PoisonError::into_inner);
         waiting.iter().cloned().collect()
     }
 

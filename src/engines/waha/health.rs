@@ -7,9 +7,10 @@
 //! ignored. Webhooks carry WAHA's time. A list has no time: it is as old as the request for it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -112,7 +113,7 @@ impl Sessions {
     /// # Errors
     /// When it is known not to be.
     pub(super) fn ensure_usable(&self, session: &SessionName) -> Result<(), EngineError> {
-        let state = self.lock();
+        let state = self.state.lock();
         let known = state.sessions.get(session);
         match known.filter(|known| known.observed_at.elapsed() < self.fresh) {
             Some(known) if known.status != WORKING => Err(EngineError::NotReady {
@@ -128,14 +129,14 @@ impl Sessions {
 
     /// The ids of a session's account; empty if unknown.
     pub(super) fn me(&self, session: &SessionName) -> Vec<ParticipantId> {
-        let state = self.lock();
+        let state = self.state.lock();
         let known = state.sessions.get(session);
         known.map(|known| known.me.clone()).unwrap_or_default()
     }
 
     /// The usable sessions.
     pub(super) fn working(&self) -> Vec<SessionName> {
-        let state = self.lock();
+        let state = self.state.lock();
         let working = state.sessions.iter().filter(|(_, it)| it.status == WORKING);
         working.map(|(name, _)| name.clone()).collect()
     }
@@ -143,13 +144,13 @@ impl Sessions {
     /// Whether a server answered the last request for its sessions as WAHA does: only then its answers
     /// count as WAHA's.
     pub(super) fn is_listed(&self, server: &str) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         matches!(state.servers.get(server), Some(Listing::Listed))
     }
 
     /// The message for a server that does not answer like WAHA.
     pub(super) fn not_waha(&self, server: &str) -> Option<String> {
-        match self.lock().servers.get(server) {
+        match self.state.lock().servers.get(server) {
             Some(Listing::NotWaha(why)) => Some(why.clone()),
             _ => None,
         }
@@ -172,7 +173,7 @@ impl Sessions {
         me: Vec<ParticipantId>,
         source: StatusSource,
     ) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = state.sessions.get(session);
         if let Some(before) = before.filter(|before| before.is_newer_than(source)) {
             if before.status != status {
@@ -233,14 +234,18 @@ impl Sessions {
                 } else {
                     Listing::Unreachable(why)
                 };
-                let before = self.lock().servers.insert(server.name.clone(), listing);
+                let before = self
+                    .state
+                    .lock()
+                    .servers
+                    .insert(server.name.clone(), listing);
                 if matches!(before, None | Some(Listing::Listed)) {
                     events::waha_away(&server.name, &error);
                 }
                 return Err(error);
             }
         };
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let before = state.servers.insert(server.name.clone(), Listing::Listed);
         let back = matches!(before, Some(Listing::Unreachable(_) | Listing::NotWaha(_)));
         let still = |name: &SessionName| listed.iter().any(|(listed, ..)| listed == name);
@@ -263,7 +268,7 @@ impl Sessions {
 
     /// Servers that do not answer, one sentence each.
     pub(super) fn unreachable_servers(&self) -> Vec<String> {
-        let state = self.lock();
+        let state = self.state.lock();
         let away = |listing: &Listing| match listing {
             Listing::Listed => None,
             Listing::Unreachable(why) | Listing::NotWaha(why) => Some(why.clone()),
@@ -273,7 +278,7 @@ impl Sessions {
 
     /// The sessions that are not usable, one sentence each.
     pub(super) fn not_working(&self) -> Vec<String> {
-        let state = self.lock();
+        let state = self.state.lock();
         let not = state.sessions.iter().filter(|(_, it)| it.status != WORKING);
         not.map(|(name, it)| format!("the session {name} is {} in WAHA", it.status))
             .collect()
@@ -281,7 +286,7 @@ impl Sessions {
 
     /// A summary in one sentence.
     pub(super) fn summary(&self) -> String {
-        let state = self.lock();
+        let state = self.state.lock();
         let all = state.sessions.len();
         let working = state.sessions.values().filter(|it| it.status == WORKING);
         let sentence = format!("{all} sessions, {} of them WORKING", working.count());
@@ -300,10 +305,6 @@ impl Sessions {
             let count = state.sessions.values().filter(is_it).count();
             events::sessions_counted(status, count);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, SessionTable> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

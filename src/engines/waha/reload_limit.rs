@@ -1,7 +1,8 @@
 //! Limits how often commands make WAHA reload a session's groups from WhatsApp.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::contract::SessionName;
 
@@ -18,8 +19,7 @@ pub(super) struct ReloadLimit {
 impl ReloadLimit {
     /// Whether a session's groups may be reloaded; if so, the reload is counted.
     pub(super) fn may_reload(&self, session: &SessionName, now: i64) -> bool {
-        let reloaded = self.reloaded.lock();
-        let mut reloaded = reloaded.unwrap_or_else(PoisonError::into_inner);
+        let mut reloaded = self.reloaded.lock();
         reloaded.retain(|_, at| (0..BETWEEN).contains(&(now - *at)));
         if reloaded.contains_key(session) {
             return false;

@@ -152,7 +152,7 @@ async fn a_restricted_account_does_nothing_and_its_session_is_said_not_to_be_rea
 #[tokio::test(start_paused = true)]
 async fn a_session_whose_queue_goes_to_another_worker_is_forgotten() {
     let accounts = accounts(false);
-    let count = || super::restricted(&accounts.lock());
+    let count = || super::restricted(&accounts.pauses.lock());
     for (name, queue) in [("one", "commands.0"), ("two", "commands.1")] {
         let answer = restricted(Some(3_600 * SECOND));
         accounts.learn(&session(name), Some(queue), &list(), &answer);

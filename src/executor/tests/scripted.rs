@@ -2,11 +2,12 @@
 
 use crate::engines::Context;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -60,7 +61,7 @@ impl Engine for Scripted {
 
     async fn execute(&self, _: &Call) -> Result<Executed, EngineError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let answer = self.answers.lock().unwrap().pop_front().unwrap();
+        let answer = self.answers.lock().pop_front().unwrap();
         let message = "as scripted".to_owned();
         match answer {
             Answer::Panic => panic!("as scripted"),
@@ -116,12 +117,7 @@ impl Engine for Scripted {
             });
         }
         self.searches.fetch_add(1, Ordering::SeqCst);
-        Ok(self
-            .found
-            .lock()
-            .unwrap()
-            .pop_front()
-            .unwrap_or(Found::Unclear))
+        Ok(self.found.lock().pop_front().unwrap_or(Found::Unclear))
     }
 
     async fn check(&self) -> Result<String, EngineError> {
@@ -194,11 +190,11 @@ impl Bench {
     }
 
     pub(super) fn script(&self, answers: impl IntoIterator<Item = Answer>) {
-        *self.engine.answers.lock().unwrap() = answers.into_iter().collect();
+        *self.engine.answers.lock() = answers.into_iter().collect();
     }
 
     pub(super) fn finds(&self, found: Found) {
-        self.engine.found.lock().unwrap().push_back(found);
+        self.engine.found.lock().push_back(found);
     }
 
     pub(super) fn searches(&self) -> usize {

@@ -1,8 +1,9 @@
 //! A ring buffer of recent events, bounded by number and by bytes, which each listener reads at its own position.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -88,7 +89,7 @@ impl Hub {
                 Some(Arc::new(kept))
             }
         };
-        let mut ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = self.kept.lock();
         if let Some(next) = ring.push(entry) {
             drop(ring);
             self.next.send_replace(next);
@@ -97,7 +98,7 @@ impl Hub {
 
     /// Listens from now on, or from after the last event that the client has seen.
     pub(super) fn listen(self: &Arc<Self>, filter: Filter, last_seen: Option<&str>) -> Listener {
-        let ring = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.kept.lock();
         let now = ring.next();
         let (at, missed) = match last_seen {
             None => (now, false),
@@ -194,7 +195,7 @@ impl Listener {
     }
 
     fn scan(&mut self) -> Option<Update> {
-        let ring = self.hub.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = self.hub.kept.lock();
         if self.at < ring.first {
             self.at = ring.first;
             return Some(Update::Gap);
@@ -226,7 +227,7 @@ mod tests {
 
     #[test]
     fn the_oldest_event_goes_when_there_are_too_many_or_they_are_too_large() {
-        let mut ring = Hub::new(3).kept.into_inner().unwrap();
+        let mut ring = Hub::new(3).kept.into_inner();
         ring.max_bytes = 50;
         let event = |bytes| LiveEvent {
             id: Uuid::new_v4(),

@@ -9,9 +9,10 @@ mod flow;
 mod ordered;
 mod probe;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 use url::Url;
 
@@ -189,16 +190,17 @@ impl EndpointWorker {
 
     /// Records an attempt that is no failure of the endpoint.
     pub(super) fn record_success(&self) {
-        self.health().record_success();
+        self.health.lock().record_success();
     }
 
     /// Records a failure of the endpoint, which may trip its breaker.
     fn record_failure(&self, detail: &str) {
-        if self.health().record_failure(self.shared.settings.failures) {
-            let mut reason = self
-                .trip_reason
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+        if self
+            .health
+            .lock()
+            .record_failure(self.shared.settings.failures)
+        {
+            let mut reason = self.trip_reason.lock();
             reason.get_or_insert_with(|| detail.to_owned());
             self.tripped.notify_one();
         }
@@ -211,18 +213,9 @@ impl EndpointWorker {
         }
     }
 
-    fn health(&self) -> std::sync::MutexGuard<'_, Health> {
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Opens the breaker for all processes; the one that changes the row logs and publishes it.
     async fn open_breaker(&self) {
-        let reason = self
-            .trip_reason
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-            .unwrap_or_default();
+        let reason = self.trip_reason.lock().take().unwrap_or_default();
         let (now, wait) = (self.shared.now(), self.shared.settings.probe_min);
         match self.shared.endpoints.open(&self.endpoint, now, wait).await {
             Ok(true) => {

@@ -2,8 +2,8 @@
 //! of it in the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::postgres::{Database, Postgres};
@@ -11,6 +11,7 @@ use groupmq_test_support::producer::{Producer, Seen};
 use groupmq_test_support::rabbitmq::{self, RabbitMq};
 use groupmq_test_support::receiver::{Answer, Receiver};
 use groupmq_test_support::worker::{Options, Worker, store_in};
+use parking_lot::Mutex;
 use rand::Rng as _;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -304,7 +305,7 @@ async fn assert_delivered(path: &str, taken: &Taken, world: &BTreeMap<String, Re
     let begun = Instant::now();
     for (group, it) in world {
         loop {
-            let taken = taken.lock().unwrap().get(group).cloned();
+            let taken = taken.lock().get(group).cloned();
             let taken = taken.unwrap_or_default();
             let missing: Vec<_> = (1..=it.events()).filter(|n| !taken.contains(n)).collect();
             if missing.is_empty() {
@@ -327,7 +328,7 @@ fn endpoint(receiver: &Receiver, path: &str, is_down: impl Fn() -> bool + Send +
         }
         let event = serde_json::from_slice(&delivered.body).unwrap();
         if let Some((group, sequence)) = place(&event) {
-            let mut taken = list.lock().unwrap();
+            let mut taken = list.lock();
             taken.entry(group).or_default().insert(sequence);
         }
         Answer::status(204)

@@ -1,6 +1,6 @@
 //! A worker with all roles, an endpoint and a listener, and the operator's deeds.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use groupmq_test_support::producer::{Command, Producer, Seen};
@@ -10,6 +10,7 @@ use groupmq_test_support::worker::{Options, Worker, store_in};
 use lapin::options::{ExchangeDeleteOptions, ExchangeUnbindOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Connection, ConnectionProperties};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tempfile::TempDir;
@@ -229,7 +230,7 @@ impl Stage {
     }
 
     fn reaches_everybody(&self, command: &str) -> bool {
-        let is_heard = self.heard.lock().unwrap().contains(&caused_by(command));
+        let is_heard = self.heard.lock().contains(&caused_by(command));
         is_heard && self.is_delivered(command)
     }
 
@@ -319,7 +320,7 @@ async fn listen(gateway: std::net::SocketAddr, heard: Arc<Mutex<String>>) {
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(stream).lines();
     while let Some(line) = lines.next_line().await.unwrap() {
-        heard.lock().unwrap().push_str(&line);
+        heard.lock().push_str(&line);
     }
 }
 

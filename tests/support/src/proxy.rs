@@ -5,8 +5,9 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -119,7 +120,7 @@ impl Link {
     }
 
     fn is_meant(&self, orders: Option<&[String]>) -> bool {
-        let greeting = self.greeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let greeting = self.greeting.lock();
         let said = |words: &String| {
             let words = words.as_bytes();
             words.is_empty() || greeting.windows(words.len()).any(|part| part == words)
@@ -128,7 +129,7 @@ impl Link {
     }
 
     fn hears(&self, bytes: &[u8]) {
-        let mut greeting = self.greeting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut greeting = self.greeting.lock();
         let room = GREETING.saturating_sub(greeting.len());
         greeting.extend(bytes.iter().take(room));
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,6 +12,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::State;
 use axum::http::{HeaderMap, Response, Uri};
 use futures_util::stream::{self, Stream, StreamExt as _};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -180,20 +181,23 @@ impl Receiver {
 
     /// Has a path answer as a rule says.
     pub fn rule(&self, path: &str, rule: impl FnMut(&Delivered) -> Answer + Send + 'static) {
-        lock(&self.shared.rules).insert(path.to_owned(), Box::new(rule));
+        self.shared
+            .rules
+            .lock()
+            .insert(path.to_owned(), Box::new(rule));
     }
 
     /// Everything that arrived at a path so far, in order.
     #[must_use]
     pub fn got(&self, path: &str) -> Vec<Delivered> {
-        let all = lock(&self.shared.got);
+        let all = self.shared.got.lock();
         all.iter().filter(|it| it.path == path).cloned().collect()
     }
 
     /// The ids of all events that a path took (2xx).
     #[must_use]
     pub fn taken(&self, path: &str) -> BTreeSet<String> {
-        let all = lock(&self.shared.got);
+        let all = self.shared.got.lock();
         let taken = all
             .iter()
             .filter(|it| it.path == path && (200..300).contains(&it.status));
@@ -203,7 +207,7 @@ impl Receiver {
     /// How many requests a path answered at the same time, at most, since the last time it was asked.
     #[must_use]
     pub fn most_at_once(&self, path: &str) -> usize {
-        let mut busy = lock(&self.shared.busy);
+        let mut busy = self.shared.busy.lock();
         busy.get_mut(path).map_or(0, |(now, most)| {
             let was = *most;
             *most = *now;
@@ -281,14 +285,14 @@ async fn answer(
         body: body.to_vec(),
         status: 0,
     };
-    let answer = match lock(&shared.rules).get_mut(&path) {
+    let answer = match shared.rules.lock().get_mut(&path) {
         Some(rule) => rule(&delivered),
         None => Answer::status(204),
     };
     delivered.status = answer.status;
-    lock(&shared.got).push(delivered);
+    shared.got.lock().push(delivered);
     {
-        let mut busy = lock(&shared.busy);
+        let mut busy = shared.busy.lock();
         let (now, most) = busy.entry(path.clone()).or_default();
         *now += 1;
         *most = (*most).max(*now);
@@ -327,12 +331,8 @@ struct Busy(Arc<Shared>, String);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        if let Some((now, _)) = lock(&self.0.busy).get_mut(&self.1) {
+        if let Some((now, _)) = self.0.busy.lock().get_mut(&self.1) {
             *now -= 1;
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

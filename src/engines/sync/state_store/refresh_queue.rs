@@ -1,7 +1,6 @@
 //! The queue of groups and sessions to be read again.
 
 use std::collections::BTreeSet;
-use std::sync::PoisonError;
 use std::time::Duration;
 
 use super::{MAX_REFRESHES, StateStore};
@@ -15,11 +14,7 @@ impl StateStore {
 
     /// Requests a read of a group, or of all groups of a session, no sooner than `due`.
     pub(in crate::engines) fn request_refresh_at(&self, key: KnownKey, due: i64) {
-        let mut open = self
-            .refresh_queue
-            .open
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.refresh_queue.open.lock();
         let is_room = open.len() < MAX_REFRESHES || key.group.is_none() || open.contains_key(&key);
         if is_room {
             let queued = open.entry(key).or_insert(due);
@@ -51,8 +46,7 @@ impl StateStore {
     /// Takes the entries that are due; also returns the time until the next one.
     fn due_refreshes(&self) -> (BTreeSet<KnownKey>, Option<Duration>) {
         let now = self.now();
-        let open = self.refresh_queue.open.lock();
-        let mut open = open.unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.refresh_queue.open.lock();
         let due = open.iter().filter(|(_, due)| **due <= now);
         let due: BTreeSet<_> = due.map(|(key, _)| key.clone()).collect();
         open.retain(|key, _| !due.contains(key));

@@ -8,7 +8,7 @@ fn sessions() -> Sessions {
 }
 
 fn status(sessions: &Sessions) -> String {
-    let state = sessions.lock();
+    let state = sessions.state.lock();
     state.sessions.values().next().unwrap().status.clone()
 }
 

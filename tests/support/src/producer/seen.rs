@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lapin::message::Delivery;
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -42,7 +42,7 @@ impl Seen {
     /// All replies with a correlation id, repetitions included.
     #[must_use]
     pub fn replies(&self, correlation_id: &str) -> Vec<Reply> {
-        let replies = self.lock();
+        let replies = self.inner.lock();
         replies
             .replies
             .get(correlation_id)
@@ -53,7 +53,7 @@ impl Seen {
     /// The reply on the exchange that names a command, whatever its correlation id; else null.
     #[must_use]
     pub fn answer_to(&self, command_id: &str) -> Value {
-        let seen = self.lock();
+        let seen = self.inner.lock();
         let mut replies = seen.replies.values().flatten();
         replies
             .find(|reply| !reply.direct && reply.body["commandId"] == command_id)
@@ -64,38 +64,38 @@ impl Seen {
     /// How many different commands have a reply on the exchange.
     #[must_use]
     pub fn answered(&self) -> usize {
-        self.lock().answered.len()
+        self.inner.lock().answered.len()
     }
 
     /// How many different commands have a reply to `reply_to`.
     #[must_use]
     pub fn answered_directly(&self) -> usize {
         let direct = |replies: &&Vec<Reply>| replies.iter().any(|reply| reply.direct);
-        self.lock().replies.values().filter(direct).count()
+        self.inner.lock().replies.values().filter(direct).count()
     }
 
     /// How many replies came in all, on both ways and with repetitions.
     #[must_use]
     pub fn reply_copies(&self) -> usize {
-        self.lock().replies.values().map(Vec::len).sum()
+        self.inner.lock().replies.values().map(Vec::len).sum()
     }
 
     /// The events that came, each once, in the order in which they came first.
     #[must_use]
     pub fn events(&self) -> Vec<Value> {
-        self.lock().events.clone()
+        self.inner.lock().events.clone()
     }
 
     /// How many different events came.
     #[must_use]
     pub fn event_count(&self) -> usize {
-        self.lock().events.len()
+        self.inner.lock().events.len()
     }
 
     /// How many events came, with repetitions.
     #[must_use]
     pub fn event_copies(&self) -> usize {
-        self.lock().event_copies
+        self.inner.lock().event_copies
     }
 
     pub(super) fn changed(&self) -> impl Future<Output = ()> {
@@ -110,7 +110,7 @@ impl Seen {
             routing_key: message.routing_key.to_string(),
             body: serde_json::from_slice(&message.data).unwrap_or_default(),
         };
-        let mut seen = self.lock();
+        let mut seen = self.inner.lock();
         if !direct {
             seen.answered.insert(id.clone());
         }
@@ -123,17 +123,13 @@ impl Seen {
         let id = message.properties.message_id().as_ref();
         let id = id.map(ToString::to_string).unwrap_or_default();
         let event = serde_json::from_slice(&message.data).unwrap_or_default();
-        let mut seen = self.lock();
+        let mut seen = self.inner.lock();
         if seen.event_ids.insert(id) {
             seen.events.push(event);
         }
         seen.event_copies += 1;
         drop(seen);
         self.changed.notify_waiters();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -25,10 +25,11 @@ mod webjs;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Result;
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{broadcast, watch};
@@ -189,7 +190,7 @@ impl Waha {
     /// Stops serving; what it knows stays.
     pub async fn stop(&self) {
         let mut serving = {
-            let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut serving = self.serving.lock();
             std::mem::take(&mut *serving)
         };
         serving.shutdown().await;
@@ -214,7 +215,7 @@ impl Waha {
             }
         };
         let shared = Arc::clone(&self.shared);
-        let mut serving = self.serving.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut serving = self.serving.lock();
         serving.spawn(routes::serve(listener, shared));
         Ok(())
     }
@@ -348,7 +349,7 @@ impl Shared {
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 
