@@ -236,7 +236,7 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
     };
     let works = match app::engine(config, &store, Arc::clone(&clock)) {
         Ok(engines) => engines.engine.check().await.map_err(with_causes),
-        Err(error) => Err(format!("{error:#}")),
+        Err(error) => Err(describe::with_causes(error.as_ref())),
     };
     let mut checks = vec![
         Check::new("store", finding),
