@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use crate::engines::waha::Waha;
 use crate::engines::waha::intake::IntakeError;
+use crate::observability::describe::with_causes;
 use crate::observability::events;
 
 /// The maximum number of posts that are read concurrently; others wait. Together with the limit of a body
@@ -86,14 +87,7 @@ fn too_large() -> Response {
 }
 
 fn is_limit(error: &axum::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.to_string().contains("length limit") {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
+    with_causes(error).contains("length limit")
 }
 
 const fn status(refused: &IntakeError) -> StatusCode {
