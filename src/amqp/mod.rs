@@ -31,5 +31,6 @@ pub use publish::call::{Call, Progress};
 pub use publish::fate::BROKER_REFUSED;
 pub use publish::publisher::{Publisher, Stopped};
 pub use publish::rpc::Requests;
+pub use topology::comparison::Comparison;
 pub use topology::names::Names;
-pub use topology::{Comparison, DELETION_NOTICED_WITHIN, Dependents, Doubt, Scope, Topology};
+pub use topology::{DELETION_NOTICED_WITHIN, Dependents, Doubt, Scope, Topology};

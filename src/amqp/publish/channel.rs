@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::observability::events;
@@ -13,8 +13,14 @@ use crate::observability::events;
 use crate::amqp::Error;
 use crate::amqp::publish::batch::{Batch, Entry, unconfirmed};
 use crate::amqp::publish::fate::Fate;
-use crate::amqp::publish::pipeline::Pace;
 use crate::amqp::publish::refusing::is_replies;
+
+/// The time limit for a confirm.
+pub(in crate::amqp) struct Pace {
+    pub(in crate::amqp) timeout: Duration,
+    /// Since when the broker has accepted messages; none while it blocks publishing.
+    pub(in crate::amqp) flowing: watch::Receiver<Option<Instant>>,
+}
 
 /// Batches in flight over one channel; outlives the AMQP channel.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use crate::observability::events::{self, Lost};
 
 use crate::amqp::message::{Outgoing, header};
 use crate::amqp::publish::batch::{Batch, unconfirmed};
-use crate::amqp::publish::pipeline::NACK_PAUSE;
+use crate::amqp::publish::nacks::NACK_PAUSE;
 use crate::amqp::publish::refusing::Refusing;
 use crate::amqp::publish::trial::{Trials, Verdict};
 use crate::amqp::{Names, Refusal};

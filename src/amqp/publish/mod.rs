@@ -6,6 +6,7 @@ pub(in crate::amqp) mod call;
 mod channel;
 mod direct;
 pub(in crate::amqp) mod fate;
+mod nacks;
 mod pipeline;
 pub(in crate::amqp) mod probe;
 pub(in crate::amqp) mod publisher;

@@ -13,25 +13,16 @@ use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, PublisherConfirm};
-use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::observability::events;
 
 use crate::amqp::channel::publish;
 use crate::amqp::publish::batch::{Entry, unconfirmed};
-use crate::amqp::publish::channel::PublishChannel;
+use crate::amqp::publish::channel::{Pace, PublishChannel};
 use crate::amqp::publish::fate::Fate;
+use crate::amqp::publish::nacks::{NACK_PAUSE, REFUSED_FOR, refusal};
 use crate::amqp::{Doubt, Error};
-
-/// The pause before a message that the broker did not take is offered again.
-pub(in crate::amqp) const NACK_PAUSE: Duration = Duration::from_millis(500);
-
-/// A channel over which messages are still refused this long after the first refusal is given up. RabbitMQ
-/// 3.10 looks up the leader of a quorum queue once, when a channel first publishes to it; a channel that
-/// saw a dead leader refuses permanently. A full queue refuses on any channel, which costs no more than a
-/// new connection now and then.
-const REFUSED_FOR: Duration = Duration::from_secs(3);
 
 /// On a channel that is younger than this, or was refused a message within this time, the messages of a
 /// batch are written one by one. Otherwise they are pipelined; if one were refused and the next confirmed,
@@ -43,13 +34,6 @@ const UNROUTABLE_EVERY: Duration = Duration::from_secs(5);
 
 /// The interval of checking the age of pending confirms.
 const TICK: Duration = Duration::from_secs(1);
-
-/// The time limit for a confirm.
-pub(in crate::amqp) struct Pace {
-    pub(in crate::amqp) timeout: Duration,
-    /// Since when the broker has accepted messages; none while it blocks publishing.
-    pub(in crate::amqp) flowing: watch::Receiver<Option<Instant>>,
-}
 
 /// The broker's answer for a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,18 +219,6 @@ impl Pipeline<'_> {
             events::message_unroutable(&message.exchange, &message.routing_key);
         }
     }
-}
-
-/// Records a refusal: logged once per channel, and an error after a while.
-pub(in crate::amqp) fn refusal(first: &mut Option<Instant>) -> Result<(), Error> {
-    let at = *first.get_or_insert_with(|| {
-        events::broker_refuses();
-        Instant::now()
-    });
-    if at.elapsed() > REFUSED_FOR {
-        return Err(Error::NotTaken(REFUSED_FOR));
-    }
-    Ok(())
 }
 
 /// Writes each message after the confirm of its predecessor; ends with the first that is not taken.

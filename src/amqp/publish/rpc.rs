@@ -30,7 +30,7 @@ use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::incoming;
 use crate::amqp::publish::call::{Call, Progress, Ticket};
 use crate::amqp::publish::direct::Unreachable;
-use crate::amqp::publish::pipeline::refusal;
+use crate::amqp::publish::nacks::refusal;
 use crate::amqp::publish::trial::{Trials, Verdict};
 use crate::amqp::publish::writer::Shown;
 use crate::amqp::{Error, Refusal, Target, Topology};

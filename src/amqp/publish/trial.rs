@@ -29,7 +29,7 @@ use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::Outgoing;
 use crate::amqp::publish::direct::Unreachable;
-use crate::amqp::publish::pipeline::refusal;
+use crate::amqp::publish::nacks::refusal;
 use crate::amqp::{Error, Refusal, Target, Topology};
 
 /// The connection stays open for this long after the last message: the next one of its batch follows at

@@ -19,9 +19,9 @@ use crate::observability::events;
 use crate::amqp::channel;
 use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::ConnectionTask;
-use crate::amqp::publish::channel::PublishChannel;
+use crate::amqp::publish::channel::{Pace, PublishChannel};
 use crate::amqp::publish::fate::Fate;
-use crate::amqp::publish::pipeline::{Pace, run};
+use crate::amqp::publish::pipeline::run;
 use crate::amqp::publish::probe::keep_probing;
 use crate::amqp::{Error, Topology};
 

@@ -11,7 +11,7 @@
 
 mod arguments;
 mod assertion;
-mod comparison;
+pub(in crate::amqp) mod comparison;
 pub(in crate::amqp) mod endpoint_queues;
 pub(in crate::amqp) mod installation;
 pub(in crate::amqp) mod names;
@@ -36,7 +36,6 @@ use assertion::Standing;
 use piece::{Piece, binding, exchange, queue};
 
 pub use assertion::{DELETION_NOTICED_WITHIN, Doubt};
-pub use comparison::Comparison;
 
 pub(super) use arguments::{DEAD_LETTER_KEY, holding_queue, installation, webhook_queue};
 
