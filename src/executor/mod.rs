@@ -24,13 +24,13 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
-use crate::engines::{Call, Context, Disposition, Engine, EngineError, Executed};
+use crate::engines::{Call, Context, Disposition, Engine, EngineError};
 use crate::observability::events;
 use crate::store::{self, Store};
 
 use accounts::Accounts;
 use guard::Guarded;
-use idempotency::Idempotency;
+use idempotency::{Executed, Idempotency};
 use retry::ShortRetries;
 
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
@@ -305,10 +305,8 @@ impl Executor {
 
     async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
         let call = call(accepted, context);
-        let reads = only_reads(accepted);
-        let keeps = self.engine.engine().keeps_ledger() && !call.command.about().is_webhooks();
-        if reads || keeps {
-            Ok(self.idempotency.execute(&call).await?)
+        if only_reads(accepted) {
+            self.idempotency.read(&call).await
         } else {
             self.idempotency.carry_out(&call).await
         }
@@ -352,8 +350,7 @@ impl Executor {
         let after = match error.disposition() {
             Disposition::Reject => return Err(error_body(error)),
             Disposition::Retry { after } => after,
-            // The ledger has it as started (or, with the sandbox, knows whether it is done): the next
-            // attempt checks what happened before it does anything.
+            // The ledger has it as started: the next attempt checks what happened before it does anything.
             Disposition::Unknown => None,
         };
         Ok(Deferral {
@@ -386,11 +383,7 @@ impl Executor {
         let engine = self.engine.engine().name();
         let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
         let mut outcome = match executed {
-            Executed::Done(effect) => {
-                let result = fitting(effect.result);
-                subject.done(result, effect.events, false, engine, self.now())
-            }
-            Executed::Recorded { record, replayed } => {
+            Executed::Done { record, replayed } => {
                 let result = record.outcome.and_then(fitting);
                 subject.done(result, record.events, replayed, engine, record.at)
             }

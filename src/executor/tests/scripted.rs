@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
-use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
+use crate::engines::{Call, Effect, Engine, EngineError, Found};
 use crate::executor::{Accepted, Decoder, Executor, Interrupted, RetryState, Verdict};
 use crate::store::Store;
 use crate::store::endpoints::Endpoint;
@@ -58,7 +58,7 @@ impl Engine for Scripted {
         EngineName::Waha
     }
 
-    async fn execute(&self, _: &Call) -> Result<Executed, EngineError> {
+    async fn execute(&self, _: &Call) -> Result<Effect, EngineError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.lock().unwrap().pop_front().unwrap();
         let message = "as scripted".to_owned();
@@ -99,7 +99,7 @@ impl Engine for Scripted {
                 });
             }
         }
-        Ok(Executed::Done(effect()))
+        Ok(effect())
     }
 
     async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {
