@@ -30,6 +30,9 @@ const BUSY: Duration = Duration::from_millis(500);
 /// search that finds nothing may be wrong, and each start may have had its effect.
 const BEGINNINGS: u32 = 2;
 
+/// The owner of a started command that no worker is executing; no worker has this name.
+const NOBODY: &str = "";
+
 /// What came of a command.
 #[derive(Debug)]
 pub(super) enum Executed {
@@ -111,6 +114,19 @@ impl Idempotency {
             }
         };
         Ok(Some(executed))
+    }
+
+    /// Leaves a command that this worker may have started to the worker that gets it next.
+    pub(super) async fn leave(&self, key: Key) {
+        // If it has come back to this worker meanwhile, it is this worker's until that is over.
+        let _turn = self.locks.wait(&key).await;
+        let leave = || {
+            self.ledger
+                .take_over(key.clone(), self.workers.me(), NOBODY)
+        };
+        if let Err(error) = self.store.through_outages(leave).await {
+            events::store_refused(&error);
+        }
     }
 
     /// Takes over a started command, unless another worker is executing it.

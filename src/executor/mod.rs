@@ -26,6 +26,7 @@ use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
 use crate::engines::{Call, Context, Disposition, Engine, EngineError};
 use crate::observability::events;
+use crate::store::ledger::Key;
 use crate::store::{self, Store};
 
 use accounts::Accounts;
@@ -47,6 +48,18 @@ pub enum Verdict {
     Answered(Box<Outcome>),
     /// It cannot be executed now and has to be deferred.
     Deferred(Deferral),
+}
+
+impl Verdict {
+    /// Whether it may have taken effect, which is not recorded.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let error = match self {
+            Self::Answered(outcome) => outcome.reply.error.as_ref(),
+            Self::Deferred(deferral) => Some(&deferral.cause),
+        };
+        error.is_some_and(|error| error.code == ErrorCode::InDoubt)
+    }
 }
 
 /// Why there is no verdict about a command.
@@ -244,6 +257,14 @@ impl Executor {
                 None => return Ok(self.defer(accepted, retry_state, deferral)),
             }
         }
+    }
+
+    /// Leaves a command to the worker that gets it next: for one with an open outcome, and for one without a
+    /// verdict, with which the caller does not go on.
+    ///
+    /// Otherwise the next worker would wait for this one as long as it lives.
+    pub async fn leave(&self, command: Key) {
+        self.idempotency.leave(command).await;
     }
 
     fn short_retries(&self, reads: bool) -> ShortRetries {

@@ -40,6 +40,8 @@ fn exposed(text: &str) -> BTreeMap<String, (String, Vec<String>)> {
 async fn metrics_have_the_names_types_and_labels_that_are_documented() {
     let scene = Scene::shared().await;
     scene.assert_works("counted").await;
+    // One that changes something is in the ledger.
+    scene.groups(1).await;
     // A message that ends as a dead letter counts too.
     let reply = scene
         .call("wrong", "GetGroup", &json!({"groupId": 7}))

@@ -144,7 +144,7 @@ pub(super) struct Bench {
     executor: Executor,
     store: Store,
     url: String,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Bench {
@@ -157,7 +157,20 @@ impl Bench {
         settings: impl FnOnce(&mut config::Config),
         answers: impl IntoIterator<Item = Answer>,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::of(Arc::new(tempfile::tempdir().unwrap()), settings, answers).await
+    }
+
+    /// Another worker with the same store, without short retries.
+    pub(super) async fn beside(&self, answers: impl IntoIterator<Item = Answer>) -> Self {
+        let settings = |config: &mut config::Config| config.retry.within = Duration::ZERO;
+        Self::of(Arc::clone(&self.folder), settings, answers).await
+    }
+
+    async fn of(
+        folder: Arc<TempDir>,
+        settings: impl FnOnce(&mut config::Config),
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> Self {
         let url = format!("sqlite:{}", folder.path().join("store.db").display());
         let store = open(&url).await;
         let engine = Arc::new(Scripted {
@@ -187,7 +200,7 @@ impl Bench {
             executor,
             store,
             url,
-            _folder: folder,
+            folder,
         };
         bench.script(answers);
         bench
@@ -266,6 +279,20 @@ impl Bench {
     /// A webhook endpoint as it is stored.
     pub(super) async fn endpoint(&self, name: &str) -> Option<Endpoint> {
         self.store.endpoints().get(name).await.unwrap()
+    }
+
+    /// Writes this worker's heartbeat.
+    pub(super) async fn beat(&self) {
+        self.store.workers().heartbeat().await.unwrap();
+    }
+
+    /// Leaves a command to the next worker.
+    pub(super) async fn leave(&self, command: &Accepted) {
+        let key = Key {
+            session: command.session.clone(),
+            command_id: command.id.clone(),
+        };
+        self.executor.leave(key).await;
     }
 
     /// Lets another worker be alive.
