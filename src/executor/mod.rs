@@ -51,14 +51,16 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether it may have taken effect, which is not recorded.
+    /// Whether the ledger may have the command as started.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        let error = match self {
-            Self::Answered(outcome) => outcome.reply.error.as_ref(),
-            Self::Deferred(deferral) => Some(&deferral.cause),
-        };
-        error.is_some_and(|error| error.code == ErrorCode::InDoubt)
+        match self {
+            Self::Answered(outcome) => {
+                let error = outcome.reply.error.as_ref();
+                error.is_some_and(|error| error.code == ErrorCode::InDoubt)
+            }
+            Self::Deferred(_) => true,
+        }
     }
 }
 
@@ -259,8 +261,8 @@ impl Executor {
         }
     }
 
-    /// Leaves a command to the worker that gets it next: for one with an open outcome, and for one without a
-    /// verdict, with which the caller does not go on.
+    /// Leaves a command to the worker that gets it next: one whose verdict is open, or one without a verdict
+    /// with which the caller does not go on.
     ///
     /// Otherwise the next worker would wait for this one as long as it lives.
     pub async fn leave(&self, command: Key) {

@@ -146,10 +146,8 @@ impl Sandbox {
             Ok(Some(record)) => effect_of(record),
             Ok(None) => Err(EngineError::Refused {
                 code: ErrorCode::IdReused,
-                message:
-                    "the sandbox has executed another command with this id; take a new id for \
-                          a new command"
-                        .to_owned(),
+                message: "the sandbox executed another command with this id; take a new id"
+                    .to_owned(),
             }),
             // The commit may have succeeded although its answer was lost; the next attempt finds that out.
             Err(error) if error.is_outage() => Err(EngineError::NoAnswer {
