@@ -1,8 +1,8 @@
 //! Commands per second through the sandbox and the store alone, without a broker:
 //! `cargo bench --bench sandbox`.
 //!
-//! Every command is one that changes something, and is in the ledger, on disk, before it counts. The
-//! store is SQLite in a temporary folder, or the one whose URL is in `GROUPMQ_STORE__URL`.
+//! Every command that changes something is on disk, with its outcome, before it counts. The store is
+//! SQLite in a temporary folder, or the one whose URL is in `GROUPMQ_STORE__URL`.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on may stop")]
 #![expect(clippy::print_stdout, reason = "printing figures is what it is for")]
@@ -19,7 +19,7 @@ use groupmq::clock::{Clock, SystemClock};
 use groupmq::config;
 use groupmq::contract::CommandType;
 use groupmq::engines::sandbox::Sandbox;
-use groupmq::engines::{Call, Context, Engine as _, Executed};
+use groupmq::engines::{Call, Context, Engine as _};
 use groupmq::store::Store;
 use serde_json::{Value, json};
 
@@ -109,14 +109,8 @@ async fn run(
             context: Context::default(),
         };
         async move {
-            match engine.execute(&call).await.unwrap() {
-                Executed::Recorded { record, replayed } => {
-                    assert!(!replayed);
-                    serde_json::from_str(record.outcome.unwrap().get()).unwrap()
-                }
-                Executed::Done(effect) => serde_json::to_value(effect.result).unwrap(),
-                Executed::Reused => unreachable!(),
-            }
+            let effect = engine.execute(&call).await.unwrap();
+            serde_json::from_str(effect.result.get()).unwrap()
         }
     };
     stream::iter((0..count).map(one))

@@ -45,7 +45,8 @@ pub(crate) fn empty(folder: &Path, server: &Postgres) -> Vec<Store> {
     stores
 }
 
-/// Replaces what the ledger holds by rows like its last one, of the past hours.
+/// Replaces what the ledger holds by rows like its last one, of the past hours. What the sandbox remembers is
+/// the engine's, and begins empty.
 pub(crate) async fn fill(store: &Store) {
     // Version 7 ids, as `groupmq send` makes them: the newest comes last.
     let row = "SELECT 'default', {id}, fingerprint, state, owner, {ms}, {ms}, record \
@@ -87,6 +88,7 @@ pub(crate) async fn fill(store: &Store) {
     let statements = [
         "CREATE TEMPORARY TABLE template AS SELECT * FROM ledger ORDER BY finished_at DESC LIMIT 1",
         "DELETE FROM ledger",
+        "DELETE FROM sandbox_outcomes",
         &format!("INSERT INTO ledger {numbers} {rows}"),
         settle,
     ];

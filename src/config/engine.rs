@@ -24,8 +24,6 @@ pub struct Sandbox {
     pub sessions: BTreeMap<SessionName, ParticipantId>,
     /// Participants who are not admins may add others in new groups (WhatsApp's default).
     pub members_can_add: bool,
-    /// How effects and ledger records are written.
-    pub ledger: SandboxLedger,
     /// Faults to inject, by session.
     pub faults: BTreeMap<SessionName, Fault>,
 }
@@ -46,18 +44,6 @@ pub struct Fault {
     /// The process aborts at this point of every command that changes something.
     pub crash: Option<CrashPoint>,
 }
-
-/// How the sandbox's effects and the ledger's records are written.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum SandboxLedger {
-    /// In one transaction, so effects are exactly once.
-    #[default]
-    Together,
-    /// One after the other, as with an external engine.
-    Apart,
-}
-
-from_words!(SandboxLedger, "must be together or apart", "together" => Together, "apart" => Apart);
 
 /// A point of a command at which the process can abort.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -122,7 +108,6 @@ impl Sandbox {
             },
             Some("phone"),
         );
-        let ledger = section.required("ledger", parsed);
         let faults = section
             .section("faults")
             .each(|_, fault| Fault::read(fault), None);
@@ -133,7 +118,6 @@ impl Sandbox {
         let sandbox = Self {
             sessions,
             members_can_add,
-            ledger,
             faults,
         };
         if let Some(twice) = sandbox.shared_phone() {

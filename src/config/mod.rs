@@ -24,7 +24,7 @@ use std::path::PathBuf;
 pub use amqp::{Amqp, Host, Tls};
 pub use delivery::{Delivery, DeliveryCrash};
 pub use egress::{DnsServer, Egress, EgressTls, Network};
-pub use engine::{CrashPoint, Engine, Fault, Sandbox, SandboxLedger};
+pub use engine::{CrashPoint, Engine, Fault, Sandbox};
 pub use gateway::{Access, Gateway, Key, KeyName};
 pub use load::{DEFAULTS, Sources};
 pub use otlp::Otlp;

@@ -13,7 +13,7 @@ use crate::contract::{
 };
 use crate::observability::trace::Trace;
 use crate::store;
-use crate::store::ledger::{Record, Starts};
+use crate::store::ledger::Starts;
 use crate::store::shards::Fence;
 
 mod event_fields;
@@ -78,23 +78,6 @@ impl Effect {
     }
 }
 
-/// How an engine answers.
-#[derive(Debug)]
-pub enum Executed {
-    /// Done. The caller records it.
-    Done(Effect),
-    /// Done and recorded in one transaction, now or (`replayed`) when the command was delivered
-    /// before.
-    Recorded {
-        /// The recorded outcome; a refusal is recorded too.
-        record: Record,
-        /// The record existed already; nothing was done now.
-        replayed: bool,
-    },
-    /// The ledger knows this id with another fingerprint; nothing was done.
-    Reused,
-}
-
 /// What an engine knows of a command whose outcome is unknown.
 #[derive(Debug)]
 pub enum Found {
@@ -114,13 +97,6 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// The engine's name in replies and events.
     fn name(&self) -> EngineName;
 
-    /// Whether effects and ledger records are one transaction (see [`Executed::Recorded`]).
-    ///
-    /// If they are not, the caller records `started` before and `done` after.
-    fn keeps_ledger(&self) -> bool {
-        false
-    }
-
     /// Executes a command.
     ///
     /// # Errors
@@ -128,12 +104,11 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     ///
     /// # Cancellation
     /// After dropping the future it is unknown whether the command took effect.
-    async fn execute(&self, call: &Call) -> Result<Executed, EngineError>;
+    async fn execute(&self, call: &Call) -> Result<Effect, EngineError>;
 
     /// Searches for the effect of a command whose outcome is unknown.
     ///
-    /// Called only for commands that must not be repeated: for `CreateGroup` it searches for the
-    /// group.
+    /// Called for commands that must not be repeated, and for those that may no longer be started.
     ///
     /// # Errors
     /// When the engine is not available now.
@@ -191,8 +166,8 @@ pub enum EngineError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
-    /// A part of this process failed, mostly the store; the command was not started, or its effect is
-    /// recorded. It is no fault of the engine and must not cost the command an attempt.
+    /// A part of this process failed, mostly the store; the command was not started. It is no fault of
+    /// the engine and must not cost the command an attempt.
     #[error("{message}")]
     Internal {
         /// What failed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 
-use crate::engines::{Call, Engine, EngineError, Executed};
+use crate::engines::{Call, Effect, Engine, EngineError};
 use crate::observability::describe::panic_text;
 use crate::observability::events;
 use crate::observability::trace::SpanKind;
@@ -42,7 +42,7 @@ impl Guarded {
     }
 
     /// Lets the engine execute a command.
-    pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+    pub(super) async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         self.accounts.admit(&call.session, &call.command)?;
         let begun = Instant::now();
         let mut span = call.context.trace.span(SpanKind::Internal, "execute");
@@ -69,7 +69,7 @@ impl Guarded {
         self.accounts.keep(has);
     }
 
-    async fn answer(&self, call: &Call) -> Result<Executed, EngineError> {
+    async fn answer(&self, call: &Call) -> Result<Effect, EngineError> {
         let timeout = self.timeout;
         let calling = AssertUnwindSafe(self.engine.execute(call)).catch_unwind();
         match tokio::time::timeout(timeout, calling).await {

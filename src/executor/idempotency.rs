@@ -1,4 +1,4 @@
-//! One effect per command on engines whose effects lie outside the store.
+//! One effect per command.
 //!
 //! `started` is recorded before the engine is called and `done` after it. A command that is found `started`
 //! is another worker's, or its outcome is unknown: then it is repeated if that is harmless; otherwise the
@@ -14,7 +14,7 @@ use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
 use crate::contract::{Repeat, Timestamp};
-use crate::engines::{Call, Disposition, Effect, EngineError, Executed, Found};
+use crate::engines::{Call, Disposition, Effect, EngineError, Found};
 use crate::observability::events;
 use crate::store::Store;
 use crate::store::ledger::{Claim, Key, Ledger, Record, Starts};
@@ -30,6 +30,22 @@ const BUSY: Duration = Duration::from_millis(500);
 /// The maximum number of starts of a command that must not be repeated and whose outcome is unknown: a
 /// search that finds nothing may be wrong, and each start may have had its effect.
 const BEGINNINGS: u32 = 2;
+
+/// The owner of a started command that no worker is executing; no worker has this name.
+const NOBODY: &str = "";
+
+/// What came of a command.
+#[derive(Debug)]
+pub(super) enum Executed {
+    /// It is done, or was refused.
+    Done {
+        record: Record,
+        /// The record existed already; nothing was done now.
+        replayed: bool,
+    },
+    /// The ledger knows this id with another fingerprint; nothing was done.
+    Reused,
+}
 
 /// Executes commands through the ledger.
 #[derive(Debug)]
@@ -71,10 +87,7 @@ impl Idempotency {
         events::stage_passed(events::Stage::Ledger, begun.elapsed());
         match claim {
             Claim::New => self.perform(key, call).await,
-            Claim::Done(record) => Ok(Executed::Recorded {
-                record,
-                replayed: true,
-            }),
+            Claim::Done(record) => Ok(replay(record)),
             Claim::Reused => Ok(Executed::Reused),
             Claim::Started { owner, starts } => {
                 self.take_over(&ledger, &key, &owner).await?;
@@ -90,10 +103,7 @@ impl Idempotency {
         let ledger = self.ledger.under(call.context.fence.clone());
         let executed = match ledger.peek(key.clone(), call.fingerprint).await? {
             Claim::New => return Ok(None),
-            Claim::Done(record) => Executed::Recorded {
-                record,
-                replayed: true,
-            },
+            Claim::Done(record) => replay(record),
             Claim::Reused => Executed::Reused,
             Claim::Started { owner, starts } => {
                 self.take_over(&ledger, &key, &owner).await?;
@@ -105,6 +115,19 @@ impl Idempotency {
             }
         };
         Ok(Some(executed))
+    }
+
+    /// Leaves a command that this worker may have started to the worker that gets it next.
+    pub(super) async fn leave(&self, key: Key) {
+        // If it has come back to this worker meanwhile, it is this worker's until that is over.
+        let _turn = self.locks.wait(&key).await;
+        let leave = || {
+            self.ledger
+                .take_over(key.clone(), self.workers.me(), NOBODY)
+        };
+        if let Err(error) = self.store.through_outages(leave).await {
+            events::store_refused(&error);
+        }
     }
 
     /// Takes over a started command, unless another worker is executing it.
@@ -125,8 +148,17 @@ impl Idempotency {
         Ok(self.store.through_outages(release).await?)
     }
 
+    /// Executes a command that changes nothing: it is not recorded.
+    pub(super) async fn read(&self, call: &Call) -> Result<Executed, Failure> {
+        let effect = self.execute(call).await?;
+        Ok(Executed::Done {
+            record: self.record_of(effect),
+            replayed: false,
+        })
+    }
+
     /// Executes a command by its kind, without the ledger.
-    pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         if call.command.about().is_webhooks() {
             self.webhooks.execute(call).await
         } else {
@@ -151,6 +183,10 @@ impl Idempotency {
 
     /// Asks the engine for the effect of a command; none if it may be started (again).
     async fn find(&self, call: &Call, starts: Starts) -> Result<Option<Effect>, Failure> {
+        if call.command.about().is_webhooks() {
+            // No engine executed it.
+            return Err(Failure::InDoubt);
+        }
         let found = self.engine.engine().find(call, starts).await;
         match found.map_err(Failure::Searching)? {
             Found::Effect(effect) => Ok(Some(effect)),
@@ -162,8 +198,7 @@ impl Idempotency {
 
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
         match self.execute(call).await {
-            Ok(Executed::Done(effect)) => self.done(key, effect).await,
-            Ok(recorded) => Ok(recorded),
+            Ok(effect) => self.done(key, effect).await,
             Err(error) => {
                 match error.disposition() {
                     // Nothing was done, and the next attempt starts afresh.
@@ -178,15 +213,7 @@ impl Idempotency {
     }
 
     async fn done(&self, key: Key, effect: Effect) -> Result<Executed, Failure> {
-        self.record(
-            key,
-            Record {
-                outcome: Ok(effect.result),
-                events: effect.events,
-                at: self.now(),
-            },
-        )
-        .await
+        self.record(key, self.record_of(effect)).await
     }
 
     /// A refusal is an answer too, and is replayed when the command is redelivered.
@@ -211,14 +238,29 @@ impl Idempotency {
         let earlier = self.store.through_outages(complete).await?;
         events::stage_passed(events::Stage::Ledger, begun.elapsed());
         let replayed = earlier.is_some();
-        Ok(Executed::Recorded {
+        Ok(Executed::Done {
             record: earlier.unwrap_or(record),
             replayed,
         })
     }
 
+    fn record_of(&self, effect: Effect) -> Record {
+        Record {
+            outcome: Ok(effect.result),
+            events: effect.events,
+            at: self.now(),
+        }
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
+    }
+}
+
+const fn replay(record: Record) -> Executed {
+    Executed::Done {
+        record,
+        replayed: true,
     }
 }
 

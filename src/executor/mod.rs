@@ -24,13 +24,14 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
-use crate::engines::{Call, Context, Disposition, Engine, EngineError, Executed};
+use crate::engines::{Call, Context, Disposition, Engine, EngineError};
 use crate::observability::events;
+use crate::store::ledger::Key;
 use crate::store::{self, Store};
 
 use accounts::Accounts;
 use guard::Guarded;
-use idempotency::Idempotency;
+use idempotency::{Executed, Idempotency};
 use retry::ShortRetries;
 
 pub use decode::{Accepted, Decoder, Incoming, Rejected};
@@ -47,6 +48,20 @@ pub enum Verdict {
     Answered(Box<Outcome>),
     /// It cannot be executed now and has to be deferred.
     Deferred(Deferral),
+}
+
+impl Verdict {
+    /// Whether the ledger may have the command as started.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Answered(outcome) => {
+                let error = outcome.reply.error.as_ref();
+                error.is_some_and(|error| error.code == ErrorCode::InDoubt)
+            }
+            Self::Deferred(_) => true,
+        }
+    }
 }
 
 /// Why there is no verdict about a command.
@@ -246,6 +261,14 @@ impl Executor {
         }
     }
 
+    /// Leaves a command to the worker that gets it next: one whose verdict is open, or one without a verdict
+    /// with which the caller does not go on.
+    ///
+    /// Otherwise the next worker would wait for this one as long as it lives.
+    pub async fn leave(&self, command: Key) {
+        self.idempotency.leave(command).await;
+    }
+
     fn short_retries(&self, reads: bool) -> ShortRetries {
         let within = if reads {
             self.retry.reads
@@ -305,10 +328,8 @@ impl Executor {
 
     async fn attempt(&self, accepted: &Accepted, context: &Context) -> Result<Executed, Failure> {
         let call = call(accepted, context);
-        let reads = only_reads(accepted);
-        let keeps = self.engine.engine().keeps_ledger() && !call.command.about().is_webhooks();
-        if reads || keeps {
-            Ok(self.idempotency.execute(&call).await?)
+        if only_reads(accepted) {
+            self.idempotency.read(&call).await
         } else {
             self.idempotency.carry_out(&call).await
         }
@@ -352,8 +373,7 @@ impl Executor {
         let after = match error.disposition() {
             Disposition::Reject => return Err(error_body(error)),
             Disposition::Retry { after } => after,
-            // The ledger has it as started (or, with the sandbox, knows whether it is done): the next
-            // attempt checks what happened before it does anything.
+            // The ledger has it as started: the next attempt checks what happened before it does anything.
             Disposition::Unknown => None,
         };
         Ok(Deferral {
@@ -386,11 +406,7 @@ impl Executor {
         let engine = self.engine.engine().name();
         let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
         let mut outcome = match executed {
-            Executed::Done(effect) => {
-                let result = fitting(effect.result);
-                subject.done(result, effect.events, false, engine, self.now())
-            }
-            Executed::Recorded { record, replayed } => {
+            Executed::Done { record, replayed } => {
                 let result = record.outcome.and_then(fitting);
                 subject.done(result, record.events, replayed, engine, record.at)
             }

@@ -299,6 +299,24 @@ async fn a_command_that_a_live_worker_is_at_waits_for_it() {
 }
 
 #[tokio::test]
+async fn a_command_that_a_live_worker_has_left_does_not_wait_for_it() {
+    let settings = |config: &mut Config| config.retry.within = Duration::ZERO;
+    let first = Bench::with(settings, [Answer::Silence]).await;
+    first.beat().await;
+    let verdict = first.run(&rename("1")).await;
+    assert!(verdict.is_open());
+    let second = first.beside([Answer::Done]).await;
+    let waiting = deferral(first.beside([]).await.run(&rename("1")).await);
+    assert!(!waiting.counts, "another worker is executing it");
+    first.leave(&rename("1")).await;
+    assert_eq!(code(&reply(second.run(&rename("1")).await)), None);
+    assert_eq!((first.calls(), second.calls()), (1, 1));
+    // What is done stays done.
+    first.leave(&rename("1")).await;
+    assert!(reply(second.run(&rename("1")).await).replayed);
+}
+
+#[tokio::test]
 async fn an_answer_that_never_came_is_looked_for_and_not_repeated_blindly() {
     let bench = Bench::new([Answer::Silence]).await;
     bench.finds(scripted::found());

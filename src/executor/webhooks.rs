@@ -10,7 +10,7 @@ use crate::contract::{
     SigningSecret, TestWebhook, Timestamp, WebhookId, WebhookNotice, WebhookNoticePayload,
     WebhookState, WebhookTest, endpoint_name,
 };
-use crate::engines::{Call, Effect, EngineError, Executed};
+use crate::engines::{Call, Effect, EngineError};
 use crate::store;
 use crate::store::endpoints::{Endpoint, Endpoints, NewEndpoint, Origin};
 
@@ -31,7 +31,7 @@ impl Webhooks {
     }
 
     /// Executes a command; doing so twice is harmless.
-    pub(super) async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+    pub(super) async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         let session = &call.session;
         let result = match &call.command {
             Command::SetWebhook(wanted) => self.set(session, wanted).await?,
@@ -47,7 +47,7 @@ impl Webhooks {
                 });
             }
         };
-        Ok(Executed::Done(Effect::new(&result, Vec::new())?))
+        Effect::new(&result, Vec::new())
     }
 
     async fn set(

@@ -1,10 +1,8 @@
 //! The ledger: the outcome of every command that changes something, so that a repeated command has no second effect
 //! and gets the same reply.
 //!
-//! An engine with effects outside the store records `started` before and `done` after
-//! ([`Ledger::claim`], [`Ledger::complete`]); the sandbox writes `done` together with its groups
-//! ([`super::sandbox_groups`]). The executor decides what to do about
-//! a command that is `started`.
+//! The executor records `started` before an effect and `done` after it ([`Ledger::claim`],
+//! [`Ledger::complete`]), and decides what to do about a command that is `started`.
 
 mod rows;
 

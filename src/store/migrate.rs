@@ -61,6 +61,11 @@ const SQLITE: &[Step] = &[
         "deferred",
         include_str!("../../migrations/sqlite/0009_deferred.sql"),
     ),
+    (
+        10,
+        "sandbox_outcomes",
+        include_str!("../../migrations/sqlite/0010_sandbox_outcomes.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -108,6 +113,11 @@ const POSTGRES: &[Step] = &[
         9,
         "deferred",
         include_str!("../../migrations/postgres/0009_deferred.sql"),
+    ),
+    (
+        10,
+        "sandbox_outcomes",
+        include_str!("../../migrations/postgres/0010_sandbox_outcomes.sql"),
     ),
 ];
 

@@ -320,10 +320,11 @@ fn tables() -> batch::Registry {
     batch::Registry::default()
         // Before all others: rows that are read after it include what the queue's last owner wrote.
         .with::<shards::EpochRow>()
-        // Groups before the ledger: a command that has waited for a group then sees the last command too.
+        // Groups before outcomes: a command that has waited for a group then sees the last command's outcome too.
         .with::<sandbox_groups::GroupRow>()
         .with::<sandbox_groups::MemberRow>()
         .with::<sandbox_groups::HistoryRow>()
+        .with::<sandbox_groups::OutcomeRow>()
         .with::<ledger::Row>()
         .with::<lanes::LaneRow>()
         .with::<lanes::DeferredRow>()

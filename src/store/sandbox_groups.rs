@@ -1,7 +1,7 @@
-//! The sandbox's groups, their members, and the commands that changed each.
+//! The sandbox's groups, their members, the commands that changed each, and the outcomes of these commands.
 //!
-//! This file stores groups; WhatsApp's rules are in the sandbox engine. A command's change and its ledger record are
-//! one transaction.
+//! This file stores groups; WhatsApp's rules are in the sandbox engine. A command's change and its outcome are one
+//! transaction, so a repetition of the command finds the outcome and changes nothing.
 
 mod rows;
 mod state;
@@ -9,13 +9,13 @@ mod state;
 use super::Error;
 use super::batch::{ReadSet, Rows, Table, TableRow};
 use super::db::{self, Pool, Value};
-use super::ledger::{Fingerprint, Key, Record, Row};
+use super::ledger::{Fingerprint, Key, Record};
 use super::shards::{Fence, FencedBatcher};
 use crate::contract::{
     CommandType, GroupId, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
 };
 
-pub(super) use rows::{GroupRow, HistoryRow, MemberRow};
+pub(super) use rows::{GroupRow, HistoryRow, MemberRow, OutcomeRow};
 pub use state::{Former, Member, SandboxGroup};
 
 /// The query of `ListGroups`, by order.
@@ -28,17 +28,6 @@ macro_rules! list_sorted {
             " LIMIT $2 OFFSET $3"
         )
     };
-}
-
-/// How a command ended.
-#[derive(Debug, Clone)]
-pub enum Transacted {
-    /// Done now; the record was written with the change.
-    Fresh(Record),
-    /// Done before, with this record; nothing was done now.
-    Replayed(Record),
-    /// The id belongs to a command with another type or payload; nothing was done.
-    Reused,
 }
 
 /// A command that changed a group, as the history keeps it.
@@ -100,10 +89,11 @@ impl World<'_> {
     }
 }
 
-/// Runs a command's step on the groups, and adds its changes to the batch.
+/// Runs a command's step on the groups, and adds its changes and its outcome to the batch.
 fn in_world(
     rows: &mut Rows,
     key: &Key,
+    fingerprint: Fingerprint,
     step: impl Fn(&mut World<'_>) -> Result<Record, Error>,
 ) -> Result<Record, Error> {
     let mut world = World {
@@ -112,7 +102,13 @@ fn in_world(
         history: Vec::new(),
     };
     let record = step(&mut world)?;
-    for change in world.history {
+    let history = world.history;
+    // A command that changed nothing may run again: that changes nothing either, or is its first effect.
+    if !history.is_empty() {
+        let outcome = OutcomeRow::new(fingerprint, &record)?;
+        rows.table()?.put(key.clone(), outcome);
+    }
+    for change in history {
         let group = rows.table::<GroupRow>()?.get_mut(&change.group);
         let members = group.map(GroupRow::membership_changes).unwrap_or_default();
         for (who, is_member) in members {
@@ -145,9 +141,10 @@ impl SandboxGroups {
         }
     }
 
-    /// Executes a command unless it is in the ledger: change and record are one transaction.
+    /// Executes a command, or returns the outcome that it had before; none if the key belongs to a command with
+    /// another type or payload.
     ///
-    /// `step` reads and changes the named groups, and returns the record. It may run several times, so it must
+    /// `step` reads and changes the named groups, and returns the outcome. It may run several times, so it must
     /// depend on nothing but its argument; one that fails must have changed nothing.
     ///
     /// # Errors
@@ -155,47 +152,52 @@ impl SandboxGroups {
     ///
     /// # Cancellation
     /// Dropping the future does not stop the command.
-    pub async fn transact<F>(
+    pub async fn change<F>(
         &self,
         key: Key,
         fingerprint: Fingerprint,
         groups: Vec<GroupId>,
         step: F,
-    ) -> Result<Transacted, Error>
+    ) -> Result<Option<Record>, Error>
     where
         F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
     {
         let needs = ReadSet::default()
-            .with::<Row>([key.clone()])
-            .with::<GroupRow>(groups);
-        let step = move |rows: &mut Rows| {
-            let known = rows.table::<Row>()?.get(&key);
-            if known.is_some_and(|row| row.fingerprint != fingerprint) {
-                return Ok(Transacted::Reused);
-            }
-            if let Some(record) = known.map_or(Ok(None), Row::record)? {
-                return Ok(Transacted::Replayed(record));
-            }
-            let record = in_world(rows, &key, &step)?;
-            let at = record.at.0.as_millisecond();
-            let row = Row::started(fingerprint, String::new(), at).done(&record)?;
-            rows.table()?.put(key.clone(), row);
-            Ok(Transacted::Fresh(record))
+            .with::<GroupRow>(groups)
+            .with::<OutcomeRow>([key.clone()]);
+        let step = move |rows: &mut Rows| match rows.table::<OutcomeRow>()?.get(&key) {
+            Some(known) => known.record(fingerprint),
+            None => in_world(rows, &key, fingerprint, &step).map(Some),
         };
         self.batcher.submit(needs, step).await
     }
 
-    /// Executes a command without the ledger, as an external engine would: the caller keeps the record.
+    /// The outcome of a command that changed a group; none if it changed nothing.
+    ///
+    /// It is read behind all changes that this process has submitted, so none of them can still come.
     ///
     /// # Errors
-    /// As [`SandboxGroups::transact`]; but a retry executes it again.
-    pub async fn change<F>(&self, key: Key, groups: Vec<GroupId>, step: F) -> Result<Record, Error>
-    where
-        F: Fn(&mut World<'_>) -> Result<Record, Error> + Send + 'static,
-    {
-        let needs = ReadSet::default().with::<GroupRow>(groups);
-        let step = move |rows: &mut Rows| in_world(rows, &key, &step);
+    /// When the store cannot be used.
+    pub async fn outcome(
+        &self,
+        key: Key,
+        fingerprint: Fingerprint,
+    ) -> Result<Option<Record>, Error> {
+        let needs = ReadSet::default().with::<OutcomeRow>([key.clone()]);
+        let step = move |rows: &mut Rows| {
+            let row = rows.table::<OutcomeRow>()?.get(&key);
+            row.map_or(Ok(None), |row| row.record(fingerprint))
+        };
         self.batcher.submit(needs, step).await
+    }
+
+    /// Forgets up to `at_most` outcomes from before `before`, but those of commands that the ledger has as
+    /// started; returns how many.
+    ///
+    /// # Errors
+    /// When the store cannot be used; a retry is safe.
+    pub async fn purge_outcomes(&self, before: Timestamp, at_most: u32) -> Result<u64, Error> {
+        rows::purge_outcomes(self.batcher.unfenced(), &self.pool, before, at_most).await
     }
 
     /// Reads a group.

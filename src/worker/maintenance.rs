@@ -87,6 +87,9 @@ fn log_failure(outcome: Result<(), Error>) {
 }
 
 async fn purge_once(store: &Store, limits: Limits) -> Result<(), Error> {
+    // Before the ledger: once the ledger has forgotten a command, its id is that of a new one.
+    let outcomes = store.sandbox_groups();
+    while outcomes.purge_outcomes(limits.finished, SLICE).await? == u64::from(SLICE) {}
     while store.ledger().purge(limits, SLICE).await? == u64::from(SLICE) {}
     Ok(())
 }

@@ -218,7 +218,7 @@ impl Worker {
     }
 
     /// Processes a command as far as possible now.
-    async fn work(&self, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
+    async fn work(self: &Arc<Self>, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
         // A delivery that was not started is redelivered, to the next owner of the shard.
         if job.shard.is_ending() {
             return Err(NotAcked);
@@ -233,7 +233,14 @@ impl Worker {
         {
             return self.defer(job, Some((key, ticket)), tier, None).await;
         }
-        match self.run_through_outages(&job).await? {
+        let verdict = self.run_through_outages(&job).await;
+        if verdict.as_ref().map_or(true, Verdict::is_open) {
+            let (worker, command) = (Arc::clone(self), key_of(&job.accepted));
+            // This may take as long as an outage of the store.
+            self.lifecycle
+                .spawn_background(async move { worker.executor.leave(command).await });
+        }
+        match verdict? {
             Verdict::Answered(outcome) => {
                 self.sync_endpoint(&job, &outcome).await?;
                 self.publish(&job.delivery, &outcome, &mut job.span, begun)

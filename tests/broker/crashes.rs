@@ -1,9 +1,10 @@
-//! A worker that dies between the effect and its record, on an engine whose effects lie apart from
-//! the ledger: what is promised for the command that it leaves behind.
+//! A worker that dies between the start of a command and the record of its outcome, before or after the
+//! effect: what is promised for the command that it leaves behind.
 
 use std::time::Duration;
 
 use groupmq::contract::{CommandType, Repeat};
+use groupmq_test_support::postgres::Postgres;
 use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::worker::{Options, Worker, store_in};
 use serde_json::{Value, json};
@@ -11,39 +12,18 @@ use serde_json::{Value, json};
 use super::scene::{PATIENCE, Scene};
 use super::world;
 
-/// What comes of a command that a worker died over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Promise {
-    /// What the next worker answers: a result in short, or an error code.
-    answer: &'static str,
-    /// How often the engine did something.
-    effects: usize,
-    /// Whether events are published.
-    told: bool,
-}
-
-/// A command, and what is promised when the worker dies before and after its effect.
+/// A command, and what is promised when the worker dies before or after its effect: the same as if it had
+/// not died.
 struct Row {
     command_type: CommandType,
     /// Its payload beside the group.
     payload: &'static str,
-    before: Promise,
-    after: Promise,
-    /// How the group looks in the end, both times.
+    /// What the next worker answers: a result in short.
+    answer: &'static str,
+    /// How many events the command's session gets of it.
+    events: usize,
+    /// How the group looks in the end.
     looks: &'static str,
-}
-
-const fn promise(answer: &'static str, effects: usize, told: bool) -> Promise {
-    Promise {
-        answer,
-        effects,
-        told,
-    }
-}
-
-/// The same command in the engine's eyes a second time: it finds everything done.
-const fn repeated(answer: &'static str) -> Promise {
-    promise(answer, 1, false)
 }
 
 const MEMBER: &str = r#"{"participants": ["491700000001@c.us"]}"#;
@@ -51,92 +31,88 @@ const ADMIN: &str = r#"{"participants": ["491700000002@c.us"]}"#;
 const STRANGER: &str = r#"{"participants": ["491700000003@c.us"]}"#;
 
 const TABLE: &[Row] = &[
-    // Never repeated: the engine is asked, and finds the group that was made, or none.
     Row {
         command_type: CommandType::CreateGroup,
         payload: r#"{"name": "as it was", "participants": ["491700000001@c.us", "491700000002@c.us"]}"#,
-        before: promise("group", 1, true),
-        after: repeated("group"),
+        answer: "group",
+        events: 2,
         looks: "as it was//false: 1 participant, 2 participant",
     },
-    // The others are repeated, since that is harmless. What went before shows in the answer.
     Row {
         command_type: CommandType::DeleteGroup,
         payload: "{}",
-        before: promise("true", 1, true),
-        after: repeated("GROUP_NOT_FOUND"),
+        answer: "true",
+        events: 2,
         looks: "GROUP_NOT_FOUND",
     },
     Row {
         command_type: CommandType::LeaveGroup,
         payload: "{}",
-        before: promise("true", 1, true),
-        after: repeated("NOT_A_MEMBER"),
+        answer: "true",
+        events: 2,
         looks: "NOT_A_MEMBER",
     },
     Row {
         command_type: CommandType::SetGroupSubject,
         payload: r#"{"subject": "another"}"#,
-        before: promise("true", 1, true),
-        after: repeated("true"),
+        answer: "true",
+        events: 1,
         looks: "another//false: 1 participant, 2 admin",
     },
     Row {
         command_type: CommandType::SetGroupDescription,
         payload: r#"{"description": "a word"}"#,
-        before: promise("true", 1, true),
-        after: repeated("true"),
+        answer: "true",
+        events: 1,
         looks: "as it was/a word/false: 1 participant, 2 admin",
     },
     Row {
         command_type: CommandType::SetInfoAdminOnly,
         payload: "{}",
-        before: promise("true", 1, true),
-        after: repeated("true"),
+        answer: "true",
+        events: 1,
         looks: "as it was//true: 1 participant, 2 admin",
     },
     Row {
         command_type: CommandType::AddParticipants,
         payload: STRANGER,
-        before: promise("ok", 1, true),
-        after: repeated("alreadyMember"),
+        answer: "ok",
+        events: 2,
         looks: "as it was//false: 1 participant, 2 admin, 3 participant",
     },
     Row {
         command_type: CommandType::RemoveParticipants,
         payload: MEMBER,
-        before: promise("ok", 1, true),
-        after: repeated("notMember"),
+        answer: "ok",
+        events: 2,
         looks: "as it was//false: 2 admin",
     },
     Row {
         command_type: CommandType::PromoteAdmin,
         payload: MEMBER,
-        before: promise("ok", 1, true),
-        after: repeated("alreadyAdmin"),
+        answer: "ok",
+        events: 1,
         looks: "as it was//false: 1 admin, 2 admin",
     },
     Row {
         command_type: CommandType::DemoteAdmin,
         payload: ADMIN,
-        before: promise("ok", 1, true),
-        after: repeated("notAdmin"),
+        answer: "ok",
+        events: 1,
         looks: "as it was//false: 1 participant, 2 participant",
     },
-    // The one whose repetition does something: another link, and the first one is of no use to anybody.
     Row {
         command_type: CommandType::RevokeInviteCode,
         payload: "{}",
-        before: promise("code", 1, true),
-        after: promise("code", 2, true),
+        answer: "code",
+        events: 1,
         looks: "as it was//false: 1 participant, 2 admin",
     },
-    // Changes nothing, so it is simply carried out again.
     Row {
         command_type: CommandType::GetGroup,
         payload: "{}",
-        before: promise("group", 0, false),
-        after: promise("group", 0, false),
+        answer: "group",
+        events: 0,
         looks: "as it was//false: 1 participant, 2 admin",
     },
 ];
@@ -246,11 +222,22 @@ async fn looks(scene: &Scene, session: &str, group: &str) -> String {
     )
 }
 
-fn was_told(seen: &Seen, id: &str) -> bool {
+/// How many different events a command caused.
+fn events_of(seen: &Seen, id: &str) -> usize {
     let events = seen.events();
-    events
+    let caused = events
         .iter()
-        .any(|event| event["payload"]["commandId"] == id)
+        .filter(|event| event["payload"]["commandId"] == id);
+    caused.count()
+}
+
+/// The numbers of the events of a group, in their order; one session sees it.
+fn sequences(seen: &Seen, group: &str) -> Vec<u64> {
+    let events = seen.events();
+    let own = events.iter().map(|event| &event["payload"]);
+    let own = own.filter(|payload| payload["chatId"] == group || payload["group"]["id"] == group);
+    own.map(|payload| payload["sequence"].as_u64().unwrap())
+        .collect()
 }
 
 /// Every row's session, with a number of its own.
@@ -262,44 +249,43 @@ fn with_sessions(options: Options) -> Options {
     })
 }
 
-async fn assert_promised(scene: &Scene, store: &str, row: &Row, promised: Promise, group: &str) {
-    let reply = scene.producer.reply(&row.id()).await.unwrap();
+async fn assert_promised(scene: &Scene, store: &str, row: &Row, group: &str) {
+    let id = row.id();
+    let reply = scene.producer.reply(&id).await.unwrap();
     let made = reply["result"]["id"].as_str();
     let group = made.unwrap_or(group);
-    if promised.told {
-        let told = |seen: &Seen| was_told(seen, &row.id()).then_some(());
-        scene.producer.until(PATIENCE, told).await.unwrap();
-    }
-    let answer = short(&reply);
-    let history = world::history(store, group).await;
-    let effects = history.iter().filter(|id| **id == row.id()).count();
-    let told = was_told(scene.producer.seen(), &row.id());
+    let came = |seen: &Seen| (events_of(seen, &id) >= row.events).then_some(());
+    scene.producer.until(PATIENCE, came).await.unwrap();
     let looks = looks(scene, &row.session(), group).await;
+    let history = world::history(store, group).await;
+    let effects = history.iter().filter(|it| **it == id).count();
+    let wanted_effects = usize::from(row.command_type.repeat() != Repeat::ReadOnly);
+    let seen = scene.producer.seen();
+    let (answer, events) = (short(&reply), events_of(seen, &id));
     let name = row.command_type.as_str();
-    println!("  {name}: {answer}, {effects} effects, told: {told}; {looks}");
-    let found = (answer.as_str(), effects, told, looks.as_str());
-    let wanted = (promised.answer, promised.effects, promised.told, row.looks);
+    println!("  {name}: {answer}, {effects} effects, {events} events; {looks}");
+    let found = (answer.as_str(), effects, events, looks.as_str());
+    let wanted = (row.answer, wanted_effects, row.events, row.looks);
     assert_eq!(found, wanted, "{name}: {reply}");
+    let sequences = sequences(seen, group);
+    let in_order: Vec<_> = (1..).take(sequences.len()).collect();
+    assert_eq!(sequences, in_order, "{name}");
+    // A copy has the id of the first reply, and the same result.
+    for copy in seen.replies(&id) {
+        assert_eq!(copy.body["id"], reply["id"], "{name}");
+        assert_eq!(copy.body["result"], reply["result"], "{name}");
+    }
 }
 
 /// One worker after the other dies over a command; then one is well and sees to them all. They wait
 /// together until the dead count as dead.
-async fn all_end_as_promised(crash: &str, promised: fn(&Row) -> Promise) {
-    let folder = tempfile::tempdir().unwrap();
-    let store = store_in(folder.path());
-    let mut scene = Scene::shared_with(|options| {
-        with_sessions(options)
-            .set("store.url", &store)
-            .set("engine.sandbox.ledger", "apart")
-    })
-    .await;
+async fn all_end_as_promised(crash: &str, store: &str) {
+    let mut scene =
+        Scene::shared_with(|options| with_sessions(options).set("store.url", store)).await;
     let mut groups = Vec::new();
     for row in TABLE {
-        // `CreateGroup` finds its group by its looks, so there must be no other.
-        groups.push(match row.command_type {
-            CommandType::CreateGroup => String::new(),
-            _ => row.group(&scene).await,
-        });
+        // Also for `CreateGroup`, whose new group looks like this one.
+        groups.push(row.group(&scene).await);
     }
     scene.worker.stop().await.unwrap();
     for (row, group) in TABLE.iter().zip(&groups) {
@@ -308,19 +294,39 @@ async fn all_end_as_promised(crash: &str, promised: fn(&Row) -> Promise) {
     scene.worker = Worker::start(&scene.options).await.unwrap();
     println!("died {crash}, of {} commands:", TABLE.len());
     for (row, group) in TABLE.iter().zip(&groups) {
-        assert_promised(&scene, &store, row, promised(row), group).await;
+        assert_promised(&scene, store, row, group).await;
     }
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
 }
 
+async fn all_end_as_promised_on_sqlite(crash: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    all_end_as_promised(crash, &store_in(folder.path())).await;
+}
+
+async fn all_end_as_promised_on_postgres(crash: &str) {
+    let database = Postgres::shared().unwrap().database().unwrap();
+    all_end_as_promised(crash, &database.url).await;
+}
+
 #[tokio::test]
 async fn a_command_whose_worker_died_before_the_effect_ends_as_promised() {
-    all_end_as_promised("before-effect", |row| row.before).await;
+    all_end_as_promised_on_sqlite("before-effect").await;
 }
 
 #[tokio::test]
 async fn a_command_whose_worker_died_after_the_effect_ends_as_promised() {
-    all_end_as_promised("after-effect", |row| row.after).await;
+    all_end_as_promised_on_sqlite("after-effect").await;
+}
+
+#[tokio::test]
+async fn on_postgres_a_command_whose_worker_died_before_the_effect_ends_as_promised() {
+    all_end_as_promised_on_postgres("before-effect").await;
+}
+
+#[tokio::test]
+async fn on_postgres_a_command_whose_worker_died_after_the_effect_ends_as_promised() {
+    all_end_as_promised_on_postgres("after-effect").await;
 }
 
 #[test]

@@ -13,7 +13,7 @@ use groupmq::app::{self, Engines};
 use groupmq::clock::Clock;
 use groupmq::config::{Config, Sources};
 use groupmq::contract::EngineName;
-use groupmq::engines::{Call, Engine, EngineError, Executed, Found};
+use groupmq::engines::{Call, Effect, Engine, EngineError, Found};
 use groupmq::lifecycle::Ending;
 use groupmq::observability::log;
 use groupmq::store::Store;
@@ -42,15 +42,15 @@ impl Engine for Panicking {
         self.0.name()
     }
 
-    async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
-        let executed = self.0.execute(call).await?;
+    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
+        let effect = self.0.execute(call).await?;
         if call.session.as_str() != "default" {
-            return Ok(executed);
+            return Ok(effect);
         }
         if std::env::var_os(DOOMED).is_some_and(|place| place == THREAD) {
             // As a library's own: it takes nobody along.
             std::thread::spawn(|| panic!("as the test wants"));
-            return Ok(executed);
+            return Ok(effect);
         }
         // A panic of the engine while it executes is caught; not so when it is asked what became of that.
         Err(EngineError::NoAnswer {
@@ -110,9 +110,7 @@ impl Place {
         let prefix = groupmq_test_support::prefix();
         let folder = tempfile::tempdir().unwrap();
         let store = store_in(folder.path());
-        let options = options(&broker.url(), &prefix)
-            .set("store.url", &store)
-            .set("engine.sandbox.ledger", "apart");
+        let options = options(&broker.url(), &prefix).set("store.url", &store);
         let this = std::env::current_exe().unwrap();
         let place = format!("{DOOMED}={panics_in}");
         let test = format!("panics::{test}");

@@ -46,15 +46,11 @@ async fn sent_at_once(scene: &Scene, id: &str, command_type: &str, payload: &Val
     answer
 }
 
-async fn one_effect(ledger: &str) {
+#[tokio::test]
+async fn a_command_that_is_sent_fifty_times_at_once_has_one_effect() {
     let folder = tempfile::tempdir().unwrap();
     let store = store_in(folder.path());
-    let scene = Scene::shared_with(|options| {
-        options
-            .set("store.url", &store)
-            .set("engine.sandbox.ledger", ledger)
-    })
-    .await;
+    let scene = Scene::shared_with(|options| options.set("store.url", &store)).await;
     let made = sent_at_once(&scene, "create", "CreateGroup", &create("one")).await;
     let group = made["result"]["id"].as_str().unwrap();
     let named =
@@ -74,14 +70,4 @@ async fn one_effect(ledger: &str) {
     assert_eq!(world[group].changed_by, ids);
     assert_events(&scene.producer, &world).await;
     assert_eq!(scene.producer.dead_letters().await.unwrap().len(), 0);
-}
-
-#[tokio::test]
-async fn a_command_that_is_sent_fifty_times_at_once_has_one_effect() {
-    one_effect("together").await;
-}
-
-#[tokio::test]
-async fn nor_has_it_a_second_one_on_an_engine_apart_from_the_ledger() {
-    one_effect("apart").await;
 }

@@ -4,20 +4,21 @@
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
-use groupmq_test_support::postgres::Postgres;
+use groupmq_test_support::postgres::{Database, Postgres, psql};
 use groupmq_test_support::producer::{Command, Producer};
 use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::{Options, Worker};
 use nix::sys::signal::Signal;
 use rand::Rng as _;
 use rand::seq::SliceRandom as _;
+use serde_json::json;
 
 use super::cli::run;
 use super::load::Load;
 use super::scene::{PATIENCE, create, options};
 use super::shards::{EVEN_WITHIN, until_even};
 use super::torture::{self, Chance};
-use super::world::Account;
+use super::world::{self, Account};
 
 const SESSIONS: usize = 40;
 const GROUPS: usize = 80;
@@ -226,4 +227,54 @@ async fn commands_that_rest_come_back_to_where_their_session_is_by_then() {
         })
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_command_whose_worker_lost_its_shard_in_an_outage_of_the_store_is_done_by_the_next() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let database = Postgres::shared().unwrap().database().unwrap();
+    let prefix = groupmq_test_support::prefix();
+    let options = options(&broker.url(), &prefix)
+        .set("topology.shards", "1")
+        .set("store.url", &database.url)
+        .set("store.timeout", "2s")
+        .set("amqp.heartbeat", "2s");
+    let mut first = Worker::start(&options).await.unwrap();
+    let producer = Producer::connect(&broker.url(), &prefix).await.unwrap();
+    let new = Command::new("new", "CreateGroup", "default", &create("one"));
+    let made = producer.call(new).await.unwrap();
+    let group = made["result"]["id"].as_str().unwrap();
+    let second = [Worker::start(&options).await.unwrap()];
+
+    // The first has started the command when the store does not let it go on.
+    let url = database.url.clone();
+    let lock = "BEGIN; LOCK TABLE sandbox_groups; SELECT pg_sleep(5); COMMIT";
+    let locked = std::thread::spawn(move || psql(&url, &["-c", lock]).unwrap());
+    let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted \
+                AND relation = 'sandbox_groups'::regclass";
+    until(&database, held).await;
+    let payload = json!({"groupId": group, "subject": "another"});
+    let rename = Command::new("rename", "SetGroupSubject", "default", &payload);
+    producer.send(rename).await.unwrap();
+    let started = "SELECT count(*) FROM ledger WHERE command_id = 'rename'";
+    until(&database, started).await;
+    first.signal(Signal::SIGSTOP).unwrap();
+    until_even(&second, 1, EVEN_WITHIN).await;
+    first.signal(Signal::SIGCONT).unwrap();
+    locked.join().unwrap();
+
+    let reply = producer.reply("rename").await.unwrap();
+    assert_eq!(reply["status"], "ok", "{reply}");
+    assert!(first.ended().unwrap().is_none(), "{}", first.log_tail());
+    let history = world::history(&database.url, group).await;
+    assert_eq!(history, ["new", "rename"]);
+}
+
+/// Waits until a query counts one.
+async fn until(database: &Database, count: &str) {
+    let begun = Instant::now();
+    while database.run(&[count]).unwrap().trim() != "1" {
+        assert!(begun.elapsed() < PATIENCE, "{count}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }

@@ -2,8 +2,8 @@
 //!
 //! All sessions share one set of groups, so each sees the changes of the others. `model` holds the
 //! rules and knows no store; `events` decides which session gets which event; `people` lists the
-//! numbers with a fixed outcome. Change, reply and events are one transaction of the store: effects
-//! are exactly once.
+//! numbers with a fixed outcome. A change is one transaction of the store with its outcome (result and
+//! events): a repetition of the command finds the outcome there and changes nothing.
 
 mod admins;
 mod effect;
@@ -13,7 +13,6 @@ mod ids;
 mod members;
 mod model;
 mod people;
-mod search;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -23,15 +22,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::{Call, Effect, Engine, EngineError, Executed, Found};
+use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
-use crate::config::{self, CrashPoint, SandboxLedger};
+use crate::config::{self, CrashPoint};
 use crate::contract::{
     Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupId,
     ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
-use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, Transacted, World};
+use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
 use crate::store::{self, Store};
 
 use effect::{Actor, Refusal};
@@ -46,7 +45,6 @@ pub struct Sandbox {
     clock: Arc<dyn Clock>,
     accounts: Arc<Accounts>,
     members_can_add: bool,
-    ledger: SandboxLedger,
     faults: Faults,
 }
 
@@ -63,7 +61,6 @@ impl Sandbox {
         let config::Sandbox {
             sessions,
             members_can_add,
-            ledger,
             faults,
         } = config;
         Self {
@@ -72,7 +69,6 @@ impl Sandbox {
             clock,
             accounts: Arc::new(sessions),
             members_can_add,
-            ledger,
             faults: Faults::new(faults, seed),
         }
     }
@@ -90,7 +86,7 @@ impl Sandbox {
     }
 
     /// Answers a command that changes nothing.
-    async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
+    async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
             (command, Some(id)) => {
@@ -102,7 +98,7 @@ impl Sandbox {
             }
             (_, None) => return Err(refused(Refusal::no_such_group())),
         };
-        Ok(Executed::Done(Effect::new(&result, Vec::new())?))
+        Effect::new(&result, Vec::new())
     }
 
     async fn list(
@@ -126,12 +122,9 @@ impl Sandbox {
         ))
     }
 
-    /// Executes a command that changes something, in one transaction with its record.
-    async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Executed, EngineError> {
-        let key = Key {
-            session: call.session.clone(),
-            command_id: call.id.clone(),
-        };
+    /// Executes a command that changes something, unless its outcome is recorded.
+    async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
+        let key = key_of(call);
         let named = call.command.group().map(|id| vec![id.clone()]);
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
@@ -146,31 +139,22 @@ impl Sandbox {
         let groups = change.groups.clone();
         let world = self.groups.under(call.context.fence.clone());
         let step = move |world: &mut World<'_>| change.run(world);
-        if self.ledger == SandboxLedger::Apart {
-            self.faults.crash(&call.session, CrashPoint::BeforeEffect);
-            let record = world.change(key, groups, step).await;
-            self.faults.crash(&call.session, CrashPoint::AfterEffect);
-            // A commit whose answer was lost may have succeeded, and the sandbox cannot check.
-            let unknown = |error: store::Error| match error {
-                error @ store::Error::Fenced => store_failed(error),
-                error => EngineError::NoAnswer {
-                    message: error.to_string(),
-                },
-            };
-            return executed(record.map_err(unknown)?);
+        self.faults.crash(&call.session, CrashPoint::BeforeEffect);
+        let record = world.change(key, call.fingerprint, groups, step).await;
+        self.faults.crash(&call.session, CrashPoint::AfterEffect);
+        match record {
+            Ok(Some(record)) => effect_of(record),
+            Ok(None) => Err(EngineError::Refused {
+                code: ErrorCode::IdReused,
+                message: "the sandbox executed another command with this id; take a new id"
+                    .to_owned(),
+            }),
+            // The commit may have succeeded although its answer was lost; the next attempt finds that out.
+            Err(error) if error.is_outage() => Err(EngineError::NoAnswer {
+                message: error.to_string(),
+            }),
+            Err(error) => Err(store_failed(error)),
         }
-        let done = world.transact(key, call.fingerprint, groups, step).await;
-        Ok(match done.map_err(store_failed)? {
-            Transacted::Fresh(record) => Executed::Recorded {
-                record,
-                replayed: false,
-            },
-            Transacted::Replayed(record) => Executed::Recorded {
-                record,
-                replayed: true,
-            },
-            Transacted::Reused => Executed::Reused,
-        })
     }
 }
 
@@ -180,11 +164,7 @@ impl Engine for Sandbox {
         EngineName::Sandbox
     }
 
-    fn keeps_ledger(&self) -> bool {
-        self.ledger == SandboxLedger::Together
-    }
-
-    async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         let account = self.account(call)?;
         self.faults.act_out(&call.session).await?;
         match call.command.command_type().repeat() {
@@ -193,21 +173,14 @@ impl Engine for Sandbox {
         }
     }
 
-    async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError> {
-        let Command::CreateGroup(wanted) = &call.command else {
-            return Ok(Found::Unclear);
-        };
-        let account = self.account(call)?;
-        let groups = self
-            .groups
-            .of_account(account, &ListGroups::default())
-            .await;
-        search::created(
-            &groups.map_err(store_failed)?,
-            account,
-            wanted,
-            starts.first,
-        )
+    async fn find(&self, call: &Call, _: Starts) -> Result<Found, EngineError> {
+        let groups = self.groups.under(call.context.fence.clone());
+        let outcome = groups.outcome(key_of(call), call.fingerprint).await;
+        match outcome.map_err(store_failed)? {
+            Some(record) => effect_of(record).map(Found::Effect),
+            // What has an effect has its outcome recorded with it.
+            None => Ok(Found::Nothing),
+        }
     }
 
     async fn check(&self) -> Result<String, EngineError> {
@@ -216,13 +189,19 @@ impl Engine for Sandbox {
     }
 }
 
-/// What the caller has to record, if the record is not part of the transaction.
-fn executed(record: Record) -> Result<Executed, EngineError> {
+fn key_of(call: &Call) -> Key {
+    Key {
+        session: call.session.clone(),
+        command_id: call.id.clone(),
+    }
+}
+
+fn effect_of(record: Record) -> Result<Effect, EngineError> {
     match record.outcome {
-        Ok(result) => Ok(Executed::Done(Effect {
+        Ok(result) => Ok(Effect {
             result,
             events: record.events,
-        })),
+        }),
         Err(refusal) => Err(EngineError::Refused {
             code: refusal.code,
             message: refusal.message,
@@ -339,7 +318,7 @@ fn refused(refusal: Refusal) -> EngineError {
     }
 }
 
-/// Nothing was recorded, so nothing was done; if a commit's answer was lost, the ledger knows.
+/// The command was not executed.
 fn store_failed(error: store::Error) -> EngineError {
     EngineError::Internal {
         message: error.to_string(),

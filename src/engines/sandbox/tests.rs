@@ -19,9 +19,10 @@ use tempfile::TempDir;
 use super::Sandbox;
 use crate::clock::Clock;
 use crate::config;
-use crate::contract::{CommandType, ErrorCode, Event};
-use crate::engines::{Call, Engine, EngineError, Executed};
+use crate::contract::{CommandType, ErrorCode, Event, Timestamp};
+use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found};
 use crate::store::Store;
+use crate::store::ledger::Starts;
 use crate::store::sandbox_groups::SandboxGroups;
 
 /// The accounts: alice, bob and carol are sessions, the others only people.
@@ -57,7 +58,6 @@ struct World {
 struct Answer {
     outcome: Result<Value, ErrorCode>,
     events: Vec<Event>,
-    replayed: bool,
 }
 
 impl World {
@@ -103,41 +103,32 @@ impl World {
         session: &str,
         name: &str,
         payload: Value,
-    ) -> Result<Executed, EngineError> {
-        let kind: CommandType = name.parse().unwrap();
-        let call = Call {
-            id: id.parse().unwrap(),
-            session: session.parse().unwrap(),
-            command: kind.read(payload).unwrap(),
-            fingerprint: [7; 32],
-            context: Context::default(),
+    ) -> Result<Effect, EngineError> {
+        self.engine.execute(&call(id, session, name, payload)).await
+    }
+
+    /// The effect that the engine finds of a command.
+    async fn found(&self, call: &Call) -> Option<Answer> {
+        let never = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+        let starts = Starts {
+            first: never,
+            last: never,
+            times: 1,
         };
-        self.engine.execute(&call).await
+        match self.engine.find(call, starts).await.unwrap() {
+            Found::Effect(effect) => Some(Answer::of(effect)),
+            Found::Nothing => None,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// Carries out a command under this id.
     async fn send_as(&self, id: &str, session: &str, name: &str, payload: Value) -> Answer {
         match self.execute(id, session, name, payload).await {
-            Ok(Executed::Done(effect)) => Answer {
-                outcome: Ok(serde_json::from_str(effect.result.get()).unwrap()),
-                events: effect.events,
-                replayed: false,
-            },
-            Ok(Executed::Recorded { record, replayed }) => {
-                let outcome = record
-                    .outcome
-                    .map(|raw| serde_json::from_str(raw.get()).unwrap());
-                Answer {
-                    outcome: outcome.map_err(|error| error.code),
-                    events: record.events,
-                    replayed,
-                }
-            }
-            Ok(Executed::Reused) => panic!("reused"),
+            Ok(effect) => Answer::of(effect),
             Err(EngineError::Refused { code, .. }) => Answer {
                 outcome: Err(code),
                 events: Vec::new(),
-                replayed: false,
             },
             Err(error) => panic!("{error:?}"),
         }
@@ -180,6 +171,26 @@ impl World {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let role = |person: &Value| (text(&person["id"]), text(&person["role"]));
         people.as_array().unwrap().iter().map(role).collect()
+    }
+}
+
+impl Answer {
+    fn of(effect: Effect) -> Self {
+        Self {
+            outcome: Ok(serde_json::from_str(effect.result.get()).unwrap()),
+            events: effect.events,
+        }
+    }
+}
+
+fn call(id: &str, session: &str, name: &str, payload: Value) -> Call {
+    let kind: CommandType = name.parse().unwrap();
+    Call {
+        id: id.parse().unwrap(),
+        session: session.parse().unwrap(),
+        command: kind.read(payload).unwrap(),
+        fingerprint: [7; 32],
+        context: Context::default(),
     }
 }
 
@@ -251,7 +262,7 @@ async fn an_offline_session_records_nothing() {
         .unwrap_err();
     assert!(matches!(error, EngineError::NotReady { .. }));
     let made = world.send_as("x", "alice", "CreateGroup", create).await;
-    assert!(made.outcome.is_ok() && !made.replayed);
+    assert!(made.outcome.is_ok());
 }
 
 #[tokio::test]
@@ -265,28 +276,74 @@ async fn a_command_that_comes_again_has_no_second_effect_and_the_same_answer() {
     let again = world
         .send_as("x", "alice", "CreateGroup", create.clone())
         .await;
-    assert!(!first.replayed && again.replayed);
-    assert_eq!(
-        (first.outcome.clone(), &first.events),
-        (again.outcome, &again.events)
-    );
+    assert_eq!(first, again);
+    assert!(!first.events.is_empty());
     // Another session's command of the same id is another command.
     let other = world.send_as("x", "bob", "CreateGroup", create).await;
-    assert!(!other.replayed);
     assert_ne!(other.outcome.unwrap()["id"], first.outcome.unwrap()["id"]);
 }
 
 #[tokio::test]
-async fn a_refusal_is_recorded_too() {
+async fn a_command_finds_its_own_effect_though_others_did_the_same() {
     let world = World::new().await;
-    let unknown = of("120363000000000001@g.us");
-    let first = world
-        .send_as("x", "alice", "LeaveGroup", unknown.clone())
+    let create = json!({"name": "Group", "participants": [BOB]});
+    let creating = call("x", "alice", "CreateGroup", create.clone());
+    world
+        .send_as("other", "alice", "CreateGroup", create.clone())
         .await;
-    let again = world.send_as("x", "alice", "LeaveGroup", unknown).await;
-    assert_eq!(first.outcome, Err(ErrorCode::GroupNotFound));
-    assert_eq!(
-        (again.outcome, again.replayed),
-        (Err(ErrorCode::GroupNotFound), true)
-    );
+    assert_eq!(world.found(&creating).await, None);
+    let made = world.send_as("x", "alice", "CreateGroup", create).await;
+    assert_eq!(world.found(&creating).await, Some(made.clone()));
+
+    let group = made.outcome.unwrap()["id"].as_str().unwrap().to_owned();
+    let adding = call("y", "alice", "AddParticipants", on(&group, &[CAROL]));
+    assert_eq!(world.found(&adding).await, None);
+    let added = world
+        .send_as("y", "alice", "AddParticipants", on(&group, &[CAROL]))
+        .await;
+    assert!(!added.events.is_empty());
+    assert_eq!(world.found(&adding).await, Some(added));
+}
+
+#[tokio::test]
+async fn a_refused_command_is_judged_anew() {
+    let world = World::new().await;
+    let group = world.group(&[]).await;
+    let leave = world.send_as("x", "bob", "LeaveGroup", of(&group)).await;
+    assert_eq!(leave.outcome, Err(ErrorCode::GroupNotFound));
+    world
+        .ok("alice", "AddParticipants", on(&group, &[BOB]))
+        .await;
+    let leave = world.send_as("x", "bob", "LeaveGroup", of(&group)).await;
+    assert_eq!(leave.outcome, Ok(json!(true)));
+}
+
+#[tokio::test]
+async fn the_outcome_of_a_command_is_not_that_of_another_one_with_its_id() {
+    let world = World::new().await;
+    let create = json!({"name": "Group", "participants": []});
+    world
+        .send_as("x", "alice", "CreateGroup", create.clone())
+        .await;
+    let other = Call {
+        fingerprint: [8; 32],
+        ..call("x", "alice", "CreateGroup", create)
+    };
+    assert_eq!(world.found(&other).await, None);
+    let refused = world.engine.execute(&other).await.unwrap_err();
+    assert_eq!(refused.code(), ErrorCode::IdReused);
+}
+
+#[tokio::test]
+async fn what_the_store_did_not_confirm_is_open_and_is_found_out_by_the_next_attempt() {
+    let world = World::new().await;
+    let create = json!({"name": "Group", "participants": []});
+    world.engine.store.fail_once().await;
+    let error = world
+        .execute("x", "alice", "CreateGroup", create.clone())
+        .await
+        .unwrap_err();
+    assert_eq!(error.disposition(), Disposition::Unknown, "{error:?}");
+    let creating = call("x", "alice", "CreateGroup", create);
+    assert_eq!(world.found(&creating).await, None);
 }

@@ -30,7 +30,7 @@ use async_trait::async_trait;
 use super::sync::creation_records::CreationRecord;
 use super::sync::state_store::StateStore;
 use super::sync::{Lag, PhoneDirectory, Report, Source};
-use super::{Call, Disposition, Effect, Engine, EngineError, Executed, Found};
+use super::{Call, Disposition, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config;
 use crate::contract::{Command, EngineName, GroupId, ParticipantId, Repeat, SessionName};
@@ -173,7 +173,7 @@ impl Waha {
         &self,
         operation: &Operation<'_>,
         call: &Call,
-    ) -> Result<Executed, EngineError> {
+    ) -> Result<Effect, EngineError> {
         let Call { id, session, .. } = call;
         self.state_store
             .expect(session, id, &call.command)
@@ -193,7 +193,7 @@ impl Waha {
                 let effect = Effect::new(&done.result, Vec::new());
                 self.report_completed(call, &operation.me, begun, done)
                     .await;
-                effect.map(Executed::Done)
+                effect
             }
             Err(error) => {
                 let disposition = error.disposition();
@@ -289,12 +289,12 @@ impl Engine for Waha {
         EngineName::Waha
     }
 
-    async fn execute(&self, call: &Call) -> Result<Executed, EngineError> {
+    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         let operation = self.operation(&call.session, Some(call)).await?;
         match call.command.command_type().repeat() {
             Repeat::ReadOnly => {
                 let done = self.run(&operation, call).await?;
-                Effect::new(&done.result, Vec::new()).map(Executed::Done)
+                Effect::new(&done.result, Vec::new())
             }
             Repeat::Harmless | Repeat::Harmful => self.execute_change(&operation, call).await,
         }

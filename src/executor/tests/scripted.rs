@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::clock::{Clock, SystemClock};
 use crate::config;
 use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
-use crate::engines::{Call, Effect, Engine, EngineError, Executed, Found};
+use crate::engines::{Call, Effect, Engine, EngineError, Found};
 use crate::executor::{Accepted, Decoder, Executor, Interrupted, RetryState, Verdict};
 use crate::store::Store;
 use crate::store::endpoints::Endpoint;
@@ -59,7 +59,7 @@ impl Engine for Scripted {
         EngineName::Waha
     }
 
-    async fn execute(&self, _: &Call) -> Result<Executed, EngineError> {
+    async fn execute(&self, _: &Call) -> Result<Effect, EngineError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let answer = self.answers.lock().pop_front().unwrap();
         let message = "as scripted".to_owned();
@@ -100,7 +100,7 @@ impl Engine for Scripted {
                 });
             }
         }
-        Ok(Executed::Done(effect()))
+        Ok(effect())
     }
 
     async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {
@@ -140,7 +140,7 @@ pub(super) struct Bench {
     executor: Executor,
     store: Store,
     url: String,
-    _folder: TempDir,
+    folder: Arc<TempDir>,
 }
 
 impl Bench {
@@ -153,7 +153,20 @@ impl Bench {
         settings: impl FnOnce(&mut config::Config),
         answers: impl IntoIterator<Item = Answer>,
     ) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::of(Arc::new(tempfile::tempdir().unwrap()), settings, answers).await
+    }
+
+    /// Another worker with the same store, without short retries.
+    pub(super) async fn beside(&self, answers: impl IntoIterator<Item = Answer>) -> Self {
+        let settings = |config: &mut config::Config| config.retry.within = Duration::ZERO;
+        Self::of(Arc::clone(&self.folder), settings, answers).await
+    }
+
+    async fn of(
+        folder: Arc<TempDir>,
+        settings: impl FnOnce(&mut config::Config),
+        answers: impl IntoIterator<Item = Answer>,
+    ) -> Self {
         let url = format!("sqlite:{}", folder.path().join("store.db").display());
         let store = open(&url).await;
         let engine = Arc::new(Scripted {
@@ -183,7 +196,7 @@ impl Bench {
             executor,
             store,
             url,
-            _folder: folder,
+            folder,
         };
         bench.script(answers);
         bench
@@ -262,6 +275,20 @@ impl Bench {
     /// A webhook endpoint as it is stored.
     pub(super) async fn endpoint(&self, name: &str) -> Option<Endpoint> {
         self.store.endpoints().get(name).await.unwrap()
+    }
+
+    /// Writes this worker's heartbeat.
+    pub(super) async fn beat(&self) {
+        self.store.workers().heartbeat().await.unwrap();
+    }
+
+    /// Leaves a command to the next worker.
+    pub(super) async fn leave(&self, command: &Accepted) {
+        let key = Key {
+            session: command.session.clone(),
+            command_id: command.id.clone(),
+        };
+        self.executor.leave(key).await;
     }
 
     /// Lets another worker be alive.

@@ -1,8 +1,11 @@
 //! Commands about webhook endpoints: on the store, and never on the engine.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::contract::{CommandType, ErrorCode, NoticeName, WebhookState};
+use crate::engines::Found;
 use crate::executor::{Accepted, Outcome, Verdict};
 use crate::store::endpoints::DISCARD;
 
@@ -135,4 +138,18 @@ async fn while_the_store_is_down_no_endpoint_is_set() {
     assert!(bench.run_in_outage(&command).await.is_err());
     assert!(bench.endpoint("default.orders").await.is_none());
     assert!(!run(&bench, &command).await.reply.replayed);
+}
+
+#[tokio::test]
+async fn a_change_that_was_started_in_time_is_in_doubt_after_it_whatever_the_engine_knows() {
+    let bench = Bench::new([]).await;
+    bench.finds(Found::Nothing);
+    let late = Accepted {
+        expires_at: Some(bench.ago(Duration::from_secs(1))),
+        ..set("1", "https://shop.example.com/")
+    };
+    bench.claimed_by("worker-that-died", &late).await;
+    let outcome = run(&bench, &late).await;
+    let code = outcome.reply.error.map(|error| error.code);
+    assert_eq!((code, bench.searches()), (Some(ErrorCode::InDoubt), 0));
 }

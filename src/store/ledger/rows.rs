@@ -14,7 +14,7 @@ pub(super) type Rows = Table<Row>;
 /// One command.
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Row {
-    pub(in crate::store) fingerprint: Fingerprint,
+    pub(super) fingerprint: Fingerprint,
     pub(super) owner: String,
     /// The last time.
     started_at: i64,
@@ -26,11 +26,7 @@ pub(in crate::store) struct Row {
 }
 
 impl Row {
-    pub(in crate::store) const fn started(
-        fingerprint: Fingerprint,
-        owner: String,
-        now: i64,
-    ) -> Self {
+    pub(super) const fn started(fingerprint: Fingerprint, owner: String, now: i64) -> Self {
         Self {
             fingerprint,
             owner,
@@ -62,14 +58,14 @@ impl Row {
     }
 
     /// The same command, done.
-    pub(in crate::store) fn done(mut self, record: &Record) -> Result<Self, Error> {
+    pub(super) fn done(mut self, record: &Record) -> Result<Self, Error> {
         let text = serde_json::to_string(record).map_err(|e| Error::corrupt(TABLE, e))?;
         self.finished = Some((record.at.0.as_millisecond(), text));
         Ok(self)
     }
 
     /// The record, where the command is done.
-    pub(in crate::store) fn record(&self) -> Result<Option<Record>, Error> {
+    pub(super) fn record(&self) -> Result<Option<Record>, Error> {
         let Some((_, text)) = &self.finished else {
             return Ok(None);
         };

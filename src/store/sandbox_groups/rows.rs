@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::state::{self, SandboxGroup};
 use crate::contract::{CommandType, GroupId, ParticipantId, Timestamp};
 use crate::store::Error;
-use crate::store::batch::TableRow;
-use crate::store::db::{self, Value};
-use crate::store::ledger::Key;
+use crate::store::batch::{TableRow, WriteBatcher};
+use crate::store::db::{self, Pool, Value};
+use crate::store::ledger::{Fingerprint, Key, Record};
 
 const WRITING: &str = "writing groups";
 
@@ -135,4 +135,92 @@ impl TableRow for HistoryRow {
             Value::Int(self.at.0.as_millisecond()),
         ])
     }
+}
+
+/// The outcome of a command that changed a group.
+#[derive(Debug)]
+pub(in crate::store) struct OutcomeRow {
+    fingerprint: Fingerprint,
+    at: Timestamp,
+    /// As JSON.
+    record: String,
+}
+
+impl OutcomeRow {
+    pub(super) fn new(fingerprint: Fingerprint, record: &Record) -> Result<Self, Error> {
+        Ok(Self {
+            fingerprint,
+            at: record.at,
+            record: serde_json::to_string(record).map_err(|e| Error::corrupt(Self::TABLE, e))?,
+        })
+    }
+
+    /// The outcome; none if it is the outcome of a command with another type or payload.
+    pub(super) fn record(&self, fingerprint: Fingerprint) -> Result<Option<Record>, Error> {
+        if self.fingerprint != fingerprint {
+            return Ok(None);
+        }
+        serde_json::from_str(&self.record).map_err(|e| Error::corrupt(Self::TABLE, e))
+    }
+}
+
+impl TableRow for OutcomeRow {
+    type Key = Key;
+
+    const TABLE: &'static str = "sandbox_outcomes";
+    const KEY: &'static [&'static str] = &["session", "command_id"];
+    const COLUMNS: &'static [&'static str] = &["fingerprint", "at", "record"];
+    const READING: &'static str = "reading outcomes";
+    const WRITING: &'static str = WRITING;
+
+    fn key_values(key: &Key) -> Vec<Value> {
+        key.values()
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![
+            Value::Bytes(self.fingerprint.to_vec()),
+            Value::Int(self.at.0.as_millisecond()),
+            Value::Text(self.record),
+        ])
+    }
+
+    fn read(row: &db::Row) -> Result<(Key, Self), Error> {
+        let fingerprint: Vec<u8> = row.get(2)?;
+        let at = jiff::Timestamp::from_millisecond(row.get(3)?);
+        let outcome = Self {
+            // Never longer or shorter; were it, it would equal no command's.
+            fingerprint: fingerprint.try_into().unwrap_or_default(),
+            at: Timestamp(at.unwrap_or_default()),
+            record: row.get(4)?,
+        };
+        Ok((Key::read(row, Self::TABLE)?, outcome))
+    }
+}
+
+/// Deletes up to `at_most` outcomes from before `before`, the oldest first, but those of commands that the
+/// ledger has as started.
+pub(super) async fn purge_outcomes(
+    batcher: &WriteBatcher,
+    pool: &Pool,
+    before: Timestamp,
+    at_most: u32,
+) -> Result<u64, Error> {
+    let lock = if pool.is_postgres() {
+        // Not the rows that another worker has locked.
+        " FOR UPDATE OF outcomes SKIP LOCKED"
+    } else {
+        ""
+    };
+    let sql = format!(
+        "DELETE FROM sandbox_outcomes WHERE (session, command_id) IN (SELECT session, command_id \
+         FROM sandbox_outcomes AS outcomes WHERE at < $1 AND NOT EXISTS (SELECT 1 FROM ledger \
+         WHERE ledger.session = outcomes.session AND ledger.command_id = outcomes.command_id \
+         AND ledger.state = 'started') ORDER BY at LIMIT $2{lock})"
+    );
+    let values = vec![
+        Value::Int(before.0.as_millisecond()),
+        Value::Int(i64::from(at_most)),
+    ];
+    batcher.execute("purging outcomes", sql, values).await
 }

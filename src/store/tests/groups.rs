@@ -7,7 +7,8 @@ use futures_util::future::join_all;
 
 use super::{Database, both, key, record, text};
 use crate::contract::{CommandType, GroupId, ListGroups, Role, SortBy, SortOrder, Timestamp};
-use crate::store::sandbox_groups::{Member, SandboxGroup, SandboxGroups, Transacted, World};
+use crate::store::ledger::{Limits, Record};
+use crate::store::sandbox_groups::{Member, SandboxGroup, SandboxGroups, World};
 use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
@@ -49,7 +50,7 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
 }
 
 /// Creates the group, or counts one up in it.
-async fn bump(groups: &SandboxGroups, command: &str, group: usize) -> Result<Transacted, Error> {
+async fn bump(groups: &SandboxGroups, command: &str, group: usize) -> Result<Record, Error> {
     let id = group_id(group);
     let step = move |world: &mut World<'_>| {
         let at = Timestamp(jiff::Timestamp::UNIX_EPOCH);
@@ -63,9 +64,8 @@ async fn bump(groups: &SandboxGroups, command: &str, group: usize) -> Result<Tra
         world.changed(&id, CommandType::SetGroupSubject, at);
         Ok(record(&joined.to_string()))
     };
-    groups
-        .transact(key(command), PRINT, vec![group_id(group)], step)
-        .await
+    let groups = groups.change(key(command), PRINT, vec![group_id(group)], step);
+    Ok(groups.await?.unwrap())
 }
 
 async fn stores(database: &Database, count: usize) -> Vec<Store> {
@@ -81,12 +81,8 @@ async fn a_command_changes_its_group_once_and_replays_its_record() {
     for database in both() {
         let groups = database.open().await.sandbox_groups();
         bump(&groups, "create", 1).await.unwrap();
-        let Transacted::Fresh(fresh) = bump(&groups, "a", 1).await.unwrap() else {
-            panic!()
-        };
-        let Transacted::Replayed(again) = bump(&groups, "a", 1).await.unwrap() else {
-            panic!()
-        };
+        let fresh = bump(&groups, "a", 1).await.unwrap();
+        let again = bump(&groups, "a", 1).await.unwrap();
         assert_eq!(
             (text(&fresh), text(&again)),
             ("\"10\"".to_owned(), "\"10\"".to_owned())
@@ -99,10 +95,13 @@ async fn a_command_changes_its_group_once_and_replays_its_record() {
             .collect();
         assert_eq!(commands, ["create", "a"]);
         let reused = groups
-            .transact(key("a"), [0; 32], vec![], |_| Ok(record("never")))
-            .await
-            .unwrap();
-        assert!(matches!(reused, Transacted::Reused));
+            .change(key("a"), [0; 32], vec![], |_| Ok(record("never")))
+            .await;
+        assert!(reused.unwrap().is_none());
+        let outcome = groups.outcome(key("a"), PRINT).await.unwrap();
+        assert_eq!(text(&outcome.unwrap()), "\"10\"");
+        assert!(groups.outcome(key("a"), [0; 32]).await.unwrap().is_none());
+        assert!(groups.outcome(key("b"), PRINT).await.unwrap().is_none());
     }
 }
 
@@ -115,17 +114,14 @@ async fn two_workers_with_the_same_commands_have_one_effect_each() {
             let groups = stores[n % 2].sandbox_groups();
             async move {
                 let command = n / 4;
-                bump(&groups, &format!("c{command}"), command % 5)
-                    .await
-                    .unwrap()
+                let outcome = bump(&groups, &format!("c{command}"), command % 5).await;
+                text(&outcome.unwrap())
             }
         });
-        let ends = join_all(calls).await;
-        let fresh = ends
-            .iter()
-            .filter(|end| matches!(end, Transacted::Fresh(_)))
-            .count();
-        assert_eq!(fresh, 100, "{}", database.url);
+        let outcomes = join_all(calls).await;
+        for same in outcomes.chunks(4) {
+            assert!(same.iter().all(|it| *it == same[0]), "{same:?}");
+        }
         let groups = stores[0].sandbox_groups();
         for group in 0..5 {
             let state = groups.get(&group_id(group)).await.unwrap().unwrap();
@@ -152,7 +148,7 @@ async fn a_step_that_panics_fails_alone() {
         };
         let runs = Arc::new(AtomicUsize::new(0));
         let counted = runs.clone();
-        let bad = groups.transact(key("bad"), PRINT, vec![group_id(1)], move |world| {
+        let bad = groups.change(key("bad"), PRINT, vec![group_id(1)], move |world| {
             counted.fetch_add(1, Ordering::Relaxed);
             if let Some(state) = world.group(&group_id(1))? {
                 state.joined = 1_000_000;
@@ -183,7 +179,7 @@ async fn a_command_that_cannot_be_written_fails_alone() {
             let groups = groups.clone();
             async move { bump(&groups, &format!("c{n}"), 1).await }
         };
-        let bad = groups.transact(key("bad"), PRINT, vec![group_id(2)], |world| {
+        let bad = groups.change(key("bad"), PRINT, vec![group_id(2)], |world| {
             let at = Timestamp(jiff::Timestamp::UNIX_EPOCH);
             world.insert(&group_id(2), state("bad", &[ME]));
             world.changed(&group_id(2), CommandType::CreateGroup, at);
@@ -224,7 +220,7 @@ async fn lists_are_sorted_and_cut_by_the_database() {
                 Ok(record("made"))
             };
             groups
-                .transact(key(&format!("k{n}")), PRINT, vec![group_id(n)], step)
+                .change(key(&format!("k{n}")), PRINT, vec![group_id(n)], step)
                 .await
                 .unwrap();
         }
@@ -250,5 +246,64 @@ async fn lists_are_sorted_and_cut_by_the_database() {
             ..by_subject
         };
         assert_eq!(list(ME, cut).await, ids(&[5, 1]));
+    }
+}
+
+#[tokio::test]
+async fn an_old_outcome_is_forgotten_unless_its_command_is_started_and_the_history_stays() {
+    for database in both() {
+        let store = database.open().await;
+        let (groups, ledger) = (store.sandbox_groups(), store.ledger());
+        for id in ["started", "a", "b", "c"] {
+            bump(&groups, id, 1).await.unwrap();
+        }
+        ledger.claim(key("started"), PRINT, "me").await.unwrap();
+        ledger.claim(key("a"), PRINT, "me").await.unwrap();
+        ledger.complete(key("a"), record("done")).await.unwrap();
+        // All are of the time 1000.
+        let at = |at| Timestamp(jiff::Timestamp::from_millisecond(at).unwrap());
+        assert_eq!(groups.purge_outcomes(at(1000), 100).await.unwrap(), 0);
+        assert_eq!(groups.purge_outcomes(at(1001), 2).await.unwrap(), 2);
+        assert_eq!(groups.purge_outcomes(at(1001), 2).await.unwrap(), 1);
+        let outcome = async |id| groups.outcome(key(id), PRINT).await.unwrap();
+        assert!(outcome("started").await.is_some(), "{}", database.url);
+        for id in ["a", "b", "c"] {
+            assert!(outcome(id).await.is_none(), "{}", database.url);
+        }
+        assert_eq!(groups.history(&group_id(1)).await.unwrap().len(), 4);
+        // Its id is that of a new command then.
+        bump(&groups, "b", 1).await.unwrap();
+        assert_eq!(groups.history(&group_id(1)).await.unwrap().len(), 5);
+
+        // Once the ledger has forgotten the start, the outcome goes too.
+        let all = at(1001);
+        let limits = Limits {
+            finished: all,
+            started: all,
+        };
+        ledger.purge(limits, 100).await.unwrap();
+        assert_eq!(groups.purge_outcomes(all, 100).await.unwrap(), 2);
+        assert!(outcome("started").await.is_none(), "{}", database.url);
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_version_before_gets_the_table_of_outcomes_and_goes_on() {
+    for database in both() {
+        let store = database.open().await;
+        bump(&store.sandbox_groups(), "before", 1).await.unwrap();
+        for undo in [
+            "DROP TABLE sandbox_outcomes",
+            "DELETE FROM _sqlx_migrations WHERE version = 10",
+        ] {
+            store.batcher.raw(undo).await.unwrap();
+        }
+        let groups = database.open().await.sandbox_groups();
+        let fresh = bump(&groups, "after", 1).await.unwrap();
+        let again = bump(&groups, "after", 1).await.unwrap();
+        assert_eq!(text(&fresh), text(&again), "{}", database.url);
+        let history = groups.history(&group_id(1)).await.unwrap();
+        let commands: Vec<_> = history.iter().map(|it| it.command_id.as_str()).collect();
+        assert_eq!(commands, ["before", "after"], "{}", database.url);
     }
 }

@@ -84,7 +84,7 @@ async fn who_has_been_replaced_begins_nothing_and_still_records_what_it_did() {
         assert!(matches!(written, Err(Error::Fenced)), "{written:?}");
         let world = store.sandbox_groups().under(old);
         let changed = world
-            .transact(key("late"), PRINT, vec![group()], |_| Ok(record("never")))
+            .change(key("late"), PRINT, vec![group()], |_| Ok(record("never")))
             .await;
         assert!(matches!(changed, Err(Error::Fenced)), "{changed:?}");
 

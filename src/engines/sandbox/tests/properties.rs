@@ -171,7 +171,6 @@ async fn play(steps: Vec<Step>) {
         let (name, payload) = step.command(&groups);
         let id = format!("p{number}");
         let answer = world.send_as(&id, session, name, payload.clone()).await;
-        assert!(!answer.replayed);
         count(&answer, &mut counted);
         if let Ok(Value::Object(made)) = &answer.outcome
             && let Some(made) = made.get("participants").and(made.get("id"))
@@ -182,15 +181,11 @@ async fn play(steps: Vec<Step>) {
         sent.push((id, session, name, payload));
         if step.again {
             let (id, session, name, payload) = sent[number / 2].clone();
-            let again = world.send_as(&id, session, name, payload).await;
-            assert!(again.replayed);
-            assert_eq!(
-                again,
-                Answer {
-                    replayed: true,
-                    ..answers[&id].clone()
-                }
-            );
+            // One without an effect may have its first one by now.
+            if !answers[&id].events.is_empty() {
+                let again = world.send_as(&id, session, name, payload).await;
+                assert_eq!(again, answers[&id]);
+            }
         }
         world.later(step.hours * 3_600_000);
     }
