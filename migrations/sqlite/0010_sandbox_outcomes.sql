@@ -1,4 +1,4 @@
--- The outcome of each command that changed a group of the sandbox (src/store/sandbox_groups.rs), written with the
+-- The outcome of each command that changed a group of the sandbox (src/store/sandbox_groups/mod.rs), written with the
 -- change, so that a repetition of the command returns it. `at` is milliseconds since 1970; `record` is JSON.
 CREATE TABLE sandbox_outcomes (
     session     TEXT   NOT NULL,

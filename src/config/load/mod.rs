@@ -18,7 +18,7 @@ use super::{
 };
 
 /// The defaults: `config.default.toml`.
-pub const DEFAULTS: &str = include_str!("../../config.default.toml");
+pub const DEFAULTS: &str = include_str!("../../../config.default.toml");
 
 /// The sources of a configuration.
 #[derive(Debug, Clone, Default)]
