@@ -17,8 +17,8 @@ use std::process::Command;
 use groupmq::contract::{
     CommandType, EngineName, ErrorBody, ErrorCode, EventName, NoticeName, schema,
 };
-use groupmq::executor::{Rejected, Subject};
-use groupmq::observability::metrics::{ALL, Kind};
+use groupmq::executor::{AnsweredCommand, Rejected};
+use groupmq::observability::metrics::{ALL, MetricKind};
 
 /// Where the documents are, from the repository's root.
 const FOLDERS: [&str; 3] = ["", "docs", "deploy"];
@@ -127,7 +127,7 @@ fn is_kept(code: ErrorCode) -> bool {
         session: None,
     };
     let now = "2026-11-23T10:00:00Z".parse().unwrap();
-    Subject::rejected(&rejected, b"")
+    AnsweredCommand::rejected(&rejected, b"")
         .refused(rejected.error.clone(), EngineName::Sandbox, now)
         .dead()
         .is_some()
@@ -204,9 +204,9 @@ fn the_headers_of_dead_letters_are_those_that_the_worker_sets() {
 #[test]
 fn every_metric_is_there_with_its_help() {
     let kind = |kind| match kind {
-        Kind::Counter => "counter",
-        Kind::Gauge => "gauge",
-        Kind::Seconds => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Gauge => "gauge",
+        MetricKind::Seconds => "histogram",
     };
     let labels = |labels: &[&str]| {
         let labels: Vec<_> = labels.iter().map(|label| code(label)).collect();

@@ -28,7 +28,7 @@ use crate::ops;
 use crate::outbound::{self, AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::webhooks::{self, Preparation, Webhooks};
-use crate::worker::shards::{self, Shards};
+use crate::worker::shards::{self, ShardDistribution};
 use crate::worker::{Worker, WorkerDeps, maintenance};
 
 pub use engines::{Engines, MakeEngines, engine};
@@ -288,7 +288,7 @@ impl Process {
             self.lifecycle.clone(),
         );
         self.health.need_to_live(moving);
-        let (shards, taking_part) = Shards::new(shards::Parts {
+        let (shards, taking_part) = ShardDistribution::new(shards::Parts {
             worker,
             names: self.names.clone(),
             shards: self.config.topology.shards,

@@ -34,7 +34,7 @@ pub struct Gateway {
     /// Without keys, authorise everyone for everything.
     pub open: bool,
     /// The keys by name. Without any, only this machine is authorised, unless `open` is set.
-    pub keys: BTreeMap<KeyName, Key>,
+    pub keys: BTreeMap<KeyName, ApiKey>,
 }
 
 /// The name of a key in the configuration.
@@ -43,7 +43,7 @@ pub struct KeyName(String);
 
 /// The hash of an API key, and what the key authorises.
 #[derive(Debug, Clone)]
-pub struct Key {
+pub struct ApiKey {
     /// SHA-512 of the key.
     pub digest: [u8; 64],
     /// The sessions that it covers.
@@ -113,7 +113,7 @@ impl Gateway {
     }
 }
 
-fn key(_: &str, mut section: Section<'_>) -> Key {
+fn key(_: &str, mut section: Section<'_>) -> ApiKey {
     let digest = match section.header_secret("key", "key_file") {
         None => {
             section.problem("key", "is missing (or key_file)");
@@ -124,7 +124,7 @@ fn key(_: &str, mut section: Section<'_>) -> Key {
             [0; 64]
         }),
     };
-    let key = Key {
+    let key = ApiKey {
         digest,
         sessions: section.required("sessions", list),
         access: section.required("access", parsed),

@@ -25,7 +25,7 @@ pub use amqp::{Amqp, Host, Tls};
 pub use delivery::{Delivery, DeliveryCrash};
 pub use egress::{DnsServer, Egress, EgressTls, Network};
 pub use engine::{CrashPoint, Engine, Fault, Sandbox};
-pub use gateway::{Access, Gateway, Key, KeyName};
+pub use gateway::{Access, ApiKey, Gateway, KeyName};
 pub use load::{DEFAULTS, Sources};
 pub use otlp::Otlp;
 pub use process::{Executor, Log, LogFormat, Ops, Retry, Role, Shutdown};

@@ -14,12 +14,12 @@ use crate::contract::LaneName;
 
 /// Items waiting, by lane.
 #[derive(Debug)]
-pub struct Lanes<T> {
+pub struct LaneQueue<T> {
     // A std mutex: it is held for a map operation and never across an await.
     waiting: Mutex<HashMap<LaneName, VecDeque<T>>>,
 }
 
-impl<T> Default for Lanes<T> {
+impl<T> Default for LaneQueue<T> {
     fn default() -> Self {
         Self {
             waiting: Mutex::default(),
@@ -27,9 +27,9 @@ impl<T> Default for Lanes<T> {
     }
 }
 
-impl<T> Lanes<T> {
+impl<T> LaneQueue<T> {
     /// Enters a lane. Returns the item if the lane was empty: the caller runs it now, and then the items
-    /// that [`Lanes::next`] returns, until there are none.
+    /// that [`LaneQueue::next`] returns, until there are none.
     pub fn enter(&self, name: &LaneName, item: T) -> Option<T> {
         match self.waiting.lock().entry(name.clone()) {
             Entry::Occupied(mut lane) => {
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_lane_is_run_by_who_finds_it_empty_and_in_order() {
-        let lanes = Lanes::default();
+        let lanes = LaneQueue::default();
         let group = LaneName::from("120363000000000001@g.us".to_owned());
         let other = LaneName::from("120363000000000002@g.us".to_owned());
         assert_eq!(lanes.enter(&group, 1), Some(1));

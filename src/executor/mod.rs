@@ -34,8 +34,8 @@ use guard::Guarded;
 use idempotency::{Executed, Idempotency};
 use retry::ShortRetries;
 
-pub use decode::{Accepted, Decoder, Incoming, Rejected};
-pub use outcome::{Outcome, Subject};
+pub use decode::{Accepted, Decoder, RawCommand, Rejected};
+pub use outcome::{AnsweredCommand, CommandOutcome};
 
 /// The maximum number of deferrals for a lasting failure: the engine may recover, and if it does not,
 /// waiting for hours with the group's other commands does not help.
@@ -45,7 +45,7 @@ const LASTING_DEFERRALS: u32 = 2;
 #[derive(Debug)]
 pub enum Verdict {
     /// It has its final answer, a success or an error.
-    Answered(Box<Outcome>),
+    Answered(Box<CommandOutcome>),
     /// It cannot be executed now and has to be deferred.
     Deferred(Deferral),
 }
@@ -197,9 +197,9 @@ impl Executor {
     ///
     /// # Errors
     /// With the outcome of a message that is not a valid command.
-    pub fn admit(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Outcome>> {
+    pub fn admit(&self, incoming: &RawCommand<'_>) -> Result<Accepted, Box<CommandOutcome>> {
         self.decoder.decode(incoming).map_err(|rejected| {
-            let subject = Subject::rejected(&rejected, incoming.body);
+            let subject = AnsweredCommand::rejected(&rejected, incoming.body);
             Box::new(subject.refused(rejected.error, self.engine.engine().name(), self.now()))
         })
     }
@@ -402,7 +402,7 @@ impl Executor {
     }
 
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
-        let subject = Subject::accepted(accepted);
+        let subject = AnsweredCommand::accepted(accepted);
         let engine = self.engine.engine().name();
         let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
         let mut outcome = match executed {
@@ -426,7 +426,7 @@ impl Executor {
     }
 
     fn refuse(&self, accepted: &Accepted, error: ErrorBody) -> Verdict {
-        let subject = Subject::accepted(accepted);
+        let subject = AnsweredCommand::accepted(accepted);
         Verdict::Answered(Box::new(subject.refused(
             error,
             self.engine.engine().name(),

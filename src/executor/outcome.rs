@@ -16,7 +16,7 @@ const REPLIES: Uuid = Uuid::from_u128(0x9f1d_2c1e_6c1b_5d0e_8a55_0b6f_2f5c_41d7)
 
 /// The outcome of a message.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub struct CommandOutcome {
     /// The reply.
     pub reply: Reply,
     /// The resulting events, in order.
@@ -25,7 +25,7 @@ pub struct Outcome {
     pub test: Option<WebhookNotice>,
 }
 
-impl Outcome {
+impl CommandOutcome {
     /// Why the message is kept as a dead letter, if it is.
     ///
     /// Refusals by WhatsApp are only answered; commands that could not be executed are kept.
@@ -99,7 +99,7 @@ pub(super) fn fitting(
 
 /// The command that an outcome belongs to, as far as it could be decoded.
 #[derive(Debug)]
-pub struct Subject {
+pub struct AnsweredCommand {
     /// The input for reply ids: session and command id, and the body if those are unreliable.
     identity: String,
     command_id: Option<CommandId>,
@@ -107,7 +107,7 @@ pub struct Subject {
     session: Option<SessionName>,
 }
 
-impl Subject {
+impl AnsweredCommand {
     /// A decoded command.
     #[must_use]
     pub fn accepted(accepted: &Accepted) -> Self {
@@ -148,7 +148,7 @@ impl Subject {
         replayed: bool,
         engine: EngineName,
         at: Timestamp,
-    ) -> Outcome {
+    ) -> CommandOutcome {
         let (status, result, error) = match outcome {
             Ok(result) => (ReplyStatus::Ok, Some(result), None),
             Err(error) => (ReplyStatus::Error, None, Some(error)),
@@ -165,7 +165,7 @@ impl Subject {
             replayed,
             timestamp: at,
         };
-        Outcome {
+        CommandOutcome {
             reply,
             events,
             test: None,
@@ -174,7 +174,7 @@ impl Subject {
 
     /// The outcome of a command that was not executed.
     #[must_use]
-    pub fn refused(&self, error: ErrorBody, engine: EngineName, at: Timestamp) -> Outcome {
+    pub fn refused(&self, error: ErrorBody, engine: EngineName, at: Timestamp) -> CommandOutcome {
         self.done(Err(error), Vec::new(), false, engine, at)
     }
 }

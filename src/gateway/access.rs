@@ -13,7 +13,7 @@ use url::Host;
 
 use super::problem::{Fault, Problem};
 use super::query;
-use crate::config::{Access, Key};
+use crate::config::{Access, ApiKey};
 use crate::contract::SessionPattern;
 
 /// The name of the header and of the query parameter, as in WAHA.
@@ -22,7 +22,7 @@ pub(super) const HEADER: &str = "x-api-key";
 /// The API keys of the gateway.
 #[derive(Debug)]
 pub(super) struct Keys {
-    known: Vec<Key>,
+    known: Vec<ApiKey>,
     /// Without keys: whether requests that do not come from this machine are accepted (`gateway.open`).
     open: bool,
 }
@@ -36,7 +36,7 @@ pub(super) struct Grant {
 }
 
 impl Keys {
-    pub(super) fn new(keys: impl Iterator<Item = Key>, open: bool) -> Self {
+    pub(super) fn new(keys: impl Iterator<Item = ApiKey>, open: bool) -> Self {
         Self {
             known: keys.collect(),
             open,
@@ -84,7 +84,7 @@ impl Keys {
     }
 
     /// The key with this hash. Compares with all keys in constant time, so that the timing reveals nothing.
-    fn find(&self, key: &[u8]) -> Option<&Key> {
+    fn find(&self, key: &[u8]) -> Option<&ApiKey> {
         let digest: [u8; 64] = Sha512::digest(key).into();
         let mut found = u32::MAX;
         for (number, known) in (0_u32..).zip(&self.known) {

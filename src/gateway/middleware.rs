@@ -43,7 +43,7 @@ pub(super) async fn observe(
         }
     }
     drop(span);
-    events::request_answered(events::Request {
+    events::request_answered(events::AnsweredRequest {
         method: method.as_str(),
         route: path,
         status: response.status().as_u16(),

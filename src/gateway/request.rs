@@ -14,7 +14,7 @@ use super::fields::BodyFields;
 use super::problem::{Fault, Problem};
 use super::routes::{BodyRule, Route};
 use crate::contract::CommandId;
-use crate::executor::decode::{Accepted, Decoder, Incoming, MAX_DETAILS};
+use crate::executor::decode::{Accepted, Decoder, MAX_DETAILS, RawCommand};
 use crate::observability::trace;
 
 /// The header with the command's id.
@@ -104,9 +104,9 @@ pub(super) fn command(
     let written = BodyFields::read(body).map_err(refused)?;
     let (payload, mut ignored) = written.payload(fields);
     let mut body = message(&id, route, session, &payload);
-    let incoming = Incoming {
+    let incoming = RawCommand {
         body: &body,
-        ..Incoming::default()
+        ..RawCommand::default()
     };
     let accepted = match decoder.decode(&incoming) {
         Ok(accepted) => accepted,

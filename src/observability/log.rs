@@ -44,13 +44,13 @@ pub const WORKERS: &str = "groupmq";
 #[derive(Debug)]
 pub struct Log {
     writer: WorkerGuard,
-    lost: Lost,
+    lost: LostLines,
     panicked_elsewhere: CancellationToken,
 }
 
 /// Counters of lost log lines, and of repeated lines that were held back; clones share them.
 #[derive(Debug, Clone)]
-pub struct Lost {
+pub struct LostLines {
     not_buffered: ErrorCounter,
     not_written: Arc<AtomicU64>,
     repeats: Repeats,
@@ -86,7 +86,7 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
         .buffered_lines_limit(BUFFERED)
         .thread_name("log")
         .finish(lines);
-    let lost = Lost {
+    let lost = LostLines {
         not_buffered: buffer.error_counter(),
         not_written,
         repeats: Repeats::default(),
@@ -122,7 +122,7 @@ pub fn init(settings: &config::Log) -> Result<Log, Error> {
 impl Log {
     /// The counters of lost lines.
     #[must_use]
-    pub fn lost(&self) -> Lost {
+    pub fn lost(&self) -> LostLines {
         self.lost.clone()
     }
 
@@ -139,7 +139,7 @@ impl Log {
     }
 }
 
-impl Lost {
+impl LostLines {
     /// Counts lost lines as a metric, and logs how often others were repeated; never ends.
     pub async fn count(self) {
         loop {

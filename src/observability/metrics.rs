@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandl
 
 /// The type of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only increases, from 0 at the start of the process.
     Counter,
     /// A current value.
@@ -25,7 +25,7 @@ pub struct Metric {
     /// Its name.
     pub name: &'static str,
     /// Its type.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// The labels of each of its series.
     pub labels: &'static [&'static str],
     /// Its description.
@@ -39,7 +39,7 @@ macro_rules! metrics {
         /// All metrics.
         pub const ALL: &[Metric] = &[$(Metric {
             name: $name,
-            kind: Kind::$kind,
+            kind: MetricKind::$kind,
             labels: &$labels,
             help: concat!($($help),+).trim_ascii(),
         }),*];
@@ -188,14 +188,14 @@ pub fn install() -> Result<Exposition, BuildError> {
     for metric in ALL {
         let alone = metric.labels.is_empty();
         match metric.kind {
-            Kind::Counter => describe_counter!(metric.name, metric.help),
-            Kind::Gauge => describe_gauge!(metric.name, metric.help),
-            Kind::Seconds => describe_histogram!(metric.name, Unit::Seconds, metric.help),
+            MetricKind::Counter => describe_counter!(metric.name, metric.help),
+            MetricKind::Gauge => describe_gauge!(metric.name, metric.help),
+            MetricKind::Seconds => describe_histogram!(metric.name, Unit::Seconds, metric.help),
         }
         // Initialised at the start, so that an alert on a change sees the first one.
         match metric.kind {
-            Kind::Counter if alone => metrics::counter!(metric.name).absolute(0),
-            Kind::Gauge if alone => metrics::gauge!(metric.name).set(0.0),
+            MetricKind::Counter if alone => metrics::counter!(metric.name).absolute(0),
+            MetricKind::Gauge if alone => metrics::gauge!(metric.name).set(0.0),
             _ => {}
         }
     }

@@ -67,7 +67,7 @@ impl<'a> Tickets<'a> {
     /// The next ticket of a command's lane; none for a command without a lane, or one that cannot be
     /// decoded and is answered at its destination. `session` is that of its routing key, if it has one.
     pub(super) fn next(&mut self, message: &Incoming, session: Option<&str>) -> Option<u64> {
-        let read = self.decoder.decode(&executor::Incoming {
+        let read = self.decoder.decode(&executor::RawCommand {
             body: &message.body,
             message_id: message.message_id.as_deref(),
             message_type: message.message_type.as_deref(),

@@ -6,7 +6,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::contract::Timestamp;
 use crate::observability::events;
-use crate::store::ledger::Limits;
+use crate::store::ledger::PurgeLimits;
 use crate::store::workers::HEARTBEAT_INTERVAL;
 use crate::store::{Error, Store};
 
@@ -53,9 +53,9 @@ impl Memory {
         }
     }
 
-    fn limits(&self, now: Timestamp) -> Option<Limits> {
+    fn limits(&self, now: Timestamp) -> Option<PurgeLimits> {
         let before = |age| now.0.checked_sub(age).ok().map(Timestamp);
-        Some(Limits {
+        Some(PurgeLimits {
             finished: before(self.finished)?,
             started: before(self.started)?,
         })
@@ -86,7 +86,7 @@ fn log_failure(outcome: Result<(), Error>) {
     }
 }
 
-async fn purge_once(store: &Store, limits: Limits) -> Result<(), Error> {
+async fn purge_once(store: &Store, limits: PurgeLimits) -> Result<(), Error> {
     // Before the ledger: once the ledger has forgotten a command, its id is that of a new one.
     let outcomes = store.sandbox_groups();
     while outcomes.purge_outcomes(limits.finished, SLICE).await? == u64::from(SLICE) {}

@@ -7,7 +7,7 @@ use crate::amqp::{Incoming, Names, Outgoing, header};
 use crate::contract::{
     CommandType, Envelope, ErrorBody, ErrorCode, Reply, Timestamp, WebhookNotice,
 };
-use crate::executor::{Accepted, Cause, Deferral, Outcome};
+use crate::executor::{Accepted, Cause, CommandOutcome, Deferral};
 
 /// The retry state of a command, from its headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -84,7 +84,11 @@ const UNREAD: &str = "~";
 
 /// The events in order, then the reply: to the replies exchange, and last to `reply_to`. A producer that
 /// has read the reply may send its next command about the same group, whose events must come later.
-pub(super) fn of_outcome(outcome: &Outcome, command: &Incoming, names: &Names) -> Vec<Outgoing> {
+pub(super) fn of_outcome(
+    outcome: &CommandOutcome,
+    command: &Incoming,
+    names: &Names,
+) -> Vec<Outgoing> {
     let reply = &outcome.reply;
     let body = json(reply);
     let events = outcome.events.iter();

@@ -27,8 +27,10 @@ use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
 use crate::contract::{About, Timestamp, endpoint_name};
 use crate::engines::Context;
-use crate::executor::lanes::Lanes;
-use crate::executor::{Accepted, Executor, Incoming, Interrupted, Outcome, RetryState, Verdict};
+use crate::executor::lanes::LaneQueue;
+use crate::executor::{
+    Accepted, CommandOutcome, Executor, Interrupted, RawCommand, RetryState, Verdict,
+};
 use crate::fanout::{self, Fanout};
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
@@ -55,7 +57,7 @@ pub struct Worker {
     names: Names,
     /// The delay tiers, shortest first; never empty.
     tiers: Vec<Duration>,
-    lanes: Lanes<Job>,
+    lanes: LaneQueue<Job>,
     in_flight: InFlight,
     tracer: Tracer,
     store: Store,
@@ -130,7 +132,7 @@ impl Worker {
             names,
             tracer,
             tiers,
-            lanes: Lanes::default(),
+            lanes: LaneQueue::default(),
             store: store.clone(),
             clock,
             lifecycle,
@@ -299,7 +301,7 @@ impl Worker {
 
     /// Updates the bindings of a webhook endpoint as the command has set them, before the reply is
     /// published: its producer can rely on them.
-    async fn sync_endpoint(&self, job: &Job, outcome: &Outcome) -> Result<(), NotAcked> {
+    async fn sync_endpoint(&self, job: &Job, outcome: &CommandOutcome) -> Result<(), NotAcked> {
         let About::Webhook(id) = job.accepted.command.about() else {
             return Ok(());
         };
@@ -329,7 +331,7 @@ impl Worker {
     async fn publish(
         &self,
         delivery: &Delivery,
-        outcome: &Outcome,
+        outcome: &CommandOutcome,
         span: &mut Span,
         begun: Instant,
     ) -> Result<(), NotAcked> {
@@ -422,12 +424,12 @@ fn fenced(shard: &OwnedShard) {
     shard.mark_lost();
 }
 
-fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> Incoming<'a> {
+fn incoming<'a>(delivery: &'a Delivery, names: &Names) -> RawCommand<'a> {
     let message = &delivery.message;
     // The routing key of a deferred command is its session, which leads it to its shard. A message from the
     // default exchange has the queue's name as its routing key.
     let by_session = [names.commands(), names.back()].contains(&message.exchange);
-    Incoming {
+    RawCommand {
         body: &message.body,
         message_id: message.message_id.as_deref(),
         message_type: message.message_type.as_deref(),

@@ -62,7 +62,7 @@ pub struct Parts {
 
 /// This worker's part of the distribution; served over a separate connection.
 #[derive(Debug)]
-pub struct Shards {
+pub struct ShardDistribution {
     parts: Parts,
     places: Arc<Semaphore>,
     taking_part: watch::Sender<bool>,
@@ -81,7 +81,7 @@ struct Known {
 /// A shard that was just taken over, and its consumer.
 type Opened = (Arc<OwnedShard>, Consumer);
 
-impl Shards {
+impl ShardDistribution {
     /// Makes it, and a value to watch: whether this worker has its quota.
     #[must_use]
     pub fn new(parts: Parts) -> (Self, watch::Receiver<bool>) {
@@ -407,7 +407,7 @@ impl Shards {
     }
 }
 
-impl amqp::SessionTask for Shards {
+impl amqp::SessionTask for ShardDistribution {
     async fn serve(&mut self, session: &Session<'_>) -> Result<(), amqp::Error> {
         let prepared = self.parts.unprepared.wait_for(Option::is_none);
         if prepared.await.is_err() {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use groupmq::observability::metrics::{ALL, Kind};
+use groupmq::observability::metrics::{ALL, MetricKind};
 use serde_json::json;
 
 use super::scene::Scene;
@@ -56,9 +56,9 @@ async fn metrics_have_the_names_types_and_labels_that_are_documented() {
             panic!("{name} is exposed and not documented");
         };
         let wanted = match metric.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Seconds => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Seconds => "histogram",
         };
         assert_eq!(kind, wanted, "{name}");
         assert_eq!(labels, metric.labels, "{name}");

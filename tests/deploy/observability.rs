@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
-use groupmq::observability::metrics::{ALL, Kind};
+use groupmq::observability::metrics::{ALL, MetricKind};
 use groupmq_test_support::rabbitmq::{Options, RabbitMq};
 use serde_json::Value;
 
@@ -121,7 +121,7 @@ fn rules_and_dashboard_name_metrics_and_labels_that_exist() {
         for (name, rest) in names(text, "groupmq_") {
             let metric = ALL.iter().find(|metric| {
                 metric.name == name
-                    || metric.kind == Kind::Seconds
+                    || metric.kind == MetricKind::Seconds
                         && name
                             .strip_prefix(metric.name)
                             .is_some_and(|part| matches!(part, "_bucket" | "_sum" | "_count"))

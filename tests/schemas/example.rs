@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use groupmq::executor::decode::{Accepted, Decoder, Incoming, Rejected};
+use groupmq::executor::decode::{Accepted, Decoder, RawCommand, Rejected};
 use serde_json::Value;
 
 /// The project's root.
@@ -62,7 +62,7 @@ pub(crate) fn decode(decoder: &Decoder, example: &Value) -> Result<Accepted, Box
     let property = |name: &str| properties.get(name).and_then(Value::as_str);
     // The default exchange, whose name is empty, routes by the queue's name.
     let exchange = property("exchange").unwrap_or("groupmq.commands");
-    decoder.decode(&Incoming {
+    decoder.decode(&RawCommand {
         body: &body(example),
         message_id: property("messageId"),
         message_type: property("type"),

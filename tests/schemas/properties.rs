@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use groupmq::contract::{CommandType, ErrorDetail, schema};
-use groupmq::executor::decode::{Decoder, Incoming, MAX_DETAILS};
+use groupmq::executor::decode::{Decoder, MAX_DETAILS, RawCommand};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -194,7 +194,7 @@ proptest! {
         let valid = VALIDATORS[command].is_valid(&judged);
         let body = json!({ "id": "a", "type": name, "session": "s", "payload": payload });
         let body = body.to_string();
-        let decoded = DECODER.decode(&Incoming { body: body.as_bytes(), ..Incoming::default() });
+        let decoded = DECODER.decode(&RawCommand { body: body.as_bytes(), ..RawCommand::default() });
         match decoded {
             Ok(_) => prop_assert!(valid, "only the decoder accepts {payload}"),
             Err(rejected) => {
@@ -219,7 +219,7 @@ proptest! {
         session in proptest::option::of(".{0,20}"),
         content_encoding in proptest::option::of(".{0,20}"),
     ) {
-        let _verdict = DECODER.decode(&Incoming {
+        let _verdict = DECODER.decode(&RawCommand {
             body: &body,
             message_id: message_id.as_deref(),
             message_type: message_type.as_deref(),
@@ -242,7 +242,7 @@ proptest! {
                 _ => body.truncate(at + 1),
             }
         }
-        let decoded = DECODER.decode(&Incoming { body: &body, ..Incoming::default() });
+        let decoded = DECODER.decode(&RawCommand { body: &body, ..RawCommand::default() });
         if let Err(rejected) = decoded {
             prop_assert!((1..=MAX_DETAILS).contains(&rejected.error.details.len()));
         }

@@ -22,7 +22,7 @@ pub enum Progress {
 
 /// A request that was handed over.
 #[derive(Debug)]
-pub struct Call {
+pub struct PendingCall {
     pub(in crate::amqp) progress: watch::Receiver<Progress>,
     pub(in crate::amqp) ticket: Arc<Ticket>,
 }
@@ -52,7 +52,7 @@ impl Ticket {
     }
 }
 
-impl Call {
+impl PendingCall {
     /// Waits until the broker has confirmed or refused the request, or the reply has arrived; none when the
     /// process ends first.
     ///

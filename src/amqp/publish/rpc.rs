@@ -4,7 +4,7 @@
 //! with the queue; so every request that still has a waiter is published again over the next connection,
 //! with the same message id and the new reply queue. That is safe for requests that are identified by their
 //! message id, as commands are. It knows neither commands nor deadlines: a caller gives up by dropping the
-//! [`Call`]. Used by the gateway.
+//! [`PendingCall`]. Used by the gateway.
 //!
 //! If the broker closes the connection over one of the requests, the unconfirmed ones are offered one by
 //! one over a separate connection (`trial`). The request that the broker rejects is reported as refused.
@@ -28,7 +28,7 @@ use crate::amqp::error::why_closed;
 use crate::amqp::link::supervisor::{self, ConnectionTask};
 use crate::amqp::message::{Incoming, Outgoing};
 use crate::amqp::properties::incoming;
-use crate::amqp::publish::call::{Call, Progress, Ticket};
+use crate::amqp::publish::call::{PendingCall, Progress, Ticket};
 use crate::amqp::publish::direct::Unreachable;
 use crate::amqp::publish::nacks::refusal;
 use crate::amqp::publish::trial::{Trials, Verdict};
@@ -102,7 +102,7 @@ impl Requests {
     ///
     /// # Cancellation
     /// Dropping the future hands nothing over.
-    pub async fn send(&self, message: Outgoing) -> Option<Call> {
+    pub async fn send(&self, message: Outgoing) -> Option<PendingCall> {
         let (sender, progress) = watch::channel(Progress::Sent);
         let ticket = Arc::new(Ticket::default());
         let pending = Pending {
@@ -112,7 +112,7 @@ impl Requests {
             died: None,
         };
         self.queue.send(pending).await.ok()?;
-        Some(Call { progress, ticket })
+        Some(PendingCall { progress, ticket })
     }
 
     /// Whether requests can be written, as a value to watch.

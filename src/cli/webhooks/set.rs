@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{output, send};
 use crate::contract::{Command, SessionPattern, SetWebhook, SigningSecret, WebhookId};
-use crate::executor::{Decoder, Incoming};
+use crate::executor::{Decoder, RawCommand};
 use crate::store::endpoints::{NewEndpoint, Origin};
 
 use super::{WebhookAdmin, lookup};
@@ -84,9 +84,9 @@ fn decode(
 ) -> Result<Option<SetWebhook>, Failure> {
     let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
     let body = json!({ "id": "set", "type": "SetWebhook", "session": "any", "payload": payload });
-    let read = decoder.decode(&Incoming {
+    let read = decoder.decode(&RawCommand {
         body: body.to_string().as_bytes(),
-        ..Incoming::default()
+        ..RawCommand::default()
     });
     match read {
         Ok(accepted) => Ok(match accepted.command {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::body::Body;
-use super::{Incoming, Problems, reason};
+use super::{Problems, RawCommand, reason};
 use crate::contract::{CommandId, CommandType, ErrorCode, SessionName, Timestamp};
 
 /// The valid part of the envelope; each missing field has been added to the problems.
@@ -24,7 +24,7 @@ pub(super) struct Salvaged {
 }
 
 /// Checks every field of the envelope.
-pub(super) fn judge(incoming: &Incoming<'_>, body: &Body, problems: &mut Problems) -> Sound {
+pub(super) fn judge(incoming: &RawCommand<'_>, body: &Body, problems: &mut Problems) -> Sound {
     Sound {
         id: id(incoming, body, problems),
         command_type: command_type(incoming, body, problems),
@@ -34,7 +34,7 @@ pub(super) fn judge(incoming: &Incoming<'_>, body: &Body, problems: &mut Problem
 }
 
 /// Takes the fields that a reply needs, the properties before the body.
-pub(super) fn salvage(incoming: &Incoming<'_>, body: &Body) -> Salvaged {
+pub(super) fn salvage(incoming: &RawCommand<'_>, body: &Body) -> Salvaged {
     fn first<T>(
         property: Option<&str>,
         field: Option<&Value>,
@@ -116,7 +116,7 @@ impl<'a> Field<'a> {
     }
 }
 
-fn id(incoming: &Incoming<'_>, body: &Body, problems: &mut Problems) -> Option<CommandId> {
+fn id(incoming: &RawCommand<'_>, body: &Body, problems: &mut Problems) -> Option<CommandId> {
     Field {
         path: "/id",
         in_body: body.id.as_ref(),
@@ -129,7 +129,7 @@ fn id(incoming: &Incoming<'_>, body: &Body, problems: &mut Problems) -> Option<C
     .read(problems)
 }
 
-fn session(incoming: &Incoming<'_>, body: &Body, problems: &mut Problems) -> Option<SessionName> {
+fn session(incoming: &RawCommand<'_>, body: &Body, problems: &mut Problems) -> Option<SessionName> {
     Field {
         path: "/session",
         in_body: body.session.as_ref(),
@@ -143,7 +143,7 @@ fn session(incoming: &Incoming<'_>, body: &Body, problems: &mut Problems) -> Opt
 }
 
 fn command_type(
-    incoming: &Incoming<'_>,
+    incoming: &RawCommand<'_>,
     body: &Body,
     problems: &mut Problems,
 ) -> Option<CommandType> {

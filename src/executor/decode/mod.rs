@@ -27,9 +27,9 @@ mod tests;
 /// The maximum number of wrong fields that a refusal lists.
 pub const MAX_DETAILS: usize = 32;
 
-/// A received message: its body, and the AMQP properties that may replace fields of it.
+/// A received message that is not decoded yet: its body, and the AMQP properties that may replace fields of it.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Incoming<'a> {
+pub struct RawCommand<'a> {
     /// The body: JSON, or anything else.
     pub body: &'a [u8],
     /// The property `message_id`; empty counts as absent.
@@ -181,14 +181,14 @@ impl Decoder {
     ///
     /// # Errors
     /// All problems of the message, for the reply.
-    pub fn decode(&self, incoming: &Incoming<'_>) -> Result<Accepted, Box<Rejected>> {
+    pub fn decode(&self, incoming: &RawCommand<'_>) -> Result<Accepted, Box<Rejected>> {
         self.read(incoming, None)
     }
 
     /// Decodes one message without the payload fields that the schema does not know, and returns these as
     /// JSON pointers into the payload. None if there is another problem too.
     #[must_use]
-    pub fn decode_known(&self, incoming: &Incoming<'_>) -> Option<(Accepted, Unknown)> {
+    pub fn decode_known(&self, incoming: &RawCommand<'_>) -> Option<(Accepted, Unknown)> {
         let mut unknown = Unknown::default();
         let accepted = self.read(incoming, Some(&mut unknown)).ok()?;
         Some((accepted, unknown))
@@ -196,7 +196,7 @@ impl Decoder {
 
     fn read(
         &self,
-        incoming: &Incoming<'_>,
+        incoming: &RawCommand<'_>,
         unknown: Option<&mut Unknown>,
     ) -> Result<Accepted, Box<Rejected>> {
         let (mut body, fault) = body::read(incoming.body);

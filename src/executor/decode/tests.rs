@@ -7,9 +7,9 @@ fn decoder() -> Decoder {
 }
 
 fn decode(body: &str) -> Result<Accepted, Box<Rejected>> {
-    decoder().decode(&Incoming {
+    decoder().decode(&RawCommand {
         body: body.as_bytes(),
-        ..Incoming::default()
+        ..RawCommand::default()
     })
 }
 
@@ -159,10 +159,10 @@ fn huge_and_deep_bodies_are_refused_and_bounded() {
 fn the_cost_of_a_typical_command_is_printed() {
     let decoder = decoder();
     let body = promote(r#"[{"id":"491700000001@c.us"},{"id":"491700000002@c.us"}]"#);
-    let incoming = Incoming {
+    let incoming = RawCommand {
         body: body.as_bytes(),
         session: Some("s"),
-        ..Incoming::default()
+        ..RawCommand::default()
     };
     let rounds = 20_000_u32;
     let start = std::time::Instant::now();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::contract::{CommandType, ErrorCode, NoticeName, WebhookState};
 use crate::engines::Found;
-use crate::executor::{Accepted, Outcome, Verdict};
+use crate::executor::{Accepted, CommandOutcome, Verdict};
 use crate::store::endpoints::DISCARD;
 
 use super::scripted::{Bench, accepted};
@@ -32,14 +32,14 @@ fn list() -> Accepted {
     accepted("list", CommandType::ListWebhooks, json!({}))
 }
 
-async fn run(bench: &Bench, command: &Accepted) -> Outcome {
+async fn run(bench: &Bench, command: &Accepted) -> CommandOutcome {
     match bench.run(command).await {
         Verdict::Answered(outcome) => *outcome,
         Verdict::Deferred(deferral) => panic!("deferred: {deferral:?}"),
     }
 }
 
-fn result(outcome: &Outcome) -> Value {
+fn result(outcome: &CommandOutcome) -> Value {
     let result = outcome.reply.result.as_ref();
     let result = result.unwrap_or_else(|| panic!("{:?}", outcome.reply));
     serde_json::from_str(result.get()).unwrap()

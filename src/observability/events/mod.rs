@@ -334,7 +334,7 @@ pub fn store_lost(error: &(dyn Error + 'static)) {
 
 /// A request to the gateway that was answered.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct AnsweredRequest<'a> {
     /// Its method.
     pub method: &'a str,
     /// The route, with parameter names instead of values.
@@ -350,8 +350,8 @@ pub struct Request<'a> {
 }
 
 /// A request was answered: one line, without its path, query or body.
-pub fn request_answered(request: Request<'_>) {
-    let Request {
+pub fn request_answered(request: AnsweredRequest<'_>) {
+    let AnsweredRequest {
         method,
         route,
         status,

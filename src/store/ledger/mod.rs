@@ -77,7 +77,7 @@ pub struct Starts {
 
 /// The commands that the purge removes.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub struct PurgeLimits {
     /// Those that were finished before this …
     pub finished: Timestamp,
     /// … and those that were never finished, if they were started before this as well.
@@ -218,7 +218,7 @@ impl Ledger {
     ///
     /// # Errors
     /// When the store cannot be used; a retry is safe.
-    pub async fn purge(&self, limits: Limits, at_most: u32) -> Result<u64, Error> {
+    pub async fn purge(&self, limits: PurgeLimits, at_most: u32) -> Result<u64, Error> {
         rows::purge(self.batcher.unfenced(), &self.pool, limits, at_most).await
     }
 

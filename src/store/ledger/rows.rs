@@ -1,6 +1,6 @@
 //! The ledger's table.
 
-use super::{CommandState, Fingerprint, Key, Limits, Record, Starts};
+use super::{CommandState, Fingerprint, Key, PurgeLimits, Record, Starts};
 use crate::contract::Timestamp;
 use crate::store::Error;
 use crate::store::batch::{Table, TableRow, WriteBatcher, select};
@@ -170,7 +170,7 @@ impl Key {
 pub(super) async fn purge(
     batcher: &WriteBatcher,
     pool: &Pool,
-    limits: Limits,
+    limits: PurgeLimits,
     at_most: u32,
 ) -> Result<u64, Error> {
     let lock = if pool.is_postgres() {
@@ -186,7 +186,7 @@ pub(super) async fn purge(
          AND (finished_at IS NOT NULL OR started_at < $2) \
          ORDER BY COALESCE(finished_at, started_at) LIMIT $3{lock})"
     );
-    let Limits { finished, started } = limits;
+    let PurgeLimits { finished, started } = limits;
     let values = vec![
         Value::Int(finished.0.as_millisecond()),
         Value::Int(started.0.as_millisecond()),

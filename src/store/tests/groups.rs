@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 
 use super::{Database, both, key, record, text};
 use crate::contract::{CommandType, GroupId, ListGroups, Role, SortBy, SortOrder, Timestamp};
-use crate::store::ledger::{Limits, Record};
+use crate::store::ledger::{PurgeLimits, Record};
 use crate::store::sandbox_groups::{Member, SandboxGroup, SandboxGroups, World};
 use crate::store::{Error, Store};
 
@@ -277,7 +277,7 @@ async fn an_old_outcome_is_forgotten_unless_its_command_is_started_and_the_histo
 
         // Once the ledger has forgotten the start, the outcome goes too.
         let all = at(1001);
-        let limits = Limits {
+        let limits = PurgeLimits {
             finished: all,
             started: all,
         };

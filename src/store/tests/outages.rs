@@ -9,7 +9,7 @@ use groupmq_test_support::proxy::Proxy;
 use super::{Database, both, key, postgres, record, sqlite};
 use crate::config;
 use crate::contract::Timestamp;
-use crate::store::ledger::{Claim, Ledger, Limits};
+use crate::store::ledger::{Claim, Ledger, PurgeLimits};
 use crate::store::{Error, Store};
 
 const PRINT: [u8; 32] = [7; 32];
@@ -127,7 +127,7 @@ async fn a_purge_that_nobody_answers_holds_commands_up_for_a_moment_only() {
     proxy.freeze_those("");
     let ledger = store.ledger();
     let epoch = Timestamp(jiff::Timestamp::UNIX_EPOCH);
-    let limits = Limits {
+    let limits = PurgeLimits {
         finished: epoch,
         started: epoch,
     };

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Database, both, key, record};
 use crate::contract::Timestamp;
 use crate::store::Store;
-use crate::store::ledger::{Claim, Limits, Record};
+use crate::store::ledger::{Claim, PurgeLimits, Record};
 
 const PRINT: [u8; 32] = [7; 32];
 
@@ -15,8 +15,8 @@ fn at(milliseconds: i64) -> Timestamp {
 }
 
 /// Everything that was last touched before.
-fn before(milliseconds: i64) -> Limits {
-    Limits {
+fn before(milliseconds: i64) -> PurgeLimits {
+    PurgeLimits {
         finished: at(milliseconds),
         started: at(milliseconds),
     }
@@ -36,7 +36,7 @@ async fn what_was_begun_and_not_finished_is_remembered_longer() {
             };
             ledger.complete(key(id), record).await.unwrap();
         }
-        let limits = Limits {
+        let limits = PurgeLimits {
             finished: at(5000),
             started: at(0),
         };
