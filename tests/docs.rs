@@ -17,7 +17,7 @@ use std::process::Command;
 use groupmq::contract::{
     CommandType, EngineName, ErrorBody, ErrorCode, EventName, NoticeName, schema,
 };
-use groupmq::executor::{AnsweredCommand, Rejected};
+use groupmq::executor::{CommandIdentity, Rejected};
 use groupmq::observability::metrics::{ALL, MetricKind};
 
 /// Where the documents are, from the repository's root.
@@ -127,7 +127,7 @@ fn is_kept(code: ErrorCode) -> bool {
         session: None,
     };
     let now = "2026-11-23T10:00:00Z".parse().unwrap();
-    AnsweredCommand::rejected(&rejected, b"")
+    CommandIdentity::rejected(&rejected, b"")
         .refused(rejected.error.clone(), EngineName::Sandbox, now)
         .dead()
         .is_some()

@@ -35,7 +35,7 @@ use idempotency::{Executed, Idempotency};
 use retry::ShortRetries;
 
 pub use decode::{Accepted, Decoder, RawCommand, Rejected};
-pub use outcome::{AnsweredCommand, CommandOutcome};
+pub use outcome::{CommandIdentity, CommandOutcome};
 
 /// The maximum number of deferrals for a lasting failure: the engine may recover, and if it does not,
 /// waiting for hours with the group's other commands does not help.
@@ -199,7 +199,7 @@ impl Executor {
     /// With the outcome of a message that is not a valid command.
     pub fn admit(&self, incoming: &RawCommand<'_>) -> Result<Accepted, Box<CommandOutcome>> {
         self.decoder.decode(incoming).map_err(|rejected| {
-            let subject = AnsweredCommand::rejected(&rejected, incoming.body);
+            let subject = CommandIdentity::rejected(&rejected, incoming.body);
             Box::new(subject.refused(rejected.error, self.engine.engine().name(), self.now()))
         })
     }
@@ -402,7 +402,7 @@ impl Executor {
     }
 
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
-        let subject = AnsweredCommand::accepted(accepted);
+        let subject = CommandIdentity::accepted(accepted);
         let engine = self.engine.engine().name();
         let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
         let mut outcome = match executed {
@@ -426,7 +426,7 @@ impl Executor {
     }
 
     fn refuse(&self, accepted: &Accepted, error: ErrorBody) -> Verdict {
-        let subject = AnsweredCommand::accepted(accepted);
+        let subject = CommandIdentity::accepted(accepted);
         Verdict::Answered(Box::new(subject.refused(
             error,
             self.engine.engine().name(),

@@ -99,7 +99,7 @@ pub(super) fn fitting(
 
 /// The command that an outcome belongs to, as far as it could be decoded.
 #[derive(Debug)]
-pub struct AnsweredCommand {
+pub struct CommandIdentity {
     /// The input for reply ids: session and command id, and the body if those are unreliable.
     identity: String,
     command_id: Option<CommandId>,
@@ -107,7 +107,7 @@ pub struct AnsweredCommand {
     session: Option<SessionName>,
 }
 
-impl AnsweredCommand {
+impl CommandIdentity {
     /// A decoded command.
     #[must_use]
     pub fn accepted(accepted: &Accepted) -> Self {

@@ -358,7 +358,7 @@ impl Worker {
         if let Some(error) = error {
             span.fail(error.code.as_str());
         }
-        events::command_answered(events::Answer {
+        events::command_answered(events::AnsweredCommand {
             command_id,
             command_type: messages::known_type(reply).unwrap_or("unknown"),
             session: session.map_or("", |session| session.as_str()),

@@ -30,7 +30,7 @@ fn millis(time: Duration) -> u64 {
 
 /// A reply that the broker has confirmed.
 #[derive(Debug, Clone, Copy)]
-pub struct Answer<'a> {
+pub struct AnsweredCommand<'a> {
     /// The command's id.
     pub command_id: &'a str,
     /// Its type.
@@ -46,8 +46,8 @@ pub struct Answer<'a> {
 }
 
 /// A command was answered: one line each, with ids and outcome and none of its content.
-pub fn command_answered(answer: Answer<'_>) {
-    let Answer {
+pub fn command_answered(answer: AnsweredCommand<'_>) {
+    let AnsweredCommand {
         command_id,
         command_type,
         session,
