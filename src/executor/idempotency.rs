@@ -218,7 +218,7 @@ impl Idempotency {
 
     /// A refusal is an answer too, and is replayed when the command is redelivered.
     async fn refused(&self, key: Key, error: EngineError) -> Result<Executed, Failure> {
-        let outcome = Err(super::error_body(&error));
+        let outcome = Err(super::deferral::error_body(&error));
         self.record(
             key,
             Record {

@@ -2,15 +2,16 @@
 //!
 //! [`Executor::admit`] decodes a message; [`Executor::run`] executes a command on the engine, with short
 //! retries, and returns an answer or a deferral. The caller turns that into publications and an
-//! acknowledgement. [`lanes`] keeps the order within a group.
+//! acknowledgement. `deferral` decides between the two after a failure. [`lanes`] keeps the order within a group.
 
 mod accounts;
 pub mod decode;
+mod deferral;
 mod guard;
 mod idempotency;
 pub mod lanes;
 mod outcome;
-mod retry;
+mod short_retries;
 #[cfg(test)]
 mod tests;
 mod webhooks;
@@ -24,22 +25,20 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
-use crate::engines::{Call, Context, Disposition, Engine, EngineError};
+use crate::engines::{Call, Context, Engine};
 use crate::observability::events;
+use crate::store::Store;
 use crate::store::ledger::Key;
-use crate::store::{self, Store};
 
 use accounts::Accounts;
+use deferral::{Failure, in_doubt, is_soon_answered, what_failed};
 use guard::Guarded;
 use idempotency::{Executed, Idempotency};
-use retry::ShortRetries;
+use short_retries::ShortRetries;
 
 pub use decode::{Accepted, Decoder, RawCommand, Rejected};
+pub use deferral::{Cause, Deferral, RetryState};
 pub use outcome::{CommandIdentity, CommandOutcome};
-
-/// The maximum number of deferrals for a lasting failure: the engine may recover, and if it does not,
-/// waiting for hours with the group's other commands does not help.
-const LASTING_DEFERRALS: u32 = 2;
 
 /// What to do with a command now.
 #[derive(Debug)]
@@ -73,86 +72,6 @@ pub enum Interrupted {
     /// Another worker owns its queue now; the broker delivers it there.
     #[error("another worker has taken the command queue over")]
     Fenced,
-}
-
-/// How a command is deferred.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Deferral {
-    /// The minimum delay, if the server or an account sets one.
-    pub after: Option<Duration>,
-    /// The engine failed: this counts against the limit of attempts.
-    pub counts: bool,
-    /// The failure is lasting: few attempts are enough.
-    pub lasts: bool,
-    /// The cause.
-    pub cause: ErrorBody,
-}
-
-/// The history of a command's deferrals.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RetryState {
-    /// The number of deferrals because the engine failed.
-    pub attempts: u32,
-    /// When it was first received.
-    pub first_seen: Timestamp,
-    /// The cause of the last deferral.
-    pub cause: Option<Cause>,
-}
-
-/// Why a command was not executed, as it is kept while the command is deferred.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cause {
-    /// For programs.
-    pub code: ErrorCode,
-    /// The last failure in words; empty if they were not kept.
-    pub words: String,
-}
-
-impl Cause {
-    /// The cause that corresponds to an error.
-    #[must_use]
-    pub fn of(error: &ErrorBody) -> Self {
-        Self {
-            code: error.code,
-            words: error.message.clone(),
-        }
-    }
-}
-
-/// Why a command was not executed.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    #[error(transparent)]
-    Store(#[from] store::Error),
-    /// The engine could not be asked for the command's effect.
-    #[error("{0}")]
-    Searching(#[source] EngineError),
-    #[error("another worker is executing this command")]
-    Busy(Duration),
-    #[error("it is not known whether the command took effect; look, then decide")]
-    InDoubt,
-    #[error("{}", .0.message)]
-    TooLate(ErrorBody),
-}
-
-impl Failure {
-    /// The interruption, if the failure says nothing about the command itself.
-    fn interruption(&self) -> Option<Interrupted> {
-        let (outage, fenced) = match self {
-            Self::Engine(error) | Self::Searching(error) => {
-                (error.is_store_outage(), error.is_fenced())
-            }
-            Self::Store(error) => (error.is_outage(), error.is_fenced()),
-            Self::Busy(_) | Self::InDoubt | Self::TooLate(_) => (false, false),
-        };
-        match (outage, fenced) {
-            (true, _) => Some(Interrupted::Outage),
-            (_, true) => Some(Interrupted::Fenced),
-            _ => None,
-        }
-    }
 }
 
 /// Executes commands on one engine, a bounded number at a time.
@@ -237,7 +156,7 @@ impl Executor {
             if let Some(stalled) = failure.interruption() {
                 return Err(stalled);
             }
-            let deferral = match Self::judge(&failure, last.as_ref()) {
+            let deferral = match deferral::judge(&failure, last.as_ref()) {
                 Ok(deferral) => deferral,
                 Err(error) => return Ok(self.refuse(accepted, error)),
             };
@@ -256,7 +175,10 @@ impl Executor {
                 None if reads && is_soon_answered(&failure) => {
                     return Ok(self.refuse(accepted, deferral.cause));
                 }
-                None => return Ok(self.defer(accepted, retry_state, deferral)),
+                None if deferral::is_over(&deferral, retry_state, self.now(), &self.retry) => {
+                    return Ok(self.refuse(accepted, deferral.cause));
+                }
+                None => return Ok(Verdict::Deferred(deferral)),
             }
         }
     }
@@ -335,72 +257,6 @@ impl Executor {
         }
     }
 
-    /// Whether a failure is temporary (a deferral) or final (an error); `last` is the previous one.
-    fn judge(failure: &Failure, last: Option<&Cause>) -> Result<Deferral, ErrorBody> {
-        let deferral = |after, counts, cause| {
-            Ok(Deferral {
-                after,
-                counts,
-                lasts: false,
-                cause,
-            })
-        };
-        match failure {
-            Failure::Engine(error) => Self::judge_engine(error),
-            // It was started, and its outcome is still unknown.
-            Failure::Searching(error) => {
-                let cause = ErrorBody::new(ErrorCode::InDoubt, error.to_string());
-                match Self::judge_engine(error) {
-                    Ok(deferral) => Ok(Deferral { cause, ..deferral }),
-                    Err(_) => Err(in_doubt(Some(&Cause::of(&cause)))),
-                }
-            }
-            Failure::Busy(after) => {
-                let cause = ErrorBody::new(ErrorCode::EngineUnavailable, failure.to_string());
-                deferral(Some(*after), false, cause)
-            }
-            // The store is our own; a command must not fail because of its outage.
-            Failure::Store(error) => {
-                let cause = ErrorBody::new(ErrorCode::Internal, error.to_string());
-                deferral(None, false, cause)
-            }
-            Failure::InDoubt => Err(in_doubt(last)),
-            Failure::TooLate(error) => Err(error.clone()),
-        }
-    }
-
-    fn judge_engine(error: &EngineError) -> Result<Deferral, ErrorBody> {
-        let after = match error.disposition() {
-            Disposition::Reject => return Err(error_body(error)),
-            Disposition::Retry { after } => after,
-            // The ledger has it as started: the next attempt checks what happened before it does anything.
-            Disposition::Unknown => None,
-        };
-        Ok(Deferral {
-            after,
-            counts: error.counts_as_attempt(),
-            lasts: error.is_lasting(),
-            cause: error_body(error),
-        })
-    }
-
-    /// Defers a command, unless it has used up its deferrals.
-    fn defer(&self, accepted: &Accepted, retry_state: &RetryState, deferral: Deferral) -> Verdict {
-        let age = self.now().0.duration_since(retry_state.first_seen.0);
-        let too_old = Duration::try_from(age).is_ok_and(|age| age >= self.retry.max_age);
-        let most = if deferral.lasts {
-            self.retry.attempts.min(LASTING_DEFERRALS)
-        } else {
-            self.retry.attempts
-        };
-        let used_up = deferral.counts && retry_state.attempts >= most;
-        if too_old || used_up {
-            self.refuse(accepted, deferral.cause)
-        } else {
-            Verdict::Deferred(deferral)
-        }
-    }
-
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
         let subject = CommandIdentity::accepted(accepted);
         let engine = self.engine.engine().name();
@@ -451,39 +307,4 @@ fn call(accepted: &Accepted, context: &Context) -> Call {
 
 fn only_reads(accepted: &Accepted) -> bool {
     accepted.command.command_type().repeat() == Repeat::ReadOnly
-}
-
-/// Whether a read that fails like this is answered instead of deferred: the engine is away, not ready or
-/// broken. Reads are still deferred for WhatsApp's rate limits and for internal errors.
-fn is_soon_answered(failure: &Failure) -> bool {
-    let Failure::Engine(error) = failure else {
-        return false;
-    };
-    match error {
-        EngineError::NotReady { .. }
-        | EngineError::Unavailable { .. }
-        | EngineError::NoAnswer { .. }
-        | EngineError::Failing { .. } => true,
-        EngineError::Refused { .. }
-        | EngineError::Restricted { .. }
-        | EngineError::RateLimited { .. }
-        | EngineError::Internal { .. } => false,
-    }
-}
-
-fn in_doubt(last: Option<&Cause>) -> ErrorBody {
-    let message = format!("{}{}", Failure::InDoubt, what_failed(last));
-    ErrorBody::new(ErrorCode::InDoubt, message)
-}
-
-/// The last failure, at the end of a sentence.
-fn what_failed(last: Option<&Cause>) -> String {
-    match last {
-        Some(last) if !last.words.is_empty() => format!(" (the last failure: {})", last.words),
-        _ => String::new(),
-    }
-}
-
-fn error_body(error: &EngineError) -> ErrorBody {
-    ErrorBody::new(error.code(), error.to_string())
 }

@@ -12,7 +12,7 @@ use crate::observability::events;
 use crate::store;
 use crate::store::ledger::{CommandState, Ledger};
 
-use super::deferrals::QueueDepths;
+use super::lost_deferrals::QueueDepths;
 use super::owned_shard::OwnedShard;
 
 /// The interval of searching for a late command, at most.

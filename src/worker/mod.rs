@@ -6,10 +6,10 @@
 //! delay queue, and later commands of its group are deferred behind it.
 
 mod defer;
-mod deferrals;
 mod deferred_lanes;
 mod in_flight;
 mod lost_commands;
+mod lost_deferrals;
 pub mod maintenance;
 mod messages;
 mod owned_shard;

@@ -6,7 +6,7 @@
 //! deferred message is confirmed and before the delivery is acknowledged. So a crash in between leads to a
 //! redelivery, and at worst the command comes twice, in order.
 //!
-//! Deferred commands are also recorded by their ids (`deferrals`), and a lane continues without those that
+//! Deferred commands are also recorded by their ids (`lost_deferrals`), and a lane continues without those that
 //! are lost. If one returns after all, it is executed at once, since its turn was before.
 
 use std::collections::hash_map::Entry;
@@ -21,7 +21,7 @@ use crate::store;
 use crate::store::lanes::{Deferred, LaneChange, LaneKey, LaneState, Lanes};
 use crate::store::ledger::Key;
 
-use super::deferrals::{Deferrals, QueueDepths, lane_of};
+use super::lost_deferrals::{Deferrals, QueueDepths, lane_of};
 
 /// If a command that was deferred this long after the head was due has returned already, the head is lost:
 /// the delay queue was purged. The lane continues without it. That needs no check of the broker's queues,

@@ -1,4 +1,4 @@
-//! When to retry: within the lane at first, then by deferring the command to a delay tier.
+//! The waits between attempts while a command keeps its lane.
 //!
 //! Only this module uses `backoff`, which is unmaintained, and only its policy: pure arithmetic over an
 //! interval. The loop around it is ours.
