@@ -40,6 +40,7 @@ mod tests {
     use super::*;
     use crate::gateway::access;
     use crate::gateway::answer::REPLAYED;
+    use crate::gateway::routes;
 
     #[test]
     fn the_template_names_the_headers_that_the_gateway_reads_and_writes() {
@@ -49,5 +50,15 @@ mod tests {
         assert!(key.as_str().unwrap().eq_ignore_ascii_case(access::HEADER));
         let success = &document["paths"]["/api/{session}/groups"]["get"]["responses"]["200"];
         assert!(success["headers"][REPLAYED].is_object(), "{success}");
+    }
+
+    #[test]
+    fn the_template_has_rows_for_commands_with_a_path_only() {
+        let template: Template = serde_json::from_str(include_str!("template.json")).unwrap();
+        let routes: Vec<_> = routes::all().map(|it| it.command.as_str()).collect();
+        for name in template.commands.keys() {
+            assert!(routes.contains(&name.as_str()), "{name}");
+        }
+        assert_eq!(template.commands.len(), routes.len());
     }
 }

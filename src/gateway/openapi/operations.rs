@@ -24,7 +24,7 @@ pub(super) struct Template {
     /// The document without the paths of commands; a response that is null is the problem of its status.
     pub(super) document: Value,
     /// One row for each command that has a route.
-    commands: HashMap<String, Row>,
+    pub(super) commands: HashMap<String, Row>,
     session: Value,
     group_id: Value,
     headers: Vec<Value>,
@@ -37,7 +37,7 @@ pub(super) struct Template {
 /// What the document says of a command, beyond its route and schemas.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Row {
+pub(super) struct Row {
     summary: String,
     description: Option<String>,
     /// In place of the result as JSON.
@@ -62,8 +62,11 @@ pub(super) fn paths(template: &Template, schemas: &Schemas) -> serde_json::Resul
         paths[path] = item;
     }
     let names: Vec<_> = EventName::ALL.iter().map(|it| it.as_str()).collect();
-    paths["/api/{session}/events"]["get"]["parameters"][1]["schema"]["items"]["examples"] =
-        json!(names);
+    let listening = paths["/api/{session}/events"]["get"]["parameters"].as_array_mut();
+    let mut parameters = listening.into_iter().flatten();
+    let events = parameters.find(|it| it["name"] == "events");
+    let events = events.ok_or_else(|| serde_json::Error::custom("no parameter `events`"))?;
+    events["schema"]["items"]["examples"] = json!(names);
     Ok(paths)
 }
 
