@@ -4,7 +4,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
-use super::{BINDING, summary};
+use super::{Template, filled, summary};
 use crate::contract::schema::{Error, event_schema, examples, notice_schema};
 use crate::contract::{CommandType, Envelope, ErrorBody, ErrorCode, EventName, NoticeName, Reply};
 
@@ -17,29 +17,35 @@ pub(super) struct Messages {
 }
 
 /// Describes every command, reply and event.
-pub(super) fn all() -> Result<Messages, Error> {
+pub(super) fn all(template: &Template) -> Result<Messages, Error> {
     let mut schemas = Schemas::new();
     let mut messages = Map::new();
     for &command in CommandType::ALL {
         let name = command.as_str();
-        messages.insert(name.to_owned(), command_message(command, &mut schemas)?);
+        messages.insert(
+            name.to_owned(),
+            command_message(command, template, &mut schemas)?,
+        );
         messages.insert(
             format!("{name}Reply"),
-            reply_message(command, &mut schemas)?,
+            reply_message(command, template, &mut schemas)?,
         );
     }
-    messages.insert("ErrorReply".to_owned(), refusal_message(&mut schemas)?);
+    messages.insert(
+        "ErrorReply".to_owned(),
+        refusal_message(template, &mut schemas)?,
+    );
     for &name in EventName::ALL {
         let schema = schemas.writing(|generator| event_schema(name, generator));
         let (event, example) = (name.as_str(), examples::event(name)?);
-        let message = event_message(event, name.meaning(), &schema, &example);
+        let message = event_message(event, name.meaning(), &schema, example, template)?;
         messages.insert(event.to_owned(), message);
     }
     for &name in NoticeName::ALL {
         if name.is_on_the_exchange() {
             let schema = schemas.writing(|generator| notice_schema(name, generator));
             let (event, example) = (name.as_str(), examples::notice(name)?);
-            let message = event_message(event, name.meaning(), &schema, &example);
+            let message = event_message(event, name.meaning(), &schema, example, template)?;
             messages.insert(event.to_owned(), message);
         }
     }
@@ -47,7 +53,11 @@ pub(super) fn all() -> Result<Messages, Error> {
     Ok(Messages { messages, schemas })
 }
 
-fn command_message(command: CommandType, schemas: &mut Schemas) -> Result<Value, Error> {
+fn command_message(
+    command: CommandType,
+    template: &Template,
+    schemas: &mut Schemas,
+) -> Result<Value, Error> {
     let name = command.as_str();
     let payload = schemas.reading(|generator| command.payload_schema(generator));
     let needed = payload.get("required").is_some();
@@ -60,62 +70,50 @@ fn command_message(command: CommandType, schemas: &mut Schemas) -> Result<Value,
     if let (true, Some(fields)) = (needed, envelope.as_object_mut()) {
         fields.insert("required".to_owned(), json!(["payload"]));
     }
-    Ok(json!({
-        "name": name,
-        "title": name,
-        "summary": summary(command),
-        "contentType": "application/json",
-        "headers": properties(&[
-            ("message_id", "Stands in for `id` of the body."),
-            ("type", "Stands in for `type` of the body."),
-            ("reply_to", "The queue for the reply."),
-            ("correlation_id", "Repeated in the reply."),
-        ]),
-        "correlationId": {
-            "description": "The reply bears the same.",
-            "location": "$message.header#/correlation_id",
-        },
-        "payload": envelope,
-        "bindings": { "amqp": { "messageType": name, "bindingVersion": BINDING } },
-        "examples": [{
-            "name": name,
-            "summary": examples::description(command)?,
-            "headers": { "reply_to": "amq.rabbitmq.reply-to", "correlation_id": "1" },
-            "payload": examples::command(command)?,
-        }],
-    }))
+    filled(
+        &template.command_message,
+        [
+            ("/name", json!(name)),
+            ("/title", json!(name)),
+            ("/summary", json!(summary(command))),
+            ("/payload", envelope),
+            ("/bindings/amqp/messageType", json!(name)),
+            ("/examples/0/name", json!(name)),
+            (
+                "/examples/0/summary",
+                json!(examples::description(command)?),
+            ),
+            ("/examples/0/payload", examples::command(command)?),
+        ],
+    )
 }
 
-/// AMQP properties, which AsyncAPI has no other place for.
-fn properties(list: &[(&str, &str)]) -> Value {
-    let describe = |&(name, description): &(&str, &str)| {
-        let schema = json!({ "type": "string", "description": description });
-        (name.to_owned(), schema)
-    };
-    json!({
-        "type": "object",
-        "description": "AMQP properties (not entries of the `headers` table).",
-        "properties": list.iter().map(describe).collect::<Map<_, _>>(),
-    })
-}
-
-fn reply_message(command: CommandType, schemas: &mut Schemas) -> Result<Value, Error> {
+fn reply_message(
+    command: CommandType,
+    template: &Template,
+    schemas: &mut Schemas,
+) -> Result<Value, Error> {
     let name = command.as_str();
     let mut schema = reply_schema("ok", "result", "error", schemas);
     set(&mut schema, "type", json!({ "const": name }));
     let result = schemas.writing(|generator| command.result_schema(generator));
     set(&mut schema, "result", result.to_value());
     let example = examples::reply(command)?;
-    Ok(reply_like(
-        &format!("{name}Reply"),
-        &format!("{name} was done"),
-        "`result` says what it came to.",
-        &schema,
-        [json!({ "name": "done", "payload": example })],
-    ))
+    let title = format!("{name} was done");
+    let shown = json!([{ "name": "done", "payload": example }]);
+    filled(
+        &template.reply_message,
+        [
+            ("/name", json!(format!("{name}Reply"))),
+            ("/title", json!(title)),
+            ("/description", json!("`result` says what it came to.")),
+            ("/payload", schema),
+            ("/examples", shown),
+        ],
+    )
 }
 
-fn refusal_message(schemas: &mut Schemas) -> Result<Value, Error> {
+fn refusal_message(template: &Template, schemas: &mut Schemas) -> Result<Value, Error> {
     let mut schema = reply_schema("error", "error", "result", schemas);
     let error = schemas.writing(SchemaGenerator::subschema_for::<ErrorBody>);
     set(&mut schema, "error", error.to_value());
@@ -123,13 +121,16 @@ fn refusal_message(schemas: &mut Schemas) -> Result<Value, Error> {
     for &code in ErrorCode::ALL {
         shown.push(json!({ "name": code.as_str(), "payload": examples::refusal(code)? }));
     }
-    Ok(reply_like(
-        "ErrorReply",
-        "A command was not done",
-        &codes(),
-        &schema,
-        shown,
-    ))
+    filled(
+        &template.reply_message,
+        [
+            ("/name", json!("ErrorReply")),
+            ("/title", json!("A command was not done")),
+            ("/description", json!(codes())),
+            ("/payload", schema),
+            ("/examples", json!(shown)),
+        ],
+    )
 }
 
 /// The error codes as a table.
@@ -159,47 +160,25 @@ fn reply_schema(status: &str, with: &str, without: &str, schemas: &mut Schemas) 
     schema
 }
 
-fn reply_like(
-    name: &str,
-    title: &str,
-    description: &str,
-    payload: &Value,
-    examples: impl IntoIterator<Item = Value>,
-) -> Value {
-    json!({
-        "name": name,
-        "title": title,
-        "description": description,
-        "contentType": "application/json",
-        "headers": properties(&[
-            ("message_id", "The reply's id."),
-            ("type", "The command's type."),
-            ("correlation_id", "The command's own."),
-        ]),
-        "correlationId": {
-            "description": "The command's own.",
-            "location": "$message.header#/correlation_id",
-        },
-        "payload": payload,
-        "bindings": { "amqp": { "bindingVersion": BINDING } },
-        "examples": examples.into_iter().collect::<Value>(),
-    })
-}
-
-fn event_message(event: &str, meaning: &str, schema: &Schema, example: &Value) -> Value {
-    json!({
-        "name": event,
-        "title": event,
-        "summary": meaning,
-        "contentType": "application/json",
-        "headers": properties(&[
-            ("message_id", "The event's id."),
-            ("type", "The event's name."),
-        ]),
-        "payload": schema.as_value(),
-        "bindings": { "amqp": { "messageType": event, "bindingVersion": BINDING } },
-        "examples": [{ "name": event, "payload": example }],
-    })
+fn event_message(
+    event: &str,
+    meaning: &str,
+    schema: &Schema,
+    example: Value,
+    template: &Template,
+) -> Result<Value, Error> {
+    filled(
+        &template.event_message,
+        [
+            ("/name", json!(event)),
+            ("/title", json!(event)),
+            ("/summary", json!(meaning)),
+            ("/payload", schema.as_value().clone()),
+            ("/bindings/amqp/messageType", json!(event)),
+            ("/examples/0/name", json!(event)),
+            ("/examples/0/payload", example),
+        ],
+    )
 }
 
 /// Replaces the schema of one property.
