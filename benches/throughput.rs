@@ -314,15 +314,23 @@ struct Worker {
 
 impl Worker {
     fn start(url: &str, prefix: &str, store: &str) -> Self {
-        let child = Command::new(env!("CARGO_BIN_EXE_groupmq"))
-            .arg("run")
-            .env("GROUPMQ_AMQP__URL", url)
+        let groupmq = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_groupmq"));
+            command
+                .args(arguments)
+                .env("GROUPMQ_AMQP__URL", url)
+                .env("GROUPMQ_TOPOLOGY__PREFIX", prefix)
+                .env("GROUPMQ_STORE__URL", store)
+                .stdout(Stdio::null());
+            command
+        };
+        // One store after another under one prefix, which a worker refuses of its own accord.
+        let adopted = groupmq(&["store", "adopt"]).status().unwrap();
+        assert!(adopted.success(), "the broker does not take another store");
+        let child = groupmq(&["run"])
             .env("GROUPMQ_AMQP__PREFETCH", IN_FLIGHT.to_string())
-            .env("GROUPMQ_TOPOLOGY__PREFIX", prefix)
-            .env("GROUPMQ_STORE__URL", store)
             .env("GROUPMQ_OPS__LISTEN", "127.0.0.1:19464")
             .env("GROUPMQ_LOG__FILTER", "warn")
-            .stdout(Stdio::null())
             .spawn()
             .unwrap();
         Self { child }

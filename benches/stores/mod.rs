@@ -45,6 +45,10 @@ pub(crate) fn empty(folder: &Path, server: &Postgres) -> Vec<Store> {
     stores
 }
 
+/// The columns of the ledger that a row needs; the others have defaults.
+const COLUMNS: &str =
+    "session, command_id, fingerprint, state, owner, started_at, finished_at, record";
+
 /// Replaces what the ledger holds by rows like its last one, of the past hours. What the sandbox remembers is
 /// the engine's, and begins empty.
 pub(crate) async fn fill(store: &Store) {
@@ -89,7 +93,7 @@ pub(crate) async fn fill(store: &Store) {
         "CREATE TEMPORARY TABLE template AS SELECT * FROM ledger ORDER BY finished_at DESC LIMIT 1",
         "DELETE FROM ledger",
         "DELETE FROM sandbox_outcomes",
-        &format!("INSERT INTO ledger {numbers} {rows}"),
+        &format!("INSERT INTO ledger ({COLUMNS}) {numbers} {rows}"),
         settle,
     ];
     if store.name == "SQLite" {
