@@ -126,15 +126,19 @@ impl Stage {
             .unwrap()
     }
 
-    /// The commands that have changed the group, in the order of their events.
-    fn changes(&self) -> Vec<String> {
-        let events = self.producer.seen().events();
-        let changed = events.iter().filter_map(|it| {
-            let payload = &it["payload"];
-            let is_change = it["event"] == "group.v2.update" && it["session"] == "second";
-            is_change.then(|| payload["commandId"].as_str().unwrap().to_owned())
-        });
-        changed.collect()
+    /// The first `count` commands that have changed the group, in the order of their events. An event may
+    /// reach its queue after the reply has reached another.
+    async fn changes(&self, count: usize) -> Vec<String> {
+        let changes = |seen: &Seen| {
+            let changed = seen.events().into_iter().filter_map(|it| {
+                let payload = &it["payload"];
+                let is_change = it["event"] == "group.v2.update" && it["session"] == "second";
+                is_change.then(|| payload["commandId"].as_str().unwrap().to_owned())
+            });
+            let changed: Vec<_> = changed.collect();
+            (changed.len() >= count).then_some(changed)
+        };
+        self.producer.until(PATIENCE, changes).await.unwrap()
     }
 
     /// Starts the worker anew, with an engine that works or does not.
@@ -305,7 +309,7 @@ async fn lost_commands_that_come_back_after_all_have_their_one_effect_in_order()
     stage.answered("second").await;
     let again = |seen: &Seen| (seen.replies("first").len() >= 4).then_some(());
     stage.producer.until(PATIENCE, again).await.unwrap();
-    assert_eq!(stage.changes(), ["third", "first", "second"]);
+    assert_eq!(stage.changes(3).await, ["third", "first", "second"]);
     let (well, finding) = stage.doctor().await;
     assert!(well, "{finding}");
     assert_eq!(stage.lost().await, 0);
@@ -350,7 +354,7 @@ async fn what_is_deferred_while_its_delay_queue_is_away_gets_there_once_there_is
         for id in &ids {
             stage.answered(id).await;
         }
-        assert_eq!(stage.changes(), ids, "{mode}");
+        assert_eq!(stage.changes(ids.len()).await, ids, "{mode}");
         assert_eq!(stage.lost().await, 0, "{}", stage.worker.log());
     }
 }
