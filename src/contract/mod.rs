@@ -9,6 +9,8 @@ mod error;
 mod event;
 mod group;
 mod ids;
+mod invite;
+mod join_request;
 mod reply;
 pub mod schema;
 mod text;
@@ -16,11 +18,12 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LaneName,
-    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants, RemoveWebhook, Repeat,
-    RevokeInviteCode, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy,
-    SortOrder, TestWebhook,
+    About, AddParticipants, ApproveJoinRequests, Command, CommandResult, CommandType, CreateGroup,
+    DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetJoinInfo,
+    GetParticipants, JoinGroup, LaneName, LeaveGroup, ListGroups, ListJoinRequests, ListWebhooks,
+    PromoteAdmin, RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy, SortOrder,
+    TestWebhook,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
@@ -35,6 +38,8 @@ pub use group::{
 pub use ids::{
     CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp, WebhookId,
 };
+pub use invite::{JoinCode, JoinInfo, JoinOutcome, Joined};
+pub use join_request::{JoinRequest, JoinRequestAction, JoinRequestChange, RequestMethod};
 pub use reply::{Reply, ReplyStatus};
 pub use text::{Description, InvalidText, Subject};
 pub use webhook::{

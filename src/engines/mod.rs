@@ -17,6 +17,7 @@ use crate::store::ledger::Starts;
 use crate::store::shards::Fence;
 
 mod event_fields;
+mod link_refusals;
 pub mod sandbox;
 mod sync;
 pub mod waha;

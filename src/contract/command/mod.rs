@@ -5,13 +5,15 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant, Webhook, WebhookTest,
+    Group, GroupId, InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, Outcome, Participant,
+    Webhook, WebhookTest,
 };
 
 mod about;
 mod admins;
 mod groups;
 mod invites;
+mod join_requests;
 mod participants;
 mod settings;
 mod webhooks;
@@ -22,7 +24,8 @@ pub use groups::{
     CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups, SetGroupDescription,
     SetGroupSubject, SortBy, SortOrder,
 };
-pub use invites::{GetInviteCode, RevokeInviteCode};
+pub use invites::{GetInviteCode, GetJoinInfo, JoinGroup, RevokeInviteCode};
+pub use join_requests::{ApproveJoinRequests, ListJoinRequests, RejectJoinRequests};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
 pub use settings::{GetInfoAdminOnly, SetInfoAdminOnly};
 pub use webhooks::{ListWebhooks, RemoveWebhook, SetWebhook, TestWebhook};
@@ -184,6 +187,15 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    GetJoinInfo => JoinInfo, ReadOnly, |p| About::Invite(&p.code), "GET /api/{session}/groups/join-info";
+    // Joining again changes nothing: who is in is in, and who has asked has asked.
+    JoinGroup => Joined, Harmless, |p| About::Invite(&p.code), "POST /api/{session}/groups/join";
+    ListJoinRequests => Vec<JoinRequest>, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/participants/join-requests";
+    ApproveJoinRequests => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/join-requests/approve";
+    RejectJoinRequests => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/join-requests/reject";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -219,6 +231,12 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `GetJoinInfo`.
+    JoinInfo(Box<JoinInfo>),
+    /// `JoinGroup`.
+    Joined(Joined),
+    /// `ListJoinRequests`.
+    JoinRequests(Vec<JoinRequest>),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -237,6 +255,9 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::JoinInfo(info) => info.serialize(serializer),
+            Self::Joined(joined) => joined.serialize(serializer),
+            Self::JoinRequests(requests) => requests.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

@@ -43,7 +43,8 @@ macro_rules! command_files {
 command_files! {
     CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
     SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
-    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, SetWebhook,
+    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, GetJoinInfo,
+    JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, SetWebhook,
     RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
@@ -75,6 +76,7 @@ files! { event_file, EventName, "events":
     GroupLeft = "group.left",
     GroupUpdate = "group.v2.update",
     GroupParticipants = "group.v2.participants",
+    JoinRequest = "group.v2.participants.join-request",
     OwnJoin = "group.v2.join",
     OwnLeave = "group.v2.leave",
 }

@@ -1,7 +1,8 @@
 //! What a command does in a group, or why it is refused; and the checks that the rules share.
 
 use crate::contract::{
-    CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, Role, Subject, Timestamp,
+    CommandResult, Description, ErrorBody, ErrorCode, JoinRequestAction, ParticipantId,
+    RequestMethod, Role, Subject, Timestamp,
 };
 use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;
@@ -27,6 +28,14 @@ pub(super) enum Change {
     Created { who: Vec<ParticipantId> },
     /// The actor added people.
     Added { who: Vec<ParticipantId> },
+    /// The actor joined by the invite link.
+    JoinedByLink,
+    /// Somebody asked to join, or the actor decided about it.
+    JoinRequest {
+        who: ParticipantId,
+        action: JoinRequestAction,
+        method: RequestMethod,
+    },
     /// The actor removed people.
     Removed { who: Vec<ParticipantId> },
     /// The actor left.

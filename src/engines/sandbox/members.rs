@@ -11,7 +11,7 @@ use crate::contract::{
 };
 use crate::engines::sandbox::admins::{applied, outcome};
 use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
-use crate::engines::sandbox::{ids, people, view};
+use crate::engines::sandbox::{ids, join_requests, people, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
 /// How long a person who left cannot be added (code 408).
@@ -38,6 +38,7 @@ pub(super) fn create(
         invite_code: ids::invite_code(actor.key),
         members: [].into(),
         former: [].into(),
+        waiting: [].into(),
         joined: 0,
         sequences: [].into(),
         changes: 0,
@@ -68,8 +69,17 @@ pub(super) fn add(
     if !group.settings.members_can_add_new_member {
         effect::require_admin(role, "add people to this group")?;
     }
+    if group.settings.new_members_approval_required && !effect::is_admin(role) {
+        return Ok(join_requests::ask_for(group, actor, named));
+    }
+    let decided = join_requests::approved(group, named);
     let (outcomes, added) = add_each(group, actor, named);
-    Ok(applied(outcomes, added, |who| Change::Added { who }))
+    let mut effect = applied(outcomes, added.clone(), |who| Change::Added { who });
+    let decided = decided.into_iter().filter(|(who, _)| added.contains(who));
+    effect
+        .changes
+        .splice(0..0, decided.map(|(_, change)| change));
+    Ok(effect)
 }
 
 fn add_each(
@@ -94,7 +104,11 @@ fn add_each(
 }
 
 /// The outcome of adding somebody, checked in this order.
-fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
+pub(super) fn may_join(
+    group: &SandboxGroup,
+    who: &ParticipantId,
+    now: Timestamp,
+) -> (OutcomeKind, u16) {
     if group.members.contains_key(who) {
         return (OutcomeKind::AlreadyMember, 409);
     }
@@ -111,9 +125,10 @@ fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (Outco
     (OutcomeKind::Ok, 200)
 }
 
-fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
+pub(super) fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
     group.joined += 1;
     group.former.remove(who);
+    group.waiting.remove(who);
     group.members.insert(
         who.clone(),
         Member {

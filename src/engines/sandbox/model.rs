@@ -5,17 +5,18 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorCode, InfoAdminOnly, ParticipantId, Role,
+    Command, CommandResult, Description, ErrorCode, GroupId, InfoAdminOnly, ParticipantId, Role,
     SetInfoAdminOnly, Subject,
 };
 use crate::engines::sandbox::effect::{
     Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
 };
-use crate::engines::sandbox::{admins, ids, members, view};
+use crate::engines::sandbox::{admins, ids, join_requests, members, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// Executes a command in an existing group.
 pub(super) fn apply(
+    id: &GroupId,
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     command: &Command,
@@ -23,6 +24,7 @@ pub(super) fn apply(
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
+        | Command::GetJoinInfo(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)
@@ -33,7 +35,8 @@ pub(super) fn apply(
         Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
-        | Command::GetInviteCode(_) => {
+        | Command::GetInviteCode(_)
+        | Command::ListJoinRequests(_) => {
             read(group, actor.account, command).map(CommandEffect::unchanged)
         }
         Command::DeleteGroup(payload) => members::delete(group, actor, payload.for_everyone),
@@ -50,6 +53,13 @@ pub(super) fn apply(
         Command::PromoteAdmin(payload) => admins::promote(group, actor, &payload.participants),
         Command::DemoteAdmin(payload) => admins::demote(group, actor, &payload.participants),
         Command::RevokeInviteCode(_) => revoke_invite_code(group, actor),
+        Command::JoinGroup(payload) => join_requests::join(group, id, actor, &payload.code),
+        Command::ApproveJoinRequests(payload) => {
+            join_requests::approve(group, actor, &payload.participants)
+        }
+        Command::RejectJoinRequests(payload) => {
+            join_requests::reject(group, actor, &payload.participants)
+        }
     }
 }
 
@@ -72,6 +82,10 @@ pub(super) fn read(
         Command::GetInviteCode(_) => {
             require_admin(role, "read the invite code")?;
             Ok(CommandResult::InviteCode(ids::invite(&group.invite_code)))
+        }
+        Command::ListJoinRequests(_) => {
+            require_admin(role, "see who asks to join")?;
+            Ok(CommandResult::JoinRequests(view::join_requests(group)))
         }
         _ => Err(Refusal::new(
             ErrorCode::Internal,

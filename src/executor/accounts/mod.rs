@@ -100,7 +100,9 @@ impl Kind {
             | Command::GetGroup(_)
             | Command::GetInfoAdminOnly(_)
             | Command::GetParticipants(_)
-            | Command::GetInviteCode(_) => (Self::Read, NonZeroU32::MIN),
+            | Command::GetInviteCode(_)
+            | Command::GetJoinInfo(_)
+            | Command::ListJoinRequests(_) => (Self::Read, NonZeroU32::MIN),
             Command::DeleteGroup(_)
             | Command::LeaveGroup(_)
             | Command::SetGroupSubject(_)
@@ -109,7 +111,10 @@ impl Kind {
             | Command::RemoveParticipants(_)
             | Command::PromoteAdmin(_)
             | Command::DemoteAdmin(_)
-            | Command::RevokeInviteCode(_) => (Self::Change, NonZeroU32::MIN),
+            | Command::RevokeInviteCode(_)
+            | Command::JoinGroup(_)
+            | Command::ApproveJoinRequests(_)
+            | Command::RejectJoinRequests(_) => (Self::Change, NonZeroU32::MIN),
             Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
             | Command::ListWebhooks(_)

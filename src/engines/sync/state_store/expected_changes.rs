@@ -97,11 +97,11 @@ impl StateStore {
         &self,
         session: &SessionName,
         id: &CommandId,
-        command: &Command,
+        group: Option<&GroupId>,
     ) -> Result<(), Error> {
         let key = KnownKey {
             session: session.clone(),
-            group: command.group().cloned(),
+            group: group.cloned(),
         };
         let id = id.clone();
         self.update(key, move |rows, key| {
@@ -133,12 +133,18 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         Command::SetGroupDescription(it) => ExpectedChange::Description(it.description.clone()),
         Command::SetInfoAdminOnly(it) => ExpectedChange::InfoAdminOnly(it.admins_only),
         Command::RevokeInviteCode(_) => ExpectedChange::Invite,
+        Command::ApproveJoinRequests(it) => ExpectedChange::Approve(people(&it.participants)),
+        Command::RejectJoinRequests(it) => ExpectedChange::Reject(people(&it.participants)),
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
+        | Command::GetJoinInfo(_)
+        // Once its group is known, the join is expected.
+        | Command::JoinGroup(_)
+        | Command::ListJoinRequests(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

@@ -1,4 +1,4 @@
-//! The sixteen commands as requests to WAHA: the requests, their order, and the results of the
+//! The commands as requests to WAHA: the requests, their order, and the results of the
 //! answers. `wire` parses bodies, `error` classifies failures.
 //!
 //! WAHA answers 200 though WhatsApp Web refused, and elsewhere uses one code for two reasons; then the
@@ -6,6 +6,8 @@
 //! publishes the events.
 
 mod create_group;
+mod join;
+mod join_requests;
 mod match_answers;
 mod participants;
 mod queries;
@@ -19,6 +21,8 @@ use crate::contract::{
     ParticipantId, ParticipantInput, PromoteAdmin, RemoveParticipants,
 };
 use crate::engines::{Call, EngineError};
+
+use join_requests::Decision;
 
 use super::client::{Caller, Client};
 use super::reload_limit::ReloadLimit;
@@ -102,6 +106,17 @@ impl Operation<'_> {
             Command::DemoteAdmin(it) => self.demote(&it.group_id, &it.participants).await,
             Command::GetInviteCode(it) => self.get_invite_code(&it.group_id).await,
             Command::RevokeInviteCode(it) => self.revoke_invite_code(&it.group_id).await,
+            Command::GetJoinInfo(it) => self.get_join_info(&it.code).await,
+            Command::JoinGroup(it) => self.join_group(call, it).await,
+            Command::ListJoinRequests(it) => self.list_join_requests(&it.group_id).await,
+            Command::ApproveJoinRequests(it) => {
+                self.decide(&it.group_id, &it.participants, Decision::Approve)
+                    .await
+            }
+            Command::RejectJoinRequests(it) => {
+                self.decide(&it.group_id, &it.participants, Decision::Reject)
+                    .await
+            }
             // Executed by the executor itself.
             Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
@@ -136,6 +151,16 @@ fn not_allowed(what: &str) -> EngineError {
         code: ErrorCode::NotAllowed,
         message: format!(
             "only an admin may {what}; promote the session's account, or use an admin's session"
+        ),
+    }
+}
+
+/// WAHA, or its engine for this session, lacks something.
+fn not_since(version: &str, what: &str) -> EngineError {
+    EngineError::Refused {
+        code: ErrorCode::NotSupported,
+        message: format!(
+            "WAHA has {what} since {version}; this server, or its engine for this session, does not support them"
         ),
     }
 }

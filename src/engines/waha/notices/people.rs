@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::{Envelope, Malformed, NoticeContent};
-use crate::contract::{NotificationType, ParticipantId, Role};
+use crate::contract::{JoinRequestAction, NotificationType, ParticipantId, Role};
 use crate::engines::sync::Observation;
 use crate::engines::sync::{Person, is_phone};
-use crate::engines::waha::wire::{named, participant};
+use crate::engines::waha::wire::{named, participant, request_method, requester};
 
 /// The fields of `_data` that name the author: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
@@ -59,6 +59,23 @@ impl Envelope<'_> {
             _ => {
                 return Err(Malformed("the type is not join, leave, promote or demote"));
             }
+        })
+    }
+
+    /// A request to join was made, rejected or withdrawn; WAHA reports an approval as a join.
+    pub(super) fn join_request(&self) -> Result<NoticeContent, Malformed> {
+        let action = match self.payload.get("action").and_then(Value::as_str) {
+            Some("created") => JoinRequestAction::Created,
+            Some("approved") => JoinRequestAction::Approved,
+            Some("rejected") => JoinRequestAction::Rejected,
+            Some("revoked") => JoinRequestAction::Revoked,
+            _ => return Err(Malformed("the action of the join request is unknown")),
+        };
+        let person = requester(self.payload).ok_or(Malformed("the requester is missing"))?;
+        self.observation(Observation::JoinRequests {
+            action,
+            people: vec![self.with_phone(person)],
+            method: self.payload.get("requestMethod").and_then(request_method),
         })
     }
 
