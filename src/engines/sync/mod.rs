@@ -156,6 +156,7 @@ pub(super) struct GroupState {
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,
     /// Requests to join that are undecided, or were decided a short time ago.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     requests: BTreeMap<ParticipantId, RequestState>,
     /// From private id to phone.
     phones: BTreeMap<ParticipantId, ParticipantId>,

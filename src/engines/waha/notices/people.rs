@@ -69,7 +69,7 @@ impl Envelope<'_> {
             Some("approved") => JoinRequestAction::Approved,
             Some("rejected") => JoinRequestAction::Rejected,
             Some("revoked") => JoinRequestAction::Revoked,
-            _ => return Err(Malformed("the action of the join request is unknown")),
+            _ => return Ok(NoticeContent::Ignored),
         };
         let person = requester(self.payload).ok_or(Malformed("the requester is missing"))?;
         self.observation(Observation::JoinRequests {
@@ -126,7 +126,10 @@ impl Envelope<'_> {
         let listed = listed.unwrap_or_default().into_iter();
         let actor = ACTORS.iter().filter_map(|name| self.data(&[name]));
         let actor = self::person(&actor.filter_map(participant).collect::<Vec<_>>());
-        let mut others = listed.chain(actor).chain(self.own());
+        let mut others = listed
+            .chain(actor)
+            .chain(self.own())
+            .chain(requester(self.payload));
         let same = others.find(|it| !it.is_private() && it.lid.as_ref() == Some(&person.id));
         match same {
             None => person,

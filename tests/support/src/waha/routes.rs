@@ -243,7 +243,7 @@ impl Shared {
                 Ok(self.list(session, account, query))
             }
             ("GET", ["count"]) => Ok(self.count(session, account)),
-            ("GET", ["join-info"]) => self.join_info(&query.replace("code=", "")),
+            ("GET", ["join-info"]) => self.join_info(account, &query.replace("code=", "")),
             ("POST", []) => self.create(account, body),
             ("POST", ["join"]) => self.join(account, body),
             ("POST", ["refresh"]) => Ok(self.refresh(session, account)),
@@ -289,6 +289,19 @@ impl Shared {
             }
             ("GET", ["participants"]) => self.people_of(id, session, account),
             ("GET", ["participants", "v2"]) => self.people_v2(id, session, account),
+            (_, ["participants", "join-requests", ..]) if self.quirks().no_join_requests => {
+                let path = format!("/api/{session}/groups/{id}/{}", rest.join("/"));
+                Err(no_route(method, &path))
+            }
+            ("GET", ["participants", "join-requests"]) => self.join_requests(id, account),
+            (
+                "POST",
+                [
+                    "participants",
+                    "join-requests",
+                    decision @ ("approve" | "reject"),
+                ],
+            ) => self.decide(id, account, body, *decision == "approve"),
             ("POST", ["participants", "add"]) => self.add(id, account, body),
             ("POST", ["participants", "remove"]) => {
                 self.change_people(id, account, body, Group::remove)
