@@ -16,11 +16,13 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LaneName,
-    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants, RemoveWebhook, Repeat,
-    RevokeInviteCode, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy,
-    SortOrder, TestWebhook,
+    About, AddParticipants, Command, CommandResult, CommandType, CountGroups, CreateGroup,
+    DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetMemberAddMode,
+    GetMemberShareHistory, GetMembershipApproval, GetMessagesAdminOnly, GetParticipants, LaneName,
+    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RefreshGroups, RemoveParticipants,
+    RemoveWebhook, Repeat, RevokeInviteCode, SetDisappearingMessages, SetGroupDescription,
+    SetGroupSubject, SetInfoAdminOnly, SetMemberAddMode, SetMemberShareHistory,
+    SetMembershipApproval, SetMessagesAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
@@ -29,7 +31,8 @@ pub use event::{
     GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
 };
 pub use group::{
-    Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,
+    Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
+    MembershipApproval, MessageTimer, MessagesAdminOnly, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };
 pub use ids::{
