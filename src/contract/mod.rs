@@ -18,12 +18,15 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, ApproveJoinRequests, Command, CommandResult, CommandType, CreateGroup,
-    DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetJoinInfo,
-    GetParticipants, JoinGroup, LaneName, LeaveGroup, ListGroups, ListJoinRequests, ListWebhooks,
-    PromoteAdmin, RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
-    SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy, SortOrder,
-    TestWebhook,
+    About, AddParticipants, ApproveJoinRequests, Command, CommandResult, CommandType, CountGroups,
+    CreateGroup, DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode,
+    GetJoinInfo, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
+    GetMessagesAdminOnly, GetParticipants, JoinGroup, LaneName, LeaveGroup, ListGroups,
+    ListJoinRequests, ListWebhooks, PromoteAdmin, RefreshGroups, RejectJoinRequests,
+    RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode, SetDisappearingMessages,
+    SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetMemberAddMode,
+    SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly, SetWebhook, SortBy,
+    SortOrder, TestWebhook,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
@@ -32,7 +35,8 @@ pub use event::{
     GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
 };
 pub use group::{
-    Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,
+    Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
+    MembershipApproval, MessageTimer, MessagesAdminOnly, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };
 pub use ids::{

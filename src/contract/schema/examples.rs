@@ -41,11 +41,13 @@ macro_rules! command_files {
 }
 
 command_files! {
-    CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
-    SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
-    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, GetJoinInfo,
-    JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, SetWebhook,
-    RemoveWebhook, ListWebhooks, TestWebhook,
+    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup,
+    SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly,
+    GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode,
+    GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory,
+    SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin,
+    DemoteAdmin, GetInviteCode, RevokeInviteCode, GetJoinInfo, JoinGroup, ListJoinRequests,
+    ApproveJoinRequests, RejectJoinRequests, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":

@@ -14,6 +14,7 @@ mod join_requests;
 mod members;
 mod model;
 mod people;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,8 +28,8 @@ use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
-    Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupId,
-    JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
+    Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupCount,
+    GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
@@ -91,6 +92,9 @@ impl Sandbox {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
             (Command::GetJoinInfo(asked), _) => self.join_info(account, &asked.code).await?,
+            (Command::CountGroups(_), _) => self.count(account).await?,
+            // The sandbox is WhatsApp itself here: what it returns is never out of date.
+            (Command::RefreshGroups(_), _) => CommandResult::Done(true),
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
@@ -150,6 +154,15 @@ impl Sandbox {
             }
             _ => Ok(ids::group_candidates(&key_of(call))),
         }
+    }
+
+    async fn count(&self, account: &ParticipantId) -> Result<CommandResult, EngineError> {
+        let all = ListGroups::default();
+        let groups = self.groups.of_account(account, &all).await;
+        let count = groups.map_err(store_failed)?.len();
+        Ok(CommandResult::Count(GroupCount {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }))
     }
 
     /// Executes a command that changes something, unless its outcome is recorded.

@@ -20,7 +20,7 @@ pub(super) use ids::{id_text, participant, timestamp};
 pub(super) use join_requests::{RequestEntry, decisions, join_requests, request_method, requester};
 pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
 pub(in crate::engines) use people::named;
-pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
+pub(super) use values::{done, field, invite_code, refusal_text, switch};
 
 use serde_json::Value;
 
