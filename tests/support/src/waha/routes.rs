@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
-use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
+use axum::extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{FromRequestParts as _, Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
@@ -328,6 +328,15 @@ impl Shared {
 
 /// Sends what happens, to who asked for it; pings every ten seconds as WAHA does.
 async fn feed(mut socket: WebSocket, shared: Arc<Shared>, query: String) {
+    // An older WAHA closes a connection that names an unknown event (`FEATURES.md`, 2: close code 4001).
+    if query.contains("join-request") && !shared.quirks().recent {
+        let frame = CloseFrame {
+            code: 4001,
+            reason: "".into(),
+        };
+        socket.send(Message::Close(Some(frame))).await.ok();
+        return;
+    }
     let mut hung_up = shared.hang_up.subscribe();
     let mut news = shared.feed.subscribe();
     let mut ping = tokio::time::interval(std::time::Duration::from_secs(10));
