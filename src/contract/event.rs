@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    CommandId, Description, EngineName, Group, GroupId, JoinRequestChange, ParticipantId, Role,
-    SessionName, Subject,
+    CommandId, Description, EngineName, Group, GroupId, JoinRequestAction, ParticipantId,
+    RequestMethod, Role, SessionName, Subject,
 };
 
 /// An event on the wire.
@@ -306,7 +306,35 @@ pub struct ChangedGroup {
     pub invite: Option<String>,
 }
 
+/// Payload of `group.v2.participants.join-request`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRequestChange {
+    /// What happened to the request.
+    pub action: JoinRequestAction,
+    /// When it happened, in seconds since 1970.
+    pub timestamp: i64,
+    /// The group.
+    pub group: GroupRef,
+    /// Who asks to join: by phone, or by the private id where only that is known.
+    pub requester_id: ParticipantId,
+    /// Their phone, where it is known.
+    pub requester_pn: Option<ParticipantId>,
+    /// How they came to ask, where that is known.
+    pub request_method: Option<RequestMethod>,
+    /// Who did it, where that is known: the requester, or the admin who decided.
+    pub author: Option<ParticipantId>,
+    /// Counts up by one for each event of this group that this session sees.
+    pub sequence: u64,
+    /// The command that caused it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
-pub(super) const fn is_false(flag: &bool) -> bool {
+const fn is_false(flag: &bool) -> bool {
     !*flag
 }

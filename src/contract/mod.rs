@@ -32,7 +32,8 @@ pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{
     ChangedGroup, Event, EventName, EventPayload, GroupChange, GroupMembership, GroupNotification,
-    GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
+    GroupRef, JoinRequestChange, MembershipChange, NotificationType, OwnMembership,
+    ParticipantRole,
 };
 pub use group::{
     Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
@@ -43,7 +44,7 @@ pub use ids::{
     CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp, WebhookId,
 };
 pub use invite::{JoinCode, JoinInfo, JoinOutcome, Joined};
-pub use join_request::{JoinRequest, JoinRequestAction, JoinRequestChange, RequestMethod};
+pub use join_request::{JoinRequest, JoinRequestAction, RequestMethod};
 pub use reply::{Reply, ReplyStatus};
 pub use text::{Description, InvalidText, Subject};
 pub use webhook::{

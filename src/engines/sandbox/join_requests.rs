@@ -11,7 +11,7 @@ use crate::contract::{
 use crate::engines::link_refusals::link_refusal;
 use crate::engines::sandbox::admins::outcome;
 use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
-use crate::engines::sandbox::members::{join as enter, may_join};
+use crate::engines::sandbox::members::{self, join as enter, may_join};
 use crate::engines::sandbox::view;
 use crate::store::sandbox_groups::{SandboxGroup, Waiting};
 
@@ -87,8 +87,30 @@ pub(super) fn join(
     })
 }
 
-/// A member who is no admin wants to add people to a group in which admins approve.
-pub(super) fn ask_for(
+/// Adds people: where admins approve, a member who is no admin asks for them, and an admin approves those who
+/// wait.
+pub(super) fn add(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+    named: &[ParticipantInput],
+) -> Result<CommandEffect, Refusal> {
+    let role = effect::role_of(group, actor.account)?;
+    let asks = group.settings.new_members_approval_required && !effect::is_admin(role);
+    if asks && group.settings.members_can_add_new_member {
+        return Ok(ask_for(group, actor, named));
+    }
+    let waiting = group.waiting.clone();
+    let mut added = members::add(group, actor, named)?;
+    let decided = named.iter().filter_map(|ParticipantInput { id }| {
+        let method = waiting.get(id)?.method;
+        let is_in = !group.waiting.contains_key(id);
+        is_in.then(|| decided(id, JoinRequestAction::Approved, method))
+    });
+    added.changes.splice(0..0, decided);
+    Ok(added)
+}
+
+fn ask_for(
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     named: &[ParticipantInput],
@@ -127,21 +149,6 @@ fn ask(
         action: JoinRequestAction::Created,
         method,
     })
-}
-
-/// The requests of these people, as approved ones.
-pub(super) fn approved(
-    group: &SandboxGroup,
-    named: &[ParticipantInput],
-) -> Vec<(ParticipantId, Change)> {
-    let open = named.iter().filter_map(|ParticipantInput { id }| {
-        let waiting = group.waiting.get(id)?;
-        Some((
-            id.clone(),
-            decided(id, JoinRequestAction::Approved, waiting.method),
-        ))
-    });
-    open.collect()
 }
 
 /// Lets people in who asked.

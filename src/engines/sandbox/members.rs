@@ -11,7 +11,7 @@ use crate::contract::{
 };
 use crate::engines::sandbox::admins::{applied, outcome};
 use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
-use crate::engines::sandbox::{ids, join_requests, people, settings, view};
+use crate::engines::sandbox::{ids, people, settings, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
 /// How long a person who left cannot be added (code 408).
@@ -71,17 +71,8 @@ pub(super) fn add(
     if !group.settings.members_can_add_new_member {
         effect::require_admin(role, "add people to this group")?;
     }
-    if group.settings.new_members_approval_required && !effect::is_admin(role) {
-        return Ok(join_requests::ask_for(group, actor, named));
-    }
-    let decided = join_requests::approved(group, named);
     let (outcomes, added) = add_each(group, actor, named);
-    let mut effect = applied(outcomes, added.clone(), |who| Change::Added { who });
-    let decided = decided.into_iter().filter(|(who, _)| added.contains(who));
-    effect
-        .changes
-        .splice(0..0, decided.map(|(_, change)| change));
-    Ok(effect)
+    Ok(applied(outcomes, added, |who| Change::Added { who }))
 }
 
 fn add_each(

@@ -56,7 +56,9 @@ pub(super) fn apply(
         | Command::SetMembershipApproval(_)
         | Command::SetMemberShareHistory(_)
         | Command::SetDisappearingMessages(_) => settings::set(group, actor, command),
-        Command::AddParticipants(payload) => members::add(group, actor, &payload.participants),
+        Command::AddParticipants(payload) => {
+            join_requests::add(group, actor, &payload.participants)
+        }
         Command::RemoveParticipants(payload) => {
             members::remove(group, actor, &payload.participants)
         }
