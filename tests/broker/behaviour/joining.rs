@@ -91,16 +91,24 @@ pub(super) async fn with_approval(stage: Stage) {
         stage.refusal("third", "GetGroup", it.clone()).await,
         "GROUP_NOT_FOUND"
     );
-    let waiting = stage.result("default", "ListJoinRequests", it.clone()).await;
+    let waiting = stage
+        .result("default", "ListJoinRequests", it.clone())
+        .await;
     assert_eq!(requesters(&waiting), [THIRD], "{:?} {waiting}", stage.kind);
     assert!(waiting[0]["timestamp"].is_i64(), "{waiting}");
 
     let rejected = stage
         .result("default", "RejectJoinRequests", on(THIRD))
         .await;
-    let wanted = ["15550000003 ok 200", "01 notMember 404", "15550000002 alreadyMember 409"];
+    let wanted = [
+        "15550000003 ok 200",
+        "01 notMember 404",
+        "15550000002 alreadyMember 409",
+    ];
     assert_eq!(outcomes(&rejected), wanted, "{:?}", stage.kind);
-    let waiting = stage.result("default", "ListJoinRequests", it.clone()).await;
+    let waiting = stage
+        .result("default", "ListJoinRequests", it.clone())
+        .await;
     assert_eq!(waiting, json!([]), "{:?}", stage.kind);
     let joined = join(&stage, "third", &link, &id).await;
     assert_eq!(joined, "pendingApproval", "{:?}", stage.kind);

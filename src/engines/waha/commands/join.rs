@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Completed, Operation, is_outside, not_since};
+use super::{Completed, Operation, is_outside};
 use crate::contract::{
     CommandResult, GroupId, JoinCode, JoinGroup, JoinInfo, JoinOutcome, Joined, Subject,
 };
@@ -21,9 +21,6 @@ use crate::engines::waha::store_failed;
 use crate::engines::waha::wire;
 use crate::engines::{Call, Disposition, EngineError};
 use crate::outbound::Method;
-
-/// The first WAHA with these requests.
-const SINCE: &str = "2024.12";
 
 /// The delays before a group that does not show the account is looked at again: NOWEB's store learns of it
 /// late.
@@ -220,10 +217,10 @@ impl Operation<'_> {
 }
 
 /// The error of a request about a link.
-fn link_error(failure: ApiFailure) -> EngineError {
+fn link_error(mut failure: ApiFailure) -> EngineError {
     // An older WAHA takes the path for a group's.
-    if matches!(failure.cause, FailureCause::NotImplemented) || failure.cause.is_of_a_list() {
-        return not_since(SINCE, "invite links of other groups");
+    if failure.cause.is_of_a_list() {
+        failure.cause = FailureCause::NotImplemented;
     }
     match failure.cause.whatsapp().and_then(link_refusal) {
         Some((code, message)) => EngineError::Refused {

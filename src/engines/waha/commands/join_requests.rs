@@ -1,7 +1,7 @@
 //! Requests to join a group: listing, approving and rejecting them (WAHA 2026.8.2 and newer).
 
 use super::match_answers::find;
-use super::{Completed, Operation, done_with, not_allowed, not_since, outcome};
+use super::{Completed, Operation, done_with, not_allowed, outcome};
 use crate::contract::{
     CommandResult, GroupId, JoinRequest, JoinRequestAction, NotificationType, Outcome, OutcomeKind,
     ParticipantInput, Role,
@@ -9,13 +9,9 @@ use crate::contract::{
 use crate::engines::EngineError;
 use crate::engines::sync::{GroupSnapshot, Observation, Person, state_store};
 use crate::engines::waha::client::{ApiRequest, within};
-use crate::engines::waha::error::FailureCause;
 use crate::engines::waha::wire::{ParticipantAnswer, RequestEntry, decisions, join_requests};
 
 const PATH: &str = "/participants/join-requests";
-
-/// The first WAHA with these requests.
-const SINCE: &str = "2026.8.2";
 
 /// The maximum number of requesters whose phone is looked up one by one.
 const LOOKUPS: usize = 20;
@@ -66,9 +62,6 @@ impl Operation<'_> {
         };
         let body = match self.request_participants(id, path, named).await {
             Ok(body) => body,
-            Err(failure) if matches!(failure.cause, FailureCause::NotImplemented) => {
-                return Err(not_since(SINCE, "requests to join"));
-            }
             Err(failure) => {
                 let error = self.participant_error(id, failure, "decide who may join");
                 return Err(error.await);
@@ -151,9 +144,6 @@ impl Operation<'_> {
         let ask = ApiRequest::get(within(id, PATH));
         let body = match self.client.groups(self.caller, ask).await {
             Ok(body) => body,
-            Err(failure) if matches!(failure.cause, FailureCause::NotImplemented) => {
-                return Err(not_since(SINCE, "requests to join"));
-            }
             Err(failure) => {
                 let error = self.participant_error(id, failure, "see who asks to join");
                 return Err(error.await);

@@ -166,16 +166,6 @@ fn not_allowed(what: &str) -> EngineError {
     }
 }
 
-/// WAHA, or its engine for this session, lacks something.
-fn not_since(version: &str, what: &str) -> EngineError {
-    EngineError::Refused {
-        code: ErrorCode::NotSupported,
-        message: format!(
-            "WAHA has {what} since {version}; this server, or its engine for this session, does not support them"
-        ),
-    }
-}
-
 /// Whether an error says that the account is not, or never was, in the group.
 pub(super) fn is_outside(error: &EngineError) -> bool {
     matches!(
