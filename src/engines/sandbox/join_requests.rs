@@ -1,7 +1,7 @@
 //! Joining by the invite link, and the requests of those whom an admin has to approve.
 //!
 //! Chosen, since WhatsApp's answer is not known: a full group refuses at the link and again at the
-//! approval; a request stays when approval is no longer required; who asks twice has one request; who
+//! approval; nobody joins a group that all have left; a request stays when approval is no longer required; who asks twice has one request; who
 //! is added by an admin while asking has been approved.
 
 use crate::contract::{
@@ -43,6 +43,9 @@ fn may_follow(
     account: &ParticipantId,
     code: &JoinCode,
 ) -> Result<(), Refusal> {
+    if group.members.is_empty() {
+        return Err(no_such_link());
+    }
     if group.invite_code != code.as_str() {
         return Err(refused(410));
     }

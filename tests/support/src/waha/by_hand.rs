@@ -191,6 +191,13 @@ impl<'a> ByHand<'a> {
         self.did([Change::Removed(people)]);
     }
 
+    /// Whoever was removed counts as somebody who left, and may use the link.
+    pub fn forgives(&mut self, phone: &str) {
+        if let Some(left) = self.group.former.get_mut(phone) {
+            *left = true;
+        }
+    }
+
     /// Somebody leaves.
     pub fn leaves(&mut self, phone: &str) {
         let changes = self.group.leave(phone);
