@@ -7,7 +7,7 @@ use crate::contract::ErrorCode;
 pub(super) const fn link_refusal(code: u16) -> Option<(ErrorCode, &'static str)> {
     Some(match code {
         400 | 404 | 406 => (
-            ErrorCode::EngineRejected,
+            ErrorCode::GroupNotFound,
             "there is no such invite link (406); check that the code was copied completely",
         ),
         401 | 403 => (

@@ -70,6 +70,9 @@ async fn a_group_is_joined_by_its_link_and_requests_are_decided() {
     let nobody = scene.send("POST", &path, &nobody).await;
     assert_eq!(nobody.body, "[]", "{nobody:?}");
 
+    let unknown = json!({ "code": "AAAAAAAAAAAAAAAAAAAAAA" });
+    let unknown = scene.send("POST", join, &unknown).await;
+    unknown.assert_problem(404, "GROUP_NOT_FOUND");
     let revoke = format!("{group}/invite-code/revoke");
     scene.send("POST", &revoke, &Value::Null).await;
     let revoked = scene.send("POST", join, &body).await;

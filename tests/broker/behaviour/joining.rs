@@ -68,7 +68,7 @@ pub(super) async fn by_the_link(stage: Stage) {
     stage.result("default", "RevokeInviteCode", it).await;
     refused(&stage, "third", &link, "ENGINE_REJECTED", "(410)").await;
     let unknown = "https://chat.whatsapp.com/AAAAAAAAAAAAAAAAAAAAAA";
-    refused(&stage, "third", unknown, "ENGINE_REJECTED", "(406)").await;
+    refused(&stage, "third", unknown, "GROUP_NOT_FOUND", "(406)").await;
     stage.assert_valid();
 }
 

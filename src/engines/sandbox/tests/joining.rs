@@ -154,7 +154,7 @@ async fn links_that_lead_nowhere_say_why() {
         (
             "carol",
             "Unknown-code-12345",
-            ErrorCode::EngineRejected,
+            ErrorCode::GroupNotFound,
             "(406)",
         ),
         ("bob", new.as_str(), ErrorCode::NotAllowed, "(405)"),
