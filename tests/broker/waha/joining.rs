@@ -64,7 +64,7 @@ async fn a_worker_that_is_killed_between_the_join_and_its_answer_is_followed_by_
     for kind in KINDS {
         let mut stage = Stage::new(kind).await;
         let (id, link) = linked(&stage).await;
-        let fault = Fault::DoneAnsweredLate(Duration::from_secs(60));
+        let fault = Fault::DoneAnsweredLate(Duration::from_mins(1));
         stage.waha().fail("POST join", fault);
         let command = Command::new("join-1", "JoinGroup", "second", &json!({ "code": link }));
         stage.scene.producer.send_all(vec![command]).await.unwrap();

@@ -69,31 +69,26 @@ pub(in crate::engines::waha) fn decisions(body: &Value) -> Vec<ParticipantAnswer
     let entries = body.as_array().map(Vec::as_slice).unwrap_or_default();
     let mut answers = Vec::new();
     for entry in entries {
-        let Some(code) = code(entry) else {
-            continue;
-        };
+        let code = code(entry);
         let answer = |ids| ParticipantAnswer {
             ids,
             code,
             invite: None,
         };
-        match entry.get("requesterId") {
-            Some(Value::Array(several)) => {
-                let ids = several.iter().filter_map(participant);
-                answers.extend(ids.map(|id| answer(vec![id])));
-            }
-            _ => {
-                let person = requester(entry);
-                let ids = person.map(|it| std::iter::once(it.id).chain(it.lid).collect());
-                answers.push(answer(ids.unwrap_or_default()));
-            }
+        if let Some(several) = entry.get("requesterId").and_then(Value::as_array) {
+            let ids = several.iter().filter_map(participant);
+            answers.extend(ids.map(|id| answer(vec![id])));
+        } else {
+            let person = requester(entry);
+            let ids = person.map(|it| std::iter::once(it.id).chain(it.lid).collect());
+            answers.push(answer(ids.unwrap_or_default()));
         }
     }
     answers
 }
 
 /// WhatsApp's code for one person; a failure without a code has 400.
-fn code(entry: &Value) -> Option<u16> {
+fn code(entry: &Value) -> u16 {
     let error = entry.get("error").filter(|error| !error.is_null());
     let number = match error {
         Some(Value::String(text)) => text.parse().ok(),
@@ -101,10 +96,9 @@ fn code(entry: &Value) -> Option<u16> {
         None => None,
     };
     let success = entry.get("success").and_then(Value::as_bool);
-    match (success, error.is_some()) {
-        (Some(true), _) | (None, false) => Some(200),
-        (Some(false), false) => Some(400),
-        (_, true) => Some(number.filter(|code| *code >= 300).unwrap_or(400)),
+    match (success, error) {
+        (Some(true), _) | (None, None) => 200,
+        _ => number.filter(|code| *code >= 300).unwrap_or(400),
     }
 }
 
