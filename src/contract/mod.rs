@@ -4,6 +4,7 @@
 //! writing themselves, and they know no other module. Everybody else may name them.
 
 mod command;
+mod ensured;
 mod envelope;
 mod error;
 mod event;
@@ -17,11 +18,13 @@ mod whole;
 
 pub use command::{
     About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LaneName,
-    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants, RemoveWebhook, Repeat,
-    RevokeInviteCode, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy,
-    SortOrder, TestWebhook,
+    DemoteAdmin, EnsureGroup, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants,
+    LaneName, LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants,
+    RemoveWebhook, Repeat, RevokeInviteCode, SetGroupDescription, SetGroupSubject,
+    SetInfoAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant,
+    WantedSettings,
 };
+pub use ensured::{Change, EnsuredGroup};
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{

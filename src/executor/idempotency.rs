@@ -10,10 +10,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
-use crate::contract::{Repeat, Timestamp};
+use crate::contract::{Command, Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Found};
 use crate::observability::events;
 use crate::store::Store;
@@ -21,6 +22,7 @@ use crate::store::ledger::{Claim, Key, Ledger, Record, Starts};
 use crate::store::workers::Workers;
 
 use super::Failure;
+use super::ensure::Ensure;
 use super::guard::Guarded;
 use super::webhooks::Webhooks;
 
@@ -50,7 +52,7 @@ pub(super) enum Executed {
 /// Executes commands through the ledger.
 #[derive(Debug)]
 pub(super) struct Idempotency {
-    engine: Arc<Guarded>,
+    pub(super) engine: Arc<Guarded>,
     webhooks: Webhooks,
     store: Store,
     ledger: Ledger,
@@ -76,7 +78,7 @@ impl Idempotency {
 
     /// Executes a command, or returns its recorded outcome.
     pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
-        let key = key_of(call);
+        let key = call.key();
         let _turn = self.locks.wait(&key).await;
         let me = self.workers.me();
         // Only the start of an effect is fenced. A command that has been started is this worker's to finish
@@ -98,7 +100,7 @@ impl Idempotency {
 
     /// Finds the outcome of a command that may no longer be started; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
-        let key = key_of(call);
+        let key = call.key();
         let _turn = self.locks.wait(&key).await;
         let ledger = self.ledger.under(call.context.fence.clone());
         let executed = match ledger.peek(key.clone(), call.fingerprint).await? {
@@ -130,6 +132,47 @@ impl Idempotency {
         }
     }
 
+    /// What [`Idempotency::note`] has recorded under the key of this call.
+    pub(super) async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        match ledger.peek(call.key(), call.fingerprint).await? {
+            Claim::Done(record) => Ok(record.outcome.ok()),
+            Claim::New | Claim::Started { .. } | Claim::Reused => Ok(None),
+        }
+    }
+
+    /// Whether there is such a value, however long the store takes to say so; none if it refuses.
+    pub(super) async fn is_noted(&self, call: &Call) -> Option<bool> {
+        let peek = || self.ledger.peek(call.key(), call.fingerprint);
+        match self.store.through_outages(peek).await {
+            Ok(claim) => Some(matches!(claim, Claim::Done(_))),
+            Err(error) => {
+                events::store_refused(&error);
+                None
+            }
+        }
+    }
+
+    /// Records a value under the key of this call; returns the first that was recorded.
+    pub(super) async fn note(
+        &self,
+        call: &Call,
+        value: Box<RawValue>,
+    ) -> Result<Box<RawValue>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        let me = self.workers.me();
+        if let Claim::Reused = ledger.claim(call.key(), call.fingerprint, me).await? {
+            return Err(Failure::InDoubt);
+        }
+        let record = Record {
+            outcome: Ok(value.clone()),
+            events: Vec::new(),
+            at: self.now(),
+        };
+        let earlier = ledger.complete(call.key(), record).await?;
+        Ok(earlier.and_then(|it| it.outcome.ok()).unwrap_or(value))
+    }
+
     /// Takes over a started command, unless another worker is executing it.
     async fn take_over(&self, ledger: &Ledger, key: &Key, owner: &str) -> Result<(), Failure> {
         let me = self.workers.me();
@@ -158,12 +201,23 @@ impl Idempotency {
     }
 
     /// Executes a command by its kind, without the ledger.
-    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
-        if call.command.about().is_webhooks() {
+    async fn execute(&self, call: &Call) -> Result<Effect, Failure> {
+        if let Command::EnsureGroup(wanted) = &call.command {
+            let idempotency = self;
+            return Ensure {
+                idempotency,
+                call,
+                wanted,
+            }
+            .run()
+            .await;
+        }
+        let executed = if call.command.about().is_webhooks() {
             self.webhooks.execute(call).await
         } else {
             self.engine.execute(call).await
-        }
+        };
+        Ok(executed?)
     }
 
     /// Decides about a command of which only the start is recorded.
@@ -199,7 +253,7 @@ impl Idempotency {
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
         match self.execute(call).await {
             Ok(effect) => self.done(key, effect).await,
-            Err(error) => {
+            Err(Failure::Engine(error)) => {
                 match error.disposition() {
                     // Nothing was done, and the next attempt starts afresh.
                     Disposition::Retry { .. } => self.release(&key).await?,
@@ -209,6 +263,8 @@ impl Idempotency {
                 }
                 Err(error.into())
             }
+            // `started` stays here too: a part of it was interrupted.
+            Err(failure) => Err(failure),
         }
     }
 
@@ -261,13 +317,6 @@ const fn replay(record: Record) -> Executed {
     Executed::Done {
         record,
         replayed: true,
-    }
-}
-
-fn key_of(call: &Call) -> Key {
-    Key {
-        session: call.session.clone(),
-        command_id: call.id.clone(),
     }
 }
 

@@ -5,11 +5,13 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant, Webhook, WebhookTest,
+    EnsuredGroup, Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant, Webhook,
+    WebhookTest,
 };
 
 mod about;
 mod admins;
+mod ensure_group;
 mod groups;
 mod invites;
 mod participants;
@@ -18,6 +20,7 @@ mod webhooks;
 
 pub use about::{About, LaneName};
 pub use admins::{DemoteAdmin, PromoteAdmin};
+pub use ensure_group::{EnsureGroup, WantedParticipant, WantedSettings};
 pub use groups::{
     CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups, SetGroupDescription,
     SetGroupSubject, SortBy, SortOrder,
@@ -184,6 +187,8 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    EnsureGroup => EnsuredGroup, Harmless, |p| p.group_id.as_ref().map_or(About::Nothing, About::Group),
+        "PUT /api/{session}/groups/{groupId}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -219,6 +224,8 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `EnsureGroup`.
+    Ensured(Box<EnsuredGroup>),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -237,6 +244,7 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::Ensured(ensured) => ensured.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

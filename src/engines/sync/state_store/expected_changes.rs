@@ -139,6 +139,7 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
+        | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)
