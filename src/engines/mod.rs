@@ -19,6 +19,7 @@ use crate::store::shards::Fence;
 
 mod event_fields;
 pub mod sandbox;
+mod setting;
 mod sync;
 pub mod waha;
 
