@@ -215,6 +215,28 @@ check(done is True and told[0]["group"]["infoAdminOnly"] is True, "infoAdminOnly
 setting, _, _ = send("second", "GetInfoAdminOnly", it)
 check(setting == {"adminsOnly": True}, "GetInfoAdminOnly", setting)
 
+for name, field, value, shown in (
+    ("MessagesAdminOnly", "adminsOnly", True, "messagesAdminOnly"),
+    ("MemberAddMode", "membersCanAddNewMember", False, "membersCanAddNewMember"),
+    ("MembershipApproval", "newMembersApprovalRequired", True, "newMembersApprovalRequired"),
+    ("MemberShareHistory", "membersCanShareHistory", False, "membersCanShareHistory"),
+):
+    setting, _, _ = send("second", f"Get{name}", it)
+    check(setting == {field: not value}, f"Get{name}", setting)
+    done, told, _ = send("default", f"Set{name}", {**it, field: value}, update)
+    check(done is True and told[0]["group"] == {"id": group, shown: value}, f"Set{name}", told)
+    setting, _, _ = send("second", f"Get{name}", it)
+    check(setting == {field: value}, f"Get{name}", setting)
+
+done, told, _ = send("default", "SetDisappearingMessages", {**it, "seconds": 86400}, update)
+check(done is True, "SetDisappearingMessages", done)
+check(told[1]["group"] == {"id": group, "disappearingSeconds": 86400}, "SetDisappearingMessages", told)
+
+counted, _, _ = send("second", "CountGroups", {})
+check(counted == {"count": 1}, "CountGroups", counted)
+refreshed, _, _ = send("default", "RefreshGroups", {})
+check(refreshed is True, "RefreshGroups", refreshed)
+
 demoted, told, _ = send(
     "default",
     "DemoteAdmin",

@@ -76,10 +76,9 @@ impl Operation<'_> {
     /// Counts the groups that [`Operation::list`] returns. WAHA's own count includes groups that the
     /// account is not in any more.
     pub(super) async fn count(&self) -> Result<Completed, EngineError> {
-        let mut listed = self.list_groups().await?;
-        listed.retain(|snapshot| !self.excludes_own_account(snapshot));
+        let count = self.all_groups().await?.len();
         Ok(Completed::unchanged(CommandResult::Count(GroupCount {
-            count: u32::try_from(listed.len()).unwrap_or(u32::MAX),
+            count: u32::try_from(count).unwrap_or(u32::MAX),
         })))
     }
 

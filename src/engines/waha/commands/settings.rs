@@ -170,6 +170,11 @@ impl Operation<'_> {
                 _ => return Err(failure.into_engine_error()),
             },
         };
+        // NOWEB's store keeps the settings of a group that the account has left.
+        let inside = self.state_store.is_inside(self.caller.session, id).await;
+        if matches!(inside, Ok(Some(false))) {
+            self.read_group(id).await?;
+        }
         let Some(on) = switch(&body, resource.field) else {
             self.read_group(id).await?;
             return Err(self.unreadable("no setting"));

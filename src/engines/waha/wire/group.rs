@@ -40,7 +40,7 @@ pub(in crate::engines) fn group(body: &Value) -> Option<GroupSnapshot> {
             "IsJoinApprovalRequired",
             "membershipApprovalMode",
         ]),
-        members_can_share_history: None,
+        members_can_share_history: members_can_share_history(body),
         disappearing_seconds: disappearing_seconds(body),
         people: people.map(|(people, _)| people),
         unread,
@@ -78,6 +78,15 @@ fn members_can_add(body: &Value) -> Option<bool> {
         Value::Bool(on) => Some(*on),
         Value::String(mode) if mode == "all_member_add" => Some(true),
         Value::String(mode) if mode == "admin_add" => Some(false),
+        _ => None,
+    }
+}
+
+/// whatsmeow's text, since WAHA 2026.9; the other engines show nothing that is known.
+fn members_can_share_history(body: &Value) -> Option<bool> {
+    match field(body, &["MemberShareHistoryMode"])?.as_str()? {
+        "all_member_share" => Some(true),
+        "admin_share" => Some(false),
         _ => None,
     }
 }
