@@ -16,13 +16,14 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Command, CommandResult, CommandType, CountGroups, CreateGroup,
-    DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetMemberAddMode,
-    GetMemberShareHistory, GetMembershipApproval, GetMessagesAdminOnly, GetParticipants, LaneName,
-    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RefreshGroups, RemoveParticipants,
-    RemoveWebhook, Repeat, RevokeInviteCode, SetDisappearingMessages, SetGroupDescription,
-    SetGroupSubject, SetInfoAdminOnly, SetMemberAddMode, SetMemberShareHistory,
-    SetMembershipApproval, SetMessagesAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook,
+    About, AddParticipants, Change, Command, CommandResult, CommandType, CountGroups, CreateGroup,
+    DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude, GetGroup, GetInfoAdminOnly,
+    GetInviteCode, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
+    GetMessagesAdminOnly, GetParticipants, LaneName, LeaveGroup, ListGroups, ListWebhooks,
+    PromoteAdmin, RefreshGroups, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    SetDisappearingMessages, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
+    SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
+    SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant, WantedSettings,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

@@ -11,6 +11,7 @@ use super::{
 
 mod about;
 mod admins;
+mod ensure_group;
 mod groups;
 mod invites;
 mod participants;
@@ -19,6 +20,7 @@ mod webhooks;
 
 pub use about::{About, LaneName};
 pub use admins::{DemoteAdmin, PromoteAdmin};
+pub use ensure_group::{Change, EnsureGroup, EnsuredGroup, WantedParticipant, WantedSettings};
 pub use groups::{
     CountGroups, CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups,
     RefreshGroups, SetGroupDescription, SetGroupSubject, SortBy, SortOrder,
@@ -232,6 +234,8 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    EnsureGroup => EnsuredGroup, Harmless, |p| p.group_id.as_ref().map_or(About::Nothing, About::Group),
+        ours "PUT /api/{session}/groups/{groupId}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -277,6 +281,8 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `EnsureGroup`.
+    Ensured(Box<EnsuredGroup>),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -300,6 +306,7 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::Ensured(ensured) => ensured.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

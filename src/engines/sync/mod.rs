@@ -54,7 +54,8 @@ use creation_records::CreationRecords;
 
 use confirmation::UnconfirmedChange;
 pub(super) use confirmation::{Confirmation, Lag, MissingGroups, confirm_missing_groups};
-pub(super) use numbers::{comparable, is_phone, is_same};
+pub use numbers::comparable;
+pub(super) use numbers::{is_phone, is_same};
 pub(super) use pending_commands::{ExpectedChange, PendingCommand};
 pub(super) use person::Person;
 pub(super) use phone_directory::PhoneDirectory;

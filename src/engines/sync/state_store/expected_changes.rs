@@ -153,6 +153,7 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         | Command::GetMemberShareHistory(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
+        | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)
