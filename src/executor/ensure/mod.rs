@@ -9,6 +9,8 @@
 mod difference;
 mod progress;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 use std::time::Instant;
 

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use crate::contract::{
     Change, Description, EnsureGroup, EnsuredGroup, ErrorBody, ErrorCode, Event, Group, GroupId,
-    Outcome, OutcomeKind, Participant, ParticipantId, Role, Subject,
+    GroupSettings, Outcome, OutcomeKind, Participant, ParticipantId, Role, Subject,
 };
 use crate::executor::Failure;
 use crate::store::ledger::Record;
@@ -40,6 +40,14 @@ pub(super) struct Progress<'a> {
     places: HashMap<ParticipantId, usize>,
     events: Vec<Event>,
 }
+
+/// The settings of a new group, as WhatsApp makes it.
+const OF_NEW_GROUPS: GroupSettings = GroupSettings {
+    info_admin_only: false,
+    messages_admin_only: false,
+    members_can_add_new_member: true,
+    new_members_approval_required: false,
+};
 
 impl<'a> Progress<'a> {
     pub(super) fn new(wanted: &'a EnsureGroup) -> Self {
@@ -105,7 +113,7 @@ impl<'a> Progress<'a> {
                     .clone()
                     .unwrap_or_else(|| Subject::from_engine("")),
                 description: Description::default(),
-                settings: None,
+                settings: Some(OF_NEW_GROUPS),
                 owner: None,
                 members,
             });
