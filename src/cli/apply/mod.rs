@@ -11,6 +11,8 @@ mod problems;
 mod progress;
 mod run;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::fmt::Display;
 use std::io::{IsTerminal as _, stdin};

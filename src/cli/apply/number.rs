@@ -28,6 +28,7 @@ pub(super) fn read(written: &str) -> Result<ParticipantId, Reason> {
             "was taken for a number by a spreadsheet or a program (`4.9E+11`, `491700000001.0`): write it as text",
         );
     }
+    let text = text.trim_start_matches(['(', ' ']);
     let (has_prefix, rest) = match text.strip_prefix('+') {
         Some(rest) => (true, rest),
         None => match text.strip_prefix("00") {

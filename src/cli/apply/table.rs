@@ -56,6 +56,7 @@ fn rows(file: &str, bytes: &[u8], column: &str) -> Result<Vec<Row>, Vec<Problem>
     let mut rows = Vec::new();
     let mut problems = Vec::new();
     let mut row = ByteRecord::new();
+    let mut lines = Lines::of(bytes);
     loop {
         match reader.read_byte_record(&mut row) {
             Ok(false) => break,
@@ -65,7 +66,7 @@ fn rows(file: &str, bytes: &[u8], column: &str) -> Result<Vec<Row>, Vec<Problem>
                 break;
             }
         }
-        let line = row.position().map_or(1, csv::Position::line);
+        let line = lines.at(row.position());
         let written = String::from_utf8_lossy(row.get(place).unwrap_or_default());
         match number::read(&written) {
             Ok(id) => rows.push((id, at(line))),
@@ -85,6 +86,36 @@ fn rows(file: &str, bytes: &[u8], column: &str) -> Result<Vec<Row>, Vec<Problem>
 
 fn name(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+/// Counts lines. The reader's own count is that of the empty line, or the end of the line, before a row.
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl<'a> Lines<'a> {
+    const fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            bytes,
+            at: 0,
+            line: 1,
+        }
+    }
+
+    /// The line of a row, which comes after the one that was asked for before.
+    fn at(&mut self, row: Option<&csv::Position>) -> u64 {
+        let begin = row.and_then(|it| usize::try_from(it.byte()).ok());
+        let begin = begin.unwrap_or(self.at);
+        while let Some(byte) = self.bytes.get(self.at)
+            && (self.at < begin || matches!(byte, b'\r' | b'\n'))
+        {
+            self.line += u64::from(*byte == b'\n');
+            self.at += 1;
+        }
+        self.line
+    }
 }
 
 /// What stands between the columns: spreadsheets of some languages write `;`, others copy tabs.
