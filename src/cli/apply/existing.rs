@@ -29,15 +29,12 @@ const NEW_GROUPS: Uuid = Uuid::from_u128(0x5f1c_43a9_6d0e_4b6b_9a57_2c4b_e0a7_d9
 
 /// The id of the command that makes a group as wanted.
 pub(super) fn command_id(wanted: &Wanted) -> String {
-    let id = match wanted.group.group_id {
-        // The difference is another one each time.
-        Some(_) => Uuid::now_v7(),
-        None => {
-            let name = format!("{}\n{}", wanted.session, wanted.key);
-            Uuid::new_v5(&NEW_GROUPS, name.as_bytes())
-        }
-    };
-    id.to_string()
+    // The difference is another one each time.
+    if wanted.group.group_id.is_some() {
+        return Uuid::now_v7().to_string();
+    }
+    let name = format!("{}\n{}", wanted.session, wanted.key);
+    Uuid::new_v5(&NEW_GROUPS, name.as_bytes()).to_string()
 }
 
 /// What is known of groups that have the name of a new one.

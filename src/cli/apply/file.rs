@@ -32,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) place: Place,
     pub(super) session: SessionName,
     pub(super) group: EnsureGroup,
+    /// The same as JSON, with the fields that the file has and no others.
+    pub(super) payload: Map<String, Value>,
     /// What a new group is known by until the file has its `groupId`.
     pub(super) key: String,
 }
@@ -167,7 +169,7 @@ impl Reader<'_> {
             };
             payload.extend(value.map(|value| (name.to_owned(), value)));
         }
-        let group = self.payload(payload, decoder)?;
+        let group = self.check_payload(&payload, decoder)?;
         let id = self.node.get("id").map(|it| self.text(it));
         let key = match (id.as_ref().and_then(Value::as_str), &group.name) {
             (Some(id), _) => format!("id {id}"),
@@ -178,6 +180,7 @@ impl Reader<'_> {
             place: Place::new(self.source.name, self.node.line),
             session: session?,
             group,
+            payload,
             key,
         })
     }
@@ -222,7 +225,11 @@ impl Reader<'_> {
     }
 
     /// Checks the payload as the worker will, and names what is wrong by its line.
-    fn payload(&mut self, payload: Map<String, Value>, decoder: &Decoder) -> Option<EnsureGroup> {
+    fn check_payload(
+        &mut self,
+        payload: &Map<String, Value>,
+        decoder: &Decoder,
+    ) -> Option<EnsureGroup> {
         let is_valid = self.problems.is_empty();
         let id = Uuid::nil().to_string();
         let body = json!({ "payload": payload }).to_string();

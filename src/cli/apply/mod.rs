@@ -23,7 +23,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::amqp::{Caller, Client, Names, Target};
+use crate::amqp::{Caller, Client, Names, Outgoing, Target};
 use crate::config::Config;
 use crate::contract::{CommandType, EnsuredGroup, ErrorBody, SessionName};
 use crate::executor::decode::Decoder;
@@ -37,6 +37,10 @@ use problems::Problem;
 /// The options of `groupmq apply`.
 ///
 /// Each document of a file is a group: the payload of `EnsureGroup`, with `session` and `id` besides.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent options of a command line"
+)]
 #[derive(Debug, Args)]
 pub(super) struct Apply {
     /// The files, YAML or JSON; - for stdin.
@@ -135,13 +139,10 @@ impl Apply {
         }
         let asked = answers.iter().zip(&groups).enumerate();
         let asked = asked.filter(|(_, (answer, _))| answer.is_none());
-        let asked: Vec<_> = asked
-            .map(|(number, (_, wanted))| {
-                let id = Uuid::now_v7().to_string();
-                Ok((number, command(names, wanted, id, |it| it.plan = true)?))
-            })
-            .collect::<Result<_, Failure>>()?;
-        let mut calls = Calls::new(asked);
+        let mut calls = Calls::new(asked.map(|(number, (_, wanted))| {
+            let id = Uuid::now_v7().to_string();
+            (number, command(names, wanted, id, Some("plan")))
+        }));
         while !calls.is_over() {
             let next = async {
                 calls.send(caller).await?;
@@ -228,18 +229,12 @@ impl Apply {
     }
 }
 
-/// The `EnsureGroup` of a group.
-fn command(
-    names: &Names,
-    wanted: &Wanted,
-    id: String,
-    change: impl FnOnce(&mut crate::contract::EnsureGroup),
-) -> Result<crate::amqp::Outgoing, Failure> {
-    let mut group = wanted.group.clone();
-    change(&mut group);
-    let payload = serde_json::to_value(&group).context("a group cannot be written as JSON")?;
+/// The `EnsureGroup` of a group, with a field set if it is wanted.
+fn command(names: &Names, wanted: &Wanted, id: String, set: Option<&str>) -> Outgoing {
+    let mut payload = wanted.payload.clone();
+    payload.extend(set.map(|field| (field.to_owned(), json!(true))));
     let command = CommandType::EnsureGroup;
-    Ok(calls::command(names, &wanted.session, command, id, payload))
+    calls::command(names, &wanted.session, command, id, payload.into())
 }
 
 fn note_all(notes: &[impl Display]) {

@@ -95,17 +95,12 @@ pub(super) struct Progress {
 
 impl Progress {
     pub(super) fn new(parts: Vec<Part>, time: Duration) -> Self {
-        let until = match time.as_secs() {
-            0 => String::new(),
-            _ => {
-                let end = jiff::Timestamp::now() + time;
-                format!(
-                    "; {}, until {}",
-                    roughly(time),
-                    end.strftime("%F %H:%M UTC")
-                )
-            }
-        };
+        let end = jiff::Timestamp::now().checked_add(time).ok();
+        let end = end.filter(|_| !time.is_zero());
+        let until = end.map_or_else(String::new, |end| {
+            let end = end.strftime("%F %H:%M UTC");
+            format!("; {}, until {end}", roughly(time))
+        });
         let steps: usize = parts.iter().map(|it| it.people + 1).sum();
         // indicatif draws on stderr, and only on a terminal.
         let bar = ProgressBar::new(steps as u64);

@@ -1,6 +1,6 @@
 //! Carries the plan of `groupmq apply` out, and watches it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::calls::{Answer, Calls};
 use super::progress::{self, Part, Progress, Watch};
 use super::{Apply, Planned, command, existing, plan};
-use crate::amqp::{Caller, Incoming, Names, Target};
+use crate::amqp::{self, Caller, Incoming, Names, Target};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::{ErrorCode, Event, SessionName};
@@ -37,11 +37,11 @@ impl Run<'_> {
         let changing: Vec<_> = planned.into_iter().filter(Planned::has_changes).collect();
         let commands = changing.iter().enumerate().map(|(number, group)| {
             let id = existing::command_id(&group.wanted);
-            let most = group.removes_most();
-            let command = command(self.names, &group.wanted, id, |it| it.confirm_remove = most);
-            Ok((number, command?))
+            let confirmed = group.removes_most().then_some("confirmRemove");
+            let command = command(self.names, &group.wanted, id, confirmed);
+            (number, command)
         });
-        let mut calls = Calls::new(commands.collect::<Result<Vec<_>, Failure>>()?);
+        let mut calls = Calls::new(commands);
         let (mut interrupted, mut terminated) = signals()?;
         let mut watch = self.watch(&changing).await;
         let mut progress = Progress::new(parts(&changing), time_for(&changing));
@@ -54,7 +54,7 @@ impl Run<'_> {
                 _ = interrupted.recv() => break,
                 _ = terminated.recv() => break,
                 message = caller.next() => {
-                    let Some((number, answer)) = calls.take(message.map_err(|it| self.lost(it))?)? else {
+                    let Some((number, answer)) = calls.take(message.map_err(lost)?)? else {
                         continue;
                     };
                     progress.over(number, answer.reply.status.as_str());
@@ -72,7 +72,7 @@ impl Run<'_> {
             }
         }
         if !calls.is_over() {
-            self.say_what_goes_on(&changing, &calls)?;
+            say_what_goes_on(&changing, &calls);
             return Ok(Exit::Abandoned);
         }
         Ok(if is_refused {
@@ -112,34 +112,30 @@ impl Run<'_> {
         self.options.say(&text)?;
         Ok(false)
     }
+}
 
-    fn say_what_goes_on(&self, changing: &[Planned], calls: &Calls) -> Result<(), Failure> {
-        let sent = calls.unanswered();
-        let mut text = format!(
-            "interrupted: {} sent and not finished, {} not sent. The worker goes on with what was sent.",
-            plan::count(sent.len(), "group"),
-            calls.unsent()
-        );
-        for number in sent {
-            let Some(group) = changing.get(number) else {
-                continue;
-            };
-            text.push_str("\n  ");
-            text.push_str(&plan::title(&group.wanted));
-        }
-        text.push_str(
-            "\nTo see what is left, run the same command with --plan; to go on, run it again.",
-        );
-        output::note(&text);
-        Ok(())
+fn say_what_goes_on(changing: &[Planned], calls: &Calls) {
+    let sent = calls.unanswered();
+    let mut text = format!(
+        "interrupted: {} sent and not finished, {} not sent. The worker goes on with what was sent.",
+        plan::count(sent.len(), "group"),
+        calls.unsent()
+    );
+    for group in sent.into_iter().filter_map(|it| changing.get(it)) {
+        text.push_str("\n  ");
+        text.push_str(&plan::title(&group.wanted));
     }
+    text.push_str(
+        "\nTo see what is left, run the same command with --plan; to go on, run it again.",
+    );
+    output::note(&text);
+}
 
-    fn lost(&self, error: crate::amqp::Error) -> Failure {
-        output::note(
-            "the connection is lost. The worker goes on with what was sent; run the same command again to see what is left",
-        );
-        error.into()
-    }
+fn lost(error: amqp::Error) -> Failure {
+    output::note(
+        "the connection is lost. The worker goes on with what was sent; to go on, run the same command again",
+    );
+    error.into()
 }
 
 /// What to do about an error that the ledger has for a new group: it will say the same again.
@@ -168,8 +164,8 @@ fn signals() -> Result<(Signal, Signal), Failure> {
 fn parts(changing: &[Planned]) -> Vec<Part> {
     let part = |group: &Planned| {
         let changes = group.plan.iter().flat_map(|it| &it.changes);
-        let people = changes.map(|it| it.participants.len()).sum();
-        Part::new(plan::title(&group.wanted), people)
+        let people: HashSet<_> = changes.flat_map(|it| &it.participants).collect();
+        Part::new(plan::title(&group.wanted), people.len())
     };
     changing.iter().map(part).collect()
 }

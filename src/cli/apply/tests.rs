@@ -237,7 +237,7 @@ fn every_bad_row_is_named_by_its_line() {
     let text = "name: One\nparticipants: {file: members.csv, column: phone}\n";
     let members = "\
 phone\tname
-0170 0000001\tno country code
+0171 2345678\tno country code
 +49 170 0000002\tfine
 
 \tempty
@@ -256,7 +256,7 @@ phone\tname
         ["members.csv:2", "members.csv:5", "members.csv:8"],
         "{problems:#?}"
     );
-    assert!(!problems.join("").contains("0000001"), "{problems:?}");
+    assert!(!problems.join("").contains("2345678"), "{problems:?}");
     for (members, reason) in [
         (
             &b"name\nAnna\n"[..],
