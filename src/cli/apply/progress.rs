@@ -168,11 +168,6 @@ impl Progress {
     }
 
     fn draw(&self) {
-        let steps = self
-            .parts
-            .iter()
-            .map(|it| it.done + usize::from(it.is_over));
-        self.bar.set_position(steps.sum::<usize>() as u64);
         let mut waiting = self.parts.iter().filter(|it| !it.is_over);
         let named: Vec<_> = waiting
             .by_ref()
@@ -183,8 +178,15 @@ impl Progress {
             0 => String::new(),
             more => format!(" and {more} more"),
         };
-        let message = format!("{}; waiting for {}{more}", self.so_far(), named.join(", "));
-        self.bar.set_message(message);
+        let waiting = if named.is_empty() {
+            String::new()
+        } else {
+            format!("; waiting for {}{more}", named.join(", "))
+        };
+        self.bar.set_message(self.so_far() + &waiting);
+        let steps = self.parts.iter();
+        let steps = steps.map(|it| it.done + usize::from(it.is_over));
+        self.bar.set_position(steps.sum::<usize>() as u64);
     }
 }
 
