@@ -283,6 +283,12 @@ pub struct ChangedGroup {
     /// Whether an admin has to approve who joins by the invite link now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub new_members_approval_required: Option<bool>,
+    /// Whether people who are no admins may send earlier messages to new members now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_can_share_history: Option<bool>,
+    /// After how many seconds new messages disappear now; 0 for never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disappearing_seconds: Option<u32>,
     /// The new invite link; told to admins alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,

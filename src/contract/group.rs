@@ -7,7 +7,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ids::NamedParticipant;
-use super::{Description, GroupId, ParticipantId, Subject, Timestamp};
+use super::{Description, GroupId, ParticipantId, Subject, Timestamp, whole};
 
 /// A group as the asking session sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -53,6 +53,13 @@ pub struct GroupSettings {
     pub members_can_add_new_member: bool,
     /// An admin has to approve who joins by the invite link.
     pub new_members_approval_required: bool,
+    /// People who are no admins may send earlier messages to new members; absent where the engine does
+    /// not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members_can_share_history: Option<bool>,
+    /// After how many seconds new messages disappear, 0 for never; absent where the engine does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disappearing_seconds: Option<u32>,
 }
 
 /// Somebody in a group.
@@ -136,6 +143,85 @@ pub struct PrivateInvite {
 pub struct InfoAdminOnly {
     /// Only admins may change subject and description.
     pub admins_only: bool,
+}
+
+/// The answer to `GetMessagesAdminOnly`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MessagesAdminOnly {
+    /// Only admins may send messages.
+    pub admins_only: bool,
+}
+
+/// The answer to `GetMemberAddMode`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberAddMode {
+    /// People who are no admins may add others.
+    pub members_can_add_new_member: bool,
+}
+
+/// The answer to `GetMembershipApproval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MembershipApproval {
+    /// An admin has to approve new members.
+    pub new_members_approval_required: bool,
+}
+
+/// The answer to `GetMemberShareHistory`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MemberShareHistory {
+    /// People who are no admins may send earlier messages to new members.
+    pub members_can_share_history: bool,
+}
+
+/// The answer to `CountGroups`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct GroupCount {
+    /// How many groups the account is in.
+    pub count: u32,
+}
+
+/// How long new messages stay, in seconds: one of the times that WhatsApp offers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct MessageTimer(u32);
+
+impl MessageTimer {
+    /// Never, a day, a week, 90 days.
+    const OFFERED: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
+
+    /// The seconds.
+    #[must_use]
+    pub const fn seconds(self) -> u32 {
+        self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for MessageTimer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let seconds = whole::required(deserializer)?;
+        if Self::OFFERED.contains(&seconds) {
+            return Ok(Self(seconds));
+        }
+        Err(de::Error::custom("must be a time that WhatsApp offers"))
+    }
+}
+
+impl JsonSchema for MessageTimer {
+    fn schema_name() -> Cow<'static, str> {
+        "MessageTimer".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "integer", "enum": Self::OFFERED })
+    }
 }
 
 /// A group's invite code.

@@ -4,7 +4,6 @@
 //! writing themselves, and they know no other module. Everybody else may name them.
 
 mod command;
-mod ensured;
 mod envelope;
 mod error;
 mod event;
@@ -17,14 +16,15 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DemoteAdmin, EnsureGroup, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants,
-    LaneName, LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants,
-    RemoveWebhook, Repeat, RevokeInviteCode, SetGroupDescription, SetGroupSubject,
-    SetInfoAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant,
-    WantedSettings,
+    About, AddParticipants, Change, Command, CommandResult, CommandType, CountGroups, CreateGroup,
+    DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude, GetGroup, GetInfoAdminOnly,
+    GetInviteCode, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
+    GetMessagesAdminOnly, GetParticipants, LaneName, LeaveGroup, ListGroups, ListWebhooks,
+    PromoteAdmin, RefreshGroups, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    SetDisappearingMessages, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
+    SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
+    SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant, WantedSettings,
 };
-pub use ensured::{Change, EnsuredGroup};
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{
@@ -32,7 +32,8 @@ pub use event::{
     GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
 };
 pub use group::{
-    Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,
+    Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
+    MembershipApproval, MessageTimer, MessagesAdminOnly, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };
 pub use ids::{

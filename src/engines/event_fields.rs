@@ -89,6 +89,8 @@ pub(super) fn no_change(group: &GroupId) -> ChangedGroup {
         messages_admin_only: None,
         members_can_add_new_member: None,
         new_members_approval_required: None,
+        members_can_share_history: None,
+        disappearing_seconds: None,
         invite: None,
     }
 }

@@ -10,7 +10,8 @@ use serde_json::value::{RawValue, to_raw_value};
 use uuid::Uuid;
 
 use crate::contract::{
-    Command, CommandId, CommandResult, EngineName, ErrorCode, Event, ParticipantId, SessionName,
+    Command, CommandId, CommandResult, CommandType, EngineName, ErrorCode, Event, ParticipantId,
+    SessionName,
 };
 use crate::observability::trace::Trace;
 use crate::store;
@@ -19,10 +20,29 @@ use crate::store::shards::Fence;
 
 mod event_fields;
 pub mod sandbox;
+mod setting;
 mod sync;
 pub mod waha;
 
 pub use sync::comparable;
+
+/// What an engine, or one of its servers, can execute: every command but these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Abilities {
+    /// The engine or server, with its version if it has one.
+    pub of: String,
+    /// What it cannot execute.
+    pub unsupported: Vec<Unsupported>,
+}
+
+/// A command that an engine cannot execute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unsupported {
+    /// The command.
+    pub command: CommandType,
+    /// What it needs that the engine does not have.
+    pub reason: String,
+}
 
 /// A command on its way to an engine.
 #[derive(Debug, Clone)]
@@ -149,6 +169,17 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// # Errors
     /// The reason why it cannot, and what to do.
     async fn check(&self) -> Result<String, EngineError>;
+
+    /// The commands that it can execute, for each of its servers; for `doctor`.
+    ///
+    /// # Errors
+    /// When a server does not describe itself.
+    async fn abilities(&self) -> Result<Vec<Abilities>, EngineError> {
+        Ok(vec![Abilities {
+            of: self.name().as_str().to_owned(),
+            unsupported: Vec::new(),
+        }])
+    }
 }
 
 /// Why an engine did not do a command.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
 use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
@@ -22,7 +23,7 @@ use crate::store::ledger::{Claim, Key, Ledger, Record, Starts};
 use crate::store::workers::Workers;
 
 use super::Failure;
-use super::ensure::Ensure;
+use super::ensure::{self, Ensure, Parts};
 use super::guard::Guarded;
 use super::webhooks::Webhooks;
 
@@ -52,7 +53,7 @@ pub(super) enum Executed {
 /// Executes commands through the ledger.
 #[derive(Debug)]
 pub(super) struct Idempotency {
-    pub(super) engine: Arc<Guarded>,
+    engine: Arc<Guarded>,
     webhooks: Webhooks,
     store: Store,
     ledger: Ledger,
@@ -119,8 +120,37 @@ impl Idempotency {
         Ok(Some(executed))
     }
 
-    /// Leaves a command that this worker may have started to the worker that gets it next.
-    pub(super) async fn leave(&self, key: Key) {
+    /// Leaves a command that this worker may have started to the worker that gets it next, and its part
+    /// that may have been started.
+    pub(super) async fn leave(&self, call: &Call) {
+        if let Command::EnsureGroup(_) = call.command {
+            let mut last = None;
+            for (note, part) in ensure::steps(call) {
+                if !self.is_noted(&note).await {
+                    break;
+                }
+                last = Some(part.key());
+            }
+            if let Some(last) = last {
+                self.leave_key(last).await;
+            }
+        }
+        self.leave_key(call.key()).await;
+    }
+
+    /// Whether a value was noted, however long the store takes to say so.
+    async fn is_noted(&self, call: &Call) -> bool {
+        let peek = || self.ledger.peek(call.key(), call.fingerprint);
+        match self.store.through_outages(peek).await {
+            Ok(claim) => matches!(claim, Claim::Done(_)),
+            Err(error) => {
+                events::store_refused(&error);
+                false
+            }
+        }
+    }
+
+    async fn leave_key(&self, key: Key) {
         // If it has come back to this worker meanwhile, it is this worker's until that is over.
         let _turn = self.locks.wait(&key).await;
         let leave = || {
@@ -130,47 +160,6 @@ impl Idempotency {
         if let Err(error) = self.store.through_outages(leave).await {
             events::store_refused(&error);
         }
-    }
-
-    /// What [`Idempotency::note`] has recorded under the key of this call.
-    pub(super) async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure> {
-        let ledger = self.ledger.under(call.context.fence.clone());
-        match ledger.peek(call.key(), call.fingerprint).await? {
-            Claim::Done(record) => Ok(record.outcome.ok()),
-            Claim::New | Claim::Started { .. } | Claim::Reused => Ok(None),
-        }
-    }
-
-    /// Whether there is such a value, however long the store takes to say so; none if it refuses.
-    pub(super) async fn is_noted(&self, call: &Call) -> Option<bool> {
-        let peek = || self.ledger.peek(call.key(), call.fingerprint);
-        match self.store.through_outages(peek).await {
-            Ok(claim) => Some(matches!(claim, Claim::Done(_))),
-            Err(error) => {
-                events::store_refused(&error);
-                None
-            }
-        }
-    }
-
-    /// Records a value under the key of this call; returns the first that was recorded.
-    pub(super) async fn note(
-        &self,
-        call: &Call,
-        value: Box<RawValue>,
-    ) -> Result<Box<RawValue>, Failure> {
-        let ledger = self.ledger.under(call.context.fence.clone());
-        let me = self.workers.me();
-        if let Claim::Reused = ledger.claim(call.key(), call.fingerprint, me).await? {
-            return Err(Failure::InDoubt);
-        }
-        let record = Record {
-            outcome: Ok(value.clone()),
-            events: Vec::new(),
-            at: self.now(),
-        };
-        let earlier = ledger.complete(call.key(), record).await?;
-        Ok(earlier.and_then(|it| it.outcome.ok()).unwrap_or(value))
     }
 
     /// Takes over a started command, unless another worker is executing it.
@@ -203,9 +192,8 @@ impl Idempotency {
     /// Executes a command by its kind, without the ledger.
     async fn execute(&self, call: &Call) -> Result<Effect, Failure> {
         if let Command::EnsureGroup(wanted) = &call.command {
-            let idempotency = self;
             return Ensure {
-                idempotency,
+                parts: self,
                 call,
                 wanted,
             }
@@ -310,6 +298,44 @@ impl Idempotency {
 
     fn now(&self) -> Timestamp {
         Timestamp(self.clock.now())
+    }
+}
+
+#[async_trait]
+impl Parts for Idempotency {
+    fn engine(&self) -> &Guarded {
+        &self.engine
+    }
+
+    async fn carry_out_part(&self, part: &Call) -> Result<Record, Failure> {
+        match self.carry_out(part).await? {
+            Executed::Done { record, .. } => Ok(record),
+            // The same id was used for another command before this one.
+            Executed::Reused => Err(Failure::InDoubt),
+        }
+    }
+
+    async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        match ledger.peek(call.key(), call.fingerprint).await? {
+            Claim::Done(record) => Ok(record.outcome.ok()),
+            Claim::New | Claim::Started { .. } | Claim::Reused => Ok(None),
+        }
+    }
+
+    async fn note(&self, call: &Call, value: Box<RawValue>) -> Result<Box<RawValue>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        let me = self.workers.me();
+        if let Claim::Reused = ledger.claim(call.key(), call.fingerprint, me).await? {
+            return Err(Failure::InDoubt);
+        }
+        let record = Record {
+            outcome: Ok(value.clone()),
+            events: Vec::new(),
+            at: self.now(),
+        };
+        let earlier = ledger.complete(call.key(), record).await?;
+        Ok(earlier.and_then(|it| it.outcome.ok()).unwrap_or(value))
     }
 }
 

@@ -195,10 +195,7 @@ impl Executor {
     /// Otherwise the next worker would wait for this one as long as it lives.
     pub async fn leave(&self, accepted: &Accepted) {
         let call = call(accepted, &Context::default());
-        if let Command::EnsureGroup(_) = call.command {
-            ensure::leave(&self.idempotency, &call).await;
-        }
-        self.idempotency.leave(call.key()).await;
+        self.idempotency.leave(&call).await;
     }
 
     fn short_retries(&self, reads: bool) -> ShortRetries {

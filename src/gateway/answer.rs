@@ -73,6 +73,10 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
         route.command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
     );
+    if route.command == CommandType::RefreshGroups {
+        // WAHA's form of a yes or no; elsewhere it responds with the bare value.
+        return json(format!("{{\"success\":{}}}", result.get())).into_response();
+    }
     if !is_code {
         return json(result.get().to_owned()).into_response();
     }

@@ -1,4 +1,4 @@
-//! WAHA's paths for groups, and the command of each.
+//! WAHA's paths for groups and our own beside them, and the command of each.
 //!
 //! Method and path are defined in the contract. This module adds which fields of the payload are query
 //! parameters, and whether there is a body.
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::query;
 use crate::contract::{CommandType, Repeat};
 
-/// A method and path of WAHA, and its command.
+/// A method and path, and its command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Route {
     pub(super) command: CommandType,
@@ -46,7 +46,8 @@ pub(super) enum ParameterKind {
 /// All routes, in the order of WAHA's documentation.
 pub(super) fn all() -> impl Iterator<Item = Route> {
     CommandType::ALL.iter().filter_map(|&command| {
-        let (method, path) = command.endpoint()?.split_once(' ')?;
+        let endpoint = command.endpoint().or(command.own_endpoint());
+        let (method, path) = endpoint?.split_once(' ')?;
         // In WAHA, webhooks are a part of the session's configuration.
         path.starts_with("/api/{session}/groups").then_some(Route {
             command,
@@ -84,6 +85,11 @@ impl Route {
             | CommandType::EnsureGroup
             | CommandType::SetGroupSubject
             | CommandType::SetGroupDescription
+            | CommandType::SetMessagesAdminOnly
+            | CommandType::SetMemberAddMode
+            | CommandType::SetMembershipApproval
+            | CommandType::SetMemberShareHistory
+            | CommandType::SetDisappearingMessages
             | CommandType::AddParticipants
             | CommandType::RemoveParticipants
             | CommandType::PromoteAdmin

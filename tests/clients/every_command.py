@@ -215,6 +215,28 @@ check(done is True and told[0]["group"]["infoAdminOnly"] is True, "infoAdminOnly
 setting, _, _ = send("second", "GetInfoAdminOnly", it)
 check(setting == {"adminsOnly": True}, "GetInfoAdminOnly", setting)
 
+for name, field, value, shown in (
+    ("MessagesAdminOnly", "adminsOnly", True, "messagesAdminOnly"),
+    ("MemberAddMode", "membersCanAddNewMember", False, "membersCanAddNewMember"),
+    ("MembershipApproval", "newMembersApprovalRequired", True, "newMembersApprovalRequired"),
+    ("MemberShareHistory", "membersCanShareHistory", False, "membersCanShareHistory"),
+):
+    setting, _, _ = send("second", f"Get{name}", it)
+    check(setting == {field: not value}, f"Get{name}", setting)
+    done, told, _ = send("default", f"Set{name}", {**it, field: value}, update)
+    check(done is True and told[0]["group"] == {"id": group, shown: value}, f"Set{name}", told)
+    setting, _, _ = send("second", f"Get{name}", it)
+    check(setting == {field: value}, f"Get{name}", setting)
+
+done, told, _ = send("default", "SetDisappearingMessages", {**it, "seconds": 86400}, update)
+check(done is True, "SetDisappearingMessages", done)
+check(told[1]["group"] == {"id": group, "disappearingSeconds": 86400}, "SetDisappearingMessages", told)
+
+counted, _, _ = send("second", "CountGroups", {})
+check(counted == {"count": 1}, "CountGroups", counted)
+refreshed, _, _ = send("default", "RefreshGroups", {})
+check(refreshed is True, "RefreshGroups", refreshed)
+
 demoted, told, _ = send(
     "default",
     "DemoteAdmin",
@@ -228,6 +250,28 @@ check(done is False, "a subject without permission", done)
 
 invite, _, _ = send("default", "GetInviteCode", it)
 check(invite["inviteUrl"] == "https://chat.whatsapp.com/" + invite["inviteCode"], "invite", invite)
+
+wish = {**it, "description": "As wanted", "participants": [BEN, ANNA, PRIVATE]}
+steps = ["SetGroupDescription", "AddParticipants"]
+plan, _, _ = send("default", "EnsureGroup", {**wish, "plan": True})
+check([one["type"] for one in plan["changes"]] == steps and plan["seconds"] == 0, "the plan", plan)
+ensured, told, _ = send(
+    "default",
+    "EnsureGroup",
+    wish,
+    [
+        *update,
+        "default.group.join add",
+        "default.group.v2.participants join",
+        "second.group.join add",
+        "second.group.v2.participants join",
+    ],
+)
+check([one["type"] for one in ensured["changes"]] == steps, "EnsureGroup", ensured)
+check(outcomes(ensured["outcomes"]) == [(ANNA, "ok", 200), (PRIVATE, "privacyBlocked", 403)], "outcomes", ensured)
+check(told[2]["recipientIds"] == [ANNA], "who was added", told)
+again, _, _ = send("default", "EnsureGroup", {**wish, "participants": [BEN, ANNA]})
+check(again["changes"] == [] and again["group"] == ensured["group"], "EnsureGroup again", again)
 
 fresh, told, _ = send("default", "RevokeInviteCode", it, ["default.group.v2.update"])
 check(fresh["inviteCode"] != invite["inviteCode"], "RevokeInviteCode", fresh)

@@ -175,6 +175,60 @@ async fn unknown_fields_alone_are_a_mistake() {
 }
 
 #[tokio::test]
+async fn each_setting_has_wahas_path_and_body() {
+    let scene = Scene::new().await;
+    let id = scene.group(&[ONE]).await;
+    let settings = format!("/api/default/groups/{id}/settings");
+    for (path, field, changed) in [
+        ("messages-admin-only", "adminsOnly", true),
+        ("member-add-mode", "membersCanAddNewMember", false),
+        ("membership-approval", "newMembersApprovalRequired", true),
+        ("member-share-history-mode", "membersCanShareHistory", false),
+    ] {
+        let path = format!("{settings}/security/{path}");
+        let read = scene.send("GET", &path, &Value::Null).await;
+        assert_eq!(read.status, 200, "{path}: {read:?}");
+        assert_eq!(read.json(), json!({ field: !changed }), "{path}");
+        let set = scene.send("PUT", &path, &json!({ field: changed })).await;
+        assert_eq!((set.status.as_u16(), set.body.as_str()), (200, "true"));
+        let read = scene.send("GET", &path, &Value::Null).await;
+        assert_eq!(read.json(), json!({ field: changed }), "{path}");
+        // WAHA takes a missing field for false; nothing is changed by mistake here.
+        let missing = scene.send("PUT", &path, &json!({})).await;
+        missing.assert_problem(400, "INVALID_PAYLOAD");
+    }
+    let path = format!("{settings}/disappearing-messages");
+    let set = scene.send("PUT", &path, &json!({"seconds": 604_800})).await;
+    assert_eq!((set.status.as_u16(), set.body.as_str()), (200, "true"));
+    let odd = scene.send("PUT", &path, &json!({"seconds": 5})).await;
+    odd.assert_problem(400, "INVALID_PAYLOAD");
+    let group = scene
+        .send("GET", &format!("/api/default/groups/{id}"), &Value::Null)
+        .await;
+    assert_eq!(group.json()["settings"]["disappearingSeconds"], 604_800);
+}
+
+#[tokio::test]
+async fn groups_are_counted_and_refreshed_at_wahas_paths() {
+    let scene = Scene::new().await;
+    scene.group(&[ONE]).await;
+    let count = scene
+        .send("GET", "/api/default/groups/count", &Value::Null)
+        .await;
+    assert_eq!(
+        (count.status.as_u16(), count.body.as_str()),
+        (200, r#"{"count":1}"#)
+    );
+    let refreshed = scene
+        .send("POST", "/api/default/groups/refresh", &Value::Null)
+        .await;
+    assert_eq!(
+        (refreshed.status.as_u16(), refreshed.body.as_str()),
+        (200, r#"{"success":true}"#)
+    );
+}
+
+#[tokio::test]
 async fn a_list_of_nobody_is_answered_by_an_empty_list() {
     let scene = Scene::new().await;
     let id = scene.group(&[ONE]).await;

@@ -1,8 +1,10 @@
 //! Replies and events: the examples are valid, and are written back byte for byte.
 
 use groupmq::contract::{
-    CommandType, ErrorCode, Event, EventName, EventPayload, Group, InfoAdminOnly, InviteCode,
-    NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook, WebhookNotice, WebhookTest,
+    CommandType, EnsuredGroup, ErrorCode, Event, EventName, EventPayload, Group, GroupCount,
+    InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory, MembershipApproval,
+    MessagesAdminOnly, NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook,
+    WebhookNotice, WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -55,6 +57,22 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetInfoAdminOnly => {
             assert_round_trip::<InfoAdminOnly>(name, result);
         }
+        Type::EnsureGroup => drop(assert_round_trip::<EnsuredGroup>(name, result)),
+        Type::CountGroups => {
+            assert_round_trip::<GroupCount>(name, result);
+        }
+        Type::GetMessagesAdminOnly => {
+            assert_round_trip::<MessagesAdminOnly>(name, result);
+        }
+        Type::GetMemberAddMode => {
+            assert_round_trip::<MemberAddMode>(name, result);
+        }
+        Type::GetMembershipApproval => {
+            assert_round_trip::<MembershipApproval>(name, result);
+        }
+        Type::GetMemberShareHistory => {
+            assert_round_trip::<MemberShareHistory>(name, result);
+        }
         Type::GetParticipants => drop(assert_round_trip::<Vec<Participant>>(name, result)),
         Type::GetInviteCode | Type::RevokeInviteCode => {
             drop(assert_round_trip::<InviteCode>(name, result));
@@ -73,6 +91,12 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         | Type::SetGroupSubject
         | Type::SetGroupDescription
         | Type::SetInfoAdminOnly
+        | Type::RefreshGroups
+        | Type::SetMessagesAdminOnly
+        | Type::SetMemberAddMode
+        | Type::SetMembershipApproval
+        | Type::SetMemberShareHistory
+        | Type::SetDisappearingMessages
         | Type::RemoveWebhook => {
             assert_round_trip::<bool>(name, result);
         }

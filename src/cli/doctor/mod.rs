@@ -1,5 +1,6 @@
 //! `groupmq doctor`: checks everything that a worker needs; one line per check, with a remedy for each failure.
 
+mod abilities;
 mod arguments;
 mod routing;
 
@@ -45,6 +46,9 @@ struct Check {
     ok: bool,
     /// What was found, or the problem and its remedy.
     finding: String,
+    /// What the engine can execute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    commands: Option<Vec<abilities::Ability>>,
 }
 
 impl Check {
@@ -54,6 +58,7 @@ impl Check {
             name,
             ok,
             finding: finding.unwrap_or_else(|problem| problem),
+            commands: None,
         }
     }
 }
@@ -234,10 +239,7 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
         Ok(Err(error)) => Err(with_causes(error)),
         Err(_) => Err("does not answer within 10 s".to_owned()),
     };
-    let works = match app::engine(config, &store, Arc::clone(&clock)) {
-        Ok(engines) => engines.engine.check().await.map_err(with_causes),
-        Err(error) => Err(describe::with_causes(error.as_ref())),
-    };
+    let engine_checks = engine(config, &store, Arc::clone(&clock)).await;
     let mut checks = vec![
         Check::new("store", finding),
         Check::new("resting", deferred(&store, Timestamp(clock.now())).await),
@@ -268,7 +270,25 @@ async fn store_and_engine(config: &Config, is_whole: bool, listed: Option<&str>)
         }
         client.close().await;
     }
-    checks.push(Check::new("engine", works));
+    checks.extend(engine_checks);
+    checks
+}
+
+/// Whether the engine works, and what it can execute.
+async fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> Vec<Check> {
+    let engine = match app::engine(config, store, clock) {
+        Ok(engines) => engines.engine,
+        Err(error) => {
+            let problem = describe::with_causes(error.as_ref());
+            return vec![Check::new("engine", Err(problem))];
+        }
+    };
+    let works = engine.check().await.map_err(with_causes);
+    let can_answer = works.is_ok();
+    let mut checks = vec![Check::new("engine", works)];
+    if can_answer {
+        checks.push(abilities::check(engine.as_ref()).await);
+    }
     checks
 }
 

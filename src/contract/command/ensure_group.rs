@@ -1,14 +1,16 @@
-//! The payload of `EnsureGroup`: how a group shall be.
+//! The payload of `EnsureGroup`, how a group shall be; and its result, what was done for that.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use super::CommandType;
 use crate::contract::ids::NamedParticipant;
-use crate::contract::{Description, GroupId, ParticipantId, Role, Subject, whole};
+use crate::contract::{
+    Description, ErrorBody, Group, GroupId, MessageTimer, Outcome, ParticipantId, Role, Subject,
+};
 
 /// Payload of `EnsureGroup`: the group becomes as described; what is absent stays as it is.
 ///
@@ -38,11 +40,7 @@ pub struct EnsureGroup {
     )]
     pub description: Option<Description>,
     /// Who is in it.
-    #[serde(
-        default,
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "each_once"
-    )]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024), extend("uniqueItems" = true))]
     pub participants: Option<Vec<WantedParticipant>>,
     /// Nobody else is in it: others are removed, but never the session's account or the creator.
@@ -79,12 +77,8 @@ pub struct WantedSettings {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub members_can_share_history: Option<bool>,
     /// After how many seconds messages disappear; 0: never.
-    #[serde(
-        skip_serializing_if = "Option::is_none",
-        deserialize_with = "whole::optional"
-    )]
-    #[schemars(extend("enum" = [0, 86_400, 604_800, 7_776_000]))]
-    pub disappearing_seconds: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disappearing_seconds: Option<MessageTimer>,
 }
 
 /// A person who shall be in a group: `{"id": "…", "role": "…"}`, or the bare id.
@@ -121,29 +115,6 @@ impl<'de> Deserialize<'de> for WantedParticipant {
     }
 }
 
-/// Reads people; the same person may be named twice, but not as two different things.
-fn each_once<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<Vec<WantedParticipant>>, D::Error> {
-    let Some(named) = Option::<Vec<WantedParticipant>>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let mut people: Vec<WantedParticipant> = Vec::with_capacity(named.len());
-    let mut known = HashMap::with_capacity(named.len());
-    for person in named {
-        match known.insert(person.id.clone(), person.role) {
-            None => people.push(person),
-            Some(role) if role == person.role => {}
-            Some(_) => {
-                return Err(serde::de::Error::custom(
-                    "participants names somebody twice, with different roles",
-                ));
-            }
-        }
-    }
-    Ok(Some(people))
-}
-
 impl JsonSchema for WantedParticipant {
     fn schema_name() -> Cow<'static, str> {
         "WantedParticipant".into()
@@ -164,4 +135,44 @@ impl JsonSchema for WantedParticipant {
             },
         })
     }
+}
+
+/// The result of `EnsureGroup`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnsuredGroup {
+    /// The group; null in the plan of a new one.
+    pub group_id: Option<GroupId>,
+    /// The command created the group, or would.
+    pub created: bool,
+    /// The changes that the command made, or would make, in their order; none if the group was as wanted.
+    pub changes: Vec<Change>,
+    /// What became of each person whom it had to add, promote, demote or remove; empty in a plan.
+    pub outcomes: Vec<Outcome>,
+    /// Only in a plan: about how many seconds it takes, since the account's limits let no more through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seconds: Option<u64>,
+    /// The group as it is afterwards, or now, in a plan; null in the plan of a new one.
+    pub group: Option<Group>,
+}
+
+/// One change on the way from the group as it is to the group as it shall be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Change {
+    /// The command that makes this change.
+    #[serde(rename = "type")]
+    pub command_type: CommandType,
+    /// The value before, of a change of subject, description or a setting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Value>,
+    /// The value afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Value>,
+    /// The people whom it is about; `outcomes` says what became of each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub participants: Vec<ParticipantId>,
+    /// Why it was refused, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<ErrorBody>,
 }

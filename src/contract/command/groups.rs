@@ -45,6 +45,19 @@ pub struct ListGroups {
     pub exclude: Vec<Exclude>,
 }
 
+/// Payload of `CountGroups`: how many groups the session's account is in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+// Said in so many words, so that a field that is none can be named.
+#[schemars(extend("properties" = {}))]
+pub struct CountGroups {}
+
+/// Payload of `RefreshGroups`: makes the engine read its groups from WhatsApp again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(extend("properties" = {}))]
+pub struct RefreshGroups {}
+
 /// What `ListGroups` sorts by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

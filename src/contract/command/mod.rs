@@ -5,8 +5,8 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    EnsuredGroup, Group, GroupId, InfoAdminOnly, InviteCode, Outcome, Participant, Webhook,
-    WebhookTest,
+    Group, GroupCount, GroupId, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
+    MembershipApproval, MessagesAdminOnly, Outcome, Participant, Webhook, WebhookTest,
 };
 
 mod about;
@@ -20,14 +20,18 @@ mod webhooks;
 
 pub use about::{About, LaneName};
 pub use admins::{DemoteAdmin, PromoteAdmin};
-pub use ensure_group::{EnsureGroup, WantedParticipant, WantedSettings};
+pub use ensure_group::{Change, EnsureGroup, EnsuredGroup, WantedParticipant, WantedSettings};
 pub use groups::{
-    CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups, SetGroupDescription,
-    SetGroupSubject, SortBy, SortOrder,
+    CountGroups, CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups,
+    RefreshGroups, SetGroupDescription, SetGroupSubject, SortBy, SortOrder,
 };
 pub use invites::{GetInviteCode, RevokeInviteCode};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
-pub use settings::{GetInfoAdminOnly, SetInfoAdminOnly};
+pub use settings::{
+    GetInfoAdminOnly, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
+    GetMessagesAdminOnly, SetDisappearingMessages, SetInfoAdminOnly, SetMemberAddMode,
+    SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
+};
 pub use webhooks::{ListWebhooks, RemoveWebhook, SetWebhook, TestWebhook};
 
 /// What doing a command a second time would do.
@@ -46,6 +50,13 @@ macro_rules! in_waha {
     () => {
         "WAHA has nothing like it."
     };
+    (ours $endpoint:literal) => {
+        concat!(
+            "`",
+            $endpoint,
+            "` on the gateway; WAHA has nothing like it."
+        )
+    };
     ($endpoint:literal) => {
         concat!("`", $endpoint, "` in WAHA.")
     };
@@ -53,7 +64,7 @@ macro_rules! in_waha {
 
 /// WAHA's request, where there is one.
 macro_rules! endpoint {
-    () => {
+    ($(ours $endpoint:literal)?) => {
         None
     };
     ($endpoint:literal) => {
@@ -61,13 +72,23 @@ macro_rules! endpoint {
     };
 }
 
+/// The gateway's own request, where WAHA has none.
+macro_rules! own_endpoint {
+    ($($endpoint:literal)?) => {
+        None
+    };
+    (ours $endpoint:literal) => {
+        Some($endpoint)
+    };
+}
+
 /// Builds everything that is said of every command from one row each.
 macro_rules! commands {
-    ($($name:ident => $result:ty, $repeat:ident, $about:expr $(, $endpoint:literal)?;)*) => {
+    ($($name:ident => $result:ty, $repeat:ident, $about:expr $(, $($ours:ident)? $endpoint:literal)?;)*) => {
         /// A command that has been read and checked.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Command {
-            $(#[doc = concat!("`", stringify!($name), "`. ", in_waha!($($endpoint)?))] $name($name),)*
+            $(#[doc = concat!("`", stringify!($name), "`. ", in_waha!($($($ours)? $endpoint)?))] $name($name),)*
         }
 
         /// The type of a command.
@@ -75,7 +96,7 @@ macro_rules! commands {
             Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, JsonSchema,
         )]
         pub enum CommandType {
-            $(#[doc = in_waha!($($endpoint)?)] $name,)*
+            $(#[doc = in_waha!($($($ours)? $endpoint)?)] $name,)*
         }
 
         impl CommandType {
@@ -91,7 +112,13 @@ macro_rules! commands {
             /// WAHA's request that the command stands for, if there is one.
             #[must_use]
             pub const fn endpoint(self) -> Option<&'static str> {
-                match self { $(Self::$name => endpoint!($($endpoint)?)),* }
+                match self { $(Self::$name => endpoint!($($($ours)? $endpoint)?)),* }
+            }
+
+            /// The gateway's own request for a command that WAHA does not have, if there is one.
+            #[must_use]
+            pub const fn own_endpoint(self) -> Option<&'static str> {
+                match self { $(Self::$name => own_endpoint!($($($ours)? $endpoint)?)),* }
             }
 
             /// What doing it a second time would do.
@@ -161,6 +188,8 @@ macro_rules! commands {
 commands! {
     CreateGroup => Group, Harmful, |_| About::Nothing, "POST /api/{session}/groups";
     ListGroups => Vec<Group>, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups";
+    CountGroups => GroupCount, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups/count";
+    RefreshGroups => bool, ReadOnly, |_| About::Nothing, "POST /api/{session}/groups/refresh";
     GetGroup => Group, ReadOnly, |p| About::Group(&p.group_id), "GET /api/{session}/groups/{groupId}";
     DeleteGroup => bool, Harmless, |p| About::Group(&p.group_id), "DELETE /api/{session}/groups/{groupId}";
     LeaveGroup => bool, Harmless, |p| About::Group(&p.group_id),
@@ -173,6 +202,24 @@ commands! {
         "GET /api/{session}/groups/{groupId}/settings/security/info-admin-only";
     SetInfoAdminOnly => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/settings/security/info-admin-only";
+    GetMessagesAdminOnly => MessagesAdminOnly, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/settings/security/messages-admin-only";
+    SetMessagesAdminOnly => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/settings/security/messages-admin-only";
+    GetMemberAddMode => MemberAddMode, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/settings/security/member-add-mode";
+    SetMemberAddMode => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/settings/security/member-add-mode";
+    GetMembershipApproval => MembershipApproval, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/settings/security/membership-approval";
+    SetMembershipApproval => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/settings/security/membership-approval";
+    GetMemberShareHistory => MemberShareHistory, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/settings/security/member-share-history-mode";
+    SetMemberShareHistory => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/settings/security/member-share-history-mode";
+    SetDisappearingMessages => bool, Harmless, |p| About::Group(&p.group_id),
+        ours "PUT /api/{session}/groups/{groupId}/settings/disappearing-messages";
     GetParticipants => Vec<Participant>, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/participants";
     AddParticipants => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
@@ -187,10 +234,10 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
-    // A plan waits for nothing: an EnsureGroup before it may go on for hours, and the plan tells what is left of it.
+    // A plan waits for nothing: an EnsureGroup before it may go on for hours, and the plan says what is left of it.
     EnsureGroup => EnsuredGroup, Harmless,
         |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
-        "PUT /api/{session}/groups/{groupId}";
+        ours "PUT /api/{session}/groups/{groupId}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -218,8 +265,18 @@ pub enum CommandResult {
     Groups(Vec<Group>),
     /// Done, or (where the contract says so) `false` for lack of permission.
     Done(bool),
+    /// `CountGroups`.
+    Count(GroupCount),
     /// `GetInfoAdminOnly`.
     InfoAdminOnly(InfoAdminOnly),
+    /// `GetMessagesAdminOnly`.
+    MessagesAdminOnly(MessagesAdminOnly),
+    /// `GetMemberAddMode`.
+    MemberAddMode(MemberAddMode),
+    /// `GetMembershipApproval`.
+    MembershipApproval(MembershipApproval),
+    /// `GetMemberShareHistory`.
+    MemberShareHistory(MemberShareHistory),
     /// `GetParticipants`.
     Participants(Vec<Participant>),
     /// What became of each person named.
@@ -242,7 +299,12 @@ impl Serialize for CommandResult {
             Self::Group(group) => group.serialize(serializer),
             Self::Groups(groups) => groups.serialize(serializer),
             Self::Done(done) => done.serialize(serializer),
+            Self::Count(count) => count.serialize(serializer),
             Self::InfoAdminOnly(setting) => setting.serialize(serializer),
+            Self::MessagesAdminOnly(setting) => setting.serialize(serializer),
+            Self::MemberAddMode(setting) => setting.serialize(serializer),
+            Self::MembershipApproval(setting) => setting.serialize(serializer),
+            Self::MemberShareHistory(setting) => setting.serialize(serializer),
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),

@@ -41,10 +41,7 @@ macro_rules! command_files {
 }
 
 command_files! {
-    CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
-    SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
-    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, SetWebhook,
-    RemoveWebhook, ListWebhooks, TestWebhook,
+    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":

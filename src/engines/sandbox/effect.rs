@@ -4,6 +4,7 @@ use crate::contract::{
     CommandId, CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, Role, Subject,
     Timestamp,
 };
+use crate::engines::setting::Setting;
 use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;
 
@@ -44,8 +45,8 @@ pub(super) enum Change {
     Subject(Subject),
     /// The description changed.
     Description(Description),
-    /// The right to change subject and description changed.
-    InfoAdminOnly(bool),
+    /// A setting changed.
+    Setting(Setting),
     /// The invite code changed.
     InviteCode(String),
     /// The actor, who had left before, deleted the group from their list. No session gets an event.
@@ -83,6 +84,14 @@ impl Refusal {
         )
     }
 
+    /// A command that changes something was handled as one that reads.
+    pub(super) fn not_a_read() -> Self {
+        Self::new(
+            ErrorCode::Internal,
+            "a command that changes something was handled as a read; report this",
+        )
+    }
+
     /// As the error of a reply.
     pub(super) fn body(self) -> ErrorBody {
         ErrorBody::new(self.code, self.message)
@@ -90,6 +99,14 @@ impl Refusal {
 }
 
 impl CommandEffect {
+    /// Done, with one change.
+    pub(super) fn done(change: Change) -> Self {
+        Self {
+            result: CommandResult::Done(true),
+            changes: vec![change],
+        }
+    }
+
     pub(super) fn unchanged(result: CommandResult) -> Self {
         Self {
             result,

@@ -99,11 +99,10 @@ impl EventWriter<'_> {
                     ..no_change(self.id)
                 });
             }
-            Change::InfoAdminOnly(on) => {
-                self.update(&ChangedGroup {
-                    info_admin_only: Some(*on),
-                    ..no_change(self.id)
-                });
+            Change::Setting(setting) => {
+                let mut changed = no_change(self.id);
+                setting.add_to(&mut changed);
+                self.update(&changed);
             }
             Change::InviteCode(code) => {
                 let invite = Some(ids::link(code));

@@ -13,6 +13,7 @@ mod ids;
 mod members;
 mod model;
 mod people;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -27,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
     Command, CommandId, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group,
-    GroupId, ListGroups, ParticipantId, Repeat, Timestamp,
+    GroupCount, GroupId, ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
@@ -89,6 +90,9 @@ impl Sandbox {
     async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
+            (Command::CountGroups(_), _) => self.count(account).await?,
+            // The sandbox is WhatsApp itself here: what it returns is never out of date.
+            (Command::RefreshGroups(_), _) => CommandResult::Done(true),
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
@@ -120,6 +124,15 @@ impl Sandbox {
         Ok(CommandResult::Groups(
             groups.iter().map(|(id, group)| shown(id, group)).collect(),
         ))
+    }
+
+    async fn count(&self, account: &ParticipantId) -> Result<CommandResult, EngineError> {
+        let all = ListGroups::default();
+        let groups = self.groups.of_account(account, &all).await;
+        let count = groups.map_err(store_failed)?.len();
+        Ok(CommandResult::Count(GroupCount {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        }))
     }
 
     /// Executes a command that changes something, unless its outcome is recorded.

@@ -5,13 +5,12 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorCode, InfoAdminOnly, ParticipantId, Role,
-    SetInfoAdminOnly, Subject,
+    Command, CommandResult, Description, ErrorCode, ParticipantId, Role, Subject,
 };
 use crate::engines::sandbox::effect::{
     Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
 };
-use crate::engines::sandbox::{admins, ids, members, view};
+use crate::engines::sandbox::{admins, ids, members, settings, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// Executes a command in an existing group.
@@ -23,6 +22,8 @@ pub(super) fn apply(
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
+        | Command::CountGroups(_)
+        | Command::RefreshGroups(_)
         | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
@@ -33,6 +34,10 @@ pub(super) fn apply(
         )),
         Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)
+        | Command::GetMessagesAdminOnly(_)
+        | Command::GetMemberAddMode(_)
+        | Command::GetMembershipApproval(_)
+        | Command::GetMemberShareHistory(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_) => {
             read(group, actor.account, command).map(CommandEffect::unchanged)
@@ -43,7 +48,12 @@ pub(super) fn apply(
         Command::SetGroupDescription(payload) => {
             set_description(group, actor, &payload.description)
         }
-        Command::SetInfoAdminOnly(payload) => set_info_admin_only(group, actor, payload),
+        Command::SetInfoAdminOnly(_)
+        | Command::SetMessagesAdminOnly(_)
+        | Command::SetMemberAddMode(_)
+        | Command::SetMembershipApproval(_)
+        | Command::SetMemberShareHistory(_)
+        | Command::SetDisappearingMessages(_) => settings::set(group, actor, command),
         Command::AddParticipants(payload) => members::add(group, actor, &payload.participants),
         Command::RemoveParticipants(payload) => {
             members::remove(group, actor, &payload.participants)
@@ -66,18 +76,17 @@ pub(super) fn read(
             &payload.group_id,
             group,
         )))),
-        Command::GetInfoAdminOnly(_) => Ok(CommandResult::InfoAdminOnly(InfoAdminOnly {
-            admins_only: group.settings.info_admin_only,
-        })),
+        Command::GetInfoAdminOnly(_)
+        | Command::GetMessagesAdminOnly(_)
+        | Command::GetMemberAddMode(_)
+        | Command::GetMembershipApproval(_)
+        | Command::GetMemberShareHistory(_) => settings::get(group, command),
         Command::GetParticipants(_) => Ok(CommandResult::Participants(view::participants(group))),
         Command::GetInviteCode(_) => {
             require_admin(role, "read the invite code")?;
             Ok(CommandResult::InviteCode(ids::invite(&group.invite_code)))
         }
-        _ => Err(Refusal::new(
-            ErrorCode::Internal,
-            "a command that changes something was handled as a read; report this",
-        )),
+        _ => Err(Refusal::not_a_read()),
     }
 }
 
@@ -99,7 +108,7 @@ fn set_subject(
         return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.subject = subject.clone();
-    Ok(done(Change::Subject(subject.clone())))
+    Ok(CommandEffect::done(Change::Subject(subject.clone())))
 }
 
 fn set_description(
@@ -115,23 +124,9 @@ fn set_description(
         return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
     }
     group.description = description.clone();
-    Ok(done(Change::Description(description.clone())))
-}
-
-fn set_info_admin_only(
-    group: &mut SandboxGroup,
-    actor: &Actor<'_>,
-    payload: &SetInfoAdminOnly,
-) -> Result<CommandEffect, Refusal> {
-    let role = role_of(group, actor.account)?;
-    if !is_admin(role) {
-        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
-    }
-    if group.settings.info_admin_only == payload.admins_only {
-        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
-    }
-    group.settings.info_admin_only = payload.admins_only;
-    Ok(done(Change::InfoAdminOnly(payload.admins_only)))
+    Ok(CommandEffect::done(Change::Description(
+        description.clone(),
+    )))
 }
 
 fn revoke_invite_code(
@@ -146,11 +141,4 @@ fn revoke_invite_code(
         result: CommandResult::InviteCode(ids::invite(&code)),
         changes: vec![Change::InviteCode(code)],
     })
-}
-
-fn done(change: Change) -> CommandEffect {
-    CommandEffect {
-        result: CommandResult::Done(true),
-        changes: vec![change],
-    }
 }

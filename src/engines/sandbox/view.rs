@@ -1,6 +1,7 @@
 //! A group in the contract's form.
 
 use crate::contract::{Group, GroupId, Participant};
+use crate::engines::sandbox::settings;
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// The group with its participants.
@@ -20,7 +21,7 @@ pub(super) fn without_participants(id: &GroupId, state: &SandboxGroup) -> Group 
         owner: Some(state.owner.clone()),
         created_at: Some(state.created_at),
         size: u32::try_from(state.members.len()).unwrap_or(u32::MAX),
-        settings: state.settings,
+        settings: settings::with_defaults(state.settings),
         participants: None,
         outcomes: None,
     }

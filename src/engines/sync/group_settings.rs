@@ -3,7 +3,8 @@
 use super::pending_commands::{self, ExpectedChange, Provenance, Reporter};
 use super::reducer::Reducer;
 use super::{GroupState, Observed, Source};
-use crate::contract::CommandId;
+use crate::contract::{ChangedGroup, CommandId};
+use crate::engines::setting::Setting;
 use crate::engines::sync::GroupSnapshot;
 
 impl GroupState {
@@ -15,6 +16,8 @@ impl GroupState {
         other.messages_admin_only = self.messages_admin_only.take();
         other.members_can_add = self.members_can_add.take();
         other.approval_required = self.approval_required.take();
+        other.members_can_share_history = self.members_can_share_history.take();
+        other.disappearing_seconds = self.disappearing_seconds.take();
         other.invite = self.invite.take();
     }
 }
@@ -37,36 +40,79 @@ impl Reducer<'_> {
             let new = self.is_new(slot, description, is_it, &mut command);
             changed.description = new.then(|| description.clone());
         }
-        if let Some(on) = group.info_admin_only {
-            let is_it = |what: &ExpectedChange| *what == ExpectedChange::InfoAdminOnly(on);
-            let new = self.is_new(|known| &mut known.info_admin_only, &on, is_it, &mut command);
-            changed.info_admin_only = new.then_some(on);
-        }
-        let none = |_: &ExpectedChange| false;
-        if let Some(on) = group.messages_admin_only {
-            let new = self.is_new(
-                |known| &mut known.messages_admin_only,
-                &on,
-                none,
-                &mut command,
-            );
-            changed.messages_admin_only = new.then_some(on);
-        }
-        if let Some(on) = group.members_can_add {
-            let new = self.is_new(|known| &mut known.members_can_add, &on, none, &mut command);
-            changed.members_can_add_new_member = new.then_some(on);
-        }
-        if let Some(on) = group.approval_required {
-            let new = self.is_new(
-                |known| &mut known.approval_required,
-                &on,
-                none,
-                &mut command,
-            );
-            changed.new_members_approval_required = new.then_some(on);
-        }
+        let shown = group
+            .info_admin_only
+            .map(|it| (it, Setting::InfoAdminOnly(it)));
+        self.setting_changed(
+            |known| &mut known.info_admin_only,
+            shown,
+            &mut changed,
+            &mut command,
+        );
+        let shown = group
+            .messages_admin_only
+            .map(|it| (it, Setting::MessagesAdminOnly(it)));
+        self.setting_changed(
+            |known| &mut known.messages_admin_only,
+            shown,
+            &mut changed,
+            &mut command,
+        );
+        let shown = group
+            .members_can_add
+            .map(|it| (it, Setting::MembersCanAdd(it)));
+        self.setting_changed(
+            |known| &mut known.members_can_add,
+            shown,
+            &mut changed,
+            &mut command,
+        );
+        let shown = group
+            .approval_required
+            .map(|it| (it, Setting::ApprovalRequired(it)));
+        self.setting_changed(
+            |known| &mut known.approval_required,
+            shown,
+            &mut changed,
+            &mut command,
+        );
+        let shown = group
+            .members_can_share_history
+            .map(|it| (it, Setting::MembersCanShareHistory(it)));
+        self.setting_changed(
+            |known| &mut known.members_can_share_history,
+            shown,
+            &mut changed,
+            &mut command,
+        );
+        let shown = group
+            .disappearing_seconds
+            .map(|it| (it, Setting::DisappearingSeconds(it)));
+        self.setting_changed(
+            |known| &mut known.disappearing_seconds,
+            shown,
+            &mut changed,
+            &mut command,
+        );
         if changed != self.no_change() {
             self.update(changed, command);
+        }
+    }
+
+    /// Adds a setting to the event, if the shown value is a change.
+    fn setting_changed<T: Copy + PartialEq>(
+        &mut self,
+        slot: fn(&mut GroupState) -> &mut Option<Observed<T>>,
+        shown: Option<(T, Setting)>,
+        changed: &mut ChangedGroup,
+        command: &mut Option<CommandId>,
+    ) {
+        let Some((value, setting)) = shown else {
+            return;
+        };
+        let is_it = |what: &ExpectedChange| *what == ExpectedChange::Setting(setting);
+        if self.is_new(slot, &value, is_it, command) {
+            setting.add_to(changed);
         }
     }
 
@@ -119,6 +165,10 @@ impl Reducer<'_> {
         self.record_setting(|known| &mut known.members_can_add, group.members_can_add);
         let approval = group.approval_required;
         self.record_setting(|known| &mut known.approval_required, approval);
+        let history = group.members_can_share_history;
+        self.record_setting(|known| &mut known.members_can_share_history, history);
+        let seconds = group.disappearing_seconds;
+        self.record_setting(|known| &mut known.disappearing_seconds, seconds);
     }
 
     /// Copies the known texts and settings to a snapshot.
@@ -133,6 +183,8 @@ impl Reducer<'_> {
         group.messages_admin_only = value(known.messages_admin_only.as_ref());
         group.members_can_add = value(known.members_can_add.as_ref());
         group.approval_required = value(known.approval_required.as_ref());
+        group.members_can_share_history = value(known.members_can_share_history.as_ref());
+        group.disappearing_seconds = value(known.disappearing_seconds.as_ref());
     }
 
     fn record_setting<T>(

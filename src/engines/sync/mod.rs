@@ -151,6 +151,10 @@ pub(super) struct GroupState {
     messages_admin_only: Option<Observed<bool>>,
     members_can_add: Option<Observed<bool>>,
     approval_required: Option<Observed<bool>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    members_can_share_history: Option<Observed<bool>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disappearing_seconds: Option<Observed<u32>>,
     invite: Option<Observed<String>>,
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,

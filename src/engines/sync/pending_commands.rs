@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::member_index::PersonIds;
 use crate::contract::{CommandId, Description, ParticipantId, Subject};
+use crate::engines::setting::Setting;
 
 /// How long changes are attributed to a command; WAHA's own retries take half a minute.
 const RECENT: i64 = 120_000;
@@ -41,8 +42,10 @@ pub(in crate::engines) enum ExpectedChange {
     OwnLeave,
     Subject(Subject),
     Description(Description),
-    InfoAdminOnly(bool),
     Invite,
+    /// Stored as the setting itself: `{"InfoAdminOnly": true}`.
+    #[serde(untagged)]
+    Setting(Setting),
 }
 
 /// A change to one person.

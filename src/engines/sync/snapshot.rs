@@ -6,6 +6,7 @@ use super::person::Person;
 use crate::contract::{
     Description, Group, GroupId, GroupSettings, ParticipantId, Subject, Timestamp,
 };
+use crate::engines::setting::Setting;
 
 /// A group as an answer shows it; engines omit fields.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,6 +20,10 @@ pub(in crate::engines) struct GroupSnapshot {
     pub(in crate::engines) messages_admin_only: Option<bool>,
     pub(in crate::engines) members_can_add: Option<bool>,
     pub(in crate::engines) approval_required: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::engines) members_can_share_history: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(in crate::engines) disappearing_seconds: Option<u32>,
     pub(in crate::engines) people: Option<Vec<Person>>,
     /// Entries of the list that could not be parsed.
     #[serde(default)]
@@ -50,9 +55,23 @@ impl GroupSnapshot {
             messages_admin_only: None,
             members_can_add: None,
             approval_required: None,
+            members_can_share_history: None,
+            disappearing_seconds: None,
             people: None,
             unread: 0,
             size: None,
+        }
+    }
+
+    /// Shows a setting.
+    pub(in crate::engines) const fn set(&mut self, setting: Setting) {
+        match setting {
+            Setting::InfoAdminOnly(on) => self.info_admin_only = Some(on),
+            Setting::MessagesAdminOnly(on) => self.messages_admin_only = Some(on),
+            Setting::MembersCanAdd(on) => self.members_can_add = Some(on),
+            Setting::ApprovalRequired(on) => self.approval_required = Some(on),
+            Setting::MembersCanShareHistory(on) => self.members_can_share_history = Some(on),
+            Setting::DisappearingSeconds(seconds) => self.disappearing_seconds = Some(seconds),
         }
     }
 
@@ -77,8 +96,9 @@ impl GroupSnapshot {
         }
     }
 
-    /// The contract's group. A missing setting has the value of a new group: open, without approval. A
-    /// group without a name gets the number in its id.
+    /// The contract's group. A missing setting that every engine shows has the value of a new group:
+    /// open, without approval; those that some never show stay absent. A group without a name gets the
+    /// number in its id.
     pub(in crate::engines) fn into_group(self) -> Option<Group> {
         let people = self.people.unwrap_or_default();
         let count = u32::try_from(people.len()).unwrap_or(u32::MAX);
@@ -102,6 +122,8 @@ impl GroupSnapshot {
                 messages_admin_only: self.messages_admin_only.unwrap_or_default(),
                 members_can_add_new_member: self.members_can_add.unwrap_or(true),
                 new_members_approval_required: self.approval_required.unwrap_or_default(),
+                members_can_share_history: self.members_can_share_history,
+                disappearing_seconds: self.disappearing_seconds,
             },
             participants: Some(people.into_iter().map(Person::into_participant).collect()),
             outcomes: None,

@@ -207,6 +207,13 @@ impl Client {
             .await
     }
 
+    /// Requests a server's version and engine.
+    pub(super) async fn environment(&self, server: &WahaServer) -> Result<Body, ApiFailure> {
+        let request = ApiRequest::get(String::new());
+        self.send(server, "api/server/version", request, RequestTrace::new())
+            .await
+    }
+
     async fn send(
         &self,
         server: &WahaServer,

@@ -20,6 +20,7 @@ mod reconcile;
 mod reload_limit;
 mod search;
 mod socket;
+mod support;
 pub(super) mod wire;
 
 use std::sync::Arc;
@@ -30,10 +31,12 @@ use async_trait::async_trait;
 use super::sync::creation_records::CreationRecord;
 use super::sync::state_store::StateStore;
 use super::sync::{Lag, PhoneDirectory, Report, Source};
-use super::{Call, Disposition, Effect, Engine, EngineError, Found};
+use super::{Abilities, Call, Disposition, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config;
-use crate::contract::{Command, EngineName, GroupId, ParticipantId, Repeat, SessionName};
+use crate::contract::{
+    Command, EngineName, ErrorCode, GroupId, ParticipantId, Repeat, SessionName,
+};
 use crate::observability::events;
 use crate::outbound::Outbound;
 use crate::store::ledger::Starts;
@@ -41,9 +44,11 @@ use crate::store::{self, Store};
 
 use client::Client;
 use commands::{Completed, Operation};
+use error::{FailureCause, Intent};
 use health::Sessions;
 use reload_limit::ReloadLimit;
 use search::{GroupSearch, SearchResult};
+use support::Environment;
 
 /// The engine; one for the process.
 #[derive(Debug)]
@@ -216,6 +221,16 @@ impl Waha {
     async fn run(&self, operation: &Operation<'_>, call: &Call) -> Result<Completed, EngineError> {
         let server = &operation.caller.server.name;
         match operation.run(call).await {
+            Err(EngineError::Refused {
+                code: ErrorCode::NotSupported,
+                message,
+            }) if self.sessions.is_listed(server) => {
+                let needed = support::needed(call.command.command_type());
+                Err(EngineError::Refused {
+                    code: ErrorCode::NotSupported,
+                    message: needed.unwrap_or(message),
+                })
+            }
             Err(error)
                 if error.disposition() == Disposition::Reject
                     && !self.sessions.is_listed(server) =>
@@ -336,6 +351,21 @@ impl Engine for Waha {
             self.sessions.fetch_sessions(&self.client, server).await?;
         }
         Ok(format!("WAHA; {}", self.sessions.summary()))
+    }
+
+    async fn abilities(&self) -> Result<Vec<Abilities>, EngineError> {
+        let mut all = Vec::new();
+        for server in self.client.servers() {
+            let body = self.client.environment(server).await?;
+            let environment = Environment::read(body.json()).ok_or_else(|| {
+                FailureCause::Unreadable("no version").into_engine_error(Intent::Read, &server.name)
+            })?;
+            all.push(Abilities {
+                of: format!("{environment} ({})", server.name),
+                unsupported: support::unsupported(&environment),
+            });
+        }
+        Ok(all)
     }
 }
 

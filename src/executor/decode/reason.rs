@@ -123,14 +123,16 @@ fn entries(count: u64) -> String {
     format!("{count} {plural}")
 }
 
-fn choices(schema: &Value) -> Vec<&str> {
+fn choices(schema: &Value) -> Vec<String> {
     let plain = schema.get("enum").and_then(Value::as_array);
     let documented = schema.get("oneOf").and_then(Value::as_array);
-    let plain = plain.into_iter().flatten().filter_map(Value::as_str);
     let documented = documented.into_iter().flatten();
     // A variant with a description stands alone; those without one share an `enum`.
-    plain
-        .chain(documented.filter_map(|one| one.get("const").and_then(Value::as_str)))
+    let all = plain
+        .into_iter()
+        .flatten()
+        .chain(documented.filter_map(|one| one.get("const")));
+    all.map(|one| one.as_str().map_or_else(|| one.to_string(), str::to_owned))
         .collect()
 }
 

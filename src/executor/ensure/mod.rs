@@ -2,7 +2,7 @@
 //!
 //! The group is read each time the command is taken up, and only the difference is done, step by step. Each
 //! step is a part: a command with a key of its own in the ledger, recorded before and after like any other.
-//! What a part will do is recorded before it is started ([`Idempotency::note`]), so that a worker that takes
+//! What a part will do is recorded before it is started ([`Parts::note`]), so that a worker that takes
 //! the command up finishes the part that was started, and then goes on from the group as it is by then.
 //! A refusal is an outcome; what exceeds the account's limits defers the whole command.
 
@@ -14,22 +14,39 @@ mod tests;
 
 use std::time::Instant;
 
-use serde_json::value::to_raw_value;
+use async_trait::async_trait;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::contract::{
     Command, CommandResult, EnsureGroup, ErrorBody, ErrorCode, GetGroup, Group, GroupId,
 };
 use crate::engines::{Call, Effect, EngineError};
+use crate::store::ledger::Record;
 
 use super::decode::fingerprint;
-use super::idempotency::{Executed, Idempotency};
+use super::guard::Guarded;
 use super::{Failure, accounts};
 use difference::{View, Wish};
 use progress::{Planned, Progress};
 
+/// The ledger's side of a command in parts.
+#[async_trait]
+pub(super) trait Parts: Sync {
+    fn engine(&self) -> &Guarded;
+
+    /// Carries a part out, or returns its recorded outcome.
+    async fn carry_out_part(&self, part: &Call) -> Result<Record, Failure>;
+
+    /// The value that was noted under the key of this call.
+    async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure>;
+
+    /// Notes a value under the key of this call; returns the first that was noted.
+    async fn note(&self, call: &Call, value: Box<RawValue>) -> Result<Box<RawValue>, Failure>;
+}
+
 /// Executes an `EnsureGroup`.
 pub(super) struct Ensure<'a> {
-    pub(super) idempotency: &'a Idempotency,
+    pub(super) parts: &'a dyn Parts,
     pub(super) call: &'a Call,
     pub(super) wanted: &'a EnsureGroup,
 }
@@ -38,7 +55,7 @@ impl Ensure<'_> {
     /// Takes the command up, and goes on until the group is as wanted.
     pub(super) async fn run(&self) -> Result<Effect, Failure> {
         let begun = Instant::now();
-        let engine = &self.idempotency.engine;
+        let engine = self.parts.engine();
         let me = engine.engine().account(self.call).await?;
         let wish = Wish {
             wanted: self.wanted,
@@ -86,7 +103,7 @@ impl Ensure<'_> {
             costs.push(accounts::Cost::of(step.command_type(), step.people().len()));
             progress.assume(&step);
         }
-        let wait = self.idempotency.engine.accounts().time_for(&costs);
+        let wait = self.parts.engine().accounts().time_for(&costs);
         let mut planned = progress.planned(group);
         planned.seconds = Some(wait.as_secs());
         Effect::new(&CommandResult::Ensured(Box::new(planned)), Vec::new())
@@ -118,17 +135,14 @@ impl Ensure<'_> {
 
     /// The step that an earlier attempt has recorded with this number.
     async fn noted(&self, number: u32) -> Result<Option<Planned>, Failure> {
-        let note = self.idempotency.noted(&self.part(note_of(number))).await?;
+        let note = self.parts.noted(&self.part(note_of(number))).await?;
         note.as_deref().map(progress::parsed).transpose()
     }
 
     /// Records which step is the next.
     async fn note(&self, number: u32, planned: Planned) -> Result<Planned, Failure> {
         let note = to_raw_value(&planned).map_err(|error| internal(&error))?;
-        let noted = self
-            .idempotency
-            .note(&self.part(note_of(number)), note)
-            .await?;
+        let noted = self.parts.note(&self.part(note_of(number)), note).await?;
         progress::parsed(&noted)
     }
 
@@ -153,11 +167,8 @@ impl Ensure<'_> {
             command,
             ..self.part(part_of(progress.parts()))
         };
-        // Boxed, since a part is carried out as the whole is.
-        match Box::pin(self.idempotency.carry_out(&part)).await? {
-            Executed::Done { record, .. } => progress.learn(planned, record),
-            Executed::Reused => Err(Failure::InDoubt),
-        }
+        let record = self.parts.carry_out_part(&part).await?;
+        progress.learn(planned, record)
     }
 
     async fn read(&self, group: Option<&GroupId>) -> Result<Option<Group>, Failure> {
@@ -168,24 +179,18 @@ impl Ensure<'_> {
             command: Command::GetGroup(GetGroup { group_id }),
             ..self.call.clone()
         };
-        let effect = self.idempotency.engine.execute(&asking).await?;
+        let effect = self.parts.engine().execute(&asking).await?;
         progress::parsed(&effect.result).map(Some)
     }
 }
 
-/// Leaves the part that was started last to the worker that gets the command next.
-pub(super) async fn leave(idempotency: &Idempotency, call: &Call) {
+/// The parts of a command, in pairs: the note of a step, and the part that carries it out.
+pub(super) fn steps(call: &Call) -> impl Iterator<Item = (Call, Call)> {
     let part = |number| Call {
         part: Some(number),
         ..call.clone()
     };
-    let mut step = 0;
-    while let Some(true) = idempotency.is_noted(&part(note_of(step))).await {
-        step += 1;
-    }
-    if let Some(last) = step.checked_sub(1) {
-        idempotency.leave(part(part_of(last)).key()).await;
-    }
+    (0..).map(move |step| (part(note_of(step)), part(part_of(step))))
 }
 
 /// The part that carries out a step; the one before it says which step that is.
@@ -194,7 +199,7 @@ const fn part_of(step: u32) -> u32 {
 }
 
 /// The part that says which step this is.
-pub(super) const fn note_of(step: u32) -> u32 {
+const fn note_of(step: u32) -> u32 {
     2 * step
 }
 

@@ -47,6 +47,8 @@ const OF_NEW_GROUPS: GroupSettings = GroupSettings {
     messages_admin_only: false,
     members_can_add_new_member: true,
     new_members_approval_required: false,
+    members_can_share_history: Some(true),
+    disappearing_seconds: Some(0),
 };
 
 impl<'a> Progress<'a> {
@@ -222,11 +224,7 @@ impl<'a> Progress<'a> {
             Step::Description => {
                 view.description = wanted.description.clone().unwrap_or_default();
             }
-            Step::Setting(setting) => {
-                if let Some(settings) = &mut view.settings {
-                    setting.set(settings, &self.wanted.settings);
-                }
-            }
+            // Each is tried once, so the view need not follow.
             _ => {}
         }
     }

@@ -39,6 +39,8 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
             messages_admin_only: false,
             members_can_add_new_member: true,
             new_members_approval_required: false,
+            members_can_share_history: None,
+            disappearing_seconds: None,
         },
         invite_code: "code".to_owned(),
         members: (1..).zip(members).map(member).collect(),

@@ -90,6 +90,12 @@ pub(super) async fn lives(stage: Stage) {
             json!({"groupId": id, "subject": "Mine again"}),
         ),
         ("SetInfoAdminOnly", it.clone()),
+        ("GetInfoAdminOnly", it.clone()),
+        ("GetMessagesAdminOnly", it.clone()),
+        (
+            "SetMessagesAdminOnly",
+            json!({"groupId": id, "adminsOnly": true}),
+        ),
     ] {
         assert_eq!(
             stage.refusal("default", name, payload).await,
@@ -175,6 +181,19 @@ async fn changes_settings(stage: &Stage, id: &str) {
     assert_eq!(group["subject"], "Bouldering");
     assert_eq!(group["description"], "Two\nlines");
     assert_eq!(group["settings"]["infoAdminOnly"], true);
+    for (setting, field, value, shown) in SETTINGS {
+        changes_setting(stage, id, (setting, field, value, shown)).await;
+    }
+    let payload = json!({"groupId": id, "seconds": 604_800});
+    let set = "SetDisappearingMessages";
+    if stage.kind == Kind::Sandbox {
+        assert_eq!(stage.result("default", set, payload).await, true);
+        let group = stage.result("default", "GetGroup", it.clone()).await;
+        assert_eq!(group["settings"]["disappearingSeconds"], 604_800);
+    } else {
+        let reply = stage.ask("default", set, payload).await;
+        assert_unsupported(&reply, "only the sandbox has it");
+    }
     let first = stage.result("default", "GetInviteCode", it.clone()).await;
     let second = stage
         .result("default", "RevokeInviteCode", it.clone())
@@ -189,8 +208,72 @@ async fn changes_settings(stage: &Stage, id: &str) {
     );
 }
 
+/// The settings beside info-admin-only: the command's name, its field, the value that is not a new
+/// group's, and the field of the group's settings.
+pub(super) const SETTINGS: [(&str, &str, bool, &str); 4] = [
+    ("MessagesAdminOnly", "adminsOnly", true, "messagesAdminOnly"),
+    (
+        "MemberAddMode",
+        "membersCanAddNewMember",
+        false,
+        "membersCanAddNewMember",
+    ),
+    (
+        "MembershipApproval",
+        "newMembersApprovalRequired",
+        true,
+        "newMembersApprovalRequired",
+    ),
+    (
+        "MemberShareHistory",
+        "membersCanShareHistory",
+        false,
+        "membersCanShareHistory",
+    ),
+];
+
+/// Whether the stage's engine has a setting.
+pub(super) fn has(stage: &Stage, setting: &str) -> bool {
+    setting == "MessagesAdminOnly" || stage.has_recent_settings
+}
+
+async fn changes_setting(
+    stage: &Stage,
+    id: &str,
+    (setting, field, value, shown): (&str, &str, bool, &str),
+) {
+    let it = json!({ "groupId": id });
+    let (get, set) = (format!("Get{setting}"), format!("Set{setting}"));
+    let payload = json!({"groupId": id, field: value});
+    if !has(stage, setting) {
+        for (name, payload) in [(&get, it), (&set, payload)] {
+            let reply = stage.ask("default", name, payload).await;
+            assert_unsupported(&reply, &format!("{name} since 2026."));
+        }
+        return;
+    }
+    let read = stage.result("default", &get, it.clone()).await;
+    assert_eq!(read, json!({field: !value}), "{:?}", stage.kind);
+    assert_eq!(stage.result("default", &set, payload).await, true);
+    let read = stage.result("default", &get, it.clone()).await;
+    assert_eq!(read, json!({field: value}), "{:?}", stage.kind);
+    let group = stage.result("default", "GetGroup", it).await;
+    // NOWEB and WEBJS answer who may share the history, and do not show it in the group.
+    if setting != "MemberShareHistory" || matches!(stage.kind, Kind::Sandbox | Kind::Gows) {
+        assert_eq!(group["settings"][shown], value, "{:?} {group}", stage.kind);
+    } else {
+        assert!(group["settings"].get(shown).is_none(), "{group}");
+    }
+}
+
+fn assert_unsupported(reply: &Value, why: &str) {
+    assert_eq!(reply["error"]["code"], "NOT_SUPPORTED", "{reply}");
+    let message = reply["error"]["message"].as_str().unwrap();
+    assert!(message.contains(why), "{message}");
+}
+
 async fn assert_events(stage: &Stage, id: &str) {
-    let wanted = [
+    let mut wanted = vec![
         "group.v2.join by CreateGroup",
         "group.join create 15550000001 01 02 by CreateGroup",
         "group.v2.participants promote 01:admin by PromoteAdmin",
@@ -202,10 +285,23 @@ async fn assert_events(stage: &Stage, id: &str) {
         r#"group.v2.update subject="Bouldering" by SetGroupSubject"#,
         r#"group.v2.update description="Two\nlines" by SetGroupDescription"#,
         "group.v2.update infoAdminOnly=true by SetInfoAdminOnly",
+    ];
+    let changed = SETTINGS
+        .iter()
+        .filter(|(setting, ..)| has(stage, setting))
+        .map(|(setting, _, value, shown)| {
+            format!("group.v2.update {shown}={value} by Set{setting}")
+        });
+    let changed: Vec<_> = changed.collect();
+    wanted.extend(changed.iter().map(String::as_str));
+    if stage.kind == Kind::Sandbox {
+        wanted.push("group.v2.update disappearingSeconds=604800 by SetDisappearingMessages");
+    }
+    wanted.extend([
         "group.v2.update invite by RevokeInviteCode",
         "group.v2.leave by LeaveGroup",
         "group.left leave 15550000001 by LeaveGroup",
-    ];
+    ]);
     assert_eq!(
         stage.events("default", id, wanted.len()).await,
         wanted,
@@ -258,6 +354,12 @@ pub(super) async fn are_listed(stage: Stage) {
     let asked = json!({"sortBy": "subject", "sortOrder": "desc", "offset": 1, "limit": 1});
     let listed = stage.result("default", "ListGroups", asked).await;
     assert_eq!(field(&listed, "subject"), ["b"]);
+    let count = stage.result("default", "CountGroups", json!({})).await;
+    assert_eq!(count, json!({"count": 3}));
+    assert_eq!(
+        stage.result("default", "RefreshGroups", json!({})).await,
+        true
+    );
     let asked = json!({"exclude": ["participants"]});
     let listed = stage.result("default", "ListGroups", asked).await;
     assert!(listed[0]["participants"].is_null(), "{listed}");
@@ -266,5 +368,7 @@ pub(super) async fn are_listed(stage: Stage) {
         stage.result("third", "ListGroups", json!({})).await,
         json!([])
     );
+    let count = stage.result("third", "CountGroups", json!({})).await;
+    assert_eq!(count, json!({"count": 0}));
     stage.assert_valid();
 }

@@ -2,9 +2,11 @@
 
 use serde_json::json;
 
+use super::groups::{SETTINGS, has};
 use super::stage::{Kind, ME, SECOND, Stage, outcomes};
 
 const ONE: &str = "491700000001@c.us";
+const TWO: &str = "491700000002@c.us";
 const THREE: &str = "491700000003@c.us";
 
 pub(super) async fn of_members(stage: Stage) {
@@ -47,6 +49,25 @@ pub(super) async fn of_members(stage: Stage) {
         stage.result("second", "SetInfoAdminOnly", open).await,
         false
     );
+    for (setting, field, value, _) in SETTINGS {
+        if !has(&stage, setting) {
+            continue;
+        }
+        // Members read the settings, and only admins change them.
+        let (get, set) = (format!("Get{setting}"), format!("Set{setting}"));
+        let read = stage.result("second", &get, it.clone()).await;
+        assert_eq!(read, json!({field: !value}), "{setting}");
+        let payload = json!({"groupId": id, field: value});
+        let done = stage.result("second", &set, payload).await;
+        assert_eq!(done, false, "{setting}");
+    }
+    if has(&stage, "MemberAddMode") {
+        let only_admins = json!({"groupId": id, "membersCanAddNewMember": false});
+        let set = stage.result("default", "SetMemberAddMode", only_admins);
+        assert_eq!(set.await, true);
+        let refused = stage.refusal("second", "AddParticipants", on(TWO)).await;
+        assert_eq!(refused, "NOT_ALLOWED", "{:?}", stage.kind);
+    }
     for (name, payload) in [
         ("PromoteAdmin", on(ONE)),
         ("DemoteAdmin", on(ME)),

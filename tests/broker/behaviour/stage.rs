@@ -43,6 +43,8 @@ pub(crate) struct Stage {
     pub(crate) kind: Kind,
     pub(crate) scene: Scene,
     pub(crate) waha: Option<Waha>,
+    /// Whether the engine has the settings that WAHA got from 2026.7 on.
+    pub(crate) has_recent_settings: bool,
     commands: AtomicU32,
 }
 
@@ -75,7 +77,11 @@ impl Stage {
     }
 
     pub(crate) async fn with(kind: Kind, settings: impl FnOnce(Options) -> Options) -> Self {
-        Self::set_up(kind, Quirks::default(), settings).await
+        let quirks = Quirks {
+            recent: true,
+            ..Quirks::default()
+        };
+        Self::set_up(kind, quirks, settings).await
     }
 
     /// With WAHA set up in some way before the worker starts.
@@ -106,6 +112,7 @@ impl Stage {
             kind,
             scene,
             waha,
+            has_recent_settings: kind == Kind::Sandbox || quirks.recent,
             commands: AtomicU32::new(0),
         }
     }
@@ -114,6 +121,7 @@ impl Stage {
     pub(crate) async fn by_lid(kind: Kind) -> Self {
         let quirks = Quirks {
             lids: true,
+            recent: true,
             ..Quirks::default()
         };
         Self::set_up(kind, quirks, |options| options).await
@@ -123,13 +131,14 @@ impl Stage {
     pub(crate) async fn stored(lids: bool) -> Self {
         let quirks = Quirks {
             store: true,
+            recent: true,
             lids,
             ..Quirks::default()
         };
         Self::set_up(Kind::Noweb, quirks, |options| options).await
     }
 
-    /// WAHA with everything that is known to be odd about it.
+    /// WAHA with everything that is known to be odd about it, and before the settings of 2026.7.
     pub(crate) async fn odd(kind: Kind) -> Self {
         let quirks = Quirks {
             lids: true,
@@ -237,7 +246,16 @@ pub(crate) fn short(event: &Value) -> String {
     words.extend(people.map(number));
     let people = payload["participants"].as_array().into_iter().flatten();
     words.extend(people.map(|it| format!("{}:{}", number(&it["id"]), text(&it["role"]))));
-    for field in ["subject", "description", "infoAdminOnly"] {
+    for field in [
+        "subject",
+        "description",
+        "infoAdminOnly",
+        "messagesAdminOnly",
+        "membersCanAddNewMember",
+        "newMembersApprovalRequired",
+        "membersCanShareHistory",
+        "disappearingSeconds",
+    ] {
         let value = &payload["group"][field];
         if event["event"] == "group.v2.update" && !value.is_null() {
             words.push(format!("{field}={value}"));

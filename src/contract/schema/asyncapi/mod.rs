@@ -119,10 +119,11 @@ fn command_operation(command: CommandType, template: &Template) -> Result<Value,
         Repeat::Harmless => "With a new id it may be repeated without harm.",
         Repeat::Harmful => "With a new id it has a second effect; repeat it with the same id.",
     };
-    let description = command.endpoint().map_or_else(
-        || repeat.to_owned(),
-        |waha| format!("`{waha}` in WAHA. {repeat}"),
-    );
+    let description = match (command.endpoint(), command.own_endpoint()) {
+        (Some(waha), _) => format!("`{waha}` in WAHA. {repeat}"),
+        (None, Some(own)) => format!("`{own}` on the gateway; WAHA has nothing like it. {repeat}"),
+        (None, None) => repeat.to_owned(),
+    };
     let messages = json!([{ "$ref": format!("#/channels/commands/messages/{name}") }]);
     let replies = json!([
         { "$ref": format!("#/channels/replyTo/messages/{name}Reply") },

@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
     let people = prop::collection::vec(0..PEOPLE.len(), 1..4);
     (
         0..SESSIONS.len(),
-        0..12_u8,
+        0..13_u8,
         0..3_usize,
         people,
         any::<bool>(),
@@ -82,6 +82,10 @@ impl Step {
                 json!({"groupId": group, "adminsOnly": self.flag}),
             ),
             10 => ("RevokeInviteCode", alone),
+            11 => (
+                "SetMemberAddMode",
+                json!({"groupId": group, "membersCanAddNewMember": self.flag}),
+            ),
             _ => (
                 "SetGroupSubject",
                 json!({"groupId": group, "subject": people[0]}),

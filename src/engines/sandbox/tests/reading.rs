@@ -21,6 +21,8 @@ async fn a_group_is_shown_whole() {
             "messagesAdminOnly": false,
             "membersCanAddNewMember": false,
             "newMembersApprovalRequired": false,
+            "membersCanShareHistory": true,
+            "disappearingSeconds": 0,
         },
         "participants": [
             {"id": ALICE, "role": "superadmin"},

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::{ALICE, BOB, World, of};
 use crate::contract::ErrorCode;
+use crate::store::sandbox_groups::SandboxGroup;
 
 #[tokio::test]
 async fn everybody_changes_subject_and_description_until_they_are_for_admins_only() {
@@ -70,6 +71,136 @@ async fn only_admins_say_who_may_change_the_info() {
     );
 }
 
+/// The commands of each setting: its field, its other value, and the field of the group's settings.
+const SETTINGS: [(&str, &str, bool, &str); 5] = [
+    ("InfoAdminOnly", "adminsOnly", true, "infoAdminOnly"),
+    ("MessagesAdminOnly", "adminsOnly", true, "messagesAdminOnly"),
+    (
+        "MemberAddMode",
+        "membersCanAddNewMember",
+        true,
+        "membersCanAddNewMember",
+    ),
+    (
+        "MembershipApproval",
+        "newMembersApprovalRequired",
+        true,
+        "newMembersApprovalRequired",
+    ),
+    (
+        "MemberShareHistory",
+        "membersCanShareHistory",
+        false,
+        "membersCanShareHistory",
+    ),
+];
+
+#[tokio::test]
+async fn every_setting_is_read_by_members_changed_by_admins_and_told_to_all_of_them() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    for (setting, field, changed, shown) in SETTINGS {
+        let (get, set) = (format!("Get{setting}"), format!("Set{setting}"));
+        let before = json!({field: !changed});
+        assert_eq!(world.ok("bob", &get, of(&id)).await, before, "{setting}");
+        let payload = json!({"groupId": id, field: changed});
+        assert_eq!(
+            world.ok("bob", &set, payload.clone()).await,
+            json!(false),
+            "{setting}"
+        );
+        let answer = world.send("alice", &set, payload).await;
+        assert_eq!(answer.outcome, Ok(json!(true)), "{setting}");
+        for event in &answer.events {
+            let payload = serde_json::to_value(&event.payload).unwrap();
+            assert_eq!(payload["group"], json!({"id": id, shown: changed}));
+        }
+        assert_eq!(answer.events.len(), 2, "{setting}");
+        let after = json!({field: changed});
+        assert_eq!(world.ok("bob", &get, of(&id)).await, after, "{setting}");
+        let group = world.ok("bob", "GetGroup", of(&id)).await;
+        assert_eq!(group["settings"][shown], json!(changed), "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn the_settings_of_a_group_are_kept_from_those_who_are_not_in_it() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    for (setting, field, changed, _) in SETTINGS {
+        let get = format!("Get{setting}");
+        let refused = world.refused("carol", &get, of(&id)).await;
+        assert_eq!(refused, ErrorCode::GroupNotFound, "{setting}");
+        let payload = json!({"groupId": id, field: changed});
+        let refused = world
+            .refused("carol", &format!("Set{setting}"), payload)
+            .await;
+        assert_eq!(refused, ErrorCode::GroupNotFound, "{setting}");
+    }
+}
+
+#[tokio::test]
+async fn messages_disappear_after_the_time_that_an_admin_sets() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    let payload = |seconds: u32| json!({"groupId": id, "seconds": seconds});
+    let group = world.ok("bob", "GetGroup", of(&id)).await;
+    assert_eq!(group["settings"]["disappearingSeconds"], json!(0));
+    let set = "SetDisappearingMessages";
+    assert_eq!(
+        world.ok("bob", set, payload(86_400)).await,
+        json!(false),
+        "only admins may"
+    );
+    for seconds in [86_400, 604_800, 7_776_000, 0] {
+        let answer = world.send("alice", set, payload(seconds)).await;
+        assert_eq!(answer.outcome, Ok(json!(true)));
+        let told = serde_json::to_value(&answer.events[0].payload).unwrap();
+        assert_eq!(told["group"]["disappearingSeconds"], json!(seconds));
+        let group = world.ok("bob", "GetGroup", of(&id)).await;
+        assert_eq!(group["settings"]["disappearingSeconds"], json!(seconds));
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_an_earlier_release_stored_has_the_settings_of_a_new_one() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    let state = world.groups.get(&id.parse().unwrap()).await.unwrap();
+    let mut stored = serde_json::to_value(state.unwrap()).unwrap();
+    let settings = stored["settings"].as_object_mut().unwrap();
+    settings.remove("membersCanShareHistory").unwrap();
+    settings.remove("disappearingSeconds").unwrap();
+    let read: SandboxGroup = serde_json::from_value(stored).unwrap();
+    let shown = crate::engines::sandbox::view::group(&id.parse().unwrap(), &read).settings;
+    assert_eq!(shown.members_can_share_history, Some(true));
+    assert_eq!(shown.disappearing_seconds, Some(0));
+}
+
+#[tokio::test]
+async fn groups_are_counted_for_each_account_and_refreshed_at_any_time() {
+    let world = World::new().await;
+    let first = world.group(&[BOB]).await;
+    world.group(&[]).await;
+    assert_eq!(
+        world.ok("alice", "CountGroups", json!({})).await,
+        json!({"count": 2})
+    );
+    assert_eq!(
+        world.ok("bob", "CountGroups", json!({})).await,
+        json!({"count": 1})
+    );
+    world.ok("bob", "LeaveGroup", of(&first)).await;
+    assert_eq!(
+        world.ok("bob", "CountGroups", json!({})).await,
+        json!({"count": 0})
+    );
+    assert_eq!(
+        world.ok("bob", "RefreshGroups", json!({})).await,
+        json!(true)
+    );
+}
+
 #[tokio::test]
 async fn setting_what_is_set_already_is_done_without_an_event() {
     let world = World::new().await;
@@ -86,6 +217,14 @@ async fn setting_what_is_set_already_is_done_without_an_event() {
         (
             "SetInfoAdminOnly",
             json!({"groupId": id, "adminsOnly": false}),
+        ),
+        (
+            "SetMemberShareHistory",
+            json!({"groupId": id, "membersCanShareHistory": true}),
+        ),
+        (
+            "SetDisappearingMessages",
+            json!({"groupId": id, "seconds": 0}),
         ),
     ] {
         let answer = world.send("alice", name, payload).await;

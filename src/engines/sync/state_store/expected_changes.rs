@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::StateStore;
 use crate::contract::{Command, CommandId, GroupId, ParticipantId, ParticipantInput, SessionName};
+use crate::engines::setting::Setting;
 use crate::engines::sync::{
     ExpectedChange, GroupState, PendingCommand, PendingCreation, SessionState,
 };
@@ -131,12 +132,25 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         Command::LeaveGroup(_) | Command::DeleteGroup(_) => ExpectedChange::OwnLeave,
         Command::SetGroupSubject(it) => ExpectedChange::Subject(it.subject.clone()),
         Command::SetGroupDescription(it) => ExpectedChange::Description(it.description.clone()),
-        Command::SetInfoAdminOnly(it) => ExpectedChange::InfoAdminOnly(it.admins_only),
+        Command::SetInfoAdminOnly(_)
+        | Command::SetMessagesAdminOnly(_)
+        | Command::SetMemberAddMode(_)
+        | Command::SetMembershipApproval(_)
+        | Command::SetMemberShareHistory(_)
+        | Command::SetDisappearingMessages(_) => {
+            return Setting::of(command).map(ExpectedChange::Setting);
+        }
         Command::RevokeInviteCode(_) => ExpectedChange::Invite,
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
+        | Command::CountGroups(_)
+        | Command::RefreshGroups(_)
         | Command::GetInfoAdminOnly(_)
+        | Command::GetMessagesAdminOnly(_)
+        | Command::GetMemberAddMode(_)
+        | Command::GetMembershipApproval(_)
+        | Command::GetMemberShareHistory(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
         | Command::EnsureGroup(_)

@@ -73,8 +73,19 @@ impl Operation<'_> {
             Command::LeaveGroup(it) => self.leave(&it.group_id).await,
             Command::SetGroupSubject(it) => self.set_subject(it).await,
             Command::SetGroupDescription(it) => self.set_description(it).await,
-            Command::GetInfoAdminOnly(it) => self.get_info_admin_only(&it.group_id).await,
-            Command::SetInfoAdminOnly(it) => self.set_info_admin_only(it).await,
+            Command::CountGroups(_) => self.count().await,
+            Command::RefreshGroups(_) => self.refresh().await,
+            Command::GetInfoAdminOnly(_)
+            | Command::SetInfoAdminOnly(_)
+            | Command::GetMessagesAdminOnly(_)
+            | Command::SetMessagesAdminOnly(_)
+            | Command::GetMemberAddMode(_)
+            | Command::SetMemberAddMode(_)
+            | Command::GetMembershipApproval(_)
+            | Command::SetMembershipApproval(_)
+            | Command::GetMemberShareHistory(_)
+            | Command::SetMemberShareHistory(_)
+            | Command::SetDisappearingMessages(_) => self.setting(&call.command).await,
             Command::GetParticipants(it) => self.get_participants(&it.group_id).await,
             Command::AddParticipants(AddParticipants {
                 group_id,

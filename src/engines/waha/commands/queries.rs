@@ -2,13 +2,15 @@
 
 use super::{Completed, Operation, not_allowed};
 use crate::contract::{
-    CommandResult, Exclude, Group, GroupId, InfoAdminOnly, ListGroups, SortBy, SortOrder,
+    CommandResult, Exclude, Group, GroupCount, GroupId, ListGroups, SortBy, SortOrder,
 };
 use crate::engines::EngineError;
 use crate::engines::sync::{GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
-use crate::engines::waha::wire::{admins_only, invite_code};
+use crate::engines::waha::wire::{done, invite_code};
+use crate::outbound::Method;
+use crate::store::known_groups::KnownKey;
 
 /// The maximum number of a list's stubs that are read one by one; the others are left out.
 const STUBS: usize = 50;
@@ -28,35 +30,6 @@ impl Operation<'_> {
         Ok(Completed::unchanged(CommandResult::Participants(
             people.collect(),
         )))
-    }
-
-    pub(super) async fn get_info_admin_only(&self, id: &GroupId) -> Result<Completed, EngineError> {
-        let path = within(id, "/settings/security/info-admin-only");
-        let ask = || {
-            self.client
-                .groups(self.caller, ApiRequest::get(path.clone()))
-        };
-        let body = match ask().await {
-            Ok(body) => body,
-            Err(failure) => match failure.cause.whatsapp() {
-                Some(404) => {
-                    // Reading the group has made NOWEB reload its list, if that was needed.
-                    self.read_group(id).await?;
-                    ask().await?
-                }
-                Some(401 | 403) => {
-                    self.read_group(id).await?;
-                    return Err(failure.into_engine_error());
-                }
-                _ => return Err(failure.into_engine_error()),
-            },
-        };
-        let Some(admins_only) = admins_only(&body) else {
-            self.read_group(id).await?;
-            return Err(self.unreadable("no setting"));
-        };
-        let setting = InfoAdminOnly { admins_only };
-        Ok(Completed::unchanged(CommandResult::InfoAdminOnly(setting)))
     }
 
     pub(super) async fn get_invite_code(&self, id: &GroupId) -> Result<Completed, EngineError> {
@@ -98,6 +71,26 @@ impl Operation<'_> {
             ..group
         });
         Ok(Completed::unchanged(CommandResult::Groups(page.collect())))
+    }
+
+    /// Counts the groups that [`Operation::list`] returns. WAHA's own count includes groups that the
+    /// account is not in any more.
+    pub(super) async fn count(&self) -> Result<Completed, EngineError> {
+        let count = self.all_groups().await?.len();
+        Ok(Completed::unchanged(CommandResult::Count(GroupCount {
+            count: u32::try_from(count).unwrap_or(u32::MAX),
+        })))
+    }
+
+    /// Makes WAHA read the groups from WhatsApp again, and compares them with what is known.
+    pub(super) async fn refresh(&self) -> Result<Completed, EngineError> {
+        let ask = ApiRequest::change(Method::POST, "/refresh".to_owned(), None);
+        let body = self.client.groups(self.caller, ask).await?;
+        self.state_store.request_refresh(KnownKey {
+            session: self.caller.session.clone(),
+            group: None,
+        });
+        Ok(Completed::unchanged(CommandResult::Done(done(&body))))
     }
 
     /// All groups of which the account is a member.

@@ -4,15 +4,85 @@ use serde_json::json;
 
 use super::{Completed, Operation, not_allowed};
 use crate::contract::{
-    CommandResult, ErrorCode, GroupId, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
+    Command, CommandResult, CommandType, ErrorCode, GroupId, InfoAdminOnly, MemberAddMode,
+    MemberShareHistory, MembershipApproval, MessagesAdminOnly, SetGroupDescription,
+    SetGroupSubject,
 };
 use crate::engines::EngineError;
+use crate::engines::setting::Setting;
 use crate::engines::sync::GroupSnapshot;
 use crate::engines::sync::Observation;
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
-use crate::engines::waha::wire::{Body, done, invite_code};
+use crate::engines::waha::wire::{Body, done, invite_code, switch};
 use crate::outbound::Method;
+
+/// A setting in WAHA: both requests have the same path and field.
+struct Resource {
+    get: CommandType,
+    set: CommandType,
+    path: &'static str,
+    field: &'static str,
+    result: fn(bool) -> CommandResult,
+}
+
+const RESOURCES: &[Resource] = &[
+    Resource {
+        get: CommandType::GetInfoAdminOnly,
+        set: CommandType::SetInfoAdminOnly,
+        path: "/settings/security/info-admin-only",
+        field: "adminsOnly",
+        result: |admins_only| CommandResult::InfoAdminOnly(InfoAdminOnly { admins_only }),
+    },
+    Resource {
+        get: CommandType::GetMessagesAdminOnly,
+        set: CommandType::SetMessagesAdminOnly,
+        path: "/settings/security/messages-admin-only",
+        field: "adminsOnly",
+        result: |admins_only| CommandResult::MessagesAdminOnly(MessagesAdminOnly { admins_only }),
+    },
+    Resource {
+        get: CommandType::GetMemberAddMode,
+        set: CommandType::SetMemberAddMode,
+        path: "/settings/security/member-add-mode",
+        field: "membersCanAddNewMember",
+        result: |on| {
+            CommandResult::MemberAddMode(MemberAddMode {
+                members_can_add_new_member: on,
+            })
+        },
+    },
+    Resource {
+        get: CommandType::GetMembershipApproval,
+        set: CommandType::SetMembershipApproval,
+        path: "/settings/security/membership-approval",
+        field: "newMembersApprovalRequired",
+        result: |on| {
+            CommandResult::MembershipApproval(MembershipApproval {
+                new_members_approval_required: on,
+            })
+        },
+    },
+    Resource {
+        get: CommandType::GetMemberShareHistory,
+        set: CommandType::SetMemberShareHistory,
+        path: "/settings/security/member-share-history-mode",
+        field: "membersCanShareHistory",
+        result: |on| {
+            CommandResult::MemberShareHistory(MemberShareHistory {
+                members_can_share_history: on,
+            })
+        },
+    },
+];
+
+impl Resource {
+    /// The setting that a command reads or changes; none if WAHA does not have it.
+    fn of(command: CommandType) -> Option<&'static Self> {
+        let is_it = |it: &&Self| it.get == command || it.set == command;
+        RESOURCES.iter().find(is_it)
+    }
+}
 
 impl Operation<'_> {
     pub(super) async fn set_subject(
@@ -55,18 +125,61 @@ impl Operation<'_> {
         }
     }
 
-    pub(super) async fn set_info_admin_only(
-        &self,
-        asked: &SetInfoAdminOnly,
-    ) -> Result<Completed, EngineError> {
-        let id = &asked.group_id;
-        let body = json!({ "adminsOnly": asked.admins_only });
-        let changed = GroupSnapshot {
-            info_admin_only: Some(asked.admins_only),
-            ..GroupSnapshot::bare(id.clone())
+    /// Executes a command that reads or changes a setting.
+    pub(super) async fn setting(&self, command: &Command) -> Result<Completed, EngineError> {
+        let resource = Resource::of(command.command_type());
+        let (Some(id), Some(resource)) = (command.group(), resource) else {
+            return Err(EngineError::Refused {
+                code: ErrorCode::NotSupported,
+                message: "WAHA has no request for this setting".to_owned(),
+            });
         };
-        self.put(id, "/settings/security/info-admin-only", body, changed)
-            .await
+        match Setting::of(command) {
+            None => self.get_setting(id, resource).await,
+            Some(setting) => {
+                let body = json!({ resource.field: setting.value() });
+                let mut changed = GroupSnapshot::bare(id.clone());
+                changed.set(setting);
+                self.put(id, resource.path, body, changed).await
+            }
+        }
+    }
+
+    async fn get_setting(
+        &self,
+        id: &GroupId,
+        resource: &Resource,
+    ) -> Result<Completed, EngineError> {
+        let path = within(id, resource.path);
+        let ask = || {
+            self.client
+                .groups(self.caller, ApiRequest::get(path.clone()))
+        };
+        let body = match ask().await {
+            Ok(body) => body,
+            Err(failure) => match failure.cause.whatsapp() {
+                Some(404) => {
+                    // Reading the group has made NOWEB reload its list, if that was needed.
+                    self.read_group(id).await?;
+                    ask().await?
+                }
+                Some(401 | 403) => {
+                    self.read_group(id).await?;
+                    return Err(failure.into_engine_error());
+                }
+                _ => return Err(failure.into_engine_error()),
+            },
+        };
+        // NOWEB's store keeps the settings of a group that the account has left.
+        let inside = self.state_store.is_inside(self.caller.session, id).await;
+        if matches!(inside, Ok(Some(false))) {
+            self.read_group(id).await?;
+        }
+        let Some(on) = switch(&body, resource.field) else {
+            self.read_group(id).await?;
+            return Err(self.unreadable("no setting"));
+        };
+        Ok(Completed::unchanged((resource.result)(on)))
     }
 
     /// Changes a text or setting; the result is `false` if the account lacks the right.

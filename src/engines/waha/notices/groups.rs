@@ -22,6 +22,8 @@ impl Envelope<'_> {
             snapshot.owner = snapshot.owner.or(inner.owner.take());
             snapshot.created_at = snapshot.created_at.or(inner.created_at);
             snapshot.info_admin_only = snapshot.info_admin_only.or(inner.info_admin_only);
+            snapshot.members_can_share_history = inner.members_can_share_history;
+            snapshot.disappearing_seconds = inner.disappearing_seconds;
             snapshot.subject = snapshot.subject.or(inner.subject.take());
             snapshot.people = snapshot
                 .people

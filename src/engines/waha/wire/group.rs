@@ -40,6 +40,8 @@ pub(in crate::engines) fn group(body: &Value) -> Option<GroupSnapshot> {
             "IsJoinApprovalRequired",
             "membershipApprovalMode",
         ]),
+        members_can_share_history: members_can_share_history(body),
+        disappearing_seconds: disappearing_seconds(body),
         people: people.map(|(people, _)| people),
         unread,
         size: size.and_then(|size| u32::try_from(size).ok()),
@@ -78,6 +80,25 @@ fn members_can_add(body: &Value) -> Option<bool> {
         Value::String(mode) if mode == "admin_add" => Some(false),
         _ => None,
     }
+}
+
+/// whatsmeow's text, since WAHA 2026.9; the other engines show nothing that is known.
+fn members_can_share_history(body: &Value) -> Option<bool> {
+    match field(body, &["MemberShareHistoryMode"])?.as_str()? {
+        "all_member_share" => Some(true),
+        "admin_share" => Some(false),
+        _ => None,
+    }
+}
+
+/// After how many seconds messages disappear: Baileys has no field where they stay, so its absence
+/// shows nothing. whatsmeow has a switch and the time, whatsapp-web.js WhatsApp's own field.
+fn disappearing_seconds(body: &Value) -> Option<u32> {
+    if field(body, &["IsEphemeral"]).and_then(Value::as_bool) == Some(false) {
+        return Some(0);
+    }
+    let seconds = field(body, &["ephemeralDuration", "DisappearingTimer"])?.as_u64()?;
+    u32::try_from(seconds).ok()
 }
 
 /// A subject on one line: WhatsApp itself was less strict than the contract. None if it has no visible

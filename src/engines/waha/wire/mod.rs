@@ -18,7 +18,7 @@ pub(super) use group::groups;
 pub(super) use ids::{id_text, participant, timestamp};
 pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
 pub(in crate::engines) use people::named;
-pub(super) use values::{admins_only, done, field, invite_code, refusal_text};
+pub(super) use values::{done, field, invite_code, refusal_text, switch};
 
 use serde_json::Value;
 

@@ -28,11 +28,11 @@ pub(in crate::engines::waha) fn done(body: &Body) -> bool {
     }
 }
 
-/// The answer to a setting that is for admins only.
-pub(in crate::engines::waha) fn admins_only(body: &Body) -> Option<bool> {
+/// The value of a setting that is on or off.
+pub(in crate::engines::waha) fn switch(body: &Body, name: &str) -> Option<bool> {
     match body.json() {
         Value::Bool(on) => Some(*on),
-        value => field(value, &["adminsOnly"])?.as_bool(),
+        value => field(value, &[name])?.as_bool(),
     }
 }
 

@@ -231,13 +231,29 @@ fn random_people(chance: &mut StdRng) -> Vec<Value> {
     people
 }
 
+fn random_settings(chance: &mut StdRng) -> Value {
+    let mut settings = json!({
+        "infoAdminOnly": chance.random_range(0..2) == 0,
+        "messagesAdminOnly": chance.random_range(0..2) == 0,
+        "membersCanAddNewMember": chance.random_range(0..2) == 0,
+        "newMembersApprovalRequired": chance.random_range(0..2) == 0,
+        "membersCanShareHistory": chance.random_range(0..2) == 0,
+        "disappearingSeconds": ([0, 86_400, 604_800][chance.random_range(0..3)]),
+    });
+    settings
+        .as_object_mut()
+        .unwrap()
+        .retain(|_, _| chance.random_range(0..3) > 0);
+    settings
+}
+
 fn random_wish(chance: &mut StdRng, name: &str) -> Value {
     json!({
         "name": name,
         "description": if chance.random_range(0..2) == 0 { "" } else { "What it is about" },
         "participants": random_people(chance),
         "exact": chance.random_range(0..2) == 0,
-        "settings": {"infoAdminOnly": chance.random_range(0..2) == 0},
+        "settings": random_settings(chance),
         "confirmRemove": true,
     })
 }
@@ -246,8 +262,10 @@ fn assert_as_wanted(wish: &Value, ensured: &EnsuredGroup) {
     let group = ensured.group.as_ref().unwrap();
     assert_eq!(group.subject.as_str(), wish["name"]);
     assert_eq!(group.description.as_str(), wish["description"]);
-    let settings = &wish["settings"];
-    assert_eq!(settings["infoAdminOnly"], group.settings.info_admin_only);
+    let settings = serde_json::to_value(group.settings).unwrap();
+    for (name, value) in wish["settings"].as_object().unwrap() {
+        assert_eq!(settings[name], *value, "{name}");
+    }
     let members = group.participants.as_ref().unwrap();
     let mut wanted = BTreeSet::from([ME.to_owned()]);
     for person in wish["participants"].as_array().unwrap() {

@@ -102,26 +102,8 @@ impl Shared {
         })
     }
 
-    /// `info-admin-only` and `messages-admin-only`; a missing field is taken for false, and even what
-    /// does not change is told.
-    pub(super) fn admins_only(
-        &self,
-        id: &str,
-        account: &str,
-        body: &Value,
-        change: Change,
-        set: impl FnOnce(&mut Group, bool),
-    ) -> Outcome {
-        self.documented(body, &[("adminsOnly", Value::is_boolean)]);
-        let on = body["adminsOnly"] == true;
-        self.edit(id, account, change, |group| {
-            set(group, on);
-            Ok(true)
-        })
-    }
-
     /// WEBJS says true or false, the others nothing or 500.
-    fn edit(
+    pub(super) fn edit(
         &self,
         id: &str,
         account: &str,
@@ -154,7 +136,11 @@ impl Shared {
         let people = self.named(body)?;
         let style = self.style();
         let mut inner = self.lock();
-        let group = match inner.world.group(id, account) {
+        let found = inner.world.group(id, account).and_then(|group| {
+            group.lets_add(account)?;
+            Ok(group)
+        });
+        let group = match found {
             Ok(group) => group,
             Err(_) if self.personality == Personality::Webjs => {
                 let words = "AddParticipantsError: You have no admin rights to add a participant to a group";

@@ -222,6 +222,24 @@ impl<'a> ByHand<'a> {
         self.did([Change::Approval]);
     }
 
+    /// Whether members who are no admins add others.
+    pub fn members_add(&mut self, on: bool) {
+        self.group.members_add = on;
+        self.did([Change::MembersAdd]);
+    }
+
+    /// Whether members who are no admins send earlier messages to new members.
+    pub fn members_share(&mut self, on: bool) {
+        self.group.members_share = on;
+        self.did([Change::MembersShare]);
+    }
+
+    /// Messages disappear after so many seconds, or never.
+    pub fn disappearing(&mut self, seconds: u32) {
+        self.group.disappearing = seconds;
+        self.did([Change::Disappearing]);
+    }
+
     /// The invite link gets another code.
     pub fn invite(&mut self, code: &str) {
         code.clone_into(&mut self.group.invite);

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::bodies::Style;
 use super::model::{Change, Group};
 use super::store::Store;
-use super::{Personality, Shared, VERSION, gows, now_ms, noweb, webjs};
+use super::{Personality, RECENT, Shared, VERSION, gows, now_ms, noweb, webjs};
 
 /// Where webhooks go.
 #[derive(Debug, Clone)]
@@ -124,6 +124,23 @@ impl Shared {
         }
     }
 
+    /// `GET /api/server/version` (WAHA's `environment.dto.ts`).
+    pub(super) fn environment(&self) -> Value {
+        json!({
+            "version": self.version(), "engine": self.personality.name(),
+            "tier": if self.quirks().core { "CORE" } else { "PLUS" }, "browser": null,
+        })
+    }
+
+    /// The server's version.
+    pub(super) fn version(&self) -> &'static str {
+        if self.quirks().recent {
+            RECENT
+        } else {
+            VERSION
+        }
+    }
+
     /// As captured: GOWS tells its engine in `environment` alone, and has no `me` before it knows who it is.
     pub(super) fn envelope(&self, session: &str, event: &str, payload: &Value) -> Value {
         let number = self.next_event();
@@ -134,7 +151,7 @@ impl Shared {
             "id": format!("evt_{:013x}{number:013x}", now_ms()), "timestamp": now_ms(),
             "event": event, "session": session, "payload": payload,
             "environment": {
-                "version": VERSION, "engine": engine, "tier": tier, "browser": null,
+                "version": self.version(), "engine": engine, "tier": tier, "browser": null,
                 "platform": "linux/x64", "worker": {"id": null},
             },
         });

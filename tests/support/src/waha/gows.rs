@@ -14,19 +14,29 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 pub(super) fn info(style: &Style, seen: &Seen) -> Value {
     let group = &seen.group;
     let by_lid = style.by_lid(group);
-    json!({
+    let mut info = json!({
         "JID": group.id, "OwnerJID": style.id(&group.owner, by_lid), "OwnerPN": wire(&group.owner),
         "Name": group.subject, "NameSetAt": moment(group.created), "NameSetBy": "", "NameSetByPN": "",
         "Topic": group.description, "TopicID": "", "TopicSetAt": NEVER, "TopicSetBy": "", "TopicSetByPN": "",
         "TopicDeleted": false, "IsLocked": group.locked, "IsAnnounce": group.announce, "AnnounceVersionID": "",
-        "IsEphemeral": false, "DisappearingTimer": 0, "IsIncognito": false, "IsParent": false,
+        "IsEphemeral": group.disappearing > 0, "DisappearingTimer": group.disappearing, "IsIncognito": false, "IsParent": false,
         "DefaultMembershipApprovalMode": "", "LinkedParentJID": "", "IsDefaultSubGroup": false,
         "IsJoinApprovalRequired": group.approval, "AddressingMode": if by_lid { "lid" } else { "pn" },
         "GroupCreated": moment(group.created), "CreatorCountryCode": "US", "ParticipantVersionID": "1",
         "Participants": people(style, group),
         "ParticipantCount": if seen.size > group.members.len() { seen.size } else { 0 },
-        "MemberAddMode": "all_member_add", "Suspended": false,
-    })
+        "MemberAddMode": if group.members_add { "all_member_add" } else { "admin_add" },
+        "Suspended": false,
+    });
+    if style.quirks.recent {
+        let mode = if group.members_share {
+            "all_member_share"
+        } else {
+            "admin_share"
+        };
+        info["MemberShareHistoryMode"] = json!(mode);
+    }
+    info
 }
 
 /// A group that is not loaded (WAHA#1471).
@@ -116,8 +126,10 @@ pub(super) fn events(
                 std::slice::from_ref(who),
             )]
         }
-        // Of the lock nothing is told.
-        Change::Locked => Vec::new(),
+        // Of these nothing is told: WAHA's update has no field for them.
+        Change::Locked | Change::MembersAdd | Change::MembersShare | Change::Disappearing => {
+            Vec::new()
+        }
         _ if inside => vec![updated(style, group, actor, change)],
         _ => Vec::new(),
     }

@@ -18,6 +18,7 @@ mod people;
 mod quirks;
 mod routes;
 mod sessions;
+mod settings;
 mod store;
 mod views;
 mod webjs;
@@ -49,6 +50,9 @@ pub const KEY: &str = "waha-key";
 
 /// The version whose answers were captured.
 const VERSION: &str = "2026.2.1";
+
+/// The version of a server with [`Quirks::recent`].
+const RECENT: &str = "2026.9.1";
 
 /// Which engine the server runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -51,6 +51,12 @@ pub struct Group {
     pub announce: bool,
     /// Admins have to approve who wants to join.
     pub approval: bool,
+    /// Members who are no admins add others.
+    pub members_add: bool,
+    /// Members who are no admins send earlier messages to new members.
+    pub members_share: bool,
+    /// After how many seconds messages disappear.
+    pub disappearing: u32,
     /// The URL of its picture.
     pub picture: Option<String>,
     /// Whether people are named by their private ids; None for what the server's quirks say.
@@ -101,6 +107,9 @@ pub(super) enum Change {
     Locked,
     Announce,
     Approval,
+    MembersAdd,
+    MembersShare,
+    Disappearing,
     Invite,
 }
 
@@ -141,6 +150,9 @@ impl World {
             locked: false,
             announce: false,
             approval: false,
+            members_add: true,
+            members_share: true,
+            disappearing: 0,
             picture: None,
             by_lid: None,
             invite,
@@ -307,8 +319,8 @@ impl Group {
         change: Change,
         edit: impl FnOnce(&mut Self) -> Result<bool, Refusal>,
     ) -> Result<Vec<Change>, Refusal> {
-        let for_admins = [Change::Locked, Change::Announce].contains(&change);
-        if self.locked || for_admins {
+        let for_all = matches!(change, Change::Subject | Change::Description);
+        if self.locked || !for_all {
             self.admin(account, 403)?;
         }
         Ok(if edit(self)? {
@@ -316,6 +328,14 @@ impl Group {
         } else {
             Vec::new()
         })
+    }
+
+    /// Members who are no admins add others only where the group lets them.
+    pub(super) fn lets_add(&self, account: &str) -> Result<(), Refusal> {
+        if self.members_add {
+            return Ok(());
+        }
+        self.admin(account, 403)
     }
 
     pub(super) fn link(&self, account: &str) -> Result<String, Refusal> {

@@ -16,7 +16,7 @@ pub(super) fn metadata(style: &Style, seen: &Seen) -> Value {
         "subjectOwner": style.id(&group.owner, by_lid), "subjectTime": group.subject_set,
         "size": seen.size, "creation": group.created, "owner": style.id(&group.owner, by_lid),
         "restrict": group.locked, "announce": group.announce, "isCommunity": false,
-        "isCommunityAnnounce": false, "joinApprovalMode": group.approval, "memberAddMode": true,
+        "isCommunityAnnounce": false, "joinApprovalMode": group.approval, "memberAddMode": group.members_add,
         "participants": people(style, group),
     });
     if by_lid {
@@ -25,6 +25,10 @@ pub(super) fn metadata(style: &Style, seen: &Seen) -> Value {
     }
     if !group.description.is_empty() {
         body["desc"] = json!(group.description);
+    }
+    // Baileys has no field where messages stay.
+    if group.disappearing > 0 {
+        body["ephemeralDuration"] = json!(group.disappearing);
     }
     body
 }
@@ -160,6 +164,8 @@ pub(super) fn events(
         Change::Demoted(who) if inside => {
             vec![(PARTICIPANTS, people("demote", "demote", who, "admin"))]
         }
+        // Baileys makes no group update of these.
+        Change::MembersShare | Change::Disappearing => Vec::new(),
         _ if inside => vec![updated(style, group, change, author)],
         _ => Vec::new(),
     }
@@ -203,6 +209,10 @@ fn updated(
         Change::Approval => {
             told["newMembersApprovalRequired"] = json!(group.approval);
             data["joinApprovalMode"] = json!(group.approval);
+        }
+        Change::MembersAdd => {
+            told["membersCanAddNewMember"] = json!(group.members_add);
+            data["memberAddMode"] = json!(group.members_add);
         }
         Change::Invite => {
             told["invite"] = json!(format!("https://chat.whatsapp.com/{}", group.invite));

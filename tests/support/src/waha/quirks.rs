@@ -20,6 +20,9 @@ pub struct Quirks {
     /// As of 2026.5 and later: GOWS has a top-level `engine`, `pn: null` for people by lid, and refuses
     /// empty descriptions; NOWEB's `_data.participants` are objects (`WAHA-API.md`, sections 5 and 6).
     pub newer: bool,
+    /// As of 2026.9: the settings that came since 2026.7 have paths (`FEATURES.md`, 1.1), and GOWS shows
+    /// who shares the history (WAHA's commit 0da9ef68).
+    pub recent: bool,
     /// WEBJS before about 2026.7: `membersCanAddNewMember` tells the lock (`WAHA-API.md`, section 6).
     pub webjs_lock_as_add_mode: bool,
     /// And the phones behind private ids are told by `participants/v2` and `lids` alone.

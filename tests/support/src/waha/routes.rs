@@ -16,9 +16,9 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::actions::{Outcome, Said};
 use super::errors::{Error, exception, no_json, no_route};
-use super::model::{Change, Group, Role};
+use super::model::{Group, Role};
 use super::quirks::UNKNOWN_ERROR;
-use super::{Asked, Fault, KEY, Shared, VERSION};
+use super::{Asked, Fault, KEY, Shared};
 
 /// How long a request waits for a session that is starting.
 const STARTING: Duration = Duration::from_secs(5);
@@ -188,7 +188,7 @@ impl Shared {
                 "statusCode": 500, "timestamp": "2026-11-23T10:00:00.000Z", "exception": exception,
                 "request": request,
                 "version": {
-                    "version": VERSION, "engine": self.personality.name(), "tier": tier, "browser": null,
+                    "version": self.version(), "engine": self.personality.name(), "tier": tier, "browser": null,
                     "platform": "linux/x64", "worker": {"id": null},
                 },
             }),
@@ -208,6 +208,7 @@ impl Shared {
             (_, ["api", "sessions", name, rest @ ..]) => {
                 self.session_route(method, name, rest, body)
             }
+            ("GET", ["api", "server", "version"]) => Some(Ok(Said::Json(self.environment()))),
             ("GET", ["api", "contacts", "check-exists"]) => Some(self.check_exists(query)),
             ("GET", ["api", session, "lids", rest @ ..]) if rest.len() < 3 => {
                 let working = self.account(session);
@@ -265,8 +266,6 @@ impl Shared {
         session: &str,
         account: &str,
     ) -> Option<Outcome> {
-        let lock = |group: &mut Group, on| group.locked = on;
-        let announce = |group: &mut Group, on| group.announce = on;
         Some(match (method, rest) {
             ("GET", []) => self.get(id, session, account),
             ("DELETE", []) => self.delete(id, account),
@@ -275,17 +274,11 @@ impl Shared {
             ("PUT", ["description"]) => self.description(id, account, body),
             ("GET", ["picture"]) => self.picture(id, account),
             ("PUT" | "DELETE", ["picture"]) => self.set_picture(id, account, body),
-            ("GET", ["settings", "security", "info-admin-only"]) => {
-                self.setting(id, session, account, "restrict", |group| group.locked)
+            ("GET", ["settings", "security", name]) => {
+                return self.setting(name, id, session, account);
             }
-            ("GET", ["settings", "security", "messages-admin-only"]) => {
-                self.setting(id, session, account, "announce", |group| group.announce)
-            }
-            ("PUT", ["settings", "security", "info-admin-only"]) => {
-                self.admins_only(id, account, body, Change::Locked, lock)
-            }
-            ("PUT", ["settings", "security", "messages-admin-only"]) => {
-                self.admins_only(id, account, body, Change::Announce, announce)
+            ("PUT", ["settings", "security", name]) => {
+                return self.set_setting(name, id, session, account, body);
             }
             ("GET", ["participants"]) => self.people_of(id, session, account),
             ("GET", ["participants", "v2"]) => self.people_v2(id, session, account),

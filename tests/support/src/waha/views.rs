@@ -65,7 +65,7 @@ impl Inner {
     }
 
     /// The group, for who is in it.
-    fn seen_at(&self, id: &str, account: &str) -> Result<Seen, Refusal> {
+    pub(super) fn seen_at(&self, id: &str, account: &str) -> Result<Seen, Refusal> {
         let group = self.world.groups.get(id).ok_or(Refusal::Unknown)?;
         if self.shows(group, account, false) {
             Ok(self.seen(group))
@@ -123,7 +123,12 @@ impl Shared {
         all
     }
 
-    fn noweb_group(&self, id: &str, session: &str, account: &str) -> Result<Value, Error> {
+    pub(super) fn noweb_group(
+        &self,
+        id: &str,
+        session: &str,
+        account: &str,
+    ) -> Result<Value, Error> {
         let groups = self.noweb_groups(session, account, Fetch::IfNeverBefore);
         let found = groups.into_iter().find(|group| group["id"] == id);
         found.ok_or_else(|| Error::NotListed(id.to_owned()))
@@ -213,7 +218,7 @@ impl Shared {
         Ok(Said::Json(style.people(&self.read(seen)?.group)))
     }
 
-    fn read(&self, seen: Result<Seen, Refusal>) -> Result<Seen, Error> {
+    pub(super) fn read(&self, seen: Result<Seen, Refusal>) -> Result<Seen, Error> {
         seen.map_err(|refusal| match self.personality {
             Personality::Gows => whatsmeow_reads(refusal),
             _ => refusal.into(),
@@ -232,24 +237,6 @@ impl Shared {
             Personality::Webjs => webjs::people_v2(&style, &group),
             _ => gows::people_v2(&style, &group),
         }))
-    }
-
-    /// A setting of who may do what.
-    pub(super) fn setting(
-        &self,
-        id: &str,
-        session: &str,
-        account: &str,
-        field: &str,
-        of: impl FnOnce(&Group) -> bool,
-    ) -> Outcome {
-        if self.personality == Personality::Noweb {
-            let group = self.noweb_group(id, session, account)?;
-            return Ok(Said::Json(json!({ "adminsOnly": group[field] })));
-        }
-        let seen = self.lock().seen_at(id, account);
-        let seen = self.read(seen)?;
-        Ok(Said::Json(json!({ "adminsOnly": of(&seen.group) })))
     }
 }
 

@@ -23,7 +23,8 @@ pub(super) fn chat(style: &Style, seen: &Seen) -> Value {
         "groupMetadata": {
             "id": id, "creation": group.created, "owner": serialized(&owner), "subject": group.subject,
             "size": seen.size, "desc": group.description, "restrict": group.locked, "announce": group.announce,
-            "memberAddMode": "all_member_add", "membershipApprovalMode": group.approval,
+            "memberAddMode": if group.members_add { "all_member_add" } else { "admin_add" },
+            "membershipApprovalMode": group.approval, "ephemeralDuration": group.disappearing,
             "participants": people(style, group),
         },
     })
@@ -133,7 +134,11 @@ pub(super) fn events(
 }
 
 fn facts(style: &Style, group: &Group) -> Value {
-    let adds = !style.quirks.webjs_lock_as_add_mode || group.locked;
+    let adds = if style.quirks.webjs_lock_as_add_mode {
+        group.locked
+    } else {
+        group.members_add
+    };
     json!({
         "id": group.id, "subject": group.subject, "description": group.description,
         "invite": format!("https://chat.whatsapp.com/{}", group.invite),
@@ -159,6 +164,9 @@ fn updated(style: &Style, group: &Group, actor: &str, change: &Change) -> (&'sta
         Change::Locked => "restrict",
         Change::Announce => "announce",
         Change::Approval => "membership_approval_mode",
+        Change::MembersAdd => "member_add_mode",
+        Change::Disappearing => "ephemeral",
+        Change::MembersShare => "member_share_group_history_mode",
         _ => "revoke_invite",
     };
     let data = notification(style, group, actor, kind, &[]);
