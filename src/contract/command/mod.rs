@@ -234,7 +234,9 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
-    EnsureGroup => EnsuredGroup, Harmless, |p| p.group_id.as_ref().map_or(About::Nothing, About::Group),
+    // A plan waits for nothing: an EnsureGroup before it may go on for hours, and the plan says what is left of it.
+    EnsureGroup => EnsuredGroup, Harmless,
+        |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
         ours "PUT /api/{session}/groups/{groupId}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
