@@ -1,5 +1,6 @@
 //! The command line. One file per command; exit codes are part of the interface.
 
+mod apply;
 mod completions;
 mod config;
 mod dead;
@@ -43,6 +44,8 @@ enum Command {
     Run,
     /// Send a command and print its reply.
     Send(send::Send),
+    /// Make groups as files describe them.
+    Apply(apply::Apply),
     /// Print events.
     #[command(subcommand)]
     Events(events::Events),
@@ -104,6 +107,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => command.run(&sources),
         Command::Run => run::run(load(&sources)?),
         Command::Send(command) => block_on(command.run(load(&sources)?)),
+        Command::Apply(command) => block_on(command.run(load(&sources)?)),
         Command::Events(command) => block_on(command.run(load(&sources)?)),
         Command::Dead(command) => block_on(command.run(load(&sources)?)),
         Command::Webhooks(command) => block_on(command.run(load(&sources)?)),

@@ -15,6 +15,12 @@ pub(super) fn line(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// Prints a line about the work, which is no result.
+pub(super) fn note(text: &str) {
+    // A failure cannot be reported anywhere.
+    writeln!(io::stderr().lock(), "{text}").ok();
+}
+
 /// The beginning of an untrusted text, without control characters, which must not reach the terminal.
 pub(super) fn printable(text: &str, most: usize) -> String {
     text.chars()

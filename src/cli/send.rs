@@ -75,26 +75,38 @@ impl Send {
             .id
             .clone()
             .unwrap_or_else(|| Uuid::now_v7().to_string());
-        let mut body = Map::from_iter([
-            ("id".to_owned(), json!(id)),
-            ("type".to_owned(), json!(self.command_type)),
-            ("session".to_owned(), json!(self.session)),
-            ("payload".to_owned(), payload(&self.payload)?),
-        ]);
+        let mut body = Map::from_iter([("payload".to_owned(), payload(&self.payload)?)]);
         if let Some(limit) = self.expires_in {
             let at = jiff::Timestamp::now()
                 .checked_add(limit)
                 .map_err(|_| Failure::Usage("--expires-in: is too long".to_owned()))?;
             body.insert("expiresAt".to_owned(), json!(format!("{at:.3}")));
         }
-        Ok(Outgoing {
-            exchange: names.commands(),
-            routing_key: self.session.clone(),
-            message_id: id,
-            message_type: self.command_type.clone(),
-            body: Value::Object(body).to_string().into_bytes(),
-            ..Outgoing::default()
-        })
+        Ok(message(names, &self.session, &self.command_type, id, body))
+    }
+}
+
+/// The message of a command, with the rest of its body.
+pub(super) fn message(
+    names: &Names,
+    session: &str,
+    command_type: &str,
+    id: String,
+    rest: Map<String, Value>,
+) -> Outgoing {
+    let mut body = Map::from_iter([
+        ("id".to_owned(), json!(id)),
+        ("type".to_owned(), json!(command_type)),
+        ("session".to_owned(), json!(session)),
+    ]);
+    body.extend(rest);
+    Outgoing {
+        exchange: names.commands(),
+        routing_key: session.to_owned(),
+        message_id: id,
+        message_type: command_type.to_owned(),
+        body: Value::Object(body).to_string().into_bytes(),
+        ..Outgoing::default()
     }
 }
 

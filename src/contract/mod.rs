@@ -18,15 +18,15 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, ApproveJoinRequests, Command, CommandResult, CommandType, CountGroups,
-    CreateGroup, DeleteGroup, DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode,
-    GetJoinInfo, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
-    GetMessagesAdminOnly, GetParticipants, JoinGroup, LaneName, LeaveGroup, ListGroups,
-    ListJoinRequests, ListWebhooks, PromoteAdmin, RefreshGroups, RejectJoinRequests,
-    RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode, SetDisappearingMessages,
-    SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetMemberAddMode,
-    SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly, SetWebhook, SortBy,
-    SortOrder, TestWebhook,
+    About, AddParticipants, ApproveJoinRequests, Change, Command, CommandResult, CommandType,
+    CountGroups, CreateGroup, DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude,
+    GetGroup, GetInfoAdminOnly, GetInviteCode, GetJoinInfo, GetMemberAddMode,
+    GetMemberShareHistory, GetMembershipApproval, GetMessagesAdminOnly, GetParticipants, JoinGroup,
+    LaneName, LeaveGroup, ListGroups, ListJoinRequests, ListWebhooks, PromoteAdmin, RefreshGroups,
+    RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    SetDisappearingMessages, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
+    SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
+    SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant, WantedSettings,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};

@@ -108,6 +108,19 @@ where
         .map_err(de::Error::custom)
 }
 
+/// Reads a text that a command sets, or `null` for none.
+pub(in crate::contract) fn optional_to_set<'de, T, D>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error>
+where
+    T: FromStr<Err = InvalidText>,
+    D: Deserializer<'de>,
+{
+    let text = Option::<Cow<'de, str>>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(de::Error::custom))
+        .transpose()
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -7,13 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
+use uuid::Uuid;
 
 use crate::contract::{
-    Command, CommandId, CommandResult, CommandType, EngineName, ErrorCode, Event, SessionName,
+    Command, CommandId, CommandResult, CommandType, EngineName, ErrorCode, Event, ParticipantId,
+    SessionName,
 };
 use crate::observability::trace::Trace;
 use crate::store;
-use crate::store::ledger::Starts;
+use crate::store::ledger::{Key, Starts};
 use crate::store::shards::Fence;
 
 mod event_fields;
@@ -22,6 +24,8 @@ pub mod sandbox;
 mod setting;
 mod sync;
 pub mod waha;
+
+pub use sync::comparable;
 
 /// What an engine, or one of its servers, can execute: every command but these.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +56,32 @@ pub struct Call {
     pub command: Command,
     /// SHA-256 of type and canonical payload: the same id with another one is refused.
     pub fingerprint: [u8; 32],
+    /// The number of the part, if the command is executed in parts and this call is one of them.
+    pub part: Option<u32>,
     /// The conditions under which it is executed.
     pub context: Context,
 }
 
+/// The namespace of the ids of parts (UUIDv5).
+const PARTS: Uuid = Uuid::from_u128(0x4d0a_71b2_52f6_5e0b_8b7e_6a1c_93d5_0f28);
+
 impl Call {
+    /// The key of its effect: a part has one of its own, while its events name the whole command.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        let command_id = match self.part {
+            None => self.id.clone(),
+            Some(part) => {
+                let name = format!("{}\n{}\n{part}", self.session, self.id);
+                CommandId::from(Uuid::new_v5(&PARTS, name.as_bytes()))
+            }
+        };
+        Key {
+            session: self.session.clone(),
+            command_id,
+        }
+    }
+
     /// The same call as a child span of the trace.
     #[must_use]
     pub fn within(&self, trace: &Trace) -> Self {
@@ -125,6 +150,12 @@ pub trait Engine: Send + Sync + std::fmt::Debug + 'static {
     /// # Cancellation
     /// After dropping the future it is unknown whether the command took effect.
     async fn execute(&self, call: &Call) -> Result<Effect, EngineError>;
+
+    /// The ids of the account that executes a call, the phone first if it is known.
+    ///
+    /// # Errors
+    /// When there is no such session, or the engine is not available now.
+    async fn account(&self, call: &Call) -> Result<Vec<ParticipantId>, EngineError>;
 
     /// Searches for the effect of a command whose outcome is unknown.
     ///

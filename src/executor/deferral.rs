@@ -71,6 +71,8 @@ pub(super) enum Failure {
     Searching(#[source] EngineError),
     #[error("another worker is executing this command")]
     Busy(Duration),
+    #[error("the group is not yet as wanted; this goes on")]
+    Unfinished,
     #[error("it is not known whether the command took effect; look, then decide")]
     InDoubt,
     #[error("{}", .0.message)]
@@ -85,7 +87,7 @@ impl Failure {
                 (error.is_store_outage(), error.is_fenced())
             }
             Self::Store(error) => (error.is_outage(), error.is_fenced()),
-            Self::Busy(_) | Self::InDoubt | Self::TooLate(_) => (false, false),
+            Self::Busy(_) | Self::Unfinished | Self::InDoubt | Self::TooLate(_) => (false, false),
         };
         match (outage, fenced) {
             (true, _) => Some(Interrupted::Outage),
@@ -118,6 +120,10 @@ pub(super) fn judge(failure: &Failure, last: Option<&Cause>) -> Result<Deferral,
         Failure::Busy(after) => {
             let cause = ErrorBody::new(ErrorCode::EngineUnavailable, failure.to_string());
             deferral(Some(*after), false, cause)
+        }
+        Failure::Unfinished => {
+            let cause = ErrorBody::new(ErrorCode::RateLimited, failure.to_string());
+            deferral(None, false, cause)
         }
         // The store is our own; a command must not fail because of its outage.
         Failure::Store(error) => {

@@ -41,6 +41,16 @@ impl Guarded {
         self.engine.as_ref()
     }
 
+    /// The account's limits.
+    pub(super) const fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// The time limit for one command.
+    pub(super) const fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// Lets the engine execute a command.
     pub(super) async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
         self.accounts.admit(&call.session, &call.command)?;

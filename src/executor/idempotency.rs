@@ -9,11 +9,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_trait::async_trait;
 use parking_lot::Mutex;
+use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
-use crate::contract::{Repeat, Timestamp};
+use crate::contract::{Command, Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Found};
 use crate::observability::events;
 use crate::store::Store;
@@ -21,6 +23,7 @@ use crate::store::ledger::{Claim, Key, Ledger, Record, Starts};
 use crate::store::workers::Workers;
 
 use super::Failure;
+use super::ensure::{self, Ensure, Parts};
 use super::guard::Guarded;
 use super::webhooks::Webhooks;
 
@@ -76,7 +79,7 @@ impl Idempotency {
 
     /// Executes a command, or returns its recorded outcome.
     pub(super) async fn carry_out(&self, call: &Call) -> Result<Executed, Failure> {
-        let key = key_of(call);
+        let key = call.key();
         let _turn = self.locks.wait(&key).await;
         let me = self.workers.me();
         // Only the start of an effect is fenced. A command that has been started is this worker's to finish
@@ -98,7 +101,7 @@ impl Idempotency {
 
     /// Finds the outcome of a command that may no longer be started; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
-        let key = key_of(call);
+        let key = call.key();
         let _turn = self.locks.wait(&key).await;
         let ledger = self.ledger.under(call.context.fence.clone());
         let executed = match ledger.peek(key.clone(), call.fingerprint).await? {
@@ -117,8 +120,37 @@ impl Idempotency {
         Ok(Some(executed))
     }
 
-    /// Leaves a command that this worker may have started to the worker that gets it next.
-    pub(super) async fn leave(&self, key: Key) {
+    /// Leaves a command that this worker may have started to the worker that gets it next, and its part
+    /// that may have been started.
+    pub(super) async fn leave(&self, call: &Call) {
+        if let Command::EnsureGroup(_) = call.command {
+            let mut last = None;
+            for (note, part) in ensure::steps(call) {
+                if !self.is_noted(&note).await {
+                    break;
+                }
+                last = Some(part.key());
+            }
+            if let Some(last) = last {
+                self.leave_key(last).await;
+            }
+        }
+        self.leave_key(call.key()).await;
+    }
+
+    /// Whether a value was noted, however long the store takes to say so.
+    async fn is_noted(&self, call: &Call) -> bool {
+        let peek = || self.ledger.peek(call.key(), call.fingerprint);
+        match self.store.through_outages(peek).await {
+            Ok(claim) => matches!(claim, Claim::Done(_)),
+            Err(error) => {
+                events::store_refused(&error);
+                false
+            }
+        }
+    }
+
+    async fn leave_key(&self, key: Key) {
         // If it has come back to this worker meanwhile, it is this worker's until that is over.
         let _turn = self.locks.wait(&key).await;
         let leave = || {
@@ -158,12 +190,22 @@ impl Idempotency {
     }
 
     /// Executes a command by its kind, without the ledger.
-    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
-        if call.command.about().is_webhooks() {
+    async fn execute(&self, call: &Call) -> Result<Effect, Failure> {
+        if let Command::EnsureGroup(wanted) = &call.command {
+            return Ensure {
+                parts: self,
+                call,
+                wanted,
+            }
+            .run()
+            .await;
+        }
+        let executed = if call.command.about().is_webhooks() {
             self.webhooks.execute(call).await
         } else {
             self.engine.execute(call).await
-        }
+        };
+        Ok(executed?)
     }
 
     /// Decides about a command of which only the start is recorded.
@@ -199,7 +241,7 @@ impl Idempotency {
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
         match self.execute(call).await {
             Ok(effect) => self.done(key, effect).await,
-            Err(error) => {
+            Err(Failure::Engine(error)) => {
                 match error.disposition() {
                     // Nothing was done, and the next attempt starts afresh.
                     Disposition::Retry { .. } => self.release(&key).await?,
@@ -209,6 +251,8 @@ impl Idempotency {
                 }
                 Err(error.into())
             }
+            // `started` stays here too: a part of it was interrupted.
+            Err(failure) => Err(failure),
         }
     }
 
@@ -257,17 +301,48 @@ impl Idempotency {
     }
 }
 
+#[async_trait]
+impl Parts for Idempotency {
+    fn engine(&self) -> &Guarded {
+        &self.engine
+    }
+
+    async fn carry_out_part(&self, part: &Call) -> Result<Record, Failure> {
+        match self.carry_out(part).await? {
+            Executed::Done { record, .. } => Ok(record),
+            // The same id was used for another command before this one.
+            Executed::Reused => Err(Failure::InDoubt),
+        }
+    }
+
+    async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        match ledger.peek(call.key(), call.fingerprint).await? {
+            Claim::Done(record) => Ok(record.outcome.ok()),
+            Claim::New | Claim::Started { .. } | Claim::Reused => Ok(None),
+        }
+    }
+
+    async fn note(&self, call: &Call, value: Box<RawValue>) -> Result<Box<RawValue>, Failure> {
+        let ledger = self.ledger.under(call.context.fence.clone());
+        let me = self.workers.me();
+        if let Claim::Reused = ledger.claim(call.key(), call.fingerprint, me).await? {
+            return Err(Failure::InDoubt);
+        }
+        let record = Record {
+            outcome: Ok(value.clone()),
+            events: Vec::new(),
+            at: self.now(),
+        };
+        let earlier = ledger.complete(call.key(), record).await?;
+        Ok(earlier.and_then(|it| it.outcome.ok()).unwrap_or(value))
+    }
+}
+
 const fn replay(record: Record) -> Executed {
     Executed::Done {
         record,
         replayed: true,
-    }
-}
-
-fn key_of(call: &Call) -> Key {
-    Key {
-        session: call.session.clone(),
-        command_id: call.id.clone(),
     }
 }
 

@@ -7,6 +7,7 @@
 mod accounts;
 pub mod decode;
 mod deferral;
+mod ensure;
 mod guard;
 mod idempotency;
 pub mod lanes;
@@ -24,11 +25,10 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::contract::{ErrorBody, ErrorCode, Repeat, Timestamp};
+use crate::contract::{Command, ErrorBody, ErrorCode, Repeat, Timestamp};
 use crate::engines::{Call, Context, Engine};
 use crate::observability::events;
 use crate::store::Store;
-use crate::store::ledger::Key;
 
 use accounts::Accounts;
 use deferral::{Failure, in_doubt, is_soon_answered, what_failed};
@@ -161,8 +161,14 @@ impl Executor {
                 Err(error) => return Ok(self.refuse(accepted, error)),
             };
             last = Some(Cause::of(&deferral.cause));
-            // A caller waits for a read: an attempt that took long is not repeated.
-            let in_time = |wait: &Duration| !reads || begun.elapsed() + *wait <= self.retry.reads;
+            // An attempt that took long is not repeated where a caller waits for a read, or where each attempt
+            // does many parts.
+            let limit = match accepted.command {
+                Command::EnsureGroup(_) => self.engine.timeout(),
+                _ if reads => self.retry.reads,
+                _ => Duration::MAX,
+            };
+            let in_time = |wait: &Duration| begun.elapsed().saturating_add(*wait) <= limit;
             match retries.next(deferral.after).filter(in_time) {
                 Some(wait) => {
                     events::command_retried();
@@ -187,8 +193,9 @@ impl Executor {
     /// with which the caller does not go on.
     ///
     /// Otherwise the next worker would wait for this one as long as it lives.
-    pub async fn leave(&self, command: Key) {
-        self.idempotency.leave(command).await;
+    pub async fn leave(&self, accepted: &Accepted) {
+        let call = call(accepted, &Context::default());
+        self.idempotency.leave(&call).await;
     }
 
     fn short_retries(&self, reads: bool) -> ShortRetries {
@@ -301,6 +308,7 @@ fn call(accepted: &Accepted, context: &Context) -> Call {
         session: accepted.session.clone(),
         command: accepted.command.clone(),
         fingerprint: accepted.fingerprint,
+        part: None,
         context: context.clone(),
     }
 }

@@ -83,6 +83,7 @@ impl Route {
     pub(super) const fn body(self) -> BodyRule {
         match self.command {
             CommandType::CreateGroup
+            | CommandType::EnsureGroup
             | CommandType::SetGroupSubject
             | CommandType::SetGroupDescription
             | CommandType::SetMessagesAdminOnly

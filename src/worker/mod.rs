@@ -237,10 +237,10 @@ impl Worker {
         }
         let verdict = self.run_through_outages(&job).await;
         if verdict.as_ref().map_or(true, Verdict::is_open) {
-            let (worker, command) = (Arc::clone(self), key_of(&job.accepted));
+            let (worker, command) = (Arc::clone(self), job.accepted.clone());
             // This may take as long as an outage of the store.
             self.lifecycle
-                .spawn_background(async move { worker.executor.leave(command).await });
+                .spawn_background(async move { worker.executor.leave(&command).await });
         }
         match verdict? {
             Verdict::Answered(outcome) => {

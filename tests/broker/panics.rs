@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use groupmq::app::{self, Engines};
 use groupmq::clock::Clock;
 use groupmq::config::{Config, Sources};
-use groupmq::contract::EngineName;
+use groupmq::contract::{EngineName, ParticipantId};
 use groupmq::engines::{Call, Effect, Engine, EngineError, Found};
 use groupmq::lifecycle::Ending;
 use groupmq::observability::log;
@@ -56,6 +56,10 @@ impl Engine for Panicking {
         Err(EngineError::NoAnswer {
             message: "as the test wants".to_owned(),
         })
+    }
+
+    async fn account(&self, _: &Call) -> Result<Vec<ParticipantId>, EngineError> {
+        Ok(Vec::new())
     }
 
     async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {

@@ -2,6 +2,7 @@
 
 pub(crate) const README: &str = include_str!("../../README.md");
 pub(crate) const CLIENTS: &str = include_str!("../../docs/clients.md");
+pub(crate) const DESIRED: &str = include_str!("../../docs/desired-state.md");
 pub(crate) const OPERATING: &str = include_str!("../../docs/operating.md");
 const ENGINES: &str = include_str!("../../docs/engines.md");
 

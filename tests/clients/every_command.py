@@ -252,6 +252,28 @@ check(done is False, "a subject without permission", done)
 invite, _, _ = send("default", "GetInviteCode", it)
 check(invite["inviteUrl"] == "https://chat.whatsapp.com/" + invite["inviteCode"], "invite", invite)
 
+wish = {**it, "description": "As wanted", "participants": [BEN, ANNA, PRIVATE]}
+steps = ["SetGroupDescription", "AddParticipants"]
+plan, _, _ = send("default", "EnsureGroup", {**wish, "plan": True})
+check([one["type"] for one in plan["changes"]] == steps and plan["seconds"] == 0, "the plan", plan)
+ensured, told, _ = send(
+    "default",
+    "EnsureGroup",
+    wish,
+    [
+        *update,
+        "default.group.join add",
+        "default.group.v2.participants join",
+        "second.group.join add",
+        "second.group.v2.participants join",
+    ],
+)
+check([one["type"] for one in ensured["changes"]] == steps, "EnsureGroup", ensured)
+check(outcomes(ensured["outcomes"]) == [(ANNA, "ok", 200), (PRIVATE, "privacyBlocked", 403)], "outcomes", ensured)
+check(told[2]["recipientIds"] == [ANNA], "who was added", told)
+again, _, _ = send("default", "EnsureGroup", {**wish, "participants": [BEN, ANNA]})
+check(again["changes"] == [] and again["group"] == ensured["group"], "EnsureGroup again", again)
+
 fresh, told, _ = send("default", "RevokeInviteCode", it, ["default.group.v2.update"])
 check(fresh["inviteCode"] != invite["inviteCode"], "RevokeInviteCode", fresh)
 check(told[0]["group"] == {"id": group, "invite": fresh["inviteUrl"]}, "the new invite", told)

@@ -15,7 +15,8 @@ mod world;
 
 use groupmq::contract::CommandType;
 
-use documents::{CLIENTS, OPERATING, README, block};
+use documents::{CLIENTS, DESIRED, OPERATING, README, block};
+use groupmq_test_support::postgres::Postgres;
 use world::{Program, World};
 
 #[tokio::test]
@@ -42,12 +43,7 @@ async fn pika_sends_every_command_and_gets_every_reply_and_event() {
 #[tokio::test]
 async fn everything_in_the_documents_works_as_shown() {
     let world = World::new("documents").await;
-    // The worker and the programs have the documented rights, and no others.
-    for command in block(OPERATING, "sh", "rabbitmqctl").lines() {
-        if let Some(arguments) = command.strip_prefix("rabbitmqctl ") {
-            world.ctl(&documents::words(arguments)).await;
-        }
-    }
+    give_documented_rights(&world).await;
     let worker = world.start_worker("worker", "secret-1").await;
     let url = world.url("shop", "secret-2");
 
@@ -87,4 +83,92 @@ async fn everything_in_the_documents_works_as_shown() {
             .await;
     }
     world.remove().await;
+}
+
+#[tokio::test]
+async fn groups_become_as_the_file_of_the_documents_says() {
+    let world = World::new("apply").await;
+    world
+        .ctl(&documents::words("set_permissions guest .* .* .*"))
+        .await;
+    let worker = world.start_worker("guest", "guest").await;
+    let url = world.url("guest", "guest");
+    let files = [
+        ("groups.yaml", block(DESIRED, "yaml", "members.csv")),
+        ("members.csv", block(DESIRED, "csv", "phone")),
+    ];
+    for (command, expected) in documents::session(DESIRED) {
+        let mut program = Program::shell(&command);
+        for (name, content) in &files {
+            program = program.beside(name, content);
+        }
+        let shown = program.run(&url).await;
+        documents::assert_shown(&command, &expected, &shown);
+    }
+    worker.stop().await;
+    world.remove().await;
+}
+
+#[tokio::test]
+async fn the_nightly_job_of_the_documents_makes_groups_as_the_tables_say() {
+    let world = World::new("nightly").await;
+    world
+        .ctl(&documents::words("set_permissions guest .* .* .*"))
+        .await;
+    let worker = world.start_worker("guest", "guest").await;
+    let url = world.url("guest", "guest");
+    let database = Postgres::shared().unwrap().database().unwrap();
+    let job =
+        Program::python(&block(DESIRED, "python", "psycopg")).with("DATABASE_URL", &database.url);
+
+    let prints: Vec<_> = DESIRED.split("\n```text\n").skip(1).collect();
+    let changes = ["CREATE TABLE", "DELETE FROM"].map(|it| block(DESIRED, "sql", it));
+    assert_eq!(prints.len(), changes.len());
+    for (change, prints) in changes.iter().zip(prints) {
+        database.run(&[change]).unwrap();
+        let (prints, _) = prints.split_once("\n```").unwrap();
+        assert_eq!(job.run(&url).await, format!("{prints}\n"));
+    }
+
+    let listed = "groupmq send ListGroups --json";
+    let reply = Program::shell(listed).run(&url).await;
+    let reply: serde_json::Value = serde_json::from_str(&reply).unwrap();
+    let groups = reply["result"].as_array().unwrap();
+    let people = |name: &str| {
+        let group = groups.iter().find(|it| it["subject"] == name).unwrap();
+        let people = group["participants"].as_array().unwrap().iter();
+        let mut people: Vec<_> = people
+            .map(|it| {
+                format!(
+                    "{} {}",
+                    it["id"].as_str().unwrap(),
+                    it["role"].as_str().unwrap()
+                )
+            })
+            .collect();
+        people.sort();
+        people.join(", ")
+    };
+    assert_eq!(groups.len(), 3, "{reply}");
+    let owner = "15550000001@c.us superadmin";
+    assert_eq!(people("Nobody yet"), owner);
+    assert_eq!(
+        people("Climbing"),
+        format!("{owner}, 15550000002@c.us admin, 15550000100@c.us admin")
+    );
+    assert_eq!(
+        people("Hiking"),
+        format!("{owner}, 15550000002@c.us participant")
+    );
+    worker.stop().await;
+    world.remove().await;
+}
+
+/// The worker and the programs have the documented rights, and no others.
+async fn give_documented_rights(world: &World) {
+    for command in block(OPERATING, "sh", "rabbitmqctl").lines() {
+        if let Some(arguments) = command.strip_prefix("rabbitmqctl ") {
+            world.ctl(&documents::words(arguments)).await;
+        }
+    }
 }

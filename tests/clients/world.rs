@@ -107,6 +107,7 @@ fn groupmq(url: &str, mut command: Command) -> Command {
 pub(crate) struct Program {
     folder: TempDir,
     command: String,
+    environment: Vec<(String, String)>,
 }
 
 impl Program {
@@ -115,7 +116,20 @@ impl Program {
         Self {
             folder,
             command: command.to_owned(),
+            environment: Vec::new(),
         }
+    }
+
+    /// With a file in its folder.
+    pub(crate) fn beside(self, name: &str, content: &str) -> Self {
+        fs::write(self.folder.path().join(name), content).unwrap();
+        self
+    }
+
+    /// With a variable in its environment.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
     }
 
     /// A line in a shell.
@@ -168,6 +182,7 @@ impl Program {
             .args(["-c", &self.command])
             .current_dir(self.folder.path())
             .env("PATH", std::env::join_paths(path).unwrap())
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .output();

@@ -1,8 +1,8 @@
 //! Replies and events: the examples are valid, and are written back byte for byte.
 
 use groupmq::contract::{
-    CommandType, ErrorCode, Event, EventName, EventPayload, Group, GroupCount, InfoAdminOnly,
-    InviteCode, JoinInfo, JoinRequest, Joined, MemberAddMode, MemberShareHistory,
+    CommandType, EnsuredGroup, ErrorCode, Event, EventName, EventPayload, Group, GroupCount,
+    InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, MemberAddMode, MemberShareHistory,
     MembershipApproval, MessagesAdminOnly, NoticeName, Outcome, Participant, Reply, ReplyStatus,
     Webhook, WebhookNotice, WebhookTest,
 };
@@ -57,6 +57,7 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetInfoAdminOnly => {
             assert_round_trip::<InfoAdminOnly>(name, result);
         }
+        Type::EnsureGroup => drop(assert_round_trip::<EnsuredGroup>(name, result)),
         Type::CountGroups => {
             assert_round_trip::<GroupCount>(name, result);
         }

@@ -322,19 +322,17 @@ impl Caller<'_> {
     /// See [`CallError`].
     pub async fn call(
         &mut self,
-        mut command: Outgoing,
+        command: Outgoing,
         timeout: Duration,
     ) -> Result<Incoming, CallError> {
         let id = command.message_id.clone();
-        command.reply_to = Some(self.reply_to.clone());
-        command.correlation_id = Some(id.clone());
         // A broker that is short of memory accepts nothing for a while.
-        tokio::time::timeout(timeout, self.client.publish(&command))
+        tokio::time::timeout(timeout, self.send(command))
             .await
             .map_err(|_| Error::TimedOut(timeout, "taking the command"))??;
         let answer = async {
             loop {
-                let reply = self.replies.next().await?;
+                let reply = self.next().await?;
                 // Any other reply is late: its call timed out.
                 if reply.correlation_id.as_ref() == Some(&id) {
                     return Ok(reply);
@@ -344,6 +342,27 @@ impl Caller<'_> {
         tokio::time::timeout(timeout, answer)
             .await
             .unwrap_or(Err(CallError::NoReply(timeout)))
+    }
+
+    /// Publishes a command whose reply [`Caller::next`] returns, with the command's id as its correlation id.
+    ///
+    /// # Errors
+    /// When the broker is lost, refuses, or no queue takes it.
+    pub async fn send(&self, mut command: Outgoing) -> Result<(), CallError> {
+        command.reply_to = Some(self.reply_to.clone());
+        command.correlation_id = Some(command.message_id.clone());
+        self.client.publish(&command).await
+    }
+
+    /// The next reply to a command of this caller.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    ///
+    /// # Cancellation
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Result<Incoming, Error> {
+        self.replies.next().await
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
 
 mod about;
 mod admins;
+mod ensure_group;
 mod groups;
 mod invites;
 mod join_requests;
@@ -21,6 +22,7 @@ mod webhooks;
 
 pub use about::{About, LaneName};
 pub use admins::{DemoteAdmin, PromoteAdmin};
+pub use ensure_group::{Change, EnsureGroup, EnsuredGroup, WantedParticipant, WantedSettings};
 pub use groups::{
     CountGroups, CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups,
     RefreshGroups, SetGroupDescription, SetGroupSubject, SortBy, SortOrder,
@@ -244,6 +246,10 @@ commands! {
         "POST /api/{session}/groups/{groupId}/participants/join-requests/approve";
     RejectJoinRequests => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/participants/join-requests/reject";
+    // A plan waits for nothing: an EnsureGroup before it may go on for hours, and the plan says what is left of it.
+    EnsureGroup => EnsuredGroup, Harmless,
+        |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
+        ours "PUT /api/{session}/groups/{groupId}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -295,6 +301,8 @@ pub enum CommandResult {
     Joined(Joined),
     /// `ListJoinRequests`.
     JoinRequests(Vec<JoinRequest>),
+    /// `EnsureGroup`.
+    Ensured(Box<EnsuredGroup>),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -321,6 +329,7 @@ impl Serialize for CommandResult {
             Self::JoinInfo(info) => info.serialize(serializer),
             Self::Joined(joined) => joined.serialize(serializer),
             Self::JoinRequests(requests) => requests.serialize(serializer),
+            Self::Ensured(ensured) => ensured.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

@@ -47,7 +47,8 @@ command_files! {
     GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory,
     SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin,
     DemoteAdmin, GetInviteCode, RevokeInviteCode, GetJoinInfo, JoinGroup, ListJoinRequests,
-    ApproveJoinRequests, RejectJoinRequests, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
+    ApproveJoinRequests, RejectJoinRequests, EnsureGroup, SetWebhook, RemoveWebhook, ListWebhooks,
+    TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":

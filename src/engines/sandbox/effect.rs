@@ -1,7 +1,7 @@
 //! What a command does in a group, or why it is refused; and the checks that the rules share.
 
 use crate::contract::{
-    CommandResult, Description, ErrorBody, ErrorCode, JoinRequestAction, ParticipantId,
+    CommandId, CommandResult, Description, ErrorBody, ErrorCode, JoinRequestAction, ParticipantId,
     RequestMethod, Role, Subject, Timestamp,
 };
 use crate::engines::setting::Setting;
@@ -18,7 +18,9 @@ pub(super) struct Actor<'a> {
     pub(super) account: &'a ParticipantId,
     /// The time.
     pub(super) now: Timestamp,
-    /// The command; ids and codes are derived from it.
+    /// The command that events name.
+    pub(super) command: &'a CommandId,
+    /// The key of its effect; ids and codes are derived from it.
     pub(super) key: &'a Key,
 }
 

@@ -257,7 +257,7 @@ impl EventWriter<'_> {
             seconds: now.as_second(),
             author: Some(self.actor.account.clone()),
             sequence: *sequence,
-            command_id: Some(self.actor.key.command_id.clone()),
+            command_id: Some(self.actor.command.clone()),
             reconciled: false,
         };
         self.events.push(Event {

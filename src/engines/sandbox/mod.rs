@@ -28,8 +28,8 @@ use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
-    Command, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group, GroupCount,
-    GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
+    Command, CommandId, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group,
+    GroupCount, GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
@@ -152,7 +152,7 @@ impl Sandbox {
                 let id = self.groups.of_invite_code(&asked.code).await;
                 Ok(id.map_err(store_failed)?.into_iter().collect())
             }
-            _ => Ok(ids::group_candidates(&key_of(call))),
+            _ => Ok(ids::group_candidates(&call.key())),
         }
     }
 
@@ -167,7 +167,7 @@ impl Sandbox {
 
     /// Executes a command that changes something, unless its outcome is recorded.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
-        let key = key_of(call);
+        let key = call.key();
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
@@ -175,6 +175,7 @@ impl Sandbox {
             accounts: self.accounts.clone(),
             members_can_add: self.members_can_add,
             command: call.command.clone(),
+            id: call.id.clone(),
             key: key.clone(),
             groups: self.groups_of(call).await?,
         };
@@ -215,9 +216,13 @@ impl Engine for Sandbox {
         }
     }
 
+    async fn account(&self, call: &Call) -> Result<Vec<ParticipantId>, EngineError> {
+        Sandbox::account(self, call).map(|account| vec![account.clone()])
+    }
+
     async fn find(&self, call: &Call, _: Starts) -> Result<Found, EngineError> {
         let groups = self.groups.under(call.context.fence.clone());
-        let outcome = groups.outcome(key_of(call), call.fingerprint).await;
+        let outcome = groups.outcome(call.key(), call.fingerprint).await;
         match outcome.map_err(store_failed)? {
             Some(record) => effect_of(record).map(Found::Effect),
             // What has an effect has its outcome recorded with it.
@@ -228,13 +233,6 @@ impl Engine for Sandbox {
     async fn check(&self) -> Result<String, EngineError> {
         self.store.ping().await.map_err(store_failed)?;
         Ok(self.name().as_str().to_owned())
-    }
-}
-
-fn key_of(call: &Call) -> Key {
-    Key {
-        session: call.session.clone(),
-        command_id: call.id.clone(),
     }
 }
 
@@ -258,6 +256,7 @@ struct Transaction {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     command: Command,
+    id: CommandId,
     key: Key,
     /// The group, those that a `CreateGroup` may create, or none if a code leads to none.
     groups: Vec<GroupId>,
@@ -268,6 +267,7 @@ impl Transaction {
         let actor = Actor {
             account: &self.account,
             now: self.now,
+            command: &self.id,
             key: &self.key,
         };
         let done = match &self.command {

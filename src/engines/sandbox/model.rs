@@ -26,12 +26,13 @@ pub(super) fn apply(
         | Command::GetJoinInfo(_)
         | Command::CountGroups(_)
         | Command::RefreshGroups(_)
+        | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)
         | Command::TestWebhook(_) => Err(Refusal::new(
             ErrorCode::Internal,
-            "a command that names no group was applied to one; report this",
+            "a command that is not about one group, or is no engine's, was applied to a group; report this",
         )),
         Command::GetGroup(_)
         | Command::GetInfoAdminOnly(_)

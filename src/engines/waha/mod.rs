@@ -321,6 +321,10 @@ impl Engine for Waha {
         }
     }
 
+    async fn account(&self, call: &Call) -> Result<Vec<ParticipantId>, EngineError> {
+        Ok(self.operation(&call.session, Some(call)).await?.me)
+    }
+
     async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError> {
         let Command::CreateGroup(wanted) = &call.command else {
             return Ok(Found::Unclear);

@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::config;
-use crate::contract::{Command, SessionName};
+use crate::contract::{Command, CommandType, SessionName};
 use crate::engines::EngineError;
 use crate::observability::events;
 
@@ -34,6 +34,31 @@ pub(super) enum Kind {
     AddParticipants,
     Change,
     Read,
+}
+
+/// The most people that one command adds, however large the bucket is.
+const MOST_ADDED: usize = 256;
+
+/// What a command takes from a bucket.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cost {
+    kind: Kind,
+    amount: u32,
+}
+
+impl Cost {
+    /// The cost of a command that changes a group, with so many people in it.
+    pub(super) fn of(command: CommandType, people: usize) -> Self {
+        let (kind, amount) = match command {
+            CommandType::CreateGroup => (Kind::CreateGroup, 1),
+            CommandType::AddParticipants => (Kind::AddParticipants, people),
+            _ => (Kind::Change, 1),
+        };
+        Self {
+            kind,
+            amount: u32::try_from(amount).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 /// What a pause applies to.
@@ -59,6 +84,7 @@ type Pauses = HashMap<(SessionName, Scope), Pause>;
 pub(super) struct Accounts {
     /// None if accounts are not limited.
     buckets: Option<[Bucket; 4]>,
+    settings: config::Safety,
     shortest: Duration,
     longest: Duration,
     // A std mutex: held for a map operation and never across an await.
@@ -126,7 +152,9 @@ impl Kind {
             | Command::JoinGroup(_)
             | Command::ApproveJoinRequests(_)
             | Command::RejectJoinRequests(_) => (Self::Change, NonZeroU32::MIN),
-            Command::SetWebhook(_)
+            // Each of its parts takes from a bucket of its own.
+            Command::EnsureGroup(_)
+            | Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
             | Command::ListWebhooks(_)
             | Command::TestWebhook(_) => return None,
@@ -164,6 +192,7 @@ impl Accounts {
         };
         Self {
             buckets: limited.then(|| Kind::ALL.map(bucket)),
+            settings: *settings,
             shortest: settings.pause_min,
             longest: settings.pause_max,
             pauses: Mutex::default(),
@@ -210,6 +239,31 @@ impl Accounts {
             ),
             after: Some(wait),
         })
+    }
+
+    /// The most people that are added at once: what the bucket holds.
+    pub(super) fn most_added(&self) -> usize {
+        let most = self
+            .buckets
+            .as_ref()
+            .map(|_| self.settings.add_participants.burst.get());
+        most.map_or(MOST_ADDED, |most| {
+            usize::try_from(most).unwrap_or(MOST_ADDED).min(MOST_ADDED)
+        })
+    }
+
+    /// How long commands of these costs wait for their buckets, if those are full now.
+    pub(super) fn time_for(&self, costs: &[Cost]) -> Duration {
+        if self.buckets.is_none() {
+            return Duration::ZERO;
+        }
+        let of_kind = |kind: Kind| {
+            let all = costs.iter().filter(|cost| cost.kind == kind);
+            let amount: u32 = all.map(|cost| cost.amount).sum();
+            let bucket = kind.bucket(&self.settings);
+            bucket.refill * amount.saturating_sub(bucket.burst.get())
+        };
+        Kind::ALL.map(of_kind).into_iter().max().unwrap_or_default()
     }
 
     /// Records the engine's answer to a command that came from a queue.

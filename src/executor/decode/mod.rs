@@ -278,7 +278,7 @@ impl Decoder {
 }
 
 /// SHA-256 over the type and the canonical payload.
-fn fingerprint(command: &Command) -> [u8; 32] {
+pub(super) fn fingerprint(command: &Command) -> [u8; 32] {
     struct Hashing(Sha256);
 
     impl io::Write for Hashing {

@@ -1,7 +1,7 @@
 //! The executor with a scripted engine, over a real SQLite store.
 
 mod bounds;
-mod scripted;
+pub(in crate::executor) mod scripted;
 mod webhooks;
 
 use std::sync::Arc;

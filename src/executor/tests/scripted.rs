@@ -13,7 +13,9 @@ use tempfile::TempDir;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config;
-use crate::contract::{CommandResult, CommandType, EngineName, ErrorCode, Timestamp};
+use crate::contract::{
+    CommandResult, CommandType, EngineName, ErrorCode, ParticipantId, Timestamp,
+};
 use crate::engines::{Call, Effect, Engine, EngineError, Found};
 use crate::executor::{Accepted, Decoder, Executor, Interrupted, RetryState, Verdict};
 use crate::store::Store;
@@ -101,6 +103,10 @@ impl Engine for Scripted {
             }
         }
         Ok(effect())
+    }
+
+    async fn account(&self, _: &Call) -> Result<Vec<ParticipantId>, EngineError> {
+        Ok(Vec::new())
     }
 
     async fn find(&self, _: &Call, _: Starts) -> Result<Found, EngineError> {
@@ -284,11 +290,7 @@ impl Bench {
 
     /// Leaves a command to the next worker.
     pub(super) async fn leave(&self, command: &Accepted) {
-        let key = Key {
-            session: command.session.clone(),
-            command_id: command.id.clone(),
-        };
-        self.executor.leave(key).await;
+        self.executor.leave(command).await;
     }
 
     /// Lets another worker be alive.
@@ -299,7 +301,7 @@ impl Bench {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test has no lifecycle")]
-async fn open(url: &str) -> Store {
+pub(in crate::executor) async fn open(url: &str) -> Store {
     let settings = config::Store {
         url: url.to_owned().into(),
         url_file: None,
@@ -311,7 +313,7 @@ async fn open(url: &str) -> Store {
     store
 }
 
-pub(super) fn accepted(
+pub(in crate::executor) fn accepted(
     id: &str,
     command_type: CommandType,
     payload: serde_json::Value,

@@ -7,6 +7,7 @@ use groupmq_test_support::worker::Options;
 
 use super::scene::options;
 
+mod apply;
 mod config;
 mod events;
 mod send;

@@ -191,6 +191,7 @@ fn call(id: &str, session: &str, name: &str, payload: Value) -> Call {
         session: session.parse().unwrap(),
         command: kind.read(payload).unwrap(),
         fingerprint: [7; 32],
+        part: None,
         context: Context::default(),
     }
 }
@@ -328,6 +329,7 @@ async fn the_outcome_of_a_command_is_not_that_of_another_one_with_its_id() {
         .await;
     let other = Call {
         fingerprint: [8; 32],
+        part: None,
         ..call("x", "alice", "CreateGroup", create)
     };
     assert_eq!(world.found(&other).await, None);

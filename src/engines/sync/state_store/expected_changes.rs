@@ -159,6 +159,7 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         // Once its group is known, the join is expected.
         | Command::JoinGroup(_)
         | Command::ListJoinRequests(_)
+        | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

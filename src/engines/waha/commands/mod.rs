@@ -129,12 +129,13 @@ impl Operation<'_> {
                     .await
             }
             // Executed by the executor itself.
-            Command::SetWebhook(_)
+            Command::EnsureGroup(_)
+            | Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
             | Command::ListWebhooks(_)
             | Command::TestWebhook(_) => Err(EngineError::Refused {
                 code: ErrorCode::NotSupported,
-                message: "WAHA does not execute webhook commands".to_owned(),
+                message: "WAHA does not execute this command".to_owned(),
             }),
         }
     }

@@ -1,0 +1,317 @@
+//! The difference between a group as it is and as it shall be: one step after the other.
+//!
+//! A pure function of the wish, the group and the steps so far. Each step takes what earlier ones came to
+//! into account, and nothing is tried twice, so the steps end though the group may not show their effects.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{
+    AddParticipants, Command, CommandType, CreateGroup, DemoteAdmin, Description, EnsureGroup,
+    Group, GroupId, GroupSettings, OutcomeKind, Participant, ParticipantId, ParticipantInput,
+    PromoteAdmin, RemoveParticipants, Role, SetGroupDescription, SetGroupSubject, Subject,
+    WantedParticipant,
+};
+use crate::engines::comparable;
+
+use super::settings::Setting;
+
+/// A step on the way to the wanted group.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Step {
+    Create(Vec<ParticipantId>),
+    Subject,
+    Description,
+    Setting(Setting),
+    Add(Vec<ParticipantId>),
+    Promote(Vec<ParticipantId>),
+    Demote(Vec<ParticipantId>),
+    Remove(Vec<ParticipantId>),
+}
+
+/// The group as far as it is known: as it was read, with the effects of the steps since.
+#[derive(Debug, Clone)]
+pub(super) struct View {
+    pub(super) subject: Subject,
+    pub(super) description: Description,
+    pub(super) settings: Option<GroupSettings>,
+    pub(super) owner: Option<ParticipantId>,
+    pub(super) members: Members,
+}
+
+/// The members, by the form in which two ids of one person are the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Members(BTreeMap<String, Participant>);
+
+impl Members {
+    pub(super) fn insert(&mut self, member: Participant) {
+        self.0.insert(comparable(&member.id).into_owned(), member);
+    }
+
+    pub(super) fn get_mut(&mut self, who: &ParticipantId) -> Option<&mut Participant> {
+        self.0.get_mut(&*comparable(who))
+    }
+
+    pub(super) fn remove(&mut self, who: &ParticipantId) {
+        self.0.remove(&*comparable(who));
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn role(&self, who: &ParticipantId) -> Option<Role> {
+        self.0.get(&*comparable(who)).map(|member| member.role)
+    }
+}
+
+impl View {
+    pub(super) fn of(group: &Group) -> Self {
+        let mut members = Members::default();
+        for member in group.participants.iter().flatten() {
+            members.insert(member.clone());
+        }
+        Self {
+            subject: group.subject.clone(),
+            description: group.description.clone(),
+            settings: Some(group.settings),
+            owner: group.owner.clone(),
+            members,
+        }
+    }
+}
+
+/// What has been tried: a step without people, or a step with one person.
+#[derive(Debug, Default)]
+pub(super) struct Tried {
+    steps: HashSet<Step>,
+    people: HashSet<(CommandType, ParticipantId)>,
+    /// Who was not added, and why.
+    not_added: HashMap<ParticipantId, OutcomeKind>,
+}
+
+impl Tried {
+    pub(super) fn insert(&mut self, step: &Step) {
+        for person in step.people() {
+            self.people.insert((step.command_type(), person.clone()));
+        }
+        if step.people().is_empty() || matches!(step, Step::Create(_)) {
+            self.steps.insert(match step {
+                Step::Create(_) => Step::Create(Vec::new()),
+                other => other.clone(),
+            });
+        }
+    }
+
+    /// Somebody was not added. Without a reason, which a creation does not always tell, adding them is still
+    /// to be tried.
+    pub(super) fn not_added(&mut self, who: &ParticipantId, why: OutcomeKind) {
+        if why != OutcomeKind::Unknown {
+            self.people
+                .insert((CommandType::AddParticipants, who.clone()));
+        }
+        self.not_added.insert(who.clone(), why);
+    }
+
+    pub(super) fn has_removed(&self) -> bool {
+        self.people
+            .iter()
+            .any(|(command, _)| *command == CommandType::RemoveParticipants)
+    }
+
+    fn has(&self, command: CommandType, who: &ParticipantId) -> bool {
+        self.people.contains(&(command, who.clone()))
+    }
+}
+
+/// The wish, and the bounds within which it is carried out.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish<'a> {
+    pub(super) wanted: &'a EnsureGroup,
+    /// The ids of the session's own account.
+    pub(super) me: &'a [ParticipantId],
+    /// The most people in one step.
+    pub(super) most: usize,
+}
+
+impl Wish<'_> {
+    /// The next step; none once nothing is left to do.
+    pub(super) fn next(&self, view: Option<&View>, tried: &Tried) -> Option<Step> {
+        let Some(view) = view else {
+            let create = Step::Create(Vec::new());
+            return (!tried.steps.contains(&create)).then(|| Step::Create(self.first_people()));
+        };
+        let untried = |step: &Step| !tried.steps.contains(step);
+        self.text(view)
+            .filter(untried)
+            .or_else(|| self.description(view).filter(untried))
+            .or_else(|| self.setting(view, tried))
+            .or_else(|| self.people(view, tried))
+    }
+
+    /// Who is not wanted in the group and is to be removed.
+    pub(super) fn superfluous(&self, view: &View, tried: &Tried) -> Vec<ParticipantId> {
+        if !self.wanted.exact {
+            return Vec::new();
+        }
+        let wanted: HashSet<_> = self.people_wanted().map(|it| comparable(&it.id)).collect();
+        // Somebody who was a member already, though the list does not show the id by which the wish names
+        // them, is shown by another id. It is not known by which one, so nobody is removed.
+        let is_hidden = |(who, why): (&ParticipantId, &OutcomeKind)| {
+            matches!(why, OutcomeKind::AlreadyMember | OutcomeKind::Unknown)
+                && view.members.role(who).is_none()
+        };
+        if tried.not_added.iter().any(is_hidden) {
+            return Vec::new();
+        }
+        let spared = self.me.iter().chain(&view.owner).map(comparable);
+        let spared: HashSet<_> = spared.collect();
+        let unwanted = |member: &&Participant| {
+            let id = comparable(&member.id);
+            member.role != Role::Superadmin && !wanted.contains(&id) && !spared.contains(&id)
+        };
+        let unwanted = view.members.0.values().filter(unwanted);
+        unwanted.map(|member| member.id.clone()).collect()
+    }
+
+    fn people_wanted(&self) -> impl Iterator<Item = &WantedParticipant> {
+        self.wanted.participants.iter().flatten()
+    }
+
+    fn is_me(&self, who: &ParticipantId) -> bool {
+        let who = comparable(who);
+        self.me.iter().any(|id| comparable(id) == who)
+    }
+
+    /// Those who are added when the group is created.
+    fn first_people(&self) -> Vec<ParticipantId> {
+        let others = self.people_wanted().filter(|it| !self.is_me(&it.id));
+        others.take(self.most).map(|it| it.id.clone()).collect()
+    }
+
+    fn text(&self, view: &View) -> Option<Step> {
+        let differs = self.wanted.name.as_ref()? != &view.subject;
+        differs.then_some(Step::Subject)
+    }
+
+    fn description(&self, view: &View) -> Option<Step> {
+        let differs = self.wanted.description.as_ref()? != &view.description;
+        differs.then_some(Step::Description)
+    }
+
+    fn setting(&self, view: &View, tried: &Tried) -> Option<Step> {
+        let differs = |setting: &Setting| {
+            setting.wanted(&self.wanted.settings).is_some_and(|wanted| {
+                let now = view.settings.as_ref().and_then(|it| setting.current(it));
+                now != Some(wanted)
+            })
+        };
+        let differing = Setting::ALL.into_iter().filter(differs);
+        let mut untried = differing.map(Step::Setting);
+        untried.find(|step| !tried.steps.contains(step))
+    }
+
+    /// Adds first, then roles, and removes last: rights that a later step needs are never missing.
+    fn people(&self, view: &View, tried: &Tried) -> Option<Step> {
+        let role = |it: &WantedParticipant| view.members.role(&it.id);
+        let some = |command: CommandType, is_due: &dyn Fn(&WantedParticipant) -> bool| {
+            let due = self
+                .people_wanted()
+                .filter(|it| !self.is_me(&it.id) && !tried.has(command, &it.id) && is_due(it));
+            let due: Vec<_> = due.take(self.most).map(|it| it.id.clone()).collect();
+            (!due.is_empty()).then_some(due)
+        };
+        let shall_be_admin =
+            |it: &WantedParticipant| matches!(it.role, Some(Role::Admin | Role::Superadmin));
+        some(CommandType::AddParticipants, &|it| role(it).is_none())
+            .map(Step::Add)
+            .or_else(|| {
+                some(CommandType::PromoteAdmin, &|it| {
+                    shall_be_admin(it) && role(it) == Some(Role::Participant)
+                })
+                .map(Step::Promote)
+            })
+            .or_else(|| {
+                some(CommandType::DemoteAdmin, &|it| {
+                    it.role == Some(Role::Participant) && role(it) == Some(Role::Admin)
+                })
+                .map(Step::Demote)
+            })
+            .or_else(|| {
+                let mut unwanted = self.superfluous(view, tried);
+                unwanted.retain(|who| !tried.has(CommandType::RemoveParticipants, who));
+                unwanted.truncate(self.most);
+                (!unwanted.is_empty()).then_some(Step::Remove(unwanted))
+            })
+    }
+}
+
+impl Step {
+    /// The type of the command that carries it out.
+    pub(super) const fn command_type(&self) -> CommandType {
+        match self {
+            Self::Create(_) => CommandType::CreateGroup,
+            Self::Subject => CommandType::SetGroupSubject,
+            Self::Description => CommandType::SetGroupDescription,
+            Self::Setting(setting) => setting.command_type(),
+            Self::Add(_) => CommandType::AddParticipants,
+            Self::Promote(_) => CommandType::PromoteAdmin,
+            Self::Demote(_) => CommandType::DemoteAdmin,
+            Self::Remove(_) => CommandType::RemoveParticipants,
+        }
+    }
+
+    /// The people whom it is about.
+    pub(super) fn people(&self) -> &[ParticipantId] {
+        match self {
+            Self::Create(people)
+            | Self::Add(people)
+            | Self::Promote(people)
+            | Self::Demote(people)
+            | Self::Remove(people) => people,
+            Self::Subject | Self::Description | Self::Setting(_) => &[],
+        }
+    }
+
+    /// The command that carries it out; none if it needs a group and there is none, or a value that is not
+    /// wanted.
+    pub(super) fn command(&self, wanted: &EnsureGroup, group: Option<&GroupId>) -> Option<Command> {
+        let named = |people: &[ParticipantId]| -> Vec<ParticipantInput> {
+            let input = |id: &ParticipantId| ParticipantInput { id: id.clone() };
+            people.iter().map(input).collect()
+        };
+        let group = || group.cloned();
+        Some(match self {
+            Self::Create(people) => Command::CreateGroup(CreateGroup {
+                name: wanted.name.clone()?,
+                participants: named(people),
+            }),
+            Self::Subject => Command::SetGroupSubject(SetGroupSubject {
+                group_id: group()?,
+                subject: wanted.name.clone()?,
+            }),
+            Self::Description => Command::SetGroupDescription(SetGroupDescription {
+                group_id: group()?,
+                description: wanted.description.clone()?,
+            }),
+            Self::Setting(setting) => setting.command(group()?, &wanted.settings)?,
+            Self::Add(people) => Command::AddParticipants(AddParticipants {
+                group_id: group()?,
+                participants: named(people),
+            }),
+            Self::Promote(people) => Command::PromoteAdmin(PromoteAdmin {
+                group_id: group()?,
+                participants: named(people),
+            }),
+            Self::Demote(people) => Command::DemoteAdmin(DemoteAdmin {
+                group_id: group()?,
+                participants: named(people),
+            }),
+            Self::Remove(people) => Command::RemoveParticipants(RemoveParticipants {
+                group_id: group()?,
+                participants: named(people),
+            }),
+        })
+    }
+}

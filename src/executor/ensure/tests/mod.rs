@@ -1,0 +1,4 @@
+//! `EnsureGroup`: the steps alone over many groups and wishes, and the whole over the sandbox.
+
+mod steps;
+mod whole;
