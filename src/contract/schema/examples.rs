@@ -41,14 +41,7 @@ macro_rules! command_files {
 }
 
 command_files! {
-    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup,
-    SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly,
-    GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode,
-    GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory,
-    SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin,
-    DemoteAdmin, GetInviteCode, RevokeInviteCode, GetJoinInfo, JoinGroup, ListJoinRequests,
-    ApproveJoinRequests, RejectJoinRequests, EnsureGroup, SetWebhook, RemoveWebhook, ListWebhooks,
-    TestWebhook,
+    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, GetJoinInfo, JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":
