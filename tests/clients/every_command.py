@@ -280,7 +280,7 @@ check(told[0]["group"] == {"id": group, "invite": fresh["inviteUrl"]}, "the new 
 
 link = fresh["inviteUrl"] + "?mode=ac_t"
 info, _, _ = send("third", "GetJoinInfo", {"code": link})
-check((info["id"], info["size"]) == (group, 3), "GetJoinInfo", info)
+check((info["id"], info["size"]) == (group, 4), "GetJoinInfo", info)
 check(info["newMembersApprovalRequired"] is True, "GetJoinInfo", info)
 
 request = "default.group.v2.participants.join-request"
