@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::calls::{Answer, Calls};
 use super::progress::{self, Part, Progress, Watch};
@@ -42,24 +42,23 @@ impl Run<'_> {
             (number, command)
         });
         let mut calls = Calls::new(commands);
-        let (mut interrupted, mut terminated) = signals()?;
+        let mut signals = Signals::new()?;
         let mut watch = self.watch(&changing).await;
+        let mut goes_on = send(&mut calls, caller, &mut signals).await?;
         let mut progress = Progress::new(parts(&changing), time_for(&changing));
         let mut answers: Vec<Option<Answer>> = changing.iter().map(|_| None).collect();
-        while !calls.is_over() {
-            calls.send(caller).await?;
+        while goes_on && !calls.is_over() {
             // All branches can be dropped.
             tokio::select! {
                 biased;
-                _ = interrupted.recv() => break,
-                _ = terminated.recv() => break,
+                () = signals.next() => goes_on = false,
                 message = caller.next() => {
-                    let Some((number, answer)) = calls.take(message.map_err(lost)?)? else {
-                        continue;
-                    };
-                    progress.over(number, answer.reply.status.as_str());
-                    if let Some(place) = answers.get_mut(number) {
-                        *place = Some(answer);
+                    if let Some((number, answer)) = calls.take(message.map_err(lost)?)? {
+                        progress.over(number, answer.reply.status.as_str());
+                        if let Some(place) = answers.get_mut(number) {
+                            *place = Some(answer);
+                        }
+                        goes_on = send(&mut calls, caller, &mut signals).await?;
                     }
                 }
                 event = progress::next(&mut watch) => count(&mut progress, &calls, &event),
@@ -153,12 +152,41 @@ const fn new_group_advice(code: ErrorCode, replayed: bool) -> &'static str {
     }
 }
 
-type Signal = tokio::signal::unix::Signal;
+/// What asks this process to end.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
 
-fn signals() -> Result<(Signal, Signal), Failure> {
-    let interrupted = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    Ok((interrupted, terminated))
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot handle SIGTERM")?,
+        })
+    }
+
+    /// # Cancellation
+    /// Dropping the future loses no signal.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Sends as many commands as may be in flight; false if a signal came first, since a broker may accept nothing for long.
+async fn send(
+    calls: &mut Calls,
+    caller: &Caller<'_>,
+    signals: &mut Signals,
+) -> Result<bool, Failure> {
+    tokio::select! {
+        sent = calls.send(caller) => sent.map(|()| true),
+        () = signals.next() => Ok(false),
+    }
 }
 
 fn parts(changing: &[Planned]) -> Vec<Part> {
