@@ -164,6 +164,37 @@ mod tests {
     }
 
     #[test]
+    fn the_documentation_names_each_command_that_needs_something() {
+        let page = include_str!("../../../docs/engines.md");
+        let (_, section) = page.split_once("### Commands that WAHA lacks").unwrap();
+        let (section, _) = section.split_once("###").unwrap();
+        let rows: Vec<_> = section
+            .lines()
+            .filter(|line| line.starts_with("| `"))
+            .collect();
+        let listed = rows
+            .iter()
+            .flat_map(|row| row.split('`').skip(1).step_by(2));
+        let mut listed: Vec<_> = listed.collect();
+        listed.sort_unstable();
+        let all = CommandType::ALL.iter();
+        let mut needing: Vec<_> = all
+            .filter(|command| support(**command) != Support::Always)
+            .map(|command| command.as_str())
+            .collect();
+        needing.sort_unstable();
+        assert_eq!(listed, needing);
+        for command in CommandType::ALL {
+            if let Support::Since(since, without) = support(*command) {
+                let name = format!("`{}`", command.as_str());
+                let row = rows.iter().find(|row| row.contains(&name)).unwrap();
+                assert!(row.contains(&format!("WAHA {since}")), "{row}");
+                assert!(without.iter().all(|engine| row.contains(engine)), "{row}");
+            }
+        }
+    }
+
+    #[test]
     fn what_is_needed_names_the_version_and_the_engine() {
         let needed = |command| needed(command).unwrap_or_default();
         assert!(needed(CommandType::SetMemberAddMode).contains("2026.7.2"));

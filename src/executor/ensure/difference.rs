@@ -96,11 +96,6 @@ impl Tried {
         for person in step.people() {
             self.people.insert((step.command_type(), person.clone()));
         }
-        if let Step::Create(people) = step {
-            let added = people.iter().cloned();
-            self.people
-                .extend(added.map(|it| (CommandType::AddParticipants, it)));
-        }
         if step.people().is_empty() || matches!(step, Step::Create(_)) {
             self.steps.insert(match step {
                 Step::Create(_) => Step::Create(Vec::new()),
@@ -109,7 +104,13 @@ impl Tried {
         }
     }
 
+    /// Somebody was not added. Without a reason, which a creation does not always tell, adding them is still
+    /// to be tried.
     pub(super) fn not_added(&mut self, who: &ParticipantId, why: OutcomeKind) {
+        if why != OutcomeKind::Unknown {
+            self.people
+                .insert((CommandType::AddParticipants, who.clone()));
+        }
         self.not_added.insert(who.clone(), why);
     }
 

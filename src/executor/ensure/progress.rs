@@ -174,7 +174,8 @@ impl<'a> Progress<'a> {
         Ok(())
     }
 
-    /// The first refusal of a person stays; a success gives way to what comes after it.
+    /// The first refusal of a person stays; a success, or a refusal without a reason, gives way to what comes
+    /// after it.
     fn outcome(&mut self, step: &Step, outcome: Outcome) {
         let is_done = outcome.outcome == OutcomeKind::Ok;
         if is_done {
@@ -184,7 +185,7 @@ impl<'a> Progress<'a> {
         }
         let earlier = self.places.get(&outcome.id);
         match earlier.and_then(|place| self.outcomes.get_mut(*place)) {
-            Some(earlier) if earlier.outcome == OutcomeKind::Ok => *earlier = outcome,
+            Some(earlier) if gives_way(earlier.outcome) => *earlier = outcome,
             Some(_) => {}
             None => {
                 self.places.insert(outcome.id.clone(), self.outcomes.len());
@@ -268,6 +269,10 @@ fn participant(id: &ParticipantId) -> Participant {
 /// Reads the result of a command.
 pub(super) fn parsed<T: DeserializeOwned>(result: &RawValue) -> Result<T, Failure> {
     serde_json::from_str(result.get()).map_err(|error| internal(&error))
+}
+
+const fn gives_way(earlier: OutcomeKind) -> bool {
+    matches!(earlier, OutcomeKind::Ok | OutcomeKind::Unknown)
 }
 
 /// Whether nothing can be done after this refusal.

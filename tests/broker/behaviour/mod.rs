@@ -5,6 +5,7 @@
 //! producer and a listener see has to be the same, whatever is underneath; where it cannot be, the
 //! stage says so and docs/engines.md has it.
 
+mod ensure;
 mod groups;
 mod rights;
 pub(crate) mod stage;
@@ -81,6 +82,8 @@ macro_rules! on_every_engine {
 }
 
 on_every_engine! {
+    super::ensure::a_group_becomes_as_wanted as desired_state;
+    super::ensure::what_the_account_may_not_do_is_said as desired_state_without_rights;
     super::groups::lives as a_group_lives_from_its_creation_to_the_leaving_of_its_creator;
     super::groups::is_deleted_for_everyone as a_group_is_deleted_for_everyone;
     super::groups::are_listed as groups_are_listed_sorted_and_paged;

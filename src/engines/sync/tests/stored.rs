@@ -83,6 +83,32 @@ fn the_state_of_a_group_is_stored_in_the_form_of_earlier_releases() {
 }
 
 #[test]
+fn later_settings_are_stored_beside_those_of_earlier_releases() {
+    let mut shown = snapshot();
+    shown["members_can_share_history"] = json!(false);
+    shown["disappearing_seconds"] = json!(86_400);
+    assert_eq!(rewritten::<GroupSnapshot>(&shown), shown);
+    for what in [
+        json!({"MessagesAdminOnly": true}),
+        json!({"MembersCanAdd": false}),
+        json!({"ApprovalRequired": true}),
+        json!({"MembersCanShareHistory": false}),
+        json!({"DisappearingSeconds": 604_800}),
+    ] {
+        let cause = json!({"command": "c-1", "at": 4, "told": false, "what": what});
+        assert_eq!(rewritten::<PendingCommand>(&cause), cause);
+    }
+    let value = |value: Value| json!({"value": value, "at": 1, "heard": 2});
+    let stored = json!({
+        "members_can_share_history": value(json!(true)), "disappearing_seconds": value(json!(0)),
+    });
+    let written = rewritten::<GroupState>(&stored);
+    for (name, kept) in stored.as_object().unwrap() {
+        assert_eq!(written[name], *kept, "{name}");
+    }
+}
+
+#[test]
 fn the_state_of_a_session_is_stored_in_the_form_of_earlier_releases() {
     let stored = json!({
         "looked": true,

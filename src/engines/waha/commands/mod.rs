@@ -1,4 +1,4 @@
-//! The sixteen commands as requests to WAHA: the requests, their order, and the results of the
+//! The commands as requests to WAHA: the requests, their order, and the results of the
 //! answers. `wire` parses bodies, `error` classifies failures.
 //!
 //! WAHA answers 200 though WhatsApp Web refused, and elsewhere uses one code for two reasons; then the

@@ -223,6 +223,68 @@ fn yes_and_no_and_nothing_are_understood() {
 }
 
 #[test]
+fn a_setting_is_a_field_or_a_bare_value() {
+    let field = "membersCanAddNewMember";
+    for (text, value) in [
+        (r#"{"membersCanAddNewMember":false}"#, Some(false)),
+        (r#"{"membersCanAddNewMember":true,"more":1}"#, Some(true)),
+        ("true", Some(true)),
+        (r#"{"membersCanAddNewMember":null}"#, None),
+        (r#"{"membersCanAddNewMember":"true"}"#, None),
+        (r#"{"adminsOnly":true}"#, None),
+        ("{}", None),
+        ("", None),
+    ] {
+        assert_eq!(switch(&body(text), field), value, "{text}");
+    }
+}
+
+#[test]
+fn a_setting_that_an_engine_does_not_show_is_absent() {
+    for shown in the_same_group() {
+        let settings = group(&shown).unwrap().into_group().unwrap().settings;
+        assert_eq!(settings.members_can_share_history, None, "{shown}");
+        assert_eq!(settings.disappearing_seconds, None, "{shown}");
+    }
+    let read = |at: &str, more: Value| {
+        let [mut noweb, mut gows, mut webjs] = the_same_group();
+        let group = match at {
+            "NOWEB" => &mut noweb,
+            "GOWS" => &mut gows,
+            _ => &mut webjs["groupMetadata"],
+        };
+        let fields = more.as_object().unwrap().clone();
+        group.as_object_mut().unwrap().extend(fields);
+        let whole = match at {
+            "NOWEB" => noweb,
+            "GOWS" => gows,
+            _ => webjs,
+        };
+        let settings = super::group(&whole).unwrap().into_group().unwrap().settings;
+        (
+            settings.members_can_share_history,
+            settings.disappearing_seconds,
+        )
+    };
+    let timer = json!({"ephemeralDuration": 86_400});
+    assert_eq!(read("NOWEB", timer), (None, Some(86_400)));
+    let timer = json!({"ephemeralDuration": 0});
+    assert_eq!(read("WEBJS", timer), (None, Some(0)));
+    // whatsmeow leaves the time where the switch is off.
+    let off = json!({
+        "IsEphemeral": false, "DisappearingTimer": 604_800, "MemberShareHistoryMode": "admin_share",
+    });
+    assert_eq!(read("GOWS", off), (Some(false), Some(0)));
+    let on = json!({
+        "IsEphemeral": true, "DisappearingTimer": 604_800, "MemberShareHistoryMode": "all_member_share",
+    });
+    assert_eq!(read("GOWS", on), (Some(true), Some(604_800)));
+    // An older WAHA's whatsmeow has an empty text.
+    let empty = json!({"MemberShareHistoryMode": ""});
+    assert_eq!(read("GOWS", empty), (None, None));
+}
+
+#[test]
 fn a_body_that_was_cut_short_is_broken() {
     for broken in [&b"{\"id\":"[..], b"[1,", b"<html>", b"\"abc", b"\xff\xfe"] {
         assert_eq!(Body::read(broken), Err(UnreadableBody));

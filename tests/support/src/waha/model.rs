@@ -31,6 +31,7 @@ impl Role {
 }
 
 /// A group.
+#[expect(clippy::struct_excessive_bools, reason = "independent switches")]
 #[derive(Debug, Clone)]
 pub struct Group {
     /// `…@g.us`
