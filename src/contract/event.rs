@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
-    CommandId, Description, EngineName, Group, GroupId, ParticipantId, Role, SessionName, Subject,
+    CommandId, Description, EngineName, Group, GroupId, JoinRequestAction, ParticipantId,
+    RequestMethod, Role, SessionName, Subject,
 };
 
 /// An event on the wire.
@@ -43,6 +44,9 @@ pub enum EventName {
     /// People joined, left, were promoted or demoted.
     #[serde(rename = "group.v2.participants")]
     GroupParticipants,
+    /// Somebody asked to join, or such a request was decided or withdrawn.
+    #[serde(rename = "group.v2.participants.join-request")]
+    JoinRequest,
     /// The session's own account joined.
     #[serde(rename = "group.v2.join")]
     OwnJoin,
@@ -58,6 +62,7 @@ impl EventName {
         Self::GroupLeft,
         Self::GroupUpdate,
         Self::GroupParticipants,
+        Self::JoinRequest,
         Self::OwnJoin,
         Self::OwnLeave,
     ];
@@ -70,6 +75,7 @@ impl EventName {
             Self::GroupLeft => "group.left",
             Self::GroupUpdate => "group.v2.update",
             Self::GroupParticipants => "group.v2.participants",
+            Self::JoinRequest => "group.v2.participants.join-request",
             Self::OwnJoin => "group.v2.join",
             Self::OwnLeave => "group.v2.leave",
         }
@@ -83,6 +89,9 @@ impl EventName {
             Self::GroupLeft => "Anyone left or was removed. WAHA also calls it `group.leave`.",
             Self::GroupUpdate => "Subject, description, settings or invite code changed.",
             Self::GroupParticipants => "People joined, left, were promoted or demoted.",
+            Self::JoinRequest => {
+                "Somebody asked to join, or such a request was decided or withdrawn."
+            }
             Self::OwnJoin => "The session's own account joined.",
             Self::OwnLeave => "The session's own account left or was removed.",
         }
@@ -93,6 +102,7 @@ impl EventName {
         match self {
             Self::GroupJoin | Self::GroupLeft => generator.subschema_for::<GroupNotification>(),
             Self::GroupParticipants => generator.subschema_for::<GroupMembership>(),
+            Self::JoinRequest => generator.subschema_for::<JoinRequestChange>(),
             Self::OwnJoin => generator.subschema_for::<OwnMembership>(),
             Self::GroupUpdate | Self::OwnLeave => generator.subschema_for::<GroupChange>(),
         }
@@ -110,6 +120,8 @@ pub enum EventPayload {
     Notification(GroupNotification),
     /// `group.v2.participants`.
     Membership(GroupMembership),
+    /// `group.v2.participants.join-request`.
+    JoinRequest(JoinRequestChange),
     /// `group.v2.join`.
     OwnJoin(OwnMembership),
     /// `group.v2.update` and `group.v2.leave`.
@@ -292,6 +304,34 @@ pub struct ChangedGroup {
     /// The new invite link; told to admins alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
+}
+
+/// Payload of `group.v2.participants.join-request`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinRequestChange {
+    /// What happened to the request.
+    pub action: JoinRequestAction,
+    /// When it happened, in seconds since 1970.
+    pub timestamp: i64,
+    /// The group.
+    pub group: GroupRef,
+    /// Who asks to join: by phone, or by the private id where only that is known.
+    pub requester_id: ParticipantId,
+    /// Their phone, where it is known.
+    pub requester_pn: Option<ParticipantId>,
+    /// How they came to ask, where that is known.
+    pub request_method: Option<RequestMethod>,
+    /// Who did it, where that is known: the requester, or the admin who decided.
+    pub author: Option<ParticipantId>,
+    /// Counts up by one for each event of this group that this session sees.
+    pub sequence: u64,
+    /// The command that caused it, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command_id: Option<CommandId>,
+    /// Nobody told of it when it happened: it was found by comparing, later.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub reconciled: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -9,6 +9,8 @@ mod error;
 mod event;
 mod group;
 mod ids;
+mod invite;
+mod join_request;
 mod reply;
 pub mod schema;
 mod text;
@@ -16,11 +18,12 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Change, Command, CommandResult, CommandType, CountGroups, CreateGroup,
-    DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude, GetGroup, GetInfoAdminOnly,
-    GetInviteCode, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
-    GetMessagesAdminOnly, GetParticipants, LaneName, LeaveGroup, ListGroups, ListWebhooks,
-    PromoteAdmin, RefreshGroups, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    About, AddParticipants, ApproveJoinRequests, Change, Command, CommandResult, CommandType,
+    CountGroups, CreateGroup, DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude,
+    GetGroup, GetInfoAdminOnly, GetInviteCode, GetJoinInfo, GetMemberAddMode,
+    GetMemberShareHistory, GetMembershipApproval, GetMessagesAdminOnly, GetParticipants, JoinGroup,
+    LaneName, LeaveGroup, ListGroups, ListJoinRequests, ListWebhooks, PromoteAdmin, RefreshGroups,
+    RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
     SetDisappearingMessages, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
     SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
     SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant, WantedSettings,
@@ -29,7 +32,8 @@ pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{
     ChangedGroup, Event, EventName, EventPayload, GroupChange, GroupMembership, GroupNotification,
-    GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
+    GroupRef, JoinRequestChange, MembershipChange, NotificationType, OwnMembership,
+    ParticipantRole,
 };
 pub use group::{
     Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
@@ -39,6 +43,8 @@ pub use group::{
 pub use ids::{
     CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp, WebhookId,
 };
+pub use invite::{JoinCode, JoinInfo, JoinOutcome, Joined};
+pub use join_request::{JoinRequest, JoinRequestAction, RequestMethod};
 pub use reply::{Reply, ReplyStatus};
 pub use text::{Description, InvalidText, Subject};
 pub use webhook::{

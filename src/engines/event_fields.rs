@@ -2,8 +2,8 @@
 
 use crate::contract::{
     ChangedGroup, CommandId, EventPayload, Group, GroupChange, GroupId, GroupMembership,
-    GroupNotification, GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantId,
-    ParticipantRole,
+    GroupNotification, GroupRef, JoinRequestAction, JoinRequestChange, MembershipChange,
+    NotificationType, OwnMembership, ParticipantId, ParticipantRole, RequestMethod,
 };
 
 /// The fields that all payloads share.
@@ -60,6 +60,28 @@ impl EventFields {
             timestamp: self.seconds,
             group: GroupRef { id },
             participants,
+            author: self.author,
+            sequence: self.sequence,
+            command_id: self.command_id,
+            reconciled: self.reconciled,
+        })
+    }
+
+    /// `request`: who asks to join, their phone, and how they came to ask.
+    pub(super) fn join_request(
+        self,
+        id: GroupId,
+        action: JoinRequestAction,
+        request: (ParticipantId, Option<ParticipantId>, Option<RequestMethod>),
+    ) -> EventPayload {
+        let (requester_id, requester_pn, request_method) = request;
+        EventPayload::JoinRequest(JoinRequestChange {
+            action,
+            timestamp: self.seconds,
+            group: GroupRef { id },
+            requester_id,
+            requester_pn,
+            request_method,
             author: self.author,
             sequence: self.sequence,
             command_id: self.command_id,

@@ -19,6 +19,7 @@ use crate::store::ledger::{Key, Starts};
 use crate::store::shards::Fence;
 
 mod event_fields;
+mod link_refusals;
 pub mod sandbox;
 mod setting;
 mod sync;

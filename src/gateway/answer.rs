@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::problem::{self, Fault, Problem};
@@ -78,7 +79,7 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
         return json(format!("{{\"success\":{}}}", result.get())).into_response();
     }
     if !is_code {
-        return json(result.get().to_owned()).into_response();
+        return json(with_wahas_fields(route.command, result)).into_response();
     }
     // WAHA responds with the bare code.
     match serde_json::from_str::<InviteCode>(result.get()) {
@@ -92,6 +93,36 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
         }
         Err(_) => Problem::new(Fault::Panicked, "The reply has no invite code.").into_response(),
     }
+}
+
+/// The result, with the fields by which WAHA says the same.
+fn with_wahas_fields(command: CommandType, result: &RawValue) -> String {
+    let mut value: Value = match command {
+        CommandType::JoinGroup
+        | CommandType::ApproveJoinRequests
+        | CommandType::RejectJoinRequests => serde_json::from_str(result.get()).unwrap_or_default(),
+        _ => Value::Null,
+    };
+    match &mut value {
+        Value::Object(joined) => {
+            let id = joined.get("groupId").cloned().unwrap_or_default();
+            joined.insert("id".to_owned(), id);
+        }
+        Value::Array(outcomes) => {
+            for outcome in outcomes.iter_mut().filter_map(Value::as_object_mut) {
+                let field = |name: &str| outcome.get(name).cloned().unwrap_or_default();
+                let (id, code) = (field("id"), field("code"));
+                let success = field("outcome") == "ok";
+                outcome.insert("requesterId".to_owned(), id);
+                outcome.insert("success".to_owned(), success.into());
+                if !success {
+                    outcome.insert("error".to_owned(), code);
+                }
+            }
+        }
+        _ => return result.get().to_owned(),
+    }
+    value.to_string()
 }
 
 /// The `Location` of a new group.

@@ -30,6 +30,7 @@ pub(super) enum BodyRule {
 pub(super) struct Parameter {
     pub(super) name: &'static str,
     pub(super) kind: ParameterKind,
+    pub(super) required: bool,
 }
 
 /// The type of a query parameter.
@@ -93,7 +94,10 @@ impl Route {
             | CommandType::AddParticipants
             | CommandType::RemoveParticipants
             | CommandType::PromoteAdmin
-            | CommandType::DemoteAdmin => BodyRule::Required,
+            | CommandType::DemoteAdmin
+            | CommandType::JoinGroup
+            | CommandType::ApproveJoinRequests
+            | CommandType::RejectJoinRequests => BodyRule::Required,
             CommandType::SetInfoAdminOnly => BodyRule::Optional,
             _ => BodyRule::None,
         }
@@ -101,7 +105,11 @@ impl Route {
 
     pub(super) const fn parameters(self) -> &'static [Parameter] {
         const fn parameter(name: &'static str, kind: ParameterKind) -> Parameter {
-            Parameter { name, kind }
+            Parameter {
+                name,
+                kind,
+                required: false,
+            }
         }
         match self.command {
             CommandType::ListGroups => {
@@ -116,6 +124,14 @@ impl Route {
                 }
             }
             CommandType::DeleteGroup => const { &[parameter("forEveryone", ParameterKind::Flag)] },
+            CommandType::GetJoinInfo => {
+                const {
+                    &[Parameter {
+                        required: true,
+                        ..parameter("code", ParameterKind::Text)
+                    }]
+                }
+            }
             _ => &[],
         }
     }
@@ -186,6 +202,11 @@ mod tests {
             r#"{"forEveryone":true}"#
         );
         assert_eq!(fields(CommandType::GetGroup, "/?limit=5"), "{}");
+        let link = "/?code=https%3A%2F%2Fchat.whatsapp.com%2FHD9B7MXXHrvrVVXW7FxuT5%3Fmode%3Dr_t";
+        assert_eq!(
+            fields(CommandType::GetJoinInfo, link),
+            r#"{"code":"https://chat.whatsapp.com/HD9B7MXXHrvrVVXW7FxuT5?mode=r_t"}"#
+        );
     }
 
     #[test]

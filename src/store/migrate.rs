@@ -66,6 +66,11 @@ const SQLITE: &[Step] = &[
         "sandbox_outcomes",
         include_str!("../../migrations/sqlite/0010_sandbox_outcomes.sql"),
     ),
+    (
+        11,
+        "sandbox_invite_codes",
+        include_str!("../../migrations/sqlite/0011_sandbox_invite_codes.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -118,6 +123,11 @@ const POSTGRES: &[Step] = &[
         10,
         "sandbox_outcomes",
         include_str!("../../migrations/postgres/0010_sandbox_outcomes.sql"),
+    ),
+    (
+        11,
+        "sandbox_invite_codes",
+        include_str!("../../migrations/postgres/0011_sandbox_invite_codes.sql"),
     ),
 ];
 

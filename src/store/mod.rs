@@ -324,6 +324,7 @@ fn tables() -> batch::Registry {
         .with::<sandbox_groups::GroupRow>()
         .with::<sandbox_groups::MemberRow>()
         .with::<sandbox_groups::HistoryRow>()
+        .with::<sandbox_groups::InviteCodeRow>()
         .with::<sandbox_groups::OutcomeRow>()
         .with::<ledger::Row>()
         .with::<lanes::LaneRow>()

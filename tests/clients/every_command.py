@@ -11,6 +11,7 @@ import uuid
 import pika
 
 ME, SECOND = "15550000001@c.us", "15550000002@c.us"  # the accounts of the sessions default, second
+THIRD = "15550000003@c.us"  # the account of the session third
 ANNA, BEN = "15550000100@c.us", "15550000101@c.us"
 PRIVATE = "99900000000403@c.us"
 PATIENCE = 30  # seconds
@@ -276,6 +277,60 @@ check(again["changes"] == [] and again["group"] == ensured["group"], "EnsureGrou
 fresh, told, _ = send("default", "RevokeInviteCode", it, ["default.group.v2.update"])
 check(fresh["inviteCode"] != invite["inviteCode"], "RevokeInviteCode", fresh)
 check(told[0]["group"] == {"id": group, "invite": fresh["inviteUrl"]}, "the new invite", told)
+
+link = fresh["inviteUrl"] + "?mode=ac_t"
+info, _, _ = send("third", "GetJoinInfo", {"code": link})
+check((info["id"], info["size"]) == (group, 3), "GetJoinInfo", info)
+check(info["newMembersApprovalRequired"] is True, "GetJoinInfo", info)
+
+request = "default.group.v2.participants.join-request"
+joined, told, _ = send("third", "JoinGroup", {"code": link}, [request])
+check(joined == {"groupId": group, "outcome": "pendingApproval"}, "JoinGroup", joined)
+check(told[0]["action"] == "created" and told[0]["requesterId"] == THIRD, "a request", told)
+check(told[0]["requesterPn"] == THIRD and told[0]["requestMethod"] == "invite_link", "a request", told)
+
+waiting, _, _ = send("default", "ListJoinRequests", it)
+check([one["requesterId"] for one in waiting] == [THIRD], "ListJoinRequests", waiting)
+check(waiting[0]["requestMethod"] == "invite_link", "ListJoinRequests", waiting)
+
+asked = {**it, "participants": [THIRD]}
+rejected, told, _ = send("default", "RejectJoinRequests", asked, [request])
+check(outcomes(rejected) == [(THIRD, "ok", 200)], "RejectJoinRequests", rejected)
+check(told[0]["action"] == "rejected" and told[0]["author"] == ME, "a rejected request", told)
+
+send("third", "JoinGroup", {"code": fresh["inviteCode"]}, [request])
+approved, told, _ = send(
+    "default",
+    "ApproveJoinRequests",
+    asked,
+    [
+        request,
+        "default.group.join add",
+        "default.group.v2.participants join",
+        "second.group.join add",
+        "second.group.v2.participants join",
+        "third.group.v2.join",
+        "third.group.join add",
+    ],
+)
+check(outcomes(approved) == [(THIRD, "ok", 200)], "ApproveJoinRequests", approved)
+check(told[0]["action"] == "approved" and told[0]["author"] == ME, "an approved request", told)
+
+joined, _, _ = send("third", "JoinGroup", {"code": link})
+check(joined == {"groupId": group, "outcome": "alreadyMember"}, "JoinGroup again", joined)
+send(
+    "third",
+    "LeaveGroup",
+    it,
+    [
+        "default.group.left leave",
+        "default.group.v2.participants leave",
+        "second.group.left leave",
+        "second.group.v2.participants leave",
+        "third.group.v2.leave",
+        "third.group.left leave",
+    ],
+)
 
 left, told, _ = send(
     "second",

@@ -17,6 +17,7 @@ mod browser;
 mod events;
 mod http;
 mod idempotency;
+mod joining;
 mod large;
 mod outages;
 mod scene;

@@ -2,9 +2,9 @@
 
 use groupmq::contract::{
     CommandType, EnsuredGroup, ErrorCode, Event, EventName, EventPayload, Group, GroupCount,
-    InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory, MembershipApproval,
-    MessagesAdminOnly, NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook,
-    WebhookNotice, WebhookTest,
+    InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, MemberAddMode, MemberShareHistory,
+    MembershipApproval, MessagesAdminOnly, NoticeName, Outcome, Participant, Reply, ReplyStatus,
+    Webhook, WebhookNotice, WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -77,6 +77,9 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetInviteCode | Type::RevokeInviteCode => {
             drop(assert_round_trip::<InviteCode>(name, result));
         }
+        Type::GetJoinInfo => drop(assert_round_trip::<JoinInfo>(name, result)),
+        Type::JoinGroup => drop(assert_round_trip::<Joined>(name, result)),
+        Type::ListJoinRequests => drop(assert_round_trip::<Vec<JoinRequest>>(name, result)),
         Type::SetWebhook => drop(assert_round_trip::<Webhook>(name, result)),
         Type::ListWebhooks => drop(assert_round_trip::<Vec<Webhook>>(name, result)),
         Type::TestWebhook => {
@@ -85,7 +88,9 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::AddParticipants
         | Type::RemoveParticipants
         | Type::PromoteAdmin
-        | Type::DemoteAdmin => drop(assert_round_trip::<Vec<Outcome>>(name, result)),
+        | Type::DemoteAdmin
+        | Type::ApproveJoinRequests
+        | Type::RejectJoinRequests => drop(assert_round_trip::<Vec<Outcome>>(name, result)),
         Type::DeleteGroup
         | Type::LeaveGroup
         | Type::SetGroupSubject
@@ -175,6 +180,7 @@ fn every_event_has_an_example() {
                 matches!(event.payload, EventPayload::Notification(_))
             }
             EventName::GroupParticipants => matches!(event.payload, EventPayload::Membership(_)),
+            EventName::JoinRequest => matches!(event.payload, EventPayload::JoinRequest(_)),
             EventName::OwnJoin => matches!(event.payload, EventPayload::OwnJoin(_)),
             EventName::GroupUpdate | EventName::OwnLeave => {
                 matches!(event.payload, EventPayload::Change(_))

@@ -128,7 +128,9 @@ impl Progress {
                 let all = join.group.participants.as_ref().map_or(0, Vec::len);
                 all.saturating_sub(1)
             }
-            EventPayload::Notification(_) | EventPayload::Change(_) => 0,
+            EventPayload::Notification(_)
+            | EventPayload::JoinRequest(_)
+            | EventPayload::Change(_) => 0,
         };
         let is_new = people > 0 && self.seen.insert(event.id);
         if let Some(part) = self.parts.get_mut(number).filter(|_| is_new) {
@@ -195,6 +197,7 @@ pub(super) fn cause(event: &Event) -> Option<&str> {
     let command = match &event.payload {
         EventPayload::Notification(it) => &it.command_id,
         EventPayload::Membership(it) => &it.command_id,
+        EventPayload::JoinRequest(it) => &it.command_id,
         EventPayload::OwnJoin(it) => &it.command_id,
         EventPayload::Change(it) => &it.command_id,
     };

@@ -93,7 +93,8 @@ id: first
     );
     assert!(one.group.exact && !one.group.plan && !one.group.confirm_remove);
     assert_eq!(one.group.settings.info_admin_only, Some(true));
-    assert_eq!(one.group.settings.disappearing_seconds, Some(86_400));
+    let timer = one.group.settings.disappearing_seconds.unwrap();
+    assert_eq!(timer.seconds(), 86_400);
     assert_eq!(
         people(&read),
         [

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::contract::{GroupId, SessionName, WebhookId, endpoint_name};
+use crate::contract::{GroupId, JoinCode, SessionName, WebhookId, endpoint_name};
 
 /// The one thing that a command is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub enum About<'a> {
     Nothing,
     /// A group.
     Group(&'a GroupId),
+    /// The group that an invite code leads to; only the engine knows which.
+    Invite(&'a JoinCode),
     /// A webhook endpoint of the session.
     Webhook(&'a WebhookId),
     /// The webhook endpoints of the session.
@@ -28,7 +30,8 @@ impl About<'_> {
         match self {
             Self::Nothing | Self::Webhooks => None,
             Self::Group(id) => Some(LaneName(id.as_str().to_owned())),
-            // No group's id has a colon.
+            // No group's id has a colon. Commands that name the group itself are in another lane.
+            Self::Invite(code) => Some(LaneName(format!("invite:{code}"))),
             Self::Webhook(id) => {
                 let name = endpoint_name(Some(session), id);
                 Some(LaneName(format!("webhook:{name}")))

@@ -5,8 +5,9 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    Group, GroupCount, GroupId, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
-    MembershipApproval, MessagesAdminOnly, Outcome, Participant, Webhook, WebhookTest,
+    Group, GroupCount, GroupId, InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined,
+    MemberAddMode, MemberShareHistory, MembershipApproval, MessagesAdminOnly, Outcome, Participant,
+    Webhook, WebhookTest,
 };
 
 mod about;
@@ -14,6 +15,7 @@ mod admins;
 mod ensure_group;
 mod groups;
 mod invites;
+mod join_requests;
 mod participants;
 mod settings;
 mod webhooks;
@@ -25,7 +27,8 @@ pub use groups::{
     CountGroups, CreateGroup, DeleteGroup, Exclude, GetGroup, LeaveGroup, ListGroups,
     RefreshGroups, SetGroupDescription, SetGroupSubject, SortBy, SortOrder,
 };
-pub use invites::{GetInviteCode, RevokeInviteCode};
+pub use invites::{GetInviteCode, GetJoinInfo, JoinGroup, RevokeInviteCode};
+pub use join_requests::{ApproveJoinRequests, ListJoinRequests, RejectJoinRequests};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
 pub use settings::{
     GetInfoAdminOnly, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
@@ -234,6 +237,15 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    GetJoinInfo => JoinInfo, ReadOnly, |p| About::Invite(&p.code), "GET /api/{session}/groups/join-info";
+    // Joining again changes nothing: who is in is in, and who has asked has asked.
+    JoinGroup => Joined, Harmless, |p| About::Invite(&p.code), "POST /api/{session}/groups/join";
+    ListJoinRequests => Vec<JoinRequest>, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/participants/join-requests";
+    ApproveJoinRequests => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/join-requests/approve";
+    RejectJoinRequests => Vec<Outcome>, Harmless, |p| About::Group(&p.group_id),
+        "POST /api/{session}/groups/{groupId}/participants/join-requests/reject";
     // A plan waits for nothing: an EnsureGroup before it may go on for hours, and the plan says what is left of it.
     EnsureGroup => EnsuredGroup, Harmless,
         |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
@@ -283,6 +295,12 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `GetJoinInfo`.
+    JoinInfo(Box<JoinInfo>),
+    /// `JoinGroup`.
+    Joined(Joined),
+    /// `ListJoinRequests`.
+    JoinRequests(Vec<JoinRequest>),
     /// `EnsureGroup`.
     Ensured(Box<EnsuredGroup>),
     /// `SetWebhook`.
@@ -308,6 +326,9 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::JoinInfo(info) => info.serialize(serializer),
+            Self::Joined(joined) => joined.serialize(serializer),
+            Self::JoinRequests(requests) => requests.serialize(serializer),
             Self::Ensured(ensured) => ensured.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),

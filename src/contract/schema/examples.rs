@@ -41,7 +41,7 @@ macro_rules! command_files {
 }
 
 command_files! {
-    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
+    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, GetJoinInfo, JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":
@@ -72,6 +72,7 @@ files! { event_file, EventName, "events":
     GroupLeft = "group.left",
     GroupUpdate = "group.v2.update",
     GroupParticipants = "group.v2.participants",
+    JoinRequest = "group.v2.participants.join-request",
     OwnJoin = "group.v2.join",
     OwnLeave = "group.v2.leave",
 }

@@ -1,8 +1,8 @@
 //! What a command does in a group, or why it is refused; and the checks that the rules share.
 
 use crate::contract::{
-    CommandId, CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, Role, Subject,
-    Timestamp,
+    CommandId, CommandResult, Description, ErrorBody, ErrorCode, JoinRequestAction, ParticipantId,
+    RequestMethod, Role, Subject, Timestamp,
 };
 use crate::engines::setting::Setting;
 use crate::store::ledger::Key;
@@ -31,6 +31,14 @@ pub(super) enum Change {
     Created { who: Vec<ParticipantId> },
     /// The actor added people.
     Added { who: Vec<ParticipantId> },
+    /// The actor joined by the invite link.
+    JoinedByLink,
+    /// Somebody asked to join, or the actor decided about it.
+    JoinRequest {
+        who: ParticipantId,
+        action: JoinRequestAction,
+        method: RequestMethod,
+    },
     /// The actor removed people.
     Removed { who: Vec<ParticipantId> },
     /// The actor left.

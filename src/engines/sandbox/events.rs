@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use crate::contract::{
-    ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, MembershipChange,
-    NotificationType, ParticipantId, ParticipantRole, SessionName, Timestamp,
+    ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, JoinRequestAction,
+    MembershipChange, NotificationType, ParticipantId, ParticipantRole, RequestMethod, SessionName,
+    Timestamp,
 };
 use crate::engines::event_fields::{EventFields, no_change};
 use crate::engines::sandbox::effect::{self, Actor, Change};
@@ -70,6 +71,15 @@ impl EventWriter<'_> {
         match change {
             Change::Created { who } => self.joined(who, NotificationType::Create),
             Change::Added { who } => self.joined(who, NotificationType::Add),
+            Change::JoinedByLink => {
+                let who = [self.actor.account.clone()];
+                self.joined(&who, NotificationType::Invite);
+            }
+            Change::JoinRequest {
+                who,
+                action,
+                method,
+            } => self.join_request(who, *action, *method),
             Change::Removed { who } => self.left(who, NotificationType::Remove),
             Change::Left => {
                 let who = [self.actor.account.clone()];
@@ -172,6 +182,24 @@ impl EventWriter<'_> {
             if group.invite.is_none() || self.is_admin(&session) {
                 self.emit(&session, EventName::GroupUpdate, |fields| {
                     fields.change(group.clone())
+                });
+            }
+        }
+    }
+
+    /// Only admins get it.
+    fn join_request(
+        &mut self,
+        who: &ParticipantId,
+        action: JoinRequestAction,
+        method: RequestMethod,
+    ) {
+        for session in self.inside.clone() {
+            if self.is_admin(&session) {
+                let request = (who.clone(), view::phone(who), Some(method));
+                let group = self.id.clone();
+                self.emit(&session, EventName::JoinRequest, |fields| {
+                    fields.join_request(group, action, request)
                 });
             }
         }

@@ -40,6 +40,7 @@ pub(super) fn create(
         invite_code: ids::invite_code(actor.key),
         members: [].into(),
         former: [].into(),
+        waiting: [].into(),
         joined: 0,
         sequences: [].into(),
         changes: 0,
@@ -96,7 +97,11 @@ fn add_each(
 }
 
 /// The outcome of adding somebody, checked in this order.
-fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (OutcomeKind, u16) {
+pub(super) fn may_join(
+    group: &SandboxGroup,
+    who: &ParticipantId,
+    now: Timestamp,
+) -> (OutcomeKind, u16) {
     if group.members.contains_key(who) {
         return (OutcomeKind::AlreadyMember, 409);
     }
@@ -113,9 +118,10 @@ fn may_join(group: &SandboxGroup, who: &ParticipantId, now: Timestamp) -> (Outco
     (OutcomeKind::Ok, 200)
 }
 
-fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
+pub(super) fn join(group: &mut SandboxGroup, who: &ParticipantId, role: Role) {
     group.joined += 1;
     group.former.remove(who);
+    group.waiting.remove(who);
     group.members.insert(
         who.clone(),
         Member {

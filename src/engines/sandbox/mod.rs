@@ -10,6 +10,7 @@ mod effect;
 mod events;
 mod faults;
 mod ids;
+mod join_requests;
 mod members;
 mod model;
 mod people;
@@ -28,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
     Command, CommandId, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group,
-    GroupCount, GroupId, ListGroups, ParticipantId, Repeat, Timestamp,
+    GroupCount, GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
@@ -90,6 +91,7 @@ impl Sandbox {
     async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
+            (Command::GetJoinInfo(asked), _) => self.join_info(account, &asked.code).await?,
             (Command::CountGroups(_), _) => self.count(account).await?,
             // The sandbox is WhatsApp itself here: what it returns is never out of date.
             (Command::RefreshGroups(_), _) => CommandResult::Done(true),
@@ -126,6 +128,34 @@ impl Sandbox {
         ))
     }
 
+    async fn join_info(
+        &self,
+        account: &ParticipantId,
+        code: &JoinCode,
+    ) -> Result<CommandResult, EngineError> {
+        let id = self.groups.of_invite_code(code).await;
+        let Some(id) = id.map_err(store_failed)? else {
+            return Err(refused(join_requests::no_such_link()));
+        };
+        let group = self.groups.get(&id).await.map_err(store_failed)?;
+        let group = group.ok_or_else(join_requests::no_such_link);
+        let info = group.and_then(|group| join_requests::info(&id, &group, account, code));
+        Ok(CommandResult::JoinInfo(Box::new(info.map_err(refused)?)))
+    }
+
+    /// The groups that a command may change.
+    async fn groups_of(&self, call: &Call) -> Result<Vec<GroupId>, EngineError> {
+        match (&call.command, call.command.group()) {
+            (_, Some(id)) => Ok(vec![id.clone()]),
+            // Which group a code leads to never changes; whether it still does is decided in the transaction.
+            (Command::JoinGroup(asked), None) => {
+                let id = self.groups.of_invite_code(&asked.code).await;
+                Ok(id.map_err(store_failed)?.into_iter().collect())
+            }
+            _ => Ok(ids::group_candidates(&call.key())),
+        }
+    }
+
     async fn count(&self, account: &ParticipantId) -> Result<CommandResult, EngineError> {
         let all = ListGroups::default();
         let groups = self.groups.of_account(account, &all).await;
@@ -138,7 +168,6 @@ impl Sandbox {
     /// Executes a command that changes something, unless its outcome is recorded.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let key = call.key();
-        let named = call.command.group().map(|id| vec![id.clone()]);
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
@@ -148,7 +177,7 @@ impl Sandbox {
             command: call.command.clone(),
             id: call.id.clone(),
             key: key.clone(),
-            groups: named.unwrap_or_else(|| ids::group_candidates(&key)),
+            groups: self.groups_of(call).await?,
         };
         let groups = change.groups.clone();
         let world = self.groups.under(call.context.fence.clone());
@@ -229,7 +258,7 @@ struct Transaction {
     command: Command,
     id: CommandId,
     key: Key,
-    /// The group, or those that a `CreateGroup` may create.
+    /// The group, those that a `CreateGroup` may create, or none if a code leads to none.
     groups: Vec<GroupId>,
 }
 
@@ -291,14 +320,18 @@ impl Transaction {
         actor: &Actor<'_>,
         command: &Command,
     ) -> Result<Result<ResultAndEvents, Refusal>, store::Error> {
+        let missing = || match command {
+            Command::JoinGroup(_) => Ok(Err(join_requests::no_such_link())),
+            _ => Ok(Err(Refusal::no_such_group())),
+        };
         let Some(id) = self.groups.first() else {
-            return Ok(Err(Refusal::no_such_group()));
+            return missing();
         };
         let Some(group) = world.group(id)? else {
-            return Ok(Err(Refusal::no_such_group()));
+            return missing();
         };
         let before = events::sessions_inside(group, &self.accounts);
-        let applied = match model::apply(group, actor, command) {
+        let applied = match model::apply(id, group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
         };

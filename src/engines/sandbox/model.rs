@@ -5,16 +5,17 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorCode, ParticipantId, Role, Subject,
+    Command, CommandResult, Description, ErrorCode, GroupId, ParticipantId, Role, Subject,
 };
 use crate::engines::sandbox::effect::{
     Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
 };
-use crate::engines::sandbox::{admins, ids, members, settings, view};
+use crate::engines::sandbox::{admins, ids, join_requests, members, settings, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// Executes a command in an existing group.
 pub(super) fn apply(
+    id: &GroupId,
     group: &mut SandboxGroup,
     actor: &Actor<'_>,
     command: &Command,
@@ -22,6 +23,7 @@ pub(super) fn apply(
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
+        | Command::GetJoinInfo(_)
         | Command::CountGroups(_)
         | Command::RefreshGroups(_)
         | Command::EnsureGroup(_)
@@ -39,7 +41,8 @@ pub(super) fn apply(
         | Command::GetMembershipApproval(_)
         | Command::GetMemberShareHistory(_)
         | Command::GetParticipants(_)
-        | Command::GetInviteCode(_) => {
+        | Command::GetInviteCode(_)
+        | Command::ListJoinRequests(_) => {
             read(group, actor.account, command).map(CommandEffect::unchanged)
         }
         Command::DeleteGroup(payload) => members::delete(group, actor, payload.for_everyone),
@@ -54,13 +57,22 @@ pub(super) fn apply(
         | Command::SetMembershipApproval(_)
         | Command::SetMemberShareHistory(_)
         | Command::SetDisappearingMessages(_) => settings::set(group, actor, command),
-        Command::AddParticipants(payload) => members::add(group, actor, &payload.participants),
+        Command::AddParticipants(payload) => {
+            join_requests::add(group, actor, &payload.participants)
+        }
         Command::RemoveParticipants(payload) => {
             members::remove(group, actor, &payload.participants)
         }
         Command::PromoteAdmin(payload) => admins::promote(group, actor, &payload.participants),
         Command::DemoteAdmin(payload) => admins::demote(group, actor, &payload.participants),
         Command::RevokeInviteCode(_) => revoke_invite_code(group, actor),
+        Command::JoinGroup(payload) => join_requests::join(group, id, actor, &payload.code),
+        Command::ApproveJoinRequests(payload) => {
+            join_requests::approve(group, actor, &payload.participants)
+        }
+        Command::RejectJoinRequests(payload) => {
+            join_requests::reject(group, actor, &payload.participants)
+        }
     }
 }
 
@@ -85,6 +97,10 @@ pub(super) fn read(
         Command::GetInviteCode(_) => {
             require_admin(role, "read the invite code")?;
             Ok(CommandResult::InviteCode(ids::invite(&group.invite_code)))
+        }
+        Command::ListJoinRequests(_) => {
+            require_admin(role, "see who asks to join")?;
+            Ok(CommandResult::JoinRequests(view::join_requests(group)))
         }
         _ => Err(Refusal::not_a_read()),
     }

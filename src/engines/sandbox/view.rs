@@ -1,6 +1,6 @@
 //! A group in the contract's form.
 
-use crate::contract::{Group, GroupId, Participant};
+use crate::contract::{Group, GroupId, JoinInfo, JoinRequest, Participant, ParticipantId};
 use crate::engines::sandbox::settings;
 use crate::store::sandbox_groups::SandboxGroup;
 
@@ -38,4 +38,40 @@ pub(super) fn participants(state: &SandboxGroup) -> Vec<Participant> {
             role: member.role,
         })
         .collect()
+}
+
+/// What the group's invite link shows.
+pub(super) fn join_info(id: &GroupId, state: &SandboxGroup) -> JoinInfo {
+    let group = without_participants(id, state);
+    JoinInfo {
+        id: group.id,
+        subject: group.subject,
+        description: group.description,
+        owner: group.owner,
+        created_at: group.created_at,
+        size: Some(group.size),
+        new_members_approval_required: Some(group.settings.new_members_approval_required),
+    }
+}
+
+/// Who waits for an admin's approval, the earliest first.
+pub(super) fn join_requests(state: &SandboxGroup) -> Vec<JoinRequest> {
+    let mut waiting: Vec<_> = state.waiting.iter().collect();
+    waiting.sort_by_key(|(_, waiting)| waiting.since);
+    waiting
+        .into_iter()
+        .map(|(who, waiting)| JoinRequest {
+            requester_id: who.clone(),
+            requester_pn: phone(who),
+            added_by_id: waiting.added_by.clone(),
+            parent_group_id: None,
+            request_method: Some(waiting.method),
+            timestamp: Some(waiting.since.0.as_second()),
+        })
+        .collect()
+}
+
+/// The id itself, if it is a phone.
+pub(super) fn phone(who: &ParticipantId) -> Option<ParticipantId> {
+    who.as_str().ends_with("@c.us").then(|| who.clone())
 }

@@ -53,6 +53,7 @@ impl GroupState {
                 let is_so = match observation {
                     Observation::MembersJoined(..) => member.role.is_some(),
                     Observation::MembersLeft(..) => member.role.is_none(),
+                    Observation::JoinRequests { .. } => false,
                     Observation::Promoted(_) => rank(member.role) == rank(Some(Role::Admin)),
                     _ => rank(member.role) == rank(Some(Role::Participant)),
                 };
@@ -114,6 +115,7 @@ impl GroupState {
             inside: self.inside.clone(),
             pending_commands: std::mem::take(&mut self.pending_commands),
             people: reported,
+            requests: std::mem::take(&mut self.requests),
             ..Self::default()
         };
         // Texts that the snapshot shows as reported are no change.
@@ -125,6 +127,7 @@ impl GroupState {
         before.move_settings_to(self);
         self.sequence = before.sequence;
         self.pending_commands = before.pending_commands;
+        self.requests = before.requests;
         // If the snapshot contradicts a report, the report counts until other snapshots agree.
         self.people.extend(before.people);
         for held in since {
@@ -155,7 +158,8 @@ impl GroupState {
             if let Observation::MembersJoined(people, _)
             | Observation::MembersLeft(people, _)
             | Observation::Promoted(people)
-            | Observation::Demoted(people) = observation
+            | Observation::Demoted(people)
+            | Observation::JoinRequests { people, .. } = observation
             {
                 *people = people.iter().filter_map(named).collect();
             }

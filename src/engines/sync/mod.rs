@@ -28,6 +28,7 @@ pub(super) mod creation_records;
 mod event_builder;
 mod group_settings;
 mod held_notifications;
+mod join_requests;
 mod link_ids;
 mod member_index;
 mod numbers;
@@ -46,14 +47,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{
-    CommandId, Description, EngineName, Event, GroupId, NotificationType, ParticipantId, Role,
-    SessionName, Subject,
+    CommandId, Description, EngineName, Event, GroupId, JoinRequestAction, NotificationType,
+    ParticipantId, RequestMethod, Role, SessionName, Subject,
 };
 use crate::store::pending_events::Headers;
 use creation_records::CreationRecords;
 
 use confirmation::UnconfirmedChange;
 pub(super) use confirmation::{Confirmation, Lag, MissingGroups, confirm_missing_groups};
+use join_requests::RequestState;
 pub use numbers::comparable;
 pub(super) use numbers::{is_phone, is_same};
 pub(super) use pending_commands::{ExpectedChange, PendingCommand};
@@ -158,6 +160,9 @@ pub(super) struct GroupState {
     invite: Option<Observed<String>>,
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,
+    /// Requests to join that are undecided, or were decided a short time ago.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    requests: BTreeMap<ParticipantId, RequestState>,
     /// From private id to phone.
     phones: BTreeMap<ParticipantId, ParticipantId>,
     /// Our own commands that are running or ended a short time ago.
@@ -242,6 +247,12 @@ pub(super) enum Observation {
     Promoted(Vec<Person>),
     /// People are no admins any more.
     Demoted(Vec<Person>),
+    /// People asked to join, or their requests were decided or withdrawn.
+    JoinRequests {
+        action: JoinRequestAction,
+        people: Vec<Person>,
+        method: Option<RequestMethod>,
+    },
     /// The texts and settings that are present have these values now.
     Updated(Box<GroupSnapshot>),
     /// The invite link changed to this one.
@@ -310,13 +321,14 @@ pub(super) struct Effects {
 }
 
 impl Observation {
-    /// The people whose membership or role changed.
+    /// The people whose membership, role or request to join changed.
     pub(super) fn people(&self) -> &[Person] {
         match self {
             Self::MembersJoined(people, _)
             | Self::MembersLeft(people, _)
             | Self::Promoted(people)
-            | Self::Demoted(people) => people,
+            | Self::Demoted(people)
+            | Self::JoinRequests { people, .. } => people,
             _ => &[],
         }
     }
@@ -363,6 +375,7 @@ impl GroupState {
         // Former members are kept for a day, since late reports concern them too.
         self.people
             .retain(|_, member| member.role.is_some() || report.now - member.observed_at < DAY);
+        self.drop_old_requests(report.now);
         self.drop_unused_ids();
         effects
     }
@@ -375,13 +388,15 @@ impl GroupState {
         let Self {
             people,
             phones,
+            requests,
             pending_commands,
             ..
         } = self;
         let named = pending_commands
             .iter()
             .flat_map(|pending| pending.change.named(None));
-        let named = named.chain(people.keys()).map(comparable);
+        let named = named.chain(people.keys()).chain(requests.keys());
+        let named = named.map(comparable);
         let named: BTreeSet<_> = named.collect();
         let of_note = |id: &ParticipantId| named.contains(&comparable(id));
         let strangers = phones
@@ -428,6 +443,12 @@ impl GroupState {
     pub(super) fn expect(&mut self, pending: PendingCommand) {
         pending_commands::drop_expired(&mut self.pending_commands, pending.at);
         self.pending_commands.push(pending);
+    }
+
+    /// Whether a command of ours is recorded as about to change the group.
+    pub(super) fn is_pending(&self, command: &CommandId) -> bool {
+        let mut pending = self.pending_commands.iter();
+        pending.any(|pending| pending.command == *command)
     }
 
     /// A command of ours has ended; its further changes are not expected.

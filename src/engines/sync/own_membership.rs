@@ -20,12 +20,15 @@ impl Reducer<'_> {
         if self.is_outdated(self.state.inside.as_ref().map(|inside| inside.at)) {
             return;
         }
-        let command = self.creation(group);
+        let by_link = self.joining();
+        let command = by_link.clone().or_else(|| self.creation(group));
         let is_back = self.state.was_inside();
         self.state.inside = Some(self.observed(true));
         self.state.left_by_snapshot = false;
         self.state.inside_unconfirmed = None;
-        let how = if command.is_some() {
+        let how = if by_link.is_some() {
+            NotificationType::Invite
+        } else if command.is_some() {
             NotificationType::Create
         } else {
             self.how_joined(group, is_back)
@@ -58,10 +61,13 @@ impl Reducer<'_> {
             return;
         }
         if let Some(mut joined) = self.state.pending_join.take() {
-            // A command that reports its own group has created it, whatever the subject is by now.
+            // A command that reports its own group has joined or created it, whatever the subject is by now.
             if let pending_commands::Reporter::Command(command) = self.reporter() {
                 joined.author = self.author(Some(command));
-                joined.how = NotificationType::Create;
+                joined.how = match self.joining() {
+                    Some(_) => NotificationType::Invite,
+                    None => NotificationType::Create,
+                };
                 joined.command = Some(command.clone());
             }
             self.publish_join(group, joined);
@@ -96,7 +102,7 @@ impl Reducer<'_> {
             how,
             ..
         } = joined;
-        let created = command.is_some();
+        let created = command.is_some() && how == NotificationType::Create;
         let everybody = whole.participants.iter().flatten().map(|it| it.id.clone());
         let who: Vec<_> = if created {
             everybody.collect()
@@ -264,6 +270,21 @@ impl Reducer<'_> {
             Confirmation::Confirmed => self.own_left(NotificationType::Leave),
             Confirmation::Recheck(due) => self.refresh_at(due),
         }
+    }
+
+    /// The command by which the account is joining this group. It is kept until the command has ended.
+    fn joining(&self) -> Option<CommandId> {
+        let pending = &self.state.pending_commands;
+        let mut joining = pending
+            .iter()
+            .filter(|it| it.change == ExpectedChange::OwnJoin);
+        match self.reporter() {
+            pending_commands::Reporter::Command(command) => {
+                joining.find(|it| it.command == *command)
+            }
+            _ => joining.next(),
+        }
+        .map(|it| it.command.clone())
     }
 
     /// Whether a command may be creating this group, though nothing was reported: then it is not from

@@ -16,6 +16,11 @@ use crate::engines::setting::Setting;
 /// How long changes are attributed to a command; WAHA's own retries take half a minute.
 const RECENT: i64 = 120_000;
 
+/// How long a join by the link is attributed to its command, unless that has ended: when it is repeated
+/// after an interruption, it is still known that the account was outside before. As long as the ledger
+/// keeps commands by default.
+const JOINING: i64 = 86_400_000;
+
 /// A command of ours, with the change that it causes. The serialised names are those of the stored rows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(in crate::engines) struct PendingCommand {
@@ -38,6 +43,12 @@ pub(in crate::engines) enum ExpectedChange {
     MembersLeave(BTreeSet<ParticipantId>),
     Promote(BTreeSet<ParticipantId>),
     Demote(BTreeSet<ParticipantId>),
+    /// Requests to join are approved, so these people join.
+    Approve(BTreeSet<ParticipantId>),
+    /// Requests to join are rejected.
+    Reject(BTreeSet<ParticipantId>),
+    /// The account joins by the link.
+    OwnJoin,
     #[serde(rename = "Leave")]
     OwnLeave,
     Subject(Subject),
@@ -71,7 +82,7 @@ pub(super) enum Provenance {
 impl ExpectedChange {
     fn people(&mut self, change: MemberChange) -> Option<&mut BTreeSet<ParticipantId>> {
         match (self, change) {
-            (Self::MembersJoin(people), MemberChange::Join)
+            (Self::MembersJoin(people) | Self::Approve(people), MemberChange::Join)
             | (Self::MembersLeave(people), MemberChange::Leave)
             | (Self::Promote(people), MemberChange::Promote)
             | (Self::Demote(people), MemberChange::Demote) => Some(people),
@@ -85,7 +96,11 @@ impl ExpectedChange {
         change: Option<MemberChange>,
     ) -> impl Iterator<Item = &ParticipantId> {
         let people = match (self, change) {
-            (Self::MembersJoin(people), None | Some(MemberChange::Join))
+            (
+                Self::MembersJoin(people) | Self::Approve(people),
+                None | Some(MemberChange::Join),
+            )
+            | (Self::Reject(people), None)
             | (Self::MembersLeave(people), None | Some(MemberChange::Leave))
             | (Self::Promote(people), None | Some(MemberChange::Promote))
             | (Self::Demote(people), None | Some(MemberChange::Demote)) => Some(people),
@@ -100,7 +115,10 @@ pub(super) const fn is_recent(at: i64, now: i64) -> bool {
 }
 
 pub(super) fn drop_expired(commands: &mut Vec<PendingCommand>, now: i64) {
-    commands.retain(|command| is_recent(command.at, now));
+    commands.retain(|command| match command.change {
+        ExpectedChange::OwnJoin => now - command.at < JOINING,
+        _ => is_recent(command.at, now),
+    });
 }
 
 /// The kind of source that reports a change; it limits the commands that may have made it.

@@ -97,6 +97,11 @@ impl<'a> Reducer<'a> {
             Observation::MembersLeft(people, how) => self.members_left(people, *how),
             Observation::Promoted(people) => self.roles_changed(people, MemberChange::Promote),
             Observation::Demoted(people) => self.roles_changed(people, MemberChange::Demote),
+            Observation::JoinRequests {
+                action,
+                people,
+                method,
+            } => self.join_requests(*action, people, *method),
             Observation::Updated(group) if !self.ignores_member_changes() => {
                 self.settings_changed(group);
             }
@@ -122,6 +127,9 @@ impl<'a> Reducer<'a> {
         }
         for (command, batch) in self.batches(&others, MemberChange::Join) {
             let who: Vec<_> = batch.iter().map(|(id, _)| id.clone()).collect();
+            for id in &who {
+                self.approve_by_join(id, command.as_ref());
+            }
             self.notify(EventName::GroupJoin, how, &who, command.clone());
             self.membership(MembershipChange::Join, batch, command);
         }

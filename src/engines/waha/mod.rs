@@ -203,7 +203,8 @@ impl Waha {
             Err(error) => {
                 let disposition = error.disposition();
                 if disposition == Disposition::Reject {
-                    let give_up = || self.state_store.drop_pending(session, id, &call.command);
+                    let group = call.command.group();
+                    let give_up = || self.state_store.drop_pending(session, id, group);
                     log_store_error(self.store.through_outages(give_up).await);
                 }
                 let creates = matches!(call.command, Command::CreateGroup(_));
@@ -270,9 +271,14 @@ impl Waha {
         };
         let apply = || self.apply(&call.session, &group, &report);
         log_store_error(self.store.through_outages(apply).await);
+        let named = match call.command {
+            // Its group's, by which the join was expected.
+            Command::JoinGroup(_) => Some(&group),
+            _ => call.command.group(),
+        };
         let give_up = || {
             self.state_store
-                .drop_pending(&call.session, &call.id, &call.command)
+                .drop_pending(&call.session, &call.id, named)
         };
         log_store_error(self.store.through_outages(give_up).await);
     }

@@ -27,6 +27,15 @@ const EVENTS: [&str; 5] = [
     "session.status",
 ];
 
+/// An event that WAHA has since 2026.8.2; an older one refuses a subscription that names it.
+const NEWER_EVENT: &str = "group.v2.participants.join-request";
+
+/// The code with which WAHA closes a connection whose parameters it does not accept.
+const INVALID_PARAMETERS: u16 = 4001;
+
+/// Why a connection ended that WAHA refused because of its parameters.
+const REFUSED: &str = "the server does not know an event or session of the subscription (4001)";
+
 /// WAHA pings every ten seconds; after this time without a message the connection is closed.
 const SILENCE: Duration = Duration::from_secs(45);
 
@@ -53,13 +62,16 @@ impl Waha {
 
     async fn follow(&self, server: &WahaServer, tls: &Arc<rustls::ClientConfig>) {
         let mut wait = FIRST;
+        let mut is_older = false;
         loop {
             if !self.may_listen(server).await {
                 tokio::time::sleep(RENEWAL).await;
                 continue;
             }
             let mut connected = false;
-            let ended = self.converse(server, tls, &mut connected).await;
+            let ended = self.converse(server, tls, is_older, &mut connected).await;
+            // When the next connection ends, the server may have been updated.
+            is_older = !is_older && ended == REFUSED;
             if connected {
                 wait = FIRST;
             }
@@ -80,9 +92,10 @@ impl Waha {
         &self,
         server: &WahaServer,
         tls: &Arc<rustls::ClientConfig>,
+        is_older: bool,
         connected: &mut bool,
     ) -> String {
-        let Some(url) = feed(server) else {
+        let Some(url) = feed(server, is_older) else {
             return "no WebSocket URL can be derived from engine.waha's url".to_owned();
         };
         let limits = WebSocketConfig::default()
@@ -116,6 +129,11 @@ impl Waha {
                     match message {
                         Some(Ok(Message::Text(text))) => self.take_message(text.as_bytes()).await,
                         Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
+                        Some(Ok(Message::Close(Some(why))))
+                            if u16::from(why.code) == INVALID_PARAMETERS =>
+                        {
+                            return REFUSED.to_owned();
+                        }
                         Some(Ok(_)) => {}
                         Some(Err(error)) => return words(&error),
                         None => return "the server closed the connection".to_owned(),
@@ -135,7 +153,7 @@ impl Waha {
 }
 
 /// The feed's URL. It contains the key, as WAHA requires, so it must never be logged.
-fn feed(server: &WahaServer) -> Option<Url> {
+fn feed(server: &WahaServer, is_older: bool) -> Option<Url> {
     let mut url = server.url.clone();
     let scheme = if url.scheme() == "https" { "wss" } else { "ws" };
     url.set_scheme(scheme).ok()?;
@@ -148,7 +166,8 @@ fn feed(server: &WahaServer) -> Option<Url> {
             query.append_pair("x-api-key", key);
         }
         query.append_pair("session", "*");
-        for event in EVENTS {
+        let newer = (!is_older).then_some(NEWER_EVENT);
+        for event in EVENTS.into_iter().chain(newer) {
             query.append_pair("events", event);
         }
     }

@@ -36,13 +36,17 @@ pub(super) struct Environment {
 /// **The table.**
 const fn support(command: CommandType) -> Support {
     match command {
-        CommandType::RefreshGroups => Support::Since(Version(2024, 12, 0), &[]),
+        CommandType::RefreshGroups | CommandType::GetJoinInfo | CommandType::JoinGroup => {
+            Support::Since(Version(2024, 12, 0), &[])
+        }
         CommandType::GetMemberAddMode | CommandType::SetMemberAddMode => {
             Support::Since(Version(2026, 7, 2), &[])
         }
-        CommandType::GetMembershipApproval | CommandType::SetMembershipApproval => {
-            Support::Since(Version(2026, 8, 2), &[])
-        }
+        CommandType::GetMembershipApproval
+        | CommandType::SetMembershipApproval
+        | CommandType::ListJoinRequests
+        | CommandType::ApproveJoinRequests
+        | CommandType::RejectJoinRequests => Support::Since(Version(2026, 8, 2), &[]),
         CommandType::GetMemberShareHistory | CommandType::SetMemberShareHistory => {
             Support::Since(Version(2026, 9, 0), &["WPP"])
         }
@@ -156,11 +160,15 @@ mod tests {
                 "SetMembershipApproval",
                 "GetMemberShareHistory",
                 "SetMemberShareHistory",
-                "SetDisappearingMessages"
+                "SetDisappearingMessages",
+                "ListJoinRequests",
+                "ApproveJoinRequests",
+                "RejectJoinRequests"
             ]
         );
         assert!(lacking("2026.7.1", "NOWEB").contains(&"SetMemberAddMode"));
         assert!(lacking("2024.11", "WEBJS").contains(&"RefreshGroups"));
+        assert!(lacking("2024.11", "WEBJS").contains(&"JoinGroup"));
     }
 
     #[test]

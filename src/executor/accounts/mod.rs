@@ -132,7 +132,9 @@ impl Kind {
             | Command::GetMembershipApproval(_)
             | Command::GetMemberShareHistory(_)
             | Command::GetParticipants(_)
-            | Command::GetInviteCode(_) => (Self::Read, NonZeroU32::MIN),
+            | Command::GetInviteCode(_)
+            | Command::GetJoinInfo(_)
+            | Command::ListJoinRequests(_) => (Self::Read, NonZeroU32::MIN),
             Command::DeleteGroup(_)
             | Command::LeaveGroup(_)
             | Command::SetGroupSubject(_)
@@ -146,7 +148,10 @@ impl Kind {
             | Command::RemoveParticipants(_)
             | Command::PromoteAdmin(_)
             | Command::DemoteAdmin(_)
-            | Command::RevokeInviteCode(_) => (Self::Change, NonZeroU32::MIN),
+            | Command::RevokeInviteCode(_)
+            | Command::JoinGroup(_)
+            | Command::ApproveJoinRequests(_)
+            | Command::RejectJoinRequests(_) => (Self::Change, NonZeroU32::MIN),
             // Each of its parts takes from a bucket of its own.
             Command::EnsureGroup(_)
             | Command::SetWebhook(_)

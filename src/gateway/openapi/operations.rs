@@ -105,7 +105,7 @@ fn parameters(route: Route, template: &Template, schemas: &Schemas) -> Vec<Value
             "name": parameter.name,
             "in": "query",
             "description": schema.and_then(|schema| schema.get("description")),
-            "required": false,
+            "required": parameter.required,
             "schema": schema,
         });
         if parameter.kind == ParameterKind::List {

@@ -12,11 +12,11 @@ use super::db::{self, Pool, Value};
 use super::ledger::{Fingerprint, Key, Record};
 use super::shards::{Fence, FencedBatcher};
 use crate::contract::{
-    CommandType, GroupId, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
+    CommandType, GroupId, JoinCode, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
 };
 
-pub(super) use rows::{GroupRow, HistoryRow, MemberRow, OutcomeRow};
-pub use state::{Former, Member, SandboxGroup};
+pub(super) use rows::{GroupRow, HistoryRow, InviteCodeRow, MemberRow, OutcomeRow};
+pub use state::{Former, Member, SandboxGroup, Waiting};
 
 /// The query of `ListGroups`, by order.
 macro_rules! list_sorted {
@@ -110,10 +110,16 @@ fn in_world(
     }
     for change in history {
         let group = rows.table::<GroupRow>()?.get_mut(&change.group);
-        let members = group.map(GroupRow::membership_changes).unwrap_or_default();
+        let (members, code) = group
+            .map(|row| (row.membership_changes(), row.new_invite_code()))
+            .unwrap_or_default();
         for (who, is_member) in members {
             let row = is_member.then_some(MemberRow);
             rows.table()?.overwrite((who, change.group.clone()), row);
+        }
+        if let Some(code) = code {
+            let group = change.group.clone();
+            rows.table()?.overwrite(code, Some(InviteCodeRow { group }));
         }
         rows.table()?.append(change);
     }
@@ -212,6 +218,21 @@ impl SandboxGroups {
             .first()
             .map(|row| state::read(&row.get::<String>(0)?))
             .transpose()
+    }
+
+    /// The group that an invite code leads to, whether or not the code has been revoked since.
+    ///
+    /// # Errors
+    /// When the store cannot be used.
+    pub async fn of_invite_code(&self, code: &JoinCode) -> Result<Option<GroupId>, Error> {
+        let sql = "SELECT group_id FROM sandbox_invite_codes WHERE code = $1";
+        let values = vec![Value::from(code.as_str())];
+        let found = self.pool.fetch("reading an invite code", sql, values);
+        let found = found.await?;
+        let group = found
+            .first()
+            .map(|row| row.parse(0, "sandbox_invite_codes"));
+        group.transpose()
     }
 
     /// Reads the groups that an account is in, sorted and cut as asked.

@@ -18,6 +18,8 @@ pub(in crate::store) struct GroupRow {
     pub(super) state: Result<SandboxGroup, Error>,
     /// The members that [`MemberRow`]s stand for.
     members: BTreeSet<ParticipantId>,
+    /// The invite code that an [`InviteCodeRow`] stands for.
+    invite_code: Option<String>,
 }
 
 impl GroupRow {
@@ -25,7 +27,18 @@ impl GroupRow {
         Self {
             state: Ok(state),
             members: BTreeSet::new(),
+            invite_code: None,
         }
+    }
+
+    /// The invite code, if it changed since the last call.
+    pub(super) fn new_invite_code(&mut self) -> Option<String> {
+        let code = &self.state.as_ref().ok()?.invite_code;
+        if self.invite_code.as_ref() == Some(code) {
+            return None;
+        }
+        self.invite_code = Some(code.clone());
+        self.invite_code.clone()
     }
 
     /// The members that joined or left since the last call, and whether they are members now.
@@ -74,8 +87,12 @@ impl TableRow for GroupRow {
     fn read(row: &db::Row) -> Result<(GroupId, Self), Error> {
         let state = state::read(&row.get::<String>(3)?);
         let members = state.as_ref().map(|s| s.members.keys().cloned().collect());
-        let members = members.unwrap_or_default();
-        Ok((row.parse(0, Self::TABLE)?, Self { state, members }))
+        let group = Self {
+            invite_code: state.as_ref().ok().map(|it| it.invite_code.clone()),
+            members: members.unwrap_or_default(),
+            state,
+        };
+        Ok((row.parse(0, Self::TABLE)?, group))
     }
 }
 
@@ -97,6 +114,29 @@ impl TableRow for MemberRow {
 
     fn values(self) -> Result<Vec<Value>, Error> {
         Ok(Vec::new())
+    }
+}
+
+/// The group that an invite code, revoked or not, leads to.
+#[derive(Debug)]
+pub(in crate::store) struct InviteCodeRow {
+    pub(super) group: GroupId,
+}
+
+impl TableRow for InviteCodeRow {
+    type Key = String;
+
+    const TABLE: &'static str = "sandbox_invite_codes";
+    const KEY: &'static [&'static str] = &["code"];
+    const COLUMNS: &'static [&'static str] = &["group_id"];
+    const WRITING: &'static str = WRITING;
+
+    fn key_values(code: &String) -> Vec<Value> {
+        vec![Value::from(code.as_str())]
+    }
+
+    fn values(self) -> Result<Vec<Value>, Error> {
+        Ok(vec![Value::from(self.group.as_str())])
     }
 }
 

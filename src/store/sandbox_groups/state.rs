@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{
-    Description, GroupSettings, ParticipantId, Role, SessionName, Subject, Timestamp,
+    Description, GroupSettings, ParticipantId, RequestMethod, Role, SessionName, Subject, Timestamp,
 };
 use crate::store::Error;
 
@@ -30,6 +30,9 @@ pub struct SandboxGroup {
     pub members: BTreeMap<ParticipantId, Member>,
     /// The former members.
     pub former: BTreeMap<ParticipantId, Former>,
+    /// Who waits for an admin's approval.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub waiting: BTreeMap<ParticipantId, Waiting>,
     /// How many people ever joined; numbers them in that order.
     pub joined: u64,
     /// How many events each session has seen of it.
@@ -56,6 +59,17 @@ pub struct Former {
     pub left: bool,
     /// They deleted the group from their list.
     pub deleted: bool,
+}
+
+/// Somebody who waits for an admin's approval.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Since when.
+    pub since: Timestamp,
+    /// How they came to ask.
+    pub method: RequestMethod,
+    /// The member who wanted to add them, where one did.
+    pub added_by: Option<ParticipantId>,
 }
 
 /// Reads a document.

@@ -42,14 +42,17 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
             members_can_share_history: None,
             disappearing_seconds: None,
         },
-        invite_code: "code".to_owned(),
+        invite_code: CODE.to_owned(),
         members: (1..).zip(members).map(member).collect(),
         former: [].into(),
+        waiting: [].into(),
         joined: 9,
         sequences: [].into(),
         changes: 0,
     }
 }
+
+const CODE: &str = "HD9B7MXXHrvrVVXW7FxuT5";
 
 /// Creates the group, or counts one up in it.
 async fn bump(groups: &SandboxGroups, command: &str, group: usize) -> Result<Record, Error> {
@@ -307,5 +310,27 @@ async fn a_store_of_the_version_before_gets_the_table_of_outcomes_and_goes_on() 
         let history = groups.history(&group_id(1)).await.unwrap();
         let commands: Vec<_> = history.iter().map(|it| it.command_id.as_str()).collect();
         assert_eq!(commands, ["before", "after"], "{}", database.url);
+    }
+}
+
+#[tokio::test]
+async fn a_store_of_the_version_before_gets_the_codes_of_its_groups() {
+    for database in both() {
+        let store = database.open().await;
+        bump(&store.sandbox_groups(), "before", 1).await.unwrap();
+        for undo in [
+            "DROP TABLE sandbox_invite_codes",
+            "DELETE FROM _sqlx_migrations WHERE version = 11",
+            "INSERT INTO sandbox_groups (id, subject, version, state) \
+             VALUES ('120363000000000099@g.us', 'x', 1, 'not a document')",
+        ] {
+            store.batcher.raw(undo).await.unwrap();
+        }
+        let groups = database.open().await.sandbox_groups();
+        let code = CODE.parse().unwrap();
+        let found = groups.of_invite_code(&code).await.unwrap();
+        assert_eq!(found, Some(group_id(1)), "{}", database.url);
+        let unknown = "Unknown-code-12345".parse().unwrap();
+        assert_eq!(groups.of_invite_code(&unknown).await.unwrap(), None);
     }
 }

@@ -7,6 +7,7 @@
 
 mod ensure;
 mod groups;
+mod joining;
 mod rights;
 pub(crate) mod stage;
 
@@ -87,6 +88,8 @@ on_every_engine! {
     super::groups::lives as a_group_lives_from_its_creation_to_the_leaving_of_its_creator;
     super::groups::is_deleted_for_everyone as a_group_is_deleted_for_everyone;
     super::groups::are_listed as groups_are_listed_sorted_and_paged;
+    super::joining::by_the_link as an_account_joins_by_the_link_and_is_told_where_it_leads_nowhere;
+    super::joining::with_approval as an_admin_decides_who_joins;
     super::rights::of_members as who_is_no_admin_is_told_so;
     super::rights::of_strangers as a_group_that_is_not_there_is_not_found;
     super::rights::of_the_creator as nobody_removes_or_demotes_the_creator;

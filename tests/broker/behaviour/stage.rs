@@ -242,6 +242,7 @@ pub(crate) fn short(event: &Value) -> String {
     let payload = &event["payload"];
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut words = vec![text(&event["event"]), text(&payload["type"])];
+    words.extend([text(&payload["action"]), number(&payload["requesterId"])]);
     let people = payload["recipientIds"].as_array().into_iter().flatten();
     words.extend(people.map(number));
     let people = payload["participants"].as_array().into_iter().flatten();

@@ -9,6 +9,7 @@ mod failures;
 mod faults;
 mod health;
 mod intake;
+mod joining;
 mod kills;
 mod missed;
 mod names;

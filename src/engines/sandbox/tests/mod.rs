@@ -3,6 +3,7 @@
 mod adding;
 mod admins;
 mod events;
+mod joining;
 mod leaving;
 mod properties;
 mod reading;

@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
     let people = prop::collection::vec(0..PEOPLE.len(), 1..4);
     (
         0..SESSIONS.len(),
-        0..13_u8,
+        0..18_u8,
         0..3_usize,
         people,
         any::<bool>(),
@@ -57,7 +57,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 impl Step {
-    fn command(&self, groups: &[String]) -> (&'static str, Value) {
+    fn command(&self, groups: &[String], codes: &[String]) -> (&'static str, Value) {
         let people: Vec<&str> = self.people.iter().map(|n| PEOPLE[*n]).collect();
         let unknown = "120363000000000009@g.us".to_owned();
         let group = groups.get(self.group).unwrap_or(&unknown);
@@ -86,6 +86,16 @@ impl Step {
                 "SetMemberAddMode",
                 json!({"groupId": group, "membersCanAddNewMember": self.flag}),
             ),
+            12 => (
+                "SetMembershipApproval",
+                json!({"groupId": group, "newMembersApprovalRequired": self.flag}),
+            ),
+            13 | 14 => (
+                "JoinGroup",
+                json!({"code": codes.get(self.group).map_or("Unknown-code-12345", String::as_str)}),
+            ),
+            15 => ("ApproveJoinRequests", named),
+            16 => ("RejectJoinRequests", named),
             _ => (
                 "SetGroupSubject",
                 json!({"groupId": group, "subject": people[0]}),
@@ -128,8 +138,12 @@ async fn check(world: &World, groups: &[String], answers: &BTreeMap<String, Answ
             state
                 .members
                 .keys()
-                .all(|who| !state.former.contains_key(who))
+                .all(|who| !state.former.contains_key(who) && !state.waiting.contains_key(who))
         );
+        // So does the table of invite codes.
+        let code = state.invite_code.parse().unwrap();
+        let found = world.groups.of_invite_code(&code).await.unwrap();
+        assert_eq!(found.as_ref(), Some(&id));
         // The table of members agrees with the document.
         for who in PEOPLE {
             let who = who.parse().unwrap();
@@ -172,7 +186,12 @@ async fn play(steps: Vec<Step>) {
     counted.extend(SESSIONS.iter().map(first));
     for (number, step) in steps.iter().enumerate() {
         let session = SESSIONS[step.session];
-        let (name, payload) = step.command(&groups);
+        let mut codes = Vec::new();
+        for id in &groups {
+            let group = world.groups.get(&id.parse().unwrap()).await.unwrap();
+            codes.push(group.unwrap().invite_code);
+        }
+        let (name, payload) = step.command(&groups, &codes);
         let id = format!("p{number}");
         let answer = world.send_as(&id, session, name, payload.clone()).await;
         count(&answer, &mut counted);

@@ -98,11 +98,11 @@ impl StateStore {
         &self,
         session: &SessionName,
         id: &CommandId,
-        command: &Command,
+        group: Option<&GroupId>,
     ) -> Result<(), Error> {
         let key = KnownKey {
             session: session.clone(),
-            group: command.group().cloned(),
+            group: group.cloned(),
         };
         let id = id.clone();
         self.update(key, move |rows, key| {
@@ -141,6 +141,8 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
             return Setting::of(command).map(ExpectedChange::Setting);
         }
         Command::RevokeInviteCode(_) => ExpectedChange::Invite,
+        Command::ApproveJoinRequests(it) => ExpectedChange::Approve(people(&it.participants)),
+        Command::RejectJoinRequests(it) => ExpectedChange::Reject(people(&it.participants)),
         Command::CreateGroup(_)
         | Command::ListGroups(_)
         | Command::GetGroup(_)
@@ -153,6 +155,10 @@ fn expected_change(command: &Command) -> Option<ExpectedChange> {
         | Command::GetMemberShareHistory(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_)
+        | Command::GetJoinInfo(_)
+        // Once its group is known, the join is expected.
+        | Command::JoinGroup(_)
+        | Command::ListJoinRequests(_)
         | Command::EnsureGroup(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)

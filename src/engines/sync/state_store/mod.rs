@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 
 use super::{GroupKey, GroupState, Lag, MemberStatus, Observation, Report, SessionState, Source};
 use crate::clock::Clock;
-use crate::contract::{EngineName, GroupId, ParticipantId, SessionName, Timestamp};
+use crate::contract::{CommandId, EngineName, GroupId, ParticipantId, SessionName, Timestamp};
 use crate::engines::sync::Person;
 use crate::engines::sync::PhoneDirectory;
 use crate::store::Error;
@@ -161,7 +161,8 @@ impl StateStore {
                 Observation::MembersJoined(people, _)
                 | Observation::MembersLeft(people, _)
                 | Observation::Promoted(people)
-                | Observation::Demoted(people) => {
+                | Observation::Demoted(people)
+                | Observation::JoinRequests { people, .. } => {
                     self.phone_directory.complete(people);
                 }
                 Observation::OwnJoined(group)
@@ -199,6 +200,21 @@ impl StateStore {
             (inside, _) => Some(inside),
         };
         self.read(session, Some(group), inside).await
+    }
+
+    /// Whether a command of ours is recorded as about to change a group.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub(in crate::engines) async fn is_pending(
+        &self,
+        session: &SessionName,
+        group: &GroupId,
+        command: &CommandId,
+    ) -> Result<bool, Error> {
+        let command = command.clone();
+        let pending = move |known: GroupState| known.is_pending(&command);
+        self.read(session, Some(group), pending).await
     }
 
     /// The groups of which a session's account is a member, without own changes since then.

@@ -423,4 +423,5 @@ proptest! {
 mod certain;
 mod histories;
 mod joins;
+mod requests;
 mod stored;

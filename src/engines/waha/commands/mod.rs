@@ -6,6 +6,8 @@
 //! publishes the events.
 
 mod create_group;
+mod join;
+mod join_requests;
 mod match_answers;
 mod participants;
 mod queries;
@@ -19,6 +21,8 @@ use crate::contract::{
     ParticipantId, ParticipantInput, PromoteAdmin, RemoveParticipants,
 };
 use crate::engines::{Call, EngineError};
+
+use join_requests::Decision;
 
 use super::client::{Caller, Client};
 use super::reload_limit::ReloadLimit;
@@ -113,6 +117,17 @@ impl Operation<'_> {
             Command::DemoteAdmin(it) => self.demote(&it.group_id, &it.participants).await,
             Command::GetInviteCode(it) => self.get_invite_code(&it.group_id).await,
             Command::RevokeInviteCode(it) => self.revoke_invite_code(&it.group_id).await,
+            Command::GetJoinInfo(it) => self.get_join_info(&it.code).await,
+            Command::JoinGroup(it) => self.join_group(call, it).await,
+            Command::ListJoinRequests(it) => self.list_join_requests(&it.group_id).await,
+            Command::ApproveJoinRequests(it) => {
+                self.decide(&it.group_id, &it.participants, Decision::Approve)
+                    .await
+            }
+            Command::RejectJoinRequests(it) => {
+                self.decide(&it.group_id, &it.participants, Decision::Reject)
+                    .await
+            }
             // Executed by the executor itself.
             Command::EnsureGroup(_)
             | Command::SetWebhook(_)

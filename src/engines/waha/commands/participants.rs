@@ -466,7 +466,7 @@ impl Operation<'_> {
         )))
     }
 
-    async fn request_participants(
+    pub(super) async fn request_participants(
         &self,
         id: &GroupId,
         path: &str,
@@ -478,7 +478,7 @@ impl Operation<'_> {
     }
 
     /// The error for a refused change of members: the account is not in the group, or is no admin.
-    async fn participant_error(
+    pub(super) async fn participant_error(
         &self,
         id: &GroupId,
         failure: ApiFailure,

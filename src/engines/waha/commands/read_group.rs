@@ -164,7 +164,7 @@ impl Operation<'_> {
 
     /// As [`Operation::reload_groups`], but not twice in a short time for one session: WhatsApp limits
     /// it.
-    async fn reload_groups_limited(&self) {
+    pub(super) async fn reload_groups_limited(&self) {
         if self
             .reload_limit
             .may_reload(self.caller.session, self.state_store.now())

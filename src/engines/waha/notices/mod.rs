@@ -133,6 +133,7 @@ impl Envelope<'_> {
             "group.v2.join" => self.own_join(self.payload.get("group")),
             "group.v2.leave" => self.observation(Observation::OwnLeft(self.own_leave_type())),
             "group.v2.participants" => self.participants(),
+            "group.v2.participants.join-request" => self.join_request(),
             "group.v2.update" => self.update(),
             "group.join" => self.older_join(),
             "group.leave" | "group.left" => self.older_leave(),

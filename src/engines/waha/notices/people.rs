@@ -6,10 +6,10 @@
 use serde_json::Value;
 
 use super::{Envelope, Malformed, NoticeContent};
-use crate::contract::{NotificationType, ParticipantId, Role};
+use crate::contract::{JoinRequestAction, NotificationType, ParticipantId, Role};
 use crate::engines::sync::Observation;
 use crate::engines::sync::{Person, is_phone};
-use crate::engines::waha::wire::{named, participant};
+use crate::engines::waha::wire::{named, participant, request_method, requester};
 
 /// The fields of `_data` that name the author: Baileys' and whatsapp-web.js's, then whatsmeow's.
 const ACTORS: [&str; 4] = ["authorPn", "author", "SenderPN", "Sender"];
@@ -62,6 +62,23 @@ impl Envelope<'_> {
         })
     }
 
+    /// A request to join was made, rejected or withdrawn; WAHA reports an approval as a join.
+    pub(super) fn join_request(&self) -> Result<NoticeContent, Malformed> {
+        let action = match self.payload.get("action").and_then(Value::as_str) {
+            Some("created") => JoinRequestAction::Created,
+            Some("approved") => JoinRequestAction::Approved,
+            Some("rejected") => JoinRequestAction::Rejected,
+            Some("revoked") => JoinRequestAction::Revoked,
+            _ => return Ok(NoticeContent::Ignored),
+        };
+        let person = requester(self.payload).ok_or(Malformed("the requester is missing"))?;
+        self.observation(Observation::JoinRequests {
+            action,
+            people: vec![self.with_phone(person)],
+            method: self.payload.get("requestMethod").and_then(request_method),
+        })
+    }
+
     /// How somebody joined. Baileys reports a join by the link by naming the person as the author.
     fn join_type(&self, person: &Person) -> NotificationType {
         match (self.text("type"), self.text("JoinReason")) {
@@ -109,7 +126,10 @@ impl Envelope<'_> {
         let listed = listed.unwrap_or_default().into_iter();
         let actor = ACTORS.iter().filter_map(|name| self.data(&[name]));
         let actor = self::person(&actor.filter_map(participant).collect::<Vec<_>>());
-        let mut others = listed.chain(actor).chain(self.own());
+        let mut others = listed
+            .chain(actor)
+            .chain(self.own())
+            .chain(requester(self.payload));
         let same = others.find(|it| !it.is_private() && it.lid.as_ref() == Some(&person.id));
         match same {
             None => person,

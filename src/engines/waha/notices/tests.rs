@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::*;
-use crate::contract::NotificationType;
+use crate::contract::{JoinRequestAction, NotificationType, RequestMethod};
 
 fn notice(engine: &str, event: &str, payload: &Value) -> Notice {
     let body = json!({
@@ -117,7 +117,7 @@ fn what_there_is_no_event_for_is_passed_over() {
         notice("GOWS", "message", &payload).content,
         NoticeContent::Ignored
     ));
-    let request = json!({"group": {"id": "12345@g.us"}, "action": "created"});
+    let request = json!({"group": {"id": "12345@g.us"}, "action": "expired"});
     let name = "group.v2.participants.join-request";
     assert!(matches!(
         notice("GOWS", name, &request).content,
@@ -373,4 +373,62 @@ fn a_group_that_webjs_reports_by_an_update_was_joined_by_the_account() {
     assert_eq!(snapshot.subject, Some("New".parse().unwrap()));
     assert_eq!(snapshot.owner, Some("15550000001@c.us".parse().unwrap()));
     assert_eq!(snapshot.people, None, "it does not say who is in it");
+}
+
+#[test]
+fn a_request_to_join_is_read_from_every_engine() {
+    // Field names and values: WAHA 2026.8.2 (docs; NOWEB tells phone and method, GOWS no method).
+    for (engine, more, id, method, author) in [
+        (
+            "NOWEB",
+            json!({"requesterId": "915550000009@lid", "requesterPn": "15550000009@c.us",
+                   "requestMethod": "invite_link", "timestamp": 1_732_355_881_000_i64,
+                   "_data": {"author": "915550000009@lid"}}),
+            "15550000009@c.us",
+            Some(RequestMethod::InviteLink),
+            Some("15550000009@c.us"),
+        ),
+        (
+            "GOWS",
+            json!({"requesterId": "915550000009@lid", "requestMethod": null,
+                   "timestamp": 1_732_355_881_000_i64, "_data": {}}),
+            "915550000009@lid",
+            None,
+            None,
+        ),
+        (
+            "WEBJS",
+            json!({"requesterId": "15550000009@c.us", "requesterPn": null,
+                   "requestMethod": "NonAdminAdd", "timestamp": 1_732_355_881,
+                   "_data": {"author": "15550000002@c.us"}}),
+            "15550000009@c.us",
+            Some(RequestMethod::NonAdminAdd),
+            Some("15550000002@c.us"),
+        ),
+    ] {
+        let mut payload = more;
+        payload["group"] = json!({"id": "12345@g.us"});
+        payload["action"] = json!("created");
+        let name = "group.v2.participants.join-request";
+        let NoticeContent::Group(_, observations, moment) = notice(engine, name, &payload).content
+        else {
+            panic!("{engine}");
+        };
+        assert_eq!(moment.at, 1_732_355_881_000, "{engine}");
+        let found = moment.author.map(|it| it.id.to_string());
+        assert_eq!(found.as_deref(), author, "{engine}");
+        let [
+            Observation::JoinRequests {
+                action,
+                people,
+                method: found,
+            },
+        ] = observations.as_slice()
+        else {
+            panic!("{engine}: {observations:?}");
+        };
+        assert_eq!(*action, JoinRequestAction::Created);
+        assert_eq!(people[0].id.as_str(), id, "{engine}");
+        assert_eq!(*found, method, "{engine}");
+    }
 }

@@ -9,6 +9,7 @@
 
 mod group;
 mod ids;
+mod join_requests;
 mod outcomes;
 mod people;
 mod values;
@@ -16,6 +17,7 @@ mod values;
 pub(in crate::engines) use group::group;
 pub(super) use group::groups;
 pub(super) use ids::{id_text, participant, timestamp};
+pub(super) use join_requests::{RequestEntry, decisions, join_requests, request_method, requester};
 pub(super) use outcomes::{ParticipantAnswer, adding, changing, created, outcomes};
 pub(in crate::engines) use people::named;
 pub(super) use values::{done, field, invite_code, refusal_text, switch};

@@ -217,24 +217,13 @@ impl Shared {
         }))
     }
 
-    pub(super) fn join(&self, account: &str, body: &Value) -> Outcome {
-        let code = body["code"].as_str().unwrap_or_default();
-        let mut inner = self.lock();
-        let group = inner.world.invited(code);
-        let group = group.map_err(|refusal| self.not_invited(refusal))?;
-        let changes = group.join(account);
-        let group = group.clone();
-        drop(inner);
-        self.tell_all(&group, account, &changes);
-        Ok(Said::Json(json!({ "id": group.id })))
-    }
-
     /// whatsmeow does not tell the name of a group that one is not in yet.
-    pub(super) fn join_info(&self, code: &str) -> Outcome {
+    pub(super) fn join_info(&self, account: &str, code: &str) -> Outcome {
         let style = self.style();
         let mut inner = self.lock();
         let group = inner.world.invited(code);
-        let group = group.map_err(|refusal| self.not_invited(refusal))?.clone();
+        let group = group.and_then(|group| group.may_follow(account).map(|()| group.clone()));
+        let group = group.map_err(|refusal| self.not_invited(refusal))?;
         drop(inner);
         let mut body = style.group(&super::views::Seen::whole(&group));
         if self.personality == Personality::Gows {
@@ -243,7 +232,7 @@ impl Shared {
         Ok(Said::Json(body))
     }
 
-    fn not_invited(&self, refusal: Refusal) -> Error {
+    pub(super) fn not_invited(&self, refusal: Refusal) -> Error {
         match self.personality {
             Personality::Gows => whatsmeow_reads(refusal),
             _ => refusal.into(),
@@ -282,7 +271,7 @@ impl Shared {
     }
 
     /// The people of a body, as `WhatsApp` knows them.
-    fn named(&self, body: &Value) -> Result<Vec<String>, Error> {
+    pub(super) fn named(&self, body: &Value) -> Result<Vec<String>, Error> {
         let entries = body["participants"].as_array().ok_or_else(no_list)?;
         let ids = entries.iter().map(|entry| {
             let id = entry.get("id").and_then(Value::as_str);

@@ -157,6 +157,30 @@ impl<'a> ByHand<'a> {
         self.changes.extend(changes);
     }
 
+    /// Somebody follows the link of a group in which admins approve.
+    pub fn asks(&mut self, phone: &str) {
+        if let Some(change) = self.group.ask(phone, None) {
+            self.changes.push((phone.to_owned(), change));
+        }
+    }
+
+    /// Somebody who asked gives up.
+    pub fn gives_up(&mut self, phone: &str) {
+        if let Some(request) = self.group.forget(phone) {
+            let change = Change::Request("revoked", request);
+            self.changes.push((phone.to_owned(), change));
+        }
+    }
+
+    /// Whoever asked is let in, or refused, by an admin.
+    pub fn decides(&mut self, phone: &str, approves: bool) {
+        let actor = self.actor.clone();
+        let people = [phone.to_owned()];
+        if let Ok((_, changes)) = self.group.decide(&actor, &people, approves) {
+            self.did(changes);
+        }
+    }
+
     /// People are removed, by an admin.
     pub fn remove(&mut self, people: &[&str]) {
         let people: Vec<_> = people.iter().map(|it| (*it).to_owned()).collect();
@@ -165,6 +189,13 @@ impl<'a> ByHand<'a> {
             self.group.former.insert(phone.clone(), false);
         }
         self.did([Change::Removed(people)]);
+    }
+
+    /// Whoever was removed counts as somebody who left, and may use the link.
+    pub fn forgives(&mut self, phone: &str) {
+        if let Some(left) = self.group.former.get_mut(phone) {
+            *left = true;
+        }
     }
 
     /// Somebody leaves.

@@ -27,12 +27,15 @@ impl From<Refusal> for Error {
 
 /// What whatsmeow says of a group that it reads.
 pub(super) const fn whatsmeow_reads(refusal: Refusal) -> Error {
-    Error::Sentence(match refusal {
+    let sentence = match refusal {
         Refusal::Unknown => "that group does not exist",
         Refusal::Outside => "you're not participating in that group",
         Refusal::NoAdmin(_) => "you don't have the permission to get the group's invite link",
-        Refusal::Invalid(_) => "that group invite link is not valid",
-    })
+        Refusal::Invalid(410) => "that group invite link has been revoked",
+        Refusal::Invalid(406) => "that group invite link is not valid",
+        Refusal::Invalid(code) => return Error::WhatsApp(code),
+    };
+    Error::Sentence(sentence)
 }
 
 /// A field that is missing, which nothing checks.
@@ -73,7 +76,10 @@ const fn name_of(code: u16) -> &'static str {
         401 => "not-authorized",
         403 => "forbidden",
         404 => "item-not-found",
+        405 => "not-allowed",
         406 => "not-acceptable",
+        410 => "gone",
+        419 => "resource-limit",
         429 => "rate-overlimit",
         463 => "account_reachout_restricted",
         _ => "internal-server-error",

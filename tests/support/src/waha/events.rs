@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::bodies::Style;
 use super::model::{Change, Group};
 use super::store::Store;
-use super::{Personality, RECENT, Shared, VERSION, gows, now_ms, noweb, webjs};
+use super::{Personality, RECENT, Shared, VERSION, gows, join_requests, now_ms, noweb, webjs};
 
 /// Where webhooks go.
 #[derive(Debug, Clone)]
@@ -61,7 +61,12 @@ impl Shared {
         let core = style.quirks.core;
         let sessions = self.accounts.iter();
         for (session, account) in sessions.filter(|(it, _)| !core || *it == "default") {
-            let events = events(&style, group, actor, change, account);
+            let events = match change {
+                Change::Request(action, request) => {
+                    join_requests::event(&style, group, actor, (action, request), account)
+                }
+                _ => events(&style, group, actor, change, account),
+            };
             if style.quirks.store && self.personality == Personality::Noweb {
                 self.store_learns(account, &events);
             }

@@ -13,6 +13,7 @@ mod bodies;
 mod by_hand;
 mod errors;
 mod gows;
+mod join_requests;
 mod noweb;
 mod people;
 mod quirks;

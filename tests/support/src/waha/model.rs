@@ -64,10 +64,27 @@ pub struct Group {
     pub by_lid: Option<bool>,
     /// The code of its link.
     pub invite: String,
+    /// Codes of its link that were revoked.
+    pub revoked: Vec<String>,
+    /// Who waits for an admin's approval, in order.
+    pub requests: Vec<JoinRequest>,
     /// Phones, digits alone, in the order of joining.
     pub members: Vec<(String, Role)>,
     /// Who was in it and is not any more; true for who left by themselves.
     pub former: BTreeMap<String, bool>,
+}
+
+/// Somebody who waits for an admin's approval.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JoinRequest {
+    /// Phone, digits alone.
+    pub phone: String,
+    /// `invite_link`, `non_admin_add`
+    pub method: &'static str,
+    /// Who wanted to add them, where one did.
+    pub added_by: Option<String>,
+    /// In seconds.
+    pub at: i64,
 }
 
 /// Why WhatsApp refuses a request as a whole.
@@ -112,6 +129,8 @@ pub(super) enum Change {
     MembersShare,
     Disappearing,
     Invite,
+    /// Somebody asked to join, or was refused or gave up: `created`, `rejected`, `revoked`.
+    Request(&'static str, JoinRequest),
 }
 
 /// What became of one person: WhatsApp's code.
@@ -157,6 +176,8 @@ impl World {
             picture: None,
             by_lid: None,
             invite,
+            revoked: Vec::new(),
+            requests: Vec::new(),
             members: vec![(account.to_owned(), Role::Creator)],
             former: BTreeMap::new(),
         };
@@ -180,6 +201,10 @@ impl World {
     /// The group of an invite code.
     pub(super) fn invited(&mut self, code: &str) -> Result<&mut Group, Refusal> {
         let code = code.rsplit('/').next().unwrap_or_default();
+        let is_revoked = |group: &Group| group.revoked.iter().any(|it| it == code);
+        if self.groups.values().any(is_revoked) {
+            return Err(Refusal::Invalid(410));
+        }
         let found = self.groups.values_mut().find(|group| group.invite == code);
         found.ok_or(Refusal::Invalid(406))
     }
@@ -200,7 +225,7 @@ impl Group {
         member.map(|(_, role)| *role)
     }
 
-    fn admin(&self, account: &str, code: u16) -> Result<(), Refusal> {
+    pub(super) fn admin(&self, account: &str, code: u16) -> Result<(), Refusal> {
         let admin = self.role(account).is_some_and(Role::is_admin);
         admin.then_some(()).ok_or(Refusal::NoAdmin(code))
     }
@@ -215,8 +240,7 @@ impl Group {
             } else if self.former.get(phone) == Some(&true) {
                 408
             } else {
-                self.former.remove(phone);
-                self.members.push((phone.clone(), Role::Member));
+                self.enter(phone);
                 joined.push(phone.clone());
                 200
             };
@@ -290,13 +314,18 @@ impl Group {
         Ok((answers, some(change, &changed)))
     }
 
+    pub(super) fn enter(&mut self, phone: &str) {
+        self.former.remove(phone);
+        self.requests.retain(|it| it.phone != phone);
+        self.members.push((phone.to_owned(), Role::Member));
+    }
+
     /// Somebody joins by the link.
     pub(super) fn join(&mut self, account: &str) -> Vec<Change> {
         if self.role(account).is_some() {
             return Vec::new();
         }
-        self.former.remove(account);
-        self.members.push((account.to_owned(), Role::Member));
+        self.enter(account);
         vec![Change::JoinedByLink(account.to_owned())]
     }
 
@@ -346,7 +375,8 @@ impl Group {
 
     pub(super) fn revoke(&mut self, account: &str, code: String) -> Result<Vec<Change>, Refusal> {
         self.admin(account, 403)?;
-        self.invite = code;
+        let old = std::mem::replace(&mut self.invite, code);
+        self.revoked.push(old);
         Ok(vec![Change::Invite])
     }
 

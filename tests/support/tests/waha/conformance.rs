@@ -188,6 +188,9 @@ impl Life {
             let ours = self.waha.group(&self.theirs).unwrap().invite;
             let code = code.rsplit('/').next().unwrap();
             self.names.pair(code, &ours, "code");
+            // The capture's WhatsApp lets in who was removed; the real one answers 405 (`FEATURES.md`, 5).
+            let theirs = self.theirs.clone();
+            assert!(self.waha.by_hand(&theirs, |group| group.forgives(ME)));
         }
         let ours = self.names.translated(path);
         if let Some(refusal) = note.strip_prefix("WhatsApp answers ") {

@@ -1,0 +1,194 @@
+//! Joining by the link when something comes between: no answer, a worker that is killed, somebody else.
+
+use std::time::Duration;
+
+use groupmq_test_support::producer::Command;
+use groupmq_test_support::waha::{Fault, Quirks, Waha};
+use groupmq_test_support::worker::Worker;
+use serde_json::{Value, json};
+
+use crate::behaviour::stage::{Kind, Stage};
+use crate::scene::PATIENCE;
+
+const ONE: &str = "491700000001@c.us";
+const KINDS: [Kind; 3] = [Kind::Webjs, Kind::Noweb, Kind::Gows];
+
+/// A group of `default`, and its link.
+async fn linked(stage: &Stage) -> (String, String) {
+    let id = stage.group("Linked", &[ONE]).await;
+    let code = stage.waha().group(&id).unwrap().invite;
+    (id, format!("https://chat.whatsapp.com/{code}"))
+}
+
+async fn join(stage: &Stage, link: &str) -> Value {
+    let payload = json!({ "code": link });
+    stage.result("second", "JoinGroup", payload).await["outcome"].clone()
+}
+
+/// WAHA's posts come in any order, so this one is waited for.
+async fn requires_approval(stage: &Stage, id: &str) {
+    stage.waha().by_hand(id, |group| group.approval(true));
+    stage.events("default", id, 3).await;
+}
+
+fn joins(waha: &Waha) -> usize {
+    let asked = waha.asked();
+    let joins = asked.iter().filter(|it| it.path.ends_with("/groups/join"));
+    joins.count()
+}
+
+#[tokio::test]
+async fn a_join_without_an_answer_is_ok_and_not_a_membership_from_before() {
+    for kind in KINDS {
+        let stage = Stage::new(kind).await;
+        let (id, link) = linked(&stage).await;
+        stage
+            .waha()
+            .fail("POST join", Fault::DoneInSilence(Duration::ZERO));
+        assert_eq!(join(&stage, &link).await, "ok", "{kind:?}");
+        assert!(joins(stage.waha()) >= 2, "{kind:?}");
+        let wanted = [
+            "group.v2.join by JoinGroup",
+            "group.join invite 15550000002 by JoinGroup",
+        ];
+        let seen = stage.events("second", &id, wanted.len()).await;
+        assert_eq!(seen, wanted, "{kind:?}");
+        // The next command is another one.
+        assert_eq!(join(&stage, &link).await, "alreadyMember", "{kind:?}");
+        stage.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_is_killed_between_the_join_and_its_answer_is_followed_by_the_right_answer() {
+    for kind in KINDS {
+        let mut stage = Stage::new(kind).await;
+        let (id, link) = linked(&stage).await;
+        let fault = Fault::DoneAnsweredLate(Duration::from_mins(1));
+        stage.waha().fail("POST join", fault);
+        let command = Command::new("join-1", "JoinGroup", "second", &json!({ "code": link }));
+        stage.scene.producer.send_all(vec![command]).await.unwrap();
+        // Its event may come before the kill, and may not.
+        while joins(stage.waha()) == 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        stage.scene.worker.kill().unwrap();
+        stage.scene.worker = Worker::start(&stage.scene.options).await.unwrap();
+        crate::behaviour::stage::hook(stage.waha(), &stage.scene);
+        // With the reply to the group's creation.
+        stage.scene.producer.answered(2, PATIENCE).await.unwrap();
+        let reply = stage.scene.producer.seen().answer_to("join-1");
+        assert_eq!(reply["result"]["outcome"], "ok", "{kind:?} {reply}");
+        assert_eq!(reply["result"]["groupId"], id, "{kind:?}");
+        let members = stage.waha().group(&id).unwrap().members;
+        let times = members.iter().filter(|(it, _)| it == "15550000002");
+        assert_eq!(times.count(), 1, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_pending_join_stays_pending_without_an_answer_and_the_approval_is_another_event() {
+    for kind in KINDS {
+        let stage = Stage::new(kind).await;
+        let (id, link) = linked(&stage).await;
+        requires_approval(&stage, &id).await;
+        stage
+            .waha()
+            .fail("POST join", Fault::DoneInSilence(Duration::ZERO));
+        assert_eq!(join(&stage, &link).await, "pendingApproval", "{kind:?}");
+        // An admin decides on the phone, later: that is no effect of the command.
+        stage
+            .waha()
+            .by_hand(&id, |group| group.decides("15550000002", true));
+        let wanted = ["group.v2.join", "group.join add 15550000002"];
+        let seen = stage.events("second", &id, wanted.len()).await;
+        assert_eq!(seen, wanted, "{kind:?}");
+        let request = "group.v2.participants.join-request";
+        let wanted = [
+            format!("{request} created 15550000002"),
+            format!("{request} approved 15550000002"),
+            "group.join add 15550000002".to_owned(),
+            "group.v2.participants join 15550000002:participant".to_owned(),
+        ];
+        let seen = stage.events("default", &id, 7).await;
+        assert_eq!(seen[3..], wanted, "{kind:?}");
+        stage.assert_valid();
+    }
+}
+
+#[tokio::test]
+async fn requests_that_others_make_and_give_up_are_told() {
+    for kind in [Kind::Noweb, Kind::Gows] {
+        let stage = Stage::new(kind).await;
+        let (id, _) = linked(&stage).await;
+        requires_approval(&stage, &id).await;
+        stage
+            .waha()
+            .by_hand(&id, |group| group.asks("491700000009"));
+        stage.events("default", &id, 4).await;
+        stage
+            .waha()
+            .by_hand(&id, |group| group.gives_up("491700000009"));
+        let request = "group.v2.participants.join-request";
+        let wanted = [
+            format!("{request} created 09"),
+            format!("{request} revoked 09"),
+        ];
+        let seen = stage.events("default", &id, 5).await;
+        assert_eq!(seen[3..], wanted, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_group_that_is_full_or_locked_is_said_to_be() {
+    for kind in KINDS {
+        let stage = Stage::new(kind).await;
+        let (id, link) = linked(&stage).await;
+        for code in [419, 423] {
+            stage.waha().fail("POST join", Fault::WhatsApp(code));
+            let reply = stage
+                .ask("second", "JoinGroup", json!({ "code": link }))
+                .await;
+            let error = &reply["error"];
+            assert_eq!(error["code"], "ENGINE_REJECTED", "{kind:?} {reply}");
+            let message = error["message"].as_str().unwrap();
+            assert!(message.contains(&format!("({code})")), "{message}");
+        }
+        // Nothing of it is attributed to a later join by somebody else's hand.
+        stage
+            .waha()
+            .by_hand(&id, |group| group.add(&["15550000002"]));
+        let wanted = ["group.v2.join", "group.join add 15550000002"];
+        let seen = stage.events("second", &id, wanted.len()).await;
+        assert_eq!(seen, wanted, "{kind:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_socket_of_an_older_waha_is_joined_without_the_event_that_it_does_not_know() {
+    for recent in [true, false] {
+        let quirks = Quirks {
+            recent,
+            ..Quirks::default()
+        };
+        let stage = Stage::set_up(Kind::Noweb, quirks, |options| {
+            options
+                .set("engine.waha.socket", "true")
+                .set("engine.waha.intake.enabled", "false")
+                .set("engine.waha.reconcile.interval", "1h")
+        })
+        .await;
+        let (id, _) = linked(&stage).await;
+        stage.events("default", &id, 2).await;
+        stage.waha().by_hand(&id, |group| {
+            group.approval(true);
+            group.asks("491700000009");
+            group.promote("491700000001");
+        });
+        let count = if recent { 5 } else { 4 };
+        let seen = stage.events("default", &id, count).await;
+        let told = |what: &str| seen.iter().any(|it| it.contains(what));
+        assert!(told("promote 01:admin"), "{seen:?}");
+        assert_eq!(told("join-request created 09"), recent, "{seen:?}");
+    }
+}
