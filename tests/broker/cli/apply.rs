@@ -416,6 +416,47 @@ async fn interrupted_and_repeated_it_goes_on() {
 }
 
 #[tokio::test]
+async fn what_is_known_is_printed_when_the_connection_is_lost() {
+    let scene = slow("1h").await;
+    let id = &scene.groups(1).await[0];
+    let broker = RabbitMq::shared().await.unwrap();
+    let user = &scene.prefix;
+    broker.ctl(&["add_user", user, "secret"]).await.unwrap();
+    let rights = ["set_permissions", user, ".*", ".*", ".*"];
+    broker.ctl(&rights).await.unwrap();
+    let options = scene.options.clone();
+    let options = options.set("amqp.url", broker.url_as(user, "secret", "/"));
+    let people = six().join(", ");
+    let files = Files::new(&format!(
+        "name: New\n---\ngroupId: {id}\nparticipants: [{people}]\n"
+    ));
+    let lose = async {
+        scene
+            .producer
+            .until(PATIENCE, |seen| {
+                let is_new = |it: &Value| it["payload"]["group"]["subject"] == "New";
+                seen.events().iter().any(is_new).then_some(())
+            })
+            .await
+            .unwrap();
+        // The reply comes after the events.
+        scene.assert_works("meanwhile").await;
+        broker
+            .ctl(&["close_all_user_connections", user, "test"])
+            .await
+            .unwrap();
+    };
+    let (applied, ()) = tokio::join!(files.apply(&options, &["--yes"]), lose);
+    broker.ctl(&["delete_user", user]).await.unwrap();
+    assert_eq!(applied.code, 5, "{applied:?}");
+    created(&applied);
+    assert!(
+        applied.err.contains("1 group sent and not finished"),
+        "{applied:?}"
+    );
+}
+
+#[tokio::test]
 async fn a_plan_does_not_wait_for_what_is_under_way() {
     let scene = slow("1h").await;
     let id = &scene.groups(1).await[0];
