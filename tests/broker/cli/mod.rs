@@ -10,6 +10,7 @@ use super::scene::options;
 mod apply;
 mod config;
 mod events;
+mod interrupted;
 mod killed;
 mod send;
 mod topology;
