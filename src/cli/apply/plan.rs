@@ -251,3 +251,58 @@ fn refusals(refused: &[&Outcome]) -> Vec<String> {
         |(kind, people): &(String, Vec<ParticipantId>)| format!("  ! {kind}: {}", listed(people));
     kinds.iter().map(line).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn change(change: Value) -> Change {
+        serde_json::from_value(change).unwrap()
+    }
+
+    #[test]
+    fn changes_of_one_kind_are_one_line_which_names_the_first_people() {
+        let people = |range: std::ops::Range<u64>| -> Vec<String> {
+            range.map(|n| format!("4917000000{n}@c.us")).collect()
+        };
+        let add = |range| change(json!({"type": "AddParticipants", "participants": people(range)}));
+        let lines: Vec<_> = differences(&[add(10..25), add(25..40)]).collect();
+        let [line] = lines.as_slice() else {
+            panic!("{lines:?}");
+        };
+        assert!(
+            line.starts_with("  + add 30 people: 491700000010, "),
+            "{line}"
+        );
+        assert!(line.ends_with(", 491700000029 and 10 more"), "{line}");
+    }
+
+    #[test]
+    fn what_a_group_says_does_not_reach_the_terminal_as_control_characters() {
+        let texts = change(json!({
+            "type": "SetGroupDescription",
+            "from": "\u{1b}[2J\u{9b}2J",
+            "to": "x".repeat(500),
+        }));
+        let lines: Vec<_> = differences(&[texts]).collect();
+        assert!(!lines[0].contains(char::is_control), "{lines:?}");
+        assert!(lines[0].ends_with("x…"), "{lines:?}");
+        assert!(lines[0].chars().count() < 300, "{lines:?}");
+    }
+
+    #[test]
+    fn durations_are_said_as_people_say_them() {
+        for (seconds, text) in [
+            (1, "about 1 second"),
+            (89, "about 89 seconds"),
+            (90, "about 2 minutes"),
+            (1_500, "about 25 minutes"),
+            (5_400, "about 2 hours"),
+            (172_800, "about 2 days"),
+        ] {
+            assert_eq!(roughly(Duration::from_secs(seconds)), text);
+        }
+    }
+}

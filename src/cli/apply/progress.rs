@@ -152,11 +152,6 @@ impl Progress {
         self.draw();
     }
 
-    /// Removes the bar.
-    pub(super) fn end(&self) {
-        self.bar.finish_and_clear();
-    }
-
     fn so_far(&self) -> String {
         let over = self.parts.iter().filter(|it| it.is_over).count();
         let people: usize = self.parts.iter().map(|it| it.people).sum();
@@ -189,6 +184,12 @@ impl Progress {
         let steps = self.parts.iter();
         let steps = steps.map(|it| it.done + usize::from(it.is_over));
         self.bar.set_position(steps.sum::<usize>() as u64);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::calls::{Answer, Calls};
 use super::progress::{self, Part, Progress, Watch};
 use super::{Apply, Planned, command, existing, plan};
-use crate::amqp::{self, Caller, Incoming, Names, Target};
+use crate::amqp::{Caller, Incoming, Names, Target};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::{ErrorCode, Event, SessionName};
@@ -42,30 +42,11 @@ impl Run<'_> {
             (number, command)
         });
         let mut calls = Calls::new(commands);
-        let (mut interrupted, mut terminated) = signals()?;
-        let mut watch = self.watch(&changing).await;
-        let mut progress = Progress::new(parts(&changing), time_for(&changing));
         let mut answers: Vec<Option<Answer>> = changing.iter().map(|_| None).collect();
-        while !calls.is_over() {
-            calls.send(caller).await?;
-            // All branches can be dropped.
-            tokio::select! {
-                biased;
-                _ = interrupted.recv() => break,
-                _ = terminated.recv() => break,
-                message = caller.next() => {
-                    let Some((number, answer)) = calls.take(message.map_err(lost)?)? else {
-                        continue;
-                    };
-                    progress.over(number, answer.reply.status.as_str());
-                    if let Some(place) = answers.get_mut(number) {
-                        *place = Some(answer);
-                    }
-                }
-                event = progress::next(&mut watch) => count(&mut progress, &calls, &event),
-            }
-        }
-        progress.end();
+        let followed = self
+            .follow(caller, &changing, &mut calls, &mut answers)
+            .await;
+        // Whatever ended it, what is known is printed: the id of a new group above all.
         for (group, answer) in changing.iter().zip(&answers) {
             if let Some(answer) = answer {
                 is_refused |= self.report(group, answer)?;
@@ -73,13 +54,45 @@ impl Run<'_> {
         }
         if !calls.is_over() {
             say_what_goes_on(&changing, &calls);
-            return Ok(Exit::Abandoned);
         }
-        Ok(if is_refused {
-            Exit::ErrorReply
-        } else {
-            Exit::Ok
+        followed?;
+        Ok(match (calls.is_over(), is_refused) {
+            (false, _) => Exit::Abandoned,
+            (true, true) => Exit::ErrorReply,
+            (true, false) => Exit::Ok,
         })
+    }
+
+    /// Sends the commands, and shows how far they are until all are answered or a signal comes.
+    async fn follow(
+        &self,
+        caller: &mut Caller<'_>,
+        changing: &[Planned],
+        calls: &mut Calls,
+        answers: &mut [Option<Answer>],
+    ) -> Result<(), Failure> {
+        let mut signals = Signals::new()?;
+        let mut watch = self.watch(changing).await;
+        let mut goes_on = send(calls, caller, &mut signals).await?;
+        let mut progress = Progress::new(parts(changing), time_for(changing));
+        while goes_on && !calls.is_over() {
+            // All branches can be dropped.
+            tokio::select! {
+                biased;
+                () = signals.next() => goes_on = false,
+                message = caller.next() => {
+                    if let Some((number, answer)) = calls.take(message?)? {
+                        progress.over(number, answer.reply.status.as_str());
+                        if let Some(place) = answers.get_mut(number) {
+                            *place = Some(answer);
+                        }
+                        goes_on = send(calls, caller, &mut signals).await?;
+                    }
+                }
+                event = progress::next(&mut watch) => count(&mut progress, calls, &event),
+            }
+        }
+        Ok(())
     }
 
     async fn watch(&self, changing: &[Planned]) -> Option<Watch> {
@@ -117,7 +130,7 @@ impl Run<'_> {
 fn say_what_goes_on(changing: &[Planned], calls: &Calls) {
     let sent = calls.unanswered();
     let mut text = format!(
-        "interrupted: {} sent and not finished, {} not sent. The worker goes on with what was sent.",
+        "Not all is done: {} sent and not finished, {} not sent. The worker goes on with what was sent.",
         plan::count(sent.len(), "group"),
         calls.unsent()
     );
@@ -131,13 +144,6 @@ fn say_what_goes_on(changing: &[Planned], calls: &Calls) {
     output::note(&text);
 }
 
-fn lost(error: amqp::Error) -> Failure {
-    output::note(
-        "the connection is lost. The worker goes on with what was sent; to go on, run the same command again",
-    );
-    error.into()
-}
-
 /// What to do about an error that the ledger has for a new group: it will say the same again.
 const fn new_group_advice(code: ErrorCode, replayed: bool) -> &'static str {
     match (code, replayed) {
@@ -146,19 +152,48 @@ const fn new_group_advice(code: ErrorCode, replayed: bool) -> &'static str {
              groupId here; otherwise give this document another `id`"
         }
         (_, true) => {
-            "\n  this is the answer of the first time, and nothing was tried now. If there is such a group (`groupmq send \
-             ListGroups`), write its groupId here; otherwise give this document another `id`"
+            "\n  this is the answer of the first time, and nothing was tried now. If there is such a group \
+             (`groupmq send ListGroups`), write its groupId here; otherwise give this document another `id`"
         }
         (_, false) => "",
     }
 }
 
-type Signal = tokio::signal::unix::Signal;
+/// What asks this process to end.
+#[derive(Debug)]
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
 
-fn signals() -> Result<(Signal, Signal), Failure> {
-    let interrupted = signal(SignalKind::interrupt()).context("cannot handle SIGINT")?;
-    let terminated = signal(SignalKind::terminate()).context("cannot handle SIGTERM")?;
-    Ok((interrupted, terminated))
+impl Signals {
+    fn new() -> Result<Self, Failure> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot handle SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot handle SIGTERM")?,
+        })
+    }
+
+    /// # Cancellation
+    /// Dropping the future loses no signal.
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// Sends as many commands as may be in flight; false if a signal came first, since a broker may accept nothing for long.
+async fn send(
+    calls: &mut Calls,
+    caller: &Caller<'_>,
+    signals: &mut Signals,
+) -> Result<bool, Failure> {
+    tokio::select! {
+        sent = calls.send(caller) => sent.map(|()| true),
+        () = signals.next() => Ok(false),
+    }
 }
 
 fn parts(changing: &[Planned]) -> Vec<Part> {

@@ -318,8 +318,8 @@ session: second
 
 #[test]
 fn more_people_than_a_group_may_have_are_refused() {
-    let rows: String = (0..1_025).map(|n| format!("49170{n:07}\n")).collect();
-    let members = format!("phone\n{rows}");
+    let rows: Vec<_> = (0..1_025).map(|n| format!("49170{n:07}")).collect();
+    let members = format!("phone\n{}\n", rows.join("\n"));
     let text = "name: One\nparticipants: {file: members.csv, column: phone}\n";
     let read = read(text, &[("members.csv", members.as_bytes())]);
     assert_eq!(

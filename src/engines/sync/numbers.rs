@@ -17,6 +17,7 @@ pub(in crate::engines) fn is_phone(id: &ParticipantId) -> bool {
 /// The form by which two ids of one phone are compared; private ids are unchanged.
 ///
 /// It is for comparisons only and need not be an assigned number.
+#[must_use]
 pub fn comparable(id: &ParticipantId) -> Cow<'_, str> {
     let text = id.as_str();
     let Some(number) = text.strip_suffix("@c.us") else {

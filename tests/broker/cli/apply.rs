@@ -1,26 +1,23 @@
 //! `apply`: files that say how groups shall be, and what becomes of them.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Command;
 
 use groupmq_test_support::worker::Options;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Ran, alone, run, run_with};
+use super::{Ran, alone, output_of, run, run_with};
 use crate::scene::{PATIENCE, Scene, create};
 
 /// A folder with a file of groups.
-struct Files {
+pub(super) struct Files {
     folder: TempDir,
 }
 
 impl Files {
-    fn new(groups: &str) -> Self {
+    pub(super) fn new(groups: &str) -> Self {
         let files = Self {
             folder: tempfile::tempdir().unwrap(),
         };
@@ -28,16 +25,16 @@ impl Files {
         files
     }
 
-    fn write(&self, name: &str, content: &str) {
+    pub(super) fn write(&self, name: &str, content: &str) {
         fs::write(self.path(name), content).unwrap();
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Runs `groupmq apply` on the file of groups.
-    async fn apply(&self, options: &Options, rest: &[&str]) -> Ran {
+    pub(super) async fn apply(&self, options: &Options, rest: &[&str]) -> Ran {
         let file = self.path("groups.yaml").display().to_string();
         let mut arguments = vec!["apply", &file];
         arguments.extend(rest);
@@ -52,7 +49,7 @@ impl Files {
 }
 
 /// The id of a group that `apply` has created.
-fn created(ran: &Ran) -> String {
+pub(super) fn created(ran: &Ran) -> String {
     let (_, rest) = ran
         .out
         .split_once("created ")
@@ -67,7 +64,7 @@ async fn group(scene: &Scene, id: &str, group: &str) -> Value {
 }
 
 /// Waits for how often each person joined a group because of a command of `apply`.
-async fn joins(scene: &Scene, group: &str, people: usize) -> Vec<String> {
+pub(super) async fn joins(scene: &Scene, group: &str, people: usize) -> Vec<String> {
     let joined = |seen: &groupmq_test_support::producer::Seen| {
         let mut joined = Vec::new();
         for event in seen.events() {
@@ -334,61 +331,29 @@ async fn the_removal_of_more_than_half_of_a_group_needs_an_option() {
     assert_eq!(group(&scene, "g2", id).await["size"], 1);
 }
 
-/// Starts `apply` and waits until it has sent what it sends.
-async fn begin(options: &Options, files: &Files) -> (Child, BufReader<std::process::ChildStderr>) {
-    let file = files.path("groups.yaml").display().to_string();
-    let mut command = options.command(&["apply", &file, "--yes"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    let begun = move || {
-        let mut child = command.spawn().unwrap();
-        let mut said = BufReader::new(child.stderr.take().unwrap());
-        let mut line = String::new();
-        said.read_line(&mut line).unwrap();
-        assert!(
-            line.starts_with("0 of 1 group, 0 of 6 people; about "),
-            "{line}"
-        );
-        (child, said)
-    };
-    tokio::task::spawn_blocking(begun).await.unwrap()
-}
-
 #[tokio::test]
-async fn interrupted_and_repeated_it_goes_on() {
-    let slow = |options: Options| {
-        options
-            .set("safety.limits", "on")
-            .set("safety.add_participants.burst", "1")
-            .set("safety.add_participants.refill", "1s")
-    };
-    let scene = Scene::shared_with(slow).await;
+async fn on_a_terminal_it_asks() {
+    let scene = Scene::shared().await;
     let id = &scene.groups(1).await[0];
-    let people: Vec<_> = (10..16).map(|n| format!("4917000000{n}")).collect();
-    let files = Files::new(&format!(
-        "groupId: {id}\nparticipants: [{}]\n",
-        people.join(", ")
-    ));
-    let (mut child, mut said) = begin(&scene.options, &files).await;
-    kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGINT).unwrap();
-    let ended = tokio::task::spawn_blocking(move || {
-        let mut rest = String::new();
-        said.read_to_string(&mut rest).unwrap();
-        (child.wait().unwrap().code(), rest)
-    });
-    let (code, rest) = ended.await.unwrap();
-    assert_eq!(code, Some(6), "{rest}");
-    assert!(
-        rest.contains("1 group sent and not finished, 0 not sent."),
-        "{rest}"
-    );
-    assert!(rest.contains("run it again"), "{rest}");
-
-    let again = files.apply(&scene.options, &["--yes"]).await;
-    assert_eq!(again.code, 0, "{again:?}");
-    let done = files.apply(&scene.options, &["--plan"]).await;
-    assert!(done.out.ends_with("is as wanted\n"), "{done:?}");
-    let joined = joins(&scene, id, people.len()).await;
-    let wanted: Vec<_> = people.iter().map(|it| format!("{it}@c.us")).collect();
-    assert_eq!(joined, wanted);
+    let files = Files::new(&format!("groupId: {id}\nname: Asked\n"));
+    let file = files.path("groups.yaml").display().to_string();
+    for (answer, code, subject) in [("n\n", 2, "group-0"), ("y\n", 0, "Asked")] {
+        let plain = scene.options.command(&["apply", &file]);
+        let words = std::iter::once(plain.get_program()).chain(plain.get_args());
+        let words: Vec<_> = words.map(|it| it.to_str().unwrap()).collect();
+        // It gives the command a terminal.
+        let mut command = Command::new("script");
+        command.args(["-qec", &words.join(" "), "/dev/null"]);
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let ran = output_of(command, answer.to_owned()).await;
+        assert_eq!(ran.code, code, "{ran:?}");
+        assert!(ran.out.contains("Apply these changes? [y/N] "), "{ran:?}");
+        let now = group(&scene, &format!("g{code}"), id).await;
+        assert_eq!(now["subject"], subject, "{ran:?}");
+    }
 }

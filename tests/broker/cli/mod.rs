@@ -1,7 +1,7 @@
 //! What a person types: output, and exit codes.
 
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use groupmq_test_support::worker::Options;
 
@@ -10,6 +10,8 @@ use super::scene::options;
 mod apply;
 mod config;
 mod events;
+mod interrupted;
+mod killed;
 mod send;
 mod topology;
 mod webhooks;
@@ -29,8 +31,11 @@ pub(crate) async fn run(options: &Options, arguments: &[&str]) -> Ran {
 
 /// Runs a command of the binary with an input.
 async fn run_with(options: &Options, arguments: &[&str], input: &str) -> Ran {
-    let input = input.to_owned();
-    let mut command = options.command(arguments);
+    output_of(options.command(arguments), input.to_owned()).await
+}
+
+/// Runs a command with an input.
+async fn output_of(mut command: Command, input: String) -> Ran {
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     command.stderr(Stdio::piped()).env_remove("COLUMNS");
     let wait = move || {
