@@ -37,7 +37,7 @@ pub enum EventName {
     /// Anyone left or was removed. WAHA also calls it `group.leave`.
     #[serde(rename = "group.left", alias = "group.leave")]
     GroupLeft,
-    /// Subject, description, settings or invite code changed.
+    /// Subject, description, picture, settings or invite code changed.
     #[serde(rename = "group.v2.update")]
     GroupUpdate,
     /// People joined, left, were promoted or demoted.
@@ -81,7 +81,7 @@ impl EventName {
         match self {
             Self::GroupJoin => "Anyone joined: by creation, by being added, by an invite.",
             Self::GroupLeft => "Anyone left or was removed. WAHA also calls it `group.leave`.",
-            Self::GroupUpdate => "Subject, description, settings or invite code changed.",
+            Self::GroupUpdate => "Subject, description, picture, settings or invite code changed.",
             Self::GroupParticipants => "People joined, left, were promoted or demoted.",
             Self::OwnJoin => "The session's own account joined.",
             Self::OwnLeave => "The session's own account left or was removed.",
@@ -271,6 +271,9 @@ pub struct ChangedGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub description: Option<Description>,
+    /// What became of the picture; `GetGroupPicture` tells where the new one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureChange>,
     /// Whether only admins may change subject and description now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_admin_only: Option<bool>,
@@ -286,6 +289,16 @@ pub struct ChangedGroup {
     /// The new invite link; told to admins alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub invite: Option<String>,
+}
+
+/// What became of a group's picture; the words of Baileys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PictureChange {
+    /// The group has another picture, or its first one.
+    Changed,
+    /// The group has no picture any more.
+    Removed,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -17,16 +17,18 @@ mod whole;
 
 pub use command::{
     About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DemoteAdmin, Exclude, GetGroup, GetInfoAdminOnly, GetInviteCode, GetParticipants, LaneName,
-    LeaveGroup, ListGroups, ListWebhooks, PromoteAdmin, RemoveParticipants, RemoveWebhook, Repeat,
-    RevokeInviteCode, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy,
-    SortOrder, TestWebhook,
+    DeleteGroupPicture, DemoteAdmin, Exclude, GetGroup, GetGroupPicture, GetInfoAdminOnly,
+    GetInviteCode, GetParticipants, GroupPicture, LaneName, LeaveGroup, ListGroups, ListWebhooks,
+    PICTURE_BYTES_MAX, PictureData, PictureKind, PictureSource, PictureUrl, PromoteAdmin,
+    RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode, SetGroupDescription,
+    SetGroupPicture, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook,
+    picture_digest,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{
     ChangedGroup, Event, EventName, EventPayload, GroupChange, GroupMembership, GroupNotification,
-    GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole,
+    GroupRef, MembershipChange, NotificationType, OwnMembership, ParticipantRole, PictureChange,
 };
 pub use group::{
     Group, GroupSettings, InfoAdminOnly, InviteCode, Outcome, OutcomeKind, Participant,

@@ -13,6 +13,7 @@ mod admins;
 mod groups;
 mod invites;
 mod participants;
+mod picture;
 mod settings;
 mod webhooks;
 
@@ -24,6 +25,10 @@ pub use groups::{
 };
 pub use invites::{GetInviteCode, RevokeInviteCode};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
+pub use picture::{
+    DeleteGroupPicture, GetGroupPicture, GroupPicture, PICTURE_BYTES_MAX, PictureData, PictureKind,
+    PictureSource, PictureUrl, SetGroupPicture, picture_digest,
+};
 pub use settings::{GetInfoAdminOnly, SetInfoAdminOnly};
 pub use webhooks::{ListWebhooks, RemoveWebhook, SetWebhook, TestWebhook};
 
@@ -166,6 +171,12 @@ commands! {
         "PUT /api/{session}/groups/{groupId}/subject";
     SetGroupDescription => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/description";
+    GetGroupPicture => GroupPicture, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/picture";
+    SetGroupPicture => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/picture";
+    DeleteGroupPicture => bool, Harmless, |p| About::Group(&p.group_id),
+        "DELETE /api/{session}/groups/{groupId}/picture";
     GetInfoAdminOnly => InfoAdminOnly, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/settings/security/info-admin-only";
     SetInfoAdminOnly => bool, Harmless, |p| About::Group(&p.group_id),
@@ -211,6 +222,8 @@ pub enum CommandResult {
     Groups(Vec<Group>),
     /// Done, or (where the contract says so) `false` for lack of permission.
     Done(bool),
+    /// `GetGroupPicture`.
+    GroupPicture(GroupPicture),
     /// `GetInfoAdminOnly`.
     InfoAdminOnly(InfoAdminOnly),
     /// `GetParticipants`.
@@ -233,6 +246,7 @@ impl Serialize for CommandResult {
             Self::Group(group) => group.serialize(serializer),
             Self::Groups(groups) => groups.serialize(serializer),
             Self::Done(done) => done.serialize(serializer),
+            Self::GroupPicture(picture) => picture.serialize(serializer),
             Self::InfoAdminOnly(setting) => setting.serialize(serializer),
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),

@@ -42,7 +42,7 @@ macro_rules! command_files {
 
 command_files! {
     CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
-    SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
+    SetGroupDescription, GetGroupPicture, SetGroupPicture, DeleteGroupPicture, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
     RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, SetWebhook,
     RemoveWebhook, ListWebhooks, TestWebhook,
 }

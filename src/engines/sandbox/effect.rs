@@ -1,7 +1,7 @@
 //! What a command does in a group, or why it is refused; and the checks that the rules share.
 
 use crate::contract::{
-    CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, Role, Subject, Timestamp,
+    CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, PictureChange, Role, Subject, Timestamp,
 };
 use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;
@@ -9,7 +9,7 @@ use crate::store::sandbox_groups::SandboxGroup;
 /// The maximum number of members: WhatsApp's public limit.
 pub(super) const MOST_MEMBERS: usize = 1024;
 
-/// The actor, the time and the command.
+/// The actor, the time and the command, with what was obtained for it.
 #[derive(Debug, Clone)]
 pub(super) struct Actor<'a> {
     /// The account that acts.
@@ -18,6 +18,8 @@ pub(super) struct Actor<'a> {
     pub(super) now: Timestamp,
     /// The command; ids and codes are derived from it.
     pub(super) key: &'a Key,
+    /// The digest of the picture that a `SetGroupPicture` names.
+    pub(super) picture: Option<&'a str>,
 }
 
 /// A change in a group.
@@ -41,6 +43,8 @@ pub(super) enum Change {
     Subject(Subject),
     /// The description changed.
     Description(Description),
+    /// The picture changed.
+    Picture(PictureChange),
     /// The right to change subject and description changed.
     InfoAdminOnly(bool),
     /// The invite code changed.

@@ -99,6 +99,12 @@ impl EventWriter<'_> {
                     ..no_change(self.id)
                 });
             }
+            Change::Picture(change) => {
+                self.update(&ChangedGroup {
+                    picture: Some(*change),
+                    ..no_change(self.id)
+                });
+            }
             Change::InfoAdminOnly(on) => {
                 self.update(&ChangedGroup {
                     info_admin_only: Some(*on),

@@ -36,6 +36,7 @@ pub(super) fn create(
             new_members_approval_required: false,
         },
         invite_code: ids::invite_code(actor.key),
+        picture: None,
         members: [].into(),
         former: [].into(),
         joined: 0,

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::pictures::Pictures;
 use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
@@ -46,18 +47,30 @@ pub struct Sandbox {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     faults: Faults,
+    pictures: Pictures,
 }
 
 impl Sandbox {
     /// Builds the sandbox over a store.
     #[must_use]
-    pub fn new(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>) -> Self {
-        Self::seeded(store, config, clock, rand::random())
+    pub fn new(
+        store: Store,
+        config: config::Sandbox,
+        clock: Arc<dyn Clock>,
+        pictures: Pictures,
+    ) -> Self {
+        Self::seeded(store, config, clock, pictures, rand::random())
     }
 
     /// As [`Sandbox::new`], with a seed, so that the same commands fail each time.
     #[must_use]
-    pub fn seeded(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub fn seeded(
+        store: Store,
+        config: config::Sandbox,
+        clock: Arc<dyn Clock>,
+        pictures: Pictures,
+        seed: u64,
+    ) -> Self {
         let config::Sandbox {
             sessions,
             members_can_add,
@@ -70,6 +83,7 @@ impl Sandbox {
             accounts: Arc::new(sessions),
             members_can_add,
             faults: Faults::new(faults, seed),
+            pictures,
         }
     }
 
@@ -125,6 +139,17 @@ impl Sandbox {
     /// Executes a command that changes something, unless its outcome is recorded.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let key = key_of(call);
+        let picture = match &call.command {
+            Command::SetGroupPicture(asked) => {
+                // A repetition is answered even if the URL does not work any more.
+                let known = self.groups.outcome(key.clone(), call.fingerprint).await;
+                if let Some(record) = known.map_err(store_failed)? {
+                    return effect_of(record);
+                }
+                Some(self.pictures.obtain(&asked.picture).await?.digest)
+            }
+            _ => None,
+        };
         let named = call.command.group().map(|id| vec![id.clone()]);
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
@@ -135,6 +160,7 @@ impl Sandbox {
             command: call.command.clone(),
             key: key.clone(),
             groups: named.unwrap_or_else(|| ids::group_candidates(&key)),
+            picture,
         };
         let groups = change.groups.clone();
         let world = self.groups.under(call.context.fence.clone());
@@ -219,6 +245,8 @@ struct Transaction {
     key: Key,
     /// The group, or those that a `CreateGroup` may create.
     groups: Vec<GroupId>,
+    /// The digest of the picture that the command names.
+    picture: Option<String>,
 }
 
 impl Transaction {
@@ -227,6 +255,7 @@ impl Transaction {
             account: &self.account,
             now: self.now,
             key: &self.key,
+            picture: self.picture.as_deref(),
         };
         let done = match &self.command {
             Command::CreateGroup(payload) => self.create(world, &actor, payload)?,

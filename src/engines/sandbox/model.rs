@@ -5,8 +5,8 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorCode, InfoAdminOnly, ParticipantId, Role,
-    SetInfoAdminOnly, Subject,
+    Command, CommandResult, Description, ErrorCode, GroupPicture, InfoAdminOnly, ParticipantId,
+    PictureChange, Role, SetInfoAdminOnly, Subject,
 };
 use crate::engines::sandbox::effect::{
     Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
@@ -31,6 +31,7 @@ pub(super) fn apply(
             "a command that names no group was applied to one; report this",
         )),
         Command::GetGroup(_)
+        | Command::GetGroupPicture(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetParticipants(_)
         | Command::GetInviteCode(_) => {
@@ -42,6 +43,8 @@ pub(super) fn apply(
         Command::SetGroupDescription(payload) => {
             set_description(group, actor, &payload.description)
         }
+        Command::SetGroupPicture(_) => set_picture(group, actor, actor.picture),
+        Command::DeleteGroupPicture(_) => set_picture(group, actor, None),
         Command::SetInfoAdminOnly(payload) => set_info_admin_only(group, actor, payload),
         Command::AddParticipants(payload) => members::add(group, actor, &payload.participants),
         Command::RemoveParticipants(payload) => {
@@ -65,6 +68,9 @@ pub(super) fn read(
             &payload.group_id,
             group,
         )))),
+        Command::GetGroupPicture(_) => Ok(CommandResult::GroupPicture(GroupPicture {
+            url: group.picture.as_deref().map(ids::picture_url),
+        })),
         Command::GetInfoAdminOnly(_) => Ok(CommandResult::InfoAdminOnly(InfoAdminOnly {
             admins_only: group.settings.info_admin_only,
         })),
@@ -80,7 +86,7 @@ pub(super) fn read(
     }
 }
 
-/// Whether this role may change subject and description.
+/// Whether this role may change subject, description and picture.
 fn may_edit(group: &SandboxGroup, role: Role) -> bool {
     is_admin(role) || !group.settings.info_admin_only
 }
@@ -115,6 +121,27 @@ fn set_description(
     }
     group.description = description.clone();
     Ok(done(Change::Description(description.clone())))
+}
+
+/// Gives the group the picture with this digest, or none.
+fn set_picture(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+    picture: Option<&str>,
+) -> Result<CommandEffect, Refusal> {
+    let role = role_of(group, actor.account)?;
+    if !may_edit(group, role) {
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
+    }
+    if group.picture.as_deref() == picture {
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
+    }
+    group.picture = picture.map(str::to_owned);
+    let change = match picture {
+        Some(_) => PictureChange::Changed,
+        None => PictureChange::Removed,
+    };
+    Ok(done(Change::Picture(change)))
 }
 
 fn set_info_admin_only(

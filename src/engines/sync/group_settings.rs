@@ -1,9 +1,9 @@
-//! The group's texts, settings and invite link.
+//! The group's texts, settings, picture and invite link.
 
 use super::pending_commands::{self, ExpectedChange, Provenance, Reporter};
 use super::reducer::Reducer;
-use super::{GroupState, Observed, Source};
-use crate::contract::CommandId;
+use super::{GroupState, Observed, PictureReport, Source};
+use crate::contract::{CommandId, PictureChange};
 use crate::engines::sync::GroupSnapshot;
 
 impl GroupState {
@@ -16,6 +16,7 @@ impl GroupState {
         other.members_can_add = self.members_can_add.take();
         other.approval_required = self.approval_required.take();
         other.invite = self.invite.take();
+        other.picture = self.picture.take();
     }
 }
 
@@ -105,6 +106,25 @@ impl Reducer<'_> {
             *command = Some(by);
         }
         true
+    }
+
+    /// The picture. Nothing shows what it was before, so each command's change is one.
+    pub(super) fn picture_changed(&mut self, change: PictureChange) {
+        let Source::Command(by) = self.report.source.clone() else {
+            return;
+        };
+        let report = PictureReport {
+            change,
+            by: by.clone(),
+        };
+        let earlier = self.state.picture.as_ref();
+        if earlier.is_some_and(|earlier| earlier.value == report) {
+            return;
+        }
+        self.state.picture = Some(self.observed(report));
+        let mut changed = self.no_change();
+        changed.picture = Some(change);
+        self.update(changed, Some(by));
     }
 
     /// Records texts and settings without an event; newer ones stay.

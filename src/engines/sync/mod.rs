@@ -46,7 +46,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{
-    CommandId, Description, EngineName, Event, GroupId, NotificationType, ParticipantId, Role,
+    CommandId, Description, EngineName, Event, GroupId, NotificationType, ParticipantId,
+    PictureChange, Role,
     SessionName, Subject,
 };
 use crate::store::pending_events::Headers;
@@ -125,6 +126,14 @@ struct UnmatchedJoin {
     observed_at: i64,
 }
 
+/// What our own commands last did to the picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PictureReport {
+    change: PictureChange,
+    /// The command: when it is executed again after a crash, that is no second change.
+    by: CommandId,
+}
+
 /// What a session knows of a group. The serialised names are those of the stored rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -151,6 +160,7 @@ pub(super) struct GroupState {
     members_can_add: Option<Observed<bool>>,
     approval_required: Option<Observed<bool>>,
     invite: Option<Observed<String>>,
+    picture: Option<Observed<PictureReport>>,
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,
     /// From private id to phone.
@@ -244,6 +254,8 @@ pub(super) enum Observation {
     InviteChanged(String),
     /// The invite link is this one, and may have been before.
     InviteShown(String),
+    /// The picture changed, by our own command.
+    PictureChanged(PictureChange),
     /// The group as it was when the report was started or a while before.
     #[serde(rename = "Compared")]
     Snapshot(Box<GroupSnapshot>),

@@ -30,6 +30,7 @@ use async_trait::async_trait;
 use super::sync::creation_records::CreationRecord;
 use super::sync::state_store::StateStore;
 use super::sync::{Lag, PhoneDirectory, Report, Source};
+use super::pictures::Pictures;
 use super::{Call, Disposition, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config;
@@ -56,6 +57,7 @@ pub struct Waha {
     state_store: StateStore,
     store: Store,
     clock: Arc<dyn Clock>,
+    pictures: Pictures,
 }
 
 impl Waha {
@@ -66,6 +68,7 @@ impl Waha {
         store: Store,
         settings: config::Waha,
         clock: Arc<dyn Clock>,
+        pictures: Pictures,
     ) -> Self {
         let phone_directory = PhoneDirectory::default();
         Self {
@@ -83,6 +86,7 @@ impl Waha {
             store,
             clock,
             settings,
+            pictures,
         }
     }
 
@@ -164,6 +168,7 @@ impl Waha {
             state_store: &self.state_store,
             phone_directory: &self.phone_directory,
             reload_limit: &self.reload_limit,
+            pictures: &self.pictures,
             caller,
             me,
         })

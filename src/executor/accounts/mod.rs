@@ -98,6 +98,7 @@ impl Kind {
             }
             Command::ListGroups(_)
             | Command::GetGroup(_)
+            | Command::GetGroupPicture(_)
             | Command::GetInfoAdminOnly(_)
             | Command::GetParticipants(_)
             | Command::GetInviteCode(_) => (Self::Read, NonZeroU32::MIN),
@@ -105,6 +106,8 @@ impl Kind {
             | Command::LeaveGroup(_)
             | Command::SetGroupSubject(_)
             | Command::SetGroupDescription(_)
+            | Command::SetGroupPicture(_)
+            | Command::DeleteGroupPicture(_)
             | Command::SetInfoAdminOnly(_)
             | Command::RemoveParticipants(_)
             | Command::PromoteAdmin(_)
@@ -225,7 +228,8 @@ impl Accounts {
             }
             // These errors say nothing about the account; but an answer is not a rate limit.
             Err(
-                error @ (EngineError::NotReady { .. }
+                error @ (EngineError::InvalidField { .. }
+                | EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
                 | EngineError::Failing { .. }
                 | EngineError::Internal { .. }

@@ -41,6 +41,7 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
             new_members_approval_required: false,
         },
         invite_code: "code".to_owned(),
+        picture: None,
         members: (1..).zip(members).map(member).collect(),
         former: [].into(),
         joined: 9,

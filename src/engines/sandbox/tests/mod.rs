@@ -86,7 +86,7 @@ impl World {
         };
         Self {
             groups: store.sandbox_groups(),
-            engine: Sandbox::seeded(store, config, clock.clone(), 7),
+            engine: Sandbox::seeded(store, config, clock.clone(), pictures(), 7),
             clock,
             commands: AtomicU32::new(0),
             _dir: dir,

@@ -1,4 +1,4 @@
-//! The sixteen commands as requests to WAHA: the requests, their order, and the results of the
+//! The commands as requests to WAHA: the requests, their order, and the results of the
 //! answers. `wire` parses bodies, `error` classifies failures.
 //!
 //! WAHA answers 200 though WhatsApp Web refused, and elsewhere uses one code for two reasons; then the
@@ -8,6 +8,7 @@
 mod create_group;
 mod match_answers;
 mod participants;
+mod pictures;
 mod queries;
 mod read_group;
 mod settings;
@@ -22,6 +23,7 @@ use crate::engines::{Call, EngineError};
 
 use super::client::{Caller, Client};
 use super::reload_limit::ReloadLimit;
+use crate::engines::pictures::Pictures;
 use crate::engines::sync::Observation;
 use crate::engines::sync::PhoneDirectory;
 use crate::engines::sync::state_store::StateStore;
@@ -32,6 +34,7 @@ pub(super) struct Operation<'a> {
     pub(super) state_store: &'a StateStore,
     pub(super) phone_directory: &'a PhoneDirectory,
     pub(super) reload_limit: &'a ReloadLimit,
+    pub(super) pictures: &'a Pictures,
     pub(super) caller: Caller<'a>,
     /// The ids of the session's account, the phone first; empty if WAHA does not return them.
     pub(super) me: Vec<ParticipantId>,
@@ -73,6 +76,9 @@ impl Operation<'_> {
             Command::LeaveGroup(it) => self.leave(&it.group_id).await,
             Command::SetGroupSubject(it) => self.set_subject(it).await,
             Command::SetGroupDescription(it) => self.set_description(it).await,
+            Command::GetGroupPicture(it) => self.get_picture(&it.group_id, it.refresh).await,
+            Command::SetGroupPicture(it) => self.set_picture(it).await,
+            Command::DeleteGroupPicture(it) => self.delete_picture(&it.group_id).await,
             Command::GetInfoAdminOnly(it) => self.get_info_admin_only(&it.group_id).await,
             Command::SetInfoAdminOnly(it) => self.set_info_admin_only(it).await,
             Command::GetParticipants(it) => self.get_participants(&it.group_id).await,

@@ -289,7 +289,7 @@ impl WhatsAppRefusal {
             419 => rejected("the group is full"),
             423 => rejected("the group is locked"),
             400 | 406 => {
-                rejected("WhatsApp does not accept it: a wrong number, or a text that is too long")
+                rejected("WhatsApp does not accept it: a wrong number, a text that is too long, or a picture")
             }
             _ => rejected("WhatsApp refused"),
         }
