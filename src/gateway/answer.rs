@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::value::RawValue;
 
+use super::pictures;
 use super::problem::{self, Fault, Problem};
 use super::routes::Route;
 use crate::contract::{CommandId, CommandType, Group, InviteCode, Reply, SessionName};
@@ -39,9 +40,11 @@ pub(super) fn from_reply(
     } else {
         match (read.result, read.error) {
             (Some(result), None) => done(route, accept, &result),
-            (_, Some(error)) => Problem::from_contract(error)
-                .for_command(id.as_str())
-                .into_response(),
+            (_, Some(error)) => {
+                Problem::from_contract(pictures::error_in_waha(route.command, error))
+                    .for_command(id.as_str())
+                    .into_response()
+            }
             (None, None) => Problem::new(Fault::Panicked, "The reply is empty.").into_response(),
         }
     };
@@ -69,6 +72,9 @@ fn full_reply(route: Route, read: &Reply, reply: &[u8]) -> Response {
 
 fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
     let json = |body: String| (route.success(), [(header::CONTENT_TYPE, JSON)], body);
+    if pictures::answers_with_success(route.command) {
+        return json(format!(r#"{{"success":{}}}"#, result.get())).into_response();
+    }
     let is_code = matches!(
         route.command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode

@@ -83,6 +83,7 @@ impl Route {
             CommandType::CreateGroup
             | CommandType::SetGroupSubject
             | CommandType::SetGroupDescription
+            | CommandType::SetGroupPicture
             | CommandType::AddParticipants
             | CommandType::RemoveParticipants
             | CommandType::PromoteAdmin
@@ -108,6 +109,7 @@ impl Route {
                     ]
                 }
             }
+            CommandType::GetGroupPicture => const { &[parameter("refresh", ParameterKind::Flag)] },
             CommandType::DeleteGroup => const { &[parameter("forEveryone", ParameterKind::Flag)] },
             _ => &[],
         }

@@ -1,8 +1,9 @@
 //! Replies and events: the examples are valid, and are written back byte for byte.
 
 use groupmq::contract::{
-    CommandType, ErrorCode, Event, EventName, EventPayload, Group, InfoAdminOnly, InviteCode,
-    NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook, WebhookNotice, WebhookTest,
+    CommandType, ErrorCode, Event, EventName, EventPayload, Group, GroupPicture, InfoAdminOnly,
+    InviteCode, NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook, WebhookNotice,
+    WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -52,6 +53,7 @@ fn assert_result_round_trips(name: &str, result: &Value) {
     match name.parse().unwrap() {
         Type::CreateGroup | Type::GetGroup => drop(assert_round_trip::<Group>(name, result)),
         Type::ListGroups => drop(assert_round_trip::<Vec<Group>>(name, result)),
+        Type::GetGroupPicture => drop(assert_round_trip::<GroupPicture>(name, result)),
         Type::GetInfoAdminOnly => {
             assert_round_trip::<InfoAdminOnly>(name, result);
         }
@@ -72,6 +74,8 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         | Type::LeaveGroup
         | Type::SetGroupSubject
         | Type::SetGroupDescription
+        | Type::SetGroupPicture
+        | Type::DeleteGroupPicture
         | Type::SetInfoAdminOnly
         | Type::RemoveWebhook => {
             assert_round_trip::<bool>(name, result);

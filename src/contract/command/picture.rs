@@ -121,7 +121,13 @@ impl PictureData {
     /// The picture's bytes; none where the text is no Base64, which reading refuses.
     #[must_use]
     pub fn bytes(&self) -> Option<Vec<u8>> {
-        STANDARD.decode(&self.0).ok()
+        Self::decode(&self.0)
+    }
+
+    /// The bytes of a text, if it is Base64.
+    #[must_use]
+    pub fn decode(text: &str) -> Option<Vec<u8>> {
+        STANDARD.decode(text).ok()
     }
 
     /// Checks what a pattern cannot: the padding, the size, and the kind.
@@ -129,7 +135,7 @@ impl PictureData {
     /// # Errors
     /// With the reason.
     pub fn check(text: &str) -> Result<(), InvalidId> {
-        let bytes = STANDARD.decode(text).map_err(|_| InvalidId(DATA_FORM))?;
+        let bytes = Self::decode(text).ok_or(InvalidId(DATA_FORM))?;
         if bytes.len() > PICTURE_BYTES_MAX {
             return Err(InvalidId("at most 4 MiB"));
         }
@@ -147,7 +153,11 @@ pub fn picture_digest(bytes: &[u8]) -> String {
 
 impl fmt::Debug for PictureData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PictureData({})", picture_digest(&self.bytes().unwrap_or_default()))
+        write!(
+            f,
+            "PictureData({})",
+            picture_digest(&self.bytes().unwrap_or_default())
+        )
     }
 }
 
@@ -206,7 +216,10 @@ mod tests {
         let source: PictureSource =
             serde_json::from_value(serde_json::json!({ "data": data })).unwrap();
         let shown = format!("{source:?}");
-        assert!(shown.contains("sha256:") && !shown.contains(&data), "{shown}");
+        assert!(
+            shown.contains("sha256:") && !shown.contains(&data),
+            "{shown}"
+        );
         let url = "https://example.com/a.jpg?signature=1";
         let source: PictureSource =
             serde_json::from_value(serde_json::json!({ "url": url })).unwrap();
@@ -217,9 +230,16 @@ mod tests {
     fn the_kind_of_a_picture_is_that_of_its_first_bytes() {
         let wrong = |bytes: &[u8]| PictureData::check(&STANDARD.encode(bytes)).map_err(|it| it.0);
         assert_eq!(wrong(b"\x89PNG\r\n\x1a\n and so on"), Ok(()));
-        assert!(wrong(b"GIF89a and so on").unwrap_err().contains("JPEG or PNG"));
+        assert!(
+            wrong(b"GIF89a and so on")
+                .unwrap_err()
+                .contains("JPEG or PNG")
+        );
         let large = [b"\xff\xd8\xff".as_slice(), &vec![0; PICTURE_BYTES_MAX]].concat();
         assert_eq!(wrong(&large), Err("at most 4 MiB"));
-        assert_eq!(PictureData::check("/9j/4A=").map_err(|it| it.0), Err(DATA_FORM));
+        assert_eq!(
+            PictureData::check("/9j/4A=").map_err(|it| it.0),
+            Err(DATA_FORM)
+        );
     }
 }

@@ -15,9 +15,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::EngineError;
-use crate::contract::{
-    PICTURE_BYTES_MAX, PictureKind, PictureSource, PictureUrl, picture_digest,
-};
+use crate::contract::{PICTURE_BYTES_MAX, PictureKind, PictureSource, PictureUrl, picture_digest};
 use crate::outbound::{
     Answer, Failure, FailureKind, HeaderName, HeaderValue, Method, Outbound, Request,
 };
@@ -64,7 +62,8 @@ impl Pictures {
             PictureSource::Data(data) => (DATA, data.bytes().unwrap_or_default()),
         };
         let kind = PictureKind::of(&bytes);
-        let kind = kind.ok_or_else(|| invalid(path, "must be a JPEG or PNG: it begins as neither"))?;
+        let kind =
+            kind.ok_or_else(|| invalid(path, "must be a JPEG or PNG: it begins as neither"))?;
         // Never closed: the semaphore lives as long as this.
         let _permit = self.decoding.acquire().await;
         let decoded = tokio::task::spawn_blocking(move || {

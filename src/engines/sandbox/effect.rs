@@ -1,7 +1,8 @@
 //! What a command does in a group, or why it is refused; and the checks that the rules share.
 
 use crate::contract::{
-    CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, PictureChange, Role, Subject, Timestamp,
+    CommandResult, Description, ErrorBody, ErrorCode, ParticipantId, PictureChange, Role, Subject,
+    Timestamp,
 };
 use crate::store::ledger::Key;
 use crate::store::sandbox_groups::SandboxGroup;

@@ -47,8 +47,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{
     CommandId, Description, EngineName, Event, GroupId, NotificationType, ParticipantId,
-    PictureChange, Role,
-    SessionName, Subject,
+    PictureChange, Role, SessionName, Subject,
 };
 use crate::store::pending_events::Headers;
 use creation_records::CreationRecords;
@@ -160,6 +159,7 @@ pub(super) struct GroupState {
     members_can_add: Option<Observed<bool>>,
     approval_required: Option<Observed<bool>>,
     invite: Option<Observed<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     picture: Option<Observed<PictureReport>>,
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,

@@ -27,10 +27,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::pictures::Pictures;
 use super::sync::creation_records::CreationRecord;
 use super::sync::state_store::StateStore;
 use super::sync::{Lag, PhoneDirectory, Report, Source};
-use super::pictures::Pictures;
 use super::{Call, Disposition, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config;

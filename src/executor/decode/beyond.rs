@@ -64,7 +64,10 @@ fn picture(payload: &Value, problems: &mut Problems) {
     if let Some(url) = field("url") {
         must_be::<PictureUrl>(url, "picture/url", problems);
     }
-    if let Some(Err(invalid)) = field("data").and_then(Value::as_str).map(PictureData::check) {
+    if let Some(Err(invalid)) = field("data")
+        .and_then(Value::as_str)
+        .map(PictureData::check)
+    {
         let path = "/payload/picture/data";
         problems.add(ErrorCode::InvalidPayload, path, invalid.to_string());
     }

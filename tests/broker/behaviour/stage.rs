@@ -237,7 +237,7 @@ pub(crate) fn short(event: &Value) -> String {
     words.extend(people.map(number));
     let people = payload["participants"].as_array().into_iter().flatten();
     words.extend(people.map(|it| format!("{}:{}", number(&it["id"]), text(&it["role"]))));
-    for field in ["subject", "description", "infoAdminOnly"] {
+    for field in ["subject", "description", "picture", "infoAdminOnly"] {
         let value = &payload["group"][field];
         if event["event"] == "group.v2.update" && !value.is_null() {
             words.push(format!("{field}={value}"));

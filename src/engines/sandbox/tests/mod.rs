@@ -16,11 +16,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Sandbox;
+use super::{Pictures, Sandbox};
 use crate::clock::Clock;
 use crate::config;
 use crate::contract::{CommandType, ErrorCode, Event, Timestamp};
 use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found};
+use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::store::ledger::Starts;
 use crate::store::sandbox_groups::SandboxGroups;
@@ -58,6 +59,12 @@ struct World {
 struct Answer {
     outcome: Result<Value, ErrorCode>,
     events: Vec<Event>,
+}
+
+/// Nothing is fetched by tests of the model.
+fn pictures() -> Pictures {
+    let egress = config::Sources::default().load().unwrap().egress;
+    Pictures::new(Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap())
 }
 
 impl World {

@@ -15,6 +15,7 @@ mod errors;
 mod gows;
 mod noweb;
 mod people;
+mod pictures;
 mod quirks;
 mod routes;
 mod sessions;
