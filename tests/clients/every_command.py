@@ -4,9 +4,11 @@ Called by main.rs with the broker's URL in GROUPMQ_AMQP__URL and a worker runnin
 groupmq but the contract. Prints a line for each command; ends with an AssertionError otherwise.
 """
 
+import base64
 import json
 import os
 import uuid
+import zlib
 
 import pika
 
@@ -208,6 +210,26 @@ check(told[0]["author"] == SECOND, "author", told)
 
 done, told, _ = send("default", "SetGroupDescription", {**it, "description": "Rope?\nShoes?"}, update)
 check(done is True and told[1]["group"]["description"] == "Rope?\nShoes?", "description", told)
+
+pixel = base64.b64encode(
+    b"\x89PNG\r\n\x1a\n"
+    + b"".join(
+        len(part).to_bytes(4, "big") + kind + part + zlib.crc32(kind + part).to_bytes(4, "big")
+        for kind, part in [
+            (b"IHDR", b"\0\0\0\1\0\0\0\1\x08\2\0\0\0"),
+            (b"IDAT", zlib.compress(b"\0\xff\0\0")),
+            (b"IEND", b""),
+        ]
+    )
+).decode()
+done, told, _ = send("second", "SetGroupPicture", {**it, "picture": {"data": pixel}}, update)
+check(done is True and told[0]["group"] == {"id": group, "picture": "changed"}, "picture", told)
+
+shown, _, _ = send("default", "GetGroupPicture", {**it, "refresh": True})
+check(list(shown) == ["url"] and shown["url"].startswith("https://"), "GetGroupPicture", shown)
+
+done, told, _ = send("default", "DeleteGroupPicture", it, update)
+check(done is True and told[1]["group"] == {"id": group, "picture": "removed"}, "picture", told)
 
 done, told, _ = send("default", "SetInfoAdminOnly", it, update)
 check(done is True and told[0]["group"]["infoAdminOnly"] is True, "infoAdminOnly", told)
