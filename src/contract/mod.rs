@@ -16,9 +16,10 @@ mod webhook;
 mod whole;
 
 pub use command::{
-    About, AddParticipants, Command, CommandResult, CommandType, CreateGroup, DeleteGroup,
-    DeleteGroupPicture, DemoteAdmin, Exclude, GetGroup, GetGroupPicture, GetInfoAdminOnly,
-    GetInviteCode, GetParticipants, GroupPicture, LaneName, LeaveGroup, ListGroups, ListWebhooks,
+    About, AddParticipants, Command, CommandResult, CommandType, CountLids, CreateGroup,
+    DeleteGroup, DeleteGroupPicture, DemoteAdmin, Exclude, GetGroup, GetGroupPicture,
+    GetInfoAdminOnly, GetInviteCode, GetLidByPhone, GetParticipants, GetPhoneByLid, GroupPicture,
+    LIDS_SHOWN, LaneName, LeaveGroup, LidCount, LidPair, ListGroups, ListLids, ListWebhooks,
     PICTURE_BYTES_MAX, PictureData, PictureKind, PictureSource, PictureUrl, PromoteAdmin,
     RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode, SetGroupDescription,
     SetGroupPicture, SetGroupSubject, SetInfoAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook,

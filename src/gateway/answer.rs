@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::pictures;
 use super::problem::{self, Fault, Problem};
 use super::routes::Route;
-use crate::contract::{CommandId, CommandType, Group, InviteCode, Reply, SessionName};
+use crate::contract::{CommandId, CommandType, Group, InviteCode, Participant, Reply, SessionName};
 
 /// The media type of the contract's full reply.
 pub(super) const FULL_REPLY: &str = "application/vnd.groupmq.v1+json";
@@ -75,6 +75,14 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
     if pictures::answers_with_success(route.command) {
         return json(format!(r#"{{"success":{}}}"#, result.get())).into_response();
     }
+    if route.is_v2() {
+        return match without_lids(result) {
+            Ok(people) => json(people).into_response(),
+            Err(_) => {
+                Problem::new(Fault::Panicked, "The reply has no participants.").into_response()
+            }
+        };
+    }
     let is_code = matches!(
         route.command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
@@ -94,6 +102,16 @@ fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
         }
         Err(_) => Problem::new(Fault::Panicked, "The reply has no invite code.").into_response(),
     }
+}
+
+/// The participants in the shape of WAHA's `participants/v2`, which has no field for the private id.
+fn without_lids(result: &RawValue) -> serde_json::Result<String> {
+    let people: Vec<Participant> = serde_json::from_str(result.get())?;
+    let people = people.into_iter().map(|person| Participant {
+        lid: None,
+        ..person
+    });
+    serde_json::to_string(&people.collect::<Vec<_>>())
 }
 
 /// The `Location` of a new group.

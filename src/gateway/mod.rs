@@ -204,7 +204,7 @@ async fn command(
         };
         grant.authorize(session, needed)?;
         let body = request::body(route, &parts, body, shared.client_timeout).await?;
-        let fields = route.fields(part("groupId"), &parts.uri);
+        let fields = route.fields(part, &parts.uri);
         let decoder = &shared.decoder;
         let command = request::command(decoder, route, session, &fields, &parts, &body)?;
         let id = command.accepted.id.to_string();

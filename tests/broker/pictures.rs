@@ -10,13 +10,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use groupmq_test_support::producer::Command;
+use groupmq_test_support::producer::{Command, Seen};
 use groupmq_test_support::worker::store_in;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use super::scene::Scene;
+use super::scene::{PATIENCE, Scene};
 
 const PNG: &[u8] = include_bytes!("../support/data/pictures/small.png");
 const WIDE: &[u8] = include_bytes!("../support/data/pictures/wide.png");
@@ -136,10 +136,19 @@ async fn a_repetition_is_answered_though_the_url_does_not_work_any_more() {
     let (scene, server) = (scene().await, Pictures::start().await);
     let group = scene.groups(1).await.remove(0);
     let payload = by_url(&group, &server.url("once.png"));
-    for replayed in [false, true] {
-        let reply = scene.call("once", "SetGroupPicture", &payload).await;
-        assert_eq!(reply["result"], true, "{reply}");
-        assert_eq!(reply["replayed"], replayed, "{reply}");
+    for _ in 0..2 {
+        let command = Command::new("once", "SetGroupPicture", "default", &payload);
+        scene.producer.send(command).await.unwrap();
+    }
+    let both = |seen: &Seen| {
+        let mut replies = seen.replies("once");
+        replies.retain(|it| it.direct);
+        (replies.len() == 2).then_some(replies)
+    };
+    let replies = scene.producer.until(PATIENCE, both).await.unwrap();
+    for (reply, replayed) in replies.iter().zip([false, true]) {
+        assert_eq!(reply.body["result"], true, "{reply:?}");
+        assert_eq!(reply.body["replayed"], replayed, "{reply:?}");
     }
     assert_eq!(server.times("once.png"), 1);
 }

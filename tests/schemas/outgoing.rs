@@ -2,8 +2,8 @@
 
 use groupmq::contract::{
     CommandType, ErrorCode, Event, EventName, EventPayload, Group, GroupPicture, InfoAdminOnly,
-    InviteCode, NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook, WebhookNotice,
-    WebhookTest,
+    InviteCode, LidCount, LidPair, NoticeName, Outcome, Participant, Reply, ReplyStatus, Webhook,
+    WebhookNotice, WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -60,6 +60,13 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetParticipants => drop(assert_round_trip::<Vec<Participant>>(name, result)),
         Type::GetInviteCode | Type::RevokeInviteCode => {
             drop(assert_round_trip::<InviteCode>(name, result));
+        }
+        Type::ListLids => drop(assert_round_trip::<Vec<LidPair>>(name, result)),
+        Type::CountLids => {
+            assert_round_trip::<LidCount>(name, result);
+        }
+        Type::GetPhoneByLid | Type::GetLidByPhone => {
+            drop(assert_round_trip::<LidPair>(name, result));
         }
         Type::SetWebhook => drop(assert_round_trip::<Webhook>(name, result)),
         Type::ListWebhooks => drop(assert_round_trip::<Vec<Webhook>>(name, result)),

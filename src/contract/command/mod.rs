@@ -12,6 +12,7 @@ mod about;
 mod admins;
 mod groups;
 mod invites;
+mod lids;
 mod participants;
 mod picture;
 mod settings;
@@ -24,6 +25,7 @@ pub use groups::{
     SetGroupSubject, SortBy, SortOrder,
 };
 pub use invites::{GetInviteCode, RevokeInviteCode};
+pub use lids::{CountLids, GetLidByPhone, GetPhoneByLid, LIDS_SHOWN, LidCount, LidPair, ListLids};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
 pub use picture::{
     DeleteGroupPicture, GetGroupPicture, GroupPicture, PICTURE_BYTES_MAX, PictureData, PictureKind,
@@ -195,6 +197,10 @@ commands! {
         "GET /api/{session}/groups/{groupId}/invite-code";
     RevokeInviteCode => InviteCode, Harmless, |p| About::Group(&p.group_id),
         "POST /api/{session}/groups/{groupId}/invite-code/revoke";
+    ListLids => Vec<LidPair>, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids";
+    CountLids => LidCount, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/count";
+    GetPhoneByLid => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/{lid}";
+    GetLidByPhone => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/pn/{phone}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -232,6 +238,12 @@ pub enum CommandResult {
     Outcomes(Vec<Outcome>),
     /// `GetInviteCode`, `RevokeInviteCode`.
     InviteCode(InviteCode),
+    /// `ListLids`.
+    Lids(Vec<LidPair>),
+    /// `CountLids`.
+    LidCount(LidCount),
+    /// `GetPhoneByLid`, `GetLidByPhone`.
+    Lid(LidPair),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -251,6 +263,9 @@ impl Serialize for CommandResult {
             Self::Participants(people) => people.serialize(serializer),
             Self::Outcomes(outcomes) => outcomes.serialize(serializer),
             Self::InviteCode(code) => code.serialize(serializer),
+            Self::Lids(pairs) => pairs.serialize(serializer),
+            Self::LidCount(count) => count.serialize(serializer),
+            Self::Lid(pair) => pair.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

@@ -43,7 +43,7 @@ macro_rules! command_files {
 command_files! {
     CreateGroup, ListGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject,
     SetGroupDescription, GetGroupPicture, SetGroupPicture, DeleteGroupPicture, GetInfoAdminOnly, SetInfoAdminOnly, GetParticipants, AddParticipants,
-    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, SetWebhook,
+    RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, ListLids, CountLids, GetPhoneByLid, GetLidByPhone, SetWebhook,
     RemoveWebhook, ListWebhooks, TestWebhook,
 }
 

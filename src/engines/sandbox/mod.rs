@@ -10,6 +10,7 @@ mod effect;
 mod events;
 mod faults;
 mod ids;
+mod lids;
 mod members;
 mod model;
 mod people;
@@ -103,6 +104,20 @@ impl Sandbox {
     async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let result = match (&call.command, call.command.group()) {
             (Command::ListGroups(asked), _) => self.list(account, asked).await?,
+            (
+                command @ (Command::ListLids(_)
+                | Command::CountLids(_)
+                | Command::GetPhoneByLid(_)
+                | Command::GetLidByPhone(_)),
+                _,
+            ) => {
+                let all = ListGroups::default();
+                let groups = self.groups.of_account(account, &all).await;
+                let groups = groups.map_err(store_failed)?;
+                let groups = groups.iter().map(|(_, group)| group);
+                lids::read(command, account, groups)
+                    .ok_or_else(|| refused(Refusal::no_such_group()))?
+            }
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
@@ -157,7 +172,8 @@ impl Sandbox {
             account: account.clone(),
             accounts: self.accounts.clone(),
             members_can_add: self.members_can_add,
-            command: call.command.clone(),
+            command: lids::by_phone(call.command.clone()),
+            named: call.command.clone(),
             key: key.clone(),
             groups: named.unwrap_or_else(|| ids::group_candidates(&key)),
             picture,
@@ -242,6 +258,8 @@ struct Transaction {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     command: Command,
+    /// The same, with the ids that the producer wrote.
+    named: Command,
     key: Key,
     /// The group, or those that a `CreateGroup` may create.
     groups: Vec<GroupId>,
@@ -282,7 +300,8 @@ impl Transaction {
             if world.group(id)?.is_some() {
                 continue;
             }
-            let (mut group, applied) = members::create(id, actor, payload, self.members_can_add);
+            let (mut group, mut applied) =
+                members::create(id, actor, payload, self.members_can_add);
             let events = events::events(
                 id,
                 &mut group,
@@ -291,6 +310,7 @@ impl Transaction {
                 actor,
                 &applied.changes,
             );
+            lids::as_named(&mut applied.result, &self.named);
             world.insert(id, group);
             world.changed(id, self.command.command_type(), self.now);
             return Ok(result_and_events(&applied.result, events));
@@ -314,10 +334,11 @@ impl Transaction {
             return Ok(Err(Refusal::no_such_group()));
         };
         let before = events::sessions_inside(group, &self.accounts);
-        let applied = match model::apply(group, actor, command) {
+        let mut applied = match model::apply(group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        lids::as_named(&mut applied.result, &self.named);
         let events = events::events(id, group, before, &self.accounts, actor, &applied.changes);
         if !applied.changes.is_empty() {
             world.changed(id, command.command_type(), self.now);

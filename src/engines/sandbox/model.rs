@@ -23,6 +23,10 @@ pub(super) fn apply(
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
+        | Command::ListLids(_)
+        | Command::CountLids(_)
+        | Command::GetPhoneByLid(_)
+        | Command::GetLidByPhone(_)
         | Command::SetWebhook(_)
         | Command::RemoveWebhook(_)
         | Command::ListWebhooks(_)

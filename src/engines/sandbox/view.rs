@@ -1,6 +1,7 @@
 //! A group in the contract's form.
 
 use crate::contract::{Group, GroupId, Participant};
+use crate::engines::sandbox::lids;
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// The group with its participants.
@@ -32,9 +33,6 @@ pub(super) fn participants(state: &SandboxGroup) -> Vec<Participant> {
     members.sort_unstable_by_key(|(_, member)| member.number);
     members
         .into_iter()
-        .map(|(id, member)| Participant {
-            id: id.clone(),
-            role: member.role,
-        })
+        .map(|(id, member)| Participant::new(id.clone(), member.role, lids::lid_of(id)))
         .collect()
 }

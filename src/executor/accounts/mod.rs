@@ -101,7 +101,11 @@ impl Kind {
             | Command::GetGroupPicture(_)
             | Command::GetInfoAdminOnly(_)
             | Command::GetParticipants(_)
-            | Command::GetInviteCode(_) => (Self::Read, NonZeroU32::MIN),
+            | Command::GetInviteCode(_)
+            | Command::ListLids(_)
+            | Command::CountLids(_)
+            | Command::GetPhoneByLid(_)
+            | Command::GetLidByPhone(_) => (Self::Read, NonZeroU32::MIN),
             Command::DeleteGroup(_)
             | Command::LeaveGroup(_)
             | Command::SetGroupSubject(_)

@@ -120,6 +120,10 @@ fn body(route: Route, mut payload: Value, example: &Value) -> Value {
 }
 
 fn query(route: Route, payload: &Value) -> Value {
+    let in_path = ["lid", "phone"].into_iter().filter_map(|name| {
+        let schema = payload.get("properties")?.get(name)?;
+        Some((name.to_owned(), schema.clone()))
+    });
     let fields = route.parameters().iter().filter_map(|parameter| {
         let schema = payload.get("properties")?.get(parameter.name)?;
         let mut schema = never_null(schema.clone());
@@ -132,7 +136,7 @@ fn query(route: Route, payload: &Value) -> Value {
         }
         Some((parameter.name.to_owned(), schema))
     });
-    Value::Object(fields.collect())
+    Value::Object(in_path.chain(fields).collect())
 }
 
 /// Removes null from the type: a parameter is absent, never null.

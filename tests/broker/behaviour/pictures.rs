@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::stage::{SECOND, Stage};
+use super::stage::{Kind, SECOND, Stage};
 
 const ONE: &str = "491700000001@c.us";
 const JPEG: &[u8] = include_bytes!("../../support/data/pictures/small.jpg");
@@ -67,7 +67,10 @@ pub(super) async fn are_set_shown_and_removed(stage: Stage) {
         "group.join create 15550000001 01 15550000002 by CreateGroup",
         r#"group.v2.update picture="changed" by SetGroupPicture"#,
     ];
-    let events = stage.events("default", &id, 8).await;
+    // What another account does to the picture, WAHA does not tell.
+    let count = if stage.kind == Kind::Sandbox { 8 } else { 7 };
+    let events = stage.events("default", &id, count).await;
+    assert_eq!(events.len(), count, "{:?}: {events:#?}", stage.kind);
     assert_eq!(events[..3], wanted, "{:?}", stage.kind);
     let removed = r#"group.v2.update picture="removed" by DeleteGroupPicture"#;
     let removals = events.iter().filter(|it| *it == removed).count();

@@ -12,6 +12,7 @@ mod intake;
 mod kills;
 mod missed;
 mod names;
+mod pictures;
 mod socket;
 mod stopping;
 mod stored;

@@ -6,6 +6,7 @@
 //! publishes the events.
 
 mod create_group;
+mod lids;
 mod match_answers;
 mod participants;
 mod pictures;
@@ -108,6 +109,10 @@ impl Operation<'_> {
             Command::DemoteAdmin(it) => self.demote(&it.group_id, &it.participants).await,
             Command::GetInviteCode(it) => self.get_invite_code(&it.group_id).await,
             Command::RevokeInviteCode(it) => self.revoke_invite_code(&it.group_id).await,
+            Command::ListLids(it) => self.list_lids(it).await,
+            Command::CountLids(_) => self.count_lids().await,
+            Command::GetPhoneByLid(it) => self.get_phone_by_lid(&it.lid).await,
+            Command::GetLidByPhone(it) => self.get_lid_by_phone(&it.phone).await,
             // Executed by the executor itself.
             Command::SetWebhook(_)
             | Command::RemoveWebhook(_)
