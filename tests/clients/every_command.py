@@ -165,6 +165,18 @@ check(
     people,
 )
 
+check(people[1]["pn"] == SECOND and people[1]["lid"].endswith("@lid"), "lid and pn", people)
+
+pair = {"lid": people[1]["lid"], "pn": SECOND}
+pairs, _, _ = send("default", "ListLids", {"limit": 10})
+check(pair in pairs, "ListLids", pairs)
+counted, _, _ = send("default", "CountLids", {})
+check(counted == {"count": len(pairs)}, "CountLids", counted)
+found, _, _ = send("default", "GetPhoneByLid", {"lid": pair["lid"]})
+check(found == pair, "GetPhoneByLid", found)
+found, _, _ = send("default", "GetLidByPhone", {"phone": "+15550000002"})
+check(found == pair, "GetLidByPhone", found)
+
 added, told, _ = send(
     "default",
     "AddParticipants",

@@ -262,3 +262,36 @@ async fn a_picture_is_a_file_and_the_answer_says_success() {
     let large = scene.send("PUT", &picture, &large).await;
     large.assert_problem(413, "CONTENT_TOO_LARGE");
 }
+
+#[tokio::test]
+async fn private_ids_are_looked_up_by_wahas_paths() {
+    let scene = Scene::new().await;
+    let group = scene.group(&[ONE]).await;
+    let get = async |path: &str| {
+        let got = scene
+            .send("GET", &format!("/api/default/{path}"), &Value::Null)
+            .await;
+        assert_eq!(got.status, 200, "{path}: {got:?}");
+        got.json()
+    };
+    let people = get(&format!("groups/{group}/participants/v2")).await;
+    let one = format!("{ONE}@c.us");
+    let wanted = json!({"id": one, "role": "participant", "pn": one});
+    assert_eq!(people[1], wanted);
+    let lids = get("lids").await;
+    let count = lids.as_array().unwrap().len();
+    assert_eq!(get("lids/count/").await, json!({ "count": count }));
+    assert_eq!(get("lids?limit=1&offset=1").await, json!([lids[1]]));
+    let lid = lids[1]["lid"].as_str().unwrap();
+    for path in [
+        format!("lids/{lid}"),
+        format!("lids/{}", lid.replace('@', "%40")),
+        format!("lids/{}", lid.trim_end_matches("@lid")),
+        format!("lids/pn/{}", lids[1]["pn"].as_str().unwrap()),
+    ] {
+        assert_eq!(get(&path).await, lids[1], "{path}");
+    }
+    let wrong = scene.send("GET", "/api/default/lids/x", &Value::Null).await;
+    wrong.assert_problem(400, "INVALID_PAYLOAD");
+    assert_eq!(wrong.json()["details"][0]["path"], "/lid");
+}

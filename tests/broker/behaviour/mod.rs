@@ -6,6 +6,7 @@
 //! stage says so and docs/engines.md has it.
 
 mod groups;
+mod lids;
 mod pictures;
 mod rights;
 pub(crate) mod stage;
@@ -85,6 +86,7 @@ on_every_engine! {
     super::groups::lives as a_group_lives_from_its_creation_to_the_leaving_of_its_creator;
     super::groups::is_deleted_for_everyone as a_group_is_deleted_for_everyone;
     super::groups::are_listed as groups_are_listed_sorted_and_paged;
+    super::lids::are_told_and_looked_up as private_ids_are_told_and_looked_up;
     super::pictures::are_set_shown_and_removed as pictures_are_set_shown_and_removed;
     super::rights::of_members as who_is_no_admin_is_told_so;
     super::rights::of_strangers as a_group_that_is_not_there_is_not_found;

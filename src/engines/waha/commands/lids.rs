@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::pictures::named_unsupported;
 use super::{Completed, Operation};
-use crate::contract::{CommandResult, ErrorCode, LidCount, LidPair, ListLids, ParticipantId};
+use crate::contract::{CommandResult, LidCount, LidPair, ListLids, ParticipantId};
 use crate::engines::EngineError;
+use crate::engines::waha::error::{FailureCause, Intent};
 use crate::engines::waha::wire::participant;
 
 /// What has these requests (`WAHA-API.md`, section 2).
@@ -64,20 +65,17 @@ impl Operation<'_> {
         path: &str,
         query: &[(&'static str, String)],
     ) -> Result<Value, EngineError> {
-        let answered = self.client.session_request(self.caller, path, query).await;
-        let body = answered.map_err(|failure| match failure.into_engine_error() {
-            // NOWEB answers 400 without its store.
-            EngineError::Refused {
-                code: ErrorCode::EngineRejected,
-                message,
-            } if message.to_lowercase().contains("store") => EngineError::Refused {
-                code: ErrorCode::NotSupported,
-                message,
-            },
-            error => error,
-        });
-        let body = body.map_err(|error| named_unsupported(error, HAS))?;
-        Ok(body.json().clone())
+        match self.client.session_request(self.caller, path, query).await {
+            Ok(body) => Ok(body.json().clone()),
+            // The request is valid, so it is NOWEB without its store.
+            Err(failure) if matches!(failure.cause, FailureCause::Invalid(_)) => {
+                Err(named_unsupported(
+                    FailureCause::NotImplemented.into_engine_error(Intent::Read, ""),
+                    HAS,
+                ))
+            }
+            Err(failure) => Err(named_unsupported(failure.into_engine_error(), HAS)),
+        }
     }
 }
 
