@@ -208,6 +208,12 @@ pub struct ParticipantRole {
     /// The role after the event; absent for who left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The private id, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lid: Option<ParticipantId>,
+    /// The phone, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pn: Option<ParticipantId>,
 }
 
 /// A group named in an event.

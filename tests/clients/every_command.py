@@ -120,6 +120,11 @@ def send(session, command, payload, expected_events=()):
     return reply["result"], [event["payload"] for event, _ in came], command_id
 
 
+def person(phone, role):
+    """Somebody in an event; the sandbox's private ids are 8000 and the number."""
+    return {"id": phone, "role": role, "lid": f"8000{phone.removesuffix('@c.us')}@lid", "pn": phone}
+
+
 def outcomes(result):
     return [(it["id"], it["outcome"], it["code"]) for it in result]
 
@@ -190,7 +195,7 @@ added, told, _ = send(
 )
 check(outcomes(added) == [(BEN, "ok", 200), (ANNA, "alreadyMember", 409)], "AddParticipants", added)
 check(told[0]["recipientIds"] == [BEN], "group.join", told)
-check(told[1]["participants"] == [{"id": BEN, "role": "participant"}], "participants", told)
+check(told[1]["participants"] == [person(BEN, "participant")], "participants", told)
 
 removed, told, _ = send(
     "default",
@@ -213,7 +218,7 @@ promoted, told, _ = send(
     ["default.group.v2.participants promote", "second.group.v2.participants promote"],
 )
 check(outcomes(promoted) == [(SECOND, "ok", 200)], "PromoteAdmin", promoted)
-check(told[0]["participants"] == [{"id": SECOND, "role": "admin"}], "participants", told)
+check(told[0]["participants"] == [person(SECOND, "admin")], "participants", told)
 
 update = ["default.group.v2.update", "second.group.v2.update"]
 done, told, _ = send("second", "SetGroupSubject", {**it, "subject": "Klettern am Sonntag 🧗"}, update)

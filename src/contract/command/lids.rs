@@ -33,6 +33,8 @@ const fn lids_shown() -> u32 {
 /// Payload of `CountLids`: how many pairs the session knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+// Stated, so that the error about an unknown field can name it.
+#[schemars(extend("properties" = {}))]
 pub struct CountLids {}
 
 /// Payload of `GetPhoneByLid`: the phone of a private id.

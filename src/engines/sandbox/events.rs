@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 
 use crate::contract::{
     ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, MembershipChange,
-    NotificationType, ParticipantId, ParticipantRole, SessionName, Timestamp,
+    NotificationType, Participant, ParticipantId, ParticipantRole, Role, SessionName, Timestamp,
 };
 use crate::engines::event_fields::{EventFields, no_change};
 use crate::engines::sandbox::effect::{self, Actor, Change};
-use crate::engines::sandbox::{ids, view};
+use crate::engines::sandbox::{ids, lids, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// The accounts of this sandbox.
@@ -210,9 +210,16 @@ impl EventWriter<'_> {
         };
         let participants = who
             .iter()
-            .map(|id| ParticipantRole {
-                id: id.clone(),
-                role: role(id),
+            .map(|id| {
+                // Both ids are known by the same rule as in lists.
+                let Participant { lid, pn, .. } =
+                    Participant::new(id.clone(), Role::Participant, lids::lid_of(id));
+                ParticipantRole {
+                    id: id.clone(),
+                    role: role(id),
+                    lid,
+                    pn,
+                }
             })
             .collect();
         let (group, author) = (self.id.clone(), by.cloned());

@@ -2,8 +2,9 @@
 //!
 //! All sessions share one set of groups, so each sees the changes of the others. `model` holds the
 //! rules and knows no store; `events` decides which session gets which event; `people` lists the
-//! numbers with a fixed outcome. A change is one transaction of the store with its outcome (result and
-//! events): a repetition of the command finds the outcome there and changes nothing.
+//! numbers with a fixed outcome, and `lids` gives everybody a private id. A change is one transaction of the
+//! store with its outcome (result and events): a repetition of the command finds the outcome there and
+//! changes nothing.
 
 mod admins;
 mod effect;
