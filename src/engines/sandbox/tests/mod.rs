@@ -211,6 +211,16 @@ fn on(group: &str, people: &[&str]) -> Value {
     json!({"groupId": group, "participants": people})
 }
 
+/// Somebody in a list, with both ids.
+fn person(phone: &str, role: Option<&str>) -> Value {
+    let number = phone.strip_suffix("@c.us").unwrap();
+    let mut person = json!({"id": phone, "lid": format!("8000{number}@lid"), "pn": phone});
+    if let Some(role) = role {
+        person["role"] = json!(role);
+    }
+    person
+}
+
 /// Outcome and code of each person.
 fn outcomes(result: &Value) -> Vec<(String, u64)> {
     let one = |outcome: &Value| {
