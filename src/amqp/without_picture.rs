@@ -79,9 +79,13 @@ fn replace(value: &mut Value, is_picture: &impl Fn(&str) -> bool, replaced: &mut
             if fields.keys().any(|name| is_picture(name)) {
                 let named = std::mem::take(fields).into_iter();
                 *fields = named
-                    .map(|(name, value)| match is_picture(&name) {
-                        true => (digest_of_text(&name), value),
-                        false => (name, value),
+                    .map(|(name, value)| {
+                        let name = if is_picture(&name) {
+                            digest_of_text(&name)
+                        } else {
+                            name
+                        };
+                        (name, value)
                     })
                     .collect();
                 *replaced = true;
@@ -162,13 +166,13 @@ mod tests {
         ] {
             let kept = kept(Some("SetGroupPicture"), &body.to_string()).unwrap();
             assert!(kept.contains("sha256:"), "{kept}");
-            assert!(!kept.contains(&data[..40]), "{kept}");
+            assert!(!kept.contains(data.get(..40).unwrap()), "{kept}");
         }
         let broken =
             format!(r#"{{"type":"SetGroupPicture","payload":{{"picture":{{"data":"{data}"#);
         let kept = kept(None, &broken).unwrap();
         assert!(
-            kept.contains("sha256:") && !kept.contains(&data[..40]),
+            kept.contains("sha256:") && !kept.contains(data.get(..40).unwrap()),
             "{kept}"
         );
         let raw = without_picture(Some("SetGroupPicture"), &PNG.repeat(2)).unwrap();

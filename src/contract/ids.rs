@@ -256,9 +256,10 @@ pub(in crate::contract) fn lid<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<ParticipantId, D::Error> {
     let text = Cow::<'de, str>::deserialize(deserializer)?;
-    let read = match digits(&text, 5) {
-        true => Some(ParticipantId(format!("{text}@lid"))),
-        false => ParticipantId::with_device(&text),
+    let read = if digits(&text, 5) {
+        Some(ParticipantId(format!("{text}@lid")))
+    } else {
+        ParticipantId::with_device(&text)
     };
     let lid = read.filter(|id| !id.is_phone());
     lid.ok_or_else(|| de::Error::custom(InvalidId(LID_FORM)))

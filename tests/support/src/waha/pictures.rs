@@ -9,7 +9,7 @@ use super::{Personality, Shared};
 
 impl Shared {
     /// Baileys and whatsmeow tell WAHA that a picture may not be seen as that there is none.
-    pub(super) fn picture(&self, id: &str, account: &str, query: &str) -> Outcome {
+    pub(super) fn picture(&self, id: &str, account: &str, query: &str) -> Said {
         if !["", "refresh=false", "refresh=true"].contains(&query) {
             self.violation(&format!("a query that does not exist: {query}"));
         }
@@ -17,7 +17,7 @@ impl Shared {
         let group = inner.world.group(id, account).ok();
         let url = group.and_then(|group| group.picture.clone());
         drop(inner);
-        Ok(Said::Json(json!({ "url": url })))
+        Said::Json(json!({ "url": url }))
     }
 
     pub(super) fn set_picture(&self, id: &str, account: &str, body: &Value) -> Outcome {

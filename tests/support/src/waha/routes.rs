@@ -273,7 +273,7 @@ impl Shared {
             ("POST", ["leave"]) => self.leave(id, account),
             ("PUT", ["subject"]) => self.subject(id, account, body),
             ("PUT", ["description"]) => self.description(id, account, body),
-            ("GET", ["picture"]) => self.picture(id, account, query),
+            ("GET", ["picture"]) => Ok(self.picture(id, account, query)),
             ("PUT", ["picture"]) => self.set_picture(id, account, body),
             ("DELETE", ["picture"]) => self.delete_picture(id, account),
             ("GET", ["settings", "security", "info-admin-only"]) => {
