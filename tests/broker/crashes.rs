@@ -75,12 +75,11 @@ const TABLE: &[Row] = &[
         events: 1,
         looks: "as it was//false: 1 participant, 2 admin",
     },
-    // There is none, so nothing changes.
     Row {
         command_type: CommandType::DeleteGroupPicture,
         payload: "{}",
         answer: "true",
-        events: 0,
+        events: 1,
         looks: "as it was//false: 1 participant, 2 admin",
     },
     Row {
@@ -170,6 +169,13 @@ impl Row {
         let promote = format!("{session}-admin");
         let promote = Command::new(&promote, "PromoteAdmin", &session, &admin);
         scene.producer.call(promote).await.unwrap();
+        if self.command_type == CommandType::DeleteGroupPicture {
+            let mut picture: Value = serde_json::from_str(PICTURE).unwrap();
+            picture["groupId"] = json!(group);
+            let id = format!("{session}-picture");
+            let set = Command::new(&id, "SetGroupPicture", &session, &picture);
+            scene.producer.call(set).await.unwrap();
+        }
         group.to_owned()
     }
 
