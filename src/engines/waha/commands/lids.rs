@@ -9,7 +9,7 @@ use crate::engines::EngineError;
 use crate::engines::waha::error::{FailureCause, Intent};
 use crate::engines::waha::wire::participant;
 
-/// What has these requests (`WAHA-API.md`, section 2).
+/// What has these requests, by WAHA's documents and sources.
 const HAS: &str = "WAHA knows private ids since 2025, with GOWS, WEBJS, and NOWEB with config.noweb.store.enabled";
 
 impl Operation<'_> {

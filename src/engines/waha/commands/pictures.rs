@@ -16,7 +16,7 @@ use crate::engines::sync::Observation;
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::outbound::Method;
 
-/// Since when WAHA has these requests (`FEATURES.md`, 1.1).
+/// Since when WAHA has these requests, by its documents.
 const SINCE: &str = "WAHA has pictures of groups since 2025.2; update the server";
 
 const PATH: &str = "/picture";
