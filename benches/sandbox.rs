@@ -18,8 +18,10 @@ use futures_util::{StreamExt as _, stream};
 use groupmq::clock::{Clock, SystemClock};
 use groupmq::config;
 use groupmq::contract::CommandType;
+use groupmq::engines::pictures::Pictures;
 use groupmq::engines::sandbox::Sandbox;
 use groupmq::engines::{Call, Context, Engine as _};
+use groupmq::outbound::{AddressPolicy, Outbound};
 use groupmq::store::Store;
 use serde_json::{Value, json};
 
@@ -53,7 +55,9 @@ async fn main() {
         sessions,
         ..config::Sandbox::default()
     };
-    let engine = Sandbox::new(store, config, clock);
+    let egress = config::Sources::default().load().unwrap().egress;
+    let outbound = Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap();
+    let engine = Sandbox::new(store, config, clock, Pictures::new(outbound));
 
     let people = [
         "491700000002@c.us",
@@ -106,6 +110,7 @@ async fn run(
             session: "default".parse().unwrap(),
             command: kind.read(payload).unwrap(),
             fingerprint: [0; 32],
+            part: None,
             context: Context::default(),
         };
         async move {

@@ -101,6 +101,8 @@ pub mod header {
     pub const EVENT: &str = "groupmq-event";
     /// The position of a deferred command in its lane.
     pub const TICKET: &str = "groupmq-ticket";
+    /// On a dead letter whose picture was replaced by its digest; such a letter cannot be replayed.
+    pub const PICTURE: &str = "groupmq-picture";
     /// Whether a header is an instruction to the broker or a record of the broker, neither of which is
     /// forwarded. A `CC` or `BCC` that is not a list, which messages from other protocols may have, makes
     /// the broker close the channel (406) when the message is published again; a list would route the

@@ -14,6 +14,7 @@ mod message;
 mod properties;
 mod publish;
 mod topology;
+mod without_picture;
 
 pub use admin::browse::{Browse, BrowsedMessage};
 pub use admin::client::{CallError, Caller, Client, Tailed};

@@ -7,6 +7,7 @@ use anyhow::Context;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::engines::Engine;
+use crate::engines::pictures::Pictures;
 use crate::engines::sandbox::Sandbox;
 use crate::engines::waha::Waha;
 use crate::outbound::{AddressPolicy, Outbound};
@@ -29,15 +30,29 @@ pub struct Engines {
 /// # Errors
 /// When it cannot be made.
 pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::Result<Engines> {
+    let strangers = Outbound::new(&config.egress, AddressPolicy::PublicOnly)
+        .context("cannot make requests (egress)")?;
+    let pictures = Pictures::new(strangers);
     Ok(match &config.engine {
         config::Engine::Sandbox(settings) => Engines {
-            engine: Arc::new(Sandbox::new(store.clone(), settings.clone(), clock)),
+            engine: Arc::new(Sandbox::new(
+                store.clone(),
+                settings.clone(),
+                clock,
+                pictures,
+            )),
             waha: None,
         },
         config::Engine::Waha(settings) => {
             let outbound = Outbound::new(&config.egress, AddressPolicy::Any)
                 .context("cannot make requests (egress)")?;
-            let waha = Arc::new(Waha::new(outbound, store.clone(), settings.clone(), clock));
+            let waha = Arc::new(Waha::new(
+                outbound,
+                store.clone(),
+                settings.clone(),
+                clock,
+                pictures,
+            ));
             Engines {
                 engine: Arc::clone(&waha) as _,
                 waha: Some(waha),

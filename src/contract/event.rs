@@ -38,7 +38,7 @@ pub enum EventName {
     /// Anyone left or was removed. WAHA also calls it `group.leave`.
     #[serde(rename = "group.left", alias = "group.leave")]
     GroupLeft,
-    /// Subject, description, settings or invite code changed.
+    /// Subject, description, picture, settings or invite code changed.
     #[serde(rename = "group.v2.update")]
     GroupUpdate,
     /// People joined, left, were promoted or demoted.
@@ -87,7 +87,7 @@ impl EventName {
         match self {
             Self::GroupJoin => "Anyone joined: by creation, by being added, by an invite.",
             Self::GroupLeft => "Anyone left or was removed. WAHA also calls it `group.leave`.",
-            Self::GroupUpdate => "Subject, description, settings or invite code changed.",
+            Self::GroupUpdate => "Subject, description, picture, settings or invite code changed.",
             Self::GroupParticipants => "People joined, left, were promoted or demoted.",
             Self::JoinRequest => {
                 "Somebody asked to join, or such a request was decided or withdrawn."
@@ -220,6 +220,12 @@ pub struct ParticipantRole {
     /// The role after the event; absent for who left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub role: Option<Role>,
+    /// The private id, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lid: Option<ParticipantId>,
+    /// The phone, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pn: Option<ParticipantId>,
 }
 
 /// A group named in an event.
@@ -283,6 +289,9 @@ pub struct ChangedGroup {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub description: Option<Description>,
+    /// What became of the picture; `GetGroupPicture` tells where the new one is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<PictureChange>,
     /// Whether only admins may change subject and description now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub info_admin_only: Option<bool>,
@@ -332,6 +341,16 @@ pub struct JoinRequestChange {
     /// Nobody told of it when it happened: it was found by comparing, later.
     #[serde(default, skip_serializing_if = "is_false")]
     pub reconciled: bool,
+}
+
+/// What became of a group's picture; the words of Baileys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PictureChange {
+    /// The group has another picture, or its first one.
+    Changed,
+    /// The group has no picture any more.
+    Removed,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]

@@ -65,10 +65,29 @@ pub struct GroupSettings {
 /// Somebody in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {
-    /// Who.
+    /// Who: the phone where it is known, otherwise the private id.
     pub id: ParticipantId,
     /// As what.
     pub role: Role,
+    /// The private id, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lid: Option<ParticipantId>,
+    /// The phone, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pn: Option<ParticipantId>,
+}
+
+impl Participant {
+    /// Somebody by their id, and the private id where it is known besides.
+    #[must_use]
+    pub fn new(id: ParticipantId, role: Role, lid: Option<ParticipantId>) -> Self {
+        let (lid, pn) = if id.is_phone() {
+            (lid, Some(id.clone()))
+        } else {
+            (Some(id.clone()), None)
+        };
+        Self { id, role, lid, pn }
+    }
 }
 
 /// What somebody is in a group.

@@ -163,55 +163,113 @@ impl From<Uuid> for CommandId {
 }
 
 impl ParticipantId {
-    /// Reads a person as a command may name them: by an id, by an id of WhatsApp's wire form with a
-    /// device (`123123123123:12@s.whatsapp.net`), or by a phone number as it stands in a database.
+    /// Reads a person as a command may name them: by an id, with or without the device that WhatsApp's own
+    /// forms may have (`123123123123:12@s.whatsapp.net`), or by a phone number as it stands in a database.
     ///
     /// # Errors
     /// When it is none of these.
     pub fn named(text: &str) -> Result<Self, InvalidId> {
         let number = text.strip_prefix('+').unwrap_or(text);
-        let id = if (7..=15).contains(&number.len()) && digits(number, 7) {
-            format!("{number}@c.us")
-        } else {
-            match text.split_once(':') {
-                Some((user, device)) => {
-                    let device = device.strip_suffix("@s.whatsapp.net");
-                    let fits = device.is_some_and(|it| it.len() <= 5 && digits(it, 1));
-                    if fits {
-                        format!("{user}@c.us")
-                    } else {
-                        text.to_owned()
-                    }
-                }
-                None => text.to_owned(),
-            }
+        if (7..=15).contains(&number.len()) && digits(number, 7) {
+            return Ok(Self(format!("{number}@c.us")));
+        }
+        Self::with_device(text).ok_or(InvalidId(NAMED_FORM))
+    }
+
+    /// An id of WhatsApp's, without its device. Numbers that Meta hosts for a business are `@hosted`.
+    fn with_device(text: &str) -> Option<Self> {
+        let (local, server) = text.split_once('@')?;
+        let server = match server {
+            "c.us" | "s.whatsapp.net" | "hosted" => "c.us",
+            "lid" | "hosted.lid" => "lid",
+            _ => return None,
         };
-        id.parse().map_err(|_| InvalidId(NAMED_FORM))
+        let (user, device) = local.split_once(':').unwrap_or((local, "0"));
+        let fits = digits(user, 5) && device.len() <= 5 && digits(device, 1);
+        fits.then(|| Self(format!("{user}@{server}")))
+    }
+
+    /// Whether it is a phone's, and no private id.
+    #[must_use]
+    pub fn is_phone(&self) -> bool {
+        self.0.ends_with("@c.us")
     }
 }
 
 const NAMED_FORM: &str = "a participant id such as 123123123123@c.us (or @s.whatsapp.net, or @lid), or a phone number of 7 to 15 digits";
 const NAMED_PATTERN: &str = concat!(
-    "^([0-9]{5,20}@(c\\.us|lid)|[0-9]{5,20}(:[0-9]{1,5})?@s\\.whatsapp\\.net",
+    "^([0-9]{5,20}(:[0-9]{1,5})?@(c\\.us|s\\.whatsapp\\.net|lid|hosted|hosted\\.lid)",
     "|\\+?[0-9]{7,15})$",
 );
+const PHONE_FORM: &str =
+    "a phone number of 7 to 15 digits, or the id of one such as 123123123123@c.us";
+const PHONE_PATTERN: &str = concat!(
+    "^([0-9]{5,20}(:[0-9]{1,5})?@(c\\.us|s\\.whatsapp\\.net|hosted)",
+    "|\\+?[0-9]{7,15})$",
+);
+const LID_FORM: &str = "a private id such as 123123123123@lid, or its digits";
+const LID_PATTERN: &str = "^[0-9]{5,20}((:[0-9]{1,5})?@(lid|hosted\\.lid))?$";
 
-/// The schema of what [`ParticipantId::named`] reads.
-pub(in crate::contract) struct NamedParticipant;
+/// Declares the schema of an id as a command may write it.
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident, $form:ident, $pattern:ident, $example:literal) => {
+        $(#[$doc])*
+        pub(in crate::contract) struct $name;
 
-impl JsonSchema for NamedParticipant {
-    fn schema_name() -> Cow<'static, str> {
-        "NamedParticipant".into()
-    }
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
 
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "type": "string",
-            "description": format!("Must be {NAMED_FORM}."),
-            "pattern": NAMED_PATTERN,
-            "examples": ["123123123123@c.us"],
-        })
-    }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "description": format!("Must be {}.", $form),
+                    "pattern": $pattern,
+                    "examples": [$example],
+                })
+            }
+        }
+    };
+}
+
+named! {
+    /// The schema of what [`ParticipantId::named`] reads.
+    NamedParticipant, NAMED_FORM, NAMED_PATTERN, "123123123123@c.us"
+}
+
+named! {
+    /// The schema of what [`phone`] reads.
+    NamedPhone, PHONE_FORM, PHONE_PATTERN, "123123123123@c.us"
+}
+
+named! {
+    /// The schema of what [`lid`] reads.
+    NamedLid, LID_FORM, LID_PATTERN, "123123123123@lid"
+}
+
+/// Reads a phone as a command may name it.
+pub(in crate::contract) fn phone<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ParticipantId, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    let named = ParticipantId::named(&text).ok();
+    let phone = named.filter(ParticipantId::is_phone);
+    phone.ok_or_else(|| de::Error::custom(InvalidId(PHONE_FORM)))
+}
+
+/// Reads a private id as a command may name it.
+pub(in crate::contract) fn lid<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<ParticipantId, D::Error> {
+    let text = Cow::<'de, str>::deserialize(deserializer)?;
+    let read = if digits(&text, 5) {
+        Some(ParticipantId(format!("{text}@lid")))
+    } else {
+        ParticipantId::with_device(&text)
+    };
+    let lid = read.filter(|id| !id.is_phone());
+    lid.ok_or_else(|| de::Error::custom(InvalidId(LID_FORM)))
 }
 
 checked_text! {
@@ -366,12 +424,22 @@ mod tests {
             "491700000001:12@s.whatsapp.net",
             "491700000001",
             "+491700000001",
+            "491700000001:12@c.us",
+            "491700000001@hosted",
+            "491700000001:99@hosted",
         ] {
             let read = ParticipantId::named(text).unwrap();
             assert_eq!(read.as_str(), "491700000001@c.us", "{text}");
         }
-        let lid = ParticipantId::named("7715550000002@lid").unwrap();
-        assert_eq!(lid.as_str(), "7715550000002@lid");
+        for text in [
+            "7715550000002@lid",
+            "7715550000002:12@lid",
+            "7715550000002@hosted.lid",
+            "7715550000002:99@hosted.lid",
+        ] {
+            let lid = ParticipantId::named(text).unwrap();
+            assert_eq!(lid.as_str(), "7715550000002@lid", "{text}");
+        }
         for wrong in [
             "",
             "+",
@@ -379,8 +447,10 @@ mod tests {
             "1234567890123456",
             "++491700000001",
             "+491700000001@c.us",
-            "491700000001:12@c.us",
-            "491700000001:12@lid",
+            "491700000001:12:3@c.us",
+            "491700000001:x@lid",
+            "491700000001@hosted.c.us",
+            ":12@hosted",
             "491700000001:@s.whatsapp.net",
             "491700000001:123456@s.whatsapp.net",
             "49 1700000001",

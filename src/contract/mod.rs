@@ -19,21 +19,24 @@ mod whole;
 
 pub use command::{
     About, AddParticipants, ApproveJoinRequests, Change, Command, CommandResult, CommandType,
-    CountGroups, CreateGroup, DeleteGroup, DemoteAdmin, EnsureGroup, EnsuredGroup, Exclude,
-    GetGroup, GetInfoAdminOnly, GetInviteCode, GetJoinInfo, GetMemberAddMode,
-    GetMemberShareHistory, GetMembershipApproval, GetMessagesAdminOnly, GetParticipants, JoinGroup,
-    LaneName, LeaveGroup, ListGroups, ListJoinRequests, ListWebhooks, PromoteAdmin, RefreshGroups,
-    RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
-    SetDisappearingMessages, SetGroupDescription, SetGroupSubject, SetInfoAdminOnly,
-    SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval, SetMessagesAdminOnly,
-    SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant, WantedSettings,
+    CountGroups, CountLids, CreateGroup, DeleteGroup, DeleteGroupPicture, DemoteAdmin, EnsureGroup,
+    EnsuredGroup, Exclude, GetGroup, GetGroupPicture, GetInfoAdminOnly, GetInviteCode, GetJoinInfo,
+    GetLidByPhone, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
+    GetMessagesAdminOnly, GetParticipants, GetPhoneByLid, GroupPicture, JoinGroup, LIDS_SHOWN,
+    LaneName, LeaveGroup, LidCount, LidPair, ListGroups, ListJoinRequests, ListLids, ListWebhooks,
+    PICTURE_BYTES_MAX, PictureData, PictureKind, PictureSource, PictureUrl, PromoteAdmin,
+    RefreshGroups, RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
+    SetDisappearingMessages, SetGroupDescription, SetGroupPicture, SetGroupSubject,
+    SetInfoAdminOnly, SetMemberAddMode, SetMemberShareHistory, SetMembershipApproval,
+    SetMessagesAdminOnly, SetWebhook, SortBy, SortOrder, TestWebhook, WantedParticipant,
+    WantedSettings, picture_digest,
 };
 pub use envelope::Envelope;
 pub use error::{ErrorBody, ErrorCode, ErrorDetail};
 pub use event::{
     ChangedGroup, Event, EventName, EventPayload, GroupChange, GroupMembership, GroupNotification,
     GroupRef, JoinRequestChange, MembershipChange, NotificationType, OwnMembership,
-    ParticipantRole,
+    ParticipantRole, PictureChange,
 };
 pub use group::{
     Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,

@@ -107,6 +107,7 @@ pub(super) fn no_change(group: &GroupId) -> ChangedGroup {
         id: group.clone(),
         subject: None,
         description: None,
+        picture: None,
         info_admin_only: None,
         messages_admin_only: None,
         members_can_add_new_member: None,

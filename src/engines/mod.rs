@@ -20,6 +20,7 @@ use crate::store::shards::Fence;
 
 mod event_fields;
 mod link_refusals;
+pub mod pictures;
 pub mod sandbox;
 mod setting;
 mod sync;
@@ -194,6 +195,15 @@ pub enum EngineError {
         /// Why, and what to do, for people.
         message: String,
     },
+    /// A field of the command turned out to be wrong when the command was executed; a repetition changes
+    /// nothing.
+    #[error("{path} {reason}")]
+    InvalidField {
+        /// A JSON pointer into the command.
+        path: &'static str,
+        /// What is wrong there, and what would be right.
+        reason: String,
+    },
     /// The session is not connected; the command was not started.
     #[error("{message}")]
     NotReady {
@@ -274,7 +284,7 @@ impl EngineError {
     #[must_use]
     pub const fn disposition(&self) -> Disposition {
         match self {
-            Self::Refused { .. } => Disposition::Reject,
+            Self::Refused { .. } | Self::InvalidField { .. } => Disposition::Reject,
             Self::NotReady { after, .. }
             | Self::Restricted { after, .. }
             | Self::RateLimited { after, .. } => Disposition::Retry { after: *after },
@@ -300,7 +310,10 @@ impl EngineError {
             | Self::RateLimited { .. }
             | Self::Failing { .. } => true,
             Self::Unavailable { source, .. } => source.is_none(),
-            Self::NotReady { .. } | Self::Internal { .. } | Self::NoAnswer { .. } => false,
+            Self::InvalidField { .. }
+            | Self::NotReady { .. }
+            | Self::Internal { .. }
+            | Self::NoAnswer { .. } => false,
         }
     }
 
@@ -314,6 +327,7 @@ impl EngineError {
             | Self::RateLimited { .. }
             | Self::Internal { .. } => false,
             Self::Refused { .. }
+            | Self::InvalidField { .. }
             | Self::Unavailable { .. }
             | Self::NoAnswer { .. }
             | Self::Failing { .. } => true,
@@ -347,6 +361,7 @@ impl EngineError {
     pub const fn code(&self) -> ErrorCode {
         match self {
             Self::Refused { code, .. } => *code,
+            Self::InvalidField { .. } => ErrorCode::InvalidPayload,
             Self::NotReady { .. } | Self::Restricted { .. } => ErrorCode::SessionNotReady,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
             Self::Unavailable { .. } | Self::Failing { is_open: false, .. } => {

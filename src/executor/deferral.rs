@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::config;
-use crate::contract::{ErrorBody, ErrorCode, Timestamp};
+use crate::contract::{ErrorBody, ErrorCode, ErrorDetail, Timestamp};
 use crate::engines::{Disposition, EngineError};
 use crate::store;
 
@@ -179,6 +179,7 @@ pub(super) fn is_soon_answered(failure: &Failure) -> bool {
         | EngineError::NoAnswer { .. }
         | EngineError::Failing { .. } => true,
         EngineError::Refused { .. }
+        | EngineError::InvalidField { .. }
         | EngineError::Restricted { .. }
         | EngineError::RateLimited { .. }
         | EngineError::Internal { .. } => false,
@@ -199,5 +200,13 @@ pub(super) fn what_failed(last: Option<&Cause>) -> String {
 }
 
 pub(super) fn error_body(error: &EngineError) -> ErrorBody {
-    ErrorBody::new(error.code(), error.to_string())
+    let body = ErrorBody::new(error.code(), error.to_string());
+    let details = match error {
+        EngineError::InvalidField { path, reason } => vec![ErrorDetail {
+            path: (*path).to_owned(),
+            reason: reason.clone(),
+        }],
+        _ => Vec::new(),
+    };
+    ErrorBody { details, ..body }
 }

@@ -5,9 +5,10 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::pictures;
 use super::problem::{self, Fault, Problem};
 use super::routes::Route;
-use crate::contract::{CommandId, CommandType, Group, InviteCode, Reply, SessionName};
+use crate::contract::{CommandId, CommandType, Group, InviteCode, Participant, Reply, SessionName};
 
 /// The media type of the contract's full reply.
 pub(super) const FULL_REPLY: &str = "application/vnd.groupmq.v1+json";
@@ -40,9 +41,11 @@ pub(super) fn from_reply(
     } else {
         match (read.result, read.error) {
             (Some(result), None) => done(route, accept, &result),
-            (_, Some(error)) => Problem::from_contract(error)
-                .for_command(id.as_str())
-                .into_response(),
+            (_, Some(error)) => {
+                Problem::from_contract(pictures::error_in_waha(route.command, error))
+                    .for_command(id.as_str())
+                    .into_response()
+            }
             (None, None) => Problem::new(Fault::Panicked, "The reply is empty.").into_response(),
         }
     };
@@ -70,6 +73,17 @@ fn full_reply(route: Route, read: &Reply, reply: &[u8]) -> Response {
 
 fn done(route: Route, accept: Accept, result: &RawValue) -> Response {
     let json = |body: String| (route.success(), [(header::CONTENT_TYPE, JSON)], body);
+    if pictures::answers_with_success(route.command) {
+        return json(format!(r#"{{"success":{}}}"#, result.get())).into_response();
+    }
+    if route.is_v2() {
+        return match without_lids(result) {
+            Ok(people) => json(people).into_response(),
+            Err(_) => {
+                Problem::new(Fault::Panicked, "The reply has no participants.").into_response()
+            }
+        };
+    }
     let is_code = matches!(
         route.command,
         CommandType::GetInviteCode | CommandType::RevokeInviteCode
@@ -123,6 +137,16 @@ fn with_wahas_fields(command: CommandType, result: &RawValue) -> String {
         _ => return result.get().to_owned(),
     }
     value.to_string()
+}
+
+/// The participants in the shape of WAHA's `participants/v2`, which has no field for the private id.
+fn without_lids(result: &RawValue) -> serde_json::Result<String> {
+    let people: Vec<Participant> = serde_json::from_str(result.get())?;
+    let people = people.into_iter().map(|person| Participant {
+        lid: None,
+        ..person
+    });
+    serde_json::to_string(&people.collect::<Vec<_>>())
 }
 
 /// The `Location` of a new group.

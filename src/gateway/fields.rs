@@ -2,6 +2,7 @@
 //!
 //! The decoder must see all fields, including duplicates, so the values are not parsed here.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -13,7 +14,7 @@ use crate::contract::{ErrorBody, ErrorCode};
 
 /// The fields of a JSON object, in their order.
 #[derive(Debug, Default)]
-pub(super) struct BodyFields<'a>(Vec<(String, &'a RawValue)>);
+pub(super) struct BodyFields<'a>(Vec<(String, Cow<'a, RawValue>)>);
 
 impl<'a> BodyFields<'a> {
     /// Reads a body; an empty one has no fields.
@@ -51,6 +52,21 @@ impl<'a> BodyFields<'a> {
         (format!("{{{}}}", fields.join(",")), ignored.collect())
     }
 
+    /// Gives the fields of a name another one, and a converted value.
+    pub(super) fn rename(
+        &mut self,
+        from: &str,
+        to: &str,
+        convert: impl Fn(&RawValue) -> Option<Box<RawValue>>,
+    ) {
+        for (name, value) in self.0.iter_mut().filter(|(name, _)| name == from) {
+            to.clone_into(name);
+            if let Some(converted) = convert(value) {
+                *value = Cow::Owned(converted);
+            }
+        }
+    }
+
     /// The number of fields.
     pub(super) const fn count(&self) -> usize {
         self.0.len()
@@ -62,7 +78,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for BodyFields<'a> {
         struct Fields;
 
         impl<'de> Visitor<'de> for Fields {
-            type Value = Vec<(String, &'de RawValue)>;
+            type Value = Vec<(String, Cow<'de, RawValue>)>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
@@ -70,8 +86,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for BodyFields<'a> {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut fields = Vec::new();
-                while let Some(field) = map.next_entry()? {
-                    fields.push(field);
+                while let Some((name, value)) = map.next_entry::<_, &'de RawValue>()? {
+                    fields.push((name, Cow::Borrowed(value)));
                 }
                 Ok(fields)
             }

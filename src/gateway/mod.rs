@@ -12,6 +12,7 @@ mod fields;
 mod live;
 mod middleware;
 pub mod openapi;
+mod pictures;
 mod problem;
 mod published;
 mod query;
@@ -37,6 +38,7 @@ use tower_http::compression::CompressionLayer;
 
 use crate::amqp::{Heard, Names, Requests};
 use crate::config::{self, Access};
+use crate::contract::CommandType;
 use crate::executor::decode::Decoder;
 use crate::lifecycle::Lifecycle;
 use crate::observability::events;
@@ -145,7 +147,12 @@ fn router(shared: Arc<Shared>, body_max: usize) -> Router {
             let (parts, body) = request.into_parts();
             command(&shared, route, parts, body).await
         };
-        router = add_route(router, route.path, on(filter, handle));
+        let mut methods = on(filter, handle);
+        if route.command == CommandType::SetGroupPicture {
+            let most = body_max.max(pictures::BODY_MAX);
+            methods = methods.layer(DefaultBodyLimit::max(most));
+        }
+        router = add_route(router, route.path, methods);
     }
     let router = add_route(router, "/api/{session}/events", get(live::session_events));
     let router = add_route(router, "/ws", get(live::waha_socket));
@@ -197,7 +204,7 @@ async fn command(
         };
         grant.authorize(session, needed)?;
         let body = request::body(route, &parts, body, shared.client_timeout).await?;
-        let fields = route.fields(part("groupId"), &parts.uri);
+        let fields = route.fields(part, &parts.uri);
         let decoder = &shared.decoder;
         let command = request::command(decoder, route, session, &fields, &parts, &body)?;
         let id = command.accepted.id.to_string();

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::fields::BodyFields;
+use super::pictures;
 use super::problem::{Fault, Problem};
 use super::routes::{BodyRule, Route};
 use crate::contract::CommandId;
@@ -68,7 +69,7 @@ pub(super) async fn body(
     let read = read.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             Fault::ContentTooLarge,
-            "The body is larger than gateway.body_max allows.",
+            "The body is larger than gateway.body_max allows, or the picture is too large.",
         ),
         _ => Problem::new(Fault::BadRequest, "The body is incomplete."),
     })?;
@@ -100,8 +101,12 @@ pub(super) fn command(
     body: &[u8],
 ) -> Result<CommandRequest, Problem> {
     let id = command_id(&parts.headers)?;
-    let refused = |error| Problem::from_contract(error).for_command(id.as_str());
-    let written = BodyFields::read(body).map_err(refused)?;
+    let refused = |error| {
+        let error = pictures::error_in_waha(route.command, error);
+        Problem::from_contract(error).for_command(id.as_str())
+    };
+    let mut written = BodyFields::read(body).map_err(refused)?;
+    pictures::from_waha(route.command, &mut written);
     let (payload, mut ignored) = written.payload(fields);
     let mut body = message(&id, route, session, &payload);
     let incoming = RawCommand {

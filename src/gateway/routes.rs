@@ -1,4 +1,4 @@
-//! WAHA's paths for groups and our own beside them, and the command of each.
+//! WAHA's paths for groups and private ids, our own beside them, and the command of each.
 //!
 //! Method and path are defined in the contract. This module adds which fields of the payload are query
 //! parameters, and whether there is a body.
@@ -46,17 +46,28 @@ pub(super) enum ParameterKind {
 
 /// All routes, in the order of WAHA's documentation.
 pub(super) fn all() -> impl Iterator<Item = Route> {
-    CommandType::ALL.iter().filter_map(|&command| {
+    let commands = CommandType::ALL.iter().filter_map(|&command| {
         let endpoint = command.endpoint().or(command.own_endpoint());
         let (method, path) = endpoint?.split_once(' ')?;
         // In WAHA, webhooks are a part of the session's configuration.
-        path.starts_with("/api/{session}/groups").then_some(Route {
+        path.starts_with("/api/{session}/").then_some(Route {
             command,
             method,
             path,
         })
-    })
+    });
+    commands.chain([PEOPLE_V2])
 }
+
+/// WAHA's second path for the participants: with the phone as `pn`, and without the private id.
+const PEOPLE_V2: Route = Route {
+    command: CommandType::GetParticipants,
+    method: "GET",
+    path: "/api/{session}/groups/{groupId}/participants/v2",
+};
+
+/// The parts of paths that are fields of the payload.
+const PATH_FIELDS: [&str; 3] = ["groupId", "lid", "phone"];
 
 impl Route {
     pub(super) fn method(self) -> Method {
@@ -68,8 +79,20 @@ impl Route {
         self.command.repeat() != Repeat::ReadOnly
     }
 
-    pub(super) fn has_group(self) -> bool {
-        self.path.contains("{groupId}")
+    /// Whether the path has this part.
+    pub(super) fn has(self, field: &str) -> bool {
+        self.path.contains(&format!("{{{field}}}"))
+    }
+
+    /// The route's name in the OpenAPI document.
+    pub(super) fn name(self) -> String {
+        let v2 = if self.is_v2() { "V2" } else { "" };
+        format!("{}{v2}", self.command.as_str())
+    }
+
+    /// Whether it is WAHA's second path for the participants.
+    pub(super) fn is_v2(self) -> bool {
+        self.path == PEOPLE_V2.path
     }
 
     /// The status of a successful response, as in WAHA.
@@ -86,6 +109,7 @@ impl Route {
             | CommandType::EnsureGroup
             | CommandType::SetGroupSubject
             | CommandType::SetGroupDescription
+            | CommandType::SetGroupPicture
             | CommandType::SetMessagesAdminOnly
             | CommandType::SetMemberAddMode
             | CommandType::SetMembershipApproval
@@ -123,6 +147,15 @@ impl Route {
                     ]
                 }
             }
+            CommandType::ListLids => {
+                const {
+                    &[
+                        parameter("limit", ParameterKind::Number),
+                        parameter("offset", ParameterKind::Number),
+                    ]
+                }
+            }
+            CommandType::GetGroupPicture => const { &[parameter("refresh", ParameterKind::Flag)] },
             CommandType::DeleteGroup => const { &[parameter("forEveryone", ParameterKind::Flag)] },
             CommandType::GetJoinInfo => {
                 const {
@@ -137,10 +170,16 @@ impl Route {
     }
 
     /// The fields of the payload that are in path and query.
-    pub(super) fn fields(self, group: Option<&str>, uri: &Uri) -> Map<String, Value> {
+    pub(super) fn fields<'a>(
+        self,
+        part: impl Fn(&str) -> Option<&'a str>,
+        uri: &Uri,
+    ) -> Map<String, Value> {
         let mut fields = Map::new();
-        if let Some(group) = group {
-            fields.insert("groupId".to_owned(), group.into());
+        for name in PATH_FIELDS {
+            if let Some(value) = part(name) {
+                fields.insert(name.to_owned(), value.into());
+            }
         }
         for parameter in self.parameters() {
             if let Some(value) = parameter.read(uri) {
@@ -178,7 +217,7 @@ mod tests {
 
     fn fields(command: CommandType, uri: &str) -> String {
         let route = all().find(|it| it.command == command).unwrap();
-        Value::Object(route.fields(None, &uri.parse().unwrap())).to_string()
+        Value::Object(route.fields(|_| None, &uri.parse().unwrap())).to_string()
     }
 
     #[test]
@@ -213,7 +252,7 @@ mod tests {
     fn every_command_has_a_method_and_a_path() {
         for route in all() {
             assert!(!route.method.is_empty(), "{route:?}");
-            assert!(route.path.starts_with("/api/{session}/groups"), "{route:?}");
+            assert!(route.path.starts_with("/api/{session}/"), "{route:?}");
         }
     }
 }

@@ -5,7 +5,7 @@
 //! are pooled (HTTP/2 if the receiver supports it). With [`AddressPolicy::PublicOnly`] only public
 //! addresses are connected to: `addresses` has the table, and `resolver` checks it at connect time.
 //!
-//! Called by the webhooks (which call public servers), and by the callers of servers that the operator
+//! Called by the webhooks and for pictures (which call public servers), and by the callers of servers that the operator
 //! named: the `waha` engine and `groupmq healthcheck`. The callers interpret answers and decide about
 //! retries: nothing is repeated here, except that a pooled connection that was closed meanwhile is replaced
 //! before anything was written.

@@ -117,7 +117,7 @@ pub(super) fn reply_queue<'a>(command: &'a Incoming, names: &Names) -> Option<&'
     (!names.is_own(queue)).then_some(queue)
 }
 
-/// The message as received, with the reason why it was not processed.
+/// The message as received, but without a picture, and with the reason why it was not processed.
 pub(super) fn dead(
     error: &ErrorBody,
     command: &Incoming,
@@ -155,6 +155,7 @@ pub(super) fn dead(
         body: command.body.clone(),
         mandatory: true,
     }
+    .without_picture(reply.command_type.as_deref())
 }
 
 /// A command for a delay queue, from which it returns to its session's shard.

@@ -30,6 +30,8 @@ const MEMBER: &str = r#"{"participants": ["491700000001@c.us"]}"#;
 const ADMIN: &str = r#"{"participants": ["491700000002@c.us"]}"#;
 const STRANGER: &str = r#"{"participants": ["491700000003@c.us"]}"#;
 
+const PICTURE: &str = r#"{"picture": {"data": "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNgYGiQY2hgYJBrkJNrAAAOZgJ5aJiVfAAAAABJRU5ErkJggg=="}}"#;
+
 const TABLE: &[Row] = &[
     Row {
         command_type: CommandType::CreateGroup,
@@ -65,6 +67,20 @@ const TABLE: &[Row] = &[
         answer: "true",
         events: 1,
         looks: "as it was/a word/false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetGroupPicture,
+        payload: PICTURE,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::DeleteGroupPicture,
+        payload: "{}",
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
     },
     Row {
         command_type: CommandType::SetInfoAdminOnly,
@@ -153,6 +169,13 @@ impl Row {
         let promote = format!("{session}-admin");
         let promote = Command::new(&promote, "PromoteAdmin", &session, &admin);
         scene.producer.call(promote).await.unwrap();
+        if self.command_type == CommandType::DeleteGroupPicture {
+            let mut picture: Value = serde_json::from_str(PICTURE).unwrap();
+            picture["groupId"] = json!(group);
+            let id = format!("{session}-picture");
+            let set = Command::new(&id, "SetGroupPicture", &session, &picture);
+            scene.producer.call(set).await.unwrap();
+        }
         group.to_owned()
     }
 

@@ -40,6 +40,7 @@ mod metrics;
 mod order;
 mod outages;
 mod panics;
+mod pictures;
 mod poison;
 mod provoked;
 mod queues;

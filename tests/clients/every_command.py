@@ -4,9 +4,11 @@ Called by main.rs with the broker's URL in GROUPMQ_AMQP__URL and a worker runnin
 groupmq but the contract. Prints a line for each command; ends with an AssertionError otherwise.
 """
 
+import base64
 import json
 import os
 import uuid
+import zlib
 
 import pika
 
@@ -119,6 +121,11 @@ def send(session, command, payload, expected_events=()):
     return reply["result"], [event["payload"] for event, _ in came], command_id
 
 
+def person(phone, role):
+    """Somebody in an event; the sandbox's private ids are 8000 and the number."""
+    return {"id": phone, "role": role, "lid": f"8000{phone.removesuffix('@c.us')}@lid", "pn": phone}
+
+
 def outcomes(result):
     return [(it["id"], it["outcome"], it["code"]) for it in result]
 
@@ -164,6 +171,18 @@ check(
     people,
 )
 
+check(people[1]["pn"] == SECOND and people[1]["lid"].endswith("@lid"), "lid and pn", people)
+
+pair = {"lid": people[1]["lid"], "pn": SECOND}
+pairs, _, _ = send("default", "ListLids", {"limit": 10})
+check(pair in pairs, "ListLids", pairs)
+counted, _, _ = send("default", "CountLids", {})
+check(counted == {"count": len(pairs)}, "CountLids", counted)
+found, _, _ = send("default", "GetPhoneByLid", {"lid": pair["lid"]})
+check(found == pair, "GetPhoneByLid", found)
+found, _, _ = send("default", "GetLidByPhone", {"phone": "+15550000002"})
+check(found == pair, "GetLidByPhone", found)
+
 added, told, _ = send(
     "default",
     "AddParticipants",
@@ -177,7 +196,7 @@ added, told, _ = send(
 )
 check(outcomes(added) == [(BEN, "ok", 200), (ANNA, "alreadyMember", 409)], "AddParticipants", added)
 check(told[0]["recipientIds"] == [BEN], "group.join", told)
-check(told[1]["participants"] == [{"id": BEN, "role": "participant"}], "participants", told)
+check(told[1]["participants"] == [person(BEN, "participant")], "participants", told)
 
 removed, told, _ = send(
     "default",
@@ -200,7 +219,7 @@ promoted, told, _ = send(
     ["default.group.v2.participants promote", "second.group.v2.participants promote"],
 )
 check(outcomes(promoted) == [(SECOND, "ok", 200)], "PromoteAdmin", promoted)
-check(told[0]["participants"] == [{"id": SECOND, "role": "admin"}], "participants", told)
+check(told[0]["participants"] == [person(SECOND, "admin")], "participants", told)
 
 update = ["default.group.v2.update", "second.group.v2.update"]
 done, told, _ = send("second", "SetGroupSubject", {**it, "subject": "Klettern am Sonntag 🧗"}, update)
@@ -209,6 +228,26 @@ check(told[0]["author"] == SECOND, "author", told)
 
 done, told, _ = send("default", "SetGroupDescription", {**it, "description": "Rope?\nShoes?"}, update)
 check(done is True and told[1]["group"]["description"] == "Rope?\nShoes?", "description", told)
+
+pixel = base64.b64encode(
+    b"\x89PNG\r\n\x1a\n"
+    + b"".join(
+        len(part).to_bytes(4, "big") + kind + part + zlib.crc32(kind + part).to_bytes(4, "big")
+        for kind, part in [
+            (b"IHDR", b"\0\0\0\1\0\0\0\1\x08\2\0\0\0"),
+            (b"IDAT", zlib.compress(b"\0\xff\0\0")),
+            (b"IEND", b""),
+        ]
+    )
+).decode()
+done, told, _ = send("second", "SetGroupPicture", {**it, "picture": {"data": pixel}}, update)
+check(done is True and told[0]["group"] == {"id": group, "picture": "changed"}, "picture", told)
+
+shown, _, _ = send("default", "GetGroupPicture", {**it, "refresh": True})
+check(list(shown) == ["url"] and shown["url"].startswith("https://"), "GetGroupPicture", shown)
+
+done, told, _ = send("default", "DeleteGroupPicture", it, update)
+check(done is True and told[1]["group"] == {"id": group, "picture": "removed"}, "picture", told)
 
 done, told, _ = send("default", "SetInfoAdminOnly", it, update)
 check(done is True and told[0]["group"]["infoAdminOnly"] is True, "infoAdminOnly", told)

@@ -1,5 +1,7 @@
 //! What programs that were written for WAHA send, and what the gateway makes of it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::scene::{Scene, answer, with_json};
@@ -271,4 +273,79 @@ async fn the_root_leads_to_the_documentation() {
         .send("GET", docs.header("location"), &Value::Null)
         .await;
     assert_eq!(page.status, 200, "{page:?}");
+}
+
+#[tokio::test]
+async fn a_picture_is_a_file_and_the_answer_says_success() {
+    let scene = Scene::with(|options| options.set("gateway.body_max", "2048")).await;
+    let group = scene.group(&[]).await;
+    let picture = format!("/api/default/groups/{group}/picture");
+    let url = async || scene.send("GET", &picture, &Value::Null).await.json();
+    assert_eq!(url().await, json!({ "url": null }));
+    // Bytes behind its end do not make a PNG invalid.
+    let png: &[u8] = include_bytes!("../support/data/pictures/small.png");
+    let mut longer = png.to_vec();
+    longer.resize(400 << 10, 0);
+    let data = STANDARD.encode(&longer);
+    let file = json!({"file": {"mimetype": "image/png", "filename": "a.png", "data": data}});
+    let set = scene.send("PUT", &picture, &file).await;
+    assert_eq!(set.status, 200, "{set:?}");
+    assert_eq!(set.json(), json!({"success": true}), "{set:?}");
+    assert_eq!(set.header("warning"), "");
+    assert!(url().await["url"].is_string());
+    let deleted = scene
+        .send("DELETE", &format!("{picture}/"), &Value::Null)
+        .await;
+    assert_eq!(deleted.json(), json!({"success": true}), "{deleted:?}");
+    let refreshed = scene
+        .send("GET", &format!("{picture}?refresh=true"), &Value::Null)
+        .await;
+    assert_eq!(refreshed.json(), json!({ "url": null }));
+
+    for (file, path) in [
+        (json!({"data": "R0lGODlhAQABAIAAAAA="}), "/file/data"),
+        (json!({"data": STANDARD.encode(&png[..40])}), "/file/data"),
+        (json!({"url": "http://127.0.0.1:9/a.png"}), "/file/url"),
+        (json!({"mimetype": "image/png"}), "/file"),
+    ] {
+        let wrong = scene.send("PUT", &picture, &json!({ "file": file })).await;
+        wrong.assert_problem(400, "INVALID_PAYLOAD");
+        assert_eq!(wrong.json()["details"][0]["path"], path, "{wrong:?}");
+    }
+    let large = json!({"file": {"data": "A".repeat(6 << 20)}});
+    let large = scene.send("PUT", &picture, &large).await;
+    large.assert_problem(413, "CONTENT_TOO_LARGE");
+}
+
+#[tokio::test]
+async fn private_ids_are_looked_up_by_wahas_paths() {
+    let scene = Scene::new().await;
+    let group = scene.group(&[ONE]).await;
+    let get = async |path: &str| {
+        let got = scene
+            .send("GET", &format!("/api/default/{path}"), &Value::Null)
+            .await;
+        assert_eq!(got.status, 200, "{path}: {got:?}");
+        got.json()
+    };
+    let people = get(&format!("groups/{group}/participants/v2")).await;
+    let one = format!("{ONE}@c.us");
+    let wanted = json!({"id": one, "role": "participant", "pn": one});
+    assert_eq!(people[1], wanted);
+    let lids = get("lids").await;
+    let count = lids.as_array().unwrap().len();
+    assert_eq!(get("lids/count/").await, json!({ "count": count }));
+    assert_eq!(get("lids?limit=1&offset=1").await, json!([lids[1]]));
+    let lid = lids[1]["lid"].as_str().unwrap();
+    for path in [
+        format!("lids/{lid}"),
+        format!("lids/{}", lid.replace('@', "%40")),
+        format!("lids/{}", lid.trim_end_matches("@lid")),
+        format!("lids/pn/{}", lids[1]["pn"].as_str().unwrap()),
+    ] {
+        assert_eq!(get(&path).await, lids[1], "{path}");
+    }
+    let wrong = scene.send("GET", "/api/default/lids/x", &Value::Null).await;
+    wrong.assert_problem(400, "INVALID_PAYLOAD");
+    assert_eq!(wrong.json()["details"][0]["path"], "/lid");
 }

@@ -6,6 +6,7 @@ use super::scene::{Scene, answer, with_json};
 
 /// The person in the document's examples.
 const PERSON: &str = "123123123123@c.us";
+const PERSONS_LID: &str = "8000123123123123@lid";
 
 fn people() -> Value {
     json!({ "participants": [{ "id": "123123123123@c.us" }] })
@@ -21,7 +22,7 @@ async fn create_get_all_get_delete_and_leave() {
     assert_eq!(group["subject"], "Group name");
     assert_eq!(
         group["participants"][1],
-        json!({ "id": PERSON, "role": "participant" })
+        json!({ "id": PERSON, "role": "participant", "lid": PERSONS_LID, "pn": PERSON })
     );
     let id = group["id"].as_str().unwrap();
     assert_eq!(made.header("location"), format!("/api/default/groups/{id}"));

@@ -2,9 +2,9 @@
 
 use groupmq::contract::{
     CommandType, EnsuredGroup, ErrorCode, Event, EventName, EventPayload, Group, GroupCount,
-    InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, MemberAddMode, MemberShareHistory,
-    MembershipApproval, MessagesAdminOnly, NoticeName, Outcome, Participant, Reply, ReplyStatus,
-    Webhook, WebhookNotice, WebhookTest,
+    GroupPicture, InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, LidCount, LidPair,
+    MemberAddMode, MemberShareHistory, MembershipApproval, MessagesAdminOnly, NoticeName, Outcome,
+    Participant, Reply, ReplyStatus, Webhook, WebhookNotice, WebhookTest,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -54,6 +54,7 @@ fn assert_result_round_trips(name: &str, result: &Value) {
     match name.parse().unwrap() {
         Type::CreateGroup | Type::GetGroup => drop(assert_round_trip::<Group>(name, result)),
         Type::ListGroups => drop(assert_round_trip::<Vec<Group>>(name, result)),
+        Type::GetGroupPicture => drop(assert_round_trip::<GroupPicture>(name, result)),
         Type::GetInfoAdminOnly => {
             assert_round_trip::<InfoAdminOnly>(name, result);
         }
@@ -80,6 +81,13 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         Type::GetJoinInfo => drop(assert_round_trip::<JoinInfo>(name, result)),
         Type::JoinGroup => drop(assert_round_trip::<Joined>(name, result)),
         Type::ListJoinRequests => drop(assert_round_trip::<Vec<JoinRequest>>(name, result)),
+        Type::ListLids => drop(assert_round_trip::<Vec<LidPair>>(name, result)),
+        Type::CountLids => {
+            assert_round_trip::<LidCount>(name, result);
+        }
+        Type::GetPhoneByLid | Type::GetLidByPhone => {
+            drop(assert_round_trip::<LidPair>(name, result));
+        }
         Type::SetWebhook => drop(assert_round_trip::<Webhook>(name, result)),
         Type::ListWebhooks => drop(assert_round_trip::<Vec<Webhook>>(name, result)),
         Type::TestWebhook => {
@@ -95,6 +103,8 @@ fn assert_result_round_trips(name: &str, result: &Value) {
         | Type::LeaveGroup
         | Type::SetGroupSubject
         | Type::SetGroupDescription
+        | Type::SetGroupPicture
+        | Type::DeleteGroupPicture
         | Type::SetInfoAdminOnly
         | Type::RefreshGroups
         | Type::SetMessagesAdminOnly

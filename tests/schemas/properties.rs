@@ -62,6 +62,10 @@ fn value() -> impl Strategy<Value = Value> {
         json!("https://shop.example.com/hooks?a=1"),
         json!("http://[::1]:99999/"),
         json!("https://user@shop.example.com/"),
+        json!({ "url": "https://user@shop.example.com/" }),
+        json!({ "data": "/9j/4AAQSkZJRgABAQ==" }),
+        json!({ "data": "/9j/4AAQSkZJRgABAQ=" }),
+        json!({ "data": "R0lGODlhAQABAIAAAAA=" }),
         json!("group.v2.*"),
         json!("message"),
         json!("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD"),
@@ -104,6 +108,9 @@ fn change() -> impl Strategy<Value = Change> {
         "name",
         "limit",
         "participants",
+        "picture",
+        "url",
+        "data",
         "hmac",
         "retries",
         "rateLimit",
@@ -170,9 +177,10 @@ fn is_beyond_schema(detail: &ErrorDetail) -> bool {
     let of_webhook = webhook
         .iter()
         .any(|field| detail.path.starts_with(&format!("/payload{field}")));
+    let of_picture = detail.path.starts_with("/payload/picture/");
     detail.reason.starts_with("names the same participant as")
         || detail.reason.starts_with("names the same header as")
-        || (of_webhook && detail.reason.starts_with("must be "))
+        || ((of_webhook || of_picture) && detail.reason.starts_with("must be "))
 }
 
 proptest! {

@@ -183,12 +183,16 @@ fn dead_letter(
     } else {
         Names::DEAD_COMMANDS
     };
-    Some(Outgoing {
+    let letter = Outgoing {
         exchange: names.dead(),
         routing_key: key.to_owned(),
         headers,
         mandatory: true,
         ..message
+    };
+    Some(match kind {
+        Lost::Command => letter.without_picture(None),
+        _ => letter,
     })
 }
 

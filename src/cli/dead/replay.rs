@@ -1,9 +1,11 @@
 //! `groupmq dead replay`: republishes dead letters to where they came from.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use crate::amqp::{BROKER_REFUSED, Client, Incoming, Names, Outgoing, header};
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
 use crate::cli::replay::Replay;
 use crate::contract::Envelope;
 
@@ -25,13 +27,29 @@ pub(super) async fn run(
         dry_run,
         json: false,
     };
-    replay
+    let without_picture = Cell::new(0_u64);
+    let done = replay
         .run(
-            // A dead letter has no body if the broker did not accept it; there is nothing to publish.
-            |message| !message.body.is_empty() && filter.matches(&DeadLetter::read(message), now),
+            |message| {
+                // A dead letter has no body if the broker did not accept it; there is nothing to publish.
+                let wanted =
+                    !message.body.is_empty() && filter.matches(&DeadLetter::read(message), now);
+                let lacks_picture = message.headers.contains_key(header::PICTURE);
+                if wanted && lacks_picture {
+                    without_picture.set(without_picture.get() + 1);
+                }
+                wanted && !lacks_picture
+            },
             |message| original(message, names),
         )
-        .await
+        .await?;
+    let left = without_picture.get();
+    if left > 0 {
+        output::line(&format!(
+            "{left} dead letters have lost their picture and stay; send their commands again"
+        ))?;
+    }
+    Ok(done)
 }
 
 /// The message as it was first published, except that it keeps the time it was first seen.

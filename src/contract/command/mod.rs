@@ -16,7 +16,9 @@ mod ensure_group;
 mod groups;
 mod invites;
 mod join_requests;
+mod lids;
 mod participants;
+mod picture;
 mod settings;
 mod webhooks;
 
@@ -29,7 +31,12 @@ pub use groups::{
 };
 pub use invites::{GetInviteCode, GetJoinInfo, JoinGroup, RevokeInviteCode};
 pub use join_requests::{ApproveJoinRequests, ListJoinRequests, RejectJoinRequests};
+pub use lids::{CountLids, GetLidByPhone, GetPhoneByLid, LIDS_SHOWN, LidCount, LidPair, ListLids};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
+pub use picture::{
+    DeleteGroupPicture, GetGroupPicture, GroupPicture, PICTURE_BYTES_MAX, PictureData, PictureKind,
+    PictureSource, PictureUrl, SetGroupPicture, picture_digest,
+};
 pub use settings::{
     GetInfoAdminOnly, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
     GetMessagesAdminOnly, SetDisappearingMessages, SetInfoAdminOnly, SetMemberAddMode,
@@ -201,6 +208,12 @@ commands! {
         "PUT /api/{session}/groups/{groupId}/subject";
     SetGroupDescription => bool, Harmless, |p| About::Group(&p.group_id),
         "PUT /api/{session}/groups/{groupId}/description";
+    GetGroupPicture => GroupPicture, ReadOnly, |p| About::Group(&p.group_id),
+        "GET /api/{session}/groups/{groupId}/picture";
+    SetGroupPicture => bool, Harmless, |p| About::Group(&p.group_id),
+        "PUT /api/{session}/groups/{groupId}/picture";
+    DeleteGroupPicture => bool, Harmless, |p| About::Group(&p.group_id),
+        "DELETE /api/{session}/groups/{groupId}/picture";
     GetInfoAdminOnly => InfoAdminOnly, ReadOnly, |p| About::Group(&p.group_id),
         "GET /api/{session}/groups/{groupId}/settings/security/info-admin-only";
     SetInfoAdminOnly => bool, Harmless, |p| About::Group(&p.group_id),
@@ -250,6 +263,10 @@ commands! {
     EnsureGroup => EnsuredGroup, Harmless,
         |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
         ours "PUT /api/{session}/groups/{groupId}";
+    ListLids => Vec<LidPair>, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids";
+    CountLids => LidCount, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/count";
+    GetPhoneByLid => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/{lid}";
+    GetLidByPhone => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/pn/{phone}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     RemoveWebhook => bool, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
     ListWebhooks => Vec<Webhook>, ReadOnly, |_| About::Webhooks, "GET /api/sessions/{session}";
@@ -279,6 +296,8 @@ pub enum CommandResult {
     Done(bool),
     /// `CountGroups`.
     Count(GroupCount),
+    /// `GetGroupPicture`.
+    GroupPicture(GroupPicture),
     /// `GetInfoAdminOnly`.
     InfoAdminOnly(InfoAdminOnly),
     /// `GetMessagesAdminOnly`.
@@ -303,6 +322,12 @@ pub enum CommandResult {
     JoinRequests(Vec<JoinRequest>),
     /// `EnsureGroup`.
     Ensured(Box<EnsuredGroup>),
+    /// `ListLids`.
+    Lids(Vec<LidPair>),
+    /// `CountLids`.
+    LidCount(LidCount),
+    /// `GetPhoneByLid`, `GetLidByPhone`.
+    Lid(LidPair),
     /// `SetWebhook`.
     Webhook(Box<Webhook>),
     /// `ListWebhooks`.
@@ -318,6 +343,7 @@ impl Serialize for CommandResult {
             Self::Groups(groups) => groups.serialize(serializer),
             Self::Done(done) => done.serialize(serializer),
             Self::Count(count) => count.serialize(serializer),
+            Self::GroupPicture(picture) => picture.serialize(serializer),
             Self::InfoAdminOnly(setting) => setting.serialize(serializer),
             Self::MessagesAdminOnly(setting) => setting.serialize(serializer),
             Self::MemberAddMode(setting) => setting.serialize(serializer),
@@ -330,6 +356,9 @@ impl Serialize for CommandResult {
             Self::Joined(joined) => joined.serialize(serializer),
             Self::JoinRequests(requests) => requests.serialize(serializer),
             Self::Ensured(ensured) => ensured.serialize(serializer),
+            Self::Lids(pairs) => pairs.serialize(serializer),
+            Self::LidCount(count) => count.serialize(serializer),
+            Self::Lid(pair) => pair.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),
             Self::WebhookTest(test) => test.serialize(serializer),

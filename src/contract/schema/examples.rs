@@ -41,7 +41,7 @@ macro_rules! command_files {
 }
 
 command_files! {
-    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, GetJoinInfo, JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
+    CreateGroup, ListGroups, CountGroups, RefreshGroups, GetGroup, DeleteGroup, LeaveGroup, SetGroupSubject, SetGroupDescription, GetGroupPicture, SetGroupPicture, DeleteGroupPicture, GetInfoAdminOnly, SetInfoAdminOnly, GetMessagesAdminOnly, SetMessagesAdminOnly, GetMemberAddMode, SetMemberAddMode, GetMembershipApproval, SetMembershipApproval, GetMemberShareHistory, SetMemberShareHistory, SetDisappearingMessages, GetParticipants, AddParticipants, RemoveParticipants, PromoteAdmin, DemoteAdmin, GetInviteCode, RevokeInviteCode, EnsureGroup, GetJoinInfo, JoinGroup, ListJoinRequests, ApproveJoinRequests, RejectJoinRequests, ListLids, CountLids, GetPhoneByLid, GetLidByPhone, SetWebhook, RemoveWebhook, ListWebhooks, TestWebhook,
 }
 
 files! { refusal_file, ErrorCode, "replies/error":

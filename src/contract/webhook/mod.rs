@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::{Timestamp, WebhookId, whole};
 
 pub use notice::{NoticeName, WebhookNotice, WebhookNoticePayload};
+pub(in crate::contract) use text::web_url;
 pub use text::{
     EventPattern, HeaderName, HeaderValue, HmacKey, SessionPattern, SigningSecret, WebhookUrl,
 };

@@ -14,13 +14,7 @@ checked_text! {
     "an http:// or https:// URL of at most 2048 visible ASCII characters, without user and password",
     "^https?://[A-Za-z0-9._~\\[\\]:%-]{1,300}([/?#][!-~]{0,1700})?$",
     "https://example.com/hooks/groups",
-    |text| {
-        let url = url::Url::parse(text).ok()?;
-        let plain = text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic());
-        let web = text.starts_with("http://") || text.starts_with("https://");
-        let fits = plain && web && url.has_host() && authority_is_plain(text);
-        fits.then(|| text.to_owned())
-    }
+    web_url
 }
 
 checked_text! {
@@ -197,6 +191,15 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
         }
     }
     pattern.iter().skip(p).all(|byte| *byte == b'*')
+}
+
+/// A URL of the web without user and password, in visible ASCII.
+pub(in crate::contract) fn web_url(text: &str) -> Option<String> {
+    let url = url::Url::parse(text).ok()?;
+    let plain = text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic());
+    let web = text.starts_with("http://") || text.starts_with("https://");
+    let fits = plain && web && url.has_host() && authority_is_plain(text);
+    fits.then(|| text.to_owned())
 }
 
 /// Whether the part between `//` and the path holds neither user nor password, nor anything odd.

@@ -2,7 +2,7 @@
 
 use crate::contract::{
     CommandId, CommandResult, Description, ErrorBody, ErrorCode, JoinRequestAction, ParticipantId,
-    RequestMethod, Role, Subject, Timestamp,
+    PictureChange, RequestMethod, Role, Subject, Timestamp,
 };
 use crate::engines::setting::Setting;
 use crate::store::ledger::Key;
@@ -11,7 +11,7 @@ use crate::store::sandbox_groups::SandboxGroup;
 /// The maximum number of members: WhatsApp's public limit.
 pub(super) const MOST_MEMBERS: usize = 1024;
 
-/// The actor, the time and the command.
+/// The actor, the time and the command, with what was obtained for it.
 #[derive(Debug, Clone)]
 pub(super) struct Actor<'a> {
     /// The account that acts.
@@ -22,6 +22,8 @@ pub(super) struct Actor<'a> {
     pub(super) command: &'a CommandId,
     /// The key of its effect; ids and codes are derived from it.
     pub(super) key: &'a Key,
+    /// The digest of the picture that a `SetGroupPicture` names.
+    pub(super) picture: Option<&'a str>,
 }
 
 /// A change in a group.
@@ -55,6 +57,8 @@ pub(super) enum Change {
     Description(Description),
     /// A setting changed.
     Setting(Setting),
+    /// The picture changed.
+    Picture(PictureChange),
     /// The invite code changed.
     InviteCode(String),
     /// The actor, who had left before, deleted the group from their list. No session gets an event.

@@ -7,12 +7,12 @@ use std::collections::BTreeMap;
 
 use crate::contract::{
     ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, JoinRequestAction,
-    MembershipChange, NotificationType, ParticipantId, ParticipantRole, RequestMethod, SessionName,
-    Timestamp,
+    MembershipChange, NotificationType, Participant, ParticipantId, ParticipantRole, RequestMethod,
+    Role, SessionName, Timestamp,
 };
 use crate::engines::event_fields::{EventFields, no_change};
 use crate::engines::sandbox::effect::{self, Actor, Change};
-use crate::engines::sandbox::{ids, view};
+use crate::engines::sandbox::{ids, lids, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// The accounts of this sandbox.
@@ -113,6 +113,12 @@ impl EventWriter<'_> {
                 let mut changed = no_change(self.id);
                 setting.add_to(&mut changed);
                 self.update(&changed);
+            }
+            Change::Picture(change) => {
+                self.update(&ChangedGroup {
+                    picture: Some(*change),
+                    ..no_change(self.id)
+                });
             }
             Change::InviteCode(code) => {
                 let invite = Some(ids::link(code));
@@ -231,9 +237,16 @@ impl EventWriter<'_> {
         };
         let participants = who
             .iter()
-            .map(|id| ParticipantRole {
-                id: id.clone(),
-                role: role(id),
+            .map(|id| {
+                // Both ids are known by the same rule as in lists.
+                let Participant { lid, pn, .. } =
+                    Participant::new(id.clone(), Role::Participant, lids::lid_of(id));
+                ParticipantRole {
+                    id: id.clone(),
+                    role: role(id),
+                    lid,
+                    pn,
+                }
             })
             .collect();
         let (group, author) = (self.id.clone(), by.cloned());

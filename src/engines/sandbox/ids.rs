@@ -44,6 +44,12 @@ pub(super) fn link(code: &str) -> String {
     format!("https://chat.whatsapp.com/{code}")
 }
 
+/// Where the picture with this digest would be; the sandbox keeps no pictures, and `.invalid` is no domain.
+pub(super) fn picture_url(digest: &str) -> String {
+    let name = digest.rsplit(':').next().unwrap_or_default();
+    format!("https://sandbox.invalid/pictures/{name}")
+}
+
 /// The private invite for somebody who cannot be added.
 pub(super) fn private_invite(key: &Key, who: &str, now: Timestamp) -> PrivateInvite {
     let expires = now

@@ -2,8 +2,9 @@
 //!
 //! All sessions share one set of groups, so each sees the changes of the others. `model` holds the
 //! rules and knows no store; `events` decides which session gets which event; `people` lists the
-//! numbers with a fixed outcome. A change is one transaction of the store with its outcome (result and
-//! events): a repetition of the command finds the outcome there and changes nothing.
+//! numbers with a fixed outcome, and `lids` gives everybody a private id. A change is one transaction of the
+//! store with its outcome (result and events): a repetition of the command finds the outcome there and
+//! changes nothing.
 
 mod admins;
 mod effect;
@@ -11,6 +12,7 @@ mod events;
 mod faults;
 mod ids;
 mod join_requests;
+mod lids;
 mod members;
 mod model;
 mod people;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::pictures::Pictures;
 use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
@@ -48,18 +51,30 @@ pub struct Sandbox {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     faults: Faults,
+    pictures: Pictures,
 }
 
 impl Sandbox {
     /// Builds the sandbox over a store.
     #[must_use]
-    pub fn new(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>) -> Self {
-        Self::seeded(store, config, clock, rand::random())
+    pub fn new(
+        store: Store,
+        config: config::Sandbox,
+        clock: Arc<dyn Clock>,
+        pictures: Pictures,
+    ) -> Self {
+        Self::seeded(store, config, clock, pictures, rand::random())
     }
 
     /// As [`Sandbox::new`], with a seed, so that the same commands fail each time.
     #[must_use]
-    pub fn seeded(store: Store, config: config::Sandbox, clock: Arc<dyn Clock>, seed: u64) -> Self {
+    pub fn seeded(
+        store: Store,
+        config: config::Sandbox,
+        clock: Arc<dyn Clock>,
+        pictures: Pictures,
+        seed: u64,
+    ) -> Self {
         let config::Sandbox {
             sessions,
             members_can_add,
@@ -72,6 +87,7 @@ impl Sandbox {
             accounts: Arc::new(sessions),
             members_can_add,
             faults: Faults::new(faults, seed),
+            pictures,
         }
     }
 
@@ -95,6 +111,20 @@ impl Sandbox {
             (Command::CountGroups(_), _) => self.count(account).await?,
             // The sandbox is WhatsApp itself here: what it returns is never out of date.
             (Command::RefreshGroups(_), _) => CommandResult::Done(true),
+            (
+                command @ (Command::ListLids(_)
+                | Command::CountLids(_)
+                | Command::GetPhoneByLid(_)
+                | Command::GetLidByPhone(_)),
+                _,
+            ) => {
+                let all = ListGroups::default();
+                let groups = self.groups.of_account(account, &all).await;
+                let groups = groups.map_err(store_failed)?;
+                let groups = groups.iter().map(|(_, group)| group);
+                lids::read(command, account, groups)
+                    .ok_or_else(|| refused(Refusal::no_such_group()))?
+            }
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
                 let group = group.ok_or_else(Refusal::no_such_group);
@@ -168,16 +198,29 @@ impl Sandbox {
     /// Executes a command that changes something, unless its outcome is recorded.
     async fn change(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let key = call.key();
+        let picture = match &call.command {
+            Command::SetGroupPicture(asked) => {
+                // A repetition is answered even if the URL does not work any more.
+                let known = self.groups.outcome(key.clone(), call.fingerprint).await;
+                if let Some(record) = known.map_err(store_failed)? {
+                    return effect_of(record);
+                }
+                Some(self.pictures.obtain(&asked.picture).await?.digest)
+            }
+            _ => None,
+        };
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
             account: account.clone(),
             accounts: self.accounts.clone(),
             members_can_add: self.members_can_add,
-            command: call.command.clone(),
+            command: lids::by_phone(call.command.clone()),
+            named: call.command.clone(),
             id: call.id.clone(),
             key: key.clone(),
             groups: self.groups_of(call).await?,
+            picture,
         };
         let groups = change.groups.clone();
         let world = self.groups.under(call.context.fence.clone());
@@ -256,10 +299,14 @@ struct Transaction {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     command: Command,
+    /// The same, with the ids that the producer wrote.
+    named: Command,
     id: CommandId,
     key: Key,
     /// The group, those that a `CreateGroup` may create, or none if a code leads to none.
     groups: Vec<GroupId>,
+    /// The digest of the picture that the command names.
+    picture: Option<String>,
 }
 
 impl Transaction {
@@ -269,6 +316,7 @@ impl Transaction {
             now: self.now,
             command: &self.id,
             key: &self.key,
+            picture: self.picture.as_deref(),
         };
         let done = match &self.command {
             Command::CreateGroup(payload) => self.create(world, &actor, payload)?,
@@ -295,7 +343,8 @@ impl Transaction {
             if world.group(id)?.is_some() {
                 continue;
             }
-            let (mut group, applied) = members::create(id, actor, payload, self.members_can_add);
+            let (mut group, mut applied) =
+                members::create(id, actor, payload, self.members_can_add);
             let events = events::events(
                 id,
                 &mut group,
@@ -304,6 +353,7 @@ impl Transaction {
                 actor,
                 &applied.changes,
             );
+            lids::as_named(&mut applied.result, &self.named);
             world.insert(id, group);
             world.changed(id, self.command.command_type(), self.now);
             return Ok(result_and_events(&applied.result, events));
@@ -331,10 +381,11 @@ impl Transaction {
             return missing();
         };
         let before = events::sessions_inside(group, &self.accounts);
-        let applied = match model::apply(id, group, actor, command) {
+        let mut applied = match model::apply(id, group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
         };
+        lids::as_named(&mut applied.result, &self.named);
         let events = events::events(id, group, before, &self.accounts, actor, &applied.changes);
         if !applied.changes.is_empty() {
             world.changed(id, command.command_type(), self.now);

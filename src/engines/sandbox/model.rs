@@ -5,7 +5,8 @@
 //! made because WhatsApp's own behaviour is not known are marked "chosen".
 
 use crate::contract::{
-    Command, CommandResult, Description, ErrorCode, GroupId, ParticipantId, Role, Subject,
+    Command, CommandResult, Description, ErrorCode, GroupId, GroupPicture, ParticipantId,
+    PictureChange, Role, Subject,
 };
 use crate::engines::sandbox::effect::{
     Actor, Change, CommandEffect, Refusal, is_admin, require_admin, role_of,
@@ -23,6 +24,10 @@ pub(super) fn apply(
     match command {
         Command::CreateGroup(_)
         | Command::ListGroups(_)
+        | Command::ListLids(_)
+        | Command::CountLids(_)
+        | Command::GetPhoneByLid(_)
+        | Command::GetLidByPhone(_)
         | Command::GetJoinInfo(_)
         | Command::CountGroups(_)
         | Command::RefreshGroups(_)
@@ -35,6 +40,7 @@ pub(super) fn apply(
             "a command that is not about one group, or is no engine's, was applied to a group; report this",
         )),
         Command::GetGroup(_)
+        | Command::GetGroupPicture(_)
         | Command::GetInfoAdminOnly(_)
         | Command::GetMessagesAdminOnly(_)
         | Command::GetMemberAddMode(_)
@@ -51,6 +57,8 @@ pub(super) fn apply(
         Command::SetGroupDescription(payload) => {
             set_description(group, actor, &payload.description)
         }
+        Command::SetGroupPicture(_) => set_picture(group, actor, actor.picture),
+        Command::DeleteGroupPicture(_) => set_picture(group, actor, None),
         Command::SetInfoAdminOnly(_)
         | Command::SetMessagesAdminOnly(_)
         | Command::SetMemberAddMode(_)
@@ -88,6 +96,9 @@ pub(super) fn read(
             &payload.group_id,
             group,
         )))),
+        Command::GetGroupPicture(_) => Ok(CommandResult::GroupPicture(GroupPicture {
+            url: group.picture.as_deref().map(ids::picture_url),
+        })),
         Command::GetInfoAdminOnly(_)
         | Command::GetMessagesAdminOnly(_)
         | Command::GetMemberAddMode(_)
@@ -106,7 +117,7 @@ pub(super) fn read(
     }
 }
 
-/// Whether this role may change subject and description.
+/// Whether this role may change subject, description and picture.
 fn may_edit(group: &SandboxGroup, role: Role) -> bool {
     is_admin(role) || !group.settings.info_admin_only
 }
@@ -143,6 +154,27 @@ fn set_description(
     Ok(CommandEffect::done(Change::Description(
         description.clone(),
     )))
+}
+
+/// Gives the group the picture with this digest, or none.
+fn set_picture(
+    group: &mut SandboxGroup,
+    actor: &Actor<'_>,
+    picture: Option<&str>,
+) -> Result<CommandEffect, Refusal> {
+    let role = role_of(group, actor.account)?;
+    if !may_edit(group, role) {
+        return Ok(CommandEffect::unchanged(CommandResult::Done(false)));
+    }
+    if group.picture.as_deref() == picture {
+        return Ok(CommandEffect::unchanged(CommandResult::Done(true)));
+    }
+    group.picture = picture.map(str::to_owned);
+    let change = match picture {
+        Some(_) => PictureChange::Changed,
+        None => PictureChange::Removed,
+    };
+    Ok(CommandEffect::done(Change::Picture(change)))
 }
 
 fn revoke_invite_code(

@@ -1,7 +1,7 @@
 //! A group in the contract's form.
 
 use crate::contract::{Group, GroupId, JoinInfo, JoinRequest, Participant, ParticipantId};
-use crate::engines::sandbox::settings;
+use crate::engines::sandbox::{lids, settings};
 use crate::store::sandbox_groups::SandboxGroup;
 
 /// The group with its participants.
@@ -33,10 +33,7 @@ pub(super) fn participants(state: &SandboxGroup) -> Vec<Participant> {
     members.sort_unstable_by_key(|(_, member)| member.number);
     members
         .into_iter()
-        .map(|(id, member)| Participant {
-            id: id.clone(),
-            role: member.role,
-        })
+        .map(|(id, member)| Participant::new(id.clone(), member.role, lids::lid_of(id)))
         .collect()
 }
 

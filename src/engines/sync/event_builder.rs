@@ -51,10 +51,16 @@ impl Reducer<'_> {
         command: Option<CommandId>,
     ) {
         let group = self.group_key.group.clone();
-        let participants = who
-            .into_iter()
-            .map(|(id, role)| ParticipantRole { id, role });
-        let participants = participants.collect();
+        let known = |(id, role)| {
+            let ids = self.index.ids_of([&id], &self.state.phones);
+            ParticipantRole {
+                id,
+                role,
+                lid: ids.lid,
+                pn: ids.phone,
+            }
+        };
+        let participants = who.into_iter().map(known).collect();
         self.emit(EventName::GroupParticipants, command, |fields| {
             fields.membership(group, kind, participants)
         });

@@ -1,9 +1,9 @@
-//! The group's texts, settings and invite link.
+//! The group's texts, settings, picture and invite link.
 
 use super::pending_commands::{self, ExpectedChange, Provenance, Reporter};
 use super::reducer::Reducer;
-use super::{GroupState, Observed, Source};
-use crate::contract::{ChangedGroup, CommandId};
+use super::{GroupState, Observed, PictureReport, Source};
+use crate::contract::{ChangedGroup, CommandId, PictureChange};
 use crate::engines::setting::Setting;
 use crate::engines::sync::GroupSnapshot;
 
@@ -19,6 +19,7 @@ impl GroupState {
         other.members_can_share_history = self.members_can_share_history.take();
         other.disappearing_seconds = self.disappearing_seconds.take();
         other.invite = self.invite.take();
+        other.picture = self.picture.take();
     }
 }
 
@@ -151,6 +152,25 @@ impl Reducer<'_> {
             *command = Some(by);
         }
         true
+    }
+
+    /// The picture. Nothing shows what it was before, so each command's change is one.
+    pub(super) fn picture_changed(&mut self, change: PictureChange) {
+        let Source::Command(by) = self.report.source.clone() else {
+            return;
+        };
+        let report = PictureReport {
+            change,
+            by: by.clone(),
+        };
+        let earlier = self.state.picture.as_ref();
+        if earlier.is_some_and(|earlier| earlier.value == report) {
+            return;
+        }
+        self.state.picture = Some(self.observed(report));
+        let mut changed = self.no_change();
+        changed.picture = Some(change);
+        self.update(changed, Some(by));
     }
 
     /// Records texts and settings without an event; newer ones stay.

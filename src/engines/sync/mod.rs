@@ -48,7 +48,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::contract::{
     CommandId, Description, EngineName, Event, GroupId, JoinRequestAction, NotificationType,
-    ParticipantId, RequestMethod, Role, SessionName, Subject,
+    ParticipantId, PictureChange, RequestMethod, Role, SessionName, Subject,
 };
 use crate::store::pending_events::Headers;
 use creation_records::CreationRecords;
@@ -128,6 +128,14 @@ struct UnmatchedJoin {
     observed_at: i64,
 }
 
+/// What our own commands last did to the picture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PictureReport {
+    change: PictureChange,
+    /// The command: when it is executed again after a crash, that is no second change.
+    by: CommandId,
+}
+
 /// What a session knows of a group. The serialised names are those of the stored rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -158,6 +166,8 @@ pub(super) struct GroupState {
     #[serde(skip_serializing_if = "Option::is_none")]
     disappearing_seconds: Option<Observed<u32>>,
     invite: Option<Observed<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    picture: Option<Observed<PictureReport>>,
     /// Current and former members, by the id that events use for them.
     people: BTreeMap<ParticipantId, MemberState>,
     /// Requests to join that are undecided, or were decided a short time ago.
@@ -260,6 +270,8 @@ pub(super) enum Observation {
     InviteChanged(String),
     /// The invite link is this one, and may have been before.
     InviteShown(String),
+    /// The picture changed, by our own command.
+    PictureChanged(PictureChange),
     /// The group as it was when the report was started or a while before.
     #[serde(rename = "Compared")]
     Snapshot(Box<GroupSnapshot>),

@@ -11,7 +11,7 @@ use crate::contract::ParticipantId;
 
 /// Whether an id is a phone number.
 pub(in crate::engines) fn is_phone(id: &ParticipantId) -> bool {
-    id.as_str().ends_with("@c.us")
+    id.is_phone()
 }
 
 /// The form by which two ids of one phone are compared; private ids are unchanged.

@@ -36,9 +36,6 @@ impl Person {
     }
 
     pub(in crate::engines) fn into_participant(self) -> Participant {
-        Participant {
-            id: self.id,
-            role: self.role,
-        }
+        Participant::new(self.id, self.role, self.lid)
     }
 }

@@ -111,7 +111,11 @@ impl<'a> Reducer<'a> {
             Observation::InviteShown(link) if !self.ignores_member_changes() => {
                 self.invite_changed(link, false);
             }
+            Observation::PictureChanged(change) if !self.ignores_member_changes() => {
+                self.picture_changed(*change);
+            }
             Observation::Updated(_)
+            | Observation::PictureChanged(_)
             | Observation::InviteChanged(_)
             | Observation::InviteShown(_) => {}
             Observation::Snapshot(group) => self.apply_snapshot(group),

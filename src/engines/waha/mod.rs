@@ -28,6 +28,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::pictures::Pictures;
 use super::sync::creation_records::CreationRecord;
 use super::sync::state_store::StateStore;
 use super::sync::{Lag, PhoneDirectory, Report, Source};
@@ -61,6 +62,7 @@ pub struct Waha {
     state_store: StateStore,
     store: Store,
     clock: Arc<dyn Clock>,
+    pictures: Pictures,
 }
 
 impl Waha {
@@ -71,6 +73,7 @@ impl Waha {
         store: Store,
         settings: config::Waha,
         clock: Arc<dyn Clock>,
+        pictures: Pictures,
     ) -> Self {
         let phone_directory = PhoneDirectory::default();
         Self {
@@ -88,6 +91,7 @@ impl Waha {
             store,
             clock,
             settings,
+            pictures,
         }
     }
 
@@ -169,6 +173,7 @@ impl Waha {
             state_store: &self.state_store,
             phone_directory: &self.phone_directory,
             reload_limit: &self.reload_limit,
+            pictures: &self.pictures,
             caller,
             me,
         })

@@ -126,6 +126,7 @@ impl Kind {
             | Command::CountGroups(_)
             | Command::RefreshGroups(_)
             | Command::GetGroup(_)
+            | Command::GetGroupPicture(_)
             | Command::GetInfoAdminOnly(_)
             | Command::GetMessagesAdminOnly(_)
             | Command::GetMemberAddMode(_)
@@ -134,11 +135,17 @@ impl Kind {
             | Command::GetParticipants(_)
             | Command::GetInviteCode(_)
             | Command::GetJoinInfo(_)
-            | Command::ListJoinRequests(_) => (Self::Read, NonZeroU32::MIN),
+            | Command::ListJoinRequests(_)
+            | Command::ListLids(_)
+            | Command::CountLids(_)
+            | Command::GetPhoneByLid(_)
+            | Command::GetLidByPhone(_) => (Self::Read, NonZeroU32::MIN),
             Command::DeleteGroup(_)
             | Command::LeaveGroup(_)
             | Command::SetGroupSubject(_)
             | Command::SetGroupDescription(_)
+            | Command::SetGroupPicture(_)
+            | Command::DeleteGroupPicture(_)
             | Command::SetInfoAdminOnly(_)
             | Command::SetMessagesAdminOnly(_)
             | Command::SetMemberAddMode(_)
@@ -295,7 +302,8 @@ impl Accounts {
             }
             // These errors say nothing about the account; but an answer is not a rate limit.
             Err(
-                error @ (EngineError::NotReady { .. }
+                error @ (EngineError::InvalidField { .. }
+                | EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
                 | EngineError::Failing { .. }
                 | EngineError::Internal { .. }

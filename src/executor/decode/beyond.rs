@@ -1,8 +1,9 @@
 //! The rules about payloads that JSON Schema cannot state.
 //!
 //! No participant and no header may be named twice: `uniqueItems` compares the spelling, while `1…@c.us`,
-//! `+1…` and `{"id": "1…@s.whatsapp.net"}` are one participant. And the settings of a webhook endpoint must
-//! be valid: a URL that can be parsed, events that exist, headers that are not reserved.
+//! `+1…` and `{"id": "1…@s.whatsapp.net"}` are one participant. The settings of a webhook endpoint must be
+//! valid: a URL that can be parsed, events that exist, headers that are not reserved. And the data of a picture
+//! must begin as a JPEG or PNG does.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -12,14 +13,15 @@ use serde_json::Value;
 
 use super::Problems;
 use crate::contract::{
-    CommandType, ErrorCode, EventPattern, HeaderName, InvalidId, ParticipantId, SigningSecret,
-    WebhookUrl,
+    CommandType, ErrorCode, EventPattern, HeaderName, InvalidId, ParticipantId, PictureData,
+    PictureUrl, SigningSecret, WebhookUrl,
 };
 
 /// Adds violations of these rules. Values that are not strings, or malformed, are left to the schema.
 pub(super) fn find(command: CommandType, payload: &Value, problems: &mut Problems) {
     match command {
         CommandType::SetWebhook => webhook(payload, problems),
+        CommandType::SetGroupPicture => picture(payload, problems),
         _ => named_once(
             payload,
             "participants",
@@ -54,6 +56,21 @@ fn webhook(payload: &Value, problems: &mut Problems) {
         name.map(str::to_ascii_lowercase)
     };
     named_once(payload, "customHeaders", "/name", name, "header", problems);
+}
+
+/// Whether the picture can be decoded is found out when the command is executed, as it takes longer.
+fn picture(payload: &Value, problems: &mut Problems) {
+    let field = |name: &str| payload.get("picture").and_then(|it| it.get(name));
+    if let Some(url) = field("url") {
+        must_be::<PictureUrl>(url, "picture/url", problems);
+    }
+    if let Some(Err(invalid)) = field("data")
+        .and_then(Value::as_str)
+        .map(PictureData::check)
+    {
+        let path = "/payload/picture/data";
+        problems.add(ErrorCode::InvalidPayload, path, invalid.to_string());
+    }
 }
 
 fn list<'a>(payload: &'a Value, field: &str) -> impl Iterator<Item = (usize, &'a Value)> {

@@ -40,29 +40,51 @@ pub(super) struct View {
     pub(super) members: Members,
 }
 
-/// The members, by the form in which two ids of one person are the same.
+/// The members, each by every id of theirs that is known.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Members(BTreeMap<String, Participant>);
+pub(super) struct Members {
+    /// By the form in which two ids of one phone are the same.
+    by_id: BTreeMap<String, Participant>,
+    /// From the other ids of a member to the one above.
+    others: HashMap<String, String>,
+}
 
 impl Members {
     pub(super) fn insert(&mut self, member: Participant) {
-        self.0.insert(comparable(&member.id).into_owned(), member);
+        let id = comparable(&member.id).into_owned();
+        for other in member.lid.iter().chain(&member.pn) {
+            self.others
+                .insert(comparable(other).into_owned(), id.clone());
+        }
+        self.by_id.insert(id, member);
     }
 
     pub(super) fn get_mut(&mut self, who: &ParticipantId) -> Option<&mut Participant> {
-        self.0.get_mut(&*comparable(who))
+        let id = self.id_of(who);
+        self.by_id.get_mut(&id)
     }
 
     pub(super) fn remove(&mut self, who: &ParticipantId) {
-        self.0.remove(&*comparable(who));
+        let id = self.id_of(who);
+        self.by_id.remove(&id);
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.by_id.len()
     }
 
     fn role(&self, who: &ParticipantId) -> Option<Role> {
-        self.0.get(&*comparable(who)).map(|member| member.role)
+        self.by_id.get(&self.id_of(who)).map(|member| member.role)
+    }
+
+    /// The id by which somebody is, or would be, in the list.
+    fn id_of(&self, who: &ParticipantId) -> String {
+        let id = comparable(who);
+        let other = self
+            .others
+            .get(&*id)
+            .filter(|_| !self.by_id.contains_key(&*id));
+        other.cloned().unwrap_or_else(|| id.into_owned())
     }
 }
 
@@ -155,7 +177,6 @@ impl Wish<'_> {
         if !self.wanted.exact {
             return Vec::new();
         }
-        let wanted: HashSet<_> = self.people_wanted().map(|it| comparable(&it.id)).collect();
         // Somebody who was a member already, though the list does not show the id by which the wish names
         // them, is shown by another id. It is not known by which one, so nobody is removed.
         let is_hidden = |(who, why): (&ParticipantId, &OutcomeKind)| {
@@ -165,14 +186,13 @@ impl Wish<'_> {
         if tried.not_added.iter().any(is_hidden) {
             return Vec::new();
         }
-        let spared = self.me.iter().chain(&view.owner).map(comparable);
-        let spared: HashSet<_> = spared.collect();
-        let unwanted = |member: &&Participant| {
-            let id = comparable(&member.id);
-            member.role != Role::Superadmin && !wanted.contains(&id) && !spared.contains(&id)
-        };
-        let unwanted = view.members.0.values().filter(unwanted);
-        unwanted.map(|member| member.id.clone()).collect()
+        let stays = self.people_wanted().map(|it| &it.id);
+        let stays = stays.chain(self.me).chain(&view.owner);
+        let stays: HashSet<_> = stays.map(|who| view.members.id_of(who)).collect();
+        let unwanted = view.members.by_id.iter();
+        let unwanted =
+            unwanted.filter(|(id, member)| member.role != Role::Superadmin && !stays.contains(*id));
+        unwanted.map(|(_, member)| member.id.clone()).collect()
     }
 
     fn people_wanted(&self) -> impl Iterator<Item = &WantedParticipant> {

@@ -263,6 +263,8 @@ fn participant(id: &ParticipantId) -> Participant {
     Participant {
         id: id.clone(),
         role: Role::Participant,
+        lid: None,
+        pn: None,
     }
 }
 

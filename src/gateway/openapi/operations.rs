@@ -71,14 +71,15 @@ pub(super) fn paths(template: &Template, schemas: &Schemas) -> serde_json::Resul
 }
 
 fn command(route: Route, template: &Template, schemas: &Schemas) -> serde_json::Result<Value> {
-    let name = route.command.as_str();
-    let row = template.commands.get(name);
+    let name = route.name();
+    let row = template.commands.get(&name);
     let row = row
         .ok_or_else(|| serde_json::Error::custom(format!("template.json has no row for {name}")))?;
     let more = row.description.iter().map(|more| format!(" {more}"));
-    let description = format!("The command `{name}`.{}", more.collect::<String>());
+    let command = route.command.as_str();
+    let description = format!("The command `{command}`.{}", more.collect::<String>());
     let mut operation = json!({
-        "tags": ["Groups"],
+        "tags": [if route.path.contains("/lids") { "Lids" } else { "Groups" }],
         "summary": row.summary,
         "description": description,
         "operationId": name,
@@ -96,8 +97,20 @@ fn command(route: Route, template: &Template, schemas: &Schemas) -> serde_json::
 
 fn parameters(route: Route, template: &Template, schemas: &Schemas) -> Vec<Value> {
     let mut parameters = vec![template.session.clone()];
-    if route.has_group() {
+    if route.has("groupId") {
         parameters.push(template.group_id.clone());
+    }
+    for name in ["lid", "phone"] {
+        if route.has(name) {
+            let schema = schemas.parameter(route.command, name);
+            parameters.push(json!({
+                "name": name,
+                "in": "path",
+                "description": schema.and_then(|schema| schema.get("description")),
+                "required": true,
+                "schema": schema,
+            }));
+        }
     }
     for parameter in route.parameters() {
         let schema = schemas.parameter(route.command, parameter.name);

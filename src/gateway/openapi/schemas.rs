@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::contract::schema::{self, Error};
 use crate::contract::{CommandId, CommandType, Event, GroupId, Reply, SessionName};
+use crate::gateway::pictures;
 use crate::gateway::problem::ProblemDetails;
 use crate::gateway::routes::{self, BodyRule, ParameterKind, Route};
 use crate::gateway::status::Status;
@@ -89,6 +90,7 @@ fn body(route: Route, mut payload: Value, example: &Value) -> Value {
         payload.shift_remove("additionalProperties");
     }
     let mut example = example.clone();
+    pictures::schema_in_waha(route.command, &mut payload, &mut example);
     let not_group = |name: &Value| name != "groupId";
     if let Some(fields) = payload.get_mut("properties").and_then(Value::as_object_mut) {
         fields.shift_remove("groupId");
@@ -118,6 +120,10 @@ fn body(route: Route, mut payload: Value, example: &Value) -> Value {
 }
 
 fn query(route: Route, payload: &Value) -> Value {
+    let in_path = ["lid", "phone"].into_iter().filter_map(|name| {
+        let schema = payload.get("properties")?.get(name)?;
+        Some((name.to_owned(), schema.clone()))
+    });
     let fields = route.parameters().iter().filter_map(|parameter| {
         let schema = payload.get("properties")?.get(parameter.name)?;
         let mut schema = never_null(schema.clone());
@@ -130,7 +136,7 @@ fn query(route: Route, payload: &Value) -> Value {
         }
         Some((parameter.name.to_owned(), schema))
     });
-    Value::Object(fields.collect())
+    Value::Object(in_path.chain(fields).collect())
 }
 
 /// Removes null from the type: a parameter is absent, never null.

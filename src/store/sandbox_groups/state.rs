@@ -26,6 +26,9 @@ pub struct SandboxGroup {
     pub settings: GroupSettings,
     /// The code of the invite link.
     pub invite_code: String,
+    /// The digest of the picture, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub picture: Option<String>,
     /// The members; none after the last one has left.
     pub members: BTreeMap<ParticipantId, Member>,
     /// The former members.

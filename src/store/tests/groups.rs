@@ -43,6 +43,7 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
             disappearing_seconds: None,
         },
         invite_code: CODE.to_owned(),
+        picture: None,
         members: (1..).zip(members).map(member).collect(),
         former: [].into(),
         waiting: [].into(),

@@ -8,6 +8,8 @@
 mod ensure;
 mod groups;
 mod joining;
+mod lids;
+mod pictures;
 mod rights;
 pub(crate) mod stage;
 
@@ -90,6 +92,8 @@ on_every_engine! {
     super::groups::are_listed as groups_are_listed_sorted_and_paged;
     super::joining::by_the_link as an_account_joins_by_the_link_and_is_told_where_it_leads_nowhere;
     super::joining::with_approval as an_admin_decides_who_joins;
+    super::lids::are_told_and_looked_up as private_ids_are_told_and_looked_up;
+    super::pictures::are_set_shown_and_removed as pictures_are_set_shown_and_removed;
     super::rights::of_members as who_is_no_admin_is_told_so;
     super::rights::of_strangers as a_group_that_is_not_there_is_not_found;
     super::rights::of_the_creator as nobody_removes_or_demotes_the_creator;

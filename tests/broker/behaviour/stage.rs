@@ -250,6 +250,7 @@ pub(crate) fn short(event: &Value) -> String {
     for field in [
         "subject",
         "description",
+        "picture",
         "infoAdminOnly",
         "messagesAdminOnly",
         "membersCanAddNewMember",

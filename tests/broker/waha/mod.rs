@@ -13,6 +13,7 @@ mod joining;
 mod kills;
 mod missed;
 mod names;
+mod pictures;
 mod settings;
 mod socket;
 mod stopping;

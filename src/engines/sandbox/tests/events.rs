@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALICE, Answer, BOB, CAROL, DAVE, ERIN, World, of, on};
+use super::{ALICE, Answer, BOB, CAROL, DAVE, ERIN, World, of, on, person};
 
 /// `session: event` of each, in order.
 fn seen(answer: &Answer) -> Vec<String> {
@@ -86,7 +86,7 @@ async fn adding_sends_events_to_old_and_new_members() {
     let joined = json!({
         "type": "join", "group": {"id": id}, "author": ALICE, "sequence": 4,
         "participants": [
-            {"id": CAROL, "role": "participant"}, {"id": DAVE, "role": "participant"},
+            person(CAROL, Some("participant")), person(DAVE, Some("participant")),
         ],
     });
     assert_eq!(alice[1], joined);
@@ -118,7 +118,10 @@ async fn removing_sends_events_to_remaining_and_removed_members() {
         carol[0],
         notification(&id, ALICE, "remove", &[BOB, DAVE], 3)
     );
-    assert_eq!(carol[1]["participants"], json!([{"id": BOB}, {"id": DAVE}]));
+    assert_eq!(
+        carol[1]["participants"],
+        json!([person(BOB, None), person(DAVE, None)])
+    );
     let bob = payloads(&removed, "bob");
     assert_eq!(
         bob[0],
@@ -156,7 +159,7 @@ async fn the_next_admin_after_the_last_one_left_has_no_author() {
     assert_eq!(bob[0], notification(&id, ALICE, "leave", &[ALICE], 3));
     let promoted = json!({
         "type": "promote", "group": {"id": id}, "author": null, "sequence": 5,
-        "participants": [{"id": BOB, "role": "admin"}],
+        "participants": [person(BOB, Some("admin"))],
     });
     assert_eq!(bob[2], promoted);
 }
@@ -174,16 +177,13 @@ async fn promoting_and_demoting_name_whom_it_concerned_with_their_new_role() {
     );
     let bob = payloads(&promoted, "bob");
     assert_eq!(bob[0]["type"], "promote");
-    assert_eq!(
-        bob[0]["participants"],
-        json!([{"id": DAVE, "role": "admin"}])
-    );
+    assert_eq!(bob[0]["participants"], json!([person(DAVE, Some("admin"))]));
     let demoted = world.send("alice", "DemoteAdmin", on(&id, &[DAVE])).await;
     let bob = payloads(&demoted, "bob");
     assert_eq!(bob[0]["type"], "demote");
     assert_eq!(
         bob[0]["participants"],
-        json!([{"id": DAVE, "role": "participant"}])
+        json!([person(DAVE, Some("participant"))])
     );
 }
 

@@ -17,11 +17,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::Sandbox;
+use super::{Pictures, Sandbox};
 use crate::clock::Clock;
 use crate::config;
 use crate::contract::{CommandType, ErrorCode, Event, Timestamp};
 use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found};
+use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::store::ledger::Starts;
 use crate::store::sandbox_groups::SandboxGroups;
@@ -61,6 +62,12 @@ struct Answer {
     events: Vec<Event>,
 }
 
+/// Nothing is fetched by tests of the model.
+fn pictures() -> Pictures {
+    let egress = config::Sources::default().load().unwrap().egress;
+    Pictures::new(Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap())
+}
+
 impl World {
     async fn new() -> Self {
         Self::with(config::Sandbox::default()).await
@@ -87,7 +94,7 @@ impl World {
         };
         Self {
             groups: store.sandbox_groups(),
-            engine: Sandbox::seeded(store, config, clock.clone(), 7),
+            engine: Sandbox::seeded(store, config, clock.clone(), pictures(), 7),
             clock,
             commands: AtomicU32::new(0),
             _dir: dir,
@@ -204,6 +211,16 @@ fn of(group: &str) -> Value {
 /// The payload of a command for people in a group.
 fn on(group: &str, people: &[&str]) -> Value {
     json!({"groupId": group, "participants": people})
+}
+
+/// Somebody in a list, with both ids.
+fn person(phone: &str, role: Option<&str>) -> Value {
+    let number = phone.strip_suffix("@c.us").unwrap();
+    let mut person = json!({"id": phone, "lid": format!("8000{number}@lid"), "pn": phone});
+    if let Some(role) = role {
+        person["role"] = json!(role);
+    }
+    person
 }
 
 /// Outcome and code of each person.

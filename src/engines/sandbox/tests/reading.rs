@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALICE, BOB, DAVE, World, of};
+use super::{ALICE, BOB, DAVE, World, of, person};
 
 #[tokio::test]
 async fn a_group_is_shown_whole() {
@@ -25,8 +25,8 @@ async fn a_group_is_shown_whole() {
             "disappearingSeconds": 0,
         },
         "participants": [
-            {"id": ALICE, "role": "superadmin"},
-            {"id": BOB, "role": "participant"},
+            person(ALICE, Some("superadmin")),
+            person(BOB, Some("participant")),
         ],
     });
     assert_eq!(shown, expected);

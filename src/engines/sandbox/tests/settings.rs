@@ -1,5 +1,7 @@
 //! Subject, description, who may change them, and the invite code.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
 use super::{ALICE, BOB, World, of};
@@ -264,4 +266,87 @@ async fn the_invite_code_is_the_admins_and_a_new_one_each_time() {
     assert!(first != second && second != third);
     assert_eq!(world.ok("alice", "GetInviteCode", of(&id)).await, third);
     assert_eq!(world.roles("alice", &id).await[0].0, ALICE);
+}
+
+fn picture(id: &str, bytes: &[u8]) -> serde_json::Value {
+    json!({"groupId": id, "picture": {"data": STANDARD.encode(bytes)}})
+}
+
+const JPEG: &[u8] = include_bytes!("../../../../tests/support/data/pictures/small.jpg");
+const PNG: &[u8] = include_bytes!("../../../../tests/support/data/pictures/small.png");
+
+#[tokio::test]
+async fn a_picture_is_kept_by_its_digest_and_told_once() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    let url = async || world.ok("bob", "GetGroupPicture", of(&id)).await["url"].clone();
+    assert_eq!(url().await, json!(null));
+    let changes = async |name: &str, payload: serde_json::Value| {
+        let answer = world.send("bob", name, payload).await;
+        assert_eq!(answer.outcome, Ok(json!(true)));
+        let events = answer
+            .events
+            .iter()
+            .map(|it| serde_json::to_value(it).unwrap());
+        let told = events.filter(|it| it["session"] == "alice");
+        told.map(|it| it["payload"]["group"]["picture"].clone())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        changes("SetGroupPicture", picture(&id, PNG)).await,
+        ["changed"]
+    );
+    let first = url().await;
+    assert!(first.as_str().unwrap().len() < 128, "{first}");
+    assert_eq!(changes("SetGroupPicture", picture(&id, PNG)).await, [""; 0]);
+    assert_eq!(
+        changes("SetGroupPicture", picture(&id, JPEG)).await,
+        ["changed"]
+    );
+    assert_ne!(url().await, first);
+    assert_eq!(changes("DeleteGroupPicture", of(&id)).await, ["removed"]);
+    assert_eq!(changes("DeleteGroupPicture", of(&id)).await, [""; 0]);
+    assert_eq!(url().await, json!(null));
+}
+
+#[tokio::test]
+async fn who_may_change_the_subject_may_change_the_picture() {
+    let world = World::new().await;
+    let id = world.group(&[BOB]).await;
+    world.ok("alice", "SetInfoAdminOnly", of(&id)).await;
+    for (session, may) in [("bob", false), ("alice", true)] {
+        let set = world
+            .ok(session, "SetGroupPicture", picture(&id, PNG))
+            .await;
+        assert_eq!(set, json!(may), "{session}");
+        let deleted = world.ok(session, "DeleteGroupPicture", of(&id)).await;
+        assert_eq!(deleted, json!(may), "{session}");
+    }
+    for (name, payload) in [
+        ("GetGroupPicture", of(&id)),
+        ("SetGroupPicture", picture(&id, PNG)),
+        ("DeleteGroupPicture", of(&id)),
+    ] {
+        assert_eq!(
+            world.refused("carol", name, payload).await,
+            ErrorCode::GroupNotFound,
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_decoded_is_named_and_changes_nothing() {
+    let world = World::new().await;
+    let id = world.group(&[]).await;
+    let cut = PNG.get(..PNG.len() / 2).unwrap();
+    let sent = world.execute("cut", "alice", "SetGroupPicture", picture(&id, cut));
+    let error = sent.await.unwrap_err();
+    assert_eq!(error.code(), ErrorCode::InvalidPayload);
+    assert!(
+        error.to_string().starts_with("/payload/picture/data"),
+        "{error}"
+    );
+    let url = world.ok("alice", "GetGroupPicture", of(&id)).await;
+    assert_eq!(url, json!({"url": null}));
 }

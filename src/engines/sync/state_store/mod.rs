@@ -176,6 +176,7 @@ impl StateStore {
                     }
                 }
                 Observation::OwnLeft(_)
+                | Observation::PictureChanged(_)
                 | Observation::InviteChanged(_)
                 | Observation::InviteShown(_)
                 | Observation::Missing => {}

@@ -172,6 +172,32 @@ fn an_echo_that_comes_late_does_not_undo_what_was_done_since() {
 }
 
 #[test]
+fn a_picture_is_told_once_for_each_command() {
+    let mut world = World::with(&[ME]);
+    let by = |id: &str, at, change| {
+        let observation = Observation::PictureChanged(change);
+        report(Source::Command(command(id)), at, vec![observation])
+    };
+    let mut told = |id: &str, at, change| {
+        let events = world.apply(&by(id, at, change));
+        let told = events.iter().map(|event| {
+            let payload = &event["payload"];
+            format!(
+                "{} by {}",
+                payload["group"]["picture"], payload["commandId"]
+            )
+        });
+        told.collect::<Vec<_>>()
+    };
+    let (changed, removed) = (PictureChange::Changed, PictureChange::Removed);
+    assert_eq!(told("a", 10_000, changed), [r#""changed" by "a""#]);
+    // Executed again after a crash.
+    assert_eq!(told("a", 20_000, changed), [""; 0]);
+    assert_eq!(told("b", 30_000, changed), [r#""changed" by "b""#]);
+    assert_eq!(told("c", 40_000, removed), [r#""removed" by "c""#]);
+}
+
+#[test]
 fn the_same_command_again_waits_for_its_own_answer() {
     let mut world = World::with(&["15550000002@c.us"]);
     for n in [1, 2, 3] {

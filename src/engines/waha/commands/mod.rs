@@ -8,8 +8,10 @@
 mod create_group;
 mod join;
 mod join_requests;
+mod lids;
 mod match_answers;
 mod participants;
+mod pictures;
 mod queries;
 mod read_group;
 mod settings;
@@ -26,6 +28,7 @@ use join_requests::Decision;
 
 use super::client::{Caller, Client};
 use super::reload_limit::ReloadLimit;
+use crate::engines::pictures::Pictures;
 use crate::engines::sync::Observation;
 use crate::engines::sync::PhoneDirectory;
 use crate::engines::sync::state_store::StateStore;
@@ -36,6 +39,7 @@ pub(super) struct Operation<'a> {
     pub(super) state_store: &'a StateStore,
     pub(super) phone_directory: &'a PhoneDirectory,
     pub(super) reload_limit: &'a ReloadLimit,
+    pub(super) pictures: &'a Pictures,
     pub(super) caller: Caller<'a>,
     /// The ids of the session's account, the phone first; empty if WAHA does not return them.
     pub(super) me: Vec<ParticipantId>,
@@ -90,6 +94,9 @@ impl Operation<'_> {
             | Command::GetMemberShareHistory(_)
             | Command::SetMemberShareHistory(_)
             | Command::SetDisappearingMessages(_) => self.setting(&call.command).await,
+            Command::GetGroupPicture(it) => self.get_picture(&it.group_id, it.refresh).await,
+            Command::SetGroupPicture(it) => self.set_picture(it).await,
+            Command::DeleteGroupPicture(it) => self.delete_picture(&it.group_id).await,
             Command::GetParticipants(it) => self.get_participants(&it.group_id).await,
             Command::AddParticipants(AddParticipants {
                 group_id,
@@ -128,6 +135,10 @@ impl Operation<'_> {
                 self.decide(&it.group_id, &it.participants, Decision::Reject)
                     .await
             }
+            Command::ListLids(it) => self.list_lids(it).await,
+            Command::CountLids(_) => self.count_lids().await,
+            Command::GetPhoneByLid(it) => self.get_phone_by_lid(&it.lid).await,
+            Command::GetLidByPhone(it) => self.get_lid_by_phone(&it.phone).await,
             // Executed by the executor itself.
             Command::EnsureGroup(_)
             | Command::SetWebhook(_)

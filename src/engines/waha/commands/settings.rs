@@ -191,6 +191,17 @@ impl Operation<'_> {
         changed: GroupSnapshot,
     ) -> Result<Completed, EngineError> {
         let ask = ApiRequest::change(Method::PUT, within(id, what), Some(body));
+        let observations = vec![Observation::Updated(Box::new(changed))];
+        self.change_info(id, ask, observations).await
+    }
+
+    /// Sends a change; the result is `false` if the account lacks the right.
+    pub(super) async fn change_info(
+        &self,
+        id: &GroupId,
+        ask: ApiRequest<'_>,
+        observations: Vec<Observation>,
+    ) -> Result<Completed, EngineError> {
         let set = match self.client.groups(self.caller, ask).await {
             Ok(Body::Text(words)) if !matches!(words.trim(), "true" | "false") => {
                 return Err(FailureCause::RefusalText(words)
@@ -205,7 +216,6 @@ impl Operation<'_> {
             Err(failure) => return Err(failure.into_engine_error()),
         };
         if set {
-            let observations = vec![Observation::Updated(Box::new(changed))];
             return Ok(Completed::changed(
                 CommandResult::Done(true),
                 id,

@@ -288,9 +288,9 @@ impl WhatsAppRefusal {
             410 => rejected("the group or link no longer exists"),
             419 => rejected("the group is full"),
             423 => rejected("the group is locked"),
-            400 | 406 => {
-                rejected("WhatsApp does not accept it: a wrong number, or a text that is too long")
-            }
+            400 | 406 => rejected(
+                "WhatsApp does not accept it: a wrong number, a text that is too long, or a picture",
+            ),
             _ => rejected("WhatsApp refused"),
         }
     }

@@ -81,6 +81,8 @@ impl Case {
             members.insert(Participant {
                 id: person(*number),
                 role: *role,
+                lid: None,
+                pn: None,
             });
         }
         View {
@@ -94,7 +96,10 @@ impl Case {
 
     /// Carries a step out as WhatsApp would.
     fn carry_out(&mut self, step: &Step) -> Record {
-        let number = |who: &ParticipantId| who.as_str()[10..12].parse::<u8>().unwrap();
+        let number = |who: &ParticipantId| {
+            let digits = who.as_str().strip_prefix("4917000000").unwrap();
+            digits.strip_suffix("@c.us").unwrap().parse::<u8>().unwrap()
+        };
         let outcome = |who: &ParticipantId, outcome, code| Outcome {
             id: who.clone(),
             outcome,

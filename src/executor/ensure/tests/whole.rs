@@ -20,10 +20,12 @@ use crate::contract::{
     CommandType, EngineName, EnsuredGroup, ErrorCode, EventPayload, OutcomeKind, ParticipantId,
     Reply, Role, Timestamp,
 };
+use crate::engines::pictures::Pictures;
 use crate::engines::sandbox::Sandbox;
 use crate::engines::{Call, Context, Effect, Engine, EngineError, Found};
 use crate::executor::tests::scripted::{accepted, open};
 use crate::executor::{Accepted, CommandOutcome, Decoder, Executor, RetryState, Verdict};
+use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::ledger::Starts;
 
 const ME: &str = "15550000001@c.us";
@@ -118,15 +120,17 @@ impl Place {
         let mut config = config::Sources::default().load().unwrap();
         config.retry.within = Duration::ZERO;
         config.safety.pause_min = Duration::from_millis(1);
-        config.executor.timeout = Duration::from_secs(60);
+        config.executor.timeout = Duration::from_mins(1);
         settings(&mut config);
         let store = open(&url).await;
         let config::Engine::Sandbox(sandbox) = config.engine.clone() else {
             panic!("the default engine is the sandbox");
         };
         let clock = Arc::new(SystemClock);
+        let outbound = Outbound::new(&config.egress, AddressPolicy::PublicOnly).unwrap();
+        let pictures = Pictures::new(outbound);
         let engine = Arc::new(Flaky {
-            sandbox: Sandbox::seeded(store.clone(), sandbox, clock.clone(), seed),
+            sandbox: Sandbox::seeded(store.clone(), sandbox, clock.clone(), pictures, seed),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             failing: AtomicU32::new(0),
             killed: Notify::new(),

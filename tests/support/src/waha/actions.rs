@@ -239,22 +239,6 @@ impl Shared {
         }
     }
 
-    pub(super) fn picture(&self, id: &str, account: &str) -> Outcome {
-        let mut inner = self.lock();
-        let group = inner.world.group(id, account)?;
-        Ok(Said::Json(json!({ "url": group.picture })))
-    }
-
-    pub(super) fn set_picture(&self, id: &str, account: &str, body: &Value) -> Outcome {
-        let mut inner = self.lock();
-        let group = inner.world.group(id, account)?;
-        let file = &body["file"];
-        let url = file["url"].as_str().map(ToOwned::to_owned);
-        let made = format!("https://pps.whatsapp.net/{id}.jpg");
-        group.picture = (!file.is_null()).then(|| url.unwrap_or(made));
-        Ok(Said::Json(json!({"success": true})))
-    }
-
     /// WAHA takes other bodies too; what is not as documented is kept.
     pub(super) fn documented(&self, body: &Value, wanted: &[Field]) {
         let count = body.as_object().map_or(0, serde_json::Map::len);

@@ -16,6 +16,7 @@ mod gows;
 mod join_requests;
 mod noweb;
 mod people;
+mod pictures;
 mod quirks;
 mod routes;
 mod sessions;

@@ -250,7 +250,7 @@ impl Shared {
             ("POST", ["refresh"]) => Ok(self.refresh(session, account)),
             (_, [id, rest @ ..]) => {
                 let id = id.replace("%40", "@");
-                return self.group_route((method, rest), &id, body, session, account);
+                return self.group_route((method, rest), &id, (query, body), session, account);
             }
             _ => return None,
         };
@@ -262,7 +262,7 @@ impl Shared {
         &self,
         (method, rest): (&str, &[&str]),
         id: &str,
-        body: &Value,
+        (query, body): (&str, &Value),
         session: &str,
         account: &str,
     ) -> Option<Outcome> {
@@ -272,8 +272,9 @@ impl Shared {
             ("POST", ["leave"]) => self.leave(id, account),
             ("PUT", ["subject"]) => self.subject(id, account, body),
             ("PUT", ["description"]) => self.description(id, account, body),
-            ("GET", ["picture"]) => self.picture(id, account),
-            ("PUT" | "DELETE", ["picture"]) => self.set_picture(id, account, body),
+            ("GET", ["picture"]) => Ok(self.picture(id, account, query)),
+            ("PUT", ["picture"]) => self.set_picture(id, account, body),
+            ("DELETE", ["picture"]) => self.delete_picture(id, account),
             ("GET", ["settings", "security", name]) => {
                 return self.setting(name, id, session, account);
             }
