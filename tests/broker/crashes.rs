@@ -30,6 +30,9 @@ const MEMBER: &str = r#"{"participants": ["491700000001@c.us"]}"#;
 const ADMIN: &str = r#"{"participants": ["491700000002@c.us"]}"#;
 const STRANGER: &str = r#"{"participants": ["491700000003@c.us"]}"#;
 
+/// The account of the session `second`.
+const SECOND: &str = r#"{"participants": ["15550000002@c.us"]}"#;
+
 const PICTURE: &str = r#"{"picture": {"data": "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR42mNgYGiQY2hgYJBrkJNrAAAOZgJ5aJiVfAAAAABJRU5ErkJggg=="}}"#;
 
 const TABLE: &[Row] = &[
@@ -90,6 +93,41 @@ const TABLE: &[Row] = &[
         looks: "as it was//true: 1 participant, 2 admin",
     },
     Row {
+        command_type: CommandType::SetMessagesAdminOnly,
+        payload: r#"{"adminsOnly": true}"#,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetMemberAddMode,
+        payload: r#"{"membersCanAddNewMember": false}"#,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetMembershipApproval,
+        payload: r#"{"newMembersApprovalRequired": true}"#,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetMemberShareHistory,
+        payload: r#"{"membersCanShareHistory": false}"#,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::SetDisappearingMessages,
+        payload: r#"{"seconds": 86400}"#,
+        answer: "true",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
         command_type: CommandType::AddParticipants,
         payload: STRANGER,
         answer: "ok",
@@ -125,6 +163,34 @@ const TABLE: &[Row] = &[
         looks: "as it was//false: 1 participant, 2 admin",
     },
     Row {
+        command_type: CommandType::JoinGroup,
+        payload: "{}",
+        answer: "ok",
+        events: 4,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::ApproveJoinRequests,
+        payload: SECOND,
+        answer: "ok",
+        events: 5,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::RejectJoinRequests,
+        payload: SECOND,
+        answer: "ok",
+        events: 1,
+        looks: "as it was//false: 1 participant, 2 admin",
+    },
+    Row {
+        command_type: CommandType::EnsureGroup,
+        payload: r#"{"name": "another"}"#,
+        answer: "ensured",
+        events: 1,
+        looks: "another//false: 1 participant, 2 admin",
+    },
+    Row {
         command_type: CommandType::GetGroup,
         payload: "{}",
         answer: "group",
@@ -132,6 +198,12 @@ const TABLE: &[Row] = &[
         looks: "as it was//false: 1 participant, 2 admin",
     },
 ];
+
+/// The group of a row, and its invite code.
+struct Place {
+    group: String,
+    code: String,
+}
 
 impl Row {
     /// Each row has a session, which goes wrong for one worker only.
@@ -143,21 +215,33 @@ impl Row {
         format!("left-behind-{}", self.command_type.as_str())
     }
 
-    fn command(&self, group: &str) -> Command {
+    fn command(&self, Place { group, code }: &Place) -> Command {
         let mut payload: Value = serde_json::from_str(self.payload).unwrap();
-        if self.command_type != CommandType::CreateGroup {
-            payload["groupId"] = json!(group);
+        match self.command_type {
+            CommandType::CreateGroup => {}
+            CommandType::JoinGroup => payload["code"] = json!(code),
+            _ => payload["groupId"] = json!(group),
         }
         let command_type = self.command_type.as_str();
         Command::new(&self.id(), command_type, &self.session(), &payload)
     }
 
-    /// A group of the session.
-    async fn group(&self, scene: &Scene) -> String {
-        let session = self.session();
+    /// A group of the session; of another one, where the session is to join.
+    async fn group(&self, scene: &Scene) -> Place {
+        let session = match self.command_type {
+            CommandType::JoinGroup => "default".to_owned(),
+            _ => self.session(),
+        };
+        let by = async |session: &str, command: &str, payload: &Value| {
+            let id = format!("{}-{command}", self.session());
+            let command = Command::new(&id, command, session, payload);
+            let reply = scene.producer.call(command).await.unwrap();
+            assert_eq!(reply["status"], "ok", "{reply}");
+            reply["result"].clone()
+        };
         let create: Value = serde_json::from_str(TABLE[0].payload).unwrap();
         let create = Command::new(
-            &format!("{session}-group"),
+            &format!("{}-group", self.session()),
             "CreateGroup",
             &session,
             &create,
@@ -166,21 +250,31 @@ impl Row {
         let group = made["result"]["id"].as_str().unwrap();
         let mut admin: Value = serde_json::from_str(ADMIN).unwrap();
         admin["groupId"] = json!(group);
-        let promote = format!("{session}-admin");
+        let promote = format!("{}-admin", self.session());
         let promote = Command::new(&promote, "PromoteAdmin", &session, &admin);
         scene.producer.call(promote).await.unwrap();
         if self.command_type == CommandType::DeleteGroupPicture {
             let mut picture: Value = serde_json::from_str(PICTURE).unwrap();
             picture["groupId"] = json!(group);
-            let id = format!("{session}-picture");
-            let set = Command::new(&id, "SetGroupPicture", &session, &picture);
-            scene.producer.call(set).await.unwrap();
+            by(&session, "SetGroupPicture", &picture).await;
         }
-        group.to_owned()
+        let it = json!({ "groupId": group });
+        let invite = by(&session, "GetInviteCode", &it).await;
+        let code = invite["inviteCode"].as_str().unwrap().to_owned();
+        if matches!(
+            self.command_type,
+            CommandType::ApproveJoinRequests | CommandType::RejectJoinRequests
+        ) {
+            let approval = json!({"groupId": group, "newMembersApprovalRequired": true});
+            by(&session, "SetMembershipApproval", &approval).await;
+            by("second", "JoinGroup", &json!({ "code": code })).await;
+        }
+        let group = group.to_owned();
+        Place { group, code }
     }
 
     /// Has a worker die over the command.
-    async fn leave_behind(&self, scene: &Scene, crash: &str, group: &str) {
+    async fn leave_behind(&self, scene: &Scene, crash: &str, place: &Place) {
         let fault = |name| format!("engine.sandbox.faults.{}.{name}", self.session());
         let reads = self.command_type.repeat() == Repeat::ReadOnly;
         let options = scene.options.clone();
@@ -191,7 +285,7 @@ impl Row {
         })
         .await
         .unwrap();
-        scene.producer.send(self.command(group)).await.unwrap();
+        scene.producer.send(self.command(place)).await.unwrap();
         if reads {
             // There is no record of it to die around; any moment is as good.
             tokio::time::sleep(Duration::from_millis(300)).await;
@@ -209,6 +303,8 @@ fn short(reply: &Value) -> String {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     text(&reply["error"]["code"])
         .or_else(|| text(&result[0]["outcome"]))
+        .or_else(|| text(&result["outcome"]))
+        .or_else(|| result.get("changes").map(|_| "ensured".to_owned()))
         .or_else(|| result.get("inviteCode").map(|_| "code".to_owned()))
         .or_else(|| result.get("id").map(|_| "group".to_owned()))
         .unwrap_or_else(|| result.to_string())
@@ -254,10 +350,11 @@ fn events_of(seen: &Seen, id: &str) -> usize {
     caused.count()
 }
 
-/// The numbers of the events of a group, in their order; one session sees it.
-fn sequences(seen: &Seen, group: &str) -> Vec<u64> {
+/// The numbers of the events of a group that a session sees, in their order.
+fn sequences(seen: &Seen, session: &str, group: &str) -> Vec<u64> {
     let events = seen.events();
-    let own = events.iter().map(|event| &event["payload"]);
+    let own = events.iter().filter(|event| event["session"] == session);
+    let own = own.map(|event| &event["payload"]);
     let own = own.filter(|payload| payload["chatId"] == group || payload["group"]["id"] == group);
     own.map(|payload| payload["sequence"].as_u64().unwrap())
         .collect()
@@ -272,16 +369,20 @@ fn with_sessions(options: Options) -> Options {
     })
 }
 
-async fn assert_promised(scene: &Scene, store: &str, row: &Row, group: &str) {
+async fn assert_promised(scene: &Scene, store: &str, row: &Row, place: &Place) {
     let id = row.id();
     let reply = scene.producer.reply(&id).await.unwrap();
     let made = reply["result"]["id"].as_str();
-    let group = made.unwrap_or(group);
+    let group = made.unwrap_or(&place.group);
     let came = |seen: &Seen| (events_of(seen, &id) >= row.events).then_some(());
-    scene.producer.until(PATIENCE, came).await.unwrap();
+    let came = scene.producer.until(PATIENCE, came).await;
+    came.unwrap_or_else(|error| panic!("{error:#}: {reply}"));
     let looks = looks(scene, &row.session(), group).await;
     let history = world::history(store, group).await;
-    let effects = history.iter().filter(|it| **it == id).count();
+    // What prepared the group is named after the session; a part of a command has an id of its own.
+    let session = format!("{}-", row.session());
+    let effects = history.iter().filter(|it| !it.starts_with(&session));
+    let effects = effects.count();
     let wanted_effects = usize::from(row.command_type.repeat() != Repeat::ReadOnly);
     let seen = scene.producer.seen();
     let (answer, events) = (short(&reply), events_of(seen, &id));
@@ -290,7 +391,7 @@ async fn assert_promised(scene: &Scene, store: &str, row: &Row, group: &str) {
     let found = (answer.as_str(), effects, events, looks.as_str());
     let wanted = (row.answer, wanted_effects, row.events, row.looks);
     assert_eq!(found, wanted, "{name}: {reply}");
-    let sequences = sequences(seen, group);
+    let sequences = sequences(seen, &row.session(), group);
     let in_order: Vec<_> = (1..).take(sequences.len()).collect();
     assert_eq!(sequences, in_order, "{name}");
     // A copy has the id of the first reply, and the same result.

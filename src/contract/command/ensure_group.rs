@@ -19,7 +19,8 @@ use crate::contract::{
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(
     extend("anyOf" = [{"required": ["groupId"]}, {"required": ["name"]}]),
-    extend("dependentRequired" = {"exact": ["participants"]})
+    extend("if" = {"properties": {"exact": {"const": true}}, "required": ["exact"]}),
+    extend("then" = {"required": ["participants"]})
 )]
 pub struct EnsureGroup {
     /// The group; absent: a new one, which needs a `name`.

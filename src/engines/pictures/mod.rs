@@ -43,6 +43,14 @@ pub(super) struct Picture {
 }
 
 impl Pictures {
+    /// Those of a test, which fetches from public addresses only.
+    #[cfg(test)]
+    pub(crate) fn of_tests() -> Self {
+        use crate::outbound::AddressPolicy;
+        let egress = crate::config::Sources::default().load().unwrap().egress;
+        Self::new(Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap())
+    }
+
     /// With the client for the URLs of strangers.
     #[must_use]
     pub fn new(outbound: Outbound) -> Self {

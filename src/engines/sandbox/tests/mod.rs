@@ -22,7 +22,6 @@ use crate::clock::Clock;
 use crate::config;
 use crate::contract::{CommandType, ErrorCode, Event, Timestamp};
 use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found};
-use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::Store;
 use crate::store::ledger::Starts;
 use crate::store::sandbox_groups::SandboxGroups;
@@ -63,11 +62,6 @@ struct Answer {
 }
 
 /// Nothing is fetched by tests of the model.
-fn pictures() -> Pictures {
-    let egress = config::Sources::default().load().unwrap().egress;
-    Pictures::new(Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap())
-}
-
 impl World {
     async fn new() -> Self {
         Self::with(config::Sandbox::default()).await
@@ -94,7 +88,7 @@ impl World {
         };
         Self {
             groups: store.sandbox_groups(),
-            engine: Sandbox::seeded(store, config, clock.clone(), pictures(), 7),
+            engine: Sandbox::seeded(store, config, clock.clone(), Pictures::of_tests(), 7),
             clock,
             commands: AtomicU32::new(0),
             _dir: dir,

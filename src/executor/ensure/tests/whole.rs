@@ -25,7 +25,6 @@ use crate::engines::sandbox::Sandbox;
 use crate::engines::{Call, Context, Effect, Engine, EngineError, Found};
 use crate::executor::tests::scripted::{accepted, open};
 use crate::executor::{Accepted, CommandOutcome, Decoder, Executor, RetryState, Verdict};
-use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::ledger::Starts;
 
 const ME: &str = "15550000001@c.us";
@@ -127,8 +126,7 @@ impl Place {
             panic!("the default engine is the sandbox");
         };
         let clock = Arc::new(SystemClock);
-        let outbound = Outbound::new(&config.egress, AddressPolicy::PublicOnly).unwrap();
-        let pictures = Pictures::new(outbound);
+        let pictures = Pictures::of_tests();
         let engine = Arc::new(Flaky {
             sandbox: Sandbox::seeded(store.clone(), sandbox, clock.clone(), pictures, seed),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
