@@ -101,6 +101,13 @@ impl Idempotency {
 
     /// Finds the outcome of a command that may no longer be started; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
+        if let Some((first, _)) = ensure::steps(call).next()
+            && matches!(call.command, Command::EnsureGroup(_))
+            && self.noted(&first).await?.is_some()
+        {
+            // Some of its parts are done. It began in time, so it goes on.
+            return self.carry_out(call).await.map(Some);
+        }
         let key = call.key();
         let _turn = self.locks.wait(&key).await;
         let ledger = self.ledger.under(call.context.fence.clone());

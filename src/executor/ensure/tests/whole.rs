@@ -164,16 +164,20 @@ impl Place {
             .unwrap()
     }
 
-    /// Delivers a command until it is answered, to another worker after each kill.
     async fn outcome(&mut self, id: &str, payload: &Value) -> CommandOutcome {
         let mut command = accepted(id, CommandType::EnsureGroup, payload.clone());
         // As decoding does it.
         command.fingerprint = crate::executor::decode::fingerprint(&command.command);
+        self.until_answered(&command).await
+    }
+
+    /// Delivers a command until it is answered, to another worker after each kill.
+    async fn until_answered(&mut self, command: &Accepted) -> CommandOutcome {
         let mut last = None;
         for _ in 0..200 {
             let engine = Arc::clone(&self.engine);
             let verdict = tokio::select! {
-                verdict = self.attempt(&command) => Some(verdict),
+                verdict = self.attempt(command) => Some(verdict),
                 () = engine.killed.notified() => None,
             };
             match verdict {
@@ -423,6 +427,30 @@ async fn a_wish_that_exceeds_the_accounts_limits_goes_on_when_they_allow_it() {
         .map(|it| it.participants.len())
         .collect();
     assert_eq!(steps, [10; 10]);
+}
+
+#[tokio::test]
+async fn what_was_begun_in_time_goes_on_after_it() {
+    let mut place = Place::new(1, |config| {
+        config.safety.limits = config::Limits::On;
+        config.safety.add_participants.burst = 10.try_into().unwrap();
+        config.safety.add_participants.refill = Duration::from_millis(20);
+    })
+    .await;
+    let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
+    let wish = json!({"name": "Group", "participants": people});
+    let mut command = accepted("make", CommandType::EnsureGroup, wish);
+    command.fingerprint = crate::executor::decode::fingerprint(&command.command);
+    let first = place.attempt(&command).await;
+    assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
+    let past = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1);
+    command.expires_at = Some(Timestamp(past));
+    let outcome = place.until_answered(&command).await;
+    assert_eq!(result(&outcome.reply).group.unwrap().size, 31);
+    // What was not begun in time is not begun.
+    command.id = "late".parse().unwrap();
+    let late = place.until_answered(&command).await.reply.error.unwrap();
+    assert_eq!(late.code, ErrorCode::Expired);
 }
 
 #[tokio::test]
