@@ -253,7 +253,7 @@ async fn a_worker_that_is_paused_within_its_transactions_loses_no_command() {
     assert_eq!(run(&migrate, &["store", "migrate"]).await.code, 0);
     let scene = Scene::shared_with(|options| {
         // The server ends transactions in which nothing comes for so long.
-        place.of_worker(options).set("store.timeout", "100ms")
+        place.of_worker(options).set("store.timeout", "300ms")
     })
     .await;
     let groups = scene.groups(super::outages::GROUPS).await;
@@ -264,7 +264,7 @@ async fn a_worker_that_is_paused_within_its_transactions_loses_no_command() {
             let some = before + n * COMMANDS / 20;
             scene.producer.answered(some, PATIENCE).await.unwrap();
             scene.worker.signal(Signal::SIGSTOP).unwrap();
-            tokio::time::sleep(Duration::from_millis(400)).await;
+            tokio::time::sleep(Duration::from_millis(700)).await;
             scene.worker.signal(Signal::SIGCONT).unwrap();
         }
     };
