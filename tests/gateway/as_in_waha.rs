@@ -211,6 +211,26 @@ async fn each_setting_has_wahas_path_and_body() {
 }
 
 #[tokio::test]
+async fn a_group_becomes_as_wanted_by_a_put_of_it() {
+    let scene = Scene::new().await;
+    let id = scene.group(&[ONE]).await;
+    let path = format!("/api/default/groups/{id}");
+    let wish = json!({"name": "As wanted", "participants": [{"id": ONE, "role": "admin"}]});
+    let mut plan = wish.clone();
+    plan["plan"] = json!(true);
+    let planned = scene.send("PUT", &path, &plan).await;
+    let done = scene.send("PUT", &path, &wish).await;
+    assert_eq!(planned.status, 200, "{planned:?}");
+    assert_eq!(done.status, 200, "{done:?}");
+    assert_eq!(planned.json()["changes"], done.json()["changes"]);
+    assert_eq!(done.json()["group"]["subject"], "As wanted");
+    let again = scene.send("PUT", &path, &wish).await;
+    assert_eq!(again.json()["changes"], json!([]));
+    let odd = scene.send("PUT", &path, &json!({"exact": true})).await;
+    odd.assert_problem(400, "INVALID_PAYLOAD");
+}
+
+#[tokio::test]
 async fn groups_are_counted_and_refreshed_at_wahas_paths() {
     let scene = Scene::new().await;
     scene.group(&[ONE]).await;

@@ -5,6 +5,7 @@ mod absence;
 mod answers;
 mod bounds;
 mod captured;
+mod desired;
 mod failures;
 mod faults;
 mod health;
