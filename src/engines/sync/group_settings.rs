@@ -145,7 +145,12 @@ impl Reducer<'_> {
         }
         let observed = self.observed(value.clone());
         *slot(self.state) = Some(observed);
-        if earlier.is_some_and(|earlier| earlier.value == *value) {
+        let is_change = match &earlier {
+            Some(earlier) => earlier.value != *value,
+            // A comparison shows what a value is; that it was another one before is not known.
+            None => self.report.source != Source::Comparison,
+        };
+        if !is_change {
             return false;
         }
         if let Provenance::Command(by) = provenance {
