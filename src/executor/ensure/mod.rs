@@ -57,6 +57,16 @@ impl Ensure<'_> {
         let begun = Instant::now();
         let engine = self.parts.engine();
         let me = engine.engine().account(self.call).await?;
+        if self.wanted.exact && me.is_empty() {
+            // Nobody could tell that it must not be removed.
+            return Err(Failure::Engine(EngineError::NotReady {
+                message:
+                    "the engine does not tell the id of the session's account, which an exact \
+                          EnsureGroup must not remove"
+                        .to_owned(),
+                after: None,
+            }));
+        }
         let wish = Wish {
             wanted: self.wanted,
             me: &me,

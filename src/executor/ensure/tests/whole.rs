@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -36,6 +36,8 @@ struct Flaky {
     chance: Mutex<StdRng>,
     /// How many of a hundred calls fail.
     failing: AtomicU32,
+    /// It does not tell the account's id.
+    is_anonymous: AtomicBool,
     killed: Notify,
 }
 
@@ -91,6 +93,9 @@ impl Engine for Flaky {
     }
 
     async fn account(&self, call: &Call) -> Result<Vec<ParticipantId>, EngineError> {
+        if self.is_anonymous.load(Ordering::SeqCst) {
+            return Ok(Vec::new());
+        }
         self.sandbox.account(call).await
     }
 
@@ -131,6 +136,7 @@ impl Place {
             sandbox: Sandbox::seeded(store.clone(), sandbox, clock.clone(), pictures, seed),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             failing: AtomicU32::new(0),
+            is_anonymous: AtomicBool::new(false),
             killed: Notify::new(),
         });
         let decoder = Decoder::new().unwrap();
@@ -451,6 +457,20 @@ async fn what_was_begun_in_time_goes_on_after_it() {
     command.id = "late".parse().unwrap();
     let late = place.until_answered(&command).await.reply.error.unwrap();
     assert_eq!(late.code, ErrorCode::Expired);
+}
+
+#[tokio::test]
+async fn nobody_is_removed_while_the_engine_does_not_tell_the_accounts_own_id() {
+    let place = Place::new(1, |_| {}).await;
+    place.engine.is_anonymous.store(true, Ordering::SeqCst);
+    let wish = json!({"name": "Group", "participants": [], "exact": true});
+    let verdict = place
+        .attempt(&accepted("1", CommandType::EnsureGroup, wish))
+        .await;
+    let Verdict::Deferred(deferral) = verdict else {
+        panic!("not deferred: {verdict:?}");
+    };
+    assert_eq!(deferral.cause.code, ErrorCode::SessionNotReady);
 }
 
 #[tokio::test]
