@@ -39,6 +39,9 @@ const fn support(command: CommandType) -> Support {
         CommandType::RefreshGroups | CommandType::GetJoinInfo | CommandType::JoinGroup => {
             Support::Since(Version(2024, 12, 0), &[])
         }
+        CommandType::GetGroupPicture
+        | CommandType::SetGroupPicture
+        | CommandType::DeleteGroupPicture => Support::Since(Version(2025, 2, 0), &[]),
         CommandType::GetMemberAddMode | CommandType::SetMemberAddMode => {
             Support::Since(Version(2026, 7, 2), &[])
         }

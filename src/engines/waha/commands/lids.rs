@@ -2,15 +2,11 @@
 
 use serde_json::Value;
 
-use super::pictures::named_unsupported;
 use super::{Completed, Operation};
-use crate::contract::{CommandResult, LidCount, LidPair, ListLids, ParticipantId};
+use crate::contract::{CommandResult, ErrorCode, LidCount, LidPair, ListLids, ParticipantId};
 use crate::engines::EngineError;
-use crate::engines::waha::error::{FailureCause, Intent};
+use crate::engines::waha::error::FailureCause;
 use crate::engines::waha::wire::participant;
-
-/// What has these requests, by WAHA's documents and sources.
-const HAS: &str = "WAHA knows private ids since 2025, with GOWS, WEBJS, and NOWEB with config.noweb.store.enabled";
 
 impl Operation<'_> {
     pub(super) async fn list_lids(&self, asked: &ListLids) -> Result<Completed, EngineError> {
@@ -68,14 +64,22 @@ impl Operation<'_> {
         match self.client.session_request(self.caller, path, query).await {
             Ok(body) => Ok(body.json().clone()),
             // The request is valid, so it is NOWEB without its store.
-            Err(failure) if matches!(failure.cause, FailureCause::Invalid(_)) => {
-                Err(named_unsupported(
-                    FailureCause::NotImplemented.into_engine_error(Intent::Read, ""),
-                    HAS,
-                ))
-            }
-            Err(failure) => Err(named_unsupported(failure.into_engine_error(), HAS)),
+            Err(failure) if matches!(failure.cause, FailureCause::Invalid(_)) => Err(unsupported()),
+            Err(failure) => Err(match failure.into_engine_error() {
+                error if error.code() == ErrorCode::NotSupported => unsupported(),
+                error => error,
+            }),
         }
+    }
+}
+
+/// By WAHA's documents and sources.
+fn unsupported() -> EngineError {
+    EngineError::Refused {
+        code: ErrorCode::NotSupported,
+        message: "WAHA knows private ids since 2025, with GOWS, WEBJS, and NOWEB with \
+                  config.noweb.store.enabled"
+            .to_owned(),
     }
 }
 

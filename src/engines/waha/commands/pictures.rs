@@ -9,15 +9,12 @@ use serde_json::json;
 
 use super::{Completed, Operation, not_a_member};
 use crate::contract::{
-    CommandResult, ErrorCode, GroupId, GroupPicture, PictureChange, PictureKind, SetGroupPicture,
+    CommandResult, GroupId, GroupPicture, PictureChange, PictureKind, SetGroupPicture,
 };
 use crate::engines::EngineError;
 use crate::engines::sync::Observation;
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::outbound::Method;
-
-/// Since when WAHA has these requests, by its documents.
-const SINCE: &str = "WAHA has pictures of groups since 2025.2; update the server";
 
 const PATH: &str = "/picture";
 
@@ -27,8 +24,7 @@ impl Operation<'_> {
         id: &GroupId,
         refresh: bool,
     ) -> Result<Completed, EngineError> {
-        let url = self.picture_url(id, refresh).await;
-        let url = url.map_err(|error| named_unsupported(error, SINCE))?;
+        let url = self.picture_url(id, refresh).await?;
         if url.is_none() {
             // The same answer is given where WhatsApp shows the picture to members only.
             self.read_group(id).await?;
@@ -81,8 +77,7 @@ impl Operation<'_> {
         let body = Some(json!({ "file": file }));
         let ask = ApiRequest::change(Method::PUT, within(&asked.group_id, PATH), body);
         let change = Observation::PictureChanged(PictureChange::Changed);
-        let set = self.change_info(&asked.group_id, ask, vec![change]).await;
-        set.map_err(|error| named_unsupported(error, SINCE))
+        self.change_info(&asked.group_id, ask, vec![change]).await
     }
 
     pub(super) async fn delete_picture(&self, id: &GroupId) -> Result<Completed, EngineError> {
@@ -91,18 +86,6 @@ impl Operation<'_> {
         let ask = ApiRequest::change(Method::DELETE, within(id, PATH), None);
         let change = Observation::PictureChanged(PictureChange::Removed);
         let changes = if had_none { Vec::new() } else { vec![change] };
-        let deleted = self.change_info(id, ask, changes).await;
-        deleted.map_err(|error| named_unsupported(error, SINCE))
-    }
-}
-
-/// The same error, but where this WAHA lacks the request: then with what has it.
-pub(super) fn named_unsupported(error: EngineError, has: &str) -> EngineError {
-    match error.code() {
-        code @ ErrorCode::NotSupported => EngineError::Refused {
-            code,
-            message: format!("this WAHA does not support the command: {has}"),
-        },
-        _ => error,
+        self.change_info(id, ask, changes).await
     }
 }
