@@ -1,8 +1,12 @@
 //! What `doctor` sees of a way that is gone, while nobody puts it back; `topology apply` mends all of it.
 
+use std::time::Instant;
+
+use groupmq_test_support::rabbitmq::RabbitMq;
 use serde_json::Value;
 
 use super::stage::{Part, Stage};
+use crate::scene::PATIENCE;
 
 #[tokio::test]
 async fn doctor_finds_each_way_that_is_gone_and_topology_apply_mends_it() {
@@ -40,9 +44,16 @@ async fn doctor_finds_each_way_that_is_gone_and_topology_apply_mends_it() {
     stage.only_events_were_delivered();
     // Nothing of it stays anywhere.
     assert!(stage.producer.dead_letters().await.unwrap().is_empty());
-    let depths = groupmq_test_support::rabbitmq::RabbitMq::shared();
-    let depths = depths.await.unwrap().queue_depths().await.unwrap();
+    let broker = RabbitMq::shared().await.unwrap();
     let (orphan, webhooks) = (stage.name("orphan"), stage.name("dead.webhooks"));
+    // RabbitMQ's counts may be a second old.
+    let begun = Instant::now();
+    let depths = loop {
+        let depths = broker.queue_depths().await.unwrap();
+        if depths[&webhooks] == 0 || begun.elapsed() > PATIENCE {
+            break depths;
+        }
+    };
     // One that came back while the return exchange led nowhere is an orphan for a minute.
     assert!(depths[&orphan] <= 1, "{}", depths[&orphan]);
     assert_eq!(depths[&webhooks], 0);
