@@ -297,7 +297,7 @@ impl RabbitMq {
     }
 
     /// The number of messages in each queue of the default virtual host, ready and unacknowledged
-    /// ones together. May be a second old.
+    /// ones together. May be a second old. A queue that is just being declared or deleted has no number.
     ///
     /// # Errors
     ///
@@ -306,10 +306,9 @@ impl RabbitMq {
         self.ctl(&["list_queues", "--no-table-headers", "name", "messages"])
             .await?
             .lines()
-            .map(|line| {
-                let (name, depth) = line.rsplit_once('\t').context("a line of list_queues")?;
-                Ok((name.to_owned(), depth.parse()?))
-            })
+            .filter_map(|line| line.rsplit_once('\t'))
+            .filter(|(_, depth)| !depth.is_empty())
+            .map(|(name, depth)| Ok((name.to_owned(), depth.parse()?)))
             .collect()
     }
 
