@@ -256,7 +256,7 @@ impl Process {
 
     /// Starts to execute commands from the queues.
     fn commands(&mut self) -> anyhow::Result<()> {
-        let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+        let decoder = Decoder::new();
         let clock = Arc::clone(&self.clock);
         let Engines { engine, waha } = (self.engines)(&self.config, &self.store, clock)?;
         if let Some(waha) = waha {
@@ -395,7 +395,7 @@ impl Process {
         self.health.need(requests.unblocked(), BLOCKED);
         self.health
             .need(is_listening, "not listening to events from the broker");
-        let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+        let decoder = Decoder::new();
         let gateway = Gateway::new(gateway::Deps {
             settings,
             names: self.names.clone(),

@@ -89,7 +89,7 @@ async fn reshard(config: Config, topology: &amqp::Topology) -> Result<Exit, Fail
         .await
         .context("cannot open the store (store.url)")?;
     lifecycle.spawn_background(writer);
-    let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+    let decoder = Decoder::new();
     let prefetch = config.amqp.prefetch;
     let client = Client::connect(&Target::new(config.amqp)).await?;
     let id = store.installation().id();

@@ -115,6 +115,8 @@ pub(super) fn command(
     };
     let accepted = match decoder.decode(&incoming) {
         Ok(accepted) => accepted,
+        // WAHA ignores unknown fields, so its clients may send some; a request of our own has no such clients.
+        Err(rejected) if route.command.endpoint().is_none() => return Err(refused(rejected.error)),
         Err(rejected) => {
             let Some((accepted, unknown)) = decoder.decode_known(&incoming) else {
                 return Err(refused(rejected.error));

@@ -131,7 +131,7 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             Self {
                 store: Store::in_folder(folder.path()).await,
-                decoder: Decoder::new().unwrap(),
+                decoder: Decoder::new(),
                 _folder: folder,
             }
         }

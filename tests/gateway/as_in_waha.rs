@@ -228,6 +228,10 @@ async fn a_group_becomes_as_wanted_by_a_put_of_it() {
     assert_eq!(again.json()["changes"], json!([]));
     let odd = scene.send("PUT", &path, &json!({"exact": true})).await;
     odd.assert_problem(400, "INVALID_PAYLOAD");
+    // WAHA has no such request, so nobody may rely on unknown fields being ignored.
+    let misspelt = json!({"name": "Other", "description": "", "partcipants": [ONE]});
+    let misspelt = scene.send("PUT", &path, &misspelt).await;
+    misspelt.assert_problem(400, "INVALID_PAYLOAD");
 }
 
 #[tokio::test]

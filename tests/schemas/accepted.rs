@@ -8,7 +8,7 @@ use super::example;
 
 #[test]
 fn every_accepted_example_is_valid_and_is_read() {
-    let decoder = Decoder::new().unwrap();
+    let decoder = Decoder::new();
     let envelope = jsonschema::validator_for(&example::json("schemas/command.json")).unwrap();
     for (name, example) in example::all("accepted") {
         let body = &example["body"];

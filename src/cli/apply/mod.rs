@@ -93,7 +93,7 @@ impl Apply {
                     .to_owned(),
             ));
         }
-        let decoder = Decoder::new().context("cannot check the files")?;
+        let decoder = Decoder::new();
         let read = file::read_all(&self.files, &self.session, &decoder);
         note_all(&read.notes);
         refuse(&read.problems)?;

@@ -18,11 +18,7 @@ fn read(text: &str, others: &[(&str, &[u8])]) -> Read {
     }
     write("groups.yaml", text.as_bytes());
     let file = folder.path().join("groups.yaml").display().to_string();
-    let mut read = file::read_all(
-        &[file],
-        &"default".parse().unwrap(),
-        &Decoder::new().unwrap(),
-    );
+    let mut read = file::read_all(&[file], &"default".parse().unwrap(), &Decoder::new());
     let places = read.groups.iter_mut().map(|it| &mut it.place.file);
     for place in places {
         *place = name(place);
@@ -195,7 +191,7 @@ fn a_file_that_is_no_yaml_is_named_with_the_line() {
     let missing = file::read_all(
         &["/nowhere/groups.yaml".to_owned()],
         &"default".parse().unwrap(),
-        &Decoder::new().unwrap(),
+        &Decoder::new(),
     );
     assert!(problems_of(&missing).starts_with("/nowhere/groups.yaml:1: cannot be read"));
 }

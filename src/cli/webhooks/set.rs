@@ -1,6 +1,5 @@
 //! `groupmq webhooks set`: creates or changes an endpoint that belongs to no session.
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
@@ -82,7 +81,7 @@ fn decode(
     payload: &Map<String, Value>,
     wrong: &mut Vec<String>,
 ) -> Result<Option<SetWebhook>, Failure> {
-    let decoder = Decoder::new().context("the contract's schemas cannot be used")?;
+    let decoder = Decoder::new();
     let body = json!({ "id": "set", "type": "SetWebhook", "session": "any", "payload": payload });
     let read = decoder.decode(&RawCommand {
         body: body.to_string().as_bytes(),

@@ -6,6 +6,7 @@
 //! executor.
 
 use std::io;
+use std::sync::OnceLock;
 
 use jsonschema::error::ValidationErrorKind as Kind;
 use serde_json::{Map, Value};
@@ -72,30 +73,32 @@ pub struct Rejected {
     pub session: Option<SessionName>,
 }
 
-/// A payload schema that cannot be compiled; a bug in the contract's types.
-#[derive(Debug, thiserror::Error)]
-#[error("the payload schema of {} cannot be compiled", command.as_str())]
-pub struct InvalidSchema {
-    command: CommandType,
-    #[source]
-    source: Box<jsonschema::ValidationError<'static>>,
-}
-
-/// Decodes commands. Making one compiles the schemas, so make it once; decoding needs no lock.
+/// Decodes commands. A payload's schema is compiled when the first such command arrives, and kept: few
+/// deployments send all commands, and each compiled schema takes memory.
 #[derive(Debug)]
 pub struct Decoder {
-    /// Indexed by the command type, in the order of [`CommandType::ALL`].
-    payloads: Vec<PayloadSchema>,
+    /// In the order of [`CommandType::ALL`].
+    payloads: Vec<(CommandType, OnceLock<Option<PayloadSchema>>)>,
 }
 
 #[derive(Debug)]
 struct PayloadSchema {
-    command: CommandType,
     schema: Value,
     validator: jsonschema::Validator,
 }
 
 impl PayloadSchema {
+    /// Compiles the schema of a payload; a test checks that each can be compiled.
+    fn compile(command: CommandType) -> Option<Self> {
+        let schema = schema::payload(command);
+        let validator = jsonschema::options()
+            // The engine without backtracking: its time is linear in the length of the text.
+            .with_pattern_options(jsonschema::PatternOptions::regex())
+            .build(&schema)
+            .ok()?;
+        Some(Self { schema, validator })
+    }
+
     /// Removes the fields that the schema does not know from the payload and from its participants, and
     /// returns them.
     fn strip(&self, payload: &mut Value) -> Unknown {
@@ -146,33 +149,27 @@ pub struct Unknown {
     pub nested: Vec<String>,
 }
 
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Decoder {
-    /// Compiles the payload schemas of all commands (some milliseconds).
-    ///
-    /// # Errors
-    /// When a schema does not compile; a test checks that they all do.
-    pub fn new() -> Result<Self, InvalidSchema> {
-        let compile = |&command: &CommandType| {
-            let schema = schema::payload(command);
-            let validator = jsonschema::options()
-                // The engine without backtracking: its time is linear in the length of the text.
-                .with_pattern_options(jsonschema::PatternOptions::regex())
-                .build(&schema)
-                .map_err(|error| InvalidSchema {
-                    command,
-                    source: Box::new(error),
-                })?;
-            Ok(PayloadSchema {
-                command,
-                schema,
-                validator,
-            })
-        };
-        let payloads = CommandType::ALL
-            .iter()
-            .map(compile)
-            .collect::<Result<_, _>>()?;
-        Ok(Self { payloads })
+    /// A decoder that has compiled nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        let types = CommandType::ALL.iter();
+        Self {
+            payloads: types.map(|&command| (command, OnceLock::new())).collect(),
+        }
+    }
+
+    fn schema(&self, command: CommandType) -> Option<&PayloadSchema> {
+        let (_, compiled) = self.payloads.iter().find(|(known, _)| *known == command)?;
+        compiled
+            .get_or_init(|| PayloadSchema::compile(command))
+            .as_ref()
     }
 
     /// Decodes one message.
@@ -238,10 +235,11 @@ impl Decoder {
         unknown: Option<&mut Unknown>,
         problems: &mut Problems,
     ) -> Option<Command> {
-        let known = self
-            .payloads
-            .iter()
-            .find(|known| known.command == command)?;
+        let Some(known) = self.schema(command) else {
+            let reason = "has a payload schema that cannot be compiled; report this";
+            problems.add(ErrorCode::Internal, "/type", reason);
+            return None;
+        };
         let mut payload = payload.unwrap_or_else(|| Value::Object(Map::new()));
         if let Some(unknown) = unknown {
             *unknown = known.strip(&mut payload);

@@ -3,7 +3,7 @@
 use super::*;
 
 fn decoder() -> Decoder {
-    Decoder::new().unwrap()
+    Decoder::new()
 }
 
 fn decode(body: &str) -> Result<Accepted, Box<Rejected>> {
@@ -170,4 +170,12 @@ fn the_cost_of_a_typical_command_is_printed() {
         std::hint::black_box(decoder.decode(std::hint::black_box(&incoming))).unwrap();
     }
     println!("{:?} per command", start.elapsed() / rounds);
+}
+
+#[test]
+fn the_schema_of_every_payload_can_be_compiled() {
+    let decoder = Decoder::new();
+    for &command in CommandType::ALL {
+        assert!(decoder.schema(command).is_some(), "{}", command.as_str());
+    }
 }

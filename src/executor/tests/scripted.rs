@@ -195,7 +195,7 @@ impl Bench {
         };
         settings(&mut config);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let decoder = Decoder::new().unwrap();
+        let decoder = Decoder::new();
         let executor = Executor::new(engine.clone(), &store, decoder, clock, &config);
         let bench = Self {
             engine,

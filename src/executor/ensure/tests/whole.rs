@@ -139,7 +139,7 @@ impl Place {
             is_anonymous: AtomicBool::new(false),
             killed: Notify::new(),
         });
-        let decoder = Decoder::new().unwrap();
+        let decoder = Decoder::new();
         let executor = Executor::new(engine.clone(), &store, decoder, clock, &config);
         Self {
             url,
@@ -153,7 +153,7 @@ impl Place {
     /// Another worker on the same store; the one before is dead.
     async fn replace(&mut self) {
         let store = open(&self.url).await;
-        let decoder = Decoder::new().unwrap();
+        let decoder = Decoder::new();
         let clock = Arc::new(SystemClock);
         self.executor = Executor::new(self.engine.clone(), &store, decoder, clock, &self.config);
     }
