@@ -69,7 +69,7 @@ impl Set {
         if payload.insert("id".to_owned(), json!(self.id)).is_some() {
             wrong.push("/id must not be in the payload; it is the argument".to_owned());
         }
-        let wanted = decode(&payload, &mut wrong)?;
+        let wanted = decode(&payload, &mut wrong);
         match wanted {
             Some(wanted) if wrong.is_empty() => Ok((wanted, sessions)),
             _ => Err(Failure::Usage(format!("--payload: {}", wrong.join("\n  ")))),
@@ -77,10 +77,7 @@ impl Set {
     }
 }
 
-fn decode(
-    payload: &Map<String, Value>,
-    wrong: &mut Vec<String>,
-) -> Result<Option<SetWebhook>, Failure> {
+fn decode(payload: &Map<String, Value>, wrong: &mut Vec<String>) -> Option<SetWebhook> {
     let decoder = Decoder::new();
     let body = json!({ "id": "set", "type": "SetWebhook", "session": "any", "payload": payload });
     let read = decoder.decode(&RawCommand {
@@ -88,16 +85,16 @@ fn decode(
         ..RawCommand::default()
     });
     match read {
-        Ok(accepted) => Ok(match accepted.command {
+        Ok(accepted) => match accepted.command {
             Command::SetWebhook(wanted) => Some(wanted),
             _ => None,
-        }),
+        },
         Err(rejected) => {
             wrong.extend(rejected.error.details.iter().map(|detail| {
                 let path = detail.path.strip_prefix("/payload").unwrap_or(&detail.path);
                 format!("{path} {}", detail.reason)
             }));
-            Ok(None)
+            None
         }
     }
 }
