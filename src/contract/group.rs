@@ -196,11 +196,11 @@ pub struct MemberShareHistory {
     pub members_can_share_history: bool,
 }
 
-/// The answer to `CountGroups`.
+/// The answer to `CountGroups` and `CountLids`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct GroupCount {
-    /// How many groups the account is in.
-    pub count: u32,
+pub struct Count {
+    /// How many groups the account is in, or how many pairs of private id and phone the session knows.
+    pub count: u64,
 }
 
 /// How long new messages stay, in seconds: one of the times that WhatsApp offers.
@@ -212,6 +212,12 @@ impl MessageTimer {
     /// Never, a day, a week, 90 days.
     const OFFERED: [u32; 4] = [0, 86_400, 604_800, 7_776_000];
 
+    /// The time of so many seconds, if WhatsApp offers it.
+    #[must_use]
+    pub fn offered(seconds: u32) -> Option<Self> {
+        Self::OFFERED.contains(&seconds).then_some(Self(seconds))
+    }
+
     /// The seconds.
     #[must_use]
     pub const fn seconds(self) -> u32 {
@@ -222,10 +228,8 @@ impl MessageTimer {
 impl<'de> Deserialize<'de> for MessageTimer {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let seconds = whole::required(deserializer)?;
-        if Self::OFFERED.contains(&seconds) {
-            return Ok(Self(seconds));
-        }
-        Err(de::Error::custom("must be a time that WhatsApp offers"))
+        Self::offered(seconds)
+            .ok_or_else(|| de::Error::custom("must be a time that WhatsApp offers"))
     }
 }
 

@@ -23,7 +23,7 @@ pub use command::{
     EnsuredGroup, Exclude, GetGroup, GetGroupPicture, GetInfoAdminOnly, GetInviteCode, GetJoinInfo,
     GetLidByPhone, GetMemberAddMode, GetMemberShareHistory, GetMembershipApproval,
     GetMessagesAdminOnly, GetParticipants, GetPhoneByLid, GroupPicture, JoinGroup, LIDS_SHOWN,
-    LaneName, LeaveGroup, LidCount, LidPair, ListGroups, ListJoinRequests, ListLids, ListWebhooks,
+    LaneName, LeaveGroup, LidPair, ListGroups, ListJoinRequests, ListLids, ListWebhooks,
     PICTURE_BYTES_MAX, PictureData, PictureKind, PictureSource, PictureUrl, PromoteAdmin,
     RefreshGroups, RejectJoinRequests, RemoveParticipants, RemoveWebhook, Repeat, RevokeInviteCode,
     SetDisappearingMessages, SetGroupDescription, SetGroupPicture, SetGroupSubject,
@@ -39,7 +39,7 @@ pub use event::{
     ParticipantRole, PictureChange,
 };
 pub use group::{
-    Group, GroupCount, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
+    Count, Group, GroupSettings, InfoAdminOnly, InviteCode, MemberAddMode, MemberShareHistory,
     MembershipApproval, MessageTimer, MessagesAdminOnly, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };

@@ -26,6 +26,7 @@ mod setting;
 mod sync;
 pub mod waha;
 
+pub(crate) use setting::Setting;
 pub use sync::comparable;
 
 /// What an engine, or one of its servers, can execute: every command but these.

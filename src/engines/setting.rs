@@ -3,12 +3,16 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contract::{ChangedGroup, Command, GroupSettings};
+use crate::contract::{
+    ChangedGroup, Command, CommandType, GroupId, GroupSettings, MessageTimer,
+    SetDisappearingMessages, SetInfoAdminOnly, SetMemberAddMode, SetMemberShareHistory,
+    SetMembershipApproval, SetMessagesAdminOnly,
+};
 
 /// A setting of a group, with its value.
 ///
 /// The serialised names are those of stored rows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) enum Setting {
     /// Only admins may change subject and description.
     InfoAdminOnly(bool),
@@ -40,6 +44,66 @@ impl Setting {
             Command::SetDisappearingMessages(it) => Self::DisappearingSeconds(it.seconds.seconds()),
             _ => return None,
         })
+    }
+
+    /// The type of the command that sets it.
+    pub(crate) const fn command_type(self) -> CommandType {
+        match self {
+            Self::InfoAdminOnly(_) => CommandType::SetInfoAdminOnly,
+            Self::MessagesAdminOnly(_) => CommandType::SetMessagesAdminOnly,
+            Self::MembersCanAdd(_) => CommandType::SetMemberAddMode,
+            Self::ApprovalRequired(_) => CommandType::SetMembershipApproval,
+            Self::MembersCanShareHistory(_) => CommandType::SetMemberShareHistory,
+            Self::DisappearingSeconds(_) => CommandType::SetDisappearingMessages,
+        }
+    }
+
+    /// The command that sets it; none for a time that WhatsApp does not offer.
+    pub(crate) fn command(self, group_id: GroupId) -> Option<Command> {
+        Some(match self {
+            Self::InfoAdminOnly(admins_only) => Command::SetInfoAdminOnly(SetInfoAdminOnly {
+                group_id,
+                admins_only,
+            }),
+            Self::MessagesAdminOnly(admins_only) => {
+                Command::SetMessagesAdminOnly(SetMessagesAdminOnly {
+                    group_id,
+                    admins_only,
+                })
+            }
+            Self::MembersCanAdd(on) => Command::SetMemberAddMode(SetMemberAddMode {
+                group_id,
+                members_can_add_new_member: on,
+            }),
+            Self::ApprovalRequired(on) => Command::SetMembershipApproval(SetMembershipApproval {
+                group_id,
+                new_members_approval_required: on,
+            }),
+            Self::MembersCanShareHistory(on) => {
+                Command::SetMemberShareHistory(SetMemberShareHistory {
+                    group_id,
+                    members_can_share_history: on,
+                })
+            }
+            Self::DisappearingSeconds(seconds) => {
+                Command::SetDisappearingMessages(SetDisappearingMessages {
+                    group_id,
+                    seconds: MessageTimer::offered(seconds)?,
+                })
+            }
+        })
+    }
+
+    /// The value of the same setting in these, if they tell it.
+    pub(crate) fn value_in(self, settings: &GroupSettings) -> Option<Value> {
+        match self {
+            Self::InfoAdminOnly(_) => Some(settings.info_admin_only.into()),
+            Self::MessagesAdminOnly(_) => Some(settings.messages_admin_only.into()),
+            Self::MembersCanAdd(_) => Some(settings.members_can_add_new_member.into()),
+            Self::ApprovalRequired(_) => Some(settings.new_members_approval_required.into()),
+            Self::MembersCanShareHistory(_) => settings.members_can_share_history.map(Value::from),
+            Self::DisappearingSeconds(_) => settings.disappearing_seconds.map(Value::from),
+        }
     }
 
     /// Its value as JSON.

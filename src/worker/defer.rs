@@ -3,21 +3,12 @@
 use std::time::Duration;
 
 use crate::contract::Timestamp;
-use crate::executor::{Accepted, Deferral};
+use crate::executor::Deferral;
 use crate::observability::events;
 use crate::store::lanes::{Deferred, LaneKey};
-use crate::store::ledger;
 
 use super::messages::{self, DeferralState};
 use super::{Job, NotAcked, Worker, spans};
-
-/// The ledger's key of a command.
-pub(super) fn key_of(accepted: &Accepted) -> ledger::Key {
-    ledger::Key {
-        session: accepted.session.clone(),
-        command_id: accepted.id.clone(),
-    }
-}
 
 impl Worker {
     /// Defers a command: published and confirmed first, then recorded, then acknowledged.
@@ -44,7 +35,7 @@ impl Worker {
         self.publisher.defer(deferred).await?;
         let now = self.now();
         let deferred = Deferred {
-            key: key_of(&job.accepted),
+            key: job.accepted.key(),
             command_type: job.accepted.command.command_type().as_str().to_owned(),
             lane: place.map(|(key, _)| key.lane.clone()),
             ticket: ticket.unwrap_or_default(),
@@ -78,7 +69,7 @@ impl Worker {
             return Ok(());
         }
         let now = self.now();
-        let command = key_of(&job.accepted);
+        let command = job.accepted.key();
         let place = lane.zip(job.deferral_state.ticket);
         let has_rested = job.deferral_state.since.is_some();
         let lanes = &job.shard.lanes;

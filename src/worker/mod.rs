@@ -38,7 +38,6 @@ use crate::observability::trace::{Span, Tracer};
 use crate::store::lanes::LaneKey;
 use crate::store::{self, RetryPermit, Store};
 
-use defer::key_of;
 use deferred_lanes::Admission;
 use in_flight::{InFlight, InFlightGuard};
 use messages::DeferralState;
@@ -173,7 +172,7 @@ impl Worker {
         };
         let deferral_state = DeferralState::from_message(&delivery.message, &self.names);
         if deferral_state.since.is_some() {
-            shard.lanes.note_returned(&key_of(&accepted));
+            shard.lanes.note_returned(&accepted.key());
         }
         self.record_queue_time(&delivery.message);
         let job = Job {

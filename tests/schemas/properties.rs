@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::example;
 
-static DECODER: LazyLock<Decoder> = LazyLock::new(|| Decoder::new());
+static DECODER: LazyLock<Decoder> = LazyLock::new(Decoder::new);
 static EXAMPLES: LazyLock<Vec<Value>> = LazyLock::new(|| {
     example::all("accepted")
         .into_iter()

@@ -65,10 +65,3 @@ pub struct LidPair {
     /// The phone.
     pub pn: Option<ParticipantId>,
 }
-
-/// The answer to `CountLids`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct LidCount {
-    /// How many pairs the session knows.
-    pub count: u64,
-}

@@ -5,9 +5,9 @@ use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::{
-    Group, GroupCount, GroupId, InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined,
-    MemberAddMode, MemberShareHistory, MembershipApproval, MessagesAdminOnly, Outcome, Participant,
-    Webhook, WebhookTest,
+    Count, Group, GroupId, InfoAdminOnly, InviteCode, JoinInfo, JoinRequest, Joined, MemberAddMode,
+    MemberShareHistory, MembershipApproval, MessagesAdminOnly, Outcome, Participant, Webhook,
+    WebhookTest,
 };
 
 mod about;
@@ -31,7 +31,7 @@ pub use groups::{
 };
 pub use invites::{GetInviteCode, GetJoinInfo, JoinGroup, RevokeInviteCode};
 pub use join_requests::{ApproveJoinRequests, ListJoinRequests, RejectJoinRequests};
-pub use lids::{CountLids, GetLidByPhone, GetPhoneByLid, LIDS_SHOWN, LidCount, LidPair, ListLids};
+pub use lids::{CountLids, GetLidByPhone, GetPhoneByLid, LIDS_SHOWN, LidPair, ListLids};
 pub use participants::{AddParticipants, GetParticipants, RemoveParticipants};
 pub use picture::{
     DeleteGroupPicture, GetGroupPicture, GroupPicture, PICTURE_BYTES_MAX, PictureData, PictureKind,
@@ -198,7 +198,7 @@ macro_rules! commands {
 commands! {
     CreateGroup => Group, Harmful, |_| About::Nothing, "POST /api/{session}/groups";
     ListGroups => Vec<Group>, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups";
-    CountGroups => GroupCount, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups/count";
+    CountGroups => Count, ReadOnly, |_| About::Nothing, "GET /api/{session}/groups/count";
     RefreshGroups => bool, ReadOnly, |_| About::Nothing, "POST /api/{session}/groups/refresh";
     GetGroup => Group, ReadOnly, |p| About::Group(&p.group_id), "GET /api/{session}/groups/{groupId}";
     DeleteGroup => bool, Harmless, |p| About::Group(&p.group_id), "DELETE /api/{session}/groups/{groupId}";
@@ -264,7 +264,7 @@ commands! {
         |p| p.group_id.as_ref().filter(|_| !p.plan).map_or(About::Nothing, About::Group),
         ours "PUT /api/{session}/groups/{groupId}";
     ListLids => Vec<LidPair>, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids";
-    CountLids => LidCount, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/count";
+    CountLids => Count, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/count";
     GetPhoneByLid => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/{lid}";
     GetLidByPhone => LidPair, ReadOnly, |_| About::Nothing, "GET /api/{session}/lids/pn/{phone}";
     SetWebhook => Webhook, Harmless, |p| About::Webhook(&p.id), "PUT /api/sessions/{session}";
@@ -294,8 +294,8 @@ pub enum CommandResult {
     Groups(Vec<Group>),
     /// Done, or (where the contract says so) `false` for lack of permission.
     Done(bool),
-    /// `CountGroups`.
-    Count(GroupCount),
+    /// `CountGroups`, `CountLids`.
+    Count(Count),
     /// `GetGroupPicture`.
     GroupPicture(GroupPicture),
     /// `GetInfoAdminOnly`.
@@ -324,8 +324,6 @@ pub enum CommandResult {
     Ensured(Box<EnsuredGroup>),
     /// `ListLids`.
     Lids(Vec<LidPair>),
-    /// `CountLids`.
-    LidCount(LidCount),
     /// `GetPhoneByLid`, `GetLidByPhone`.
     Lid(LidPair),
     /// `SetWebhook`.
@@ -357,7 +355,6 @@ impl Serialize for CommandResult {
             Self::JoinRequests(requests) => requests.serialize(serializer),
             Self::Ensured(ensured) => ensured.serialize(serializer),
             Self::Lids(pairs) => pairs.serialize(serializer),
-            Self::LidCount(count) => count.serialize(serializer),
             Self::Lid(pair) => pair.serialize(serializer),
             Self::Webhook(webhook) => webhook.serialize(serializer),
             Self::Webhooks(webhooks) => webhooks.serialize(serializer),

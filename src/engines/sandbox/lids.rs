@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::contract::{
-    AddParticipants, Command, CommandResult, CreateGroup, DemoteAdmin, LidCount, LidPair, ListLids,
+    AddParticipants, Command, CommandResult, Count, CreateGroup, DemoteAdmin, LidPair, ListLids,
     Outcome, ParticipantId, ParticipantInput, PromoteAdmin, RemoveParticipants,
 };
 use crate::store::sandbox_groups::SandboxGroup;
@@ -85,7 +85,7 @@ pub(super) fn read<'a>(
             let pairs = known.into_iter().skip(skipped).take(shown).map(pair);
             CommandResult::Lids(pairs.collect())
         }
-        Command::CountLids(_) => CommandResult::LidCount(LidCount {
+        Command::CountLids(_) => CommandResult::Count(Count {
             count: known.len().try_into().unwrap_or(u64::MAX),
         }),
         Command::GetPhoneByLid(asked) => CommandResult::Lid(LidPair {

@@ -31,8 +31,8 @@ use super::{Call, Effect, Engine, EngineError, Found};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
-    Command, CommandId, CommandResult, CreateGroup, EngineName, ErrorCode, Event, Exclude, Group,
-    GroupCount, GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
+    Command, CommandId, CommandResult, Count, CreateGroup, EngineName, ErrorCode, Event, Exclude,
+    Group, GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
 use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
@@ -190,8 +190,8 @@ impl Sandbox {
         let all = ListGroups::default();
         let groups = self.groups.of_account(account, &all).await;
         let count = groups.map_err(store_failed)?.len();
-        Ok(CommandResult::Count(GroupCount {
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+        Ok(CommandResult::Count(Count {
+            count: u64::try_from(count).unwrap_or(u64::MAX),
         }))
     }
 

@@ -16,6 +16,7 @@ use crate::contract::{
     Command, CommandId, CommandType, ErrorBody, ErrorCode, ErrorDetail, SessionName, Timestamp,
     schema,
 };
+use crate::store::ledger::Key;
 
 mod beyond;
 mod body;
@@ -58,6 +59,17 @@ pub struct Accepted {
     pub fingerprint: [u8; 32],
     /// It is not started after this time.
     pub expires_at: Option<Timestamp>,
+}
+
+impl Accepted {
+    /// The key of its effect in the ledger.
+    #[must_use]
+    pub fn key(&self) -> Key {
+        Key {
+            session: self.session.clone(),
+            command_id: self.id.clone(),
+        }
+    }
 }
 
 /// A message that is not a valid command, with the parts that address the reply.

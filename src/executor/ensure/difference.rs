@@ -13,9 +13,7 @@ use crate::contract::{
     PromoteAdmin, RemoveParticipants, Role, SetGroupDescription, SetGroupSubject, Subject,
     WantedParticipant,
 };
-use crate::engines::comparable;
-
-use super::settings::Setting;
+use crate::engines::{Setting, comparable};
 
 /// A step on the way to the wanted group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,7 +33,7 @@ pub(super) enum Step {
 pub(super) struct View {
     pub(super) subject: Subject,
     pub(super) description: Description,
-    pub(super) settings: Option<GroupSettings>,
+    pub(super) settings: GroupSettings,
     pub(super) owner: Option<ParticipantId>,
     pub(super) members: Members,
 }
@@ -97,7 +95,7 @@ impl View {
         Self {
             subject: group.subject.clone(),
             description: group.description.clone(),
-            settings: Some(group.settings),
+            settings: group.settings,
             owner: group.owner.clone(),
             members,
         }
@@ -221,13 +219,25 @@ impl Wish<'_> {
     }
 
     fn setting(&self, view: &View, tried: &Tried) -> Option<Step> {
-        let differs = |setting: &Setting| {
-            setting.wanted(&self.wanted.settings).is_some_and(|wanted| {
-                let now = view.settings.as_ref().and_then(|it| setting.current(it));
-                now != Some(wanted)
-            })
-        };
-        let differing = Setting::ALL.into_iter().filter(differs);
+        let wanted = &self.wanted.settings;
+        let wanted = [
+            wanted.info_admin_only.map(Setting::InfoAdminOnly),
+            wanted.messages_admin_only.map(Setting::MessagesAdminOnly),
+            wanted
+                .members_can_add_new_member
+                .map(Setting::MembersCanAdd),
+            wanted
+                .new_members_approval_required
+                .map(Setting::ApprovalRequired),
+            wanted
+                .members_can_share_history
+                .map(Setting::MembersCanShareHistory),
+            wanted
+                .disappearing_seconds
+                .map(|timer| Setting::DisappearingSeconds(timer.seconds())),
+        ];
+        let differs = |it: &Setting| it.value_in(&view.settings) != Some(it.value());
+        let differing = wanted.into_iter().flatten().filter(differs);
         let mut untried = differing.map(Step::Setting);
         untried.find(|step| !tried.steps.contains(step))
     }
@@ -315,7 +325,7 @@ impl Step {
                 group_id: group()?,
                 description: wanted.description.clone()?,
             }),
-            Self::Setting(setting) => setting.command(group()?, &wanted.settings)?,
+            Self::Setting(setting) => setting.command(group()?)?,
             Self::Add(people) => Command::AddParticipants(AddParticipants {
                 group_id: group()?,
                 participants: named(people),

@@ -8,7 +8,6 @@
 
 mod difference;
 mod progress;
-mod settings;
 #[cfg(test)]
 mod tests;
 

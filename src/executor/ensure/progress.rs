@@ -115,7 +115,7 @@ impl<'a> Progress<'a> {
                     .clone()
                     .unwrap_or_else(|| Subject::from_engine("")),
                 description: Description::default(),
-                settings: Some(OF_NEW_GROUPS),
+                settings: OF_NEW_GROUPS,
                 owner: None,
                 members,
             });
@@ -236,7 +236,7 @@ impl<'a> Progress<'a> {
         match step {
             Step::Subject => Some(view.subject.as_str().into()),
             Step::Description => Some(view.description.as_str().into()),
-            Step::Setting(setting) => setting.current(view.settings.as_ref()?),
+            Step::Setting(setting) => setting.value_in(&view.settings),
             _ => None,
         }
     }
@@ -246,7 +246,7 @@ impl<'a> Progress<'a> {
         let to = match step {
             Step::Create(_) | Step::Subject => wanted.name.as_ref().map(|it| it.as_str().into()),
             Step::Description => wanted.description.as_ref().map(|it| it.as_str().into()),
-            Step::Setting(setting) => setting.wanted(&wanted.settings),
+            Step::Setting(setting) => Some(setting.value()),
             _ => None,
         };
         Change {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{Completed, Operation};
-use crate::contract::{CommandResult, ErrorCode, LidCount, LidPair, ListLids, ParticipantId};
+use crate::contract::{CommandResult, Count, ErrorCode, LidPair, ListLids, ParticipantId};
 use crate::engines::EngineError;
 use crate::engines::waha::error::FailureCause;
 use crate::engines::waha::wire::participant;
@@ -26,8 +26,8 @@ impl Operation<'_> {
         let body = self.lids_request("lids/count", &[]).await?;
         let count = body.get("count").and_then(Value::as_u64);
         let count = count.ok_or_else(|| self.unreadable("no number of lids"))?;
-        let count = LidCount { count };
-        Ok(Completed::unchanged(CommandResult::LidCount(count)))
+        let count = Count { count };
+        Ok(Completed::unchanged(CommandResult::Count(count)))
     }
 
     pub(super) async fn get_phone_by_lid(

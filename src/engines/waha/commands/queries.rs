@@ -2,7 +2,7 @@
 
 use super::{Completed, Operation, not_allowed};
 use crate::contract::{
-    CommandResult, Exclude, Group, GroupCount, GroupId, ListGroups, SortBy, SortOrder,
+    CommandResult, Count, Exclude, Group, GroupId, ListGroups, SortBy, SortOrder,
 };
 use crate::engines::EngineError;
 use crate::engines::sync::{GroupSnapshot, Person};
@@ -77,8 +77,8 @@ impl Operation<'_> {
     /// account is not in any more.
     pub(super) async fn count(&self) -> Result<Completed, EngineError> {
         let count = self.all_groups().await?.len();
-        Ok(Completed::unchanged(CommandResult::Count(GroupCount {
-            count: u32::try_from(count).unwrap_or(u32::MAX),
+        Ok(Completed::unchanged(CommandResult::Count(Count {
+            count: u64::try_from(count).unwrap_or(u64::MAX),
         })))
     }
 

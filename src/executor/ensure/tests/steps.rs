@@ -7,8 +7,8 @@ use serde_json::json;
 use serde_json::value::to_raw_value;
 
 use crate::contract::{
-    EnsureGroup, ErrorBody, ErrorCode, Outcome, OutcomeKind, Participant, ParticipantId, Role,
-    Subject, Timestamp,
+    EnsureGroup, ErrorBody, ErrorCode, GroupSettings, Outcome, OutcomeKind, Participant,
+    ParticipantId, Role, Subject, Timestamp,
 };
 use crate::executor::ensure::difference::{Members, Step, View, Wish};
 use crate::executor::ensure::progress::{Planned, Progress};
@@ -88,7 +88,14 @@ impl Case {
         View {
             subject: Subject::from_engine("Old name"),
             description: "".parse().unwrap(),
-            settings: None,
+            settings: GroupSettings {
+                info_admin_only: false,
+                messages_admin_only: false,
+                members_can_add_new_member: true,
+                new_members_approval_required: false,
+                members_can_share_history: None,
+                disappearing_seconds: None,
+            },
             owner: Some(person(1)),
             members,
         }
