@@ -41,57 +41,45 @@ impl Reducer<'_> {
             let new = self.is_new(slot, description, is_it, &mut command);
             changed.description = new.then(|| description.clone());
         }
-        let shown = group
-            .info_admin_only
-            .map(|it| (it, Setting::InfoAdminOnly(it)));
         self.setting_changed(
             |known| &mut known.info_admin_only,
-            shown,
+            group.info_admin_only,
+            Setting::InfoAdminOnly,
             &mut changed,
             &mut command,
         );
-        let shown = group
-            .messages_admin_only
-            .map(|it| (it, Setting::MessagesAdminOnly(it)));
         self.setting_changed(
             |known| &mut known.messages_admin_only,
-            shown,
+            group.messages_admin_only,
+            Setting::MessagesAdminOnly,
             &mut changed,
             &mut command,
         );
-        let shown = group
-            .members_can_add
-            .map(|it| (it, Setting::MembersCanAdd(it)));
         self.setting_changed(
             |known| &mut known.members_can_add,
-            shown,
+            group.members_can_add,
+            Setting::MembersCanAdd,
             &mut changed,
             &mut command,
         );
-        let shown = group
-            .approval_required
-            .map(|it| (it, Setting::ApprovalRequired(it)));
         self.setting_changed(
             |known| &mut known.approval_required,
-            shown,
+            group.approval_required,
+            Setting::ApprovalRequired,
             &mut changed,
             &mut command,
         );
-        let shown = group
-            .members_can_share_history
-            .map(|it| (it, Setting::MembersCanShareHistory(it)));
         self.setting_changed(
             |known| &mut known.members_can_share_history,
-            shown,
+            group.members_can_share_history,
+            Setting::MembersCanShareHistory,
             &mut changed,
             &mut command,
         );
-        let shown = group
-            .disappearing_seconds
-            .map(|it| (it, Setting::DisappearingSeconds(it)));
         self.setting_changed(
             |known| &mut known.disappearing_seconds,
-            shown,
+            group.disappearing_seconds,
+            Setting::DisappearingSeconds,
             &mut changed,
             &mut command,
         );
@@ -104,13 +92,15 @@ impl Reducer<'_> {
     fn setting_changed<T: Copy + PartialEq>(
         &mut self,
         slot: fn(&mut GroupState) -> &mut Option<Observed<T>>,
-        shown: Option<(T, Setting)>,
+        shown: Option<T>,
+        setting: fn(T) -> Setting,
         changed: &mut ChangedGroup,
         command: &mut Option<CommandId>,
     ) {
-        let Some((value, setting)) = shown else {
+        let Some(value) = shown else {
             return;
         };
+        let setting = setting(value);
         let is_it = |what: &ExpectedChange| *what == ExpectedChange::Setting(setting);
         if self.is_new(slot, &value, is_it, command) {
             setting.add_to(changed);
