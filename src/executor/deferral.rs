@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::config;
-use crate::contract::{ErrorBody, ErrorCode, ErrorDetail, Timestamp};
+use crate::contract::{ErrorBody, ErrorCode, ErrorDetail, Event, Timestamp};
 use crate::engines::{Disposition, EngineError};
 use crate::store;
 
@@ -64,6 +64,13 @@ impl Cause {
 pub(super) enum Failure {
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// Refused, after parts of it had caused these events.
+    #[error("{error}")]
+    Refused {
+        #[source]
+        error: EngineError,
+        events: Vec<Event>,
+    },
     #[error(transparent)]
     Store(#[from] store::Error),
     /// The engine could not be asked for the command's effect.
@@ -87,7 +94,11 @@ impl Failure {
                 (error.is_store_outage(), error.is_fenced())
             }
             Self::Store(error) => (error.is_outage(), error.is_fenced()),
-            Self::Busy(_) | Self::Unfinished | Self::InDoubt | Self::TooLate(_) => (false, false),
+            Self::Refused { .. }
+            | Self::Busy(_)
+            | Self::Unfinished
+            | Self::InDoubt
+            | Self::TooLate(_) => (false, false),
         };
         match (outage, fenced) {
             (true, _) => Some(Interrupted::Outage),
@@ -108,7 +119,7 @@ pub(super) fn judge(failure: &Failure, last: Option<&Cause>) -> Result<Deferral,
         })
     };
     match failure {
-        Failure::Engine(error) => judge_engine(error),
+        Failure::Engine(error) | Failure::Refused { error, .. } => judge_engine(error),
         // It was started, and its outcome is still unknown.
         Failure::Searching(error) => {
             let cause = ErrorBody::new(ErrorCode::InDoubt, error.to_string());

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
 use crate::clock::Clock;
-use crate::contract::{Command, Repeat, Timestamp};
+use crate::contract::{Command, Event, Repeat, Timestamp};
 use crate::engines::{Call, Disposition, Effect, EngineError, Found};
 use crate::observability::events;
 use crate::store::Store;
@@ -33,6 +33,10 @@ const BUSY: Duration = Duration::from_millis(500);
 /// The maximum number of starts of a command that must not be repeated and whose outcome is unknown: a
 /// search that finds nothing may be wrong, and each start may have had its effect.
 const BEGINNINGS: u32 = 2;
+
+/// The age of the records of a command in parts from which they are renewed, so that they are not purged while
+/// it goes on.
+const RENEWED_AFTER: jiff::SignedDuration = jiff::SignedDuration::from_mins(10);
 
 /// The owner of a started command that no worker is executing; no worker has this name.
 const NOBODY: &str = "";
@@ -101,8 +105,8 @@ impl Idempotency {
 
     /// Finds the outcome of a command that may no longer be started; none if nothing was done.
     pub(super) async fn look_up(&self, call: &Call) -> Result<Option<Executed>, Failure> {
-        if let Some((first, _)) = ensure::steps(call).next()
-            && matches!(call.command, Command::EnsureGroup(_))
+        if is_in_parts(call)
+            && let Some((first, _)) = ensure::steps(call).next()
             && self.noted(&first).await?.is_some()
         {
             // Some of its parts are done. It began in time, so it goes on.
@@ -117,6 +121,11 @@ impl Idempotency {
             Claim::Reused => Executed::Reused,
             Claim::Started { owner, starts } => {
                 self.take_over(&ledger, &key, &owner).await?;
+                if is_in_parts(call) {
+                    // No part of it was noted, so nothing was done.
+                    self.release(&key).await?;
+                    return Ok(None);
+                }
                 let Some(effect) = self.find(call, starts).await? else {
                     self.release(&key).await?;
                     return Ok(None);
@@ -130,7 +139,7 @@ impl Idempotency {
     /// Leaves a command that this worker may have started to the worker that gets it next, and its part
     /// that may have been started.
     pub(super) async fn leave(&self, call: &Call) {
-        if let Command::EnsureGroup(_) = call.command {
+        if is_in_parts(call) {
             let mut last = None;
             for (note, part) in ensure::steps(call) {
                 if !self.is_noted(&note).await {
@@ -155,6 +164,16 @@ impl Idempotency {
                 false
             }
         }
+    }
+
+    /// Keeps what a command in parts has recorded for as long as the command goes on.
+    async fn keep(&self, part: &Call, recorded: Timestamp) -> Result<(), Failure> {
+        let age = self.now().0.duration_since(recorded.0);
+        if age > RENEWED_AFTER {
+            let ledger = self.ledger.under(part.context.fence.clone());
+            ledger.keep(part.key()).await?;
+        }
+        Ok(())
     }
 
     async fn leave_key(&self, key: Key) {
@@ -248,11 +267,14 @@ impl Idempotency {
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
         match self.execute(call).await {
             Ok(effect) => self.done(key, effect).await,
+            Err(Failure::Refused { error, events }) => self.refused(key, error, events).await,
             Err(Failure::Engine(error)) => {
                 match error.disposition() {
+                    // Some of its parts may be done.
+                    Disposition::Retry { .. } if is_in_parts(call) => {}
                     // Nothing was done, and the next attempt starts afresh.
                     Disposition::Retry { .. } => self.release(&key).await?,
-                    Disposition::Reject => return self.refused(key, error).await,
+                    Disposition::Reject => return self.refused(key, error, Vec::new()).await,
                     // `started` stays, for the next attempt.
                     Disposition::Unknown => {}
                 }
@@ -268,13 +290,18 @@ impl Idempotency {
     }
 
     /// A refusal is an answer too, and is replayed when the command is redelivered.
-    async fn refused(&self, key: Key, error: EngineError) -> Result<Executed, Failure> {
+    async fn refused(
+        &self,
+        key: Key,
+        error: EngineError,
+        events: Vec<Event>,
+    ) -> Result<Executed, Failure> {
         let outcome = Err(super::deferral::error_body(&error));
         self.record(
             key,
             Record {
                 outcome,
-                events: Vec::new(),
+                events,
                 at: self.now(),
             },
         )
@@ -316,7 +343,12 @@ impl Parts for Idempotency {
 
     async fn carry_out_part(&self, part: &Call) -> Result<Record, Failure> {
         match self.carry_out(part).await? {
-            Executed::Done { record, .. } => Ok(record),
+            Executed::Done { record, replayed } => {
+                if replayed {
+                    self.keep(part, record.at).await?;
+                }
+                Ok(record)
+            }
             // The same id was used for another command before this one.
             Executed::Reused => Err(Failure::InDoubt),
         }
@@ -325,8 +357,13 @@ impl Parts for Idempotency {
     async fn noted(&self, call: &Call) -> Result<Option<Box<RawValue>>, Failure> {
         let ledger = self.ledger.under(call.context.fence.clone());
         match ledger.peek(call.key(), call.fingerprint).await? {
-            Claim::Done(record) => Ok(record.outcome.ok()),
-            Claim::New | Claim::Started { .. } | Claim::Reused => Ok(None),
+            Claim::Done(record) => {
+                self.keep(call, record.at).await?;
+                Ok(record.outcome.ok())
+            }
+            Claim::New | Claim::Started { .. } => Ok(None),
+            // The same id was used for another command before this one.
+            Claim::Reused => Err(Failure::InDoubt),
         }
     }
 
@@ -344,6 +381,11 @@ impl Parts for Idempotency {
         let earlier = ledger.complete(call.key(), record).await?;
         Ok(earlier.and_then(|it| it.outcome.ok()).unwrap_or(value))
     }
+}
+
+/// Whether a command is carried out in parts, each with a record of its own.
+const fn is_in_parts(call: &Call) -> bool {
+    matches!(call.command, Command::EnsureGroup(_))
 }
 
 const fn replay(record: Record) -> Executed {

@@ -43,21 +43,27 @@ const MOST_ADDED: usize = 256;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
     kind: Kind,
-    amount: u32,
+    amount: NonZeroU32,
 }
 
 impl Cost {
-    /// The cost of a command that changes a group, with so many people in it.
-    pub(super) fn of(command: CommandType, people: usize) -> Self {
-        let (kind, amount) = match command {
-            CommandType::CreateGroup => (Kind::CreateGroup, 1),
-            CommandType::AddParticipants => (Kind::AddParticipants, people),
-            _ => (Kind::Change, 1),
+    /// The cost of a command that names so many people; none if it does nothing with the account.
+    pub(super) fn of(command: CommandType, people: usize) -> Option<Self> {
+        let kind = Kind::of(command)?;
+        let amount = match kind {
+            Kind::AddParticipants => u32::try_from(people).unwrap_or(u32::MAX),
+            _ => 1,
         };
-        Self {
-            kind,
-            amount: u32::try_from(amount).unwrap_or(u32::MAX),
-        }
+        let amount = NonZeroU32::new(amount).unwrap_or(NonZeroU32::MIN);
+        Some(Self { kind, amount })
+    }
+
+    fn of_command(command: &Command) -> Option<Self> {
+        let people = match command {
+            Command::AddParticipants(add) => add.participants.len(),
+            _ => 0,
+        };
+        Self::of(command.command_type(), people)
     }
 }
 
@@ -113,58 +119,54 @@ impl Kind {
         Self::Read,
     ];
 
-    /// The bucket that a command takes from, and how much; none if it does nothing with the account.
-    fn of(command: &Command) -> Option<(Self, NonZeroU32)> {
+    /// The bucket that a command takes from; none if it does nothing with the account.
+    const fn of(command: CommandType) -> Option<Self> {
         Some(match command {
-            Command::CreateGroup(_) => (Self::CreateGroup, NonZeroU32::MIN),
-            Command::AddParticipants(add) => {
-                let people = u32::try_from(add.participants.len()).unwrap_or(u32::MAX);
-                let people = NonZeroU32::new(people).unwrap_or(NonZeroU32::MIN);
-                (Self::AddParticipants, people)
-            }
-            Command::ListGroups(_)
-            | Command::CountGroups(_)
-            | Command::RefreshGroups(_)
-            | Command::GetGroup(_)
-            | Command::GetGroupPicture(_)
-            | Command::GetInfoAdminOnly(_)
-            | Command::GetMessagesAdminOnly(_)
-            | Command::GetMemberAddMode(_)
-            | Command::GetMembershipApproval(_)
-            | Command::GetMemberShareHistory(_)
-            | Command::GetParticipants(_)
-            | Command::GetInviteCode(_)
-            | Command::GetJoinInfo(_)
-            | Command::ListJoinRequests(_)
-            | Command::ListLids(_)
-            | Command::CountLids(_)
-            | Command::GetPhoneByLid(_)
-            | Command::GetLidByPhone(_) => (Self::Read, NonZeroU32::MIN),
-            Command::DeleteGroup(_)
-            | Command::LeaveGroup(_)
-            | Command::SetGroupSubject(_)
-            | Command::SetGroupDescription(_)
-            | Command::SetGroupPicture(_)
-            | Command::DeleteGroupPicture(_)
-            | Command::SetInfoAdminOnly(_)
-            | Command::SetMessagesAdminOnly(_)
-            | Command::SetMemberAddMode(_)
-            | Command::SetMembershipApproval(_)
-            | Command::SetMemberShareHistory(_)
-            | Command::SetDisappearingMessages(_)
-            | Command::RemoveParticipants(_)
-            | Command::PromoteAdmin(_)
-            | Command::DemoteAdmin(_)
-            | Command::RevokeInviteCode(_)
-            | Command::JoinGroup(_)
-            | Command::ApproveJoinRequests(_)
-            | Command::RejectJoinRequests(_) => (Self::Change, NonZeroU32::MIN),
+            CommandType::CreateGroup => Self::CreateGroup,
+            CommandType::AddParticipants => Self::AddParticipants,
+            CommandType::ListGroups
+            | CommandType::CountGroups
+            | CommandType::RefreshGroups
+            | CommandType::GetGroup
+            | CommandType::GetGroupPicture
+            | CommandType::GetInfoAdminOnly
+            | CommandType::GetMessagesAdminOnly
+            | CommandType::GetMemberAddMode
+            | CommandType::GetMembershipApproval
+            | CommandType::GetMemberShareHistory
+            | CommandType::GetParticipants
+            | CommandType::GetInviteCode
+            | CommandType::GetJoinInfo
+            | CommandType::ListJoinRequests
+            | CommandType::ListLids
+            | CommandType::CountLids
+            | CommandType::GetPhoneByLid
+            | CommandType::GetLidByPhone => Self::Read,
+            CommandType::DeleteGroup
+            | CommandType::LeaveGroup
+            | CommandType::SetGroupSubject
+            | CommandType::SetGroupDescription
+            | CommandType::SetGroupPicture
+            | CommandType::DeleteGroupPicture
+            | CommandType::SetInfoAdminOnly
+            | CommandType::SetMessagesAdminOnly
+            | CommandType::SetMemberAddMode
+            | CommandType::SetMembershipApproval
+            | CommandType::SetMemberShareHistory
+            | CommandType::SetDisappearingMessages
+            | CommandType::RemoveParticipants
+            | CommandType::PromoteAdmin
+            | CommandType::DemoteAdmin
+            | CommandType::RevokeInviteCode
+            | CommandType::JoinGroup
+            | CommandType::ApproveJoinRequests
+            | CommandType::RejectJoinRequests => Self::Change,
             // Each of its parts takes from a bucket of its own.
-            Command::EnsureGroup(_)
-            | Command::SetWebhook(_)
-            | Command::RemoveWebhook(_)
-            | Command::ListWebhooks(_)
-            | Command::TestWebhook(_) => return None,
+            CommandType::EnsureGroup
+            | CommandType::SetWebhook
+            | CommandType::RemoveWebhook
+            | CommandType::ListWebhooks
+            | CommandType::TestWebhook => return None,
         })
     }
 
@@ -215,7 +217,7 @@ impl Accounts {
         session: &SessionName,
         command: &Command,
     ) -> Result<(), EngineError> {
-        let Some((kind, amount)) = Kind::of(command) else {
+        let Some(Cost { kind, amount }) = Cost::of_command(command) else {
             return Ok(());
         };
         if let Some(wait) = self.paused(session, Scope::Account) {
@@ -266,7 +268,7 @@ impl Accounts {
         }
         let of_kind = |kind: Kind| {
             let all = costs.iter().filter(|cost| cost.kind == kind);
-            let amount: u32 = all.map(|cost| cost.amount).sum();
+            let amount: u32 = all.map(|cost| cost.amount.get()).sum();
             let bucket = kind.bucket(&self.settings);
             bucket.refill * amount.saturating_sub(bucket.burst.get())
         };
@@ -281,7 +283,7 @@ impl Accounts {
         command: &Command,
         answer: &Result<T, EngineError>,
     ) {
-        let Some((kind, _)) = Kind::of(command) else {
+        let Some(kind) = Kind::of(command.command_type()) else {
             return;
         };
         match answer {

@@ -71,6 +71,12 @@ impl Members {
         self.by_id.len()
     }
 
+    /// Whether the phone of each is known.
+    pub(super) fn have_phones(&self) -> bool {
+        let mut members = self.by_id.values();
+        members.all(|member| member.id.is_phone() || member.pn.is_some())
+    }
+
     fn role(&self, who: &ParticipantId) -> Option<Role> {
         self.by_id.get(&self.id_of(who)).map(|member| member.role)
     }
@@ -175,13 +181,7 @@ impl Wish<'_> {
         if !self.wanted.exact {
             return Vec::new();
         }
-        // Somebody who was a member already, though the list does not show the id by which the wish names
-        // them, is shown by another id. It is not known by which one, so nobody is removed.
-        let is_hidden = |(who, why): (&ParticipantId, &OutcomeKind)| {
-            matches!(why, OutcomeKind::AlreadyMember | OutcomeKind::Unknown)
-                && view.members.role(who).is_none()
-        };
-        if tried.not_added.iter().any(is_hidden) {
+        if self.hides_somebody(view, tried) {
             return Vec::new();
         }
         let stays = self.people_wanted().map(|it| &it.id);
@@ -191,6 +191,25 @@ impl Wish<'_> {
         let unwanted =
             unwanted.filter(|(id, member)| member.role != Role::Superadmin && !stays.contains(*id));
         unwanted.map(|(_, member)| member.id.clone()).collect()
+    }
+
+    /// Whether the list shows somebody who stays by an id that is not known to be theirs. Nobody is removed
+    /// then: it might be them.
+    pub(super) fn hides_somebody(&self, view: &View, tried: &Tried) -> bool {
+        let shows_me = self.me.iter().any(|me| view.members.role(me).is_some());
+        let mut wanted = self.people_wanted();
+        !shows_me || wanted.any(|it| self.is_hidden(&it.id, view, tried))
+    }
+
+    /// Whether somebody is in the group, or may be, though the list does not show their id.
+    fn is_hidden(&self, who: &ParticipantId, view: &View, tried: &Tried) -> bool {
+        let was_tried = [CommandType::CreateGroup, CommandType::AddParticipants]
+            .iter()
+            .any(|command| tried.has(*command, who));
+        let why = tried.not_added.get(who);
+        let is_out =
+            why.is_some_and(|it| !matches!(it, OutcomeKind::AlreadyMember | OutcomeKind::Unknown));
+        !self.is_me(who) && view.members.role(who).is_none() && was_tried && !is_out
     }
 
     fn people_wanted(&self) -> impl Iterator<Item = &WantedParticipant> {
@@ -258,7 +277,8 @@ impl Wish<'_> {
             .map(Step::Add)
             .or_else(|| {
                 some(CommandType::PromoteAdmin, &|it| {
-                    shall_be_admin(it) && role(it) == Some(Role::Participant)
+                    let is_hidden = self.is_hidden(&it.id, view, tried);
+                    shall_be_admin(it) && (role(it) == Some(Role::Participant) || is_hidden)
                 })
                 .map(Step::Promote)
             })

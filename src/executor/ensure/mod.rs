@@ -19,13 +19,13 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::contract::{
     Command, CommandResult, EnsureGroup, ErrorBody, ErrorCode, GetGroup, Group, GroupId,
 };
-use crate::engines::{Call, Effect, EngineError};
+use crate::engines::{Call, Disposition, Effect, EngineError};
 use crate::store::ledger::Record;
 
 use super::decode::fingerprint;
 use super::guard::Guarded;
 use super::{Failure, accounts};
-use difference::{View, Wish};
+use difference::{Step, View, Wish};
 use progress::{Planned, Progress};
 
 /// The ledger's side of a command in parts.
@@ -52,7 +52,44 @@ pub(super) struct Ensure<'a> {
 
 impl Ensure<'_> {
     /// Takes the command up, and goes on until the group is as wanted.
+    ///
+    /// # Errors
+    /// A refusal comes with the events of the parts that are done.
     pub(super) async fn run(&self) -> Result<Effect, Failure> {
+        let mut progress = Progress::new(self.wanted);
+        let error = match self.go_on(&mut progress).await {
+            Err(Failure::Engine(error)) => error,
+            other => return other,
+        };
+        let error = self.with_group(error, &progress);
+        if error.disposition() == Disposition::Reject {
+            let events = progress.take_events();
+            return Err(Failure::Refused { error, events });
+        }
+        Err(Failure::Engine(error))
+    }
+
+    /// A producer that gets no result learns from the error which group was created.
+    fn with_group(&self, error: EngineError, progress: &Progress<'_>) -> EngineError {
+        let created = progress.group().filter(|_| self.wanted.group_id.is_none());
+        let Some(created) = created else {
+            return error;
+        };
+        let said = |message| format!("{message} (the group {created} was created)");
+        match error {
+            EngineError::Refused { code, message } => EngineError::Refused {
+                code,
+                message: said(message),
+            },
+            EngineError::RateLimited { message, after } => EngineError::RateLimited {
+                message: said(message),
+                after,
+            },
+            other => other,
+        }
+    }
+
+    async fn go_on(&self, progress: &mut Progress<'_>) -> Result<Effect, Failure> {
         let begun = Instant::now();
         let engine = self.parts.engine();
         let me = engine.engine().account(self.call).await?;
@@ -71,24 +108,33 @@ impl Ensure<'_> {
             me: &me,
             most: engine.accounts().most_added(),
         };
-        let mut progress = Progress::new(self.wanted);
         while let Some(planned) = self.noted(progress.parts()).await? {
-            self.carry_out(&mut progress, planned).await?;
+            self.carry_out(progress, planned).await?;
         }
         let read = self.read(progress.group()).await?;
         progress.view = read.as_ref().map(View::of);
         if self.wanted.plan {
             return Ok(self.plan(&wish, progress, read)?);
         }
-        self.check_removal(&wish, &progress)?;
+        let names_all = |view: &View| view.members.have_phones();
+        if progress.view.as_ref().is_some_and(names_all) {
+            self.check_removal(&wish, progress)?;
+        }
         let earlier = progress.parts();
         while let Some(step) = wish.next(progress.view.as_ref(), &progress.tried) {
             if begun.elapsed() > engine.timeout() {
                 return Err(Failure::Unfinished);
             }
+            if let Step::Remove(_) = step {
+                self.check_removal(&wish, progress)?;
+            }
             let from = progress.now(&step);
             let planned = self.note(progress.parts(), Planned { step, from }).await?;
-            self.carry_out(&mut progress, planned).await?;
+            self.carry_out(progress, planned).await?;
+        }
+        let hides = |view: &View| wish.hides_somebody(view, &progress.tried);
+        if self.wanted.exact && progress.view.as_ref().is_some_and(hides) {
+            progress.removal_is_unclear();
         }
         let group = if progress.parts() == earlier {
             read
@@ -104,16 +150,16 @@ impl Ensure<'_> {
     fn plan(
         &self,
         wish: &Wish<'_>,
-        mut progress: Progress<'_>,
+        progress: &mut Progress<'_>,
         group: Option<Group>,
     ) -> Result<Effect, EngineError> {
         let mut costs = Vec::new();
         while let Some(step) = wish.next(progress.view.as_ref(), &progress.tried) {
-            costs.push(accounts::Cost::of(step.command_type(), step.people().len()));
+            costs.extend(accounts::Cost::of(step.command_type(), step.people().len()));
             progress.assume(&step);
         }
         let wait = self.parts.engine().accounts().time_for(&costs);
-        let mut planned = progress.planned(group);
+        let (mut planned, _) = progress.finish(group);
         planned.seconds = Some(wait.as_secs());
         Effect::new(&CommandResult::Ensured(Box::new(planned)), Vec::new())
     }

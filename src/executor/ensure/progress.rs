@@ -8,8 +8,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::contract::{
-    Change, Description, EnsureGroup, EnsuredGroup, ErrorBody, ErrorCode, Event, Group, GroupId,
-    GroupSettings, Outcome, OutcomeKind, Participant, ParticipantId, Role, Subject,
+    Change, CommandType, Description, EnsureGroup, EnsuredGroup, ErrorBody, ErrorCode, Event,
+    Group, GroupId, GroupSettings, Outcome, OutcomeKind, Participant, ParticipantId, Role, Subject,
 };
 use crate::executor::Failure;
 use crate::store::ledger::Record;
@@ -127,22 +127,36 @@ impl<'a> Progress<'a> {
     }
 
     /// The result, and the events of all parts.
-    pub(super) fn finish(self, group: Option<Group>) -> (EnsuredGroup, Vec<Event>) {
-        let events = self.events;
+    pub(super) fn finish(&mut self, group: Option<Group>) -> (EnsuredGroup, Vec<Event>) {
         let ensured = EnsuredGroup {
-            group_id: self.group,
+            group_id: self.group.clone(),
             created: self.wanted.group_id.is_none(),
-            changes: self.changes,
-            outcomes: self.outcomes,
+            changes: std::mem::take(&mut self.changes),
+            outcomes: std::mem::take(&mut self.outcomes),
             seconds: None,
             group,
         };
-        (ensured, events)
+        (ensured, self.take_events())
     }
 
-    /// The result of a plan.
-    pub(super) fn planned(self, group: Option<Group>) -> EnsuredGroup {
-        self.finish(group).0
+    /// Records that people would have been removed, were it known who they are.
+    pub(super) fn removal_is_unclear(&mut self) {
+        self.changes.push(Change {
+            command_type: CommandType::RemoveParticipants,
+            from: None,
+            to: None,
+            participants: Vec::new(),
+            error: Some(ErrorBody::new(
+                ErrorCode::NotSupported,
+                "the engine lists members by private ids whose phones it does not tell, so that it is not \
+                 known who else is in the group; nobody was removed",
+            )),
+        });
+    }
+
+    /// The events of the parts so far.
+    pub(super) fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
     }
 
     fn done(&mut self, step: &Step, change: &mut Change, result: &RawValue) -> Result<(), Failure> {
@@ -201,7 +215,8 @@ impl<'a> Progress<'a> {
         };
         let member = view.members.get_mut(who);
         match (step, member) {
-            (Step::Create(_) | Step::Add(_), None) => {
+            // Who is not in the list of a new group is in it by another id.
+            (Step::Add(_), None) => {
                 view.members.insert(participant(who));
             }
             (Step::Promote(_), Some(member)) => member.role = Role::Admin,

@@ -171,6 +171,22 @@ impl Ledger {
         .await
     }
 
+    /// Lets the record of a command count as finished now, so that it is kept for another `ledger.retention`.
+    ///
+    /// # Errors
+    /// When the store cannot be used; a retry is safe.
+    pub async fn keep(&self, key: Key) -> Result<(), Error> {
+        let now = self.clock.now().as_millisecond();
+        self.submit(key, move |rows, key| {
+            if let Some(row) = rows.get(key) {
+                let row = row.clone().finished_at(now);
+                rows.put(key.clone(), row);
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Removes the start of a command by `owner`, as if it had never arrived; of several starts
     /// ([`Ledger::restart`]), the last one.
     ///

@@ -64,6 +64,14 @@ impl Row {
         Ok(self)
     }
 
+    /// The same command, done at another time, if it is done.
+    pub(super) fn finished_at(mut self, at: i64) -> Self {
+        if let Some((finished, _)) = &mut self.finished {
+            *finished = at;
+        }
+        self
+    }
+
     /// The record, where the command is done.
     pub(super) fn record(&self) -> Result<Option<Record>, Error> {
         let Some((_, text)) = &self.finished else {

@@ -131,3 +131,23 @@ async fn purging_a_million_rows_in_slices_holds_nobody_up() {
         assert!(slowest < Duration::from_secs(2), "{slowest:?}");
     }
 }
+
+#[tokio::test]
+async fn a_record_that_is_kept_counts_as_finished_anew() {
+    for database in both() {
+        let store = database.open().await;
+        let ledger = store.ledger();
+        for id in ["kept", "old"] {
+            ledger.claim(key(id), PRINT, "me").await.unwrap();
+            ledger.complete(key(id), record("done")).await.unwrap();
+        }
+        database.clock.0.store(5000, Ordering::Relaxed);
+        ledger.keep(key("kept")).await.unwrap();
+        ledger.keep(key("unknown")).await.unwrap();
+        assert_eq!(ledger.purge(before(4000), 100).await.unwrap(), 1);
+        let kept = ledger.peek(key("kept"), PRINT).await.unwrap();
+        assert!(matches!(kept, Claim::Done(_)), "{kept:?}");
+        let old = ledger.peek(key("old"), PRINT).await.unwrap();
+        assert!(matches!(old, Claim::New), "{old:?}");
+    }
+}

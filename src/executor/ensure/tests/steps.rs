@@ -250,3 +250,84 @@ proptest! {
         prop_assert_eq!(case.plan().iter().filter(|it| **it != Step::Subject).count(), 0);
     }
 }
+
+/// A list that shows the account and the creator by phone, and somebody by a private id.
+fn with_lid(pn: Option<ParticipantId>) -> View {
+    let mut case = Case {
+        members: [(0, Role::Admin), (1, Role::Superadmin)].into(),
+        wanted: [(5, None)].into(),
+        exact: true,
+        renames: false,
+        refused: BTreeSet::new(),
+        fixed: BTreeSet::new(),
+        most: 10,
+    }
+    .view();
+    case.members.insert(Participant {
+        id: "80001@lid".parse().unwrap(),
+        role: Role::Participant,
+        lid: Some("80001@lid".parse().unwrap()),
+        pn,
+    });
+    case
+}
+
+/// The step after the person was added with this outcome; by `me`, the account.
+fn after_adding(view: View, me: &str, outcome: OutcomeKind) -> Option<Step> {
+    let wanted = json!({
+        "groupId": "120363000000000001@g.us", "participants": [person(5)], "exact": true,
+    });
+    let wanted: EnsureGroup = serde_json::from_value(wanted).unwrap();
+    let me = [me.parse().unwrap()];
+    let wish = Wish {
+        wanted: &wanted,
+        me: &me,
+        most: 10,
+    };
+    let mut progress = Progress::new(&wanted);
+    let step = Step::Add(vec![person(5)]);
+    let outcomes = [Outcome {
+        id: person(5),
+        outcome,
+        code: 200,
+        invite: None,
+    }];
+    let record = Record {
+        outcome: Ok(to_raw_value(&outcomes).unwrap()),
+        events: Vec::new(),
+        at: Timestamp(jiff::Timestamp::UNIX_EPOCH),
+    };
+    let planned = Planned { step, from: None };
+    progress.learn(planned, record).unwrap();
+    // Read after the addition, as when a command is taken up again.
+    progress.view = Some(view);
+    wish.next(progress.view.as_ref(), &progress.tried)
+}
+
+#[test]
+fn nobody_is_removed_who_may_be_somebody_that_is_wanted() {
+    let me = person(0).to_string();
+    for outcome in [
+        OutcomeKind::Ok,
+        OutcomeKind::AlreadyMember,
+        OutcomeKind::Unknown,
+    ] {
+        assert_eq!(
+            after_adding(with_lid(None), &me, outcome),
+            None,
+            "{outcome:?}"
+        );
+    }
+    // Who was refused is not in the group, so it is another person.
+    let removal = Some(Step::Remove(vec!["80001@lid".parse().unwrap()]));
+    let refused = OutcomeKind::PrivacyBlocked;
+    assert_eq!(after_adding(with_lid(None), &me, refused), removal);
+    // It is known who it is.
+    let other = with_lid(Some(person(7)));
+    assert_eq!(after_adding(other, &me, refused), removal);
+    let wanted = with_lid(Some(person(5)));
+    assert_eq!(after_adding(wanted, &me, OutcomeKind::Ok), None);
+    // The account may be the one with the private id.
+    let elsewhere = "491700000099@c.us";
+    assert_eq!(after_adding(with_lid(None), elsewhere, refused), None);
+}

@@ -195,10 +195,30 @@ impl Place {
         panic!("no answer after 200 deliveries: {last:?}");
     }
 
+    /// The groups of the account.
+    async fn groups(&self) -> Vec<Value> {
+        let list = accepted("list", CommandType::ListGroups, json!({}));
+        let Verdict::Answered(outcome) = self.attempt(&list).await else {
+            panic!("not answered");
+        };
+        serde_json::from_str(outcome.reply.result.as_ref().unwrap().get()).unwrap()
+    }
+
     async fn ensure(&mut self, id: &str, payload: &Value) -> (EnsuredGroup, CommandOutcome) {
         let outcome = self.outcome(id, payload).await;
         (result(&outcome.reply), outcome)
     }
+}
+
+/// Additions of ten people, then one every 20 ms.
+fn slow_additions(config: &mut config::Config) {
+    config.safety.limits = config::Limits::On;
+    config.safety.add_participants.burst = 10.try_into().unwrap();
+    config.safety.add_participants.refill = Duration::from_millis(20);
+}
+
+fn past() -> Timestamp {
+    Timestamp(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1))
 }
 
 fn result(reply: &Reply) -> EnsuredGroup {
@@ -343,13 +363,7 @@ async fn whatever_fails_or_is_killed_the_group_is_as_wanted_and_nobody_is_added_
         assert!(repeated.reply.replayed);
         assert_eq!(result(&repeated.reply), again);
     }
-    let list = accepted("list", CommandType::ListGroups, json!({}));
-    let Verdict::Answered(outcome) = place.attempt(&list).await else {
-        panic!("not answered");
-    };
-    let groups: Vec<Value> =
-        serde_json::from_str(outcome.reply.result.as_ref().unwrap().get()).unwrap();
-    assert_eq!(groups.len(), 40);
+    assert_eq!(place.groups().await.len(), 40);
 }
 
 #[tokio::test]
@@ -437,20 +451,14 @@ async fn a_wish_that_exceeds_the_accounts_limits_goes_on_when_they_allow_it() {
 
 #[tokio::test]
 async fn what_was_begun_in_time_goes_on_after_it() {
-    let mut place = Place::new(1, |config| {
-        config.safety.limits = config::Limits::On;
-        config.safety.add_participants.burst = 10.try_into().unwrap();
-        config.safety.add_participants.refill = Duration::from_millis(20);
-    })
-    .await;
+    let mut place = Place::new(1, slow_additions).await;
     let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
     let wish = json!({"name": "Group", "participants": people});
     let mut command = accepted("make", CommandType::EnsureGroup, wish);
     command.fingerprint = crate::executor::decode::fingerprint(&command.command);
     let first = place.attempt(&command).await;
     assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
-    let past = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1);
-    command.expires_at = Some(Timestamp(past));
+    command.expires_at = Some(past());
     let outcome = place.until_answered(&command).await;
     assert_eq!(result(&outcome.reply).group.unwrap().size, 31);
     // What was not begun in time is not begun.
@@ -461,16 +469,44 @@ async fn what_was_begun_in_time_goes_on_after_it() {
 
 #[tokio::test]
 async fn nobody_is_removed_while_the_engine_does_not_tell_the_accounts_own_id() {
-    let place = Place::new(1, |_| {}).await;
+    let mut place = Place::new(1, |_| {}).await;
     place.engine.is_anonymous.store(true, Ordering::SeqCst);
     let wish = json!({"name": "Group", "participants": [], "exact": true});
-    let verdict = place
-        .attempt(&accepted("1", CommandType::EnsureGroup, wish))
-        .await;
+    let mut command = accepted("1", CommandType::EnsureGroup, wish);
+    let verdict = place.attempt(&command).await;
     let Verdict::Deferred(deferral) = verdict else {
         panic!("not deferred: {verdict:?}");
     };
     assert_eq!(deferral.cause.code, ErrorCode::SessionNotReady);
+    // It was taken up and nothing of it was done, which is no reason for doubt.
+    command.expires_at = Some(past());
+    let outcome = place.until_answered(&command).await;
+    assert_eq!(outcome.reply.error.unwrap().code, ErrorCode::Expired);
+}
+
+#[tokio::test]
+async fn a_command_that_ends_in_a_refusal_has_the_events_of_what_it_did_and_names_its_group() {
+    let mut place = Place::new(1, slow_additions).await;
+    let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
+    let wish = json!({"name": "Group", "participants": people});
+    let mut command = accepted("make", CommandType::EnsureGroup, wish);
+    command.fingerprint = crate::executor::decode::fingerprint(&command.command);
+    let first = place.attempt(&command).await;
+    assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
+    // The id is this command's, also while it waits.
+    let mut other = accepted("make", CommandType::EnsureGroup, json!({"name": "Other"}));
+    other.fingerprint = crate::executor::decode::fingerprint(&other.command);
+    let reused = place.until_answered(&other).await.reply.error.unwrap();
+    assert_eq!(reused.code, ErrorCode::IdReused);
+    let group = place.groups().await.remove(0);
+    let (id, size) = (group["id"].clone(), group["size"].as_u64().unwrap());
+    let leave = accepted("leave", CommandType::LeaveGroup, json!({ "groupId": id }));
+    place.until_answered(&leave).await;
+    let outcome = place.until_answered(&command).await;
+    let error = outcome.reply.error.as_ref().unwrap();
+    assert_eq!(error.code, ErrorCode::NotAMember);
+    assert!(error.message.contains(id.as_str().unwrap()), "{error:?}");
+    assert_eq!(joined(&[&outcome]).len() as u64, size);
 }
 
 #[tokio::test]
