@@ -108,8 +108,8 @@ impl Reducer<'_> {
         let GroupState {
             requests, phones, ..
         } = &*self.state;
-        let own = [&ids.phone, &ids.lid].into_iter().flatten();
-        let exactly = own.filter_map(|id| requests.get_key_value(id)).next();
+        let mut own = [&ids.phone, &ids.lid].into_iter().flatten();
+        let exactly = own.find_map(|id| requests.get_key_value(id));
         // By another form of the number, or by a private id that they had before.
         let found = exactly.or_else(|| {
             requests
