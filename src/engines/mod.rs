@@ -264,6 +264,13 @@ pub enum EngineError {
         /// Whether the command may have taken effect nevertheless.
         is_open: bool,
     },
+    /// What the command names on a server of somebody else's could not be fetched. Neither the engine nor
+    /// WhatsApp was asked. Waiting seldom helps: the server may never come back.
+    #[error("{message}")]
+    NotFetched {
+        /// What failed.
+        message: String,
+    },
 }
 
 /// What to do after an error.
@@ -291,6 +298,7 @@ impl EngineError {
             | Self::RateLimited { after, .. } => Disposition::Retry { after: *after },
             Self::Unavailable { .. }
             | Self::Internal { .. }
+            | Self::NotFetched { .. }
             | Self::Failing { is_open: false, .. } => Disposition::Retry { after: None },
             Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => Disposition::Unknown,
         }
@@ -299,7 +307,7 @@ impl EngineError {
     /// Whether waiting seldom helps, so that it is retried a few times and not for hours.
     #[must_use]
     pub const fn is_lasting(&self) -> bool {
-        matches!(self, Self::Failing { .. })
+        matches!(self, Self::Failing { .. } | Self::NotFetched { .. })
     }
 
     /// Whether WhatsApp, or a server between it and us, has answered the request.
@@ -314,6 +322,7 @@ impl EngineError {
             Self::InvalidField { .. }
             | Self::NotReady { .. }
             | Self::Internal { .. }
+            | Self::NotFetched { .. }
             | Self::NoAnswer { .. } => false,
         }
     }
@@ -331,6 +340,7 @@ impl EngineError {
             | Self::InvalidField { .. }
             | Self::Unavailable { .. }
             | Self::NoAnswer { .. }
+            | Self::NotFetched { .. }
             | Self::Failing { .. } => true,
         }
     }
@@ -365,9 +375,9 @@ impl EngineError {
             Self::InvalidField { .. } => ErrorCode::InvalidPayload,
             Self::NotReady { .. } | Self::Restricted { .. } => ErrorCode::SessionNotReady,
             Self::RateLimited { .. } => ErrorCode::RateLimited,
-            Self::Unavailable { .. } | Self::Failing { is_open: false, .. } => {
-                ErrorCode::EngineUnavailable
-            }
+            Self::Unavailable { .. }
+            | Self::NotFetched { .. }
+            | Self::Failing { is_open: false, .. } => ErrorCode::EngineUnavailable,
             Self::Internal { .. } => ErrorCode::Internal,
             Self::NoAnswer { .. } | Self::Failing { is_open: true, .. } => ErrorCode::InDoubt,
         }

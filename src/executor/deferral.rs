@@ -188,6 +188,7 @@ pub(super) fn is_soon_answered(failure: &Failure) -> bool {
         EngineError::NotReady { .. }
         | EngineError::Unavailable { .. }
         | EngineError::NoAnswer { .. }
+        | EngineError::NotFetched { .. }
         | EngineError::Failing { .. } => true,
         EngineError::Refused { .. }
         | EngineError::InvalidField { .. }

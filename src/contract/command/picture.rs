@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 
 use crate::contract::GroupId;
@@ -70,9 +71,9 @@ checked_text! {
     web_url
 }
 
-/// A picture in Base64.
-#[derive(Clone, PartialEq, Eq, Serialize)]
-pub struct PictureData(String);
+/// A picture in Base64; clones share the text, which may have 5.6 MB.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PictureData(Arc<String>);
 
 /// The kinds of pictures that WhatsApp's clients send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,11 +162,17 @@ impl fmt::Debug for PictureData {
     }
 }
 
+impl Serialize for PictureData {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 impl<'de> Deserialize<'de> for PictureData {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         Self::check(&text).map_err(de::Error::custom)?;
-        Ok(Self(text.into_owned()))
+        Ok(Self(Arc::new(text.into_owned())))
     }
 }
 

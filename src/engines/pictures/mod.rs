@@ -10,6 +10,7 @@
 
 mod decodable;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -31,7 +32,7 @@ const DATA: &str = "/payload/picture/data";
 pub struct Pictures {
     outbound: Outbound,
     /// One picture is decoded at a time, since each may take 64 MiB.
-    decoding: Semaphore,
+    decoding: Arc<Semaphore>,
 }
 
 /// A picture that can be decoded.
@@ -56,7 +57,7 @@ impl Pictures {
     pub fn new(outbound: Outbound) -> Self {
         Self {
             outbound,
-            decoding: Semaphore::new(1),
+            decoding: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -73,8 +74,10 @@ impl Pictures {
         let kind =
             kind.ok_or_else(|| invalid(path, "must be a JPEG or PNG: it begins as neither"))?;
         // Never closed: the semaphore lives as long as this.
-        let _permit = self.decoding.acquire().await;
+        let permit = Arc::clone(&self.decoding).acquire_owned().await;
         let decoded = tokio::task::spawn_blocking(move || {
+            // The decoder runs on even if the command is given up meanwhile.
+            let _permit = permit;
             let decoded = decodable::check(kind, &bytes);
             decoded.map(|()| Picture {
                 digest: picture_digest(&bytes),
@@ -150,10 +153,7 @@ fn invalid(path: &'static str, reason: impl Into<String>) -> EngineError {
 /// Retried a few times and not for hours: the group's other commands wait as long, and the server may never
 /// come back.
 fn temporary(message: String) -> EngineError {
-    EngineError::Failing {
-        message,
-        is_open: false,
-    }
+    EngineError::NotFetched { message }
 }
 
 #[cfg(test)]

@@ -81,6 +81,10 @@ fn what_is_no_picture_is_refused_and_a_failing_server_is_asked_again() {
             "{error}"
         );
         assert!(error.is_lasting(), "{error}");
+        assert!(error.counts_as_attempt(), "{error}");
+        assert_eq!(error.code(), crate::contract::ErrorCode::EngineUnavailable);
+        // It says nothing of WhatsApp, so it ends no pause of the account.
+        assert!(!error.is_answer(), "{error}");
     }
     let longer = Answer {
         truncated: true,
@@ -88,4 +92,31 @@ fn what_is_no_picture_is_refused_and_a_failing_server_is_asked_again() {
     };
     let error = picture_in(longer).unwrap_err();
     assert!(error.to_string().contains("more than 4 MiB"), "{error}");
+}
+
+#[test]
+fn the_permit_to_decode_is_held_until_the_decoder_has_ended() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        // The only thread is busy, so the decoder of the picture waits for it.
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let busy = tokio::task::spawn_blocking(move || released.recv().ok());
+        let pictures = Pictures::of_tests();
+        let data = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, PNG);
+        let source = serde_json::from_value(serde_json::json!({ "data": data })).unwrap();
+        {
+            let mut obtaining = std::pin::pin!(pictures.obtain(&source));
+            assert!(futures_util::poll!(&mut obtaining).is_pending());
+        }
+        // The command was given up; its decoder has not begun.
+        assert_eq!(pictures.decoding.available_permits(), 0);
+        release.send(()).unwrap();
+        busy.await.unwrap();
+        drop(pictures.decoding.acquire().await.unwrap());
+        assert!(pictures.obtain(&source).await.is_ok());
+    });
 }

@@ -102,10 +102,11 @@ pub(super) fn add(
     if asks && group.settings.members_can_add_new_member {
         return Ok(ask_for(group, actor, named));
     }
-    let waiting = group.waiting.clone();
+    let mut waiting = group.waiting.clone();
     let mut added = members::add(group, actor, named)?;
     let decided = named.iter().filter_map(|ParticipantInput { id }| {
-        let method = waiting.get(id)?.method;
+        // Somebody who is named twice has been approved once.
+        let method = waiting.remove(id)?.method;
         let is_in = !group.waiting.contains_key(id);
         is_in.then(|| decided(id, JoinRequestAction::Approved, method))
     });

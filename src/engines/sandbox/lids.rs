@@ -6,8 +6,9 @@
 use std::collections::BTreeSet;
 
 use crate::contract::{
-    AddParticipants, Command, CommandResult, Count, CreateGroup, DemoteAdmin, LidPair, ListLids,
-    Outcome, ParticipantId, ParticipantInput, PromoteAdmin, RemoveParticipants,
+    AddParticipants, ApproveJoinRequests, Command, CommandResult, Count, CreateGroup, DemoteAdmin,
+    LidPair, ListLids, Outcome, ParticipantId, ParticipantInput, PromoteAdmin, RejectJoinRequests,
+    RemoveParticipants,
 };
 use crate::store::sandbox_groups::SandboxGroup;
 
@@ -25,30 +26,26 @@ fn phone_of(lid: &ParticipantId) -> Option<ParticipantId> {
     format!("{number}@c.us").parse().ok()
 }
 
-/// The command with phones instead of the sandbox's private ids.
-pub(super) fn by_phone(mut command: Command) -> Command {
-    if let Some(people) = people(&mut command) {
-        for person in people {
-            if let Some(phone) = phone_of(&person.id) {
-                person.id = phone;
-            }
-        }
-    }
-    command
+/// Puts phones in the place of the sandbox's private ids; returns the ids that the command named.
+pub(super) fn use_phones(command: &mut Command) -> Vec<ParticipantId> {
+    let people = people(command).into_iter().flatten();
+    let phone = |person: &mut ParticipantInput| {
+        let phone = phone_of(&person.id).unwrap_or_else(|| person.id.clone());
+        std::mem::replace(&mut person.id, phone)
+    };
+    people.map(phone).collect()
 }
 
-/// Gives outcomes the ids from the command.
-pub(super) fn as_named(result: &mut CommandResult, named: &Command) {
+/// Gives outcomes the ids that the command named.
+pub(super) fn as_named(result: &mut CommandResult, named: &[ParticipantId]) {
     let outcomes: &mut [Outcome] = match result {
         CommandResult::Outcomes(outcomes) => outcomes,
         CommandResult::Group(group) => group.outcomes.as_deref_mut().unwrap_or_default(),
         _ => return,
     };
     // Outcomes are in the order of the people named.
-    if let Some(people) = people(&mut named.clone()) {
-        for (outcome, person) in outcomes.iter_mut().zip(people) {
-            outcome.id = person.id.clone();
-        }
+    for (outcome, id) in outcomes.iter_mut().zip(named) {
+        outcome.id = id.clone();
     }
 }
 
@@ -58,8 +55,49 @@ fn people(command: &mut Command) -> Option<&mut Vec<ParticipantInput>> {
         | Command::AddParticipants(AddParticipants { participants, .. })
         | Command::RemoveParticipants(RemoveParticipants { participants, .. })
         | Command::PromoteAdmin(PromoteAdmin { participants, .. })
-        | Command::DemoteAdmin(DemoteAdmin { participants, .. }) => Some(participants),
-        _ => None,
+        | Command::DemoteAdmin(DemoteAdmin { participants, .. })
+        | Command::ApproveJoinRequests(ApproveJoinRequests { participants, .. })
+        | Command::RejectJoinRequests(RejectJoinRequests { participants, .. }) => {
+            Some(participants)
+        }
+        Command::ListGroups(_)
+        | Command::CountGroups(_)
+        | Command::RefreshGroups(_)
+        | Command::GetGroup(_)
+        | Command::DeleteGroup(_)
+        | Command::LeaveGroup(_)
+        | Command::SetGroupSubject(_)
+        | Command::SetGroupDescription(_)
+        | Command::GetGroupPicture(_)
+        | Command::SetGroupPicture(_)
+        | Command::DeleteGroupPicture(_)
+        | Command::GetInfoAdminOnly(_)
+        | Command::SetInfoAdminOnly(_)
+        | Command::GetMessagesAdminOnly(_)
+        | Command::SetMessagesAdminOnly(_)
+        | Command::GetMemberAddMode(_)
+        | Command::SetMemberAddMode(_)
+        | Command::GetMembershipApproval(_)
+        | Command::SetMembershipApproval(_)
+        | Command::GetMemberShareHistory(_)
+        | Command::SetMemberShareHistory(_)
+        | Command::SetDisappearingMessages(_)
+        | Command::GetParticipants(_)
+        | Command::GetInviteCode(_)
+        | Command::RevokeInviteCode(_)
+        | Command::GetJoinInfo(_)
+        | Command::JoinGroup(_)
+        | Command::ListJoinRequests(_)
+        | Command::ListLids(_)
+        | Command::CountLids(_)
+        | Command::GetPhoneByLid(_)
+        | Command::GetLidByPhone(_)
+        // Its parts name people.
+        | Command::EnsureGroup(_)
+        | Command::SetWebhook(_)
+        | Command::RemoveWebhook(_)
+        | Command::ListWebhooks(_)
+        | Command::TestWebhook(_) => None,
     }
 }
 

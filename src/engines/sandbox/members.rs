@@ -38,6 +38,7 @@ pub(super) fn create(
             disappearing_seconds: None,
         }),
         invite_code: ids::invite_code(actor.key),
+        code_listed: false,
         picture: None,
         members: [].into(),
         former: [].into(),

@@ -123,7 +123,7 @@ impl Sandbox {
                 let groups = groups.map_err(store_failed)?;
                 let groups = groups.iter().map(|(_, group)| group);
                 lids::read(command, account, groups)
-                    .ok_or_else(|| refused(Refusal::no_such_group()))?
+                    .ok_or_else(|| refused(Refusal::not_a_read()))?
             }
             (command, Some(id)) => {
                 let group = self.groups.get(id).await.map_err(store_failed)?;
@@ -132,7 +132,7 @@ impl Sandbox {
                     .and_then(|group| model::read(&group, account, command))
                     .map_err(refused)?
             }
-            (_, None) => return Err(refused(Refusal::no_such_group())),
+            (_, None) => return Err(refused(Refusal::not_a_read())),
         };
         Effect::new(&result, Vec::new())
     }
@@ -209,14 +209,16 @@ impl Sandbox {
             }
             _ => None,
         };
+        let mut command = call.command.clone();
+        let named = lids::use_phones(&mut command);
         let change = Transaction {
             // Taken here, so that a repeated transaction uses the same time.
             now: Timestamp(self.clock.now()),
             account: account.clone(),
             accounts: self.accounts.clone(),
             members_can_add: self.members_can_add,
-            command: lids::by_phone(call.command.clone()),
-            named: call.command.clone(),
+            command,
+            named,
             id: call.id.clone(),
             key: key.clone(),
             groups: self.groups_of(call).await?,
@@ -299,8 +301,8 @@ struct Transaction {
     accounts: Arc<Accounts>,
     members_can_add: bool,
     command: Command,
-    /// The same, with the ids that the producer wrote.
-    named: Command,
+    /// The people whom the command names, by the ids that the producer wrote.
+    named: Vec<ParticipantId>,
     id: CommandId,
     key: Key,
     /// The group, those that a `CreateGroup` may create, or none if a code leads to none.

@@ -20,6 +20,9 @@ const REPEATED: i64 = 120_000;
 /// How long an undecided request is kept: WEBJS reports no decisions (chosen).
 const KEPT: i64 = 30 * DAY;
 
+/// The maximum number of requests that are kept of one group (chosen): as many as may become members.
+const MOST: usize = 1_024;
+
 /// A request to join, by the id that events use for its requester.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct RequestState {
@@ -34,12 +37,24 @@ pub(super) struct RequestState {
 }
 
 impl GroupState {
-    /// Deletes requests that are decided or old.
+    /// Deletes requests that are decided or old, and the oldest ones of too many.
     pub(super) fn drop_old_requests(&mut self, now: i64) {
         self.requests.retain(|_, request| {
             let kept = if request.open { KEPT } else { DAY };
             now - request.observed_at < kept
         });
+        while self.requests.len() > MOST {
+            let oldest = self.requests.iter().min_by_key(|(_, it)| it.observed_at);
+            let Some(oldest) = oldest.map(|(id, _)| id.clone()) else {
+                return;
+            };
+            self.requests.remove(&oldest);
+        }
+    }
+
+    /// The account left at this time: it learns of no decision any more.
+    pub(super) fn drop_requests_before(&mut self, left: i64) {
+        self.requests.retain(|_, request| request.at > left);
     }
 }
 
@@ -51,7 +66,7 @@ impl Reducer<'_> {
         people: &[Person],
         method: Option<RequestMethod>,
     ) {
-        if self.state.was_inside() {
+        if self.is_outside() {
             return;
         }
         for person in people {
@@ -90,10 +105,16 @@ impl Reducer<'_> {
     }
 
     fn request_of(&self, ids: &PersonIds) -> Option<(ParticipantId, RequestState)> {
-        let mut requests = self.state.requests.iter();
-        let found = requests.find(|(id, _)| {
-            let known = self.index.ids_of([*id], &self.state.phones);
-            known.is(ids)
+        let GroupState {
+            requests, phones, ..
+        } = &*self.state;
+        let mut own = [&ids.phone, &ids.lid].into_iter().flatten();
+        let exactly = own.find_map(|id| requests.get_key_value(id));
+        // By another form of the number, or by a private id that they had before.
+        let found = exactly.or_else(|| {
+            requests
+                .iter()
+                .find(|(id, _)| ids.has(id) || phones.get(*id).is_some_and(|phone| ids.has(phone)))
         });
         found.map(|(id, request)| (id.clone(), request.clone()))
     }

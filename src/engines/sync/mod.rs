@@ -451,9 +451,12 @@ impl GroupState {
         })
     }
 
-    /// A command of ours is about to be executed.
+    /// A command of ours is about to be executed. Of its attempts, the latest counts.
     pub(super) fn expect(&mut self, pending: PendingCommand) {
         pending_commands::drop_expired(&mut self.pending_commands, pending.at);
+        self.pending_commands.retain(|it| {
+            it.reported || it.command != pending.command || it.change != pending.change
+        });
         self.pending_commands.push(pending);
     }
 

@@ -233,6 +233,7 @@ impl Reducer<'_> {
         let out = self.since();
         let people = &mut self.state.people;
         people.retain(|_, member| !member.from_snapshot && member.at > out);
+        self.state.drop_requests_before(out);
         self.state.unmatched_joins.clear();
         self.state.invite = None;
         if self.state.pending_join.take().is_some() {
@@ -272,17 +273,19 @@ impl Reducer<'_> {
         }
     }
 
-    /// The command by which the account is joining this group. It is kept until the command has ended.
+    /// The command by which the account is joining this group: the one that says so itself, or one whose
+    /// request was sent a short time ago.
     fn joining(&self) -> Option<CommandId> {
         let pending = &self.state.pending_commands;
         let mut joining = pending
             .iter()
             .filter(|it| it.change == ExpectedChange::OwnJoin);
+        let now = self.report.now;
         match self.reporter() {
             pending_commands::Reporter::Command(command) => {
                 joining.find(|it| it.command == *command)
             }
-            _ => joining.next(),
+            _ => joining.find(|it| pending_commands::is_recent(it.at, now)),
         }
         .map(|it| it.command.clone())
     }

@@ -16,9 +16,9 @@ use crate::engines::setting::Setting;
 /// How long changes are attributed to a command; WAHA's own retries take half a minute.
 const RECENT: i64 = 120_000;
 
-/// How long a join by the link is attributed to its command, unless that has ended: when it is repeated
-/// after an interruption, it is still known that the account was outside before. As long as the ledger
-/// keeps commands by default.
+/// How long a join by the link is kept, unless its command has ended: when it is repeated after an
+/// interruption, it is still known that the account was outside before. As long as the ledger keeps
+/// commands by default. A join that others report is attributed to it for [`RECENT`] only.
 const JOINING: i64 = 86_400_000;
 
 /// A command of ours, with the change that it causes. The serialised names are those of the stored rows.

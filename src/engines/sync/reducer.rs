@@ -223,6 +223,11 @@ impl<'a> Reducer<'a> {
             self.refresh_soon();
             return true;
         }
+        self.is_outside()
+    }
+
+    /// Whether the account is out of the group, so that it learns of no changes there.
+    pub(super) fn is_outside(&mut self) -> bool {
         let out = self.state.inside.as_ref().filter(|inside| !inside.value);
         let Some(at) = out.map(|out| out.at) else {
             return false;

@@ -130,7 +130,7 @@ impl PhoneDirectory {
     }
 
     /// `{"lid": "1@lid", "pn": "3@c.us"}`, as in WAHA's directory.
-    fn remember_pairs(&self, entries: &[Value]) {
+    pub(super) fn remember_pairs(&self, entries: &[Value]) {
         let read = |pair: &Value| {
             Some((
                 participant(pair.get("lid")?)?,
@@ -142,6 +142,6 @@ impl PhoneDirectory {
 }
 
 /// An id within a path: WAHA wants the `@` encoded.
-fn encoded(id: &ParticipantId) -> String {
+pub(super) fn encoded(id: &ParticipantId) -> String {
     id.as_str().replace('@', "%40")
 }

@@ -27,4 +27,24 @@ impl ReloadLimit {
         reloaded.insert(session.clone(), now);
         true
     }
+
+    /// Counts a reload that is not limited.
+    pub(super) fn count(&self, session: &SessionName, now: i64) {
+        self.reloaded.lock().insert(session.clone(), now);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reload_that_a_command_asked_for_is_not_repeated_at_once() {
+        let limit = ReloadLimit::default();
+        let (one, other) = ("one".parse().unwrap(), "other".parse().unwrap());
+        limit.count(&one, 1_000);
+        assert!(!limit.may_reload(&one, 2_999));
+        assert!(limit.may_reload(&other, 2_999));
+        assert!(limit.may_reload(&one, 3_000));
+    }
 }

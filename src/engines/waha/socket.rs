@@ -15,6 +15,7 @@ use tokio_tungstenite::{Connector, connect_async_tls_with_config};
 use url::Url;
 
 use super::Waha;
+use super::support::Environment;
 use crate::config::WahaServer;
 use crate::observability::events;
 
@@ -35,6 +36,9 @@ const INVALID_PARAMETERS: u16 = 4001;
 
 /// Why a connection ended that WAHA refused because of its parameters.
 const REFUSED: &str = "the server does not know an event or session of the subscription (4001)";
+
+/// WAHA refuses a subscription at once. After this time without a message it has accepted it.
+const ACCEPTED: Duration = Duration::from_secs(2);
 
 /// WAHA pings every ten seconds; after this time without a message the connection is closed.
 const SILENCE: Duration = Duration::from_secs(45);
@@ -63,15 +67,24 @@ impl Waha {
     async fn follow(&self, server: &WahaServer, tls: &Arc<rustls::ClientConfig>) {
         let mut wait = FIRST;
         let mut is_older = false;
+        let mut refused_by = None;
         loop {
             if !self.may_listen(server).await {
                 tokio::time::sleep(RENEWAL).await;
                 continue;
             }
+            if is_older {
+                let version = self.version(server).await;
+                // After an update the event may be known.
+                is_older = version.is_none() || version == refused_by;
+            }
             let mut connected = false;
             let ended = self.converse(server, tls, is_older, &mut connected).await;
-            // When the next connection ends, the server may have been updated.
-            is_older = !is_older && ended == REFUSED;
+            if ended == REFUSED {
+                // If it refuses without the event too, that is not the reason.
+                is_older = !is_older;
+                refused_by = self.version(server).await;
+            }
             if connected {
                 wait = FIRST;
             }
@@ -81,10 +94,32 @@ impl Waha {
         }
     }
 
+    /// The version of a server; none if it does not say.
+    async fn version(&self, server: &WahaServer) -> Option<Environment> {
+        let asked = self.client.environment(server).await;
+        Environment::read(asked.ok()?.json())
+    }
+
     async fn may_listen(&self, server: &WahaServer) -> bool {
         let lease = format!("waha-socket/{}", server.name);
         let ours = self.store.leases().acquire(&lease, LEASE).await;
         ours.unwrap_or_default()
+    }
+
+    /// The server has accepted the subscription: what happened before it is looked up.
+    fn accepted_by(&self, server: &WahaServer, connected: &mut bool) {
+        if std::mem::replace(connected, true) {
+            return;
+        }
+        events::socket_connected(&server.name);
+        let here = |it: &crate::contract::SessionName| {
+            self.client
+                .server(it)
+                .is_some_and(|its| its.name == server.name)
+        };
+        for session in self.sessions.working().into_iter().filter(here) {
+            self.request_refresh(session);
+        }
     }
 
     /// One connection, from start to end; returns why it ended.
@@ -109,36 +144,35 @@ impl Waha {
             Ok(Err(error)) => return words(&error),
             Ok(Ok((stream, _))) => stream,
         };
-        *connected = true;
-        events::socket_connected(&server.name);
-        let here = |it: &crate::contract::SessionName| {
-            self.client
-                .server(it)
-                .is_some_and(|its| its.name == server.name)
-        };
-        for session in self.sessions.working().into_iter().filter(here) {
-            self.request_refresh(session);
-        }
         let mut renewal = tokio::time::interval(RENEWAL);
+        let accepted = tokio::time::sleep(ACCEPTED);
+        tokio::pin!(accepted);
         let mut observed_at = tokio::time::Instant::now();
         loop {
             // A message that is being read when the renewal is due stays in the stream.
             tokio::select! {
                 message = stream.next() => {
                     observed_at = tokio::time::Instant::now();
-                    match message {
-                        Some(Ok(Message::Text(text))) => self.take_message(text.as_bytes()).await,
-                        Some(Ok(Message::Binary(bytes))) => self.take_message(&bytes).await,
+                    let message = match message {
                         Some(Ok(Message::Close(Some(why))))
                             if u16::from(why.code) == INVALID_PARAMETERS =>
                         {
                             return REFUSED.to_owned();
                         }
-                        Some(Ok(_)) => {}
+                        None | Some(Ok(Message::Close(_))) => {
+                            return "the server closed the connection".to_owned();
+                        }
                         Some(Err(error)) => return words(&error),
-                        None => return "the server closed the connection".to_owned(),
+                        Some(Ok(message)) => message,
+                    };
+                    self.accepted_by(server, connected);
+                    match message {
+                        Message::Text(text) => self.take_message(text.as_bytes()).await,
+                        Message::Binary(bytes) => self.take_message(&bytes).await,
+                        _ => {}
                     }
                 }
+                () = &mut accepted, if !*connected => self.accepted_by(server, connected),
                 _ = renewal.tick() => {
                     if observed_at.elapsed() > SILENCE {
                         return "no message or ping within 45 s".to_owned();

@@ -308,6 +308,7 @@ impl Accounts {
                 | EngineError::NotReady { .. }
                 | EngineError::Unavailable { .. }
                 | EngineError::Failing { .. }
+                | EngineError::NotFetched { .. }
                 | EngineError::Internal { .. }
                 | EngineError::NoAnswer { .. }),
             ) => {

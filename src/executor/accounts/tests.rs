@@ -216,6 +216,9 @@ async fn after_a_pause_an_answer_other_than_429_ends_it() {
         EngineError::NoAnswer {
             message: message.clone(),
         },
+        EngineError::NotFetched {
+            message: message.clone(),
+        },
         EngineError::NotReady {
             message,
             after: None,

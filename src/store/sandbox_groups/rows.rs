@@ -31,13 +31,14 @@ impl GroupRow {
         }
     }
 
-    /// The invite code, if it changed since the last call.
+    /// The invite code, if it changed since the last call, or its row is missing.
     pub(super) fn new_invite_code(&mut self) -> Option<String> {
-        let code = &self.state.as_ref().ok()?.invite_code;
-        if self.invite_code.as_ref() == Some(code) {
+        let state = self.state.as_mut().ok()?;
+        if self.invite_code.as_ref() == Some(&state.invite_code) {
             return None;
         }
-        self.invite_code = Some(code.clone());
+        state.code_listed = true;
+        self.invite_code = Some(state.invite_code.clone());
         self.invite_code.clone()
     }
 
@@ -88,7 +89,11 @@ impl TableRow for GroupRow {
         let state = state::read(&row.get::<String>(3)?);
         let members = state.as_ref().map(|s| s.members.keys().cloned().collect());
         let group = Self {
-            invite_code: state.as_ref().ok().map(|it| it.invite_code.clone()),
+            invite_code: state
+                .as_ref()
+                .ok()
+                .filter(|it| it.code_listed)
+                .map(|it| it.invite_code.clone()),
             members: members.unwrap_or_default(),
             state,
         };

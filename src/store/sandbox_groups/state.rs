@@ -26,6 +26,9 @@ pub struct SandboxGroup {
     pub settings: GroupSettings,
     /// The code of the invite link.
     pub invite_code: String,
+    /// The row of the code is written. An older release, during an update, writes neither.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub code_listed: bool,
     /// The digest of the picture, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub picture: Option<String>,

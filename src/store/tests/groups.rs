@@ -43,6 +43,7 @@ fn state(subject: &str, members: &[&str]) -> SandboxGroup {
             disappearing_seconds: None,
         },
         invite_code: CODE.to_owned(),
+        code_listed: false,
         picture: None,
         members: (1..).zip(members).map(member).collect(),
         former: [].into(),
@@ -333,5 +334,32 @@ async fn a_store_of_the_version_before_gets_the_codes_of_its_groups() {
         assert_eq!(found, Some(group_id(1)), "{}", database.url);
         let unknown = "Unknown-code-12345".parse().unwrap();
         assert_eq!(groups.of_invite_code(&unknown).await.unwrap(), None);
+    }
+}
+
+/// During an update, an older release writes groups without the rows of their codes.
+#[tokio::test]
+async fn the_code_of_a_group_that_an_older_release_wrote_is_listed_by_the_next_change() {
+    for database in both() {
+        let store = database.open().await;
+        let groups = store.sandbox_groups();
+        bump(&groups, "new", 1).await.unwrap();
+        let code = CODE.parse().unwrap();
+        // It keeps no field that it does not know.
+        for undo in [
+            "DELETE FROM sandbox_invite_codes",
+            "UPDATE sandbox_groups SET state = replace(state, ',\"code_listed\":true', '')",
+        ] {
+            store.batcher.raw(undo).await.unwrap();
+        }
+        assert_eq!(groups.of_invite_code(&code).await.unwrap(), None);
+        bump(&groups, "next", 1).await.unwrap();
+        let found = groups.of_invite_code(&code).await.unwrap();
+        assert_eq!(found, Some(group_id(1)), "{}", database.url);
+        // From then on it is not written again.
+        let undo = "DELETE FROM sandbox_invite_codes";
+        store.batcher.raw(undo).await.unwrap();
+        bump(&groups, "third", 1).await.unwrap();
+        assert_eq!(groups.of_invite_code(&code).await.unwrap(), None);
     }
 }

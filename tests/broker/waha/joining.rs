@@ -192,3 +192,132 @@ async fn the_socket_of_an_older_waha_is_joined_without_the_event_that_it_does_no
         assert_eq!(told("join-request created 09"), recent, "{seen:?}");
     }
 }
+
+#[tokio::test]
+async fn a_worker_that_knows_a_waha_to_be_older_asks_again_once_it_has_been_updated() {
+    let older = Quirks::default();
+    let stage = Stage::set_up(Kind::Noweb, older, |options| {
+        options
+            .set("engine.waha.socket", "true")
+            .set("engine.waha.intake.enabled", "false")
+            .set("engine.waha.reconcile.interval", "1h")
+    })
+    .await;
+    let (id, _) = linked(&stage).await;
+    stage.events("default", &id, 2).await;
+    let logged = |what: &str| stage.scene.worker.log().matches(what).count();
+    let connected = || logged("connected to WAHA's WebSocket");
+    for times in 1..=3 {
+        until(|| connected() == times).await;
+        // The refusal is no connection, and is not asked for again.
+        assert_eq!(logged("does not know an event"), 1, "{times}");
+        stage.waha().stop().await;
+        if times == 3 {
+            stage.waha().set(Quirks {
+                recent: true,
+                ..older
+            });
+        }
+        stage.waha().resume().await.unwrap();
+    }
+    until(|| connected() == 4).await;
+    stage.waha().by_hand(&id, |group| {
+        group.approval(true);
+        group.asks("491700000009");
+    });
+    let seen = stage.events("default", &id, 4).await;
+    let request = "group.v2.participants.join-request created 09";
+    assert!(seen.iter().any(|it| it == request), "{seen:?}");
+    assert_eq!(logged("does not know an event"), 1);
+}
+
+async fn until(is_so: impl Fn() -> bool) {
+    let begun = std::time::Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < PATIENCE, "it never came to that");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The group cannot be read after the join, and the command ends with an error.
+#[tokio::test]
+async fn a_join_that_ends_with_an_error_is_not_the_source_of_a_later_one() {
+    for kind in KINDS {
+        let stage = Stage::new(kind).await;
+        let (id, link) = linked(&stage).await;
+        requires_approval(&stage, &id).await;
+        let read = format!("GET /second/groups/{}", id.replace('@', "%40"));
+        stage.waha().fail(&read, Fault::WhatsApp(403));
+        let invalid = json!({"statusCode": 400, "message": "the id is wrong"}).to_string();
+        stage.waha().fail(&read, Fault::Answer(400, invalid));
+        let reply = stage
+            .ask("second", "JoinGroup", json!({ "code": link }))
+            .await;
+        assert_eq!(
+            reply["error"]["code"], "ENGINE_REJECTED",
+            "{kind:?} {reply}"
+        );
+        assert_eq!(stage.waha().faults_left(), 0, "{kind:?}");
+        stage
+            .waha()
+            .by_hand(&id, |group| group.decides("15550000002", true));
+        let wanted = ["group.v2.join", "group.join add 15550000002"];
+        let seen = stage.events("second", &id, wanted.len()).await;
+        assert_eq!(seen, wanted, "{kind:?}");
+    }
+}
+
+/// How often WAHA was asked who waits.
+fn lists_of_requests(waha: &Waha) -> usize {
+    let asked = waha.asked();
+    let lists = asked
+        .iter()
+        .filter(|it| it.method == "GET" && it.path.ends_with("/join-requests"));
+    lists.count()
+}
+
+#[tokio::test]
+async fn a_decision_whose_answer_names_nobody_is_looked_up_once_for_all() {
+    for kind in KINDS {
+        for (name, path, lists) in [
+            ("RejectJoinRequests", "reject", 2),
+            ("ApproveJoinRequests", "approve", 1),
+        ] {
+            let stage = Stage::new(kind).await;
+            let (id, _) = linked(&stage).await;
+            requires_approval(&stage, &id).await;
+            let asking = ["491700000008", "491700000009"];
+            stage
+                .waha()
+                .by_hand(&id, |group| asking.iter().for_each(|it| group.asks(it)));
+            stage.events("default", &id, 5).await;
+            let decision = format!("POST /participants/join-requests/{path}");
+            let nobody = Fault::DoneButSays(201, "[]".to_owned());
+            stage.waha().fail(&decision, nobody);
+            // The third one never asked.
+            let named = ["491700000008", "491700000009", "491700000007"];
+            let named = named.map(|it| format!("{it}@c.us"));
+            let payload = json!({"groupId": id, "participants": named});
+            let decided = stage.result("default", name, payload).await;
+            let codes: Vec<_> = decided.as_array().unwrap().iter().collect();
+            let codes: Vec<_> = codes.iter().map(|it| it["code"].clone()).collect();
+            let third = if path == "reject" { 400 } else { 404 };
+            assert_eq!(codes, [200, 200, third], "{kind:?} {name}");
+            assert_eq!(lists_of_requests(stage.waha()), lists, "{kind:?} {name}");
+            // What WAHA reports of it changes nothing, and nobody else was decided about.
+            let subject = json!({"groupId": id, "subject": "Decided"});
+            stage.result("default", "SetGroupSubject", subject).await;
+            let count = if path == "reject" { 8 } else { 10 };
+            let seen = stage.events("default", &id, count).await;
+            let about = |who: &str| {
+                let about = seen.iter().filter(|it| it.contains("join-request"));
+                about.filter(|it| it.contains(who)).count()
+            };
+            assert_eq!(
+                (about("08"), about("09"), about("07")),
+                (2, 2, 0),
+                "{seen:?}"
+            );
+        }
+    }
+}

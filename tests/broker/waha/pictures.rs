@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use groupmq_test_support::waha::Fault;
+use groupmq_test_support::waha::{Fault, Quirks};
 use serde_json::json;
 
 use crate::behaviour::stage::{Kind, Stage};
@@ -56,4 +56,30 @@ async fn a_picture_that_whatsapp_does_not_accept_is_rejected_without_an_event() 
         events[2],
         r#"group.v2.update subject="Next" by SetGroupSubject"#
     );
+}
+
+/// The events of its return are lost, so only WAHA knows that the account is a member again.
+#[tokio::test]
+async fn the_picture_of_a_group_that_was_left_is_shown_to_who_is_back() {
+    let stage = Stage::with(Kind::Gows, |options| {
+        options.set("engine.waha.reconcile.interval", "1h")
+    })
+    .await;
+    let id = stage.group("Back", &["491700000001@c.us"]).await;
+    let it = json!({ "groupId": id });
+    let picture = json!({"groupId": id, "picture": {"data": STANDARD.encode(PNG)}});
+    stage.result("default", "SetGroupPicture", picture).await;
+    stage.result("default", "LeaveGroup", it.clone()).await;
+    let left = stage.refusal("default", "GetGroupPicture", it.clone());
+    assert_eq!(left.await, "NOT_A_MEMBER");
+    stage.waha().set(Quirks {
+        deaf: true,
+        recent: true,
+        ..Quirks::default()
+    });
+    stage
+        .waha()
+        .by_hand(&id, |group| group.add(&["15550000001"]));
+    let shown = stage.result("default", "GetGroupPicture", it).await;
+    assert!(shown["url"].is_string(), "{shown}");
 }

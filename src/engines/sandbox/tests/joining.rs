@@ -376,3 +376,44 @@ async fn leaving_and_being_removed_decide_who_may_ask_again() {
     assert_eq!(seen(&entered)[0], "alice: group.join invite");
     assert!(world.requests(&id).await.is_empty());
 }
+
+/// The sandbox's private id of a phone.
+fn lid(phone: &str) -> String {
+    format!("8000{}", phone.replace("@c.us", "@lid"))
+}
+
+#[tokio::test]
+async fn who_asks_may_be_named_by_the_private_id() {
+    let world = World::new().await;
+    let id = world.group(&[]).await;
+    let code = world.code(&id).await;
+    world.require_approval(&id, true).await;
+    for session in ["bob", "carol"] {
+        world.ok(session, "JoinGroup", by(&code)).await;
+    }
+    for (name, who) in [("ApproveJoinRequests", BOB), ("RejectJoinRequests", CAROL)] {
+        let named = lid(who);
+        let decided = world.ok("alice", name, on(&id, &[named.as_str()])).await;
+        assert_eq!(outcomes(&decided), expect(&[("ok", 200)]), "{name}");
+        assert_eq!(decided[0]["id"], named, "{name}");
+    }
+    assert!(world.requests(&id).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_asks_and_is_added_by_both_ids_is_approved_once() {
+    let world = World::new().await;
+    let id = world.group(&[]).await;
+    let code = world.code(&id).await;
+    world.require_approval(&id, true).await;
+    world.ok("bob", "JoinGroup", by(&code)).await;
+    let both = lid(BOB);
+    let added = world.send("alice", "AddParticipants", on(&id, &[BOB, both.as_str()]));
+    let added = added.await;
+    let expected = expect(&[("ok", 200), ("alreadyMember", 409)]);
+    assert_eq!(outcomes(&added.outcome.clone().unwrap()), expected);
+    let name = "group.v2.participants.join-request";
+    let approved = format!("alice: {name} approved");
+    let times = seen(&added).iter().filter(|it| **it == approved).count();
+    assert_eq!(times, 1, "{:?}", seen(&added));
+}

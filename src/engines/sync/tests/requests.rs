@@ -228,3 +228,116 @@ fn that_the_account_was_outside_is_known_until_the_command_ends() {
     world.state.drop_pending(&command("join-1"));
     assert!(!world.state.is_pending(&command("join-1")));
 }
+
+#[test]
+fn a_join_long_after_the_request_of_a_command_is_not_its_effect() {
+    let mut world = World::default();
+    expects(&mut world, "join-1", ExpectedChange::OwnJoin);
+    // The command was given up, and an admin adds the account an hour later.
+    let events = world.apply(&by_admin(
+        3_600,
+        Observation::OwnJoined(whole(&[ADMIN, ME])),
+    ));
+    assert_eq!(events[0]["event"], "group.v2.join");
+    assert!(events[0]["payload"]["commandId"].is_null(), "{events:?}");
+    assert_eq!(events[1]["payload"]["type"], "add", "{events:?}");
+}
+
+#[test]
+fn a_join_is_attributed_to_the_latest_attempt_of_its_command() {
+    let mut world = World::default();
+    for at in [1_000, 3_600_000] {
+        world.state.expect(PendingCommand {
+            command: command("join-1"),
+            at,
+            reported: false,
+            change: ExpectedChange::OwnJoin,
+        });
+    }
+    assert_eq!(world.state.pending_commands.len(), 1);
+    let events = world.apply(&notification(
+        3_601,
+        Observation::OwnJoined(whole(&[ADMIN, ME])),
+    ));
+    assert_eq!(events[0]["payload"]["commandId"], "join-1");
+    assert_eq!(events[1]["payload"]["type"], "invite");
+}
+
+#[test]
+fn what_was_asked_before_the_account_left_is_forgotten() {
+    let mut world = World::with(&[ADMIN]);
+    world.apply(&notification(1, created(ASKS)));
+    world.apply(&notification(
+        2,
+        Observation::OwnLeft(NotificationType::Leave),
+    ));
+    assert!(world.state.requests.is_empty());
+    // Decided while nobody reported it to us, then asked again.
+    world.apply(&notification(
+        3,
+        Observation::OwnJoined(whole(&[ADMIN, ME])),
+    ));
+    let events = world.apply(&notification(4, created(ASKS)));
+    assert_eq!(short(&events), [format!("request created {ASKS} {ASKS} -")]);
+}
+
+#[test]
+fn a_request_that_is_newer_than_the_recorded_leave_makes_the_group_be_read() {
+    for (at, is_read) in [(1_000, false), (9_000, true)] {
+        let mut world = World::with(&[ADMIN]);
+        world.apply(&notification(
+            2,
+            Observation::OwnLeft(NotificationType::Leave),
+        ));
+        let decided = request(JoinRequestAction::Rejected, ASKS);
+        let answer = report(Source::Command(command("reject-1")), at, vec![decided]);
+        let (events, due) = world.apply_and_refresh(&answer);
+        assert!(events.is_empty());
+        assert_eq!(due.is_some(), is_read, "{at}");
+    }
+}
+
+#[test]
+fn of_very_many_requests_the_oldest_are_forgotten() {
+    let mut world = World::with(&[ADMIN]);
+    let who = |n: i64| format!("1555{n:07}@c.us");
+    for n in 0..11 {
+        let people = (100 * n..100 * (n + 1)).map(|it| person(&who(it)));
+        let asked = Observation::JoinRequests {
+            action: JoinRequestAction::Created,
+            people: people.collect(),
+            method: None,
+        };
+        assert_eq!(world.apply(&notification(n, asked)).len(), 100);
+    }
+    assert_eq!(world.state.requests.len(), 1_024);
+    // The newest one is known, and the oldest one is not.
+    let newest = notification(20, created(&who(1_099)));
+    assert!(world.apply(&newest).is_empty());
+    let oldest = notification(21, created(&who(0)));
+    assert_eq!(world.apply(&oldest).len(), 1);
+    assert_eq!(world.state.requests.len(), 1_024);
+}
+
+#[test]
+fn a_request_is_found_by_either_id_of_its_requester() {
+    for (asks, decides) in [(ASKS, ASKS_LID), (ASKS_LID, ASKS)] {
+        let mut world = World::with(&[ADMIN]);
+        world.apply(&notification(1, created(asks)));
+        let both = Person {
+            lid: Some(id(ASKS_LID)),
+            ..person(ASKS)
+        };
+        world.state.phones.insert(id(ASKS_LID), id(ASKS));
+        let rejected = request(JoinRequestAction::Rejected, decides);
+        assert_eq!(world.apply(&by_admin(2, rejected)).len(), 1);
+        // The same request under the other id is no second one.
+        let again = Observation::JoinRequests {
+            action: JoinRequestAction::Rejected,
+            people: vec![both],
+            method: None,
+        };
+        assert!(world.apply(&by_admin(3, again)).is_empty(), "{asks}");
+        assert_eq!(world.state.requests.len(), 1, "{asks}");
+    }
+}

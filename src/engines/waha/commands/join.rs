@@ -83,30 +83,39 @@ impl Operation<'_> {
         asked: &JoinGroup,
     ) -> Result<Completed, EngineError> {
         let link = self.fetch_link(&asked.code).await?;
+        let joined = self.join_by_link(call, &asked.code, &link).await;
+        if let Err(error) = &joined
+            && error.disposition() == Disposition::Reject
+        {
+            // The command ends: a later join is not its effect.
+            let (session, id) = (self.caller.session, Some(&link.id));
+            let dropped = self.state_store.drop_pending(session, &call.id, id);
+            dropped.await.map_err(store_failed)?;
+        }
+        joined
+    }
+
+    async fn join_by_link(
+        &self,
+        call: &Call,
+        code: &JoinCode,
+        link: &GroupSnapshot,
+    ) -> Result<Completed, EngineError> {
         let (session, id) = (self.caller.session, &link.id);
         // Recorded by an attempt that was interrupted: the account was outside then.
         let began = self.state_store.is_pending(session, id, &call.id);
         let began = began.await.map_err(store_failed)?;
         let was_inside = self.was_inside(id).await?;
-        if !was_inside && !began {
+        if !was_inside || began {
             let change = ExpectedChange::OwnJoin;
             let expected = self.state_store.expect_also(session, id, &call.id, change);
             expected.await.map_err(store_failed)?;
         }
-        let answer = match self.ask_to_join(id, &asked.code).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                if error.disposition() == Disposition::Reject {
-                    let dropped = self.state_store.drop_pending(session, &call.id, Some(id));
-                    dropped.await.map_err(store_failed)?;
-                }
-                return Err(error);
-            }
-        };
+        let answer = self.ask_to_join(id, code).await?;
         let membership = match answer {
             Answer::Member => Membership::Unseen,
             _ if was_inside => Membership::Unseen,
-            answer => self.find_membership(&link, answer).await?,
+            answer => self.find_membership(link, answer).await?,
         };
         let outcome = match (&membership, answer) {
             (Membership::Pending, _) => JoinOutcome::PendingApproval,

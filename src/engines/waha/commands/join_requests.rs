@@ -23,13 +23,20 @@ pub(super) enum Decision {
     Reject,
 }
 
+/// What is read before and after a decision whose answer does not name everybody.
+struct Later {
+    /// Who waited before; only for a rejection.
+    waited: Vec<RequestEntry>,
+    waiting: Vec<RequestEntry>,
+    /// The members afterwards; only for an approval.
+    members: Vec<Person>,
+}
+
 impl Operation<'_> {
     pub(super) async fn list_join_requests(&self, id: &GroupId) -> Result<Completed, EngineError> {
         self.read_as_admin(id, "see who asks to join").await?;
         let mut waiting = self.fetch_join_requests(id).await?;
-        for request in waiting.iter_mut().take(LOOKUPS) {
-            self.find_phone(&mut request.requester).await;
-        }
+        self.find_phones(&mut waiting).await;
         let waiting = waiting.into_iter().map(|it| {
             let phone = (!it.requester.is_private()).then(|| it.requester.id.clone());
             JoinRequest {
@@ -60,6 +67,12 @@ impl Operation<'_> {
             Decision::Approve => "/participants/join-requests/approve",
             Decision::Reject => "/participants/join-requests/reject",
         };
+        // Whether somebody was rejected shows afterwards only if they are known to have waited. Without the
+        // list that is unknown.
+        let waited = match decision {
+            Decision::Approve => Vec::new(),
+            Decision::Reject => self.fetch_join_requests(id).await.unwrap_or_default(),
+        };
         let body = match self.request_participants(id, path, named).await {
             Ok(body) => body,
             Err(failure) => {
@@ -71,15 +84,19 @@ impl Operation<'_> {
         let matched = self.match_answers(named, answered, deciding).await;
         let mut before = group.people.take().unwrap_or_default();
         self.identify(&mut before, named).await;
-        let mut outcomes = Vec::with_capacity(named.len());
-        for (person, matched) in named.iter().zip(matched) {
-            outcomes.push(match matched {
-                Some(matched) if matched.code != 404 => matched,
-                // Nobody by this name waits.
-                Some(_) => without_request(&before, person),
-                None => self.look_for(id, person, &before, decision).await?,
-            });
-        }
+        let later = if matched.iter().any(Option::is_none) {
+            Some(self.look_again(id, named, decision, waited).await?)
+        } else {
+            None
+        };
+        let outcomes = named.iter().zip(matched);
+        let outcomes = outcomes.map(|(person, matched)| match (matched, &later) {
+            (Some(matched), _) if matched.code != 404 => matched,
+            (None, Some(later)) => later.outcome(&before, person, decision),
+            // Nobody by this name waits.
+            _ => without_request(&before, person),
+        });
+        let outcomes: Vec<_> = outcomes.collect();
         let who = state_store::people(done_with(&outcomes));
         let mut observations = vec![Observation::JoinRequests {
             action: match decision {
@@ -96,36 +113,26 @@ impl Operation<'_> {
         Ok(Completed::changed(result, id, observations))
     }
 
-    /// The outcome for somebody whom the answer does not name: whether they still wait, and whether they are
-    /// members now.
-    async fn look_for(
+    /// Reads who waits and who is a member after a decision whose answer does not name everybody.
+    async fn look_again(
         &self,
         id: &GroupId,
-        person: &ParticipantInput,
-        before: &[Person],
+        named: &[ParticipantInput],
         decision: Decision,
-    ) -> Result<Outcome, EngineError> {
+        mut waited: Vec<RequestEntry>,
+    ) -> Result<Later, EngineError> {
         let mut waiting = self.fetch_join_requests(id).await?;
-        for request in waiting.iter_mut().take(LOOKUPS) {
-            self.find_phone(&mut request.requester).await;
+        self.find_phones(&mut waiting).await;
+        self.find_phones(&mut waited).await;
+        let mut members = Vec::new();
+        if decision == Decision::Approve {
+            members = self.read_group(id).await?.people.unwrap_or_default();
+            self.identify(&mut members, named).await;
         }
-        if waiting.iter().any(|it| it.requester.is(&person.id)) {
-            return Ok(outcome(&person.id, OutcomeKind::Unknown, 400));
-        }
-        let is_member = match decision {
-            Decision::Reject => false,
-            Decision::Approve => {
-                let mut after = self.read_group(id).await?.people.unwrap_or_default();
-                self.identify(&mut after, std::slice::from_ref(person))
-                    .await;
-                find(&after, &person.id).is_some()
-            }
-        };
-        let was_member = find(before, &person.id).is_some();
-        Ok(match decision {
-            _ if was_member => without_request(before, person),
-            Decision::Approve if !is_member => without_request(before, person),
-            _ => outcome(&person.id, OutcomeKind::Ok, 200),
+        Ok(Later {
+            waited,
+            waiting,
+            members,
         })
     }
 
@@ -152,15 +159,40 @@ impl Operation<'_> {
         join_requests(body.json()).ok_or_else(|| self.unreadable("no list of requests"))
     }
 
-    async fn find_phone(&self, person: &mut Person) {
-        if !person.is_private() {
-            return;
+    async fn find_phones(&self, requests: &mut [RequestEntry]) {
+        for RequestEntry { requester, .. } in requests.iter_mut().take(LOOKUPS) {
+            if !requester.is_private() {
+                continue;
+            }
+            let phones = self.phone_directory;
+            let asked = phones.phone(self.client, self.caller, &requester.id);
+            if let Some(phone) = asked.await {
+                requester.lid = Some(std::mem::replace(&mut requester.id, phone));
+            }
         }
-        let asked = self
-            .phone_directory
-            .phone(self.client, self.caller, &person.id);
-        if let Some(phone) = asked.await {
-            person.lid = Some(std::mem::replace(&mut person.id, phone));
+    }
+}
+
+impl Later {
+    /// The outcome for somebody whom the answer does not name.
+    fn outcome(&self, before: &[Person], person: &ParticipantInput, decision: Decision) -> Outcome {
+        let is_among =
+            |requests: &[RequestEntry]| requests.iter().any(|it| it.requester.is(&person.id));
+        let is_decided = match decision {
+            Decision::Approve => find(&self.members, &person.id).is_some(),
+            Decision::Reject => is_among(&self.waited),
+        };
+        if is_among(&self.waiting) {
+            outcome(&person.id, OutcomeKind::Unknown, 400)
+        } else if find(before, &person.id).is_some() {
+            without_request(before, person)
+        } else if is_decided {
+            outcome(&person.id, OutcomeKind::Ok, 200)
+        } else if decision == Decision::Approve {
+            without_request(before, person)
+        } else {
+            // They may have asked by an id that is not known to be theirs.
+            outcome(&person.id, OutcomeKind::Unknown, 400)
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{Completed, Operation};
 use crate::contract::{CommandResult, Count, ErrorCode, LidPair, ListLids, ParticipantId};
 use crate::engines::EngineError;
 use crate::engines::waha::error::FailureCause;
+use crate::engines::waha::phone_directory::encoded;
 use crate::engines::waha::wire::participant;
 
 impl Operation<'_> {
@@ -62,7 +63,13 @@ impl Operation<'_> {
         query: &[(&'static str, String)],
     ) -> Result<Value, EngineError> {
         match self.client.session_request(self.caller, path, query).await {
-            Ok(body) => Ok(body.json().clone()),
+            Ok(body) => {
+                let body = body.json();
+                let pairs = body.as_array().map(Vec::as_slice);
+                let pairs = pairs.unwrap_or(std::slice::from_ref(body));
+                self.phone_directory.remember_pairs(pairs);
+                Ok(body.clone())
+            }
             // The request is valid, so it is NOWEB without its store.
             Err(failure) if matches!(failure.cause, FailureCause::Invalid(_)) => Err(unsupported()),
             Err(failure) => Err(match failure.into_engine_error() {
@@ -89,9 +96,4 @@ fn pair(entry: &Value) -> LidPair {
         lid: id("lid").filter(|id| !id.is_phone()),
         pn: id("pn").filter(ParticipantId::is_phone),
     }
-}
-
-/// An id within a path: WAHA wants the `@` encoded.
-fn encoded(id: &ParticipantId) -> String {
-    id.as_str().replace('@', "%40")
 }

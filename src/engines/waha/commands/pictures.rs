@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::{Completed, Operation, not_a_member};
+use super::{Completed, Operation};
 use crate::contract::{
     CommandResult, GroupId, GroupPicture, PictureChange, PictureKind, SetGroupPicture,
 };
@@ -29,10 +29,7 @@ impl Operation<'_> {
             // The same answer is given where WhatsApp shows the picture to members only.
             self.read_group(id).await?;
         } else {
-            let inside = self.state_store.is_inside(self.caller.session, id).await;
-            if matches!(inside, Ok(Some(false))) {
-                return Err(not_a_member());
-            }
+            self.check_still_inside(id).await?;
         }
         let picture = GroupPicture { url };
         Ok(Completed::unchanged(CommandResult::GroupPicture(picture)))

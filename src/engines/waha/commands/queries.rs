@@ -9,7 +9,6 @@ use crate::engines::sync::{GroupSnapshot, Person};
 use crate::engines::waha::client::{ApiRequest, within};
 use crate::engines::waha::error::{FailureCause, Intent};
 use crate::engines::waha::wire::{done, invite_code};
-use crate::outbound::Method;
 use crate::store::known_groups::KnownKey;
 
 /// The maximum number of a list's stubs that are read one by one; the others are left out.
@@ -84,8 +83,9 @@ impl Operation<'_> {
 
     /// Makes WAHA read the groups from WhatsApp again, and compares them with what is known.
     pub(super) async fn refresh(&self) -> Result<Completed, EngineError> {
-        let ask = ApiRequest::change(Method::POST, "/refresh".to_owned(), None);
-        let body = self.client.groups(self.caller, ask).await?;
+        let (session, now) = (self.caller.session, self.state_store.now());
+        self.reload_limit.count(session, now);
+        let body = self.request_reload().await?;
         self.state_store.request_refresh(KnownKey {
             session: self.caller.session.clone(),
             group: None,

@@ -8,9 +8,9 @@ use super::{Operation, group_not_found, not_a_member};
 use crate::contract::GroupId;
 use crate::engines::EngineError;
 use crate::engines::sync::{GroupSnapshot, Person};
-use crate::engines::waha::client::{ApiRequest, within};
+use crate::engines::waha::client::{ApiFailure, ApiRequest, within};
 use crate::engines::waha::error::FailureCause;
-use crate::engines::waha::wire::{self};
+use crate::engines::waha::wire::{self, Body};
 use crate::outbound::Method;
 use crate::store::known_groups::KnownKey;
 
@@ -93,6 +93,19 @@ impl Operation<'_> {
         }
     }
 
+    /// Refuses a command about a group of which the account is known to be no member any more, unless
+    /// WAHA shows it as one: WAHA answers some requests about such a group with what it has kept.
+    ///
+    /// # Errors
+    /// As [`Operation::read_group`].
+    pub(super) async fn check_still_inside(&self, id: &GroupId) -> Result<(), EngineError> {
+        let inside = self.state_store.is_inside(self.caller.session, id).await;
+        if matches!(inside, Ok(Some(false))) {
+            self.read_group(id).await?;
+        }
+        Ok(())
+    }
+
     /// Checks that the group is usable, and completes its members' ids.
     async fn check_usable(
         &self,
@@ -155,11 +168,15 @@ impl Operation<'_> {
     /// Makes WAHA reload all groups from WhatsApp: NOWEB returns what it has in memory. True if the
     /// data is as new as possible; a WAHA without this request returns current data.
     pub(in crate::engines::waha) async fn reload_groups(&self) -> bool {
-        let ask = ApiRequest::change(Method::POST, "/refresh".to_owned(), None);
-        match self.client.groups(self.caller, ask).await {
+        match self.request_reload().await {
             Ok(_) => true,
             Err(failure) => matches!(failure.cause, FailureCause::NotImplemented),
         }
+    }
+
+    pub(super) async fn request_reload(&self) -> Result<Body, ApiFailure> {
+        let ask = ApiRequest::change(Method::POST, "/refresh".to_owned(), None);
+        self.client.groups(self.caller, ask).await
     }
 
     /// As [`Operation::reload_groups`], but not twice in a short time for one session: WhatsApp limits

@@ -171,10 +171,7 @@ impl Operation<'_> {
             },
         };
         // NOWEB's store keeps the settings of a group that the account has left.
-        let inside = self.state_store.is_inside(self.caller.session, id).await;
-        if matches!(inside, Ok(Some(false))) {
-            self.read_group(id).await?;
-        }
+        self.check_still_inside(id).await?;
         let Some(on) = switch(&body, resource.field) else {
             self.read_group(id).await?;
             return Err(self.unreadable("no setting"));
