@@ -194,13 +194,17 @@ impl Problem {
         let details: Vec<_> = error.details.into_iter().map(relative).collect();
         let detail = match (code, details.first()) {
             // The message has pointers into the command, which the client does not know.
-            (ErrorCode::InvalidPayload, Some(first)) => match details.len() {
-                1 => format!("{} {}.", first.path, first.reason),
-                count => format!(
-                    "{} {}. {count} fields are invalid.",
-                    first.path, first.reason
-                ),
-            },
+            (ErrorCode::InvalidPayload, Some(first)) => {
+                let place = if first.path.is_empty() {
+                    "The request"
+                } else {
+                    &first.path
+                };
+                match details.len() {
+                    1 => format!("{place} {}.", first.reason),
+                    count => format!("{place} {}. {count} fields are invalid.", first.reason),
+                }
+            }
             _ => error.message,
         };
         Self(Box::new(ProblemDetails {

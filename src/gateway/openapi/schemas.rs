@@ -84,9 +84,12 @@ fn definitions(mut generator: SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true)
 }
 
-/// The payload without the fields of path and query; additional fields are allowed.
+/// The payload without the fields of path and query. Additional fields are allowed where the path is WAHA's,
+/// as the requests are read: WAHA ignores what it does not know.
 fn body(route: Route, mut payload: Value, example: &Value) -> Value {
-    if let Some(payload) = payload.as_object_mut() {
+    if let Some(payload) = payload.as_object_mut()
+        && route.command.endpoint().is_some()
+    {
         payload.shift_remove("additionalProperties");
     }
     let mut example = example.clone();
