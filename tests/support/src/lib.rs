@@ -31,9 +31,13 @@ pub mod tls;
 pub mod waha;
 pub mod worker;
 
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
 
 /// A topology prefix that no other test uses.
 #[must_use]
@@ -53,14 +57,29 @@ pub fn prefix() -> String {
 /// An address on loopback that nobody listens on, for a server that cannot be asked which port it got.
 ///
 /// Not one that the system would choose: it hands those out to outgoing connections as well, one of which
-/// may have it before the server does, or while the server is being started again.
+/// may have it before the server does, or while the server is being started again. It is this process's until that
+/// ends: a server may bind it late, and other tests run at the same time.
 #[must_use]
 pub fn free_address() -> SocketAddr {
+    static MINE: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("groupmq-test-ports");
     loop {
         let port = 10_000 + u16::try_from(uuid::Uuid::new_v4().as_u128() % 10_000).unwrap_or(0);
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let Some(lock) = locked(&folder, port) else {
+            continue;
+        };
         if TcpListener::bind(address).is_ok() {
+            MINE.lock().push(lock);
             return address;
         }
     }
+}
+
+/// The lock file of a port, unless another process holds it.
+fn locked(folder: &Path, port: u16) -> Option<File> {
+    std::fs::create_dir_all(folder).ok()?;
+    let file = File::create(folder.join(port.to_string())).ok()?;
+    file.try_lock().ok()?;
+    Some(file)
 }
