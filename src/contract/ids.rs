@@ -29,8 +29,10 @@ macro_rules! checked_text {
     };
     (@text $(#[$doc:meta])* $name:ident, $form:literal, $pattern:literal, $example:literal, $read:expr) => {
         $(#[$doc])*
+        ///
+        /// Clones share the text.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(String);
+        pub struct $name(std::sync::Arc<str>);
 
         impl $name {
             /// The identifier as it stands on the wire.
@@ -38,13 +40,19 @@ macro_rules! checked_text {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            /// The same text.
+            #[must_use]
+            pub fn shared(&self) -> std::sync::Arc<str> {
+                std::sync::Arc::clone(&self.0)
+            }
         }
 
         impl std::str::FromStr for $name {
             type Err = InvalidId;
 
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                let read: fn(&str) -> Option<String> = $read;
+                let read: fn(&str) -> Option<std::sync::Arc<str>> = $read;
                 read(text).map(Self).ok_or(InvalidId($form))
             }
         }
@@ -104,7 +112,7 @@ checked_text! {
     "0192f0c4-7a2b-7c3d-9e10-5b7f1f0a9c11",
     |text| {
         let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -117,7 +125,7 @@ checked_text! {
     |text| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -133,7 +141,7 @@ checked_text! {
             Some((creator, created)) => digits(creator, 5) && digits(created, 1),
             None => digits(local, 5),
         };
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -152,13 +160,13 @@ checked_text! {
             "lid" => "lid",
             _ => return None,
         };
-        digits(local, 5).then(|| format!("{local}@{domain}"))
+        digits(local, 5).then(|| format!("{local}@{domain}").into())
     }
 }
 
 impl From<Uuid> for CommandId {
     fn from(id: Uuid) -> Self {
-        Self(id.hyphenated().to_string())
+        Self(id.hyphenated().to_string().into())
     }
 }
 
@@ -171,7 +179,7 @@ impl ParticipantId {
     pub fn named(text: &str) -> Result<Self, InvalidId> {
         let number = text.strip_prefix('+').unwrap_or(text);
         if (7..=15).contains(&number.len()) && digits(number, 7) {
-            return Ok(Self(format!("{number}@c.us")));
+            return Ok(Self(format!("{number}@c.us").into()));
         }
         Self::with_device(text).ok_or(InvalidId(NAMED_FORM))
     }
@@ -186,7 +194,7 @@ impl ParticipantId {
         };
         let (user, device) = local.split_once(':').unwrap_or((local, "0"));
         let fits = digits(user, 5) && device.len() <= 5 && digits(device, 1);
-        fits.then(|| Self(format!("{user}@{server}")))
+        fits.then(|| Self(format!("{user}@{server}").into()))
     }
 
     /// Whether it is a phone's, and no private id.
@@ -264,7 +272,7 @@ pub(in crate::contract) fn lid<'de, D: Deserializer<'de>>(
 ) -> Result<ParticipantId, D::Error> {
     let text = Cow::<'de, str>::deserialize(deserializer)?;
     let read = if digits(&text, 5) {
-        Some(ParticipantId(format!("{text}@lid")))
+        Some(ParticipantId(format!("{text}@lid").into()))
     } else {
         ParticipantId::with_device(&text)
     };
@@ -281,7 +289,7 @@ checked_text! {
     |text| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 

@@ -17,7 +17,7 @@ checked_text! {
         let code = in_app_link(text).or_else(|| in_web_link(text))?;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
         let fits = (8..=64).contains(&code.len()) && code.bytes().all(plain);
-        fits.then(|| code.to_owned())
+        fits.then(|| code.into())
     }
 }
 

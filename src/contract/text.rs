@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
@@ -19,12 +20,12 @@ pub struct InvalidText(&'static str);
 /// A group's subject (its name). One that a command sets has 1 to 100 characters, is not blank, and
 /// holds no control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Subject(String);
+pub struct Subject(Arc<str>);
 
 /// A group's description; empty where there is none. One that a command sets has up to 2048
 /// characters, line breaks allowed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Default)]
-pub struct Description(String);
+pub struct Description(Arc<str>);
 
 /// No control characters, and one character at least that is neither space nor line separator.
 ///
@@ -46,7 +47,7 @@ impl Subject {
 
     /// A text from WhatsApp, without the checks for a command.
     #[must_use]
-    pub fn from_engine(text: impl Into<String>) -> Self {
+    pub fn from_engine(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -54,6 +55,12 @@ impl Subject {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same text.
+    #[must_use]
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 }
 
@@ -63,7 +70,7 @@ impl Description {
 
     /// A text from WhatsApp, without the checks for a command.
     #[must_use]
-    pub fn from_engine(text: impl Into<String>) -> Self {
+    pub fn from_engine(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
     }
 
@@ -81,7 +88,7 @@ impl FromStr for Subject {
         let fits = text.chars().count() <= Self::MAX_CHARS
             && text.chars().any(|c| !c.is_whitespace() && c != '\u{feff}')
             && !text.contains(char::is_control);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.into()))
             .ok_or(InvalidText(SUBJECT_FORM))
     }
 }
@@ -92,7 +99,7 @@ impl FromStr for Description {
     fn from_str(text: &str) -> Result<Self, InvalidText> {
         let control = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
         let fits = text.chars().count() <= Self::MAX_CHARS && !text.contains(control);
-        fits.then(|| Self(text.to_owned()))
+        fits.then(|| Self(text.into()))
             .ok_or(InvalidText(DESCRIPTION_FORM))
     }
 }

@@ -205,8 +205,9 @@ impl TableRow for KnownRow {
     const WRITING: &'static str = "writing known groups";
 
     fn key_values(key: &KnownKey) -> Vec<Value> {
-        let group = key.group.as_ref().map_or("", GroupId::as_str);
-        vec![Value::from(key.session.as_str()), Value::from(group)]
+        let group = key.group.as_ref();
+        let group = group.map_or_else(|| Value::from(""), |group| group.shared().into());
+        vec![Value::from(key.session.shared()), group]
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {

@@ -197,7 +197,7 @@ impl TableRow for EpochRow {
     const WRITING: &'static str = "writing shards";
 
     fn key_values(queue: &Arc<str>) -> Vec<Value> {
-        vec![Value::from(&**queue)]
+        vec![Value::from(Arc::clone(queue))]
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {

@@ -28,6 +28,10 @@ const ACK_PAUSE: Duration = Duration::from_millis(2);
 /// The number of acknowledgements that are sent at once; half of the prefetch count where that is less.
 const ACK_BATCH: usize = 64;
 
+/// How long an acknowledgement waits for those of older deliveries, so that one frame, and one entry in the log of
+/// a quorum queue, covers all of them.
+const HOLD: Duration = Duration::from_millis(50);
+
 /// At a stop, how often to ask the broker whether it has processed the acknowledgements.
 const SETTLING: usize = 5;
 /// The pause between two such questions.
@@ -153,10 +157,11 @@ impl AckingConsumer<'_> {
     ) -> Result<(), Error> {
         let acks = Arc::new(AckBuffer::new(self.prefetch));
         let mut take = Some(take);
-        let mut unacked = Unacked::default();
+        let mut unacked = Unacked::new(self.prefetch);
         let mut stop = pin!(stop);
         let mut pause = pin!(tokio::time::sleep(ACK_PAUSE));
         let mut pausing = false;
+        let mut hold = pin!(tokio::time::sleep(HOLD));
         let mut waiting = None;
         loop {
             // Every branch is cancel-safe: `waiting` keeps the message; the notification and the sleep hold
@@ -181,6 +186,7 @@ impl AckingConsumer<'_> {
                         let is_over = take.is_none() && settled.held == 0;
                         unacked.settle(settled, self.channel).await?;
                         if is_over {
+                            unacked.flush(self.channel, u64::MAX).await?;
                             break;
                         }
                     } else if !pausing {
@@ -192,6 +198,10 @@ impl AckingConsumer<'_> {
                     pausing = false;
                     unacked.settle(acks.take_all(), self.channel).await?;
                 }
+                () = &mut hold, if unacked.held.is_some() => {
+                    let held = unacked.held.take().unwrap_or_default();
+                    unacked.flush(self.channel, held).await?;
+                }
                 () = &mut stop, if take.is_some() => {
                     // Takes no more. Prefetched deliveries are requeued when the channel closes, which is
                     // after everything in hand has been acknowledged: closing the channel hands the queue
@@ -199,6 +209,9 @@ impl AckingConsumer<'_> {
                     take = None;
                     acks.wake.notify_one();
                 }
+            }
+            if unacked.begins_to_hold() {
+                hold.as_mut().reset(Instant::now() + HOLD);
             }
         }
         let_settle(self.channel, self.prefetch).await?;
@@ -247,19 +260,34 @@ async fn next<M>(
     waiting.take().map(|message| Ok((message, place)))
 }
 
-/// The delivery tags of a channel that are unacknowledged, done, and already acknowledged.
-#[derive(Debug, Default)]
+/// The delivery tags of a channel that are unacknowledged, and those that are done but not yet acknowledged, since an
+/// older one is open.
+#[derive(Debug)]
 struct Unacked {
     open: BTreeSet<u64>,
     done: BTreeSet<u64>,
+    /// The number of tags in `done` from which they are acknowledged one by one: they take places of the prefetch
+    /// window.
+    most: usize,
+    /// The last tag that was in `done` when it began to hold some back.
+    held: Option<u64>,
 }
 
 impl Unacked {
+    fn new(prefetch: u16) -> Self {
+        Self {
+            open: BTreeSet::new(),
+            done: BTreeSet::new(),
+            most: usize::from(prefetch) / 4,
+            held: None,
+        }
+    }
+
     fn delivered(&mut self, tag: u64) {
         self.open.insert(tag);
     }
 
-    /// Sends the acknowledgements to the broker.
+    /// Sends the acknowledgements that are due to the broker.
     async fn settle(&mut self, settled: Settled, channel: &Channel) -> Result<(), Error> {
         // Before any acknowledgement, since one may cover all tags up to its own.
         for tag in settled.given_back {
@@ -274,7 +302,7 @@ impl Unacked {
         for tag in settled.done {
             self.done(tag);
         }
-        self.flush(channel).await
+        self.flush(channel, 0).await
     }
 
     fn done(&mut self, tag: u64) {
@@ -283,17 +311,32 @@ impl Unacked {
         }
     }
 
-    /// One multiple acknowledgement for everything before the oldest open delivery, and single ones for the
-    /// others: a slow delivery must not block the prefetch window.
-    fn take(&mut self) -> (Option<u64>, BTreeSet<u64>) {
+    /// Whether tags are held back from now on.
+    fn begins_to_hold(&mut self) -> bool {
+        let begins = self.held.is_none() && !self.done.is_empty();
+        if begins {
+            self.held = self.done.last().copied();
+        }
+        begins
+    }
+
+    /// One multiple acknowledgement for everything before the oldest open delivery; and single ones for the others
+    /// up to `due`, or for all if there are many: a slow delivery must not block the prefetch window.
+    fn take(&mut self, due: u64) -> (Option<u64>, BTreeSet<u64>) {
         let oldest_open = self.open.first().copied().unwrap_or(u64::MAX);
-        let single = self.done.split_off(&oldest_open);
+        let mut single = self.done.split_off(&oldest_open);
         let contiguous = std::mem::take(&mut self.done);
+        if single.len() <= self.most {
+            self.done = single.split_off(&due.saturating_add(1));
+        }
+        if self.done.is_empty() {
+            self.held = None;
+        }
         (contiguous.last().copied(), single)
     }
 
-    async fn flush(&mut self, channel: &Channel) -> Result<(), Error> {
-        let (contiguous, single) = self.take();
+    async fn flush(&mut self, channel: &Channel, due: u64) -> Result<(), Error> {
+        let (contiguous, single) = self.take(due);
         if let Some(tag) = contiguous {
             channel
                 .basic_ack(tag, BasicAckOptions { multiple: true })
@@ -349,28 +392,46 @@ mod tests {
         );
     }
 
-    #[test]
-    fn what_precedes_the_oldest_open_delivery_is_acknowledged_as_one() {
-        let mut unacked = Unacked::default();
-        for tag in 1..=6 {
+    fn unacked(prefetch: u16, delivered: u64, done: &[u64]) -> Unacked {
+        let mut unacked = Unacked::new(prefetch);
+        for tag in 1..=delivered {
             unacked.delivered(tag);
         }
-        for tag in [2, 1, 5, 3] {
-            unacked.done(tag);
+        for tag in done {
+            unacked.done(*tag);
         }
-        assert_eq!(unacked.take(), (Some(3), BTreeSet::from([5])));
+        unacked
+    }
+
+    #[test]
+    fn what_precedes_the_oldest_open_delivery_is_acknowledged_as_one_and_the_rest_waits_for_it() {
+        let mut unacked = unacked(8, 6, &[2, 1, 5, 3]);
+        assert_eq!(unacked.take(0), (Some(3), BTreeSet::new()));
+        assert!(unacked.begins_to_hold() && !unacked.begins_to_hold());
         unacked.done(4);
-        assert_eq!(unacked.take(), (Some(4), BTreeSet::new()));
+        assert_eq!(unacked.take(0), (Some(5), BTreeSet::new()));
+        assert_eq!(unacked.held, None);
         unacked.done(6);
-        assert_eq!(unacked.take(), (Some(6), BTreeSet::new()));
+        assert_eq!(unacked.take(0), (Some(6), BTreeSet::new()));
         assert!(unacked.done.is_empty());
     }
 
     #[test]
-    fn a_tag_that_was_never_delivered_is_not_acknowledged() {
-        let mut unacked = Unacked::default();
-        unacked.delivered(1);
+    fn what_has_waited_long_enough_or_is_too_much_is_acknowledged_alone() {
+        let mut unacked = unacked(8, 8, &[3, 4]);
+        assert_eq!(unacked.take(0), (None, BTreeSet::new()));
+        assert!(unacked.begins_to_hold());
+        unacked.done(6);
+        let due = unacked.held.unwrap();
+        assert_eq!(unacked.take(due), (None, BTreeSet::from([3, 4, 6])));
         unacked.done(7);
-        assert_eq!(unacked.take(), (None, BTreeSet::new()));
+        assert_eq!(unacked.take(4), (None, BTreeSet::new()));
+        assert_eq!(unacked.take(u64::MAX), (None, BTreeSet::from([7])));
+    }
+
+    #[test]
+    fn a_tag_that_was_never_delivered_is_not_acknowledged() {
+        let mut unacked = unacked(8, 0, &[7]);
+        assert_eq!(unacked.take(u64::MAX), (None, BTreeSet::new()));
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use crate::observability::events;
 
 use crate::amqp::channel::publish;
-use crate::amqp::publish::batch::{Entry, unconfirmed};
+use crate::amqp::publish::batch::{Batch, Entry, unconfirmed};
 use crate::amqp::publish::channel::{Pace, PublishChannel};
 use crate::amqp::publish::fate::Fate;
 use crate::amqp::publish::nacks::{NACK_PAUSE, REFUSED_FOR, refusal};
@@ -104,8 +104,11 @@ pub(in crate::amqp) async fn run(
         tokio::select! {
             received = pipeline.batches.queue.recv(), if takes_more => match received {
                 Some(batch) => {
-                    let number = pipeline.batches.admit(batch);
-                    pipeline.ready.push_back(number);
+                    pipeline.admit(batch);
+                    // Others finish at the same moment, since they were stored together. One wake-up of the
+                    // connection's thread then serves them all.
+                    tokio::task::yield_now().await;
+                    pipeline.admit_waiting();
                 }
                 None => pipeline.batches.open = false,
             },
@@ -122,6 +125,20 @@ impl Pipeline<'_> {
     fn takes_more(&self) -> bool {
         let has_room = self.batches.pending.len() < self.batches.window;
         self.batches.open && self.ready.is_empty() && has_room
+    }
+
+    fn admit(&mut self, batch: Batch) {
+        let number = self.batches.admit(batch);
+        self.ready.push_back(number);
+    }
+
+    /// Takes the batches that wait in the queue, as far as there is room.
+    fn admit_waiting(&mut self) {
+        while self.batches.pending.len() < self.batches.window
+            && let Ok(batch) = self.batches.queue.try_recv()
+        {
+            self.admit(batch);
+        }
     }
 
     async fn write_ready(&mut self) -> Result<(), Error> {

@@ -1,5 +1,7 @@
 //! The checked texts of webhook endpoints: url, patterns, secrets, headers.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -26,7 +28,7 @@ checked_text! {
     |text| {
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b".*-".contains(&b);
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
-        (fits && !event_names(text).is_empty()).then(|| text.to_owned())
+        (fits && !event_names(text).is_empty()).then(|| text.into())
     }
 }
 
@@ -39,7 +41,7 @@ checked_text! {
     |text| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-*".contains(&b);
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(plain);
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -52,7 +54,7 @@ checked_text! {
     |text| {
         let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+.^_`|~-".contains(&b);
         let fits = (1..=64).contains(&text.len()) && text.bytes().all(token);
-        (fits && !is_reserved(text)).then(|| text.to_owned())
+        (fits && !is_reserved(text)).then(|| text.into())
     }
 }
 
@@ -66,7 +68,7 @@ checked_text! {
     |text| {
         let encoded = text.strip_prefix("whsec_")?;
         let fits = (32..=88).contains(&encoded.len()) && standardwebhooks::Webhook::new(text).is_ok();
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -79,7 +81,7 @@ checked_text! {
     "my-secret-key",
     |text| {
         let fits = (1..=256).contains(&text.len()) && text.bytes().all(|b| (b' '..=b'~').contains(&b));
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -94,7 +96,7 @@ checked_text! {
         let fits = (1..=1024).contains(&text.len())
             && text.bytes().all(|b| (b' '..=b'~').contains(&b))
             && text.trim() == text;
-        fits.then(|| text.to_owned())
+        fits.then(|| text.into())
     }
 }
 
@@ -102,7 +104,7 @@ impl SigningSecret {
     /// A secret of these bytes, which have to be random.
     #[must_use]
     pub fn generate(random: [u8; 24]) -> Self {
-        Self(format!("whsec_{}", STANDARD.encode(random)))
+        Self(format!("whsec_{}", STANDARD.encode(random)).into())
     }
 }
 
@@ -110,7 +112,7 @@ impl EventPattern {
     /// The pattern of every group event.
     #[must_use]
     pub fn every() -> Self {
-        Self("*".to_owned())
+        Self("*".into())
     }
 
     /// Every name that the pattern fits: ends of routing keys.
@@ -123,7 +125,7 @@ impl EventPattern {
 /// The pattern that fits one session alone.
 impl From<&SessionName> for SessionPattern {
     fn from(session: &SessionName) -> Self {
-        Self(session.as_str().to_owned())
+        Self(session.shared())
     }
 }
 
@@ -131,7 +133,7 @@ impl SessionPattern {
     /// The pattern of every session.
     #[must_use]
     pub fn every() -> Self {
-        Self("*".to_owned())
+        Self("*".into())
     }
 
     /// Whether a session fits.
@@ -194,12 +196,12 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 }
 
 /// A URL of the web without user and password, in visible ASCII.
-pub(in crate::contract) fn web_url(text: &str) -> Option<String> {
+pub(in crate::contract) fn web_url(text: &str) -> Option<Arc<str>> {
     let url = url::Url::parse(text).ok()?;
     let plain = text.len() <= 2048 && text.bytes().all(|b| b.is_ascii_graphic());
     let web = text.starts_with("http://") || text.starts_with("https://");
     let fits = plain && web && url.has_host() && authority_is_plain(text);
-    fits.then(|| text.to_owned())
+    fits.then(|| text.into())
 }
 
 /// Whether the part between `//` and the path holds neither user nor password, nor anything odd.

@@ -146,9 +146,8 @@ pub(super) trait AnyTable: Any + Send {
 
 impl<R: TableRow> AnyTable for Table<R> {
     fn loads(&self, link: &Link) -> Vec<Statement> {
-        let keys: Vec<_> = self.0.keys().map(R::key_values).collect();
         let columns = R::KEY.join(", ");
-        let lists = sql::key_lists(&keys).into_iter();
+        let lists = sql::key_lists(self.0.keys(), |key| R::key_values(key)).into_iter();
         let load = |(count, values)| Statement {
             doing: R::READING,
             sql: select::<R>(&format!(
@@ -175,13 +174,13 @@ impl<R: TableRow> AnyTable for Table<R> {
     fn writes(self: Box<Self>, link: &Link) -> Result<Vec<Statement>, Error> {
         let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, slot) in self.0.into_iter().filter(|(_, slot)| slot.changed) {
-            let mut values = R::key_values(&key);
             match slot.row {
                 Some(row) => {
+                    let mut values = R::key_values(&key);
                     values.extend(row.values()?);
                     if slot.stored { &mut changed } else { &mut new }.push(values);
                 }
-                None if slot.stored => gone.push(values),
+                None if slot.stored => gone.push(key),
                 None => {}
             }
         }
@@ -196,7 +195,7 @@ impl<R: TableRow> AnyTable for Table<R> {
         for (count, values) in sql::row_lists(changed) {
             add(insert::<R>(link, count) + &on_conflict::<R>(), values);
         }
-        for (count, values) in sql::key_lists(&gone) {
+        for (count, values) in sql::key_lists(gone.iter(), |key| R::key_values(key)) {
             let (table, columns) = (R::TABLE, R::KEY.join(", "));
             let keys = link.placeholders(count, R::KEY.len());
             let sql = format!("DELETE FROM {table} WHERE ({columns}) IN (VALUES {keys})");

@@ -252,6 +252,7 @@ macro_rules! bound {
         for value in $values {
             query = match value {
                 Value::Text(text) => query.bind(text),
+                Value::Shared(text) => query.bind(text),
                 Value::Int(number) => query.bind(number),
                 Value::Bytes(bytes) => query.bind(bytes),
                 Value::MaybeText(text) => query.bind(text),

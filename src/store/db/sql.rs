@@ -1,7 +1,7 @@
 //! Statements over many rows at once.
 //!
 //! Row counts are rounded so that few distinct texts exist and all stay prepared: a list of keys
-//! is filled up with its last key, rows to write are cut into powers of two.
+//! is filled up with its last key, rows to write are cut into powers of two and one and a half times those.
 
 use std::fmt::Write as _;
 
@@ -12,7 +12,7 @@ use super::value::Value;
 const MOST_ROWS: usize = 256;
 
 /// Distinct statements kept prepared on a connection; the writer has fewer than that.
-pub(in crate::store) const PREPARED: usize = 160;
+pub(in crate::store) const PREPARED: usize = 200;
 
 /// How a statement marks the place of a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,22 +47,29 @@ pub(in crate::store) fn placeholders(mark: Mark, rows: usize, columns: usize) ->
 }
 
 /// Cuts keys into lists to ask for: each filled up to a power of two by repeating its last key.
-pub(in crate::store) fn key_lists<K: AsRef<[Value]>>(keys: &[K]) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn key_lists<K>(
+    mut keys: impl ExactSizeIterator<Item = K>,
+    values_of: impl Fn(&K) -> Vec<Value>,
+) -> Vec<(usize, Vec<Value>)> {
     let mut lists = Vec::new();
-    for chunk in keys.chunks(MOST_ROWS) {
-        let rows = chunk.len().next_power_of_two();
-        let fill = chunk.last().into_iter().cycle().take(rows - chunk.len());
-        let values = chunk
-            .iter()
-            .chain(fill)
-            .flat_map(|key| key.as_ref().iter().cloned())
-            .collect();
+    while keys.len() > 0 {
+        let count = keys.len().min(MOST_ROWS);
+        let rows = count.next_power_of_two();
+        let mut values = Vec::new();
+        let mut last = None;
+        for key in keys.by_ref().take(count) {
+            values.extend(values_of(&key));
+            last = Some(key);
+        }
+        for key in last.iter().cycle().take(rows - count) {
+            values.extend(values_of(key));
+        }
         lists.push((rows, values));
     }
     lists
 }
 
-/// Cuts rows to write into lists, each a power of two long.
+/// Cuts rows to write into few lists of few different lengths.
 pub(in crate::store) fn row_lists<R>(rows: Vec<R>) -> Vec<(usize, Vec<Value>)>
 where
     R: IntoIterator<Item = Value>,
@@ -71,10 +78,11 @@ where
     let mut left = rows.len();
     let mut rows = rows.into_iter();
     while left > 0 {
-        let take = if left >= MOST_ROWS {
-            MOST_ROWS
+        let power = 1 << left.min(MOST_ROWS).ilog2();
+        let take = if left >= power + power / 2 && power < MOST_ROWS {
+            power + power / 2
         } else {
-            1 << left.ilog2()
+            power
         };
         lists.push((take, rows.by_ref().take(take).flatten().collect()));
         left -= take;
@@ -86,7 +94,7 @@ where
 mod tests {
     use super::*;
 
-    fn keys(count: i64) -> Vec<[Value; 1]> {
+    fn rows(count: i64) -> Vec<[Value; 1]> {
         (0..count).map(|n| [Value::Int(n)]).collect()
     }
 
@@ -98,7 +106,7 @@ mod tests {
 
     #[test]
     fn a_list_of_keys_is_filled_up_to_a_power_of_two() {
-        let lists = key_lists(&keys(300));
+        let lists = key_lists(0..300, |n| vec![Value::Int(i64::from(*n))]);
         let shape: Vec<_> = lists
             .iter()
             .map(|(rows, values)| (*rows, values.len()))
@@ -110,15 +118,16 @@ mod tests {
     #[test]
     fn rows_are_written_once_each_in_few_statements() {
         for count in [0, 1, 2, 3, 255, 256, 257, 1000] {
-            let lists = row_lists(keys(count));
+            let lists = row_lists(rows(count));
             let written: Vec<_> = lists.iter().flat_map(|(_, values)| values).collect();
             assert_eq!(written.len(), usize::try_from(count).unwrap());
+            let is_round = |rows: usize| rows.is_power_of_two() || (rows / 3 * 2).is_power_of_two();
             assert!(
                 lists
                     .iter()
-                    .all(|(rows, values)| rows.is_power_of_two() && *rows == values.len())
+                    .all(|(rows, values)| is_round(*rows) && *rows == values.len())
             );
-            assert!(lists.len() <= 11);
+            assert!(lists.len() <= 7);
         }
     }
 }

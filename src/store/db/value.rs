@@ -1,11 +1,14 @@
 //! The values that a statement binds.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 /// A bound value. Text, whole numbers and bytes are all that the tables hold.
 #[derive(Debug, Clone)]
 pub(in crate::store) enum Value {
     Text(String),
+    /// A text that somebody else has too.
+    Shared(Arc<str>),
     Int(i64),
     Bytes(Vec<u8>),
     MaybeText(Option<String>),
@@ -15,6 +18,12 @@ pub(in crate::store) enum Value {
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
         Self::Text(text.to_owned())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
+        Self::Shared(text)
     }
 }
 

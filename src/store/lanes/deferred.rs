@@ -44,7 +44,7 @@ impl Lanes {
     pub async fn load_deferred(&self) -> Result<Vec<(Deferred, bool)>, Error> {
         let sql =
             select::<DeferredRow>("WHERE queue = $1 OR queue = '' ORDER BY session, command_id");
-        let values = vec![Value::from(&*self.shard)];
+        let values = vec![Value::from(Arc::clone(&self.shard))];
         let rows = self.pool.fetch(DeferredRow::READING, sql, values);
         let rows = rows.await?;
         let rows = rows.iter().map(DeferredRow::read);
@@ -106,7 +106,7 @@ impl TableRow for DeferredRow {
             millis(row.tier),
             Value::Int(row.due.0.as_millisecond()),
             Value::MaybeInt(row.lost_at.map(|at| at.0.as_millisecond())),
-            Value::from(&*self.shard),
+            Value::from(self.shard),
         ])
     }
 

@@ -75,7 +75,7 @@ impl Lanes {
     /// When the store cannot be used.
     pub async fn load(&self) -> Result<Vec<(LaneKey, LaneState)>, Error> {
         let sql = select::<LaneRow>("WHERE queue = $1 OR queue = ''");
-        let values = vec![Value::from(&*self.shard)];
+        let values = vec![Value::from(Arc::clone(&self.shard))];
         let rows = self.pool.fetch(LaneRow::READING, sql, values).await?;
         let rows = rows.iter().map(LaneRow::read);
         rows.map(|row| row.map(|(key, row)| (key, row.state)))
@@ -163,7 +163,7 @@ impl TableRow for LaneRow {
 
     fn key_values(key: &LaneKey) -> Vec<Value> {
         vec![
-            Value::from(key.session.as_str()),
+            Value::from(key.session.shared()),
             Value::from(key.lane.as_str()),
         ]
     }
@@ -180,7 +180,7 @@ impl TableRow for LaneRow {
             int(tail),
             millis(tier),
             Value::Int(due.0.as_millisecond()),
-            Value::from(&*self.shard),
+            Value::from(self.shard),
         ])
     }
 

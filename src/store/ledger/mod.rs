@@ -58,7 +58,7 @@ pub enum Claim {
     /// The owner may be the claimant itself: an earlier claim whose answer was lost in an outage.
     Started {
         /// Who started it.
-        owner: String,
+        owner: Arc<str>,
         /// When, and how often.
         starts: Starts,
     },
@@ -129,7 +129,7 @@ impl Ledger {
         fingerprint: Fingerprint,
         owner: &str,
     ) -> Result<Claim, Error> {
-        let owner = owner.to_owned();
+        let owner: Arc<str> = owner.into();
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
             let known = known(rows, key, fingerprint)?;
@@ -195,7 +195,7 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be used; a retry is safe.
     pub async fn release(&self, key: Key, owner: &str) -> Result<(), Error> {
-        let owner = owner.to_owned();
+        let owner: Arc<str> = owner.into();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
                 match row.clone().started_once_less() {
@@ -215,7 +215,7 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be used. A retry is safe, but the first attempt may have succeeded.
     pub async fn take_over(&self, key: Key, from: &str, to: &str) -> Result<bool, Error> {
-        let (from, to) = (from.to_owned(), to.to_owned());
+        let (from, to): (Arc<str>, Arc<str>) = (from.into(), to.into());
         self.submit(key, move |rows, key| {
             let Some(row) = rows.get(key).filter(|row| row.is_started_by(&from)) else {
                 return Ok(false);
@@ -251,7 +251,7 @@ impl Ledger {
     /// # Errors
     /// When the store cannot be used; a retry is safe.
     pub async fn restart(&self, key: Key, owner: &str) -> Result<(), Error> {
-        let owner = owner.to_owned();
+        let owner: Arc<str> = owner.into();
         let now = self.clock.now().as_millisecond();
         self.submit(key, move |rows, key| {
             if let Some(row) = rows.get(key).filter(|row| row.is_started_by(&owner)) {
@@ -293,7 +293,7 @@ fn known(rows: &Rows, key: &Key, fingerprint: Fingerprint) -> Result<Claim, Erro
     Ok(match row.record()? {
         Some(record) => Claim::Done(record),
         None => Claim::Started {
-            owner: row.owner.clone(),
+            owner: Arc::clone(&row.owner),
             starts: row.times_started(),
         },
     })

@@ -1,5 +1,7 @@
 //! The ledger's table.
 
+use std::sync::Arc;
+
 use super::{CommandState, Fingerprint, Key, PurgeLimits, Record, Starts};
 use crate::contract::Timestamp;
 use crate::store::Error;
@@ -15,7 +17,7 @@ pub(super) type Rows = Table<Row>;
 #[derive(Debug, Clone)]
 pub(in crate::store) struct Row {
     pub(super) fingerprint: Fingerprint,
-    pub(super) owner: String,
+    pub(super) owner: Arc<str>,
     /// The last time.
     started_at: i64,
     /// How often it was started with an outcome that is unknown, and when first.
@@ -26,7 +28,7 @@ pub(in crate::store) struct Row {
 }
 
 impl Row {
-    pub(super) const fn started(fingerprint: Fingerprint, owner: String, now: i64) -> Self {
+    pub(super) const fn started(fingerprint: Fingerprint, owner: Arc<str>, now: i64) -> Self {
         Self {
             fingerprint,
             owner,
@@ -38,7 +40,7 @@ impl Row {
     }
 
     /// The same command with another owner.
-    pub(super) fn owned_by(self, owner: String) -> Self {
+    pub(super) fn owned_by(self, owner: Arc<str>) -> Self {
         Self { owner, ..self }
     }
 
@@ -92,7 +94,7 @@ impl Row {
     }
 
     pub(super) fn is_started_by(&self, owner: &str) -> bool {
-        self.finished.is_none() && self.owner == owner
+        self.finished.is_none() && *self.owner == *owner
     }
 }
 
@@ -128,7 +130,7 @@ impl TableRow for Row {
         Ok(vec![
             Value::Bytes(self.fingerprint.to_vec()),
             Value::from(state),
-            Value::Text(self.owner),
+            Value::Shared(self.owner),
             Value::Int(self.started_at),
             Value::MaybeInt(finished_at),
             Value::MaybeText(record),
@@ -146,7 +148,7 @@ impl TableRow for Row {
         let command = Self {
             // Never longer or shorter; were it, it would equal no command's.
             fingerprint: fingerprint.try_into().unwrap_or_default(),
-            owner: row.get(4)?,
+            owner: row.get::<String>(4)?.into(),
             started_at,
             starts: row.get(8)?,
             first_started_at: first.unwrap_or(started_at),
@@ -160,8 +162,8 @@ impl Key {
     /// The values of the columns `session` and `command_id`.
     pub(in crate::store) fn values(&self) -> Vec<Value> {
         vec![
-            Value::from(self.session.as_str()),
-            Value::from(self.command_id.as_str()),
+            Value::from(self.session.shared()),
+            Value::from(self.command_id.shared()),
         ]
     }
 

@@ -73,13 +73,13 @@ impl TableRow for GroupRow {
     const WRITING: &'static str = WRITING;
 
     fn key_values(id: &GroupId) -> Vec<Value> {
-        vec![Value::from(id.as_str())]
+        vec![Value::from(id.shared())]
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {
         let state = self.state?;
         Ok(vec![
-            Value::from(state.subject.as_str()),
+            Value::from(state.subject.shared()),
             Value::Int(state.changes),
             Value::Text(state::write(&state)?),
         ])
@@ -114,7 +114,7 @@ impl TableRow for MemberRow {
     const WRITING: &'static str = WRITING;
 
     fn key_values((account, group): &Self::Key) -> Vec<Value> {
-        vec![Value::from(account.as_str()), Value::from(group.as_str())]
+        vec![Value::from(account.shared()), Value::from(group.shared())]
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {
@@ -141,7 +141,7 @@ impl TableRow for InviteCodeRow {
     }
 
     fn values(self) -> Result<Vec<Value>, Error> {
-        Ok(vec![Value::from(self.group.as_str())])
+        Ok(vec![Value::from(self.group.shared())])
     }
 }
 
@@ -172,10 +172,10 @@ impl TableRow for HistoryRow {
 
     fn values(self) -> Result<Vec<Value>, Error> {
         Ok(vec![
-            Value::from(self.group.as_str()),
+            Value::from(self.group.shared()),
             Value::Int(self.n),
-            Value::from(self.key.session.as_str()),
-            Value::from(self.key.command_id.as_str()),
+            Value::from(self.key.session.shared()),
+            Value::from(self.key.command_id.shared()),
             Value::from(self.command.as_str()),
             Value::Int(self.at.0.as_millisecond()),
         ])

@@ -19,7 +19,7 @@ async fn a_command_is_new_then_started_then_done() {
         let Claim::Started { owner, .. } = claim(&ledger, "a", "you").await else {
             panic!()
         };
-        assert_eq!(owner, "me");
+        assert_eq!(&*owner, "me");
         assert!(
             ledger
                 .complete(key("a"), record("first"))
