@@ -3,7 +3,6 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::registry::{ReadSet, Rows};
-use super::rows::Statement;
 use crate::store::Error;
 use crate::store::db::Value;
 
@@ -15,6 +14,14 @@ pub(in crate::store) struct WriteBatcher(pub(super) mpsc::Sender<Message>);
 pub(super) enum Message {
     Job(Box<dyn WriteJob>),
     Maintenance(Maintenance),
+}
+
+/// One statement.
+#[derive(Debug)]
+pub(super) struct Statement {
+    pub(super) doing: &'static str,
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
 }
 
 /// A statement that runs in a transaction of its own, between two batches.

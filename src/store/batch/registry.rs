@@ -42,11 +42,13 @@ impl Rows {
     /// Loads, and where possible locks, the rows that were requested.
     pub(super) async fn load(&mut self, link: &mut Link) -> Result<(), Error> {
         for table in &mut self.0 {
-            for statement in table.loads(link) {
-                let found = link.fetch(statement.sql, statement.values).await;
-                for row in &found.map_err(|error| Error::of(statement.doing, error))? {
-                    table.load(row)?;
-                }
+            let Some(statement) = table.loads(link) else {
+                continue;
+            };
+            let doing = statement.doing;
+            let found = link.fetch_rows(statement).await;
+            for row in &found.map_err(|error| Error::of(doing, error))? {
+                table.load(row)?;
             }
         }
         Ok(())
@@ -55,9 +57,10 @@ impl Rows {
     /// Writes the changes.
     pub(super) async fn write(self, link: &mut Link) -> Result<(), Error> {
         for table in self.0 {
-            for statement in table.writes(link)? {
-                let done = link.execute(statement.sql, statement.values).await;
-                done.map_err(|error| Error::of(statement.doing, error))?;
+            for statement in table.writes()? {
+                let doing = statement.doing;
+                let done = link.execute_rows(statement).await;
+                done.map_err(|error| Error::of(doing, error))?;
             }
         }
         Ok(())

@@ -4,7 +4,8 @@ use std::any::Any;
 use std::collections::BTreeMap;
 
 use crate::store::Error;
-use crate::store::db::{self, Link, Lock, Value, sql};
+use crate::store::db::rows::RowStatement;
+use crate::store::db::{self, Link, Lock, Value};
 
 /// A row that the batcher can load and write.
 pub(in crate::store) trait TableRow: Send + Sized + 'static {
@@ -35,8 +36,7 @@ pub(in crate::store) trait TableRow: Send + Sized + 'static {
 
 /// A query for rows that [`TableRow::read`] reads.
 pub(in crate::store) fn select<R: TableRow>(rest: &str) -> String {
-    let columns = [R::KEY, R::COLUMNS].concat().join(", ");
-    format!("SELECT {columns} FROM {} {rest}", R::TABLE)
+    format!("SELECT {} FROM {} {rest}", columns::<R>(), R::TABLE)
 }
 
 /// The rows of a table in a batch.
@@ -124,40 +124,31 @@ impl<R: TableRow<Key = usize>> Table<R> {
     }
 }
 
-/// A statement of a batch.
-#[derive(Debug)]
-pub(super) struct Statement {
-    pub(super) doing: &'static str,
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-}
-
 /// A [`Table`], whatever its rows are.
 pub(super) trait AnyTable: Any + Send {
     /// What loads, and where possible locks, the rows that were requested.
-    fn loads(&self, link: &Link) -> Vec<Statement>;
+    fn loads(&self, link: &Link) -> Option<RowStatement>;
 
     /// Takes in a row of such a statement's answer.
     fn load(&mut self, row: &db::Row) -> Result<(), Error>;
 
     /// What writes the changes.
-    fn writes(self: Box<Self>, link: &Link) -> Result<Vec<Statement>, Error>;
+    fn writes(self: Box<Self>) -> Result<Vec<RowStatement>, Error>;
 }
 
 impl<R: TableRow> AnyTable for Table<R> {
-    fn loads(&self, link: &Link) -> Vec<Statement> {
+    fn loads(&self, link: &Link) -> Option<RowStatement> {
+        if self.0.is_empty() {
+            return None;
+        }
         let columns = R::KEY.join(", ");
-        let lists = sql::key_lists(self.0.keys(), |key| R::key_values(key)).into_iter();
-        let load = |(count, values)| Statement {
+        Some(RowStatement {
             doing: R::READING,
-            sql: select::<R>(&format!(
-                "WHERE ({columns}) IN (VALUES {}) ORDER BY {columns}{}",
-                link.placeholders(count, R::KEY.len()),
-                link.lock(R::LOCK),
-            )),
-            values,
-        };
-        lists.map(load).collect()
+            before: select::<R>(&format!("WHERE ({columns}) IN (")),
+            rows: self.0.keys().map(R::key_values).collect(),
+            after: format!(") ORDER BY {columns}{}", link.lock(R::LOCK)),
+            repeatable: true,
+        })
     }
 
     fn load(&mut self, row: &db::Row) -> Result<(), Error> {
@@ -171,7 +162,7 @@ impl<R: TableRow> AnyTable for Table<R> {
         Ok(())
     }
 
-    fn writes(self: Box<Self>, link: &Link) -> Result<Vec<Statement>, Error> {
+    fn writes(self: Box<Self>) -> Result<Vec<RowStatement>, Error> {
         let (mut new, mut changed, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (key, slot) in self.0.into_iter().filter(|(_, slot)| slot.changed) {
             match slot.row {
@@ -180,39 +171,43 @@ impl<R: TableRow> AnyTable for Table<R> {
                     values.extend(row.values()?);
                     if slot.stored { &mut changed } else { &mut new }.push(values);
                 }
-                None if slot.stored => gone.push(key),
+                None if slot.stored => gone.push(R::key_values(&key)),
                 None => {}
             }
         }
         let mut statements = Vec::new();
-        let mut add = |sql, values| {
+        let mut add = |before: String, rows, after, repeatable| {
             let doing = R::WRITING;
-            statements.push(Statement { doing, sql, values });
+            statements.push(RowStatement {
+                doing,
+                before,
+                rows,
+                after,
+                repeatable,
+            });
         };
-        for (count, values) in sql::row_lists(new) {
-            add(insert::<R>(link, count), values);
+        if !new.is_empty() {
+            add(insert::<R>(), new, String::new(), false);
         }
-        for (count, values) in sql::row_lists(changed) {
-            add(insert::<R>(link, count) + &on_conflict::<R>(), values);
+        if !changed.is_empty() {
+            add(insert::<R>(), changed, on_conflict::<R>(), false);
         }
-        for (count, values) in sql::key_lists(gone.iter(), |key| R::key_values(key)) {
-            let (table, columns) = (R::TABLE, R::KEY.join(", "));
-            let keys = link.placeholders(count, R::KEY.len());
-            let sql = format!("DELETE FROM {table} WHERE ({columns}) IN (VALUES {keys})");
-            add(sql, values);
+        if !gone.is_empty() {
+            let (table, key) = (R::TABLE, R::KEY.join(", "));
+            let before = format!("DELETE FROM {table} WHERE ({key}) IN (");
+            add(before, gone, ")".to_owned(), true);
         }
         Ok(statements)
     }
 }
 
-fn insert<R: TableRow>(link: &Link, rows: usize) -> String {
-    let columns = [R::KEY, R::COLUMNS].concat();
-    format!(
-        "INSERT INTO {} ({}) VALUES {}",
-        R::TABLE,
-        columns.join(", "),
-        link.placeholders(rows, columns.len())
-    )
+fn insert<R: TableRow>() -> String {
+    format!("INSERT INTO {} ({}) ", R::TABLE, columns::<R>())
+}
+
+/// All columns, those of the key first.
+fn columns<R: TableRow>() -> String {
+    [R::KEY, R::COLUMNS].concat().join(", ")
 }
 
 fn on_conflict<R: TableRow>() -> String {

@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::queue::{Maintenance, Message, WriteBatcher, WriteJob};
+use super::queue::{Maintenance, Message, Statement, WriteBatcher, WriteJob};
 use super::registry::Registry;
-use super::rows::Statement;
 use crate::observability::describe::panic_text;
 use crate::store::Error;
 use crate::store::db::{Link, TIMEOUT_FACTOR, Target};

@@ -7,6 +7,7 @@
 pub(super) mod codes;
 pub(super) mod files;
 mod postgres;
+pub(super) mod rows;
 pub(super) mod sql;
 mod value;
 
@@ -296,15 +297,6 @@ impl Link {
             (Self::Postgres(..), Lock::Update) => " FOR UPDATE",
             (Self::Postgres(..), Lock::Share) => " FOR SHARE",
         }
-    }
-
-    /// Rows of placeholders.
-    pub(super) fn placeholders(&self, rows: usize, columns: usize) -> String {
-        let mark = match self {
-            Self::Sqlite(_) => sql::Mark::Question,
-            Self::Postgres(..) => sql::Mark::Number,
-        };
-        sql::placeholders(mark, rows, columns)
     }
 
     /// Begins a transaction, with the right to write from the start.

@@ -47,22 +47,19 @@ pub(in crate::store) fn placeholders(mark: Mark, rows: usize, columns: usize) ->
 }
 
 /// Cuts keys into lists to ask for: each filled up to a power of two by repeating its last key.
-pub(in crate::store) fn key_lists<K>(
-    mut keys: impl ExactSizeIterator<Item = K>,
-    values_of: impl Fn(&K) -> Vec<Value>,
-) -> Vec<(usize, Vec<Value>)> {
+pub(in crate::store) fn key_lists<K>(keys: Vec<K>) -> Vec<(usize, Vec<Value>)>
+where
+    K: IntoIterator<Item = Value>,
+{
     let mut lists = Vec::new();
+    let mut keys = keys.into_iter();
     while keys.len() > 0 {
         let count = keys.len().min(MOST_ROWS);
+        let mut values: Vec<_> = keys.by_ref().take(count).flatten().collect();
         let rows = count.next_power_of_two();
-        let mut values = Vec::new();
-        let mut last = None;
-        for key in keys.by_ref().take(count) {
-            values.extend(values_of(&key));
-            last = Some(key);
-        }
-        for key in last.iter().cycle().take(rows - count) {
-            values.extend(values_of(key));
+        let all = values.len();
+        for _ in count..rows {
+            values.extend_from_within(all - all / count..all);
         }
         lists.push((rows, values));
     }
@@ -106,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_list_of_keys_is_filled_up_to_a_power_of_two() {
-        let lists = key_lists(0..300, |n| vec![Value::Int(i64::from(*n))]);
+        let lists = key_lists(rows(300));
         let shape: Vec<_> = lists
             .iter()
             .map(|(rows, values)| (*rows, values.len()))
