@@ -1,0 +1,172 @@
+//! `groupmq bench commands`: load over AMQP, as a producer causes it.
+
+use std::borrow::Cow;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Deserialize;
+use serde_json::Map;
+use uuid::Uuid;
+
+use super::check;
+use super::load::{Feedback, Request, Transport};
+use super::measure::{OK, Stage};
+use super::options::{LoadOptions, MixOption};
+use super::series::Series;
+use crate::amqp::{Client, Feedback as LoadFeedback, Incoming, Load, Names, Target};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::send;
+use crate::config::Config;
+use crate::contract::{EngineName, ReplyStatus};
+
+/// The outcome of a command that the broker refused.
+const NACK: &str = "nack";
+
+/// The options of `groupmq bench commands`.
+///
+/// It uses the broker and the prefix of the configuration, and a worker that runs there. Without --rate or --rates it
+/// is a closed loop.
+#[derive(Debug, Args)]
+pub(in crate::cli) struct Commands {
+    #[command(flatten)]
+    commands: MixOption,
+    #[command(flatten)]
+    load: LoadOptions,
+    /// Also measure the time until the first event of a command; the broker then sends all events here, too.
+    #[arg(long)]
+    events: bool,
+}
+
+/// What the load needs of a reply.
+#[derive(Debug, Deserialize)]
+struct Answer<'a> {
+    status: ReplyStatus,
+    engine: EngineName,
+    #[serde(borrow, default)]
+    error: Option<AnswerError<'a>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct AnswerError<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+}
+
+/// What the load needs of an event.
+#[derive(Debug, Deserialize)]
+struct Event<'a> {
+    #[serde(borrow)]
+    payload: EventPayload<'a>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct EventPayload<'a> {
+    #[serde(borrow, default)]
+    command_id: Option<Cow<'a, str>>,
+}
+
+impl Commands {
+    pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
+        self.load.check(&self.commands.mix)?;
+        let names = Names::new(&config.topology.prefix);
+        let target = Target::new(config.amqp);
+        let client = Client::connect(&target).await?;
+        let mut caller = client.caller().await?;
+        check::engines(&mut caller, &names, &self.load).await?;
+        let run = format!("bench-{}", Uuid::now_v7().simple());
+        let mut load = Load::connect(&target).await?;
+        if self.events {
+            let sessions = self.load.sessions.iter();
+            let patterns: Vec<_> = sessions.map(|it| format!("{it}.#")).collect();
+            load.listen(&names.events(), &patterns).await?;
+        }
+        let mut transport = Amqp {
+            load,
+            names: &names,
+            run: &run,
+            allow_real_accounts: self.load.allow_real_accounts,
+            stages: if self.events { &EVENTS } else { &REPLIES },
+        };
+        let series = Series {
+            kind: "commands",
+            options: &self.load,
+            mix: &self.commands.mix,
+            names: &names,
+            run: &run,
+            broker: target.broker().map(|it| it.to_string()),
+        };
+        let exit = series.run(&mut caller, &mut transport).await;
+        transport.load.close().await;
+        client.close().await;
+        exit
+    }
+}
+
+const REPLIES: [Stage; 2] = [Stage::Reply, Stage::Confirm];
+const EVENTS: [Stage; 3] = [Stage::Reply, Stage::Confirm, Stage::Event];
+
+/// Commands over AMQP.
+struct Amqp<'a> {
+    load: Load,
+    names: &'a Names,
+    run: &'a str,
+    allow_real_accounts: bool,
+    stages: &'static [Stage],
+}
+
+impl Transport for Amqp<'_> {
+    fn stages(&self) -> &'static [Stage] {
+        self.stages
+    }
+
+    fn send(&mut self, request: Request<'_>) {
+        let id = format!("{}-{}", self.run, request.number);
+        let rest = Map::from_iter([("payload".to_owned(), request.payload)]);
+        let (session, command) = (&request.place.session, request.command.as_str());
+        let message = send::message(self.names, session, command, id, rest);
+        self.load.publish(request.number, message);
+    }
+
+    fn unwritten(&self) -> usize {
+        self.load.unconfirmed()
+    }
+
+    async fn next(&mut self) -> Result<Feedback, Failure> {
+        Ok(match self.load.next().await? {
+            LoadFeedback::Confirmed(number) => Feedback::Confirmed(number),
+            LoadFeedback::Refused(number) => Feedback::Refused(number, NACK),
+            LoadFeedback::Reply(reply) => self.reply(&reply)?,
+            LoadFeedback::Event(event) => self.event(&event),
+        })
+    }
+}
+
+impl Amqp<'_> {
+    /// Reads a reply; stops the load if it is not from the sandbox any more.
+    fn reply(&self, reply: &Incoming) -> Result<Feedback, Failure> {
+        let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
+        let answer: Answer<'_> =
+            serde_json::from_slice(&reply.body).context("a reply cannot be parsed")?;
+        check::engine(answer.engine, self.allow_real_accounts)?;
+        let outcome = match (answer.status, answer.error) {
+            (ReplyStatus::Ok, _) => OK.to_owned(),
+            (ReplyStatus::Error, error) => error.map_or_else(String::new, |it| it.code.into()),
+        };
+        Ok(number.map_or(Feedback::Other, |number| {
+            Feedback::Answered(number, outcome)
+        }))
+    }
+
+    /// The number of the command that caused an event.
+    fn event(&self, event: &Incoming) -> Feedback {
+        // Other messages of the exchange, such as those of `groupmq doctor`, have another form.
+        let event = serde_json::from_slice::<Event<'_>>(&event.body).ok();
+        let id = event.and_then(|it| it.payload.command_id);
+        let number = id.and_then(|id| {
+            let number = id.strip_prefix(self.run)?.strip_prefix('-')?;
+            number.parse().ok()
+        });
+        number.map_or(Feedback::Other, Feedback::Event)
+    }
+}

@@ -1,0 +1,144 @@
+//! The runs of one `groupmq bench`: the groups before them, one run after the other, the report after them.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::chart;
+use super::flight::Flight;
+use super::groups::{Groups, Place};
+use super::load::{Measured, Plan, Run, Transport};
+use super::mix::Mix;
+use super::options::LoadOptions;
+use super::report::Report;
+use crate::amqp::{Caller, Names};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::lifecycle::Signals;
+
+/// The least time to wait for a group to be created or deleted.
+const GROUPS_WITHIN: Duration = Duration::from_mins(1);
+
+/// What is the same for all runs.
+#[derive(Debug)]
+pub(super) struct Series<'a> {
+    /// The name of the subcommand.
+    pub(super) kind: &'static str,
+    pub(super) options: &'a LoadOptions,
+    pub(super) mix: &'a Mix,
+    pub(super) names: &'a Names,
+    /// The beginning of the ids of commands and of the names of groups.
+    pub(super) run: &'a str,
+    /// The broker, by its own description.
+    pub(super) broker: Option<String>,
+}
+
+impl Series<'_> {
+    /// Creates groups, does the runs, deletes the groups and prints the report.
+    pub(super) async fn run(
+        &self,
+        caller: &mut Caller<'_>,
+        transport: &mut impl Transport,
+    ) -> Result<Exit, Failure> {
+        let mut signals = Signals::listen().context("cannot handle signals")?;
+        let groups = Groups {
+            names: self.names,
+            sessions: &self.options.sessions,
+            run: self.run,
+            timeout: self.options.timeout.max(GROUPS_WITHIN),
+        };
+        let mut created = Vec::new();
+        let mut runs = Vec::new();
+        let count = if self.mix.needs_groups() {
+            usize::try_from(self.options.groups).unwrap_or(0)
+        } else {
+            0
+        };
+        let prepared = groups
+            .create(caller, count, &mut signals, &mut created)
+            .await;
+        let ended = match prepared {
+            Ok(()) => {
+                let places = self.places(&created);
+                self.measure(transport, &places, &mut signals, &mut runs)
+                    .await
+            }
+            failed => failed,
+        };
+        if !self.options.keep_groups {
+            groups.delete(caller, &created, &mut signals).await;
+        }
+        if !runs.is_empty() {
+            self.print(&runs)?;
+        }
+        ended.map(|()| Exit::Ok)
+    }
+
+    fn places(&self, created: &[(crate::contract::SessionName, String)]) -> Vec<Place> {
+        let place = |session: String, group: String, of: usize| Place {
+            session,
+            group,
+            of: of as u64,
+        };
+        if created.is_empty() {
+            let sessions = &self.options.sessions;
+            let each = sessions.iter().map(ToString::to_string);
+            return each
+                .map(|session| place(session, String::new(), sessions.len()))
+                .collect();
+        }
+        let each = created.iter().cloned();
+        each.map(|(session, group)| place(session.to_string(), group, created.len()))
+            .collect()
+    }
+
+    /// Does one run after the other; adds what each measured, whatever ends it.
+    async fn measure(
+        &self,
+        transport: &mut impl Transport,
+        places: &[Place],
+        signals: &mut Signals,
+        runs: &mut Vec<Measured>,
+    ) -> Result<(), Failure> {
+        let plan = Plan {
+            mix: self.mix,
+            places,
+            warm_up: self.options.warm_up,
+            duration: self.options.duration,
+            timeout: self.options.timeout,
+        };
+        let mut flight = Flight::default();
+        let paces = self.options.paces();
+        let last = paces.len() - 1;
+        for (number, pace) in paces.into_iter().enumerate() {
+            let run = Run::new(&plan, pace, transport, &mut flight, signals)?;
+            let (measured, ended) = run.run().await;
+            let (interrupted, lost) = (measured.interrupted, measured.lost());
+            runs.push(measured);
+            ended?;
+            if interrupted {
+                break;
+            }
+            if lost > 0 && number < last {
+                output::note(&format!(
+                    "stopped after {pace}: {lost} commands had no reply in time, and would disturb the next run"
+                ));
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, runs: &[Measured]) -> Result<(), Failure> {
+        let report = Report::new(self, runs)?;
+        if let Some(file) = &self.options.svg {
+            std::fs::write(file, chart::draw(&report))
+                .with_context(|| format!("cannot write {}", file.display()))?;
+        }
+        if self.options.json {
+            let json = serde_json::to_string_pretty(&report).context("the report")?;
+            return output::line(&json);
+        }
+        output::line(&report.to_string())
+    }
+}
