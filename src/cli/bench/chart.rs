@@ -1,6 +1,7 @@
 //! Draws the times of several open loops over their rates, as SVG.
 
-use super::report::{PaceReport, Quantiles, Report, milliseconds};
+use super::report::{PaceReport, Quantiles, Report};
+use super::text::milliseconds;
 
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 480.0;

@@ -75,29 +75,17 @@ impl Commands {
         let mut caller = client.caller().await?;
         check::engines(&mut caller, &names, &self.load).await?;
         let run = format!("bench-{}", Uuid::now_v7().simple());
-        let mut load = Load::connect(&target).await?;
-        if self.events {
-            let sessions = self.load.sessions.iter();
-            let patterns: Vec<_> = sessions.map(|it| format!("{it}.#")).collect();
-            load.listen(&names.events(), &patterns).await?;
-        }
-        let mut transport = Amqp {
-            load,
-            names: &names,
-            run: &run,
-            allow_real_accounts: self.load.allow_real_accounts,
-            stages: if self.events { &EVENTS } else { &REPLIES },
-        };
+        let mut transport = Amqp::connect(&target, &names, &run, &self.load, self.events).await?;
         let series = Series {
             kind: "commands",
             options: &self.load,
             mix: &self.commands.mix,
-            names: &names,
-            run: &run,
+            setup: self.load.setup(&names, &run),
+            endpoints: None,
             broker: target.broker().map(|it| it.to_string()),
         };
         let exit = series.run(&mut caller, &mut transport).await;
-        transport.load.close().await;
+        transport.close().await;
         client.close().await;
         exit
     }
@@ -107,7 +95,7 @@ const REPLIES: [Stage; 2] = [Stage::Reply, Stage::Confirm];
 const EVENTS: [Stage; 3] = [Stage::Reply, Stage::Confirm, Stage::Event];
 
 /// Commands over AMQP.
-struct Amqp<'a> {
+pub(super) struct Amqp<'a> {
     load: Load,
     names: &'a Names,
     run: &'a str,
@@ -135,14 +123,41 @@ impl Transport for Amqp<'_> {
     async fn next(&mut self) -> Result<Feedback, Failure> {
         Ok(match self.load.next().await? {
             LoadFeedback::Confirmed(number) => Feedback::Confirmed(number),
-            LoadFeedback::Refused(number) => Feedback::Refused(number, NACK),
+            LoadFeedback::Refused(number) => Feedback::Refused(number, NACK.to_owned()),
             LoadFeedback::Reply(reply) => self.reply(&reply)?,
             LoadFeedback::Event(event) => self.event(&event),
         })
     }
 }
 
-impl Amqp<'_> {
+impl<'a> Amqp<'a> {
+    /// Connects, and listens to the events of the sessions if they are wanted.
+    pub(super) async fn connect(
+        target: &Target,
+        names: &'a Names,
+        run: &'a str,
+        options: &LoadOptions,
+        events: bool,
+    ) -> Result<Self, Failure> {
+        let mut load = Load::connect(target).await?;
+        if events {
+            let sessions = options.sessions.iter();
+            let patterns: Vec<_> = sessions.map(|it| format!("{it}.#")).collect();
+            load.listen(&names.events(), &patterns).await?;
+        }
+        Ok(Self {
+            load,
+            names,
+            run,
+            allow_real_accounts: options.allow_real_accounts,
+            stages: if events { &EVENTS } else { &REPLIES },
+        })
+    }
+
+    pub(super) async fn close(self) {
+        self.load.close().await;
+    }
+
     /// Reads a reply; stops the load if it is not from the sandbox any more.
     fn reply(&self, reply: &Incoming) -> Result<Feedback, Failure> {
         let number = reply.correlation_id.as_ref().and_then(|it| it.parse().ok());
@@ -160,13 +175,14 @@ impl Amqp<'_> {
 
     /// The number of the command that caused an event.
     fn event(&self, event: &Incoming) -> Feedback {
-        // Other messages of the exchange, such as those of `groupmq doctor`, have another form.
-        let event = serde_json::from_slice::<Event<'_>>(&event.body).ok();
-        let id = event.and_then(|it| it.payload.command_id);
-        let number = id.and_then(|id| {
-            let number = id.strip_prefix(self.run)?.strip_prefix('-')?;
-            number.parse().ok()
-        });
-        number.map_or(Feedback::Other, Feedback::Event)
+        command_number(&event.body, self.run).map_or(Feedback::Other, Feedback::Event)
     }
+}
+
+/// The number of the command of this run that caused an event; none for other messages.
+pub(super) fn command_number(event: &[u8], run: &str) -> Option<u64> {
+    // Notices, such as test events of webhooks, have another form.
+    let event: Event<'_> = serde_json::from_slice(event).ok()?;
+    let id = event.payload.command_id?;
+    id.strip_prefix(run)?.strip_prefix('-')?.parse().ok()
 }

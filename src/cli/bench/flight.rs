@@ -31,6 +31,17 @@ pub(super) struct Flight {
 }
 
 impl Flight {
+    /// The number of the first request about which something is still to come.
+    pub(super) const fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The request with a number, if it is in the window.
+    pub(super) fn get(&self, number: u64) -> Option<Sent> {
+        let place = usize::try_from(number.checked_sub(self.first)?).ok()?;
+        self.sent.get(place).copied()
+    }
+
     /// The number of the next request.
     pub(super) fn next(&self) -> u64 {
         self.first + self.sent.len() as u64

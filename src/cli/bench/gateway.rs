@@ -29,7 +29,7 @@ use crate::outbound::{
     Request as HttpRequest,
 };
 
-/// The longest wait for the first answer.
+/// The longest wait for the reply to the first request on the broker.
 const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much of an answer is read: all but the longest lists.
@@ -87,8 +87,8 @@ impl Gateway {
             kind: "gateway",
             options: &self.load,
             mix: &self.commands.mix,
-            names: &names,
-            run: &run,
+            setup: self.load.setup(&names, &run),
+            endpoints: None,
             broker: target.broker().map(|it| it.to_string()),
         };
         let exit = series.run(&mut caller, &mut http).await;
@@ -149,7 +149,7 @@ impl Transport for Http {
         // One without an answer in time is counted as lost anyway.
         Ok(match kind {
             FailureKind::TimedOut { .. } => Feedback::Other,
-            kind => Feedback::Refused(number, kind.name()),
+            kind => Feedback::Refused(number, kind.name().to_owned()),
         })
     }
 }
@@ -240,7 +240,7 @@ impl Http {
                 }
             }
         };
-        let engine = tokio::time::timeout(ANSWER_WITHIN, engine).await;
+        let engine = tokio::time::timeout(self.timeout.min(ANSWER_WITHIN), engine).await;
         let engine = engine.map_err(|_| {
             Failure::Usage(format!(
                 "the gateway at {} does not use this broker with the prefix {:?}, so its engine is unknown: bench needs \

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::flight::{Flight, Sent};
 use super::groups::Place;
-use super::measure::{Stage, Tally, Times};
+use super::measure::{OK, Stage, Tally, Times};
 use super::mix::{self, Mix};
 use super::pace::{Pace, Schedule};
 use crate::cli::exit::Failure;
@@ -44,9 +44,17 @@ pub(super) enum Feedback {
     /// The answer to a request, and its outcome.
     Answered(u64, String),
     /// There will be no answer to a request, and why.
-    Refused(u64, &'static str),
+    Refused(u64, String),
     /// An event that a request caused.
     Event(u64),
+    /// A delivery of that event, and since when it was due; the last one is the answer.
+    Delivered {
+        number: u64,
+        since: Instant,
+        is_last: bool,
+    },
+    /// Something that came before, or too late.
+    Repeated,
     /// Something else, such as the event of another command.
     Other,
 }
@@ -64,6 +72,9 @@ pub(super) trait Transport {
 
     /// What comes back next; cancel-safe.
     async fn next(&mut self) -> Result<Feedback, Failure>;
+
+    /// Forgets the requests with lower numbers: nothing that comes back about them counts any more.
+    fn forget(&mut self, _below: u64) {}
 }
 
 /// What is the same for all runs.
@@ -85,13 +96,15 @@ pub(super) struct Measured {
     pub(super) time: Duration,
     /// Answers that came within that time.
     pub(super) answered_within: u64,
+    /// Deliveries that came within that time.
+    pub(super) delivered_within: u64,
     /// By the place in the mix.
     pub(super) kinds: Vec<Tally>,
     /// How late the requests were handed over.
     pub(super) late: Times,
     /// Requests that were due and never handed over.
     pub(super) unsent: u64,
-    /// Answers to requests that were answered before, or counted as lost.
+    /// Answers and deliveries that came before, or after their request was counted as lost.
     pub(super) repeated: u64,
     pub(super) interrupted: bool,
 }
@@ -138,6 +151,7 @@ impl<'a, T: Transport> Run<'a, T> {
             stages,
             time: Duration::ZERO,
             answered_within: 0,
+            delivered_within: 0,
             kinds: kinds.collect::<anyhow::Result<_>>()?,
             late: Times::new()?,
             unsent: 0,
@@ -176,6 +190,7 @@ impl<'a, T: Transport> Run<'a, T> {
                 tally.unanswered += 1;
             }
         }
+        self.transport.forget(self.flight.first());
         (self.measured, ended)
     }
 
@@ -297,21 +312,44 @@ impl<'a, T: Transport> Run<'a, T> {
             Feedback::Refused(number, outcome) => {
                 let sent = self.flight.answer(number);
                 if let Some(tally) = sent.and_then(|it| self.tally(it)) {
-                    tally.count(outcome);
+                    tally.count(&outcome);
                 }
             }
             Feedback::Event(number) => {
                 let sent = self.flight.event(number);
                 self.time(sent, Stage::Event, now);
             }
+            Feedback::Delivered {
+                number,
+                since,
+                is_last,
+            } => self.delivered(number, since, is_last, now),
+            Feedback::Repeated => self.measured.repeated += 1,
             Feedback::Other => {}
         }
     }
 
-    fn answered(&mut self, sent: Sent, outcome: &str, now: Instant) {
-        if now >= self.schedule.measured_from() && now < self.schedule.end() {
-            self.measured.answered_within += 1;
+    fn delivered(&mut self, number: u64, since: Instant, is_last: bool, now: Instant) {
+        let Some(sent) = self.flight.get(number) else {
+            self.measured.repeated += 1;
+            return;
+        };
+        self.measured.delivered_within += u64::from(self.is_within(now));
+        if let Some(tally) = self.tally(sent) {
+            tally.time(Stage::Delivery, since, now);
         }
+        if is_last {
+            self.take(Feedback::Answered(number, OK.to_owned()));
+        }
+    }
+
+    /// Whether a time is within the measured time.
+    fn is_within(&self, now: Instant) -> bool {
+        now >= self.schedule.measured_from() && now < self.schedule.end()
+    }
+
+    fn answered(&mut self, sent: Sent, outcome: &str, now: Instant) {
+        self.measured.answered_within += u64::from(self.is_within(now));
         if let Some(tally) = self.tally(sent) {
             tally.count(outcome);
         }
@@ -347,6 +385,7 @@ impl<'a, T: Transport> Run<'a, T> {
                     tally.lost += 1;
                 }
             }
+            self.transport.forget(self.flight.first());
         }
         self.draw(now);
     }

@@ -14,7 +14,8 @@ const DIGITS: u8 = 3;
 /// The outcome of a request that was done.
 pub(super) const OK: &str = "ok";
 
-/// A part of a request's way whose time is measured, from the time when the request was due.
+/// A part of a request's way whose time is measured, from the time when the request was due unless it says
+/// otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
     /// Until the broker's confirm.
@@ -25,6 +26,10 @@ pub(super) enum Stage {
     Event,
     /// Until the end of the answer to an HTTP request.
     Answer,
+    /// Until the event has been delivered to all endpoints.
+    Delivered,
+    /// From the event to its delivery to one endpoint.
+    Delivery,
 }
 
 impl Stage {
@@ -35,6 +40,8 @@ impl Stage {
             Self::Reply => "reply",
             Self::Event => "event",
             Self::Answer => "answer",
+            Self::Delivered => "delivered",
+            Self::Delivery => "delivery",
         }
     }
 }

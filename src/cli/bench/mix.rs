@@ -54,6 +54,11 @@ impl FromStr for Mix {
 }
 
 impl Mix {
+    /// One command.
+    pub(super) fn only(command: CommandType) -> Self {
+        Self(vec![(command, 1)])
+    }
+
     /// The commands, in the order in which they were named.
     pub(super) fn commands(&self) -> impl Iterator<Item = CommandType> {
         self.0.iter().map(|(command, _)| *command)

@@ -1,7 +1,8 @@
 //! `groupmq bench`: puts load on a broker and its workers, and measures what they do.
 //!
 //! `load` is the loop of one run, whatever carries the requests (`Transport`): `pace` says when a request is due,
-//! `flight` knows those without an answer, `measure` counts and times them. `report` and `chart` show the result.
+//! `flight` knows those without an answer, `measure` counts and times them. `report`, `text` and `chart` show the
+//! result.
 
 mod chart;
 mod check;
@@ -16,8 +17,11 @@ mod options;
 mod pace;
 mod report;
 mod series;
+mod setup;
 #[cfg(test)]
 mod tests;
+mod text;
+mod webhooks;
 
 use clap::Subcommand;
 
@@ -31,6 +35,8 @@ pub(super) enum Bench {
     Commands(Box<commands::Commands>),
     /// Send requests to the gateway; measure the time until the answer.
     Gateway(Box<gateway::Gateway>),
+    /// Have events delivered to webhook endpoints of its own; measure the time from event to delivery.
+    Webhooks(Box<webhooks::Webhooks>),
 }
 
 impl Bench {
@@ -38,6 +44,7 @@ impl Bench {
         match self {
             Self::Commands(command) => command.run(config).await,
             Self::Gateway(command) => command.run(config).await,
+            Self::Webhooks(command) => command.run(config).await,
         }
     }
 }

@@ -7,6 +7,8 @@ use clap::Args;
 
 use super::mix::Mix;
 use super::pace::Pace;
+use super::setup::Setup;
+use crate::amqp::Names;
 use crate::cli::exit::Failure;
 use crate::cli::send::duration;
 use crate::contract::SessionName;
@@ -90,6 +92,15 @@ impl LoadOptions {
         usize::try_from(self.in_flight).unwrap_or(usize::MAX)
     }
 
+    /// How the commands before and after the load are sent.
+    pub(super) fn setup<'a>(&self, names: &'a Names, run: &'a str) -> Setup<'a> {
+        Setup {
+            names,
+            run,
+            timeout: self.timeout.max(SETUP_WITHIN),
+        }
+    }
+
     /// Checks what clap cannot, before anything is sent.
     pub(super) fn check(&self, mix: &Mix) -> Result<(), Failure> {
         if self.duration.is_zero() || self.timeout.is_zero() {
@@ -113,6 +124,9 @@ impl LoadOptions {
         Ok(())
     }
 }
+
+/// The least time to wait for a reply before and after the load.
+const SETUP_WITHIN: Duration = Duration::from_mins(1);
 
 /// The longest time that an option may name.
 const LONGEST: Duration = Duration::from_hours(24);

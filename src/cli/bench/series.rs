@@ -1,7 +1,5 @@
 //! The runs of one `groupmq bench`: the groups before them, one run after the other, the report after them.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 
 use super::chart;
@@ -11,13 +9,11 @@ use super::load::{Measured, Plan, Run, Transport};
 use super::mix::Mix;
 use super::options::LoadOptions;
 use super::report::Report;
-use crate::amqp::{Caller, Names};
+use super::setup::Setup;
+use crate::amqp::Caller;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::lifecycle::Signals;
-
-/// The least time to wait for a group to be created or deleted.
-const GROUPS_WITHIN: Duration = Duration::from_mins(1);
 
 /// What is the same for all runs.
 #[derive(Debug)]
@@ -26,9 +22,9 @@ pub(super) struct Series<'a> {
     pub(super) kind: &'static str,
     pub(super) options: &'a LoadOptions,
     pub(super) mix: &'a Mix,
-    pub(super) names: &'a Names,
-    /// The beginning of the ids of commands and of the names of groups.
-    pub(super) run: &'a str,
+    pub(super) setup: Setup<'a>,
+    /// The number of webhook endpoints of each session, if these are measured.
+    pub(super) endpoints: Option<u32>,
     /// The broker, by its own description.
     pub(super) broker: Option<String>,
 }
@@ -42,10 +38,8 @@ impl Series<'_> {
     ) -> Result<Exit, Failure> {
         let mut signals = Signals::listen().context("cannot handle signals")?;
         let groups = Groups {
-            names: self.names,
+            setup: &self.setup,
             sessions: &self.options.sessions,
-            run: self.run,
-            timeout: self.options.timeout.max(GROUPS_WITHIN),
         };
         let mut created = Vec::new();
         let mut runs = Vec::new();
