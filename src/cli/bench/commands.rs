@@ -29,7 +29,7 @@ const NACK: &str = "nack";
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Commands {
     #[command(flatten)]
-    commands: MixOption,
+    chosen: MixOption,
     #[command(flatten)]
     load: LoadOptions,
     /// Also measure the time until the first event of a command; the broker then sends all events here, too.
@@ -68,7 +68,7 @@ struct EventPayload<'a> {
 
 impl Commands {
     pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
-        self.load.check(&self.commands.mix)?;
+        self.load.check(&self.chosen.mix)?;
         let names = Names::new(&config.topology.prefix);
         let target = Target::new(config.amqp);
         let client = Client::connect(&target).await?;
@@ -79,7 +79,7 @@ impl Commands {
         let series = Series {
             kind: "commands",
             options: &self.load,
-            mix: &self.commands.mix,
+            mix: &self.chosen.mix,
             setup: self.load.setup(&names, &run),
             endpoints: None,
             broker: target.broker().map(|it| it.to_string()),

@@ -12,9 +12,8 @@ use tokio::time::Instant;
 pub(super) struct Sent {
     /// When it was due; in a closed loop, when it was sent.
     pub(super) due: Instant,
-    /// Its place in the mix.
-    pub(super) kind: usize,
-    pub(super) is_measured: bool,
+    /// Its place in the mix, where it is counted; none in the warm-up.
+    pub(super) counted: Option<usize>,
     pub(super) awaits_confirm: bool,
     pub(super) awaits_answer: bool,
     pub(super) awaits_event: bool,

@@ -42,7 +42,7 @@ const ANSWER_MAX: usize = 16 * 1024 * 1024;
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Gateway {
     #[command(flatten)]
-    commands: MixOption,
+    chosen: MixOption,
     #[command(flatten)]
     load: LoadOptions,
     /// The URL of the gateway; the default is gateway.listen.
@@ -55,8 +55,8 @@ pub(in crate::cli) struct Gateway {
 
 impl Gateway {
     pub(super) async fn run(self, config: Config) -> Result<Exit, Failure> {
-        self.load.check(&self.commands.mix)?;
-        check_mix(&self.commands.mix)?;
+        self.load.check(&self.chosen.mix)?;
+        check_mix(&self.chosen.mix)?;
         let names = Names::new(&config.topology.prefix);
         let run = format!("bench-{}", Uuid::now_v7().simple());
         let url = match self.url {
@@ -86,7 +86,7 @@ impl Gateway {
         let series = Series {
             kind: "gateway",
             options: &self.load,
-            mix: &self.commands.mix,
+            mix: &self.chosen.mix,
             setup: self.load.setup(&names, &run),
             endpoints: None,
             broker: target.broker().map(|it| it.to_string()),

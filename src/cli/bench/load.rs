@@ -281,21 +281,21 @@ impl<'a, T: Transport> Run<'a, T> {
 
     fn note_sent(&mut self, due: Instant, kind: usize, command: CommandType) {
         let stages = self.transport.stages();
-        let is_measured = self.schedule.is_measured(due);
-        if is_measured {
+        let counted = self.schedule.is_measured(due).then_some(kind);
+        if counted.is_some() {
             self.measured.late.add(due, Instant::now());
-            if let Some(tally) = self.measured.kinds.get_mut(kind) {
-                tally.sent += 1;
-            }
         }
-        self.flight.add(Sent {
+        let sent = Sent {
             due,
-            kind,
-            is_measured,
+            counted,
             awaits_confirm: stages.contains(&Stage::Confirm),
             awaits_answer: true,
             awaits_event: stages.contains(&Stage::Event) && mix::may_cause_event(command),
-        });
+        };
+        if let Some(tally) = self.tally(sent) {
+            tally.sent += 1;
+        }
+        self.flight.add(sent);
     }
 
     fn take(&mut self, feedback: Feedback) {
@@ -369,8 +369,7 @@ impl<'a, T: Transport> Run<'a, T> {
 
     /// Where a request is counted; none in the warm-up.
     fn tally(&mut self, sent: Sent) -> Option<&mut Tally> {
-        let tally = self.measured.kinds.get_mut(sent.kind);
-        tally.filter(|_| sent.is_measured)
+        self.measured.kinds.get_mut(sent.counted?)
     }
 
     /// Counts requests whose answer did not come in time, and shows the progress.

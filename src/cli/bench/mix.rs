@@ -125,7 +125,7 @@ pub(super) fn may_cause_event(command: CommandType) -> bool {
 pub(super) fn payload(command: CommandType, place: &Place, number: u64) -> Option<Value> {
     let group = &place.group;
     // Changes from one visit of a group to the next.
-    let flag = number / place.of.max(1) % 2 == 0;
+    let flag = (number / place.of.max(1)).is_multiple_of(2);
     let person = format!("1555000{:04}@c.us", 100 + number % PEOPLE);
     Some(match command {
         CommandType::CountGroups

@@ -8,6 +8,7 @@ use super::load::Measured;
 use super::measure::{OK, Stage, Tally, Times};
 use super::pace::Pace;
 use super::series::Series;
+use crate::contract::CommandType;
 
 /// An open loop was held if at most this share of the commands was handed over later than `HELD_WITHIN`.
 const HELD_QUANTILE: f64 = 0.99;
@@ -104,7 +105,7 @@ pub(super) struct Quantiles {
 impl Report {
     pub(super) fn new(series: &Series<'_>, runs: &[Measured]) -> anyhow::Result<Self> {
         let options = series.options;
-        let names: Vec<_> = series.mix.commands().map(|it| it.as_str()).collect();
+        let names: Vec<_> = series.mix.commands().map(CommandType::as_str).collect();
         let answer = runs.first().and_then(|it| it.stages.first());
         let reports = runs.iter().map(|it| RunReport::new(it, &names));
         Ok(Self {

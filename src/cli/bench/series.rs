@@ -102,20 +102,20 @@ impl Series<'_> {
             timeout: self.options.timeout,
         };
         let mut flight = Flight::default();
-        let paces = self.options.paces();
-        let last = paces.len() - 1;
-        for (number, pace) in paces.into_iter().enumerate() {
+        let runs_wanted = self.options.paces();
+        let last = runs_wanted.len() - 1;
+        for (number, pace) in runs_wanted.into_iter().enumerate() {
             let run = Run::new(&plan, pace, transport, &mut flight, signals)?;
             let (measured, ended) = run.run().await;
-            let (interrupted, lost) = (measured.interrupted, measured.lost());
+            let (interrupted, losses) = (measured.interrupted, measured.lost());
             runs.push(measured);
             ended?;
             if interrupted {
                 break;
             }
-            if lost > 0 && number < last {
+            if losses > 0 && number < last {
                 output::note(&format!(
-                    "stopped after {pace}: {lost} commands had no reply in time, and would disturb the next run"
+                    "stopped after {pace}: {losses} commands had no reply in time, and would disturb the next run"
                 ));
                 break;
             }

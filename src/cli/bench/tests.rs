@@ -15,8 +15,7 @@ use crate::executor::decode::{Decoder, RawCommand};
 fn sent(due: Instant) -> Sent {
     Sent {
         due,
-        kind: 0,
-        is_measured: true,
+        counted: Some(0),
         awaits_confirm: true,
         awaits_answer: true,
         awaits_event: false,
