@@ -12,6 +12,7 @@ use super::check;
 use super::load::{Feedback, Request, Transport};
 use super::measure::{OK, Stage};
 use super::options::{LoadOptions, MixOption};
+use super::report::About;
 use super::series::Series;
 use crate::amqp::{Client, Feedback as LoadFeedback, Incoming, Load, Names, Target};
 use crate::cli::exit::{Exit, Failure};
@@ -77,12 +78,14 @@ impl Commands {
         let run = format!("bench-{}", Uuid::now_v7().simple());
         let mut transport = Amqp::connect(&target, &names, &run, &self.load, self.events).await?;
         let series = Series {
-            kind: "commands",
-            options: &self.load,
-            mix: &self.chosen.mix,
+            about: About {
+                kind: "commands",
+                options: &self.load,
+                mix: &self.chosen.mix,
+                endpoints: None,
+                broker: target.broker().map(|it| it.to_string()),
+            },
             setup: self.load.setup(&names, &run),
-            endpoints: None,
-            broker: target.broker().map(|it| it.to_string()),
         };
         let exit = series.run(&mut caller, &mut transport).await;
         transport.close().await;

@@ -17,6 +17,7 @@ use super::load::{Feedback, Request, Transport};
 use super::measure::{OK, Stage};
 use super::mix::Mix;
 use super::options::{LoadOptions, MixOption};
+use super::report::About;
 use super::series::Series;
 use crate::amqp::{Client, Names, Target};
 use crate::cli::exit::{Exit, Failure};
@@ -84,12 +85,14 @@ impl Gateway {
         }
         let mut caller = client.caller().await?;
         let series = Series {
-            kind: "gateway",
-            options: &self.load,
-            mix: &self.chosen.mix,
+            about: About {
+                kind: "gateway",
+                options: &self.load,
+                mix: &self.chosen.mix,
+                endpoints: None,
+                broker: target.broker().map(|it| it.to_string()),
+            },
             setup: self.load.setup(&names, &run),
-            endpoints: None,
-            broker: target.broker().map(|it| it.to_string()),
         };
         let exit = series.run(&mut caller, &mut http).await;
         if let Some(failure) = http.first_failure {

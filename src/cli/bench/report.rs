@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::load::Measured;
 use super::measure::{OK, Stage, Tally, Times};
+use super::mix::Mix;
+use super::options::LoadOptions;
 use super::pace::Pace;
-use super::series::Series;
 use crate::contract::CommandType;
 
 /// An open loop was held if at most this share of the commands was handed over later than `HELD_WITHIN`.
@@ -15,6 +16,19 @@ const HELD_QUANTILE: f64 = 0.99;
 
 /// In microseconds.
 const HELD_WITHIN: u64 = 10_000;
+
+/// What the report says of the load.
+#[derive(Debug)]
+pub(super) struct About<'a> {
+    /// The name of the subcommand.
+    pub(super) kind: &'static str,
+    pub(super) options: &'a LoadOptions,
+    pub(super) mix: &'a Mix,
+    /// The number of webhook endpoints of each session, if these are measured.
+    pub(super) endpoints: Option<u32>,
+    /// The broker, by its own description.
+    pub(super) broker: Option<String>,
+}
 
 /// What was measured.
 #[derive(Debug, Serialize)]
@@ -103,19 +117,19 @@ pub(super) struct Quantiles {
 }
 
 impl Report {
-    pub(super) fn new(series: &Series<'_>, runs: &[Measured]) -> anyhow::Result<Self> {
-        let options = series.options;
-        let names: Vec<_> = series.mix.commands().map(CommandType::as_str).collect();
+    pub(super) fn new(about: &About<'_>, runs: &[Measured]) -> anyhow::Result<Self> {
+        let options = about.options;
+        let names: Vec<_> = about.mix.commands().map(CommandType::as_str).collect();
         let answer = runs.first().and_then(|it| it.stages.first());
         let reports = runs.iter().map(|it| RunReport::new(it, &names));
         Ok(Self {
-            kind: series.kind,
+            kind: about.kind,
             groupmq: env!("CARGO_PKG_VERSION"),
-            broker: series.broker.clone(),
+            broker: about.broker.clone(),
             sessions: options.sessions.len(),
             groups_per_session: options.groups,
-            endpoints_per_session: series.endpoints,
-            mix: series.mix.weights().collect(),
+            endpoints_per_session: about.endpoints,
+            mix: about.mix.weights().collect(),
             warm_up_seconds: options.warm_up.as_secs_f64(),
             timeout_seconds: options.timeout.as_secs_f64(),
             runs: reports.collect::<anyhow::Result<_>>()?,

@@ -6,9 +6,7 @@ use super::chart;
 use super::flight::Flight;
 use super::groups::{Groups, Place};
 use super::load::{Measured, Plan, Run, Transport};
-use super::mix::Mix;
-use super::options::LoadOptions;
-use super::report::Report;
+use super::report::{About, Report};
 use super::setup::Setup;
 use crate::amqp::Caller;
 use crate::cli::exit::{Exit, Failure};
@@ -18,15 +16,8 @@ use crate::lifecycle::Signals;
 /// What is the same for all runs.
 #[derive(Debug)]
 pub(super) struct Series<'a> {
-    /// The name of the subcommand.
-    pub(super) kind: &'static str,
-    pub(super) options: &'a LoadOptions,
-    pub(super) mix: &'a Mix,
+    pub(super) about: About<'a>,
     pub(super) setup: Setup<'a>,
-    /// The number of webhook endpoints of each session, if these are measured.
-    pub(super) endpoints: Option<u32>,
-    /// The broker, by its own description.
-    pub(super) broker: Option<String>,
 }
 
 impl Series<'_> {
@@ -39,12 +30,12 @@ impl Series<'_> {
         let mut signals = Signals::listen().context("cannot handle signals")?;
         let groups = Groups {
             setup: &self.setup,
-            sessions: &self.options.sessions,
+            sessions: &self.about.options.sessions,
         };
         let mut created = Vec::new();
         let mut runs = Vec::new();
-        let count = if self.mix.needs_groups() {
-            usize::try_from(self.options.groups).unwrap_or(0)
+        let count = if self.about.mix.needs_groups() {
+            usize::try_from(self.about.options.groups).unwrap_or(0)
         } else {
             0
         };
@@ -59,7 +50,7 @@ impl Series<'_> {
             }
             failed => failed,
         };
-        if !self.options.keep_groups {
+        if !self.about.options.keep_groups {
             groups.delete(caller, &created, &mut signals).await;
         }
         if !runs.is_empty() {
@@ -75,7 +66,7 @@ impl Series<'_> {
             of: of as u64,
         };
         if created.is_empty() {
-            let sessions = &self.options.sessions;
+            let sessions = &self.about.options.sessions;
             let each = sessions.iter().map(ToString::to_string);
             return each
                 .map(|session| place(session, String::new(), sessions.len()))
@@ -95,14 +86,14 @@ impl Series<'_> {
         runs: &mut Vec<Measured>,
     ) -> Result<(), Failure> {
         let plan = Plan {
-            mix: self.mix,
+            mix: self.about.mix,
             places,
-            warm_up: self.options.warm_up,
-            duration: self.options.duration,
-            timeout: self.options.timeout,
+            warm_up: self.about.options.warm_up,
+            duration: self.about.options.duration,
+            timeout: self.about.options.timeout,
         };
         let mut flight = Flight::default();
-        let runs_wanted = self.options.paces();
+        let runs_wanted = self.about.options.paces();
         let last = runs_wanted.len() - 1;
         for (number, pace) in runs_wanted.into_iter().enumerate() {
             let run = Run::new(&plan, pace, transport, &mut flight, signals)?;
@@ -124,12 +115,12 @@ impl Series<'_> {
     }
 
     fn print(&self, runs: &[Measured]) -> Result<(), Failure> {
-        let report = Report::new(self, runs)?;
-        if let Some(file) = &self.options.svg {
+        let report = Report::new(&self.about, runs)?;
+        if let Some(file) = &self.about.options.svg {
             std::fs::write(file, chart::draw(&report))
                 .with_context(|| format!("cannot write {}", file.display()))?;
         }
-        if self.options.json {
+        if self.about.options.json {
             let json = serde_json::to_string_pretty(&report).context("the report")?;
             return output::line(&json);
         }

@@ -23,6 +23,7 @@ use super::load::{Feedback, Request, Transport};
 use super::measure::{OK, Stage};
 use super::mix::Mix;
 use super::options::LoadOptions;
+use super::report::About;
 use super::series::Series;
 use super::setup::{self, Setup, Step};
 use crate::amqp::{Caller, Client, Names, Target};
@@ -87,12 +88,14 @@ impl Webhooks {
             within: self.load.timeout.min(DELIVERED_WITHIN),
         };
         let series = Series {
-            kind: "webhooks",
-            options: &self.load,
-            mix: &mix,
+            about: About {
+                kind: "webhooks",
+                options: &self.load,
+                mix: &mix,
+                endpoints: Some(self.endpoints),
+                broker: target.broker().map(|it| it.to_string()),
+            },
             setup: self.load.setup(&names, &run),
-            endpoints: Some(self.endpoints),
-            broker: target.broker().map(|it| it.to_string()),
         };
         let receiver = Receiver {
             run: run.clone().into(),
