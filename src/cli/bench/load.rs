@@ -19,6 +19,9 @@ use crate::lifecycle::Signals;
 /// The interval of looking for lost requests and of drawing the progress bar.
 const TICK: Duration = Duration::from_millis(100);
 
+/// More than what timers may be late.
+const TIMER: Duration = Duration::from_millis(10);
+
 /// What comes back is taken in batches of at most this size, so that requests that are due do not wait.
 const BATCH: usize = 64;
 
@@ -199,6 +202,7 @@ impl<'a, T: Transport> Run<'a, T> {
         loop {
             let now = Instant::now();
             if now >= self.schedule.end() {
+                self.send_last(now);
                 return Ok(Ended::Over);
             }
             self.tick(now);
@@ -207,6 +211,16 @@ impl<'a, T: Transport> Run<'a, T> {
             let until = due.min(self.next_tick).min(self.schedule.end());
             if self.wait(until).await? == Ended::Interrupted {
                 return Ok(Ended::Interrupted);
+            }
+        }
+    }
+
+    /// Hands over what was due just before the end, since timers have a granularity; not a backlog.
+    fn send_last(&mut self, now: Instant) {
+        let end = self.schedule.end();
+        if self.due(now).is_some_and(|due| due + TIMER >= end) {
+            for _ in 0..UNCONFIRMED / BATCH {
+                self.send_due(now);
             }
         }
     }
