@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use futures_util::FutureExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::flight::{Flight, Sent};
 use super::groups::Place;
 use super::measure::{OK, Stage, Tally, Times};
@@ -127,6 +129,7 @@ pub(super) struct Run<'a, T> {
     signals: &'a mut Signals,
     schedule: Schedule,
     measured: Measured,
+    alarm: Alarm,
     next_tick: Instant,
     bar: ProgressBar,
 }
@@ -168,6 +171,7 @@ impl<'a, T: Transport> Run<'a, T> {
             signals,
             schedule: Schedule::new(pace, now, plan.warm_up, plan.duration),
             measured,
+            alarm: Alarm::new().context("cannot start a thread")?,
             next_tick: now + TICK,
             bar: bar(plan.warm_up + plan.duration),
         })
@@ -249,7 +253,8 @@ impl<'a, T: Transport> Run<'a, T> {
             biased;
             _ = self.signals.stop() => return Ok(Ended::Interrupted),
             feedback = self.transport.next() => feedback?,
-            () = tokio::time::sleep_until(until) => return Ok(Ended::Over),
+            () = self.alarm.until(until) => return Ok(Ended::Over),
+            () = tokio::time::sleep_until(self.next_tick) => return Ok(Ended::Over),
         };
         self.take(first);
         for _ in 1..BATCH {

@@ -4,6 +4,7 @@
 //! `flight` knows those without an answer, `measure` counts and times them. `report`, `text` and `chart` show the
 //! result.
 
+mod alarm;
 mod chart;
 mod check;
 mod commands;

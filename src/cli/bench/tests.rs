@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::alarm::Alarm;
 use super::flight::{Flight, Sent};
 use super::groups::Place;
 use super::mix::{self, Mix};
@@ -122,6 +123,23 @@ fn a_closed_loop_sends_while_fewer_than_its_number_have_no_answer() {
     assert_eq!(schedule.due(now, 2), Some(now));
     assert_eq!(schedule.due(now, 3), None);
     assert_eq!(schedule.unsent(), 0);
+}
+
+#[tokio::test]
+async fn an_alarm_rings_at_the_time_that_was_set_last() {
+    let mut alarm = Alarm::new().unwrap();
+    let now = Instant::now();
+    let (soon, never) = (Duration::from_millis(5), Duration::from_hours(1));
+    for after in [never, soon, never, 2 * soon] {
+        let time = now + after;
+        let rang = alarm.until(time);
+        if after == never {
+            assert!(tokio::time::timeout(soon, rang).await.is_err());
+        } else {
+            rang.await;
+            assert!(Instant::now() >= time);
+        }
+    }
 }
 
 #[test]
