@@ -1,5 +1,6 @@
 //! `bench`: what it reports adds up, its times leave nothing out, and it spares real accounts.
 
+mod early;
 mod http;
 
 use std::process::{Child, Stdio};
@@ -276,36 +277,6 @@ async fn a_command_without_a_reply_in_time_is_lost() {
     // What is still queued would disturb the next run.
     assert_eq!(report["runs"].as_array().unwrap().len(), 1);
     assert!(ran.err.contains("stopped after 50/s"), "{ran:?}");
-}
-
-#[tokio::test]
-async fn ctrl_c_ends_a_run_with_a_report_and_without_its_groups() {
-    let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "1h",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--in-flight",
-        "3",
-        "--mix",
-        "SetGroupSubject",
-    ];
-    let bench = Begun::new(&scene.options, &arguments);
-    until_loaded(&scene).await;
-    assert_eq!(groups(&scene, "meanwhile").await, 3);
-    bench.signal(Signal::SIGINT);
-    let report = report(&bench.end().await);
-    let run = &report["runs"][0];
-    assert_eq!(run["interrupted"], true, "{run}");
-    assert_adds_up(&run["total"]);
-    assert!(number(&run["total"]["sent"]) > 0, "{run}");
-    assert_eq!(groups(&scene, "after").await, 0);
 }
 
 #[tokio::test]
