@@ -18,6 +18,7 @@ mod without_picture;
 
 pub use admin::browse::{Browse, BrowsedMessage};
 pub use admin::client::{CallError, Caller, Client, Tailed};
+pub use admin::load::{Feedback, Load};
 pub use admin::ping::{Arrived, Pings};
 pub use admin::reshard::{CommandSource, Destination, DrainMode, Transfer};
 pub use consume::broadcast::{Heard, listen};

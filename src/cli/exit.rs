@@ -54,6 +54,8 @@ pub(super) enum Failure {
     Unroutable(String),
     #[error("no reply within {0:?}; the command is queued and will be executed once a worker runs")]
     NoReply(Duration),
+    #[error("{0}")]
+    NoWorker(String),
     #[error(transparent)]
     Other(#[from] anyhow::Error),
 }
@@ -66,7 +68,7 @@ impl Failure {
                 Exit::OtherStore
             }
             Self::Broker(_) => Exit::Broker,
-            Self::NoReply(_) => Exit::NoReply,
+            Self::NoReply(_) | Self::NoWorker(_) => Exit::NoReply,
             Self::Unroutable(_) | Self::Other(_) => Exit::Failed,
         }
     }

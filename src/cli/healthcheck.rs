@@ -37,7 +37,7 @@ pub(super) async fn run(config: Config) -> Result<Exit, Failure> {
 }
 
 /// Replaces an unspecified address (0.0.0.0, ::), which cannot be connected to, by the loopback address.
-fn reachable(listen: SocketAddr) -> SocketAddr {
+pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = listen.ip();
     let home = if ip.is_unspecified() {
         IpAddr::V4(Ipv4Addr::LOCALHOST)

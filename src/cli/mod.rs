@@ -1,6 +1,8 @@
 //! The command line. One file per command; exit codes are part of the interface.
 
 mod apply;
+mod bench;
+mod calls;
 mod completions;
 mod config;
 mod dead;
@@ -49,6 +51,9 @@ enum Command {
     /// Print events.
     #[command(subcommand)]
     Events(events::Events),
+    /// Measure how much this broker and its workers do, with load on the sandbox.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// List, show, replay or purge dead letters of commands.
     #[command(subcommand)]
     Dead(dead::Dead),
@@ -109,6 +114,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Send(command) => block_on(command.run(load(&sources)?)),
         Command::Apply(command) => block_on(command.run(load(&sources)?)),
         Command::Events(command) => block_on(command.run(load(&sources)?)),
+        Command::Bench(command) => block_on(command.run(load(&sources)?)),
         Command::Dead(command) => block_on(command.run(load(&sources)?)),
         Command::Webhooks(command) => block_on(command.run(load(&sources)?)),
         Command::Topology(command) => block_on(command.run(load(&sources)?)),

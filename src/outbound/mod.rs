@@ -126,6 +126,22 @@ impl Outbound {
     /// # Errors
     /// When a certificate or the proxy cannot be used.
     pub fn new(settings: &config::Egress, reach: AddressPolicy) -> Result<Self, Error> {
+        Self::with_pool(settings, reach, IDLE_PER_HOST)
+    }
+
+    /// Makes a client for one server that the operator named, which keeps this number of connections.
+    ///
+    /// # Errors
+    /// When a certificate cannot be used.
+    pub fn to_one_server(settings: &config::Egress, connections: usize) -> Result<Self, Error> {
+        Self::with_pool(settings, AddressPolicy::Any, connections)
+    }
+
+    fn with_pool(
+        settings: &config::Egress,
+        reach: AddressPolicy,
+        idle_per_host: usize,
+    ) -> Result<Self, Error> {
         let policy = Arc::new(Policy::new(reach, &settings.allow));
         let mut builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
@@ -136,7 +152,7 @@ impl Outbound {
             .tls_backend_preconfigured(tls::config(&settings.tls)?)
             .connect_timeout(settings.connect_timeout)
             .pool_idle_timeout(IDLE_FOR)
-            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .pool_max_idle_per_host(idle_per_host)
             .http1_max_headers(HEADER_COUNT)
             .http2_max_header_list_size(HEADERS_MAX)
             .http2_initial_stream_window_size(STREAM_WINDOW)

@@ -2,5 +2,6 @@
 
 pub(in crate::amqp) mod browse;
 pub(in crate::amqp) mod client;
+pub(in crate::amqp) mod load;
 pub(in crate::amqp) mod ping;
 pub(in crate::amqp) mod reshard;

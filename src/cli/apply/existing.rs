@@ -11,10 +11,10 @@ use anyhow::Context as _;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::calls::{self, Answer};
 use super::file::Wanted;
 use super::problems::Problem;
 use crate::amqp::{Caller, Names};
+use crate::cli::calls::{self, Answer};
 use crate::cli::exit::Failure;
 use crate::contract::{CommandType, Group, SessionName, Subject};
 

@@ -1,6 +1,5 @@
 //! `groupmq apply`: makes groups as files describe them.
 
-mod calls;
 mod document;
 mod existing;
 mod file;
@@ -28,9 +27,9 @@ use crate::config::Config;
 use crate::contract::{CommandType, EnsuredGroup, ErrorBody, SessionName};
 use crate::executor::decode::Decoder;
 
+use super::calls::{self, Answer, Calls};
 use super::exit::{Exit, Failure};
 use super::output;
-use calls::{Answer, Calls};
 use file::Wanted;
 use problems::Problem;
 

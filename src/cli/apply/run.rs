@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::calls::{Answer, Calls};
 use super::progress::{self, Part, Progress, Watch};
 use super::{Apply, Planned, command, existing, plan};
 use crate::amqp::{Caller, Incoming, Names, Target};
+use crate::cli::calls::{Answer, Calls};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::contract::{ErrorCode, Event, SessionName};

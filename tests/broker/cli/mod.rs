@@ -8,6 +8,7 @@ use groupmq_test_support::worker::Options;
 use super::scene::options;
 
 mod apply;
+mod bench;
 mod config;
 mod events;
 mod interrupted;

@@ -79,6 +79,11 @@ impl Calls {
         Ok(())
     }
 
+    /// Drops those that have not been sent.
+    pub(super) fn send_no_more(&mut self) {
+        self.waiting.clear();
+    }
+
     /// Takes a message from the reply queue, with the number of its command; none if it is not about one of these.
     pub(super) fn take(&mut self, message: Incoming) -> Result<Option<(usize, Answer)>, Failure> {
         let id = message.correlation_id.as_ref();
