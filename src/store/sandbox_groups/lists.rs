@@ -22,8 +22,8 @@ const MANY: i64 = 500;
 macro_rules! around {
     () => {
         "SELECT DISTINCT theirs.account FROM sandbox_members AS theirs \
-         WHERE theirs.account LIKE '%@c.us' AND (SELECT 1 FROM sandbox_members AS mine \
-         WHERE mine.account = $1 AND mine.group_id = theirs.group_id) = 1"
+         WHERE theirs.account LIKE '%@c.us' AND (SELECT TRUE FROM sandbox_members AS mine \
+         WHERE mine.account = $1 AND mine.group_id = theirs.group_id)"
     };
 }
 
@@ -47,11 +47,11 @@ pub(in crate::store) fn page(asked: &ListGroups, is_in_many: bool) -> String {
              WHERE mine.account = $1 AND theirs.id = mine.group_id \
              ORDER BY theirs.subject{direction}, theirs.id{direction}"
         ),
-        // A comparison with a subquery, which no planner turns into a join that would have to be sorted.
+        // A subquery for a value, which no planner turns into a join that would have to be sorted.
         (SortBy::Subject, true) => format!(
             "SELECT theirs.id FROM sandbox_groups AS theirs \
-             WHERE (SELECT 1 FROM sandbox_members AS mine \
-             WHERE mine.account = $1 AND mine.group_id = theirs.id) = 1 \
+             WHERE (SELECT TRUE FROM sandbox_members AS mine \
+             WHERE mine.account = $1 AND mine.group_id = theirs.id) \
              ORDER BY theirs.subject{direction}, theirs.id{direction}"
         ),
     };
@@ -131,8 +131,8 @@ impl SandboxGroups {
         other: &ParticipantId,
     ) -> Result<bool, Error> {
         let sql = "SELECT 1 FROM sandbox_members AS theirs WHERE theirs.account = $1 \
-                   AND (SELECT 1 FROM sandbox_members AS mine \
-                   WHERE mine.account = $2 AND mine.group_id = theirs.group_id) = 1 LIMIT 1";
+                   AND (SELECT TRUE FROM sandbox_members AS mine \
+                   WHERE mine.account = $2 AND mine.group_id = theirs.group_id) LIMIT 1";
         let values = vec![Value::from(other.as_str()), Value::from(one.as_str())];
         let found = self.pool.fetch("looking for a common group", sql, values);
         Ok(!found.await?.is_empty())
