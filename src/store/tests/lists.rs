@@ -27,7 +27,7 @@ fn made(groups: usize, chance: &mut StdRng) -> Made {
     let group = |n: usize| {
         let subject = chance.random_range(0..groups / 3).to_string();
         let mut people = vec![format!("4918{:08}@c.us", n % 50), format!("{n:09}@lid")];
-        if n % 10 > 0 {
+        if !n.is_multiple_of(10) {
             people.push(ME.to_owned());
         }
         if n % 100 < 7 {
