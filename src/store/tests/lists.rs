@@ -16,14 +16,14 @@ use crate::store::db::Value;
 use crate::store::sandbox_groups::{SandboxGroups, World, page};
 
 /// More than an account in few groups has.
-const GROUPS: usize = 700;
+pub(super) const GROUPS: usize = 700;
 const STRANGER: &str = "491700000003@c.us";
 
 /// A group: its subject and its people.
-type Made = BTreeMap<GroupId, (String, Vec<String>)>;
+pub(super) type Made = BTreeMap<GroupId, (String, Vec<String>)>;
 
 /// I am in most of the groups, the other in a few, a stranger in one without me; some have the same subject.
-fn made(groups: usize, chance: &mut StdRng) -> Made {
+pub(super) fn made(groups: usize, chance: &mut StdRng) -> Made {
     let group = |n: usize| {
         let subject = chance.random_range(0..groups / 3).to_string();
         let mut people = vec![format!("4918{:08}@c.us", n % 50), format!("{n:09}@lid")];
@@ -41,7 +41,7 @@ fn made(groups: usize, chance: &mut StdRng) -> Made {
     (0..groups).map(group).collect()
 }
 
-async fn fill(groups: &SandboxGroups, made: &Made) {
+pub(super) async fn fill(groups: &SandboxGroups, made: &Made) {
     let ids = made.keys().cloned().collect();
     let made = made.clone();
     let step = move |world: &mut World<'_>| {
@@ -231,6 +231,22 @@ async fn postgres_takes_a_page_from_an_index_and_sorts_nothing() {
     }
 }
 
+/// Takes three groups of a list of mine.
+pub(super) async fn break_off(groups: &SandboxGroups) {
+    let mut taken = 0;
+    let each = |_, _| {
+        taken += 1;
+        if taken < 3 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        }
+    };
+    let (me, all) = (ME.parse().unwrap(), ListGroups::default());
+    groups.each_of_account(&me, &all, each).await.unwrap();
+    assert_eq!(taken, 3);
+}
+
 #[tokio::test]
 async fn a_list_that_is_broken_off_reads_no_further_and_leaves_the_connection_usable() {
     for database in both() {
@@ -245,17 +261,7 @@ async fn a_list_that_is_broken_off_reads_no_further_and_leaves_the_connection_us
         let all = ListGroups::default();
         // More often than there are connections.
         for _ in 0..10 {
-            let mut taken = 0;
-            let each = |_, _| {
-                taken += 1;
-                if taken < 3 {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                }
-            };
-            groups.each_of_account(&me, &all, each).await.unwrap();
-            assert_eq!(taken, 3);
+            break_off(&groups).await;
             let first = groups.get(&group_id(1)).await.unwrap().unwrap();
             assert_eq!(first.subject.as_str(), made[&group_id(1)].0);
         }
