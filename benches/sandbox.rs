@@ -20,7 +20,7 @@ use groupmq::config;
 use groupmq::contract::CommandType;
 use groupmq::engines::pictures::Pictures;
 use groupmq::engines::sandbox::Sandbox;
-use groupmq::engines::{Call, Context, Engine as _};
+use groupmq::engines::{Call, Context, Engine as _, ResultLimit};
 use groupmq::outbound::{AddressPolicy, Outbound};
 use groupmq::store::Store;
 use serde_json::{Value, json};
@@ -57,7 +57,8 @@ async fn main() {
     };
     let egress = config::Sources::default().load().unwrap().egress;
     let outbound = Outbound::new(&egress, AddressPolicy::PublicOnly).unwrap();
-    let engine = Sandbox::new(store, config, clock, Pictures::new(outbound));
+    let limit = ResultLimit::of_messages(16 << 20);
+    let engine = Sandbox::new(store, config, clock, Pictures::new(outbound), limit);
 
     let people = [
         "491700000002@c.us",

@@ -6,10 +6,10 @@ use anyhow::Context;
 
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::engines::Engine;
 use crate::engines::pictures::Pictures;
 use crate::engines::sandbox::Sandbox;
 use crate::engines::waha::Waha;
+use crate::engines::{Engine, ResultLimit};
 use crate::outbound::{AddressPolicy, Outbound};
 use crate::store::Store;
 
@@ -40,6 +40,7 @@ pub fn engine(config: &Config, store: &Store, clock: Arc<dyn Clock>) -> anyhow::
                 settings.clone(),
                 clock,
                 pictures,
+                ResultLimit::of_messages(config.amqp.message_max),
             )),
             waha: None,
         },

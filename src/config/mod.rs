@@ -32,7 +32,7 @@ pub use process::{Executor, Log, LogFormat, Ops, Retry, Role, Shutdown};
 pub use safety::{Bucket, Limits, Safety};
 pub use store::{Ledger, Store};
 pub use topology::{Topology, TopologyMode};
-pub use waha::{Waha, WahaIntake, WahaPlace, WahaServer};
+pub use waha::{Waha, WahaIntake, WahaPlaces, WahaServer};
 pub use webhooks::DeclaredWebhook;
 
 /// The validated configuration.

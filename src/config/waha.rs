@@ -1,5 +1,6 @@
 //! `[engine.waha]`: the WAHA servers, their sessions, and how their events are received.
 
+use std::collections::BTreeSet;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -39,7 +40,7 @@ pub struct WahaServer {
     /// Its `X-Api-Key`; empty if it needs none.
     pub api_key: SecretString,
     /// The sessions that it hosts.
-    pub sessions: Vec<WahaPlace>,
+    pub sessions: WahaPlaces,
     /// Timeout of a request.
     pub timeout: Duration,
     /// Maximum size of a response in bytes.
@@ -59,7 +60,7 @@ pub struct WahaIntake {
 
 /// A session's name, or a prefix and a `*`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WahaPlace(String);
+struct WahaPlace(String);
 
 impl FromStr for WahaPlace {
     type Err = &'static str;
@@ -73,16 +74,36 @@ impl FromStr for WahaPlace {
     }
 }
 
-impl WahaPlace {
-    /// How specifically the pattern matches a session: the length of the prefix, or the maximum for the name.
-    fn fit(&self, session: &SessionName) -> Option<usize> {
-        match self.0.strip_suffix('*') {
-            Some(beginning) => session
-                .as_str()
-                .starts_with(beginning)
-                .then_some(beginning.len()),
-            None => (self.0 == session.as_str()).then_some(usize::MAX),
+/// Sessions by name, which may be thousands, and by prefix.
+#[derive(Debug, Clone, Default)]
+pub struct WahaPlaces {
+    names: BTreeSet<String>,
+    prefixes: Vec<String>,
+}
+
+impl FromIterator<WahaPlace> for WahaPlaces {
+    fn from_iter<T: IntoIterator<Item = WahaPlace>>(patterns: T) -> Self {
+        let mut places = Self::default();
+        for WahaPlace(pattern) in patterns {
+            match pattern.strip_suffix('*') {
+                Some(prefix) => places.prefixes.push(prefix.to_owned()),
+                None => drop(places.names.insert(pattern)),
+            }
         }
+        places
+    }
+}
+
+impl WahaPlaces {
+    /// How specifically a session is matched: the length of the prefix, or the maximum for the name.
+    fn fit(&self, session: &SessionName) -> Option<usize> {
+        let name = session.as_str();
+        if self.names.contains(name) {
+            return Some(usize::MAX);
+        }
+        let prefixes = self.prefixes.iter();
+        let fitting = prefixes.filter(|prefix| name.starts_with(prefix.as_str()));
+        fitting.map(String::len).max()
     }
 }
 
@@ -90,13 +111,13 @@ impl WahaServer {
     /// How specifically a session matches this server; none if it does not.
     #[must_use]
     pub fn fit(&self, session: &SessionName) -> Option<usize> {
-        self.sessions.iter().filter_map(|it| it.fit(session)).max()
+        self.sessions.fit(session)
     }
 
     fn read(name: &str, mut section: Section<'_>, defaults: &Defaults) -> Option<Self> {
         let url = section.optional("url", base_url);
         let api_key = section.header_secret("api_key", "api_key_file");
-        let sessions = section.required("sessions", list);
+        let sessions: Vec<WahaPlace> = section.required("sessions", list);
         if sessions.is_empty() {
             section.problem("sessions", "must contain at least one session, or \"*\"");
         }
@@ -109,7 +130,7 @@ impl WahaServer {
             name: name.to_owned(),
             url: url?,
             api_key: api_key.unwrap_or_default(),
-            sessions,
+            sessions: sessions.into_iter().collect(),
             timeout: timeout.unwrap_or(defaults.timeout),
             body_limit: defaults.body_limit,
         })
@@ -152,7 +173,7 @@ impl Waha {
                 name: "default".to_owned(),
                 url,
                 api_key: api_key.unwrap_or_default(),
-                sessions: vec![WahaPlace("*".to_owned())],
+                sessions: [WahaPlace("*".to_owned())].into_iter().collect(),
                 timeout: defaults.timeout,
                 body_limit: defaults.body_limit,
             });
@@ -219,9 +240,12 @@ fn base_url(value: &figment::value::Value) -> Result<Url, String> {
 mod tests {
     use super::*;
 
-    fn fit(pattern: &str, session: &str) -> Option<usize> {
-        let pattern: WahaPlace = pattern.parse().unwrap();
-        pattern.fit(&session.parse().unwrap())
+    fn fit(patterns: &str, session: &str) -> Option<usize> {
+        let patterns = patterns.split(',');
+        let places: WahaPlaces = patterns
+            .map(|it| it.parse::<WahaPlace>().unwrap())
+            .collect();
+        places.fit(&session.parse().unwrap())
     }
 
     #[test]
@@ -231,6 +255,8 @@ mod tests {
         assert_eq!(fit("shop-1", "shop-1"), Some(usize::MAX));
         assert_eq!(fit("shop", "shop-1"), None);
         assert_eq!(fit("store-*", "shop-1"), None);
+        assert_eq!(fit("*,shop-*,sh*,shop-2", "shop-1"), Some(5));
+        assert_eq!(fit("*,shop-2,shop-1", "shop-1"), Some(usize::MAX));
         for wrong in ["", "a*b", "*a", "a b"] {
             assert!(wrong.parse::<WahaPlace>().is_err(), "{wrong}");
         }

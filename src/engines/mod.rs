@@ -21,11 +21,13 @@ use crate::store::shards::Fence;
 mod event_fields;
 mod link_refusals;
 pub mod pictures;
+mod result_limit;
 pub mod sandbox;
 mod setting;
 mod sync;
 pub mod waha;
 
+pub use result_limit::ResultLimit;
 pub(crate) use setting::Setting;
 pub use sync::comparable;
 

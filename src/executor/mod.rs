@@ -26,7 +26,7 @@ use tokio::time::Instant;
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::contract::{Command, ErrorBody, ErrorCode, Repeat, Timestamp};
-use crate::engines::{Call, Context, Engine};
+use crate::engines::{Call, Context, Engine, ResultLimit};
 use crate::observability::events;
 use crate::store::Store;
 
@@ -83,8 +83,7 @@ pub struct Executor {
     clock: Arc<dyn Clock>,
     permits: Semaphore,
     retry: config::Retry,
-    /// The maximum size of a reply in bytes.
-    reply_max: usize,
+    result_limit: ResultLimit,
 }
 
 impl Executor {
@@ -108,7 +107,7 @@ impl Executor {
             clock,
             permits: Semaphore::new(config.executor.concurrency),
             retry: config.retry,
-            reply_max: config.amqp.message_max,
+            result_limit: ResultLimit::of_messages(config.amqp.message_max),
         }
     }
 
@@ -267,7 +266,8 @@ impl Executor {
     fn answered(&self, accepted: &Accepted, executed: Executed) -> Verdict {
         let subject = CommandIdentity::accepted(accepted);
         let engine = self.engine.engine().name();
-        let fitting = |result| outcome::fitting(result, &accepted.command, self.reply_max);
+        let command = accepted.command.command_type();
+        let fitting = |result| outcome::fitting(result, command, self.result_limit);
         let mut outcome = match executed {
             Executed::Done { record, replayed } => {
                 let result = record.outcome.and_then(fitting);

@@ -5,10 +5,12 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::contract::{
-    Command, CommandId, EngineName, ErrorBody, ErrorCode, ErrorDetail, Event, Reply, ReplyStatus,
+    CommandId, CommandType, EngineName, ErrorBody, ErrorCode, Event, Reply, ReplyStatus,
     SessionName, Timestamp, WebhookNotice,
 };
+use crate::engines::ResultLimit;
 
+use super::deferral::error_body;
 use super::{Accepted, Rejected};
 
 /// The namespace of reply ids (UUIDv5).
@@ -63,38 +65,17 @@ const fn is_kept(code: ErrorCode) -> bool {
     }
 }
 
-/// The maximum size of a reply without its result.
-const FRAME: usize = 64 << 10;
-
-/// A result that fits into a message of this size, or an error that suggests a smaller request.
-///
-/// Nothing else can be too large: an event concerns one group, and an error is short.
+/// A result that fits into a message, or an error that suggests a smaller request.
 pub(super) fn fitting(
     result: Box<RawValue>,
-    command: &Command,
-    most: usize,
+    command: CommandType,
+    limit: ResultLimit,
 ) -> Result<Box<RawValue>, ErrorBody> {
-    let length = result.get().len();
-    if length <= most.saturating_sub(FRAME) {
-        return Ok(result);
+    if limit.allows(result.get().len()) {
+        Ok(result)
+    } else {
+        Err(error_body(&limit.refusal(command)))
     }
-    let (path, less) = match command {
-        Command::ListGroups(_) => (
-            "/payload/limit",
-            "give a limit, or a smaller one, with an offset, or exclude the participants",
-        ),
-        _ => ("/payload", "ask for less"),
-    };
-    let reason = format!(
-        "asks for {length} bytes, which is more than a message may hold (amqp.message_max, {most}); {less}"
-    );
-    Err(ErrorBody {
-        details: vec![ErrorDetail {
-            path: path.to_owned(),
-            reason: reason.clone(),
-        }],
-        ..ErrorBody::new(ErrorCode::InvalidPayload, format!("{path} {reason}."))
-    })
 }
 
 /// The command that an outcome belongs to, as far as it could be decoded.

@@ -33,8 +33,8 @@ pub async fn publish(
 ) {
     // A stop drops only a query, or the wait for the store: nothing is lost.
     while let Some(batch) = unless_stopping(&lifecycle, next(&store, &pending)).await {
-        if let Ok(count) = pending.count().await {
-            events::events_pending(count);
+        if let Ok(size) = pending.size().await {
+            events::events_pending(size);
         }
         let messages = batch.iter().map(|it| Outgoing {
             headers: it.headers.clone(),

@@ -71,6 +71,11 @@ const SQLITE: &[Step] = &[
         "sandbox_invite_codes",
         include_str!("../../migrations/sqlite/0011_sandbox_invite_codes.sql"),
     ),
+    (
+        12,
+        "sandbox_subjects",
+        include_str!("../../migrations/sqlite/0012_sandbox_subjects.sql"),
+    ),
 ];
 
 const POSTGRES: &[Step] = &[
@@ -128,6 +133,11 @@ const POSTGRES: &[Step] = &[
         11,
         "sandbox_invite_codes",
         include_str!("../../migrations/postgres/0011_sandbox_invite_codes.sql"),
+    ),
+    (
+        12,
+        "sandbox_subjects",
+        include_str!("../../migrations/postgres/0012_sandbox_subjects.sql"),
     ),
 ];
 

@@ -11,6 +11,10 @@ use super::batch::TableRow;
 use super::db::{Pool, Value};
 use crate::contract::Event;
 
+/// They are published in the order of their positions, so few are missing between the first and the last.
+pub(super) const SIZE: &str = "SELECT COALESCE((SELECT MAX(position) FROM pending_events) \
+     - (SELECT MIN(position) FROM pending_events) + 1, 0)";
+
 /// A handle to the pending events; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct PendingEvents {
@@ -118,15 +122,17 @@ impl PendingEvents {
             .map(drop)
     }
 
-    /// The number of pending events.
+    /// About how many pending events there are, without counting them: after an outage they may be very many, and
+    /// this is asked again with each batch that is published.
     ///
     /// # Errors
     /// When the store cannot be used.
-    pub async fn count(&self) -> Result<u64, Error> {
-        let sql = "SELECT COUNT(*) FROM pending_events";
-        let rows = self.pool.fetch("counting pending events", sql, Vec::new());
-        let count: i64 = rows.await?.first().map_or(Ok(0), |row| row.get(0))?;
-        Ok(u64::try_from(count).unwrap_or_default())
+    pub async fn size(&self) -> Result<u64, Error> {
+        let rows = self
+            .pool
+            .fetch("measuring pending events", SIZE, Vec::new());
+        let size: i64 = rows.await?.first().map_or(Ok(0), |row| row.get(0))?;
+        Ok(u64::try_from(size).unwrap_or_default())
     }
 
     /// Resolves when this worker has added events since the last call, or at once if it has before.

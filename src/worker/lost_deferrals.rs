@@ -33,6 +33,8 @@ pub(super) struct QueueDepths {
 #[derive(Debug, Default)]
 pub(super) struct Deferrals {
     rows: HashMap<Key, Entry>,
+    /// The ids of those that have a lane, by lane and ticket.
+    places: HashMap<(LaneKey, u64), Key>,
     /// By tier, the begin of the deferral that ended last.
     ended: BTreeMap<Duration, Timestamp>,
 }
@@ -66,33 +68,39 @@ impl Deferrals {
     /// Begins with the rows of the store. Those whose shard is unknown (`true`) are searched for by one
     /// shard.
     pub(super) fn load(rows: Vec<(Deferred, bool)>, searches_for_strays: bool) -> Self {
-        let entry = |(row, is_stray): (Deferred, bool)| {
+        let mut all = Self::default();
+        for (row, is_stray) in rows {
             let whereabouts = match row.lost_at {
                 Some(_) => Whereabouts::Recorded,
                 None if searches_for_strays || !is_stray => Whereabouts::Deferred,
                 None => Whereabouts::Foreign,
             };
-            let entry = Entry {
+            all.put(Entry {
                 row,
                 whereabouts,
                 is_stray,
-            };
-            (entry.row.key.clone(), entry)
-        };
-        Self {
-            rows: rows.into_iter().map(entry).collect(),
-            ended: BTreeMap::new(),
+            });
         }
+        all
+    }
+
+    /// Adds or replaces a command.
+    fn put(&mut self, entry: Entry) {
+        let key = entry.row.key.clone();
+        self.done(&key);
+        if let Some(place) = place_of(&entry.row) {
+            self.places.insert(place, key.clone());
+        }
+        self.rows.insert(key, entry);
     }
 
     /// Records that a command is deferred.
     pub(super) fn record(&mut self, row: Deferred) {
-        let entry = Entry {
+        self.put(Entry {
             row,
             whereabouts: Whereabouts::Deferred,
             is_stray: false,
-        };
-        self.rows.insert(entry.row.key.clone(), entry);
+        });
     }
 
     /// Records that a command has returned.
@@ -107,7 +115,15 @@ impl Deferrals {
 
     /// Forgets a completed command; returns whether it was known.
     pub(super) fn done(&mut self, key: &Key) -> bool {
-        self.rows.remove(key).is_some()
+        let Some(entry) = self.rows.remove(key) else {
+            return false;
+        };
+        if let Some(place) = place_of(&entry.row)
+            && self.places.get(&place) == Some(key)
+        {
+            self.places.remove(&place);
+        }
+        true
     }
 
     /// The tickets of lost commands, with their lanes.
@@ -130,11 +146,8 @@ impl Deferrals {
     /// Records that the command with this ticket cannot return; returns whether one is known that is not in
     /// flight.
     pub(super) fn cannot_come(&mut self, lane: &LaneKey, ticket: u64) -> Option<bool> {
-        let mut rows = self.rows.values_mut();
-        let is_it = |it: &&mut Entry| {
-            it.row.ticket == ticket && lane_of(&it.row).is_some_and(|its| its == *lane)
-        };
-        let entry = rows.find(is_it)?;
+        let key = self.places.get(&(lane.clone(), ticket))?;
+        let entry = self.rows.get_mut(key)?;
         let is_away = entry.whereabouts != Whereabouts::InHand;
         if is_away {
             entry.lose();
@@ -218,6 +231,11 @@ pub(super) fn lane_of(row: &Deferred) -> Option<LaneKey> {
     let lane = row.lane.clone()?;
     let session = row.key.session.clone();
     Some(LaneKey { session, lane })
+}
+
+/// The lane of a command, and its ticket there.
+fn place_of(row: &Deferred) -> Option<(LaneKey, u64)> {
+    Some((lane_of(row)?, row.ticket))
 }
 
 #[cfg(test)]
@@ -316,5 +334,27 @@ mod tests {
             seen.ended.insert(2 * MINUTE, at(60));
         };
         assert!(!is_lost(&mut deferred(), &[of_another_tier; 3]).await);
+    }
+    #[test]
+    fn a_command_is_found_at_its_last_place_until_it_is_done() {
+        let lane = |group: &str| LaneKey {
+            session: "default".parse().unwrap(),
+            lane: group.to_owned().into(),
+        };
+        let at_place = |group: &str, ticket| Deferred {
+            lane: Some(group.to_owned().into()),
+            ticket,
+            ..row("c", 0)
+        };
+        let mut deferrals = Deferrals::load(vec![(at_place("one", 1), false)], true);
+        assert_eq!(deferrals.cannot_come(&lane("one"), 1), Some(true));
+        deferrals.record(at_place("one", 2));
+        assert_eq!(deferrals.cannot_come(&lane("one"), 1), None);
+        assert_eq!(deferrals.cannot_come(&lane("two"), 2), None);
+        deferrals.note_returned(&row("c", 0).key);
+        assert_eq!(deferrals.cannot_come(&lane("one"), 2), Some(false));
+        assert!(deferrals.done(&row("c", 0).key));
+        assert_eq!(deferrals.cannot_come(&lane("one"), 2), None);
+        assert!(!deferrals.done(&row("c", 0).key));
     }
 }

@@ -3,25 +3,21 @@
 //! A session gets the events of a group while its account is a member, and those of its own joining
 //! and leaving. Each session has its own sequence of a group's events, without gaps.
 
-use std::collections::BTreeMap;
-
 use crate::contract::{
     ChangedGroup, EngineName, Event, EventName, EventPayload, GroupId, JoinRequestAction,
     MembershipChange, NotificationType, Participant, ParticipantId, ParticipantRole, RequestMethod,
     Role, SessionName, Timestamp,
 };
 use crate::engines::event_fields::{EventFields, no_change};
+use crate::engines::sandbox::accounts::Accounts;
 use crate::engines::sandbox::effect::{self, Actor, Change};
 use crate::engines::sandbox::{ids, lids, view};
 use crate::store::sandbox_groups::SandboxGroup;
 
-/// The accounts of this sandbox.
-pub(super) type Accounts = BTreeMap<SessionName, ParticipantId>;
-
 /// Turns the changes of one command into events, and counts them in the group's sequences.
 ///
 /// `before` is the sessions whose account was in the group when the command started
-/// ([`sessions_inside`]).
+/// ([`Accounts::sessions_inside`]).
 pub(super) fn events(
     id: &GroupId,
     group: &mut SandboxGroup,
@@ -42,17 +38,6 @@ pub(super) fn events(
         writer.write(change);
     }
     writer.events
-}
-
-/// The sessions whose account is in a group.
-pub(super) fn sessions_inside(group: &SandboxGroup, accounts: &Accounts) -> Vec<SessionName> {
-    let inside =
-        |(_, account): &(&SessionName, &ParticipantId)| group.members.contains_key(*account);
-    accounts
-        .iter()
-        .filter(inside)
-        .map(|(session, _)| session.clone())
-        .collect()
 }
 
 struct EventWriter<'a> {
@@ -133,7 +118,7 @@ impl EventWriter<'_> {
 
     /// People joined: members get the change, new members get the group first.
     fn joined(&mut self, who: &[ParticipantId], kind: NotificationType) {
-        let new = self.sessions_of(who);
+        let new = self.accounts.sessions_of(who);
         for session in self.inside.clone() {
             self.notify(&session, EventName::GroupJoin, kind, who);
             self.membership(
@@ -153,7 +138,7 @@ impl EventWriter<'_> {
 
     /// People left: the remaining members get the change, those who left get their own departure.
     fn left(&mut self, who: &[ParticipantId], kind: NotificationType) {
-        let gone = self.sessions_of(who);
+        let gone = self.accounts.sessions_of(who);
         self.inside.retain(|session| !gone.contains(session));
         for session in self.inside.clone() {
             self.notify(&session, EventName::GroupLeft, kind, who);
@@ -283,19 +268,10 @@ impl EventWriter<'_> {
         });
     }
 
-    fn sessions_of(&self, who: &[ParticipantId]) -> Vec<SessionName> {
-        let named = |(_, account): &(&SessionName, &ParticipantId)| who.contains(account);
-        self.accounts
-            .iter()
-            .filter(named)
-            .map(|(session, _)| session.clone())
-            .collect()
-    }
-
     fn is_admin(&self, session: &SessionName) -> bool {
         let member = self
             .accounts
-            .get(session)
+            .phone(session)
             .and_then(|who| self.group.members.get(who));
         member.is_some_and(|member| effect::is_admin(member.role))
     }

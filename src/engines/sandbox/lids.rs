@@ -3,14 +3,12 @@
 //!
 //! A session knows the pairs of those who are in a group with its account.
 
-use std::collections::BTreeSet;
-
 use crate::contract::{
     AddParticipants, ApproveJoinRequests, Command, CommandResult, Count, CreateGroup, DemoteAdmin,
     LidPair, ListLids, Outcome, ParticipantId, ParticipantInput, PromoteAdmin, RejectJoinRequests,
     RemoveParticipants,
 };
-use crate::store::sandbox_groups::SandboxGroup;
+use crate::store::{self, sandbox_groups::SandboxGroups};
 
 const PREFIX: &str = "8000";
 
@@ -101,39 +99,50 @@ fn people(command: &mut Command) -> Option<&mut Vec<ParticipantInput>> {
     }
 }
 
-/// Answers a command about private ids, from the groups of the account.
-pub(super) fn read<'a>(
+/// Answers a command about private ids; none if it is another one.
+///
+/// # Errors
+/// When the store cannot be used.
+pub(super) async fn read(
     command: &Command,
     account: &ParticipantId,
-    groups: impl Iterator<Item = &'a SandboxGroup>,
-) -> Option<CommandResult> {
-    let members = groups.flat_map(|group| group.members.keys());
-    let known: BTreeSet<_> = members
-        .chain([account])
-        .filter(|id| id.is_phone())
-        .collect();
-    let pair = |phone: &ParticipantId| LidPair {
-        lid: lid_of(phone),
-        pn: Some(phone.clone()),
-    };
-    Some(match command {
+    groups: &SandboxGroups,
+) -> Result<Option<CommandResult>, store::Error> {
+    Ok(Some(match command {
         Command::ListLids(ListLids { limit, offset }) => {
-            let skipped = usize::try_from(*offset).unwrap_or(usize::MAX);
-            let shown = usize::try_from(*limit).unwrap_or(usize::MAX);
-            let pairs = known.into_iter().skip(skipped).take(shown).map(pair);
-            CommandResult::Lids(pairs.collect())
+            let phones = groups.phones_around(account, *limit, *offset).await?;
+            let pair = |phone: ParticipantId| LidPair {
+                lid: lid_of(&phone),
+                pn: Some(phone),
+            };
+            CommandResult::Lids(phones.into_iter().map(pair).collect())
         }
         Command::CountLids(_) => CommandResult::Count(Count {
-            count: known.len().try_into().unwrap_or(u64::MAX),
+            count: groups.count_phones_around(account).await?,
         }),
         Command::GetPhoneByLid(asked) => CommandResult::Lid(LidPair {
             lid: Some(asked.lid.clone()),
-            pn: phone_of(&asked.lid).filter(|phone| known.contains(phone)),
+            pn: match phone_of(&asked.lid) {
+                Some(phone) if is_known(groups, account, &phone).await? => Some(phone),
+                _ => None,
+            },
         }),
         Command::GetLidByPhone(asked) => CommandResult::Lid(LidPair {
-            lid: lid_of(&asked.phone).filter(|_| known.contains(&asked.phone)),
+            lid: match lid_of(&asked.phone) {
+                Some(lid) if is_known(groups, account, &asked.phone).await? => Some(lid),
+                _ => None,
+            },
             pn: Some(asked.phone.clone()),
         }),
-        _ => return None,
-    })
+        _ => return Ok(None),
+    }))
+}
+
+/// Whether an account knows the private id of a phone.
+async fn is_known(
+    groups: &SandboxGroups,
+    account: &ParticipantId,
+    phone: &ParticipantId,
+) -> Result<bool, store::Error> {
+    Ok(phone == account || groups.share_a_group(account, phone).await?)
 }

@@ -6,6 +6,7 @@
 //! store with its outcome (result and events): a repetition of the command finds the outcome there and
 //! changes nothing.
 
+mod accounts;
 mod admins;
 mod effect;
 mod events;
@@ -13,6 +14,7 @@ mod faults;
 mod ids;
 mod join_requests;
 mod lids;
+mod list;
 mod members;
 mod model;
 mod people;
@@ -27,19 +29,19 @@ use async_trait::async_trait;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::pictures::Pictures;
-use super::{Call, Effect, Engine, EngineError, Found};
+use super::{Call, Effect, Engine, EngineError, Found, ResultLimit};
 use crate::clock::Clock;
 use crate::config::{self, CrashPoint};
 use crate::contract::{
-    Command, CommandId, CommandResult, Count, CreateGroup, EngineName, ErrorCode, Event, Exclude,
-    Group, GroupId, JoinCode, ListGroups, ParticipantId, Repeat, Timestamp,
+    Command, CommandId, CommandResult, Count, CreateGroup, EngineName, ErrorCode, Event, GroupId,
+    JoinCode, ParticipantId, Repeat, Timestamp,
 };
 use crate::store::ledger::{Key, Record, Starts};
-use crate::store::sandbox_groups::{SandboxGroup, SandboxGroups, World};
+use crate::store::sandbox_groups::{SandboxGroups, World};
 use crate::store::{self, Store};
 
+use accounts::Accounts;
 use effect::{Actor, Refusal};
-use events::Accounts;
 use faults::Faults;
 
 /// The sandbox.
@@ -52,6 +54,7 @@ pub struct Sandbox {
     members_can_add: bool,
     faults: Faults,
     pictures: Pictures,
+    result_limit: ResultLimit,
 }
 
 impl Sandbox {
@@ -62,8 +65,10 @@ impl Sandbox {
         config: config::Sandbox,
         clock: Arc<dyn Clock>,
         pictures: Pictures,
+        result_limit: ResultLimit,
     ) -> Self {
-        Self::seeded(store, config, clock, pictures, rand::random())
+        let seed = rand::random();
+        Self::seeded(store, config, clock, pictures, result_limit, seed)
     }
 
     /// As [`Sandbox::new`], with a seed, so that the same commands fail each time.
@@ -73,6 +78,7 @@ impl Sandbox {
         config: config::Sandbox,
         clock: Arc<dyn Clock>,
         pictures: Pictures,
+        result_limit: ResultLimit,
         seed: u64,
     ) -> Self {
         let config::Sandbox {
@@ -84,16 +90,17 @@ impl Sandbox {
             groups: store.sandbox_groups(),
             store,
             clock,
-            accounts: Arc::new(sessions),
+            accounts: Arc::new(Accounts::new(sessions)),
             members_can_add,
             faults: Faults::new(faults, seed),
             pictures,
+            result_limit,
         }
     }
 
     fn account(&self, call: &Call) -> Result<&ParticipantId, EngineError> {
         self.accounts
-            .get(&call.session)
+            .phone(&call.session)
             .ok_or_else(|| EngineError::Refused {
                 code: ErrorCode::SessionNotFound,
                 message: format!(
@@ -106,7 +113,9 @@ impl Sandbox {
     /// Answers a command that changes nothing.
     async fn read(&self, account: &ParticipantId, call: &Call) -> Result<Effect, EngineError> {
         let result = match (&call.command, call.command.group()) {
-            (Command::ListGroups(asked), _) => self.list(account, asked).await?,
+            (Command::ListGroups(asked), _) => {
+                return list::list(&self.groups, account, asked, self.result_limit).await;
+            }
             (Command::GetJoinInfo(asked), _) => self.join_info(account, &asked.code).await?,
             (Command::CountGroups(_), _) => self.count(account).await?,
             // The sandbox is WhatsApp itself here: what it returns is never out of date.
@@ -118,11 +127,8 @@ impl Sandbox {
                 | Command::GetLidByPhone(_)),
                 _,
             ) => {
-                let all = ListGroups::default();
-                let groups = self.groups.of_account(account, &all).await;
-                let groups = groups.map_err(store_failed)?;
-                let groups = groups.iter().map(|(_, group)| group);
-                lids::read(command, account, groups)
+                let read = lids::read(command, account, &self.groups).await;
+                read.map_err(store_failed)?
                     .ok_or_else(|| refused(Refusal::not_a_read()))?
             }
             (command, Some(id)) => {
@@ -135,27 +141,6 @@ impl Sandbox {
             (_, None) => return Err(refused(Refusal::not_a_read())),
         };
         Effect::new(&result, Vec::new())
-    }
-
-    async fn list(
-        &self,
-        account: &ParticipantId,
-        asked: &ListGroups,
-    ) -> Result<CommandResult, EngineError> {
-        let groups = self
-            .groups
-            .of_account(account, asked)
-            .await
-            .map_err(store_failed)?;
-        let shown: fn(&GroupId, &SandboxGroup) -> Group =
-            if asked.exclude.contains(&Exclude::Participants) {
-                view::without_participants
-            } else {
-                view::group
-            };
-        Ok(CommandResult::Groups(
-            groups.iter().map(|(id, group)| shown(id, group)).collect(),
-        ))
     }
 
     async fn join_info(
@@ -187,11 +172,9 @@ impl Sandbox {
     }
 
     async fn count(&self, account: &ParticipantId) -> Result<CommandResult, EngineError> {
-        let all = ListGroups::default();
-        let groups = self.groups.of_account(account, &all).await;
-        let count = groups.map_err(store_failed)?.len();
+        let count = self.groups.count_of_account(account).await;
         Ok(CommandResult::Count(Count {
-            count: u64::try_from(count).unwrap_or(u64::MAX),
+            count: count.map_err(store_failed)?,
         }))
     }
 
@@ -382,7 +365,7 @@ impl Transaction {
         let Some(group) = world.group(id)? else {
             return missing();
         };
-        let before = events::sessions_inside(group, &self.accounts);
+        let before = self.accounts.sessions_inside(group);
         let mut applied = match model::apply(id, group, actor, command) {
             Ok(applied) => applied,
             Err(refusal) => return Ok(Err(refusal)),
@@ -403,11 +386,15 @@ fn result_and_events(
     result: &CommandResult,
     events: Vec<Event>,
 ) -> Result<ResultAndEvents, Refusal> {
-    let raw = to_raw_value(result).map_err(|error| Refusal {
+    let raw = to_raw_value(result).map_err(|error| unwritable(&error))?;
+    Ok((raw, events))
+}
+
+fn unwritable(error: &serde_json::Error) -> Refusal {
+    Refusal {
         code: ErrorCode::Internal,
         message: format!("the result could not be written as JSON: {error}"),
-    })?;
-    Ok((raw, events))
+    }
 }
 
 fn refused(refusal: Refusal) -> EngineError {

@@ -174,9 +174,9 @@ impl Waha {
             tally.note(self.compare(&operation, snapshot, begun).await)?;
         }
         let known = self.state_store.groups_inside(session, begun).await?;
-        let is_listed = |group: &GroupId| listed.iter().any(|snapshot| snapshot.id == *group);
+        let shown: BTreeSet<_> = listed.iter().map(|snapshot| &snapshot.id).collect();
         let all = known.len();
-        let missing: Vec<_> = known.into_iter().filter(|it| !is_listed(it)).collect();
+        let missing: Vec<_> = known.into_iter().filter(|it| !shown.contains(it)).collect();
         self.compare_missing(&operation, &missing, all, begun, &mut tally)
             .await?;
         // If groups are known and none is listed, that has been recorded already.

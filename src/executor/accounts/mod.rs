@@ -12,6 +12,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use governor::state::keyed::HashMapStateStore;
@@ -24,7 +25,8 @@ use crate::contract::{Command, CommandType, SessionName};
 use crate::engines::EngineError;
 use crate::observability::events;
 
-/// With more sessions than this, those whose bucket is full again are forgotten.
+/// With more sessions than this, those whose bucket is full again are forgotten: each time their number has
+/// doubled, since that looks at all of them.
 const MANY: usize = 1_024;
 
 /// The kind of an operation, each with its own bucket.
@@ -97,7 +99,31 @@ pub(super) struct Accounts {
     pauses: Mutex<Pauses>,
 }
 
-type Bucket = RateLimiter<SessionName, HashMapStateStore<SessionName>, RuntimeClock>;
+/// The buckets of one kind of operation, of all sessions.
+#[derive(Debug)]
+struct Bucket {
+    sessions: RateLimiter<SessionName, HashMapStateStore<SessionName>, RuntimeClock>,
+    /// With more sessions than this, some may be forgotten.
+    most: AtomicUsize,
+}
+
+impl Bucket {
+    fn new(quota: Quota) -> Self {
+        Self {
+            sessions: RateLimiter::hashmap_with_clock(quota, RuntimeClock),
+            most: AtomicUsize::new(MANY),
+        }
+    }
+
+    /// Forgets the sessions whose bucket is full again, if there are many more than after the last time.
+    fn forget_some(&self) {
+        if self.sessions.len() > self.most.load(Ordering::Relaxed) {
+            self.sessions.retain_recent();
+            let most = self.sessions.len().saturating_mul(2).max(MANY);
+            self.most.store(most, Ordering::Relaxed);
+        }
+    }
+}
 
 /// The runtime's clock, which tests can move.
 #[derive(Debug, Clone, Copy)]
@@ -197,7 +223,7 @@ impl Accounts {
             let quota = Quota::with_period(bucket.refill)
                 .unwrap_or(Quota::per_second(bucket.burst))
                 .allow_burst(bucket.burst);
-            RateLimiter::hashmap_with_clock(quota, RuntimeClock)
+            Bucket::new(quota)
         };
         Self {
             buckets: limited.then(|| Kind::ALL.map(bucket)),
@@ -381,9 +407,8 @@ impl Accounts {
     /// Takes from the bucket, or returns the time until there is enough in it.
     fn take(&self, session: &SessionName, kind: Kind, amount: NonZeroU32) -> Option<Duration> {
         let bucket = self.buckets.as_ref()?.get(kind as usize)?;
-        if bucket.len() > MANY {
-            bucket.retain_recent();
-        }
+        bucket.forget_some();
+        let bucket = &bucket.sessions;
         // An amount that exceeds the bucket's capacity takes all of it.
         let taken = bucket
             .check_key_n(session, amount)

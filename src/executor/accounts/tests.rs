@@ -245,3 +245,34 @@ async fn after_a_pause_an_answer_other_than_429_ends_it() {
         assert!(learn(silence).await, "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn thousands_of_sessions_are_looked_through_seldom_and_forgotten_when_their_buckets_are_full()
+{
+    let accounts = accounts(true);
+    let bucket = &accounts.buckets.as_ref().unwrap()[Kind::CreateGroup as usize];
+    let most = || bucket.most.load(Ordering::Relaxed);
+    let mut looks = 0;
+    for n in 0..10 * MANY {
+        let before = most();
+        accounts
+            .admit(&session(&format!("s{n}")), &create())
+            .unwrap();
+        looks += usize::from(most() != before);
+    }
+    // Each has doubled the number at which the next one is due.
+    assert!((3..=4).contains(&looks), "{looks}");
+    assert_eq!(bucket.sessions.len(), 10 * MANY);
+    tokio::time::advance(600 * SECOND).await;
+    for n in 0..=most() - 10 * MANY {
+        accounts
+            .admit(&session(&format!("t{n}")), &create())
+            .unwrap();
+    }
+    accounts.admit(&session("last"), &create()).unwrap();
+    assert!(
+        bucket.sessions.len() < 10 * MANY,
+        "{}",
+        bucket.sessions.len()
+    );
+}

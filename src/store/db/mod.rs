@@ -284,6 +284,9 @@ macro_rules! in_time {
     };
 }
 
+// Behind the macros, which it uses.
+mod streaming;
+
 /// Whether a connection with this error is not to be used any more.
 fn is_worthless(error: &sqlx::Error) -> bool {
     Meaning::of(error).class == Class::Outage

@@ -7,6 +7,7 @@
 //!
 //! A connection finds out by itself which it is: poolers refuse options of the session, or ignore them.
 
+use std::ops::ControlFlow;
 use std::str::FromStr as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,7 @@ use sqlx::query::Query;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, Row as _};
 
 use super::sql::PREPARED;
+use super::streaming::pass_on;
 use crate::config;
 use crate::store::Error;
 
@@ -193,6 +195,25 @@ impl Server {
         let rows = query.persistent(false).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(rows)
+    }
+
+    /// Runs a query alone, and passes its rows on one by one, until `each` breaks.
+    pub(in crate::store) async fn fetch_each(
+        &self,
+        link: &mut PgConnection,
+        query: Query<'_, Postgres, PgArguments>,
+        each: impl FnMut(PgRow) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, sqlx::Error> {
+        if !self.is_pooled() {
+            return pass_on(query.fetch(link), each).await;
+        }
+        let mut transaction = link.begin_with(AssertSqlSafe(self.begin())).await?;
+        let rows = query.persistent(false).fetch(&mut *transaction);
+        let flow = pass_on(rows, each).await?;
+        if flow.is_continue() {
+            transaction.commit().await?;
+        }
+        Ok(flow)
     }
 
     /// Runs a statement alone.

@@ -3,32 +3,21 @@
 //! This file stores groups; WhatsApp's rules are in the sandbox engine. A command's change and its outcome are one
 //! transaction, so a repetition of the command finds the outcome and changes nothing.
 
+mod lists;
 mod rows;
 mod state;
 
 use super::Error;
-use super::batch::{ReadSet, Rows, Table, TableRow};
+use super::batch::{ReadSet, Rows, Table};
 use super::db::{self, Pool, Value};
 use super::ledger::{Fingerprint, Key, Record};
 use super::shards::{Fence, FencedBatcher};
-use crate::contract::{
-    CommandType, GroupId, JoinCode, ListGroups, ParticipantId, SortBy, SortOrder, Timestamp,
-};
+use crate::contract::{CommandType, GroupId, JoinCode, Timestamp};
 
+#[cfg(test)]
+pub(super) use lists::page;
 pub(super) use rows::{GroupRow, HistoryRow, InviteCodeRow, MemberRow, OutcomeRow};
 pub use state::{Former, Member, SandboxGroup, Waiting};
-
-/// The query of `ListGroups`, by order.
-macro_rules! list_sorted {
-    ($order:literal) => {
-        concat!(
-            "SELECT g.id, g.state FROM sandbox_members m JOIN sandbox_groups g ON g.id = m.group_id ",
-            "WHERE m.account = $1 ORDER BY ",
-            $order,
-            " LIMIT $2 OFFSET $3"
-        )
-    };
-}
 
 /// A command that changed a group, as the history keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -233,34 +222,6 @@ impl SandboxGroups {
             .first()
             .map(|row| row.parse(0, "sandbox_invite_codes"));
         group.transpose()
-    }
-
-    /// Reads the groups that an account is in, sorted and cut as asked.
-    ///
-    /// # Errors
-    /// When the store cannot be used or a group cannot be parsed.
-    pub async fn of_account(
-        &self,
-        account: &ParticipantId,
-        asked: &ListGroups,
-    ) -> Result<Vec<(GroupId, SandboxGroup)>, Error> {
-        let sql = match (asked.sort_by, asked.sort_order) {
-            (SortBy::Id, SortOrder::Asc) => list_sorted!("g.id"),
-            (SortBy::Id, SortOrder::Desc) => list_sorted!("g.id DESC"),
-            (SortBy::Subject, SortOrder::Asc) => list_sorted!("g.subject, g.id"),
-            (SortBy::Subject, SortOrder::Desc) => list_sorted!("g.subject DESC, g.id DESC"),
-        };
-        let values = vec![
-            Value::from(account.as_str()),
-            Value::Int(asked.limit.map_or(i64::MAX, i64::from)),
-            Value::Int(i64::from(asked.offset)),
-        ];
-        let found = self.pool.fetch("listing groups", sql, values).await?;
-        let read = |row: &db::Row| {
-            let id = row.parse(0, GroupRow::TABLE)?;
-            Ok((id, state::read(&row.get::<String>(1)?)?))
-        };
-        found.iter().map(read).collect()
     }
 
     /// Reads the commands that changed a group, in order: proof, for tests and operators, that a command had one

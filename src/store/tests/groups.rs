@@ -11,15 +11,15 @@ use crate::store::ledger::{PurgeLimits, Record};
 use crate::store::sandbox_groups::{Member, SandboxGroup, SandboxGroups, World};
 use crate::store::{Error, Store};
 
-const PRINT: [u8; 32] = [7; 32];
-const ME: &str = "491700000001@c.us";
-const OTHER: &str = "491700000002@c.us";
+pub(super) const PRINT: [u8; 32] = [7; 32];
+pub(super) const ME: &str = "491700000001@c.us";
+pub(super) const OTHER: &str = "491700000002@c.us";
 
-fn group_id(n: usize) -> GroupId {
+pub(super) fn group_id(n: usize) -> GroupId {
     format!("120363{n:012}@g.us").parse().unwrap()
 }
 
-fn state(subject: &str, members: &[&str]) -> SandboxGroup {
+pub(super) fn state(subject: &str, members: &[&str]) -> SandboxGroup {
     let member = |(number, who): (u64, &&str)| {
         (
             who.parse().unwrap(),

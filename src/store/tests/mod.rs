@@ -4,11 +4,13 @@ mod faults;
 mod groups;
 mod installation;
 mod ledger;
+mod lists;
 mod outages;
 mod pooler;
 mod purge;
 mod roles;
 mod shards;
+mod sizes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};

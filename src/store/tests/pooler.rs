@@ -4,10 +4,15 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use groupmq_test_support::pgbouncer::Pgbouncer;
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
 
+use super::groups::ME;
+use super::lists::{GROUPS, break_off, fill, made};
 use super::outages::claim;
 use super::{Database, key, postgres, record};
 use crate::config;
+use crate::contract::ListGroups;
 use crate::store::Store;
 use crate::store::ledger::Claim;
 
@@ -158,4 +163,24 @@ async fn a_pooler_that_comes_in_between_is_noticed_and_its_url_read_from_the_fil
     let limit = text(&store, "SELECT current_setting('statement_timeout')").await;
     assert_eq!(limit, "10s");
     assert_eq!(text(&store, PREPARED).await, "0");
+}
+
+#[tokio::test]
+async fn behind_a_pooler_lists_are_read_whole_and_broken_off_as_often_as_wanted() {
+    let database = postgres();
+    let pooler = pooler(&database, TRANSACTION);
+    let store = through(&pooler, &database, ENOUGH).await;
+    let groups = store.sandbox_groups();
+    let made = made(GROUPS, &mut StdRng::seed_from_u64(18));
+    fill(&groups, &made).await;
+    let (me, all) = (ME.parse().unwrap(), ListGroups::default());
+    for _ in 0..5 {
+        // More often than the pooler has sessions.
+        for _ in 0..3 {
+            break_off(&groups).await;
+        }
+        let whole = groups.of_account(&me, &all).await.unwrap();
+        let count = groups.count_of_account(&me).await.unwrap();
+        assert_eq!(u64::try_from(whole.len()).unwrap(), count);
+    }
 }

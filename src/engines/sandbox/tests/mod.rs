@@ -21,7 +21,7 @@ use super::{Pictures, Sandbox};
 use crate::clock::Clock;
 use crate::config;
 use crate::contract::{CommandType, ErrorCode, Event, Timestamp};
-use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found};
+use crate::engines::{Call, Disposition, Effect, Engine, EngineError, Found, ResultLimit};
 use crate::store::Store;
 use crate::store::ledger::Starts;
 use crate::store::sandbox_groups::SandboxGroups;
@@ -68,8 +68,13 @@ impl World {
     }
 
     /// The config, with the usual sessions.
-    #[expect(clippy::disallowed_methods, reason = "tests have no lifecycle")]
     async fn with(config: config::Sandbox) -> Self {
+        Self::limited(config, ResultLimit::of_messages(16 << 20)).await
+    }
+
+    /// As [`World::with`], where results have a limit.
+    #[expect(clippy::disallowed_methods, reason = "tests have no lifecycle")]
+    async fn limited(config: config::Sandbox, limit: ResultLimit) -> Self {
         let dir = TempDir::new().unwrap();
         let store = config::Store {
             url: format!("sqlite:{}", dir.path().join("test.db").display()).into(),
@@ -88,7 +93,7 @@ impl World {
         };
         Self {
             groups: store.sandbox_groups(),
-            engine: Sandbox::seeded(store, config, clock.clone(), Pictures::of_tests(), 7),
+            engine: Sandbox::seeded(store, config, clock.clone(), Pictures::of_tests(), limit, 7),
             clock,
             commands: AtomicU32::new(0),
             _dir: dir,

@@ -6,7 +6,7 @@
 //! WAHA retries each webhook on its own, so an older status may arrive after a newer one; it is
 //! ignored. Webhooks carry WAHA's time. A list has no time: it is as old as the request for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -52,6 +52,8 @@ pub(super) struct Sessions {
 #[derive(Debug, Default)]
 struct SessionTable {
     sessions: BTreeMap<SessionName, Session>,
+    /// How many are in each of [`STATES`], so that nothing counts all of them for each that changes.
+    counts: BTreeMap<&'static str, usize>,
     /// How each server answered the last request for its sessions.
     servers: BTreeMap<String, Listing>,
 }
@@ -196,12 +198,12 @@ impl Sessions {
                 StatusSource::Event(at) | StatusSource::List(_, at) => at,
             },
         };
-        state.sessions.insert(session.clone(), now);
-        Self::count(&state);
-        drop(state);
+        state.put(session.clone(), now);
         if was.as_deref() == Some(status) {
             return false;
         }
+        state.report();
+        drop(state);
         events::session_status(session.as_str(), status, status == WORKING);
         status == WORKING
     }
@@ -248,11 +250,11 @@ impl Sessions {
         let mut state = self.state.lock();
         let before = state.servers.insert(server.name.clone(), Listing::Listed);
         let back = matches!(before, Some(Listing::Unreachable(_) | Listing::NotWaha(_)));
-        let still = |name: &SessionName| listed.iter().any(|(listed, ..)| listed == name);
-        let gone = |name: &SessionName, it: &Session| {
-            it.server == server.name && !still(name) && !it.is_newer_than(asked)
-        };
-        state.sessions.retain(|name, it| !gone(name, it));
+        let still: BTreeSet<_> = listed.iter().map(|(listed, ..)| listed).collect();
+        state.retain(|name, it| {
+            it.server != server.name || still.contains(name) || it.is_newer_than(asked)
+        });
+        state.report();
         drop(state);
         if back {
             events::waha_back(&server.name);
@@ -298,11 +300,34 @@ impl Sessions {
             format!("{sentence}; {}", not.join("; "))
         }
     }
+}
 
-    fn count(state: &SessionTable) {
+impl SessionTable {
+    /// Adds or replaces a session.
+    fn put(&mut self, name: SessionName, session: Session) {
+        *self.counts.entry(label(&session.status)).or_default() += 1;
+        if let Some(before) = self.sessions.insert(name, session) {
+            self.uncount(&before);
+        }
+    }
+
+    /// Removes the sessions that are not to be kept.
+    fn retain(&mut self, keep: impl Fn(&SessionName, &Session) -> bool) {
+        let gone = self.sessions.extract_if(.., |name, it| !keep(name, it));
+        for (_, session) in gone.collect::<Vec<_>>() {
+            self.uncount(&session);
+        }
+    }
+
+    fn uncount(&mut self, session: &Session) {
+        let count = self.counts.entry(label(&session.status)).or_default();
+        *count = count.saturating_sub(1);
+    }
+
+    /// Sets the metric.
+    fn report(&self) {
         for status in STATES {
-            let is_it = |it: &&Session| label(&it.status) == status;
-            let count = state.sessions.values().filter(is_it).count();
+            let count = self.counts.get(status).copied().unwrap_or_default();
             events::sessions_counted(status, count);
         }
     }

@@ -94,3 +94,35 @@ fn a_list_is_one_of_sessions() {
         assert_eq!(read(other), None, "{other}");
     }
 }
+
+#[test]
+fn the_sessions_of_each_state_are_counted_as_they_come_change_and_go() {
+    let sessions = sessions();
+    let record = |n: usize, status: &str, at: i64| {
+        let session = format!("s{n}").parse().unwrap();
+        sessions.record_status(
+            &session,
+            "main",
+            status,
+            Vec::new(),
+            StatusSource::Event(at),
+        );
+    };
+    for n in 0..30 {
+        record(n, "STARTING", 1_000);
+        record(n, ["WORKING", "FAILED", "SOMETHING_NEW"][n % 3], 2_000);
+        // An older one changes nothing.
+        record(n, "STOPPED", 1_500);
+    }
+    let counted = || {
+        let state = sessions.state.lock();
+        let counts = state.counts.iter().filter(|(_, count)| **count > 0);
+        counts.map(|(status, count)| (*status, *count)).collect()
+    };
+    let three: BTreeMap<_, _> = [("FAILED", 10), ("WORKING", 10), ("other", 10)].into();
+    assert_eq!(three, counted());
+    let mut state = sessions.state.lock();
+    state.retain(|_, session| session.status != "FAILED");
+    drop(state);
+    assert_eq!(BTreeMap::from([("WORKING", 10), ("other", 10)]), counted());
+}

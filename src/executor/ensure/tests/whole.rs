@@ -22,7 +22,7 @@ use crate::contract::{
 };
 use crate::engines::pictures::Pictures;
 use crate::engines::sandbox::Sandbox;
-use crate::engines::{Call, Context, Effect, Engine, EngineError, Found};
+use crate::engines::{Call, Context, Effect, Engine, EngineError, Found, ResultLimit};
 use crate::executor::tests::scripted::{accepted, open};
 use crate::executor::{Accepted, CommandOutcome, Decoder, Executor, RetryState, Verdict};
 use crate::store::ledger::Starts;
@@ -133,7 +133,14 @@ impl Place {
         let clock = Arc::new(SystemClock);
         let pictures = Pictures::of_tests();
         let engine = Arc::new(Flaky {
-            sandbox: Sandbox::seeded(store.clone(), sandbox, clock.clone(), pictures, seed),
+            sandbox: Sandbox::seeded(
+                store.clone(),
+                sandbox,
+                clock.clone(),
+                pictures,
+                ResultLimit::of_messages(config.amqp.message_max),
+                seed,
+            ),
             chance: Mutex::new(StdRng::seed_from_u64(seed)),
             failing: AtomicU32::new(0),
             is_anonymous: AtomicBool::new(false),
