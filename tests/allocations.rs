@@ -15,9 +15,9 @@ use futures_util::future::join_all;
 use groupmq::clock::{Clock, SystemClock};
 use groupmq::config::{self, Sources};
 use groupmq::contract::Timestamp;
-use groupmq::engines::Context;
 use groupmq::engines::pictures::Pictures;
 use groupmq::engines::sandbox::Sandbox;
+use groupmq::engines::{Context, ResultLimit};
 use groupmq::executor::{Decoder, Executor, RawCommand, RetryState, Verdict};
 use groupmq::outbound::{AddressPolicy, Outbound};
 use groupmq::store::Store;
@@ -109,7 +109,8 @@ async fn executor(folder: &std::path::Path) -> Executor {
     let config::Engine::Sandbox(sandbox) = config.engine.clone() else {
         panic!("the sandbox is the default");
     };
-    let engine = Sandbox::new(store.clone(), sandbox, clock.clone(), pictures);
+    let limit = ResultLimit::of_messages(config.amqp.message_max);
+    let engine = Sandbox::new(store.clone(), sandbox, clock.clone(), pictures, limit);
     Executor::new(Arc::new(engine), &store, Decoder::new(), clock, &config)
 }
 

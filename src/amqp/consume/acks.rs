@@ -199,8 +199,8 @@ impl AckingConsumer<'_> {
                     unacked.settle(acks.take_all(), self.channel).await?;
                 }
                 () = &mut hold, if unacked.held.is_some() => {
-                    let held = unacked.held.take().unwrap_or_default();
-                    unacked.flush(self.channel, held).await?;
+                    let due = unacked.held.take().unwrap_or_default();
+                    unacked.flush(self.channel, due).await?;
                 }
                 () = &mut stop, if take.is_some() => {
                     // Takes no more. Prefetched deliveries are requeued when the channel closes, which is
