@@ -84,6 +84,8 @@ impl Writer {
             }
             if !jobs.is_empty() {
                 self.commit(jobs).await;
+                // Those that were answered go on first: what they write next then shares a transaction.
+                tokio::task::yield_now().await;
             }
             for it in maintenance {
                 self.maintain(it).await;
