@@ -104,10 +104,10 @@ impl Bench {
             Contender::Peer(peer) => self.peer(peer),
             Contender::Groupmq { store, .. } => self.groupmq(*store),
         };
-        replies.next().await.unwrap().unwrap();
+        answered(&mut replies).await;
         let (before, begun) = (process.usage(), Instant::now());
         for _ in 1..count {
-            replies.next().await.unwrap().unwrap();
+            answered(&mut replies).await;
         }
         let (seconds, after) = (begun.elapsed().as_secs_f64(), process.usage());
         let sample = Sample {
@@ -154,6 +154,13 @@ impl Bench {
             .env("GROUPMQ_LOG__FILTER", "warn");
         Process::start(&mut run)
     }
+}
+
+/// The next reply. A contender that died sends none.
+async fn answered(replies: &mut lapin::Consumer) {
+    let next = tokio::time::timeout(Duration::from_secs(60), replies.next()).await;
+    let reply = next.expect("the worker sends replies");
+    reply.unwrap().unwrap();
 }
 
 async fn wait_until_ready() {

@@ -40,7 +40,7 @@ pub(crate) fn markdown(rows: &[Row]) -> String {
             cell(of(|it| it.switches_per_command), 2, ""),
             cell(of(|it| it.peak_memory_mb), 1, " MB"),
         ];
-        text += &format!("| {} |\n", line.join(" | "));
+        text.extend(["| ", line.join(" | ").as_str(), " |\n"]);
     }
     let rounds = rows[0].samples.len();
     text + &format!("\nMedian of {rounds} rounds (least–most). {NOTES}\n")
