@@ -158,7 +158,7 @@ impl Bench {
 
 /// The next reply. A contender that died sends none.
 async fn answered(replies: &mut lapin::Consumer) {
-    let next = tokio::time::timeout(Duration::from_secs(60), replies.next()).await;
+    let next = tokio::time::timeout(Duration::from_mins(1), replies.next()).await;
     let reply = next.expect("the worker sends replies");
     reply.unwrap().unwrap();
 }
