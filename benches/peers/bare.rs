@@ -9,9 +9,16 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{BasicProperties, Connection, ConnectionProperties};
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Answers so many commands: a reply to `reply_to`, an event to a topic exchange.
-pub(crate) async fn run(url: String, queue: String, events: String, in_flight: u16, count: usize) {
+/// Answers commands, a reply to `reply_to` and an event to a topic exchange, until SIGTERM; what is in flight
+/// then ends first.
+pub(crate) async fn run() {
+    let setting = |name: &str| std::env::var(name).unwrap();
+    let url = setting("BENCH_URL");
+    let queue = setting("BENCH_QUEUE");
+    let events = setting("BENCH_EVENTS");
+    let in_flight: u16 = setting("BENCH_IN_FLIGHT").parse().unwrap();
     let consume = Connection::connect(&url, ConnectionProperties::default())
         .await
         .unwrap();
@@ -38,10 +45,12 @@ pub(crate) async fn run(url: String, queue: String, events: String, in_flight: u
         .await
         .unwrap();
     let mut confirming = FuturesUnordered::new();
-    let mut answered = 0;
-    while answered < count {
+    let mut terminate = signal(SignalKind::terminate()).unwrap();
+    let mut stopping = false;
+    while !stopping || !confirming.is_empty() {
         tokio::select! {
-            Some(command) = commands.next() => {
+            _ = terminate.recv(), if !stopping => stopping = true,
+            Some(command) = commands.next(), if !stopping => {
                 let command = command.unwrap();
                 let reply_to = command.properties.reply_to().clone().unwrap();
                 let properties = BasicProperties::default().with_delivery_mode(2);
@@ -65,8 +74,9 @@ pub(crate) async fn run(url: String, queue: String, events: String, in_flight: u
             }
             Some(tag) = confirming.next(), if !confirming.is_empty() => {
                 source.basic_ack(tag, BasicAckOptions::default()).await.unwrap();
-                answered += 1;
             }
         }
     }
+    // Closing waits for the acknowledgements on their way.
+    consume.close(200, "".into()).await.unwrap();
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use groupmq_test_support::postgres::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, SqliteConnection};
 
-/// What a worker remembers of some seconds, and of a day.
+/// What a worker remembers of some seconds.
 const SMALL: i64 = 1_000;
-const LARGE: i64 = 1_000_000;
 
 /// A store of its own.
 pub(crate) struct Store {
@@ -15,30 +14,23 @@ pub(crate) struct Store {
     pub(crate) url: String,
     /// Rows in its ledger when a run begins.
     pub(crate) rows: i64,
-    /// Commands per second, at best.
-    pub(crate) best: f64,
-}
-
-impl Store {
-    pub(crate) const fn is_large(&self) -> bool {
-        self.rows == LARGE
-    }
+    /// Whether the ledger is that of a day, which a run does not change much.
+    pub(crate) is_large: bool,
 }
 
 /// Empty stores. The server is one that forgets nothing when the power fails, as SQLite is set too.
-pub(crate) fn empty(folder: &Path, server: &Postgres) -> Vec<Store> {
+pub(crate) fn empty(folder: &Path, server: &Postgres, large: i64) -> Vec<Store> {
     server.set("fsync", "on").unwrap();
     let mut stores = Vec::new();
-    for rows in [SMALL, LARGE] {
+    for (rows, is_large) in [(SMALL, false), (large, true)] {
         let sqlite = format!("sqlite:{}", folder.join(format!("{rows}.db")).display());
         let postgres = server.database().unwrap().url.clone();
         for (name, url) in [("SQLite", sqlite), ("PostgreSQL", postgres)] {
-            let best = 0.0;
             stores.push(Store {
                 name,
                 url,
                 rows,
-                best,
+                is_large,
             });
         }
     }
