@@ -14,6 +14,7 @@ mod join_request;
 mod reply;
 pub mod schema;
 mod text;
+mod timestamp;
 mod webhook;
 mod whole;
 
@@ -43,13 +44,12 @@ pub use group::{
     MembershipApproval, MessageTimer, MessagesAdminOnly, Outcome, OutcomeKind, Participant,
     ParticipantInput, PrivateInvite, Role,
 };
-pub use ids::{
-    CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, Timestamp, WebhookId,
-};
+pub use ids::{CommandId, EngineName, GroupId, InvalidId, ParticipantId, SessionName, WebhookId};
 pub use invite::{JoinCode, JoinInfo, JoinOutcome, Joined};
 pub use join_request::{JoinRequest, JoinRequestAction, RequestMethod};
 pub use reply::{Reply, ReplyStatus};
 pub use text::{Description, InvalidText, Subject};
+pub use timestamp::Timestamp;
 pub use webhook::{
     CustomHeader, EventPattern, HeaderName, HeaderValue, Hmac, HmacKey, NoticeName, Retries,
     RetryPolicy, SessionPattern, SigningSecret, Webhook, WebhookNotice, WebhookNoticePayload,
