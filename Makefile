@@ -69,7 +69,7 @@ lint: ## formatting and clippy
 schemas: ## write schemas/ anew from the Rust types
 	$(GROUPMQ) schemas
 
-bench: ## measure throughput on a local broker
+bench: ## measure groupmq beside other programs, its gateway and its webhooks, on a local broker
 	@deploy/local/setup.sh build
 	@$(BROKER_URL); cargo bench --locked --bench throughput --bench webhooks --bench gateway
 
