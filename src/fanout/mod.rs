@@ -283,10 +283,17 @@ impl Fanout {
             return Ok(false);
         }
         let (names, name) = (&self.names, endpoint.name.as_str());
+        let is_removed = endpoint.state == WebhookState::Removing;
         let change = async {
-            let is_missing =
-                !endpoint.bound.is_empty() && !client.has_webhook_queue(names, name).await?;
-            client.make_webhook_queue(names, name).await?;
+            let is_known = is_removed || !endpoint.bound.is_empty();
+            let is_missing = is_known && !client.has_webhook_queue(names, name).await?;
+            if is_removed && is_missing {
+                // Declared again, it would outlive the endpoint, which another process may be about to forget.
+                return Ok(());
+            }
+            if !is_removed {
+                client.make_webhook_queue(names, name).await?;
+            }
             if is_missing {
                 let seen = self.depths.lock().remove(name);
                 let seen = seen.map(|(count, at)| (count, at.elapsed()));

@@ -184,6 +184,33 @@ async fn a_queue_that_somebody_deletes_is_made_and_bound_again() {
 }
 
 #[tokio::test]
+async fn the_queue_of_an_endpoint_that_is_being_removed_is_not_made_again() {
+    let mut scene = Scene::shared().await;
+    // So that the endpoint is still there when its queue is deleted.
+    let slow = Answer::status(204).after(Duration::from_secs(2));
+    scene.receiver.answer("/going", slow);
+    scene
+        .endpoint("going", "/going", json!({"concurrency": 1}))
+        .await;
+    let announced = scene.announcer.announce("default", "group.join", 4);
+    announced.await.unwrap();
+    scene.receiver.gets("/going", 1).await.unwrap();
+    let removed = scene
+        .endpoints
+        .remove("going", QueuedDeliveries::Deliver)
+        .await;
+    assert!(removed.unwrap());
+    crate::broker::delete_queue(&scene, "webhook.going").await;
+    let begun = Instant::now();
+    while scene.endpoints.get("going").await.unwrap().is_some() {
+        assert!(!crate::broker::has_queue(&scene, "webhook.going").await);
+        assert!(begun.elapsed() < PATIENCE, "it is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!crate::broker::has_queue(&scene, "webhook.going").await);
+}
+
+#[tokio::test]
 async fn a_queue_that_is_made_anew_is_told_of_with_how_many_events_waited_in_it() {
     let mut scene = Scene::shared().await;
     scene.endpoint("paused", "/paused", json!({})).await;
