@@ -180,7 +180,7 @@ pub(super) fn quotable(name: &str) -> Option<&str> {
     fits.then_some(name)
 }
 
-/// Reports that a type is unknown, with the probably intended one and all that exist.
+/// Reports that a type is unknown, with the one that is probably meant, or with all that exist.
 pub(super) fn no_such_command(text: &str) -> String {
     let known: Vec<_> = CommandType::ALL
         .iter()
@@ -193,16 +193,10 @@ pub(super) fn no_such_command(text: &str) -> String {
         // At most a quarter of the letters may differ.
         (distance(&nearest) <= nearest.len() / 4).then_some(*nearest)
     });
-    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-    let separator = if meant.is_empty() {
-        "; there"
-    } else {
-        " There"
-    };
-    format!(
-        "is not a command{meant}{separator} are {}",
-        known.join(", ")
-    )
+    match meant {
+        Some(meant) => format!("is not a command; {meant} is probably meant"),
+        None => format!("is not a command; there are {}", known.join(", ")),
+    }
 }
 
 /// A name without case and separators, in which conventions differ.
