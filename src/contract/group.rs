@@ -62,6 +62,19 @@ pub struct GroupSettings {
     pub disappearing_seconds: Option<u32>,
 }
 
+impl GroupSettings {
+    /// Those of a group that was just created, as WhatsApp creates it.
+    pub const OF_NEW_GROUPS: Self = Self {
+        info_admin_only: false,
+        messages_admin_only: false,
+        members_can_add_new_member: true,
+        new_members_approval_required: false,
+        // Chosen: WhatsApp announced it as something that admins can turn off.
+        members_can_share_history: Some(true),
+        disappearing_seconds: Some(0),
+    };
+}
+
 /// Somebody in a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Participant {

@@ -11,7 +11,7 @@ use crate::contract::{
 };
 use crate::engines::sandbox::admins::{applied, outcome};
 use crate::engines::sandbox::effect::{self, Actor, Change, CommandEffect, MOST_MEMBERS, Refusal};
-use crate::engines::sandbox::{ids, people, settings, view};
+use crate::engines::sandbox::{ids, people, view};
 use crate::store::sandbox_groups::{Former, Member, SandboxGroup};
 
 /// How long a person who left cannot be added (code 408).
@@ -29,14 +29,10 @@ pub(super) fn create(
         description: Description::default(),
         owner: actor.account.clone(),
         created_at: actor.now,
-        settings: settings::with_defaults(GroupSettings {
-            info_admin_only: false,
-            messages_admin_only: false,
+        settings: GroupSettings {
             members_can_add_new_member: members_can_add,
-            new_members_approval_required: false,
-            members_can_share_history: None,
-            disappearing_seconds: None,
-        }),
+            ..GroupSettings::OF_NEW_GROUPS
+        },
         invite_code: ids::invite_code(actor.key),
         code_listed: false,
         picture: None,

@@ -12,10 +12,12 @@ use crate::store::sandbox_groups::SandboxGroup;
 
 /// The settings, with those of a new group where an earlier release stored none.
 pub(super) fn with_defaults(settings: GroupSettings) -> GroupSettings {
+    let new = GroupSettings::OF_NEW_GROUPS;
     GroupSettings {
-        // Chosen: WhatsApp announced it as something that admins can turn off.
-        members_can_share_history: settings.members_can_share_history.or(Some(true)),
-        disappearing_seconds: settings.disappearing_seconds.or(Some(0)),
+        members_can_share_history: settings
+            .members_can_share_history
+            .or(new.members_can_share_history),
+        disappearing_seconds: settings.disappearing_seconds.or(new.disappearing_seconds),
         ..settings
     }
 }

@@ -41,16 +41,6 @@ pub(super) struct Progress<'a> {
     events: Vec<Event>,
 }
 
-/// The settings of a new group, as WhatsApp makes it.
-const OF_NEW_GROUPS: GroupSettings = GroupSettings {
-    info_admin_only: false,
-    messages_admin_only: false,
-    members_can_add_new_member: true,
-    new_members_approval_required: false,
-    members_can_share_history: Some(true),
-    disappearing_seconds: Some(0),
-};
-
 impl<'a> Progress<'a> {
     pub(super) fn new(wanted: &'a EnsureGroup) -> Self {
         Self {
@@ -115,7 +105,7 @@ impl<'a> Progress<'a> {
                     .clone()
                     .unwrap_or_else(|| Subject::from_engine("")),
                 description: Description::default(),
-                settings: OF_NEW_GROUPS,
+                settings: GroupSettings::OF_NEW_GROUPS,
                 owner: None,
                 members,
             });

@@ -89,12 +89,9 @@ impl Case {
             subject: Subject::from_engine("Old name"),
             description: "".parse().unwrap(),
             settings: GroupSettings {
-                info_admin_only: false,
-                messages_admin_only: false,
-                members_can_add_new_member: true,
-                new_members_approval_required: false,
                 members_can_share_history: None,
                 disappearing_seconds: None,
+                ..GroupSettings::OF_NEW_GROUPS
             },
             owner: Some(person(1)),
             members,
