@@ -1,221 +1,23 @@
 //! The whole command over the sandbox, with an engine that fails and workers that are killed.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 use serde_json::{Value, json};
-use tempfile::TempDir;
-use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::clock::SystemClock;
+use super::place::{Place, ensure_group, result};
 use crate::config;
 use crate::contract::{
-    CommandType, EngineName, EnsuredGroup, ErrorCode, EventPayload, OutcomeKind, ParticipantId,
-    Reply, Role, Timestamp,
+    CommandType, EnsuredGroup, ErrorCode, EventPayload, OutcomeKind, ParticipantId, Role, Timestamp,
 };
-use crate::engines::pictures::Pictures;
-use crate::engines::sandbox::Sandbox;
-use crate::engines::{Call, Context, Effect, Engine, EngineError, Found, ResultLimit};
-use crate::executor::tests::scripted::{accepted, open};
-use crate::executor::{Accepted, CommandOutcome, Decoder, Executor, RetryState, Verdict};
-use crate::store::ledger::Starts;
+use crate::executor::tests::scripted::accepted;
+use crate::executor::{Accepted, CommandOutcome, Verdict};
 
 const ME: &str = "15550000001@c.us";
-
-/// The sandbox, behind a connection that fails at random.
-#[derive(Debug)]
-struct Flaky {
-    sandbox: Sandbox,
-    chance: Mutex<StdRng>,
-    /// How many of a hundred calls fail.
-    failing: AtomicU32,
-    /// It does not tell the account's id.
-    is_anonymous: AtomicBool,
-    killed: Notify,
-}
-
-impl Flaky {
-    /// Has the worker killed.
-    async fn kill<T>(&self) -> T {
-        self.killed.notify_one();
-        std::future::pending().await
-    }
-
-    /// What happens to a call: nothing for most.
-    fn drawn(&self) -> u32 {
-        let failing = self.failing.load(Ordering::SeqCst);
-        let mut chance = self.chance.lock();
-        if chance.random_range(0..100) < failing {
-            chance.random_range(1..=6)
-        } else {
-            0
-        }
-    }
-}
-
-#[async_trait]
-impl Engine for Flaky {
-    fn name(&self) -> EngineName {
-        EngineName::Sandbox
-    }
-
-    async fn execute(&self, call: &Call) -> Result<Effect, EngineError> {
-        let message = "as drawn".to_owned();
-        match self.drawn() {
-            1 => Err(EngineError::Unavailable {
-                message,
-                source: None,
-            }),
-            2 => Err(EngineError::RateLimited {
-                message,
-                after: Some(Duration::from_millis(1)),
-            }),
-            3 => Err(EngineError::NoAnswer { message }),
-            4 => {
-                self.sandbox.execute(call).await?;
-                Err(EngineError::NoAnswer { message })
-            }
-            // The worker is killed before or after the effect.
-            5 => self.kill().await,
-            6 => {
-                self.sandbox.execute(call).await?;
-                self.kill().await
-            }
-            _ => self.sandbox.execute(call).await,
-        }
-    }
-
-    async fn account(&self, call: &Call) -> Result<Vec<ParticipantId>, EngineError> {
-        if self.is_anonymous.load(Ordering::SeqCst) {
-            return Ok(Vec::new());
-        }
-        self.sandbox.account(call).await
-    }
-
-    async fn find(&self, call: &Call, starts: Starts) -> Result<Found, EngineError> {
-        self.sandbox.find(call, starts).await
-    }
-
-    async fn check(&self) -> Result<String, EngineError> {
-        self.sandbox.check().await
-    }
-}
-
-/// A store, and a worker that is replaced when it is killed.
-struct Place {
-    url: String,
-    engine: Arc<Flaky>,
-    executor: Executor,
-    config: config::Config,
-    _folder: TempDir,
-}
-
-impl Place {
-    async fn new(seed: u64, settings: impl FnOnce(&mut config::Config)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite:{}", folder.path().join("store.db").display());
-        let mut config = config::Sources::default().load().unwrap();
-        config.retry.within = Duration::ZERO;
-        config.safety.pause_min = Duration::from_millis(1);
-        config.executor.timeout = Duration::from_mins(1);
-        settings(&mut config);
-        let store = open(&url).await;
-        let config::Engine::Sandbox(sandbox) = config.engine.clone() else {
-            panic!("the default engine is the sandbox");
-        };
-        let clock = Arc::new(SystemClock);
-        let pictures = Pictures::of_tests();
-        let engine = Arc::new(Flaky {
-            sandbox: Sandbox::seeded(
-                store.clone(),
-                sandbox,
-                clock.clone(),
-                pictures,
-                ResultLimit::of_messages(config.amqp.message_max),
-                seed,
-            ),
-            chance: Mutex::new(StdRng::seed_from_u64(seed)),
-            failing: AtomicU32::new(0),
-            is_anonymous: AtomicBool::new(false),
-            killed: Notify::new(),
-        });
-        let decoder = Decoder::new();
-        let executor = Executor::new(engine.clone(), &store, decoder, clock, &config);
-        Self {
-            url,
-            engine,
-            executor,
-            config,
-            _folder: folder,
-        }
-    }
-
-    /// Another worker on the same store; the one before is dead.
-    async fn replace(&mut self) {
-        let store = open(&self.url).await;
-        let decoder = Decoder::new();
-        let clock = Arc::new(SystemClock);
-        self.executor = Executor::new(self.engine.clone(), &store, decoder, clock, &self.config);
-    }
-
-    async fn attempt(&self, command: &Accepted) -> Verdict {
-        let retry_state = RetryState {
-            attempts: 0,
-            first_seen: Timestamp(jiff::Timestamp::now()),
-            cause: None,
-        };
-        self.executor
-            .run(command, &retry_state, &Context::default())
-            .await
-            .unwrap()
-    }
-
-    async fn outcome(&mut self, id: &str, payload: &Value) -> CommandOutcome {
-        let mut command = accepted(id, CommandType::EnsureGroup, payload.clone());
-        // As decoding does it.
-        command.fingerprint = crate::executor::decode::fingerprint(&command.command);
-        self.until_answered(&command).await
-    }
-
-    /// Delivers a command until it is answered, to another worker after each kill.
-    async fn until_answered(&mut self, command: &Accepted) -> CommandOutcome {
-        let mut last = None;
-        for _ in 0..200 {
-            let engine = Arc::clone(&self.engine);
-            let verdict = tokio::select! {
-                verdict = self.attempt(command) => Some(verdict),
-                () = engine.killed.notified() => None,
-            };
-            match verdict {
-                Some(Verdict::Answered(outcome)) => return *outcome,
-                Some(Verdict::Deferred(deferral)) => last = Some(deferral),
-                None => self.replace().await,
-            }
-        }
-        panic!("no answer after 200 deliveries: {last:?}");
-    }
-
-    /// The groups of the account.
-    async fn groups(&self) -> Vec<Value> {
-        let list = accepted("list", CommandType::ListGroups, json!({}));
-        let Verdict::Answered(outcome) = self.attempt(&list).await else {
-            panic!("not answered");
-        };
-        serde_json::from_str(outcome.reply.result.as_ref().unwrap().get()).unwrap()
-    }
-
-    async fn ensure(&mut self, id: &str, payload: &Value) -> (EnsuredGroup, CommandOutcome) {
-        let outcome = self.outcome(id, payload).await;
-        (result(&outcome.reply), outcome)
-    }
-}
 
 /// Additions of ten people, then one every 20 ms.
 fn slow_additions(config: &mut config::Config) {
@@ -224,13 +26,18 @@ fn slow_additions(config: &mut config::Config) {
     config.safety.add_participants.refill = Duration::from_millis(20);
 }
 
-fn past() -> Timestamp {
-    Timestamp(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1))
+/// A command with more people than may be added at once, of whom some are added.
+async fn begun() -> (Place, Accepted) {
+    let place = Place::new(1, slow_additions).await;
+    let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
+    let command = ensure_group("make", &json!({"name": "Group", "participants": people}));
+    let first = place.attempt(&command).await;
+    assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
+    (place, command)
 }
 
-fn result(reply: &Reply) -> EnsuredGroup {
-    assert!(reply.error.is_none(), "{reply:?}");
-    serde_json::from_str(reply.result.as_ref().unwrap().get()).unwrap()
+fn past() -> Timestamp {
+    Timestamp(jiff::Timestamp::now() - jiff::SignedDuration::from_secs(1))
 }
 
 /// Who joined, by the events; each event once.
@@ -458,13 +265,7 @@ async fn a_wish_that_exceeds_the_accounts_limits_goes_on_when_they_allow_it() {
 
 #[tokio::test]
 async fn what_was_begun_in_time_goes_on_after_it() {
-    let mut place = Place::new(1, slow_additions).await;
-    let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
-    let wish = json!({"name": "Group", "participants": people});
-    let mut command = accepted("make", CommandType::EnsureGroup, wish);
-    command.fingerprint = crate::executor::decode::fingerprint(&command.command);
-    let first = place.attempt(&command).await;
-    assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
+    let (mut place, mut command) = begun().await;
     command.expires_at = Some(past());
     let outcome = place.until_answered(&command).await;
     assert_eq!(result(&outcome.reply).group.unwrap().size, 31);
@@ -493,16 +294,9 @@ async fn nobody_is_removed_while_the_engine_does_not_tell_the_accounts_own_id() 
 
 #[tokio::test]
 async fn a_command_that_ends_in_a_refusal_has_the_events_of_what_it_did_and_names_its_group() {
-    let mut place = Place::new(1, slow_additions).await;
-    let people: Vec<_> = (0..30).map(|n| format!("4917000010{n:02}@c.us")).collect();
-    let wish = json!({"name": "Group", "participants": people});
-    let mut command = accepted("make", CommandType::EnsureGroup, wish);
-    command.fingerprint = crate::executor::decode::fingerprint(&command.command);
-    let first = place.attempt(&command).await;
-    assert!(matches!(first, Verdict::Deferred(_)), "{first:?}");
+    let (mut place, command) = begun().await;
     // The id is this command's, also while it waits.
-    let mut other = accepted("make", CommandType::EnsureGroup, json!({"name": "Other"}));
-    other.fingerprint = crate::executor::decode::fingerprint(&other.command);
+    let other = ensure_group("make", &json!({"name": "Other"}));
     let reused = place.until_answered(&other).await.reply.error.unwrap();
     assert_eq!(reused.code, ErrorCode::IdReused);
     let group = place.groups().await.remove(0);
