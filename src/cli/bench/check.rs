@@ -12,7 +12,7 @@ use crate::cli::exit::Failure;
 use crate::contract::{CommandType, EngineName, SessionName};
 
 /// The longest wait for the first reply.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Sends one reading command for each session, and looks at the engine of its reply.
 pub(super) async fn engines(

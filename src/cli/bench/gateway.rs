@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use url::Url;
 use uuid::Uuid;
 
-use super::check;
+use super::check::{self, ANSWER_WITHIN};
 use super::load::{Feedback, Request, Transport};
 use super::measure::{OK, Stage};
 use super::mix::Mix;
@@ -29,9 +29,6 @@ use crate::outbound::{
     Answer, Failure as NoAnswer, FailureKind, HeaderName, HeaderValue, Method, Outbound,
     Request as HttpRequest,
 };
-
-/// The longest wait for the reply to the first request on the broker.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// How much of an answer is read: all but the longest lists.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;

@@ -6,6 +6,7 @@ use sqlx::AssertSqlSafe;
 use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 
+use super::postgres::Server;
 use super::sql::{self, Mark};
 use super::{Link, Row, Value};
 
@@ -46,18 +47,39 @@ impl RowStatement {
     }
 
     /// The statement for PostgreSQL.
-    fn arrays(self) -> (String, Vec<Column>) {
+    fn arrays(self, server: &Server) -> Query<'static, Postgres, PgArguments> {
         let columns = columns(self.rows);
         let types: Vec<_> = columns.iter().zip(1..).map(Column::placeholder).collect();
         let (before, after, types) = (self.before, self.after, types.join(", "));
-        (
-            format!("{before}SELECT * FROM UNNEST({types}){after}"),
-            columns,
-        )
+        let sql = format!("{before}SELECT * FROM UNNEST({types}){after}");
+        let query = sqlx::query(AssertSqlSafe(sql)).persistent(!server.is_pooled());
+        columns.into_iter().fold(query, |query, it| it.bind(query))
     }
 }
 
 impl Column {
+    /// An empty column for values of this kind.
+    const fn of(value: &Value) -> Self {
+        match value {
+            Value::Text(_) | Value::Shared(_) | Value::MaybeText(_) => Self::Text(Vec::new()),
+            Value::Int(_) | Value::MaybeInt(_) => Self::Int(Vec::new()),
+            Value::Bytes(_) => Self::Bytes(Vec::new()),
+        }
+    }
+
+    fn push(&mut self, value: Value) {
+        match (self, value) {
+            (Self::Text(all), Value::Text(text)) => all.push(Some(text)),
+            (Self::Text(all), Value::Shared(text)) => all.push(Some(text.as_ref().to_owned())),
+            (Self::Text(all), Value::MaybeText(text)) => all.push(text),
+            (Self::Int(all), Value::Int(number)) => all.push(Some(number)),
+            (Self::Int(all), Value::MaybeInt(number)) => all.push(number),
+            (Self::Bytes(all), Value::Bytes(bytes)) => all.push(bytes),
+            // The columns of a table have one kind of value each.
+            (_, value) => debug_assert!(false, "another kind of value: {value:?}"),
+        }
+    }
+
     fn placeholder((column, number): (&Self, usize)) -> String {
         let name = match column {
             Self::Text(_) => "text",
@@ -74,49 +96,17 @@ impl Column {
             Self::Bytes(values) => query.bind(values),
         }
     }
-
-    /// Adds a value; the first one decides about the kind.
-    fn add(column: Option<Self>, value: Value) -> Self {
-        let text = |column, value| match column {
-            Some(Self::Text(mut all)) => {
-                all.push(value);
-                Self::Text(all)
-            }
-            _ => Self::Text(vec![value]),
-        };
-        let int = |column, value| match column {
-            Some(Self::Int(mut all)) => {
-                all.push(value);
-                Self::Int(all)
-            }
-            _ => Self::Int(vec![value]),
-        };
-        match value {
-            Value::Text(value) => text(column, Some(value)),
-            Value::Shared(value) => text(column, Some(value.as_ref().to_owned())),
-            Value::MaybeText(value) => text(column, value),
-            Value::Int(value) => int(column, Some(value)),
-            Value::MaybeInt(value) => int(column, value),
-            Value::Bytes(value) => match column {
-                Some(Self::Bytes(mut all)) => {
-                    all.push(value);
-                    Self::Bytes(all)
-                }
-                _ => Self::Bytes(vec![value]),
-            },
-        }
-    }
 }
 
 fn columns(rows: Vec<Vec<Value>>) -> Vec<Column> {
-    let mut columns: Vec<Option<Column>> = Vec::new();
+    let first = rows.first().into_iter().flatten();
+    let mut columns: Vec<_> = first.map(Column::of).collect();
     for row in rows {
-        columns.resize_with(row.len(), || None);
         for (column, value) in columns.iter_mut().zip(row) {
-            *column = Some(Column::add(column.take(), value));
+            column.push(value);
         }
     }
-    columns.into_iter().flatten().collect()
+    columns
 }
 
 impl Link {
@@ -132,10 +122,7 @@ impl Link {
                 }
             }
             Self::Postgres(link, server) => {
-                let (sql, columns) = statement.arrays();
-                let query = sqlx::query(AssertSqlSafe(sql)).persistent(!server.is_pooled());
-                let query = columns.into_iter().fold(query, |query, it| it.bind(query));
-                query.execute(&mut **link).await?;
+                statement.arrays(server).execute(&mut **link).await?;
             }
         }
         Ok(())
@@ -155,10 +142,7 @@ impl Link {
                 Ok(rows)
             }
             Self::Postgres(link, server) => {
-                let (sql, columns) = statement.arrays();
-                let query = sqlx::query(AssertSqlSafe(sql)).persistent(!server.is_pooled());
-                let query = columns.into_iter().fold(query, |query, it| it.bind(query));
-                let rows = query.fetch_all(&mut **link).await?;
+                let rows = statement.arrays(server).fetch_all(&mut **link).await?;
                 Ok(rows.into_iter().map(Row::Postgres).collect())
             }
         }
