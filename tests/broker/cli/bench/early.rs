@@ -10,21 +10,9 @@ use crate::scene::Scene;
 #[tokio::test]
 async fn ctrl_c_ends_a_run_with_a_report_and_without_its_groups() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "1h",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--in-flight",
-        "3",
-        "--mix",
-        "SetGroupSubject",
-    ];
+    let arguments = words(
+        "bench commands --json --duration 1h --warm-up 0s --groups 3 --in-flight 3 --mix SetGroupSubject",
+    );
     let bench = Begun::new(&scene.options, &arguments);
     until_loaded(&scene).await;
     assert_eq!(groups(&scene, "meanwhile").await, 3);
@@ -47,21 +35,9 @@ async fn what_was_measured_is_printed_when_the_connection_is_lost() {
     broker.ctl(&rights).await.unwrap();
     let options = scene.options.clone();
     let options = options.set("amqp.url", broker.url_as(user, "secret", "/"));
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "1h",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--in-flight",
-        "3",
-        "--mix",
-        "SetGroupSubject",
-    ];
+    let arguments = words(
+        "bench commands --json --duration 1h --warm-up 0s --groups 3 --in-flight 3 --mix SetGroupSubject",
+    );
     let bench = Begun::new(&options, &arguments);
     until_loaded(&scene).await;
     let close = ["close_all_user_connections", user, "maintenance"];

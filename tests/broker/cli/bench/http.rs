@@ -21,23 +21,8 @@ async fn gateway(scene: &Scene) -> (Worker, String) {
 async fn each_request_to_the_gateway_has_one_answer_and_each_answer_a_time() {
     let scene = Scene::shared().await;
     let (_gateway, url) = gateway(&scene).await;
-    let arguments = [
-        "bench",
-        "gateway",
-        "--url",
-        &url,
-        "--json",
-        "--duration",
-        "1s",
-        "--warm-up",
-        "200ms",
-        "--groups",
-        "2",
-        "--in-flight",
-        "4",
-        "--mix",
-        "SetGroupSubject,GetGroup,ListGroups",
-    ];
+    let arguments = format!("bench gateway --url {url} --json --duration 1s --warm-up 200ms --groups 2 --in-flight 4 --mix SetGroupSubject,GetGroup,ListGroups");
+    let arguments: Vec<_> = arguments.split(' ').collect();
     let ran = run(&scene.options, &arguments).await;
     let report = report(&ran);
     assert_eq!(ran.err, "", "{ran:?}");
@@ -92,23 +77,9 @@ async fn a_gateway_whose_engine_is_unknown_gets_no_load() {
 #[tokio::test]
 async fn each_event_is_delivered_once_to_each_endpoint() {
     let scene = Scene::shared_with(|options| options.set("egress.allow", "127.0.0.1")).await;
-    let arguments = [
-        "bench",
-        "webhooks",
-        "--endpoints",
-        "3",
-        "--json",
-        "--duration",
-        "1s",
-        "--warm-up",
-        "200ms",
-        "--groups",
-        "2",
-        "--in-flight",
-        "4",
-        "--sessions",
-        "default,second",
-    ];
+    let arguments = words(
+        "bench webhooks --endpoints 3 --json --duration 1s --warm-up 200ms --groups 2 --in-flight 4 --sessions default,second",
+    );
     let ran = run(&scene.options, &arguments).await;
     let report = report(&ran);
     assert_eq!(ran.err, "", "{ran:?}");

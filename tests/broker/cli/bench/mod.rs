@@ -116,24 +116,9 @@ async fn until_loaded(scene: &Scene) {
 #[tokio::test]
 async fn each_command_has_one_reply_and_each_reply_a_time() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--events",
-        "--duration",
-        "1s",
-        "--warm-up",
-        "200ms",
-        "--groups",
-        "3",
-        "--sessions",
-        "default,second",
-        "--in-flight",
-        "10",
-        "--mix",
-        "SetGroupSubject=2,GetGroup=1,CountGroups=1",
-    ];
+    let arguments = words(
+        "bench commands --json --events --duration 1s --warm-up 200ms --groups 3 --sessions default,second --in-flight 10 --mix SetGroupSubject=2,GetGroup=1,CountGroups=1",
+    );
     let ran = run(&scene.options, &arguments).await;
     let report = report(&ran);
     assert_eq!(ran.err, "", "{ran:?}");
@@ -176,21 +161,9 @@ async fn each_command_has_one_reply_and_each_reply_a_time() {
 #[tokio::test]
 async fn the_times_of_an_open_loop_contain_a_pause_of_the_worker() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "10s",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--rate",
-        "100",
-        "--mix",
-        "SetGroupSubject",
-    ];
+    let arguments = words(
+        "bench commands --json --duration 10s --warm-up 0s --groups 3 --rate 100 --mix SetGroupSubject",
+    );
     let bench = Begun::new(&scene.options, &arguments);
     until_loaded(&scene).await;
     scene.worker.signal(Signal::SIGSTOP).unwrap();
@@ -210,21 +183,9 @@ async fn the_times_of_an_open_loop_contain_a_pause_of_the_worker() {
 #[tokio::test]
 async fn the_times_of_an_open_loop_contain_a_pause_of_the_load_generator() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "10s",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--rate",
-        "100",
-        "--mix",
-        "SetGroupSubject",
-    ];
+    let arguments = words(
+        "bench commands --json --duration 10s --warm-up 0s --groups 3 --rate 100 --mix SetGroupSubject",
+    );
     let bench = Begun::new(&scene.options, &arguments);
     until_loaded(&scene).await;
     bench.signal(Signal::SIGSTOP);
@@ -244,23 +205,9 @@ async fn the_times_of_an_open_loop_contain_a_pause_of_the_load_generator() {
 #[tokio::test]
 async fn a_command_without_a_reply_in_time_is_lost() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "10s",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "3",
-        "--rates",
-        "50,60",
-        "--timeout",
-        "1s",
-        "--mix",
-        "SetGroupSubject",
-    ];
+    let arguments = words(
+        "bench commands --json --duration 10s --warm-up 0s --groups 3 --rates 50,60 --timeout 1s --mix SetGroupSubject",
+    );
     let bench = Begun::new(&scene.options, &arguments);
     until_loaded(&scene).await;
     scene.worker.signal(Signal::SIGSTOP).unwrap();
@@ -282,19 +229,9 @@ async fn a_command_without_a_reply_in_time_is_lost() {
 #[tokio::test]
 async fn groups_stay_if_they_are_to_be_kept() {
     let scene = Scene::shared().await;
-    let arguments = [
-        "bench",
-        "commands",
-        "--duration",
-        "100ms",
-        "--warm-up",
-        "0s",
-        "--groups",
-        "2",
-        "--keep-groups",
-        "--in-flight",
-        "2",
-    ];
+    let arguments = words(
+        "bench commands --duration 100ms --warm-up 0s --groups 2 --keep-groups --in-flight 2",
+    );
     let ran = run(&scene.options, &arguments).await;
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.out.contains("2 in flight, 0.1 s"), "{ran:?}");
@@ -307,21 +244,8 @@ async fn the_drawing_has_a_point_for_each_rate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rates.svg");
     let name = file.display().to_string();
-    let arguments = [
-        "bench",
-        "commands",
-        "--json",
-        "--duration",
-        "500ms",
-        "--warm-up",
-        "100ms",
-        "--groups",
-        "2",
-        "--rates",
-        "20,40,80",
-        "--svg",
-        &name,
-    ];
+    let arguments = format!("bench commands --json --duration 500ms --warm-up 100ms --groups 2 --rates 20,40,80 --svg {name}");
+    let arguments: Vec<_> = arguments.split(' ').collect();
     let report = report(&run(&scene.options, &arguments).await);
     let runs = report["runs"].as_array().unwrap();
     let rates: Vec<_> = runs.iter().map(|it| it["rate"].as_f64().unwrap()).collect();
