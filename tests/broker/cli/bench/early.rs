@@ -4,16 +4,15 @@ use groupmq_test_support::rabbitmq::RabbitMq;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use super::{Begun, answers, assert_adds_up, groups, number, report, until_loaded};
+use super::{Begun, answers, assert_adds_up, groups, number, report, until_loaded, words};
 use crate::scene::Scene;
+
+const ENDLESS: &str = "bench commands --json --duration 1h --warm-up 0s --groups 3 --in-flight 3 --mix SetGroupSubject";
 
 #[tokio::test]
 async fn ctrl_c_ends_a_run_with_a_report_and_without_its_groups() {
     let scene = Scene::shared().await;
-    let arguments = words(
-        "bench commands --json --duration 1h --warm-up 0s --groups 3 --in-flight 3 --mix SetGroupSubject",
-    );
-    let bench = Begun::new(&scene.options, &arguments);
+    let bench = Begun::new(&scene.options, &words(ENDLESS));
     until_loaded(&scene).await;
     assert_eq!(groups(&scene, "meanwhile").await, 3);
     bench.signal(Signal::SIGINT);
@@ -35,10 +34,7 @@ async fn what_was_measured_is_printed_when_the_connection_is_lost() {
     broker.ctl(&rights).await.unwrap();
     let options = scene.options.clone();
     let options = options.set("amqp.url", broker.url_as(user, "secret", "/"));
-    let arguments = words(
-        "bench commands --json --duration 1h --warm-up 0s --groups 3 --in-flight 3 --mix SetGroupSubject",
-    );
-    let bench = Begun::new(&options, &arguments);
+    let bench = Begun::new(&options, &words(ENDLESS));
     until_loaded(&scene).await;
     let close = ["close_all_user_connections", user, "maintenance"];
     // RabbitMQ fails if one of them ends by itself at that moment.

@@ -4,7 +4,7 @@ use groupmq_test_support::rabbitmq::RabbitMq;
 use groupmq_test_support::worker::Worker;
 use serde_json::json;
 
-use super::{groups, number, report};
+use super::{groups, number, report, words};
 use crate::cli::run;
 use crate::scene::{Scene, options};
 
@@ -21,9 +21,10 @@ async fn gateway(scene: &Scene) -> (Worker, String) {
 async fn each_request_to_the_gateway_has_one_answer_and_each_answer_a_time() {
     let scene = Scene::shared().await;
     let (_gateway, url) = gateway(&scene).await;
-    let arguments = format!("bench gateway --url {url} --json --duration 1s --warm-up 200ms --groups 2 --in-flight 4 --mix SetGroupSubject,GetGroup,ListGroups");
-    let arguments: Vec<_> = arguments.split(' ').collect();
-    let ran = run(&scene.options, &arguments).await;
+    let arguments = words(
+        "bench gateway --json --duration 1s --warm-up 200ms --groups 2 --in-flight 4 --mix SetGroupSubject,GetGroup,ListGroups",
+    );
+    let ran = run(&scene.options, &[&arguments[..], &["--url", &url]].concat()).await;
     let report = report(&ran);
     assert_eq!(ran.err, "", "{ran:?}");
     let counts = &report["runs"][0]["total"];

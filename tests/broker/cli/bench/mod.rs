@@ -16,6 +16,15 @@ use super::{Ran, run};
 use crate::behaviour::stage::{Kind, Stage};
 use crate::scene::{PATIENCE, Scene, options};
 
+/// A thousand commands in ten seconds.
+const STEADY: &str =
+    "bench commands --json --duration 10s --warm-up 0s --groups 3 --rate 100 --mix SetGroupSubject";
+
+/// The arguments in a line.
+fn words(line: &str) -> Vec<&str> {
+    line.split_ascii_whitespace().collect()
+}
+
 /// A `bench` that is under way.
 struct Begun(Child);
 
@@ -161,10 +170,7 @@ async fn each_command_has_one_reply_and_each_reply_a_time() {
 #[tokio::test]
 async fn the_times_of_an_open_loop_contain_a_pause_of_the_worker() {
     let scene = Scene::shared().await;
-    let arguments = words(
-        "bench commands --json --duration 10s --warm-up 0s --groups 3 --rate 100 --mix SetGroupSubject",
-    );
-    let bench = Begun::new(&scene.options, &arguments);
+    let bench = Begun::new(&scene.options, &words(STEADY));
     until_loaded(&scene).await;
     scene.worker.signal(Signal::SIGSTOP).unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -183,10 +189,7 @@ async fn the_times_of_an_open_loop_contain_a_pause_of_the_worker() {
 #[tokio::test]
 async fn the_times_of_an_open_loop_contain_a_pause_of_the_load_generator() {
     let scene = Scene::shared().await;
-    let arguments = words(
-        "bench commands --json --duration 10s --warm-up 0s --groups 3 --rate 100 --mix SetGroupSubject",
-    );
-    let bench = Begun::new(&scene.options, &arguments);
+    let bench = Begun::new(&scene.options, &words(STEADY));
     until_loaded(&scene).await;
     bench.signal(Signal::SIGSTOP);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -244,8 +247,9 @@ async fn the_drawing_has_a_point_for_each_rate() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rates.svg");
     let name = file.display().to_string();
-    let arguments = format!("bench commands --json --duration 500ms --warm-up 100ms --groups 2 --rates 20,40,80 --svg {name}");
-    let arguments: Vec<_> = arguments.split(' ').collect();
+    let arguments =
+        words("bench commands --json --duration 500ms --warm-up 100ms --groups 2 --rates 20,40,80");
+    let arguments = [&arguments[..], &["--svg", &name]].concat();
     let report = report(&run(&scene.options, &arguments).await);
     let runs = report["runs"].as_array().unwrap();
     let rates: Vec<_> = runs.iter().map(|it| it["rate"].as_f64().unwrap()).collect();
@@ -287,13 +291,7 @@ async fn a_real_account_gets_no_load() {
     let asked: Vec<_> = stage.waha().asked().split_off(asked);
     assert!(asked.iter().all(|it| it.method == "GET"), "{asked:?}");
 
-    let people = [
-        "bench",
-        "commands",
-        "--allow-real-accounts",
-        "--mix",
-        "AddParticipants",
-    ];
+    let people = words("bench commands --allow-real-accounts --mix AddParticipants");
     let refused = run(options, &people).await;
     assert_eq!(refused.code, 2, "{refused:?}");
     assert!(
@@ -301,20 +299,9 @@ async fn a_real_account_gets_no_load() {
         "{refused:?}"
     );
 
-    let allowed = [
-        "bench",
-        "commands",
-        "--allow-real-accounts",
-        "--json",
-        "--duration",
-        "200ms",
-        "--warm-up",
-        "0s",
-        "--in-flight",
-        "1",
-        "--mix",
-        "CountGroups",
-    ];
+    let allowed = words(
+        "bench commands --allow-real-accounts --json --duration 200ms --warm-up 0s --in-flight 1 --mix CountGroups",
+    );
     let report = report(&run(options, &allowed).await);
     assert_adds_up(&report["runs"][0]["total"]);
 }
