@@ -96,10 +96,12 @@ impl Idempotency {
             Claim::New => self.perform(key, call).await,
             Claim::Done(record) => Ok(replay(record)),
             Claim::Reused => Ok(Executed::Reused),
-            Claim::Started { owner, starts } => {
+            // In a box like all that is rare, so that the future of each command in flight need not have room for it.
+            Claim::Started { owner, starts } => Box::pin(async {
                 self.take_over(&ledger, &key, &owner).await?;
                 self.resolve(key, call, starts).await
-            }
+            })
+            .await,
         }
     }
 
@@ -218,16 +220,15 @@ impl Idempotency {
     /// Executes a command by its kind, without the ledger.
     async fn execute(&self, call: &Call) -> Result<Effect, Failure> {
         if let Command::EnsureGroup(wanted) = &call.command {
-            return Ensure {
+            let ensure = Ensure {
                 parts: self,
                 call,
                 wanted,
-            }
-            .run()
-            .await;
+            };
+            return Box::pin(ensure.run()).await;
         }
         let executed = if call.command.about().is_webhooks() {
-            self.webhooks.execute(call).await
+            Box::pin(self.webhooks.execute(call)).await
         } else {
             self.engine.execute(call).await
         };
@@ -267,14 +268,18 @@ impl Idempotency {
     async fn perform(&self, key: Key, call: &Call) -> Result<Executed, Failure> {
         match self.execute(call).await {
             Ok(effect) => self.done(key, effect).await,
-            Err(Failure::Refused { error, events }) => self.refused(key, error, events).await,
+            Err(Failure::Refused { error, events }) => {
+                Box::pin(self.refused(key, error, events)).await
+            }
             Err(Failure::Engine(error)) => {
                 match error.disposition() {
                     // Some of its parts may be done.
                     Disposition::Retry { .. } if is_in_parts(call) => {}
                     // Nothing was done, and the next attempt starts afresh.
-                    Disposition::Retry { .. } => self.release(&key).await?,
-                    Disposition::Reject => return self.refused(key, error, Vec::new()).await,
+                    Disposition::Retry { .. } => Box::pin(self.release(&key)).await?,
+                    Disposition::Reject => {
+                        return Box::pin(self.refused(key, error, Vec::new())).await;
+                    }
                     // `started` stays, for the next attempt.
                     Disposition::Unknown => {}
                 }

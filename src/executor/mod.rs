@@ -145,7 +145,7 @@ impl Executor {
             let late = self.too_late(accepted, last.as_ref());
             let is_late = late.is_some();
             let attempt = match late {
-                Some(error) => self.look_up(accepted, context, error).await,
+                Some(error) => Box::pin(self.look_up(accepted, context, error)).await,
                 None => self.attempt(accepted, context).await,
             };
             let failure = match attempt {

@@ -25,7 +25,7 @@ use tokio::sync::watch;
 
 use crate::amqp::{self, Delivery, Names, Publisher, Stopped};
 use crate::clock::Clock;
-use crate::contract::{About, Timestamp, endpoint_name};
+use crate::contract::{About, Timestamp, WebhookId, endpoint_name};
 use crate::engines::Context;
 use crate::executor::lanes::LaneQueue;
 use crate::executor::{
@@ -232,7 +232,8 @@ impl Worker {
                     .lanes
                     .admit(key, job.deferral_state.ticket, job.deferral_state.since)
         {
-            return self.defer(job, Some((key, ticket)), tier, None).await;
+            let place = Some((key, ticket));
+            return Box::pin(self.defer(job, place, tier, None)).await;
         }
         let verdict = self.run_through_outages(&job).await;
         if verdict.as_ref().map_or(true, Verdict::is_open) {
@@ -243,7 +244,9 @@ impl Worker {
         }
         match verdict? {
             Verdict::Answered(outcome) => {
-                self.sync_endpoint(&job, &outcome).await?;
+                if let About::Webhook(id) = job.accepted.command.about() {
+                    Box::pin(self.sync_endpoint(&job, id, &outcome)).await?;
+                }
                 self.publish(&job.delivery, &outcome, &mut job.span, begun)
                     .await?;
                 // After the confirms, so that the events of the next command cannot overtake.
@@ -261,7 +264,7 @@ impl Worker {
                         job.shard.lanes.ticket(key, job.deferral_state.ticket, now),
                     )
                 });
-                self.defer(job, ticket, tier, Some(&deferral)).await
+                Box::pin(self.defer(job, ticket, tier, Some(&deferral))).await
             }
         }
     }
@@ -300,10 +303,12 @@ impl Worker {
 
     /// Updates the bindings of a webhook endpoint as the command has set them, before the reply is
     /// published: its producer can rely on them.
-    async fn sync_endpoint(&self, job: &Job, outcome: &CommandOutcome) -> Result<(), NotAcked> {
-        let About::Webhook(id) = job.accepted.command.about() else {
-            return Ok(());
-        };
+    async fn sync_endpoint(
+        &self,
+        job: &Job,
+        id: &WebhookId,
+        outcome: &CommandOutcome,
+    ) -> Result<(), NotAcked> {
         if outcome.reply.error.is_some() {
             return Ok(());
         }
@@ -339,7 +344,7 @@ impl Worker {
         // Kept before it is answered: a producer that reads the reply finds the dead letter.
         if let Some(error) = outcome.dead() {
             let dead = messages::dead(error, &delivery.message, reply, &self.names);
-            self.publisher.publish_mandatory(dead).await?;
+            Box::pin(self.publisher.publish_mandatory(dead)).await?;
             events::dead_lettered(command_id, error.code.as_str(), messages::words_of(error));
         }
         let written = Instant::now();
