@@ -97,11 +97,13 @@ impl Idempotency {
             Claim::Done(record) => Ok(replay(record)),
             Claim::Reused => Ok(Executed::Reused),
             // In a box like all that is rare, so that the future of each command in flight need not have room for it.
-            Claim::Started { owner, starts } => Box::pin(async {
-                self.take_over(&ledger, &key, &owner).await?;
-                self.resolve(key, call, starts).await
-            })
-            .await,
+            Claim::Started { owner, starts } => {
+                Box::pin(async {
+                    self.take_over(&ledger, &key, &owner).await?;
+                    self.resolve(key, call, starts).await
+                })
+                .await
+            }
         }
     }
 

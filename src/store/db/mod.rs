@@ -7,6 +7,7 @@
 pub(super) mod codes;
 pub(super) mod files;
 mod postgres;
+mod readers;
 pub(super) mod rows;
 pub(super) mod sql;
 mod value;
@@ -18,10 +19,9 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use sqlx::postgres::{PgConnection, PgPool, PgRow};
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteRow, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow, SqliteSynchronous,
 };
-use sqlx::{AssertSqlSafe, ConnectOptions, Row as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Row as _};
 
 use super::Error;
 use super::outage::{Access, Outages};
@@ -31,6 +31,7 @@ pub(super) use codes::is_locked;
 use codes::{Class, Meaning};
 use files::Files;
 use postgres::Server;
+use readers::Readers;
 use sql::PREPARED;
 
 pub(super) use value::{Value, millis};
@@ -57,13 +58,11 @@ pub(super) struct Pool {
     /// How long one statement may take before its connection is given up.
     limit: Duration,
     outages: Arc<Outages>,
-    /// Those of a SQLite database.
-    files: Option<Arc<Files>>,
 }
 
 #[derive(Debug, Clone)]
 enum Links {
-    Sqlite(SqlitePool),
+    Sqlite(Readers),
     Postgres(PgPool, Server),
 }
 
@@ -194,12 +193,7 @@ impl Target {
     pub(super) async fn link(&self) -> Result<Link, sqlx::Error> {
         match self {
             Self::Sqlite { options, files } => {
-                let same_files = || files.as_deref().map_or(Ok(()), Files::check_connection);
-                // Before, since SQLite would write the log of the old file into a new one; and afterwards, as it
-                // may have been replaced in between.
-                same_files()?;
-                let link = options.connect().await?;
-                same_files()?;
+                let link = readers::connect(options, files.as_deref()).await?;
                 Ok(Link::Sqlite(Box::new(link)))
             }
             Self::Postgres(server) => {
@@ -219,29 +213,17 @@ impl Target {
         let size = size.max(1);
         let links = match self {
             Self::Sqlite { options, files } => {
-                let files = files.clone();
-                let same_files = move || files.as_deref().map_or(Ok(()), Files::check_connection);
-                Links::Sqlite(
-                    SqlitePoolOptions::new()
-                        .max_connections(size)
-                        .acquire_timeout(timeout)
-                        // Its warning; a wait that is too long is an error of ours.
-                        .acquire_slow_threshold(timeout)
-                        .after_connect(move |_, _| Box::pin(std::future::ready(same_files())))
-                        .connect_lazy_with(options.as_ref().clone()),
-                )
+                // A quarter of the writer's cache: the system has the file's pages in memory too.
+                let options = options.as_ref().clone().pragma("cache_size", "-2048");
+                let size = usize::try_from(size).unwrap_or(usize::MAX);
+                Links::Sqlite(Readers::new(options, files.clone(), size, timeout))
             }
             Self::Postgres(server) => Links::Postgres(server.pool(size, timeout)?, server.clone()),
-        };
-        let files = match self {
-            Self::Sqlite { files, .. } => files.clone(),
-            Self::Postgres(_) => None,
         };
         Ok(Pool {
             links,
             limit: timeout.saturating_mul(TIMEOUT_FACTOR),
             outages,
-            files,
         })
     }
 }
@@ -264,24 +246,31 @@ macro_rules! bound {
     }};
 }
 
-/// Runs a statement on a connection of a pool, with a time limit.
+/// Runs a statement on one of the connections, with a time limit.
 ///
-/// A connection that does not answer is removed from the pool: if returned, it would be pinged first, and would keep
-/// its place until that times out. One that cannot be used is removed too: a new one may reach a healthy server.
+/// A connection to PostgreSQL that does not answer is removed from the pool: if returned, it would be pinged first, and
+/// would keep its place until that times out. One that cannot be used is removed too: a new one may reach a healthy
+/// server.
 macro_rules! in_time {
-    ($limit:expr, $acquired:expr, $link:ident => $run:expr) => {
-        match $acquired {
-            Ok(mut $link) => {
-                let answer = tokio::time::timeout($limit, $run).await;
-                let answer = answer.unwrap_or(Err(sqlx::Error::PoolTimedOut));
-                if answer.as_ref().is_err_and(is_worthless) {
-                    drop($link.detach());
-                }
-                answer
-            }
-            Err(error) => Err(error),
+    ($pool:expr, $readers:ident, $link:ident => $run:expr) => {{
+        let mut $link = $readers.acquire().await?;
+        let answer = tokio::time::timeout($pool.limit, $run).await;
+        let answer = answer.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if !answer.as_ref().is_err_and(is_worthless) {
+            $link.release();
         }
-    };
+        answer
+    }};
+    ($pool:expr, $server:ident, $links:ident, $link:ident => $run:expr) => {{
+        // In a box, as it has room for all that a new connection needs.
+        let mut $link = Box::pin($server.acquire($links)).await?;
+        let answer = tokio::time::timeout($pool.limit, $run).await;
+        let answer = answer.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+        if answer.as_ref().is_err_and(is_worthless) {
+            drop($link.detach());
+        }
+        answer
+    }};
 }
 
 // Behind the macros, which it uses.
@@ -371,15 +360,6 @@ impl Link {
 }
 
 impl Pool {
-    /// Checks the files before each use, which may open a connection to other ones.
-    fn check_files(&self, doing: &'static str) -> Result<(), Error> {
-        let checked = self
-            .files
-            .as_deref()
-            .map_or(Ok(()), Files::check_connection);
-        checked.map_err(|source| Error::of(doing, source))
-    }
-
     /// Runs a query on any connection.
     pub(super) async fn fetch(
         &self,
@@ -387,7 +367,6 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        self.check_files(doing)?;
         let rows = self.fetch_unrecorded(doing, sql, values).await;
         self.outages.note(Access::Read, &rows);
         rows
@@ -400,18 +379,24 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<Vec<Row>, Error> {
-        let (sql, limit) = (sql.into(), self.limit);
-        let rows = match &self.links {
-            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
-                bound!(sql, values).fetch_all(&mut *link)
-            })
-            .map(|rows| rows.into_iter().map(Row::Sqlite).collect()),
-            Links::Postgres(pool, server) => in_time!(limit, server.acquire(pool).await, link => {
-                server.fetch(&mut link, bound!(sql, values))
-            })
-            .map(|rows| rows.into_iter().map(Row::Postgres).collect()),
+        let sql = sql.into();
+        let rows = async {
+            match &self.links {
+                Links::Sqlite(readers) => {
+                    let rows = in_time!(self, readers, link => {
+                        bound!(sql, values).fetch_all(&mut *link)
+                    })?;
+                    Ok(rows.into_iter().map(Row::Sqlite).collect())
+                }
+                Links::Postgres(pool, server) => {
+                    let rows = in_time!(self, server, pool, link => {
+                        server.fetch(&mut link, bound!(sql, values))
+                    })?;
+                    Ok(rows.into_iter().map(Row::Postgres).collect())
+                }
+            }
         };
-        rows.map_err(|source| Error::of(doing, source))
+        rows.await.map_err(|source| Error::of(doing, source))
     }
 
     /// Runs a statement on any connection; returns how many rows it changed.
@@ -421,19 +406,24 @@ impl Pool {
         sql: impl Into<String>,
         values: Vec<Value>,
     ) -> Result<u64, Error> {
-        self.check_files(doing)?;
-        let (sql, limit) = (sql.into(), self.limit);
-        let done = match &self.links {
-            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => {
-                bound!(sql, values).execute(&mut *link)
-            })
-            .map(|done| done.rows_affected()),
-            Links::Postgres(pool, server) => in_time!(limit, server.acquire(pool).await, link => {
-                server.execute(&mut link, bound!(sql, values))
-            })
-            .map(|done| done.rows_affected()),
+        let sql = sql.into();
+        let done = async {
+            match &self.links {
+                Links::Sqlite(readers) => {
+                    let done = in_time!(self, readers, link => {
+                        bound!(sql, values).execute(&mut *link)
+                    })?;
+                    Ok(done.rows_affected())
+                }
+                Links::Postgres(pool, server) => {
+                    let done = in_time!(self, server, pool, link => {
+                        server.execute(&mut link, bound!(sql, values))
+                    })?;
+                    Ok(done.rows_affected())
+                }
+            }
         };
-        let done = done.map_err(|source| Error::of(doing, source));
+        let done = done.await.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Write, &done);
         done
     }
@@ -485,7 +475,7 @@ impl Pool {
     /// Closes all connections.
     pub(super) async fn close(&self) {
         match &self.links {
-            Links::Sqlite(pool) => pool.close().await,
+            Links::Sqlite(readers) => readers.close().await,
             Links::Postgres(pool, _) => pool.close().await,
         }
     }

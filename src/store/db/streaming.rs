@@ -20,15 +20,13 @@ impl Pool {
         values: Vec<Value>,
         mut each: impl FnMut(Row) -> ControlFlow<()> + Send,
     ) -> Result<(), Error> {
-        self.check_files(doing)?;
-        let limit = self.limit;
-        let done = match &self.links {
-            Links::Sqlite(pool) => in_time!(limit, pool.acquire().await, link => async {
-                let rows = bound!(sql, values).fetch(&mut *link);
-                pass_on(rows, |row| each(Row::Sqlite(row))).await.map(drop)
-            }),
-            Links::Postgres(pool, server) => {
-                in_time!(limit, server.acquire(pool).await, link => async {
+        let done = async {
+            match &self.links {
+                Links::Sqlite(readers) => in_time!(self, readers, link => async {
+                    let rows = bound!(sql, values).fetch(&mut *link);
+                    pass_on(rows, |row| each(Row::Sqlite(row))).await.map(drop)
+                }),
+                Links::Postgres(pool, server) => in_time!(self, server, pool, link => async {
                     let query = bound!(sql, values);
                     let each = |row| each(Row::Postgres(row));
                     let flow = server.fetch_each(&mut link, query, each).await?;
@@ -37,10 +35,10 @@ impl Pool {
                         link.close_on_drop();
                     }
                     Ok(())
-                })
+                }),
             }
         };
-        let done = done.map_err(|source| Error::of(doing, source));
+        let done = done.await.map_err(|source| Error::of(doing, source));
         self.outages.note(Access::Read, &done);
         done
     }
