@@ -14,7 +14,7 @@ impl Worker {
     /// Defers a command: published and confirmed first, then recorded, then acknowledged.
     pub(super) async fn defer(
         &self,
-        job: Job,
+        job: Box<Job>,
         place: Option<(&LaneKey, u64)>,
         tier: Duration,
         deferral: Option<&Deferral>,

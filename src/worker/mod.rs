@@ -56,7 +56,7 @@ pub struct Worker {
     names: Names,
     /// The delay tiers, shortest first; never empty.
     tiers: Vec<Duration>,
-    lanes: LaneQueue<Job>,
+    lanes: LaneQueue<Box<Job>>,
     in_flight: InFlight,
     tracer: Tracer,
     store: Store,
@@ -175,14 +175,15 @@ impl Worker {
             shard.lanes.note_returned(&accepted.key());
         }
         self.record_queue_time(&delivery.message);
-        let job = Job {
+        // In a box, since the future of each command would hold it twice, and is moved several times.
+        let job = Box::new(Job {
             shard: Arc::clone(shard),
             delivery,
             accepted,
             deferral_state,
             guard,
             span,
-        };
+        });
         let session = job.accepted.session.clone();
         match job.accepted.command.about().lane(&session) {
             None => {
@@ -219,7 +220,11 @@ impl Worker {
     }
 
     /// Processes a command as far as possible now.
-    async fn work(self: &Arc<Self>, mut job: Job, lane: Option<&LaneKey>) -> Result<(), NotAcked> {
+    async fn work(
+        self: &Arc<Self>,
+        mut job: Box<Job>,
+        lane: Option<&LaneKey>,
+    ) -> Result<(), NotAcked> {
         // A delivery that was not started is redelivered, to the next owner of the shard.
         if job.shard.is_ending() {
             return Err(NotAcked);

@@ -151,9 +151,9 @@ impl Target {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(timeout)
-            // 8 MB of pages, and a checkpoint every 16 MB of log instead of every 4: under load the
+            // 4 MB of pages, and a checkpoint every 16 MB of log instead of every 4: under load the
             // same pages are written over and over, and each checkpoint costs two fsyncs.
-            .pragma("cache_size", "-8192")
+            .pragma("cache_size", "-4096")
             .pragma("wal_autocheckpoint", "4096")
             // Where a statement over many rows notes how to undo itself: not in a file, one for each
             // transaction.
@@ -213,7 +213,7 @@ impl Target {
         let size = size.max(1);
         let links = match self {
             Self::Sqlite { options, files } => {
-                // A quarter of the writer's cache: the system has the file's pages in memory too.
+                // Half of the writer's cache: the system has the file's pages in memory too.
                 let options = options.as_ref().clone().pragma("cache_size", "-2048");
                 let size = usize::try_from(size).unwrap_or(usize::MAX);
                 Links::Sqlite(Readers::new(options, files.clone(), size, timeout))
