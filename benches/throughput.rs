@@ -1,5 +1,6 @@
 //! `make bench`: groupmq beside a bare lapin loop and beside workers of other languages, with either store, with a
-//! small and a large ledger, changing and reading: rate, processor time, context switches and memory.
+//! small and a large ledger, changing and reading: rate, processor time, context switches and memory; then the times
+//! from command to reply at half the rate.
 //!
 //! Each contender is a process of its own. They take turns (A B C … A B C …), so that what else the machine does
 //! falls on all of them, and what counts is the ratio of the medians. Settings, all from the environment:
@@ -16,6 +17,7 @@
 mod broker;
 mod contenders;
 mod measure;
+mod pace;
 mod peers;
 mod stores;
 mod table;
@@ -79,20 +81,45 @@ async fn main() {
     }
     println!("\n{}", table::markdown(&rows));
     let (store, kind) = (0, Kind::Change);
-    let many = bench
-        .run(&Contender::Groupmq { store, kind }, waiting)
-        .await;
+    let groupmq = Contender::Groupmq { store, kind };
+    let many = bench.run(&groupmq, waiting).await;
     println!(
         "With {waiting} waiting: {:.0} commands/s, peak memory {:.1} MB.",
         many.commands_per_second, many.peak_memory_mb
     );
+    let rate = half(many.commands_per_second);
+    let (mut bare, mut own) = (Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        bare.push(bench.pace(&contenders[0], rate).await);
+        own.push(bench.pace(&groupmq, rate).await);
+    }
+    let (bare, own) = (pace::medians(&bare), pace::medians(&own));
+    println!(
+        "From command to reply at {rate} commands/s: bare lapin loop p50 {:.1} ms, p99 {:.1} ms; {} p50 {:.1} ms, \
+         p99 {:.1} ms.",
+        bare.p50,
+        bare.p99,
+        bench.name(&groupmq),
+        own.p50,
+        own.p99
+    );
     let settings = json!({
         "rounds": rounds, "commands": commands, "in_flight": IN_FLIGHT, "groups": GROUPS,
         "large_ledger": large, "waiting": waiting, "with_that_many_waiting": many,
+        "milliseconds_at_half_rate": { "rate": rate, "bare": bare, "groupmq": own },
     });
     table::write_json(&json, &settings, &rows);
     println!("As JSON: {}", json.display());
     bench.clean_up().await;
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a rate is small and positive"
+)]
+fn half(rate: f64) -> usize {
+    (rate / 2.0) as usize
 }
 
 fn setting(name: &str, default: usize) -> usize {

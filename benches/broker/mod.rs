@@ -158,7 +158,12 @@ impl Broker {
         }
     }
 
-    async fn publish(&self, prefix: &str, exchange: &str, body: String) -> lapin::PublisherConfirm {
+    pub(crate) async fn publish(
+        &self,
+        prefix: &str,
+        exchange: &str,
+        body: String,
+    ) -> lapin::PublisherConfirm {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_reply_to(reply_queue(prefix).into())
@@ -191,7 +196,7 @@ impl Broker {
     }
 }
 
-fn command(kind: Kind, group: &str, number: usize) -> Value {
+pub(crate) fn command(kind: Kind, group: &str, number: usize) -> Value {
     let (name, payload) = match kind {
         Kind::Change => {
             let subject = format!("Subject {number} {}", Uuid::new_v4());

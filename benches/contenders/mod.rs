@@ -8,6 +8,7 @@ use futures_util::StreamExt;
 
 use crate::broker::{Broker, Kind};
 use crate::measure::{Process, Sample};
+use crate::pace::{self, Times};
 use crate::peers::{self, Peer};
 use crate::stores::{self, Store};
 use crate::{GROUPS, IN_FLIGHT};
@@ -91,19 +92,16 @@ impl Bench {
 
     /// Lets a contender execute commands that wait for it.
     pub(crate) async fn run(&self, contender: &Contender, count: usize) -> Sample {
-        let (exchange, kind) = match contender {
-            Contender::Peer(_) => ("bare", Kind::Change),
-            Contender::Groupmq { kind, .. } => ("commands", *kind),
+        let kind = match contender {
+            Contender::Peer(_) => Kind::Change,
+            Contender::Groupmq { kind, .. } => *kind,
         };
-        let exchange = format!("{}.{exchange}", self.prefix);
+        let exchange = self.exchange(contender);
         self.broker
             .fill(&self.prefix, &exchange, &self.groups, kind, count)
             .await;
         let mut replies = self.broker.replies(&self.prefix).await;
-        let process = match contender {
-            Contender::Peer(peer) => self.peer(peer),
-            Contender::Groupmq { store, .. } => self.groupmq(*store),
-        };
+        let process = self.start(contender);
         answered(&mut replies).await;
         let (before, begun) = (process.usage(), Instant::now());
         for _ in 1..count {
@@ -117,6 +115,36 @@ impl Bench {
         process.stop();
         self.broker.cancel(&replies).await;
         sample
+    }
+
+    /// Lets a contender execute commands that come at a fixed rate.
+    pub(crate) async fn pace(&self, contender: &Contender, rate: usize) -> Times {
+        let exchange = self.exchange(contender);
+        let mut replies = self.broker.replies(&self.prefix).await;
+        let process = self.start(contender);
+        // The first one ends the start.
+        let first = &self.groups[..1];
+        let to = (self.prefix.as_str(), exchange.as_str());
+        pace::measure(&self.broker, to, first, 1, &mut replies).await;
+        let times = pace::measure(&self.broker, to, &self.groups, rate, &mut replies).await;
+        process.stop();
+        self.broker.cancel(&replies).await;
+        times
+    }
+
+    fn exchange(&self, contender: &Contender) -> String {
+        let name = match contender {
+            Contender::Peer(_) => "bare",
+            Contender::Groupmq { .. } => "commands",
+        };
+        format!("{}.{name}", self.prefix)
+    }
+
+    fn start(&self, contender: &Contender) -> Process {
+        match contender {
+            Contender::Peer(peer) => self.peer(peer),
+            Contender::Groupmq { store, .. } => self.groupmq(*store),
+        }
     }
 
     pub(crate) async fn clean_up(&self) {

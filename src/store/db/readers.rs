@@ -121,3 +121,52 @@ pub(super) async fn connect(
     same_files()?;
     Ok(link)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn readers(folder: &std::path::Path, size: usize) -> Readers {
+        let options = SqliteConnectOptions::new()
+            .filename(folder.join("store.db"))
+            .create_if_missing(true);
+        Readers::new(options, None, size, Duration::from_millis(50))
+    }
+
+    /// Marks a connection, or finds the mark.
+    async fn is_marked(reader: &mut Reader) -> bool {
+        let marked = sqlx::raw_sql("CREATE TEMP TABLE mark (n)").execute(&mut **reader);
+        marked.await.is_err()
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_once_it_is_released_and_not_when_it_was_dropped() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(folder.path(), 2);
+        let mut first = readers.acquire().await.unwrap();
+        assert!(!is_marked(&mut first).await);
+        first.release();
+        let mut again = readers.acquire().await.unwrap();
+        assert!(is_marked(&mut again).await);
+        drop(again);
+        let mut other = readers.acquire().await.unwrap();
+        assert!(!is_marked(&mut other).await);
+    }
+
+    #[tokio::test]
+    async fn no_more_are_in_use_than_may_be_and_a_wait_for_one_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let readers = readers(folder.path(), 1);
+        let first = readers.acquire().await.unwrap();
+        let Err(error) = readers.acquire().await else {
+            panic!("two are in use");
+        };
+        assert!(matches!(error, sqlx::Error::PoolTimedOut), "{error}");
+        // A connection that is thrown away makes room too.
+        drop(first);
+        readers.acquire().await.unwrap().release();
+        readers.close().await;
+        let closed = readers.acquire().await.err();
+        assert!(matches!(closed, Some(sqlx::Error::PoolClosed)));
+    }
+}
