@@ -76,7 +76,8 @@ Controller()(Commands);
 Reflect.defineMetadata("design:paramtypes", [Publisher], Commands);
 Payload()(Commands.prototype, "handle", 0);
 Ctx()(Commands.prototype, "handle", 1);
-EventPattern("command")(Commands.prototype, "handle", Object.getOwnPropertyDescriptor(Commands.prototype, "handle"));
+const { handle } = Object.getOwnPropertyDescriptors(Commands.prototype);
+EventPattern("command")(Commands.prototype, "handle", handle);
 
 class Worker {}
 Module({ controllers: [Commands], providers: [Publisher] })(Worker);
