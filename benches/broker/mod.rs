@@ -146,11 +146,12 @@ impl Broker {
         groups: &[String],
         kind: Kind,
         count: usize,
+        body: fn(&Value) -> String,
     ) {
         let mut confirms = Vec::with_capacity(count);
         for number in 0..count {
             let group = &groups[number % groups.len()];
-            let body = command(kind, group, number).to_string();
+            let body = body(&command(kind, group, number));
             confirms.push(self.publish(prefix, exchange, body).await);
         }
         for confirm in confirms {
@@ -166,6 +167,8 @@ impl Broker {
     ) -> lapin::PublisherConfirm {
         let properties = BasicProperties::default()
             .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_content_encoding("utf-8".into())
             .with_reply_to(reply_queue(prefix).into())
             .with_correlation_id("bench".into());
         let options = BasicPublishOptions::default();

@@ -92,13 +92,13 @@ impl Bench {
 
     /// Lets a contender execute commands that wait for it.
     pub(crate) async fn run(&self, contender: &Contender, count: usize) -> Sample {
-        let kind = match contender {
-            Contender::Peer(_) => Kind::Change,
-            Contender::Groupmq { kind, .. } => *kind,
+        let (kind, body) = match contender {
+            Contender::Peer(peer) => (Kind::Change, peer.body),
+            Contender::Groupmq { kind, .. } => (*kind, peers::plain as fn(&_) -> _),
         };
         let exchange = self.exchange(contender);
         self.broker
-            .fill(&self.prefix, &exchange, &self.groups, kind, count)
+            .fill(&self.prefix, &exchange, &self.groups, kind, count, body)
             .await;
         let mut replies = self.broker.replies(&self.prefix).await;
         let process = self.start(contender);

@@ -5,12 +5,16 @@ pub(crate) mod bare;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 /// A worker that reads `BENCH_QUEUE` of the broker `BENCH_URL`, with `BENCH_IN_FLIGHT` commands at once, and
 /// publishes its events to the exchange `BENCH_EVENTS`.
 pub(crate) struct Peer {
     pub(crate) name: &'static str,
     program: PathBuf,
     arguments: Vec<String>,
+    /// What is sent for a command.
+    pub(crate) body: fn(&Value) -> String,
 }
 
 impl Peer {
@@ -21,12 +25,24 @@ impl Peer {
     }
 }
 
+/// The command itself.
+pub(crate) fn plain(command: &Value) -> String {
+    command.to_string()
+}
+
+/// A message of Celery's protocol 1, which names a task.
+fn task(command: &Value) -> String {
+    let id = &command["id"];
+    json!({ "task": "command", "id": id, "args": [command], "kwargs": {} }).to_string()
+}
+
 /// The bare loop, which is this very program.
 pub(crate) fn bare_loop() -> Peer {
     Peer {
         name: "bare lapin loop",
         program: std::env::current_exe().unwrap(),
         arguments: vec!["peer".to_owned(), "bare".to_owned()],
+        body: plain,
     }
 }
 
@@ -39,25 +55,28 @@ pub(crate) fn installed(target: &Path) -> Vec<Peer> {
         println!("The peers' packages could not all be installed: see above.");
     }
     let text = |path: PathBuf| path.display().to_string();
+    let node = |name, package: &str| Peer {
+        name,
+        program: "node".into(),
+        arguments: vec![text(folder.join(package).join("worker.mjs"))],
+        body: plain,
+    };
+    let python = |name, package: &str, body| Peer {
+        name,
+        program: folder.join(package).join("bin/python"),
+        arguments: vec![text(own.join(package).join("worker.py"))],
+        body,
+    };
     let peers = [
-        (
-            folder.join("amqplib/installed"),
-            Peer {
-                name: "Node, amqplib",
-                program: "node".into(),
-                arguments: vec![text(folder.join("amqplib/worker.mjs"))],
-            },
-        ),
-        (
-            folder.join("venv/installed"),
-            Peer {
-                name: "Python, aio-pika",
-                program: folder.join("venv/bin/python"),
-                arguments: vec![text(own.join("aio_pika/worker.py"))],
-            },
-        ),
+        ("amqplib", node("Node, amqplib", "amqplib")),
+        ("nestjs", node("Node, NestJS", "nestjs")),
+        ("aio_pika", python("Python, aio-pika", "aio_pika", plain)),
+        ("celery", python("Python, Celery", "celery", task)),
     ];
-    let (ready, missing): (Vec<_>, Vec<_>) = peers.into_iter().partition(|(mark, _)| mark.exists());
+    let is_installed = |package: &str| folder.join(package).join("installed").exists();
+    let (ready, missing): (Vec<_>, Vec<_>) = peers
+        .into_iter()
+        .partition(|(package, _)| is_installed(package));
     for (_, peer) in missing {
         println!("{} is not installed and is left out.", peer.name);
     }
