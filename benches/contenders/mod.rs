@@ -92,10 +92,11 @@ impl Bench {
 
     /// Lets a contender execute commands that wait for it.
     pub(crate) async fn run(&self, contender: &Contender, count: usize) -> Sample {
-        let (kind, body) = match contender {
-            Contender::Peer(peer) => (Kind::Change, peer.body),
-            Contender::Groupmq { kind, .. } => (*kind, peers::plain as fn(&_) -> _),
+        let (kind, body, one_of) = match contender {
+            Contender::Peer(peer) => (Kind::Change, peer.body, peer.one_of),
+            Contender::Groupmq { kind, .. } => (*kind, peers::plain as fn(&_) -> _, 1),
         };
+        let count = count / one_of;
         let exchange = self.exchange(contender);
         self.broker
             .fill(&self.prefix, &exchange, &self.groups, kind, count, body)

@@ -15,6 +15,8 @@ pub(crate) struct Peer {
     arguments: Vec<String>,
     /// What is sent for a command.
     pub(crate) body: fn(&Value) -> String,
+    /// A slow one gets a part of the commands only: one of so many.
+    pub(crate) one_of: usize,
 }
 
 impl Peer {
@@ -43,6 +45,7 @@ pub(crate) fn bare_loop() -> Peer {
         program: std::env::current_exe().unwrap(),
         arguments: vec!["peer".to_owned(), "bare".to_owned()],
         body: plain,
+        one_of: 1,
     }
 }
 
@@ -60,18 +63,20 @@ pub(crate) fn installed(target: &Path) -> Vec<Peer> {
         program: "node".into(),
         arguments: vec![text(folder.join(package).join("worker.mjs"))],
         body: plain,
+        one_of: 1,
     };
-    let python = |name, package: &str, body| Peer {
+    let python = |name, package: &str, body, one_of| Peer {
         name,
         program: folder.join(package).join("bin/python"),
         arguments: vec![text(own.join(package).join("worker.py"))],
         body,
+        one_of,
     };
     let peers = [
         ("amqplib", node("Node, amqplib", "amqplib")),
         ("nestjs", node("Node, NestJS", "nestjs")),
-        ("aio_pika", python("Python, aio-pika", "aio_pika", plain)),
-        ("celery", python("Python, Celery", "celery", task)),
+        ("aio_pika", python("Python, aio-pika", "aio_pika", plain, 4)),
+        ("celery", python("Python, Celery", "celery", task, 20)),
     ];
     let is_installed = |package: &str| folder.join(package).join("installed").exists();
     let (ready, missing): (Vec<_>, Vec<_>) = peers

@@ -18,7 +18,8 @@ Every contender reads the same commands from a durable quorum queue with the sam
 messages and acknowledges a command when the broker has confirmed what it published. The bare loop and the workers \
 of other languages publish a reply and an event for each command and do nothing else: they have no ledger, so a \
 command delivered twice is executed twice; they keep no order within a group; they check no rules. The bare loop \
-does not parse the command either. Celery runs a process for each processor, each with one command at a time. \
+does not parse the command either. Celery runs a process for each processor, each with one command at a time; it \
+and aio-pika get a part of the commands only. \
 groupmq does all of it, with its sandbox engine, and its stores write to the disk before they answer. A command that \
 reads (GetGroup) has a reply and no event. Processor time, context switches and memory are those of the worker's \
 process and its children, without the broker and the PostgreSQL server; time and switches count from the first reply \
