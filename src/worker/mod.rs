@@ -8,8 +8,8 @@
 mod defer;
 mod deferred_lanes;
 mod in_flight;
-mod lost_commands;
 mod lost_deferrals;
+mod lost_search;
 pub mod maintenance;
 mod messages;
 mod owned_shard;

@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::store::shards::{Fence, Ownership};
 
 use super::Worker;
-use super::lost_commands::{self, LostSearch, SearchError};
+use super::lost_search::{self, LostSearch, SearchError};
 use super::owned_shard::OwnedShard;
 use super::quota::{self, Counts};
 
@@ -163,7 +163,7 @@ impl ShardDistribution {
     /// Searches periodically for lost commands.
     async fn search(&self, session: &Session<'_>, known: &mut Known) -> Result<(), SearchError> {
         let lost_after = self.parts.lost_after;
-        let pause = lost_commands::pause(lost_after);
+        let pause = lost_search::pause(lost_after);
         if known.searched_at.is_some_and(|at| at.elapsed() < pause) {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Searches for deferred commands that are overdue: see `deferrals`.
+//! Searches the queues of the broker for deferred commands that are overdue; `lost_deferrals` decides which are lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
