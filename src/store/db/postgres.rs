@@ -39,6 +39,8 @@ pub(in crate::store) struct Server {
     /// How long a statement may take or wait.
     limit: String,
     is_pooled: Arc<AtomicBool>,
+    /// The last attempt to connect failed.
+    is_refused: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -47,6 +49,7 @@ impl Server {
             config: config.clone(),
             limit: format!("{}ms", config.timeout.as_millis().max(1)),
             is_pooled: Arc::default(),
+            is_refused: Arc::default(),
         };
         match options(server.config.url.expose_secret()) {
             Some(_) => Ok(server),
@@ -161,24 +164,33 @@ impl Server {
         &self,
         pool: &PgPool,
     ) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let error = match pool.acquire().await {
-            Ok(link) => return Ok(link),
-            Err(error @ sqlx::Error::PoolClosed) => return Err(error),
-            Err(error) => error,
+        let error = if self.is_refused.load(Ordering::Relaxed) {
+            // The pool would only log in once more to find that out; a password is hashed each time.
+            match pool.try_acquire() {
+                Some(link) => return Ok(link),
+                None => None,
+            }
+        } else {
+            match pool.acquire().await {
+                Ok(link) => return Ok(link),
+                Err(error @ sqlx::Error::PoolClosed) => return Err(error),
+                Err(error) => Some(error),
+            }
         };
         let within = pool.options().get_acquire_timeout();
-        match tokio::time::timeout(within, self.connect()).await {
-            Ok(Ok((link, options))) => {
-                pool.set_connect_options(options);
-                link.close().await.ok();
-                // All were in use.
-                if matches!(error, sqlx::Error::PoolTimedOut) {
-                    return Err(error);
-                }
-                pool.acquire().await
-            }
-            Ok(Err(reason)) => Err(reason),
-            Err(_) => Err(error),
+        let connected = tokio::time::timeout(within, self.connect()).await;
+        let is_refused = !matches!(connected, Ok(Ok(_)));
+        self.is_refused.store(is_refused, Ordering::Relaxed);
+        let Ok(connected) = connected else {
+            return Err(error.unwrap_or(sqlx::Error::PoolTimedOut));
+        };
+        let (link, options) = connected?;
+        pool.set_connect_options(options);
+        link.close().await.ok();
+        match error {
+            // All were in use.
+            Some(error @ sqlx::Error::PoolTimedOut) => Err(error),
+            _ => pool.acquire().await,
         }
     }
 
