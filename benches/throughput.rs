@@ -119,7 +119,7 @@ async fn main() {
     reason = "a rate is small and positive"
 )]
 fn half(rate: f64) -> usize {
-    (rate / 2.0) as usize
+    ((rate / 2.0) as usize).max(1)
 }
 
 fn setting(name: &str, default: usize) -> usize {

@@ -96,7 +96,7 @@ impl Bench {
             Contender::Peer(peer) => (Kind::Change, peer.body, peer.one_of),
             Contender::Groupmq { kind, .. } => (*kind, peers::plain as fn(&_) -> _, 1),
         };
-        let count = count / one_of;
+        let count = (count / one_of).max(2);
         let exchange = self.exchange(contender);
         self.broker
             .fill(&self.prefix, &exchange, &self.groups, kind, count, body)
@@ -123,7 +123,7 @@ impl Bench {
         let exchange = self.exchange(contender);
         let mut replies = self.broker.replies(&self.prefix).await;
         let process = self.start(contender);
-        // The first one ends the start.
+        // A few before, over seconds: the worker has started then, and publishes without the care of its start.
         let first = &self.groups[..1];
         let to = (self.prefix.as_str(), exchange.as_str());
         pace::measure(&self.broker, to, first, 1, &mut replies).await;

@@ -53,7 +53,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    pub(crate) fn of(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> Self {
+    pub(crate) fn of<T>(samples: &[T], figure: impl Fn(&T) -> f64) -> Self {
         let mut figures: Vec<f64> = samples.iter().map(figure).collect();
         figures.sort_by(f64::total_cmp);
         let middle = figures.len() / 2;

@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::broker::{Broker, Kind, command};
+use crate::measure::Spread;
 
 /// How long each run lasts.
 const SECONDS: usize = 4;
@@ -24,14 +25,9 @@ pub(crate) struct Times {
 
 /// The medians of some runs.
 pub(crate) fn medians(runs: &[Times]) -> Times {
-    let median = |figure: fn(&Times) -> f64| {
-        let mut figures: Vec<f64> = runs.iter().map(figure).collect();
-        figures.sort_by(f64::total_cmp);
-        figures[figures.len() / 2]
-    };
     Times {
-        p50: median(|it| it.p50),
-        p99: median(|it| it.p99),
+        p50: Spread::of(runs, |it| it.p50).median,
+        p99: Spread::of(runs, |it| it.p99).median,
     }
 }
 
