@@ -21,7 +21,7 @@ pub(super) struct Readers(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     options: SqliteConnectOptions,
-    /// A new connection must lead to the same files.
+    /// Those that were opened first, to which every connection must lead.
     files: Option<Arc<Files>>,
     /// The last one that was used is the next to be used, so that few have their caches filled.
     idle: Mutex<Vec<SqliteConnection>>,
@@ -62,7 +62,14 @@ impl Readers {
         let permit = permit.map_err(|_| sqlx::Error::PoolClosed)?;
         let idle = self.0.idle.lock().pop();
         let link = match idle {
-            Some(link) => link,
+            Some(link) => {
+                // It leads to the files that were opened, and what is written to deleted ones is lost.
+                self.0
+                    .files
+                    .as_deref()
+                    .map_or(Ok(()), Files::check_connection)?;
+                link
+            }
             // In a box, since it is rare and takes much room.
             None => Box::pin(connect(&self.0.options, self.0.files.as_deref())).await?,
         };
@@ -131,6 +138,24 @@ mod tests {
             .filename(folder.join("store.db"))
             .create_if_missing(true);
         Readers::new(options, None, size, Duration::from_millis(50))
+    }
+
+    #[tokio::test]
+    async fn none_is_given_out_once_the_file_was_replaced_be_it_open_or_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.db");
+        std::fs::write(&path, "").unwrap();
+        let files = Files::of(&path, ()).unwrap();
+        let options = SqliteConnectOptions::new().filename(&path);
+        let limit = Duration::from_millis(50);
+        let readers = Readers::new(options, Some(Arc::new(files)), 2, limit);
+        readers.acquire().await.unwrap().release();
+        std::fs::write(folder.path().join("other.db"), "").unwrap();
+        std::fs::rename(folder.path().join("other.db"), &path).unwrap();
+        for which in ["open", "new"] {
+            let error = readers.acquire().await.err().expect(which).to_string();
+            assert!(error.contains("was replaced by another one"), "{error}");
+        }
     }
 
     /// Marks a connection, or finds the mark.
