@@ -99,7 +99,9 @@ fn a_command_allocates_no_more_than_it_did() {
 }
 
 fn compare(name: &str, now: &Allocated, before: &Allocated) {
-    let differs = |now: u64, before: u64| now.abs_diff(before) * 100 > before * MORE;
+    let differs = |now: u64, before: u64| {
+        now * 100 > before * (100 + MORE) || now * (100 + MORE) < before * 100
+    };
     assert!(
         !differs(now.blocks, before.blocks) && !differs(now.bytes, before.bytes),
         "{name}: {now:?} per command, and it was {before:?}; if it is less, or the change is worth it, write the new \
