@@ -12,6 +12,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use rand::seq::SliceRandom as _;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -38,6 +39,9 @@ const HAND_BACK_WITHIN: Duration = Duration::from_secs(2);
 
 /// The minimum prefetch count of a shard, so that a single busy one is not starved.
 const PREFETCH_MIN: u16 = 32;
+
+/// The maximum number of shards that are taken over at the same time.
+const TAKEN_TOGETHER: usize = 8;
 
 /// The dependencies of the distribution.
 #[derive(Debug)]
@@ -107,7 +111,7 @@ impl ShardDistribution {
         let stopping = self.parts.lifecycle.stopping();
         let mut stopping = pin!(stopping);
         loop {
-            // If a check is interrupted, at most a shard with our name and no consumer remains.
+            // If a check is interrupted, at most shards with our name and no consumer remain.
             tokio::select! {
                 checked = self.check(session, &mut known, &opened) => checked?,
                 () = &mut stopping => break,
@@ -208,27 +212,57 @@ impl ShardDistribution {
             shard.begin_handback();
         }
         let mut settled = true;
-        for number in numbers {
-            if known.active().count() >= part {
-                self.disown(ownership(number), number).await?;
-                continue;
-            }
-            let is_deserted = deserted.contains(&number);
-            if !self
-                .is_free(is_deserted, number, ownership(number), known)
-                .await?
+        let mut numbers = numbers.into_iter();
+        loop {
+            let lacking = part.saturating_sub(known.active().count());
+            let count = lacking.min(TAKEN_TOGETHER);
+            let mut free = Vec::new();
+            while free.len() < count
+                && let Some(number) = numbers.next()
             {
-                settled &= !known.abandoned.contains(&number);
-                continue;
+                let (is_deserted, ownership) = (deserted.contains(&number), ownership(number));
+                if self.is_free(is_deserted, number, ownership, known).await? {
+                    free.push(number);
+                } else {
+                    settled &= !known.abandoned.contains(&number);
+                }
             }
-            if let Some((shard, consumer)) = self.open(session, number, ownership(number)).await? {
-                known.abandoned.remove(&number);
-                known.owned.insert(number, Arc::clone(&shard));
-                // Closed only if this is cancelled as well.
-                opened.send((shard, consumer)).await.ok();
+            if free.is_empty() {
+                break;
             }
+            let openings = free
+                .iter()
+                .map(|number| self.open(session, *number, ownership(*number)));
+            self.note_opened(join_all(openings).await, known, opened)
+                .await?;
+        }
+        for number in numbers {
+            self.disown(ownership(number), number).await?;
         }
         Ok(settled)
+    }
+
+    /// Hands those that were taken over to the task that consumes them; an error of others comes after.
+    async fn note_opened(
+        &self,
+        openings: Vec<Result<Option<Opened>, SearchError>>,
+        known: &mut Known,
+        opened: &mpsc::Sender<Opened>,
+    ) -> Result<(), SearchError> {
+        let mut failed = Ok(());
+        for opening in openings {
+            match opening {
+                Ok(Some((shard, consumer))) => {
+                    known.abandoned.remove(&shard.number);
+                    known.owned.insert(shard.number, Arc::clone(&shard));
+                    // Closed only if this is cancelled as well.
+                    opened.send((shard, consumer)).await.ok();
+                }
+                Ok(None) => {}
+                Err(error) => failed = Err(error),
+            }
+        }
+        failed
     }
 
     /// Those of the given shards that have no consumer; not queried if all workers have the same number.
@@ -240,17 +274,14 @@ impl ShardDistribution {
         known: &Known,
     ) -> Result<BTreeSet<u16>, SearchError> {
         let shards = usize::from(self.parts.shards);
-        let mut deserted = BTreeSet::new();
         if shards.is_multiple_of(workers) && known.active().count() == shards / workers {
-            return Ok(deserted);
+            return Ok(BTreeSet::new());
         }
-        for number in numbers {
-            let queue = self.parts.names.shard(*number);
-            if session.consumers(&queue).await? == 0 {
-                deserted.insert(*number);
-            }
-        }
-        Ok(deserted)
+        let queue = |number: &u16| self.parts.names.shard(*number);
+        let queues: Vec<_> = numbers.iter().map(queue).collect();
+        let counts = session.consumers_of(&queues).await?;
+        let deserted = numbers.iter().zip(counts).filter(|(_, count)| *count == 0);
+        Ok(deserted.map(|(number, _)| *number).collect())
     }
 
     /// The number of shards that this worker should own. A worker that is still recorded as the owner of a

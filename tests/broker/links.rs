@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use groupmq_test_support::producer::Seen;
 use groupmq_test_support::proxy::Proxy;
 use groupmq_test_support::rabbitmq::RabbitMq;
+use serde_json::json;
 
 use super::scene::{Scene, effects, subjects};
 
@@ -97,6 +98,27 @@ async fn a_network_that_is_dead_for_a_while_costs_nothing() {
         proxy.resume();
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_link_that_comes_back_asks_for_the_whole_topology_in_a_few_round_trips() {
+    let broker = RabbitMq::shared().await.unwrap();
+    let proxy = Proxy::start(broker.address()).await.unwrap();
+    let url = broker.url_through(proxy.address());
+    let scene = Scene::split(&url, &broker.url(), |options| {
+        options.set("topology.shards", "16")
+    })
+    .await;
+    let [first] = scene.groups(1).await.try_into().unwrap();
+    let before = proxy.round_trips(PUBLISH);
+    proxy.cut_those(PUBLISH);
+    let payload = json!({"groupId": first, "subject": "after"});
+    let reply = scene.call("after", "SetGroupSubject", &payload).await;
+    assert_eq!(reply["status"], "ok", "{reply}");
+    let needed = proxy.round_trips(PUBLISH) - before;
+    println!("{before} round trips at first, {needed} again");
+    // Of 51 exchanges and queues and their bindings each took one.
+    assert!((5..40).contains(&needed), "{needed} round trips");
 }
 
 #[tokio::test]

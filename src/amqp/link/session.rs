@@ -3,6 +3,7 @@
 
 use std::future::Future;
 
+use futures_util::future::try_join_all;
 use lapin::{Channel, Connection};
 use tokio::sync::Mutex;
 
@@ -68,16 +69,33 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost, or the queue does not exist.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
-        Ok(self.query(queue).await?.consumer_count())
+        let found = self.query(async |channel| standing(channel, queue).await);
+        Ok(found.await?.consumer_count())
     }
 
-    async fn query(&self, queue: &str) -> Result<lapin::Queue, Error> {
+    /// The same of several queues, in their order: asked for all at once, as each waits for its queue.
+    ///
+    /// # Errors
+    /// When the broker is lost, or one of the queues does not exist.
+    pub async fn consumers_of(&self, queues: &[String]) -> Result<Vec<u32>, Error> {
+        let counts = async |channel: &Channel| {
+            let all = queues.iter().map(|queue| standing(channel, queue));
+            try_join_all(all).await
+        };
+        let found = self.query(counts).await?;
+        Ok(found.iter().map(lapin::Queue::consumer_count).collect())
+    }
+
+    async fn query<T>(
+        &self,
+        ask: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let mut queries = self.queries.lock().await;
         let channel = match queries.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => self.connection.create_channel().await?,
         };
-        let found = standing(&channel, queue).await?;
+        let found = ask(&channel).await?;
         *queries = Some(channel);
         Ok(found)
     }
@@ -89,7 +107,10 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost.
     pub async fn waiting(&self, queue: &str) -> Result<Option<(u32, u32)>, Error> {
-        match self.query(queue).await {
+        match self
+            .query(async |channel| standing(channel, queue).await)
+            .await
+        {
             Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
             Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(None),
             Err(error) => Err(error),

@@ -109,10 +109,8 @@ impl ConnectionTask for Writer {
         // The only reader of events, since lapin does not hand an event to a second one. Opened after the
         // topology check, which closes channels: those errors must not be reported here.
         let mut notices = connection.events_listener();
-        let mut channels = Vec::new();
-        for _ in &self.publish_channels {
-            channels.push(channel::confirming(connection).await?);
-        }
+        let opening = self.publish_channels.iter();
+        let channels = try_join_all(opening.map(|_| channel::confirming(connection))).await?;
         let (flow, is_flowing) = watch::channel(Some(Instant::now()));
         let pace = Pace {
             timeout: self.confirm_timeout,

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::future::try_join_all;
+use lapin::options::BasicQosOptions;
 use lapin::types::ShortString;
 use lapin::{Channel, Connection};
 use parking_lot::{Mutex as SyncMutex, MutexGuard};
@@ -130,14 +132,9 @@ impl Topology {
         if self.scope == Scope::Everything {
             self.ensure_shards(connection).await?;
         }
-        let missing = missing(connection, self.required()).await?;
-        if self.mode == TopologyMode::Passive {
-            if !missing.is_empty() {
-                return Err(Error::Missing(words(&missing)));
-            }
-            self.standing.stood.store(true, Ordering::Relaxed);
-        } else {
-            self.put_back(connection, &missing).await?;
+        let has_stood = self.standing.stood.load(Ordering::Relaxed);
+        if !(has_stood && self.is_unchanged(connection, since.is_some()).await?) {
+            self.complete(connection).await?;
         }
         let mut bound = None;
         if let Some(dependents) = &self.dependents
@@ -157,6 +154,59 @@ impl Topology {
             }
             (bound, _) => Ok(bound.unwrap_or_default()),
         }
+    }
+
+    /// Asserts what this process has asserted before, without waiting for the answer to each request, since a
+    /// hundred round trips would delay every reconnection. False if the broker refuses one of them.
+    ///
+    /// On a reconnection it does not wait for the queues either: a busy one answers its node after up to a
+    /// quarter of a second.
+    async fn is_unchanged(
+        &self,
+        connection: &Connection,
+        is_reconnection: bool,
+    ) -> Result<bool, Error> {
+        let asked = in_time(async {
+            let channel = connection.create_channel().await?;
+            let required = self.required();
+            if is_reconnection {
+                for piece in &required {
+                    piece.ensure_unanswered(&channel, true).await?;
+                }
+                answered(&channel).await?;
+            } else {
+                try_join_all(required.iter().map(|piece| piece.ensure(&channel, true))).await?;
+            }
+            if self.mode == TopologyMode::Declare {
+                let events = (self.scope == Scope::Everything).then_some(&self.events);
+                let own = self.own().filter(|piece| !is_queue(piece));
+                for piece in own.chain(events) {
+                    piece.ensure_unanswered(&channel, false).await?;
+                }
+                answered(&channel).await?;
+            }
+            Ok(channel.close(200, ShortString::default()).await?)
+        });
+        match asked.await {
+            Ok(()) => Ok(true),
+            Err(error @ Error::TimedOut(..)) => Err(error),
+            // The answer does not say which request is refused.
+            Err(_) if connection.status().connected() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Declares or checks what is missing, piece by piece, and names what is refused.
+    async fn complete(&self, connection: &Connection) -> Result<(), Error> {
+        let missing = missing(connection, self.required()).await?;
+        if self.mode == TopologyMode::Passive {
+            if !missing.is_empty() {
+                return Err(Error::Missing(words(&missing)));
+            }
+            self.standing.stood.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        self.put_back(connection, &missing).await
     }
 
     /// The parts that this process needs, whichever process declares them.
@@ -236,24 +286,27 @@ impl Topology {
     /// sessions to another queue while their earlier commands still wait.
     async fn ensure_shards(&self, connection: &Connection) -> Result<(), Error> {
         let is_there = |queue: String| async move { in_time(is_there(connection, &queue)).await };
-        if is_there(self.names.held()).await? {
+        let shard = |number| self.names.shard(number);
+        let last = shard(self.shards.saturating_sub(1));
+        let (is_held, has_more, has_first, has_last) = tokio::try_join!(
+            is_there(self.names.held()),
+            is_there(shard(self.shards)),
+            is_there(shard(0)),
+            is_there(last.clone()),
+        )?;
+        if is_held {
             return Err(Error::Resharding(self.names.prefix().to_owned()));
         }
-        let shard = |number| self.names.shard(number);
         let other = |found| Error::OtherShards {
             prefix: self.names.prefix().to_owned(),
             found,
             wanted: self.shards,
         };
-        if is_there(shard(self.shards)).await? {
+        if has_more {
             return Err(other("more"));
         }
         // The first is declared last: if it exists, all do, unless the last one was deleted.
-        let last = shard(self.shards.saturating_sub(1));
-        if is_there(shard(0)).await?
-            && !is_there(last.clone()).await?
-            && self.deleted().as_ref() != Some(&last)
-        {
+        if has_first && !has_last && self.deleted().as_ref() != Some(&last) {
             return Err(other("fewer"));
         }
         Ok(())
@@ -268,6 +321,13 @@ fn lacks_some_queue<'a>(missing: &[Piece], own: impl Iterator<Item = &'a Piece>)
 
 const fn is_queue(piece: &Piece) -> bool {
     matches!(piece, Piece::Queue { .. })
+}
+
+/// Waits until the broker has processed everything that was sent over a channel.
+async fn answered(channel: &Channel) -> Result<(), Error> {
+    // Changes nothing here.
+    let unlimited = channel.basic_qos(0, BasicQosOptions::default());
+    Ok(unlimited.await?)
 }
 
 /// Limits the wait for the broker: the answer to a request that was made while the connection was lost may

@@ -54,6 +54,19 @@ impl Piece {
 
     /// Declares it, or checks that it exists: the broker closes the channel if it does not.
     pub(super) async fn ensure(&self, channel: &Channel, passive: bool) -> Result<(), Error> {
+        self.request(channel, passive, false).await
+    }
+
+    /// The same, but does not wait for the answer: if the broker refuses, it closes the channel.
+    pub(super) async fn ensure_unanswered(
+        &self,
+        channel: &Channel,
+        passive: bool,
+    ) -> Result<(), Error> {
+        self.request(channel, passive, true).await
+    }
+
+    async fn request(&self, channel: &Channel, passive: bool, nowait: bool) -> Result<(), Error> {
         match self {
             Self::Exchange {
                 name,
@@ -63,6 +76,7 @@ impl Piece {
                 let options = ExchangeDeclareOptions {
                     passive,
                     durable: true,
+                    nowait,
                     ..Default::default()
                 };
                 channel
@@ -74,6 +88,7 @@ impl Piece {
                 let options = QueueDeclareOptions {
                     passive,
                     durable: true,
+                    nowait,
                     ..Default::default()
                 };
                 channel
@@ -87,7 +102,7 @@ impl Piece {
             } => {
                 // AMQP 0-9-1 cannot query bindings.
                 if !passive {
-                    let options = QueueBindOptions::default();
+                    let options = QueueBindOptions { nowait };
                     let none = FieldTable::default();
                     channel
                         .queue_bind(short(queue), short(exchange), short(key), options, none)
@@ -96,7 +111,7 @@ impl Piece {
             }
             Self::Route { from, to, key } => {
                 if !passive {
-                    let options = ExchangeBindOptions::default();
+                    let options = ExchangeBindOptions { nowait };
                     let none = FieldTable::default();
                     channel
                         .exchange_bind(short(to), short(from), short(key), options, none)

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -22,6 +23,8 @@ const GREETING: usize = 2048;
 pub struct Proxy {
     address: SocketAddr,
     mood: watch::Sender<Mood>,
+    /// All links that there ever were.
+    links: Arc<Mutex<Vec<Link>>>,
     /// Held for its drop, which ends the accept loop and with it the links.
     _accepting: JoinSet<()>,
 }
@@ -43,6 +46,9 @@ struct Link {
     cuts: usize,
     freezes: usize,
     greeting: Arc<Mutex<Vec<u8>>>,
+    /// The server sent something after the client did.
+    is_answered: Arc<AtomicBool>,
+    round_trips: Arc<AtomicUsize>,
 }
 
 impl Proxy {
@@ -55,11 +61,13 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (mood, watched) = watch::channel(Mood::default());
+        let links = Arc::default();
         let mut accepting = JoinSet::new();
-        accepting.spawn(accept(listener, target, watched));
+        accepting.spawn(accept(listener, target, watched, Arc::clone(&links)));
         Ok(Self {
             address,
             mood,
+            links,
             _accepting: accepting,
         })
     }
@@ -86,6 +94,16 @@ impl Proxy {
     pub fn freeze_those(&self, words: &str) {
         self.mood
             .send_modify(|mood| mood.freezes.push(words.to_owned()));
+    }
+
+    /// How often the clients of those links, open or not, sent something after an answer.
+    #[must_use]
+    pub fn round_trips(&self, words: &str) -> usize {
+        let links = self.links.lock();
+        let meant = links.iter().filter(|link| link.said(words));
+        meant
+            .map(|link| link.round_trips.load(Ordering::Relaxed))
+            .sum()
     }
 
     /// Holds all bytes in both directions while the links stay open, as a dead network does.
@@ -120,22 +138,35 @@ impl Link {
     }
 
     fn is_meant(&self, orders: Option<&[String]>) -> bool {
-        let greeting = self.greeting.lock();
-        let said = |words: &String| {
-            let words = words.as_bytes();
-            words.is_empty() || greeting.windows(words.len()).any(|part| part == words)
-        };
-        orders.unwrap_or_default().iter().any(said)
+        let mut orders = orders.unwrap_or_default().iter();
+        orders.any(|words| self.said(words))
+    }
+
+    fn said(&self, words: &str) -> bool {
+        let (greeting, words) = (self.greeting.lock(), words.as_bytes());
+        words.is_empty() || greeting.windows(words.len()).any(|part| part == words)
+    }
+
+    fn answers(&self) {
+        self.is_answered.store(true, Ordering::Relaxed);
     }
 
     fn hears(&self, bytes: &[u8]) {
+        if self.is_answered.swap(false, Ordering::Relaxed) {
+            self.round_trips.fetch_add(1, Ordering::Relaxed);
+        }
         let mut greeting = self.greeting.lock();
         let room = GREETING.saturating_sub(greeting.len());
         greeting.extend(bytes.iter().take(room));
     }
 }
 
-async fn accept(listener: TcpListener, target: SocketAddr, mood: watch::Receiver<Mood>) {
+async fn accept(
+    listener: TcpListener,
+    target: SocketAddr,
+    mood: watch::Receiver<Mood>,
+    known: Arc<Mutex<Vec<Link>>>,
+) {
     let mut links = JoinSet::new();
     loop {
         // Both branches may be cancelled: neither takes anything before it completes.
@@ -145,11 +176,20 @@ async fn accept(listener: TcpListener, target: SocketAddr, mood: watch::Receiver
                 let link = {
                     let now = mood.borrow();
                     let (cuts, freezes) = (now.cuts.len(), now.freezes.len());
-                    (!now.refusing).then(|| Link { cuts, freezes, greeting: Arc::default() })
+                    (!now.refusing).then(|| Link {
+                        cuts,
+                        freezes,
+                        greeting: Arc::default(),
+                        is_answered: Arc::default(),
+                        round_trips: Arc::default(),
+                    })
                 };
                 match link {
                     None => { client.set_zero_linger().ok(); }
-                    Some(link) => { links.spawn(forward(client, target, mood.clone(), link)); }
+                    Some(link) => {
+                        known.lock().push(link.clone());
+                        links.spawn(forward(client, target, mood.clone(), link));
+                    }
                 }
             }
             Some(_) = links.join_next() => {}
@@ -172,7 +212,7 @@ async fn forward(
     // Whatever ends first ends the link, so nothing that is cancelled here is missed.
     let ended = tokio::select! {
         ended = pump(client_read, server_write, up, &link, |bytes| link.hears(bytes)) => ended,
-        ended = pump(server_read, client_write, down, &link, |_| ()) => ended,
+        ended = pump(server_read, client_write, down, &link, |_| link.answers()) => ended,
         _ = mood.wait_for(|mood| link.is_cut(mood)) => Err(io::ErrorKind::ConnectionReset.into()),
     };
     if ended.is_err() {
