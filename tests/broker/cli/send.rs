@@ -52,6 +52,15 @@ async fn send_takes_its_payload_from_a_file_or_from_stdin() {
 }
 
 #[tokio::test]
+async fn send_says_where_a_payload_without_its_option_belongs() {
+    let misplaced = ["send", "CreateGroup", r#"{"name":"Climbing"}"#];
+    let refused = run(&options("amqp://nowhere", "groupmq"), &misplaced).await;
+    assert_eq!(refused.code, 2, "{refused:?}");
+    let right = "groupmq send CreateGroup --payload '{…}'";
+    assert!(refused.err.contains(right), "{refused:?}");
+}
+
+#[tokio::test]
 async fn a_byte_order_mark_before_a_payload_does_not_matter() {
     let scene = Scene::shared().await;
     let folder = tempfile::tempdir().unwrap();
