@@ -30,7 +30,7 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
         .with_content_type(short(content_type.unwrap_or("application/json")))
         .with_delivery_mode(PERSISTENT)
         .with_app_id(short("groupmq"))
-        .with_timestamp(seconds_since_1970());
+        .with_timestamp(message.published_at.unwrap_or_else(seconds_since_1970));
     if !message.headers.is_empty() {
         properties = properties.with_headers(headers);
     }
@@ -53,11 +53,13 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     properties
 }
 
+/// The time now, as AMQP's `timestamp` has it.
 #[expect(
     clippy::disallowed_methods,
     reason = "AMQP's timestamp is about the wire, not about us"
 )]
-fn seconds_since_1970() -> u64 {
+#[must_use]
+pub fn seconds_since_1970() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

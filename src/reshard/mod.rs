@@ -367,6 +367,7 @@ fn back(names: &Names, message: Incoming, ticket: Option<u64>) -> Outgoing {
         headers,
         body: message.body,
         mandatory: false,
+        published_at: None,
     }
 }
 

@@ -87,5 +87,6 @@ fn original(message: &Incoming, names: &Names) -> Outgoing {
         headers,
         body: message.body.clone(),
         mandatory: true,
+        published_at: None,
     }
 }
