@@ -30,7 +30,7 @@ pub struct Outgoing {
     pub body: Vec<u8>,
     /// The broker returns it when no queue takes it.
     pub mandatory: bool,
-    /// AMQP's `timestamp`, in seconds since 1970; when it is written, if none.
+    /// AMQP's `timestamp`, in seconds since 1970; the time when it is written if none.
     pub published_at: Option<u64>,
 }
 

@@ -29,7 +29,6 @@ pub use link::connect::Target;
 pub use link::sanitize::broker::Broker;
 pub use link::session::{Session, SessionTask, keep};
 pub use message::{Incoming, Outgoing, header};
-pub use properties::seconds_since_1970;
 pub use publish::call::{PendingCall, Progress};
 pub use publish::fate::BROKER_REFUSED;
 pub use publish::publisher::{Publisher, Stopped};

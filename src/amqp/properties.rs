@@ -53,13 +53,11 @@ pub(super) fn outgoing(message: &Outgoing) -> BasicProperties {
     properties
 }
 
-/// The time now, as AMQP's `timestamp` has it.
 #[expect(
     clippy::disallowed_methods,
     reason = "AMQP's timestamp is about the wire, not about us"
 )]
-#[must_use]
-pub fn seconds_since_1970() -> u64 {
+pub(super) fn seconds_since_1970() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())

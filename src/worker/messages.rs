@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::amqp::{self, Incoming, Names, Outgoing, header};
+use crate::amqp::{Incoming, Names, Outgoing, header};
 use crate::contract::{
     CommandType, Envelope, ErrorBody, ErrorCode, Reply, Timestamp, WebhookNotice,
 };
@@ -91,15 +91,12 @@ pub(super) fn of_outcome(
 ) -> Vec<Outgoing> {
     let reply = &outcome.reply;
     let body = json(reply);
-    // One for both: they are the same reply, however long one takes to be confirmed.
-    let published_at = Some(amqp::seconds_since_1970());
     let events = outcome.events.iter();
     let mut messages: Vec<_> = events.map(|event| Outgoing::event(event, names)).collect();
     messages.extend(outcome.test.iter().map(|test| test_message(test, names)));
     messages.push(Outgoing {
         exchange: names.replies(),
         routing_key: reply_key(reply),
-        published_at,
         ..reply_message(reply, command, body.clone())
     });
     // Only through the default exchange: publishing to a missing exchange would close our channel.
@@ -107,7 +104,6 @@ pub(super) fn of_outcome(
         messages.push(Outgoing {
             routing_key: queue.to_owned(),
             mandatory: true,
-            published_at,
             ..reply_message(reply, command, body)
         });
     }

@@ -32,6 +32,7 @@ use crate::observability::events;
 
 use crate::amqp::link::supervisor;
 use crate::amqp::message::Outgoing;
+use crate::amqp::properties::seconds_since_1970;
 use crate::amqp::publish::batch::Batch;
 use crate::amqp::publish::channel::PublishChannel;
 use crate::amqp::publish::direct::{Unreachable, is_direct_reply};
@@ -157,7 +158,13 @@ impl Publisher {
     /// # Cancellation
     /// Dropping the future does not withdraw the batch.
     pub async fn publish(&self, messages: Vec<Outgoing>) -> Result<(), Stopped> {
-        let (direct, others): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_direct_reply);
+        // One for all: both messages of a reply are the same, however long the first takes to be confirmed.
+        let published_at = Some(seconds_since_1970());
+        let messages = messages.into_iter().map(|message| Outgoing {
+            published_at,
+            ..message
+        });
+        let (direct, others): (Vec<_>, Vec<_>) = messages.partition(is_direct_reply);
         let direct = direct.into_iter().filter(|reply| {
             let is_lost = self.unreachable.contains(reply);
             if is_lost {
