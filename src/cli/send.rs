@@ -39,9 +39,9 @@ pub(super) struct Send {
     /// Print the reply as JSON.
     #[arg(long)]
     json: bool,
-    /// A payload without its option, to say where it belongs.
+    /// A payload without its option, quoted or not, to say where it belongs.
     #[arg(hide = true)]
-    misplaced: Option<String>,
+    misplaced: Vec<String>,
 }
 
 /// Reads a duration with its unit.
@@ -74,7 +74,7 @@ impl Send {
     }
 
     fn message(&self, names: &Names) -> Result<Outgoing, Failure> {
-        if self.misplaced.is_some() {
+        if !self.misplaced.is_empty() {
             let right = format!("groupmq send {} --payload '{{…}}'", self.command_type);
             return Err(Failure::Usage(format!(
                 "nothing may follow the type but options; a payload is given with --payload: {right}"

@@ -53,11 +53,15 @@ async fn send_takes_its_payload_from_a_file_or_from_stdin() {
 
 #[tokio::test]
 async fn send_says_where_a_payload_without_its_option_belongs() {
-    let misplaced = ["send", "CreateGroup", r#"{"name":"Climbing"}"#];
-    let refused = run(&options("amqp://nowhere", "groupmq"), &misplaced).await;
-    assert_eq!(refused.code, 2, "{refused:?}");
-    let right = "groupmq send CreateGroup --payload '{…}'";
-    assert!(refused.err.contains(right), "{refused:?}");
+    let options = options("amqp://nowhere", "groupmq");
+    let unquoted = ["{", "name:", "Climbing", "}"];
+    for payload in [&[r#"{"name":"Climbing"}"#][..], &unquoted] {
+        let misplaced = [&["send", "CreateGroup"], payload].concat();
+        let refused = run(&options, &misplaced).await;
+        assert_eq!(refused.code, 2, "{refused:?}");
+        let right = "groupmq send CreateGroup --payload '{…}'";
+        assert!(refused.err.contains(right), "{refused:?}");
+    }
 }
 
 #[tokio::test]
