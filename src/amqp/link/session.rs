@@ -69,8 +69,7 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost, or the queue does not exist.
     pub async fn consumers(&self, queue: &str) -> Result<u32, Error> {
-        let found = self.query(async |channel| standing(channel, queue).await);
-        Ok(found.await?.consumer_count())
+        Ok(self.query(queue).await?.consumer_count())
     }
 
     /// The same of several queues, in their order: asked for all at once, as each waits for its queue.
@@ -82,21 +81,26 @@ impl Session<'_> {
             let all = queues.iter().map(|queue| standing(channel, queue));
             try_join_all(all).await
         };
-        let found = self.query(counts).await?;
+        let found = self.ask(counts).await?;
         Ok(found.iter().map(lapin::Queue::consumer_count).collect())
     }
 
-    async fn query<T>(
+    async fn query(&self, queue: &str) -> Result<lapin::Queue, Error> {
+        self.ask(async |channel| standing(channel, queue).await)
+            .await
+    }
+
+    async fn ask<T>(
         &self,
-        ask: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
+        queries: impl AsyncFnOnce(&Channel) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        let mut queries = self.queries.lock().await;
-        let channel = match queries.take() {
+        let mut open = self.queries.lock().await;
+        let channel = match open.take() {
             Some(channel) if channel.status().connected() => channel,
             _ => self.connection.create_channel().await?,
         };
-        let found = ask(&channel).await?;
-        *queries = Some(channel);
+        let found = queries(&channel).await?;
+        *open = Some(channel);
         Ok(found)
     }
 
@@ -107,10 +111,7 @@ impl Session<'_> {
     /// # Errors
     /// When the broker is lost.
     pub async fn waiting(&self, queue: &str) -> Result<Option<(u32, u32)>, Error> {
-        match self
-            .query(async |channel| standing(channel, queue).await)
-            .await
-        {
+        match self.query(queue).await {
             Ok(found) => Ok(Some((found.message_count(), found.consumer_count()))),
             Err(Error::Refused(refusal)) if refusal.code == 404 => Ok(None),
             Err(error) => Err(error),

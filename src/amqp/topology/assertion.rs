@@ -178,9 +178,7 @@ impl Topology {
                 try_join_all(required.iter().map(|piece| piece.ensure(&channel, true))).await?;
             }
             if self.mode == TopologyMode::Declare {
-                let events = (self.scope == Scope::Everything).then_some(&self.events);
-                let own = self.own().filter(|piece| !is_queue(piece));
-                for piece in own.chain(events) {
+                for piece in self.own().filter(|piece| !is_queue(piece)) {
                     piece.ensure_unanswered(&channel, false).await?;
                 }
                 answered(&channel).await?;
@@ -220,12 +218,10 @@ impl Topology {
         }
     }
 
-    /// The parts that this process declares, except the events exchange.
+    /// The parts that this process declares, the events exchange last.
     fn own(&self) -> Box<dyn Iterator<Item = &Piece> + Send + '_> {
         match self.scope {
-            Scope::Everything => {
-                Box::new(self.common.iter().chain([&self.back]).chain(&self.commands))
-            }
+            Scope::Everything => Box::new(self.all()),
             Scope::Deliveries => Box::new(self.common.iter().chain([&self.events])),
             Scope::Requests => Box::new(std::iter::empty()),
         }
@@ -271,9 +267,6 @@ impl Topology {
         let is_left = |piece: &Piece| has_stood && is_queue(piece) && !lacks(piece);
         let wanted: Vec<_> = self.own().filter(|piece| !is_left(piece)).collect();
         declare(&channel, wanted.into_iter()).await?;
-        if self.scope == Scope::Everything {
-            in_time(self.events.ensure(&channel, false)).await?;
-        }
         in_time(async { Ok(channel.close(200, ShortString::default()).await?) }).await?;
         self.standing.stood.store(true, Ordering::Relaxed);
         if !missing.is_empty() {
